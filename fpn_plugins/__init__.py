@@ -1,0 +1,21 @@
+"""Feature pyramids for MMDetection and Detectron2: one implementation of each module, in plain PyTorch."""
+
+from .backbones import BACKBONES, TimmBackbone, build_backbone
+from .features import FeatureSpec, check_pyramid, level_names
+from .necks import FPN, NECKS, ExtraLevels, FPNLevel, build_neck
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BACKBONES",
+    "FPN",
+    "NECKS",
+    "ExtraLevels",
+    "FPNLevel",
+    "FeatureSpec",
+    "TimmBackbone",
+    "build_backbone",
+    "build_neck",
+    "check_pyramid",
+    "level_names",
+]

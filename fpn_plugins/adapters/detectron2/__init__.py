@@ -1,0 +1,31 @@
+"""Detectron2: builders for YAML configs, `PyramidBackbone` for LazyConfig, and the hook for unmodified scripts.
+
+``DETECTRON2_ENV_MODULE=fpn_plugins.adapters.detectron2`` makes Detectron2 import this package and call
+`setup_environment`; in your own script call `add_fpn_plugins_config` on the config instead.
+"""
+
+try:
+    import detectron2  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f"fpn_plugins.adapters.detectron2 needs Detectron2 ({error}): pip install 'fpn_plugins[detectron2]'"
+    ) from error
+
+from .backbone import PyramidBackbone
+from .builders import (
+    build_fpn_plugins_backbone,
+    build_fpn_plugins_resnet_fpn_backbone,
+    build_fpn_plugins_retinanet_resnet_fpn_backbone,
+)
+from .config import add_fpn_plugins_config, setup_environment
+from .datasets import register_coco_folder
+
+__all__ = [
+    "PyramidBackbone",
+    "add_fpn_plugins_config",
+    "build_fpn_plugins_backbone",
+    "build_fpn_plugins_resnet_fpn_backbone",
+    "build_fpn_plugins_retinanet_resnet_fpn_backbone",
+    "register_coco_folder",
+    "setup_environment",
+]

@@ -1,0 +1,99 @@
+"""A backbone and a neck as one Detectron2 ``Backbone``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from detectron2.layers import ShapeSpec, get_norm
+from detectron2.modeling.backbone import Backbone
+from torch import Tensor, nn
+
+from ...backbones import build_backbone
+from ...features import FeatureSpec, level_names
+from ...necks import build_neck
+from ...weights import redirect_keys
+from ...weights.maps.fpn import DETECTRON2_BACKBONE
+
+
+class PyramidBackbone(Backbone):
+    """Backbone + neck (+ extra levels) -> ``{"p2": map, "p3": map, ...}``, as Detectron2's heads expect it.
+
+    Args:
+        bottom_up: one of this package's backbones, a ``{"type": ..., **arguments}`` mapping of one, or any Detectron2
+            ``Backbone`` (its ResNet, RegNet, ...).
+        neck: a neck or a ``{"type": "FPN", **arguments}`` mapping without ``in_channels``; ``norm`` may be any of
+            Detectron2's names (``FrozenBN``, ``naiveSyncBN``, ...).
+        in_features: which maps of a Detectron2 ``bottom_up`` to use, high to low resolution; ``None`` is all. Backbones of
+            this package choose by their own ``out_indices``.
+        square_pad: pad images to squares of this side in pixels; 0 is off.
+        size_divisibility: pad images to a multiple of this many pixels; ``None`` is the stride of the backbone's last map, as
+            in Detectron2's FPN. The necks need no padding; 0 turns it off.
+
+    State dict: ``bottom_up.*`` and ``neck.*``; Detectron2's own FPN checkpoints (``fpn_lateral2``, ``top_block``, ...)
+    load as they are.
+
+    Raises:
+        ValueError: a neck whose channels do not fit the backbone, or ``in_features`` that the backbone does not have.
+    """
+
+    def __init__(
+        self,
+        bottom_up: nn.Module | Mapping[str, Any],
+        neck: nn.Module | Mapping[str, Any],
+        in_features: Sequence[str] | None = None,
+        square_pad: int = 0,
+        size_divisibility: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.bottom_up = build_backbone(bottom_up)
+        self.in_features, in_specs = _in_specs(self.bottom_up, in_features)
+        self.neck = build_neck(_with_detectron2_norm(neck), in_specs)
+        out_specs = self.neck.out_specs(in_specs)
+        self._out_features = list(level_names(out_specs))
+        self._out_feature_channels = {name: s.channels for name, s in zip(self._out_features, out_specs)}
+        self._out_feature_strides = {name: s.stride for name, s in zip(self._out_features, out_specs)}
+        self._size_divisibility = in_specs[-1].stride if size_divisibility is None else size_divisibility
+        self._square_pad = square_pad
+        redirect_keys(self, DETECTRON2_BACKBONE)
+
+    @property
+    def size_divisibility(self) -> int:
+        """Images are padded to a multiple of this many pixels."""
+        return self._size_divisibility
+
+    @property
+    def padding_constraints(self) -> dict[str, int]:
+        """What Detectron2's ``ImageList`` pads to."""
+        return {"size_divisibility": self._size_divisibility, "square_size": self._square_pad}
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Map images ``B 3 H W`` to the pyramid's maps by name, high to low resolution."""
+        maps = self.bottom_up(x)
+        if self.in_features:
+            maps = [maps[name] for name in self.in_features]
+        return dict(zip(self._out_features, self.neck(maps)))
+
+
+def _in_specs(
+    bottom_up: nn.Module, in_features: Sequence[str] | None
+) -> tuple[tuple[str, ...], tuple[FeatureSpec, ...]]:
+    """Names (empty for this package's backbones, which return tuples) and specs of the maps that the neck reads."""
+    if not isinstance(bottom_up, Backbone):
+        if in_features:
+            raise ValueError(f"in_features={list(in_features)} is for Detectron2 backbones; use out_indices instead")
+        return (), tuple(bottom_up.feature_specs)  # type: ignore[arg-type]
+    shapes: dict[str, ShapeSpec] = bottom_up.output_shape()
+    names = tuple(in_features or shapes)
+    unknown = [name for name in names if name not in shapes]
+    if unknown:
+        raise ValueError(f"in_features={list(names)}: the backbone has no {unknown}, it has {list(shapes)}")
+    return names, tuple(FeatureSpec(shapes[name].channels, shapes[name].stride) for name in names)
+
+
+def _with_detectron2_norm(neck: nn.Module | Mapping[str, Any]) -> nn.Module | Mapping[str, Any]:
+    """Let Detectron2 build the norms that are given by name."""
+    if isinstance(neck, nn.Module) or not isinstance(neck.get("norm"), str):
+        return neck
+    return {**neck, "norm": partial(get_norm, neck["norm"])}

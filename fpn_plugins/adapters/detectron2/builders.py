@@ -1,0 +1,62 @@
+"""Backbone builders for Detectron2's YAML configs (``MODEL.BACKBONE.NAME``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, build_resnet_backbone
+
+from ...necks import ExtraLevels
+from .backbone import PyramidBackbone
+
+# an FPN's extra levels in Detectron2: a max-pooled P6 for two-stage detectors, P6 and P7 from C5 for RetinaNet
+TWO_STAGE = ExtraLevels(1, "max_pool")
+RETINANET = ExtraLevels(2, "conv", source="input", relu=True, bare=True)
+
+
+def _resnet_fpn(cfg: CfgNode, input_shape: ShapeSpec, extra_levels: ExtraLevels) -> PyramidBackbone:
+    neck = {
+        "type": "FPN",
+        "out_channels": cfg.MODEL.FPN.OUT_CHANNELS,
+        "norm": cfg.MODEL.FPN.NORM,
+        "fusion": cfg.MODEL.FPN.FUSE_TYPE,
+        "extra_levels": extra_levels,
+    }
+    return PyramidBackbone(build_resnet_backbone(cfg, input_shape), neck, in_features=cfg.MODEL.FPN.IN_FEATURES)
+
+
+@BACKBONE_REGISTRY.register()
+def build_fpn_plugins_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PyramidBackbone:
+    """Detectron2's ResNet with our FPN, in place of ``build_resnet_fpn_backbone``; reads the same ``MODEL.FPN`` keys."""
+    return _resnet_fpn(cfg, input_shape, TWO_STAGE)
+
+
+@BACKBONE_REGISTRY.register()
+def build_fpn_plugins_retinanet_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PyramidBackbone:
+    """Detectron2's ResNet with our FPN and P6, P7, in place of ``build_retinanet_resnet_fpn_backbone``."""
+    return _resnet_fpn(cfg, input_shape, RETINANET)
+
+
+@BACKBONE_REGISTRY.register()
+def build_fpn_plugins_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PyramidBackbone:
+    """Any of our backbones with any of our necks, from ``MODEL.FPN_PLUGINS``.
+
+    ``BACKBONE.TYPE`` and ``NECK.TYPE`` name the classes, ``ARGS`` go to their constructors: a misspelt one is a
+    ``TypeError``. The neck's ``in_channels`` come from the backbone.
+    """
+    node = cfg.MODEL.FPN_PLUGINS
+    backbone = {"in_chans": input_shape.channels, **_plain(node.BACKBONE)}
+    return PyramidBackbone(
+        backbone, _plain(node.NECK), square_pad=node.SQUARE_PAD, size_divisibility=node.SIZE_DIVISIBILITY
+    )
+
+
+def _plain(node: CfgNode) -> dict[str, Any]:
+    """``{TYPE, ARGS}`` of a config as the core's ``{"type": ..., **arguments}``, without yacs types inside."""
+
+    def convert(value: Any) -> Any:
+        return {key: convert(entry) for key, entry in value.items()} if isinstance(value, dict) else value
+
+    return {"type": node.TYPE, **convert(node.ARGS)}

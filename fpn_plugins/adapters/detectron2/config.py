@@ -1,0 +1,34 @@
+"""Our keys in Detectron2's config, and the hook that Detectron2 calls."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode
+
+
+def add_fpn_plugins_config(cfg: CfgNode) -> None:
+    """Add ``MODEL.FPN_PLUGINS`` to a config, before ``merge_from_file``.
+
+    Calling it twice changes nothing.
+    """
+    if "FPN_PLUGINS" in cfg.MODEL:
+        return
+    node = cfg.MODEL.FPN_PLUGINS = CfgNode()
+    # ARGS go to the constructors, which reject what they do not know
+    node.BACKBONE = CfgNode({"TYPE": "TimmBackbone", "ARGS": CfgNode(new_allowed=True)})
+    node.NECK = CfgNode({"TYPE": "FPN", "ARGS": CfgNode(new_allowed=True)})
+    node.SQUARE_PAD = 0  # pixels, 0 is off
+    node.SIZE_DIVISIBILITY = None  # pixels; None is the stride of the backbone's last map, 0 is off
+
+
+def setup_environment() -> None:
+    """What Detectron2 calls for ``DETECTRON2_ENV_MODULE=fpn_plugins.adapters.detectron2``.
+
+    Adds our keys to the default config, so that ``get_cfg()`` of any script has them (the builders were registered by
+    the import), and the data set of ``FPN_PLUGINS_COCO``, where that is set.
+    """
+    from detectron2.config import defaults
+
+    from .datasets import register_from_environment
+
+    add_fpn_plugins_config(defaults._C)
+    register_from_environment()

@@ -1,0 +1,18 @@
+"""MMDetection: our modules under their own names in the scope ``fpn_plugins``, taking mmdet's arguments.
+
+``type='fpn_plugins.FPN'`` in a config finds them; nothing has to be imported.
+"""
+
+try:
+    import mmcv  # noqa: F401
+    import mmdet  # noqa: F401
+    import mmengine  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f"fpn_plugins.adapters.mmdet needs mmengine, mmcv and mmdet ({error}): pip install 'fpn_plugins[mmdet]'"
+    ) from error
+
+from .backbones import PyramidBackbone, TimmBackbone
+from .fpn import FPN
+
+__all__ = ["FPN", "PyramidBackbone", "TimmBackbone"]

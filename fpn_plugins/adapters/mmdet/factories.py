@@ -1,0 +1,64 @@
+"""mmcv's ``conv_cfg``, ``norm_cfg``, ``act_cfg`` and ``upsample_cfg`` as the factories that the core takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch.nn.functional as F
+from mmcv.cnn import build_activation_layer, build_conv_layer, build_norm_layer
+from torch import Tensor, nn
+
+from ...layers import ActFactory, ConvFactory, NormFactory, Upsample
+
+Cfg = Mapping[str, Any]
+
+# activations of mmcv's ConvModule that know no `inplace`
+_WITHOUT_INPLACE = ("Tanh", "PReLU", "Sigmoid", "HSigmoid", "Swish", "GELU")
+
+
+def conv_factory(conv_cfg: Cfg | None) -> ConvFactory | None:
+    """Convolutions of mmcv's registry (``ConvWS``, ``DCNv2``, ...); ``None`` is the core's ``nn.Conv2d``."""
+    return None if conv_cfg is None else partial(build_conv_layer, dict(conv_cfg))
+
+
+def norm_factory(norm_cfg: Cfg | None) -> NormFactory | None:
+    """Norms of mmcv's registry; ``requires_grad`` and ``eps`` keep mmcv's meaning and defaults."""
+    if norm_cfg is None:
+        return None
+
+    def build(channels: int) -> nn.Module:
+        return build_norm_layer(dict(norm_cfg), channels)[1]
+
+    return build
+
+
+def act_factory(act_cfg: Cfg | None) -> ActFactory | None:
+    """Activations of mmcv's registry, not in place, as mmdet's FPN has them."""
+    if act_cfg is None:
+        return None
+    arguments = dict(act_cfg)
+    if arguments.get("type") not in _WITHOUT_INPLACE:
+        arguments["inplace"] = False
+    return partial(build_activation_layer, arguments)
+
+
+class Interpolate:
+    """``F.interpolate`` with mmdet's ``upsample_cfg``: to the finer map's size, unless it fixes a ``scale_factor``."""
+
+    def __init__(self, upsample_cfg: Cfg) -> None:
+        self.arguments = dict(upsample_cfg)
+
+    def __call__(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        if "scale_factor" in self.arguments:
+            return F.interpolate(x, **self.arguments)
+        return F.interpolate(x, size=size, **self.arguments)
+
+
+def upsample_mode(upsample_cfg: Cfg) -> str | Upsample:
+    """The core's mode of that name where there is one, else `Interpolate`; ``deconv`` is the core's learned one."""
+    arguments = dict(upsample_cfg)
+    if arguments in ({"mode": "nearest"}, {"mode": "deconv"}):
+        return str(arguments["mode"])
+    return Interpolate(arguments)

@@ -1,0 +1,121 @@
+"""FPN for MMDetection, with every argument of mmdet's own class."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmengine.model import BaseModule
+
+from ... import necks
+from ...registry import MODELS
+from .factories import Cfg, act_factory, conv_factory, norm_factory, upsample_mode
+
+EXTRA_SOURCES = {"on_input": "input", "on_lateral": "lateral", "on_output": "output"}
+
+
+@MODELS.register_module()
+class FPN(necks.FPN, BaseModule):
+    """`fpn_plugins.FPN` with the arguments, defaults and initialisation of mmdet's ``FPN`` (``models/necks/fpn.py``).
+
+    Changing ``type='FPN'`` to ``type='fpn_plugins.FPN'`` in a config changes nothing else; mmdet's checkpoints load as
+    they are. See mmdet for the arguments. Notes on three of them:
+
+    - ``end_level`` is inclusive, as mmdet implements it (its docstring says exclusive).
+    - ``add_extra_convs=True`` is ``'on_input'``; without it, extra levels are max-pooled.
+    - ``upsample_cfg`` also takes ``dict(mode='deconv')``, a learned upsampling.
+
+    Further arguments:
+        fusion: ``"sum"`` (mmdet) or ``"avg"``.
+
+    Raises:
+        ValueError: ``num_outs`` smaller than the number of levels, levels out of range, unknown ``add_extra_convs``.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int,
+        num_outs: int,
+        start_level: int = 0,
+        end_level: int = -1,
+        add_extra_convs: bool | str = False,
+        relu_before_extra_convs: bool = False,
+        no_norm_on_lateral: bool = False,
+        conv_cfg: Cfg | None = None,
+        norm_cfg: Cfg | None = None,
+        act_cfg: Cfg | None = None,
+        upsample_cfg: Cfg = {"mode": "nearest"},  # noqa: B006  (copied, never changed)
+        fusion: str = "sum",
+        init_cfg: Cfg | Sequence[Cfg] | None = {  # noqa: B006  (copied, never changed)
+            "type": "Xavier",
+            "layer": "Conv2d",
+            "distribution": "uniform",
+        },
+    ) -> None:
+        indices = level_indices(len(in_channels), start_level, end_level, num_outs)
+        super().__init__(
+            in_channels,
+            out_channels,
+            in_indices=indices,
+            extra_levels=extra_levels(num_outs - len(indices), add_extra_convs, relu_before_extra_convs),
+            upsample_mode=upsample_mode(upsample_cfg),
+            fusion=fusion,
+            norm=norm_factory(norm_cfg),
+            norm_on_lateral=not no_norm_on_lateral,
+            act=act_factory(act_cfg),
+            conv=conv_factory(conv_cfg),
+            init="kaiming_normal",  # what mmcv's ConvModule does; `init_weights` applies init_cfg
+        )
+        self.num_outs = num_outs
+        self.init_cfg = init_cfg
+
+
+def level_indices(num_inputs: int, start_level: int, end_level: int, num_outs: int) -> range:
+    """Positions of the inputs that mmdet's ``start_level`` and (inclusive) ``end_level`` choose.
+
+    Raises:
+        ValueError: a level out of range, or ``num_outs`` that does not fit the levels.
+    """
+    last = num_inputs - 1 if end_level == -1 else end_level
+    if not 0 <= start_level <= last < num_inputs:
+        raise ValueError(
+            f"start_level={start_level}, end_level={end_level} must choose from the {num_inputs} inputs: "
+            f"0 <= start_level <= end_level <= {num_inputs - 1} (end_level is inclusive, -1 is the last)"
+        )
+    indices = range(start_level, last + 1)
+    if num_outs < len(indices):
+        raise ValueError(
+            f"num_outs={num_outs} is smaller than the {len(indices)} levels {list(indices)}; "
+            f"set num_outs={len(indices)} or more, or choose fewer levels with start_level"
+        )
+    if last < num_inputs - 1 and num_outs != len(indices):
+        raise ValueError(
+            f"num_outs={num_outs} with end_level={end_level}: extra levels exist only above the last input; "
+            f"set num_outs={len(indices)} or end_level=-1"
+        )
+    return indices
+
+
+def extra_levels(number: int, add_extra_convs: bool | str, relu: bool) -> necks.ExtraLevels | None:
+    """mmdet's ``add_extra_convs`` and ``relu_before_extra_convs`` as the core's declaration.
+
+    Raises:
+        ValueError: unknown ``add_extra_convs``.
+    """
+    source = "on_input" if add_extra_convs is True else add_extra_convs
+    if source and source not in EXTRA_SOURCES:
+        raise ValueError(f"add_extra_convs={add_extra_convs!r} must be a bool or one of {sorted(EXTRA_SOURCES)}")
+    if number == 0:
+        return None
+    if not source:
+        return necks.ExtraLevels(number, "max_pool")
+    return necks.ExtraLevels(number, "conv", source=EXTRA_SOURCES[str(source)], relu=relu, bare=False)
+
+
+def neck_arguments(neck: Mapping[str, Any], in_channels: Sequence[int]) -> dict[str, Any]:
+    """A neck's config completed with the channels of its backbone, where its class takes them and they are not given."""
+    neck_class = MODELS.get(neck["type"]) if isinstance(neck["type"], str) else neck["type"]
+    takes_channels = neck_class is not None and "in_channels" in inspect.signature(neck_class).parameters
+    return {**({"in_channels": list(in_channels)} if takes_channels else {}), **neck}

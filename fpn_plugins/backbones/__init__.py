@@ -1,0 +1,34 @@
+"""Backbones: image in, tuple of maps out, each with a published `FeatureSpec`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from .timm_backbone import TimmBackbone
+
+# every backbone; the adapters register these and the contract tests run over them
+BACKBONES: dict[str, type[nn.Module]] = {backbone.__name__: backbone for backbone in (TimmBackbone,)}
+
+__all__ = ["BACKBONES", "TimmBackbone", "build_backbone"]
+
+
+def build_backbone(backbone: nn.Module | Mapping[str, Any]) -> nn.Module:
+    """A backbone as it is, or built from ``{"type": name in BACKBONES, **arguments}``.
+
+    Raises:
+        ValueError: unknown type (suggests near names).
+        TypeError: an argument that the backbone does not have.
+    """
+    if isinstance(backbone, nn.Module):
+        return backbone
+    arguments = {str(key): value for key, value in backbone.items()}
+    name = arguments.pop("type", None)
+    if name not in BACKBONES:
+        near = difflib.get_close_matches(str(name), BACKBONES, n=3, cutoff=0.4)
+        hint = f" (near: {near})" if near else ""
+        raise ValueError(f"backbone type={name!r} is unknown; choose one of {sorted(BACKBONES)}{hint}")
+    return BACKBONES[name](**arguments)

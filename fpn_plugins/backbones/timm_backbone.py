@@ -1,0 +1,232 @@
+"""Any timm network with ``features_only`` as a detection backbone.
+
+timm (https://github.com/huggingface/pytorch-image-models) publishes channels and reductions of every network in
+``feature_info``; they become ``feature_specs`` here, and nothing is guessed from a model's name. timm is imported when a
+backbone is built, so that the package works without it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..features import FeatureSpec
+from ..weights import KeyMap, accept_layouts, read_checkpoint, recognise
+from ..weights.maps.resnet import ResNetLayouts
+
+
+class TimmBackbone(nn.Module):
+    """Backbone from timm: image in, tuple of maps out.
+
+    Args:
+        name: timm model name, e.g. ``"resnet50"`` or ``"mobilenetv2_100.ra_in1k"``.
+        out_indices: which of timm's feature maps to return, ascending. Most convolutional networks have five, of stride
+            2 to 32, so that C2..C5 are ``(1, 2, 3, 4)``; some (ConvNeXt) have four, C2..C5 = ``(0, 1, 2, 3)``.
+        pretrained: load timm's own weights (downloaded by timm).
+        checkpoint: weights file read instead: timm's, torchvision's or mmdet's names, Detectron2's for ResNets, or this
+            module's own; read without executing anything, loaded completely or not at all.
+        in_chans: channels of the image; weights of another number are adapted as timm does (summed or repeated).
+        frozen_stages: fix (no gradient, norms in evaluation mode) everything up to and including what computes feature
+            map ``frozen_stages`` in timm's count: for ResNet 0 is the stem and 1 is stem + ``layer1``, as in mmdet. -1
+            is nothing.
+        norm_eval: keep all batch norms in evaluation mode while training.
+        drop_path_rate: stochastic depth, for the networks that have it.
+        gradient_checkpointing: recompute activations in the backward pass (less memory, about a third more time).
+        model_args: further arguments for ``timm.create_model``.
+
+    Attributes:
+        feature_specs: channels and stride of each returned map.
+
+    Input: ``B in_chans H W``, RGB, normalised with the weights' own mean and standard deviation (`mean`, `std`).
+
+    Raises:
+        ImportError: timm is not installed.
+        ValueError: unknown model (suggests near names), one without feature maps, indices out of range, or a checkpoint
+            of another architecture (lists the keys).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        out_indices: Sequence[int] = (1, 2, 3, 4),
+        pretrained: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+        in_chans: int = 3,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        drop_path_rate: float = 0.0,
+        gradient_checkpointing: bool = False,
+        model_args: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if pretrained and checkpoint is not None:
+            raise ValueError(f"pretrained=True and checkpoint={str(checkpoint)!r} exclude each other; choose one")
+        self.name = name
+        self.out_indices = _check_out_indices(name, out_indices)
+        self.model = _create(name, self.out_indices, pretrained, in_chans, drop_path_rate, dict(model_args or {}))
+        info = self.model.feature_info
+        self.feature_specs = tuple(FeatureSpec(int(c), int(s)) for c, s in zip(info.channels(), info.reduction()))
+        self.mean, self.std = _normalisation(name)
+        self.norm_eval = norm_eval
+        self.frozen_stages = frozen_stages
+        self._frozen = _modules_up_to(self.model, frozen_stages)
+        self._channels_last_maps = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
+        if gradient_checkpointing:
+            self.model.set_grad_checkpointing(True)
+        accept_layouts(self, _TimmLayouts(name))
+        if checkpoint is not None:
+            self._load(checkpoint, in_chans)
+        self._freeze()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Map an image batch ``B in_chans H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``."""
+        maps = self.model(x)
+        if self._channels_last_maps:
+            maps = [m.permute(0, 3, 1, 2) for m in maps]  # B H W C -> B C H W
+        return tuple(maps)
+
+    def train(self, mode: bool = True) -> TimmBackbone:
+        """Switch mode; frozen parts and, with ``norm_eval``, batch norms stay in evaluation mode."""
+        super().train(mode)
+        if mode:
+            for name in self._frozen:
+                self.model.get_submodule(name).eval()
+            if self.norm_eval:
+                for module in self.modules():
+                    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                        module.eval()
+        return self
+
+    def _freeze(self) -> None:
+        for name in self._frozen:
+            self.model.get_submodule(name).requires_grad_(False)
+        self.train(self.training)
+
+    def _load(self, checkpoint: str | os.PathLike[str], in_chans: int) -> None:
+        weights = read_checkpoint(checkpoint)
+        own = self.state_dict()
+        found = recognise(weights, own, _TimmLayouts(self.name)(weights))
+        renamed = weights if found is None else found[0]
+        if found is None and not set(weights) >= {key for key in own if not key.endswith("num_batches_tracked")}:
+            raise ValueError(
+                f"checkpoint {os.fspath(checkpoint)!r} is of another architecture than {self.name!r}: it holds "
+                f"{sorted(weights)[:4]}, ..., the model needs {sorted(own)[:4]}, ..."
+            )
+        self.load_state_dict(_adapt_first_conv(self.name, renamed, own, in_chans))
+
+
+class _TimmLayouts:
+    """Tables for a timm network held under ``model.``: timm's full model, and Detectron2's names for ResNets."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, keys: Iterable[str]) -> list[KeyMap]:
+        keys = list(keys)
+        if any(key.startswith(("stem.conv1", "res2.")) for key in keys):
+            return ResNetLayouts("model.")(keys)[1:]
+        with torch.device("meta"):
+            full = _timm().create_model(self.name, pretrained=False).state_dict()
+            indices = tuple(range(len(_feature_info(self.name))))
+            used = _timm().create_model(self.name, features_only=True, out_indices=indices).state_dict()
+        rules: list[tuple[str, str | None]] = []
+        for key in full:
+            place = next((candidate for candidate in _flattened(key) if candidate in used), None)
+            rules.append((key, None if place is None else f"model.{place}"))
+        return [KeyMap(f"timm {self.name}", rules)]
+
+
+def _timm() -> Any:
+    try:
+        import timm
+    except ImportError as error:
+        raise ImportError("TimmBackbone needs timm: pip install 'fpn_plugins[timm]'") from error
+    return timm
+
+
+def _check_out_indices(name: str, out_indices: Sequence[int]) -> tuple[int, ...]:
+    architecture = name.split(".")[0]
+    if not _timm().is_model(architecture):
+        near = difflib.get_close_matches(architecture, _timm().list_models(), n=5, cutoff=0.5)
+        raise ValueError(f"timm has no model {name!r}" + (f"; near names: {', '.join(near)}" if near else ""))
+    info = _feature_info(name)
+    indices = tuple(int(index) for index in out_indices)
+    if not indices or list(indices) != sorted(set(indices)) or indices[0] < 0 or indices[-1] >= len(info):
+        table = ", ".join(f"{index}: stride {row['reduction']}" for index, row in enumerate(info))
+        raise ValueError(f"out_indices={list(out_indices)} must be ascending positions of {name}'s maps ({table})")
+    return indices
+
+
+def _feature_info(name: str) -> list[dict[str, Any]]:
+    """timm's rows for all feature maps of a network, without allocating its weights."""
+    try:
+        with torch.device("meta"):
+            info = _timm().create_model(name, features_only=True).feature_info
+    except (RuntimeError, AttributeError, NotImplementedError) as error:
+        raise ValueError(f"timm's {name!r} offers no feature maps (features_only): {error}") from error
+    return list(info.info)
+
+
+def _create(
+    name: str, out_indices: tuple[int, ...], pretrained: bool, in_chans: int, drop_path_rate: float, more: dict[str, Any]
+) -> nn.Module:
+    if drop_path_rate:
+        more["drop_path_rate"] = drop_path_rate
+    try:
+        return _timm().create_model(
+            name, features_only=True, out_indices=out_indices, pretrained=pretrained, in_chans=in_chans, **more
+        )
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        raise RuntimeError(
+            f"timm could not fetch the weights of {name!r} ({type(error).__name__}: {error}); "
+            "download them elsewhere and pass checkpoint=FILE"
+        ) from error
+
+
+def _normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of the weights' training images, on the 0..1 scale."""
+    config = _timm().get_pretrained_cfg(name)
+    return (tuple(config.mean), tuple(config.std)) if config else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def _modules_up_to(model: nn.Module, index: int) -> list[str]:
+    """Names of the modules that compute feature map ``index`` and everything before it, in order of definition."""
+    if index < 0:
+        return []
+    rows = list(model.feature_info.info)
+    if index >= len(rows):
+        raise ValueError(f"frozen_stages={index} must be -1 (none) or a position of a map, 0..{len(rows) - 1}")
+    names = [name for name, _ in model.named_modules() if name]
+    ends = {name: max(i for i, other in enumerate(names) if f"{other}.".startswith(f"{name}.")) for name in names}
+    stop = next((ends[n] for n in _flattened(rows[index]["module"]) if n in ends), None)
+    if stop is None:
+        raise ValueError(f"frozen_stages={index}: {rows[index]['module']!r} is not a module of this network")
+    inside = {name for name in names if ends[name] <= stop}
+    return [name for name in names if name in inside and name.rpartition(".")[0] not in inside]
+
+
+def _flattened(name: str) -> tuple[str, str]:
+    """A name in timm's full network, and the same where the feature network has flattened ``stages.0`` to ``stages_0``."""
+    return name, name.replace(".", "_", 1)
+
+
+def _adapt_first_conv(
+    name: str, weights: Mapping[str, Tensor], own: Mapping[str, Tensor], in_chans: int
+) -> dict[str, Tensor]:
+    """Fit the first convolution to ``in_chans`` as timm does: RGB filters summed for one channel, repeated for more."""
+    from timm.models import adapt_input_conv
+
+    adapted = dict(weights)
+    first = _timm().get_pretrained_cfg(name)
+    for conv in [] if first is None else [first.first_conv] if isinstance(first.first_conv, str) else first.first_conv:
+        for key in (f"model.{candidate}.weight" for candidate in _flattened(conv)):
+            if key in adapted and key in own and adapted[key].shape[1] != own[key].shape[1]:
+                adapted[key] = adapt_input_conv(in_chans, adapted[key])
+    return adapted

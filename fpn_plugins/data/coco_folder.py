@@ -1,0 +1,171 @@
+"""Finding a split of a COCO-format data set in a folder, and reading its annotation file.
+
+Three layouts are in common use and recognised here:
+
+    COCO      annotations/instances_train2017.json   train2017/
+    plain     annotations/instances_train.json       train/ or images/train/
+    Roboflow  train/_annotations.coco.json           images beside it; `valid/` for validation
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_SPLITS = ("train", "val")
+_KEYS = ("images", "annotations", "categories")
+
+
+@dataclass(frozen=True)
+class CocoSplit:
+    """One split of a COCO-format data set.
+
+    Attributes:
+        ann_file: annotation file.
+        image_dir: folder that the `file_name` of each image is relative to.
+        categories: names in ascending order of category id. Position = class index of the model.
+    """
+
+    ann_file: Path
+    image_dir: Path
+    categories: tuple[str, ...]
+
+
+def _describe(content: Any) -> str:
+    if isinstance(content, dict):
+        keys = ", ".join(f"{key!r} ({type(value).__name__})" for key, value in list(content.items())[:8])
+        return f"an object with {keys or 'no keys'}"
+    if isinstance(content, list):
+        return f"a list of {len(content)}"
+    return f"a single {type(content).__name__}"
+
+
+def read_coco(ann_file: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read an annotation file and make sure that it is a COCO object-detection file.
+
+    Args:
+        ann_file: annotation file.
+
+    Returns:
+        Its content; `images`, `annotations` and `categories` are lists of dicts.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not JSON, or lacks one of the three lists; the message says what it has instead.
+    """
+    path = Path(ann_file)
+    if not path.is_file():
+        raise FileNotFoundError(f"ann_file={str(path)!r} does not exist; give the COCO annotation file (.json)")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"ann_file={str(path)!r} is not JSON ({error}); give the COCO annotation file") from error
+    lists = content if isinstance(content, dict) else {}
+    bad = [
+        key
+        for key in _KEYS
+        if not isinstance(lists.get(key), list) or not all(isinstance(entry, dict) for entry in lists[key])
+    ]
+    if bad:
+        raise ValueError(
+            f"ann_file={str(path)!r} is not a COCO object-detection file: it is {_describe(content)}; expected an "
+            f"object with the lists of objects {', '.join(map(repr, _KEYS))} (wrong or absent: {', '.join(bad)}). "
+            "Files of results and of captions look different: give the file of ground truth, often instances_*.json"
+        )
+    return content
+
+
+def category_names(content: dict[str, Any]) -> tuple[str, ...]:
+    """Category names of a file's content in ascending order of id.
+
+    Args:
+        content: as returned by `read_coco`.
+
+    Returns:
+        The names.
+
+    Raises:
+        ValueError: if a category has no integer `id` or no `name`.
+    """
+    for category in content["categories"]:
+        if not is_integer(category.get("id")) or not isinstance(category.get("name"), str):
+            raise ValueError(f"category {category!r} is malformed; expected an integer 'id' and a text 'name'")
+    return tuple(category["name"] for category in sorted(content["categories"], key=lambda category: category["id"]))
+
+
+def is_integer(value: Any) -> bool:
+    """Whether a value read from JSON is an integer (JSON's true and false are not).
+
+    Args:
+        value: anything.
+    """
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def read_categories(ann_file: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Category names in ascending order of id: the order in which detectors number their classes.
+
+    Args:
+        ann_file: COCO annotation file.
+
+    Returns:
+        The names; position = class index.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not a COCO object-detection file, or a category is malformed.
+    """
+    return category_names(read_coco(ann_file))
+
+
+def _candidates(root: Path, split: str) -> list[tuple[Path, Path]]:
+    """Pairs of annotation file and image folder, in order of preference."""
+    annotations = root / "annotations"
+    folders = [split, "valid"] if split == "val" else [split]
+    return [
+        (annotations / f"instances_{split}2017.json", root / f"{split}2017"),
+        (annotations / f"instances_{split}.json", root / split),
+        (annotations / f"instances_{split}.json", root / "images" / split),
+        *((root / folder / "_annotations.coco.json", root / folder) for folder in folders),
+    ]
+
+
+def _contents(root: Path) -> str:
+    entries = [
+        path.relative_to(root).as_posix() + ("/" if path.is_dir() else "")
+        for folder in (root, root / "annotations")
+        if folder.is_dir()
+        for path in sorted(folder.iterdir())[:12]
+    ]
+    return ", ".join(entries) or "nothing"
+
+
+def find_split(root: str | os.PathLike[str], split: str) -> CocoSplit:
+    """Find the annotation file and the image folder of a split.
+
+    Args:
+        root: folder of the data set.
+        split: `"train"` or `"val"`.
+
+    Returns:
+        The first layout of the module's list of which both the file and the folder exist.
+
+    Raises:
+        ValueError: if `split` is something else, or the file is not a COCO object-detection file.
+        FileNotFoundError: if no layout fits; the message lists what was looked for and what the folder holds.
+    """
+    if split not in _SPLITS:
+        raise ValueError(f"split={split!r} is unknown; expected one of {', '.join(map(repr, _SPLITS))}")
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"root={str(root)!r} is not a folder; give the folder of a COCO-format data set")
+    candidates = _candidates(root, split)
+    for ann_file, image_dir in candidates:
+        if ann_file.is_file() and image_dir.is_dir():
+            return CocoSplit(ann_file, image_dir, read_categories(ann_file))
+    wanted = "\n".join(f"  {a.relative_to(root)} with {i.relative_to(root)}/" for a, i in candidates)
+    raise FileNotFoundError(
+        f"root={str(root)!r} has no split {split!r} in a known layout; looked for\n{wanted}\n"
+        f"but it holds {_contents(root)}. Rename or link the files to one of these layouts"
+    )

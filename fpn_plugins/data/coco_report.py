@@ -1,0 +1,114 @@
+"""Counts of what a COCO annotation file holds."""
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SIZE_CLASSES: dict[str, float] = {"small": 32.0**2, "medium": 96.0**2, "large": math.inf}
+"""COCO's size classes: name -> area in px at which the next one begins."""
+
+
+def size_class(area: float) -> str:
+    """COCO's size class of an object.
+
+    Args:
+        area: visible area in px.
+
+    Returns:
+        `"small"` below 32 x 32 px, `"medium"` below 96 x 96 px, else `"large"`.
+    """
+    return next((name for name, limit in SIZE_CLASSES.items() if area < limit), "large")
+
+
+@dataclass(frozen=True)
+class CocoReport:
+    """What a checked annotation file holds.
+
+    Attributes:
+        ann_file: the file.
+        images: number of images.
+        empty_images: images without any annotation.
+        annotations: number of annotations, crowd regions included.
+        crowd: number of crowd regions.
+        small: objects (crowd regions excluded, as in the next three) of less than 32 x 32 px.
+        medium: objects of less than 96 x 96 px.
+        large: the other objects.
+        per_category: category name -> number of objects, in order of category id.
+        without_mask: objects without segmentation: fine for boxes, not for masks.
+        boxes_outside: boxes that leave their image by more than 1 px; both toolboxes clip them.
+        zero_size_boxes: boxes without width or height; both toolboxes leave them out, and COCO's own train2017 has two.
+        id_zero: annotations of id 0: COCO's evaluation takes that id for "not matched" and counts a hit as a miss.
+    """
+
+    ann_file: Path
+    images: int
+    empty_images: int
+    annotations: int
+    crowd: int
+    small: int
+    medium: int
+    large: int
+    per_category: dict[str, int]
+    without_mask: int
+    boxes_outside: int
+    zero_size_boxes: int
+    id_zero: int
+
+    def __str__(self) -> str:
+        """Compact table; counts of what deserves a look appear only where they are not zero."""
+        warnings = [
+            ("without mask", self.without_mask),
+            ("boxes outside image", self.boxes_outside),
+            ("boxes of zero size", self.zero_size_boxes),
+            ("annotations of id 0", self.id_zero),
+        ]
+        rows = [
+            ("images", f"{self.images} ({self.empty_images} without annotations)"),
+            ("annotations", f"{self.annotations} ({self.crowd} crowd regions)"),
+            ("small/medium/large", f"{self.small}/{self.medium}/{self.large}"),
+            *((name, str(count)) for name, count in warnings if count),
+            ("categories", str(len(self.per_category))),
+            *((f"  {name}", str(count)) for name, count in self.per_category.items()),
+        ]
+        width = max(len(name) for name, _ in rows)
+        return "\n".join([str(self.ann_file), *(f"  {name:<{width}}  {value}" for name, value in rows)])
+
+
+def _leaves_image(box: list[float], image: dict[str, Any]) -> bool:
+    x, y, width, height = box
+    return x < -1 or y < -1 or x + width > image["width"] + 1 or y + height > image["height"] + 1
+
+
+def make_report(ann_file: Path, content: dict[str, Any]) -> CocoReport:
+    """Count what a file holds.
+
+    Args:
+        ann_file: the file, for the table's title.
+        content: as returned by `read_coco`, and free of the problems that `check_coco` looks for.
+
+    Returns:
+        The counts.
+    """
+    images = {image["id"]: image for image in content["images"]}
+    annotations = content["annotations"]
+    objects = [annotation for annotation in annotations if not annotation.get("iscrowd")]
+    sizes = Counter(size_class(annotation["area"]) for annotation in objects)
+    per_category = Counter(annotation["category_id"] for annotation in objects)
+    categories = sorted(content["categories"], key=lambda category: category["id"])
+    return CocoReport(
+        ann_file=ann_file,
+        images=len(images),
+        empty_images=len(images) - len({annotation["image_id"] for annotation in annotations}),
+        annotations=len(annotations),
+        crowd=len(annotations) - len(objects),
+        small=sizes["small"],
+        medium=sizes["medium"],
+        large=sizes["large"],
+        per_category={category["name"]: per_category[category["id"]] for category in categories},
+        without_mask=sum(not annotation.get("segmentation") for annotation in objects),
+        boxes_outside=sum(_leaves_image(a["bbox"], images[a["image_id"]]) for a in annotations),
+        zero_size_boxes=sum(0 in a["bbox"][2:] for a in annotations),
+        id_zero=sum(a["id"] == 0 for a in annotations),
+    )

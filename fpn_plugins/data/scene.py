@@ -1,0 +1,249 @@
+"""One synthetic image: where the objects lie, which of their pixels are visible, how they are annotated and painted.
+
+Objects are placed from back to front. A placement is accepted only if the object and every object behind it keep at
+least 12 visible pixels and a quarter of their whole area. So whatever can be seen in the picture is annotated, and
+whatever is annotated can be seen.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .shapes import CATEGORIES, paint_background, paint_object, unit_outline
+
+MIN_SIDE = 8.0
+MIN_VISIBLE_PIXELS = 12
+MIN_VISIBLE_SHARE = 0.25
+
+_EMPTY_SHARE = 0.03
+_CROWD_SHARE = 0.05
+_PORTRAIT_SHARE = 0.2
+_MAX_OBJECTS = 10
+_PLACEMENT_TRIALS = 20
+# Part of its extent by which an object may stick out of the image.
+_OVERHANG = 0.15
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """One placed object.
+
+    Attributes:
+        category: name, one of `CATEGORIES`.
+        center: x, y in px.
+        axes: columns = the object's u and v unit vectors in px. Shape 2 x 2.
+        outline: polygon x, y in px, two decimals. Shape N x 2.
+        mask: pycocotools' rasterisation of `outline`, hidden pixels included. Boolean, shape H x W.
+        is_crowd: whether it belongs to the image's crowd region.
+    """
+
+    category: str
+    center: np.ndarray
+    axes: np.ndarray
+    outline: np.ndarray
+    mask: np.ndarray
+    is_crowd: bool = False
+
+
+@dataclass
+class Scene:
+    """Objects of one image from back to front, and the index of the object that is visible in each pixel.
+
+    Attributes:
+        height: in px.
+        width: in px.
+        objects: back to front.
+        owner: index into `objects`, -1 for the background. Shape H x W.
+    """
+
+    height: int
+    width: int
+    objects: list[SceneObject] = field(default_factory=list)
+    owner: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start with nothing but background."""
+        self.owner = np.full((self.height, self.width), -1, dtype=np.int32)
+
+    def place(self, candidate: SceneObject) -> bool:
+        """Put an object in front of the others, unless too little of it or of one of them would be visible.
+
+        Args:
+            candidate: the object; it is kept only if the placement is accepted.
+
+        Returns:
+            Whether the object was placed.
+        """
+        if not _is_visible(int(candidate.mask.sum()), candidate):
+            return False
+        # Members of a crowd may hide each other, since one region stands for all of them.
+        if not candidate.is_crowd and not self._stay_visible(candidate.mask):
+            return False
+        self.owner[candidate.mask] = len(self.objects)
+        self.objects.append(candidate)
+        return True
+
+    def _stay_visible(self, hidden: np.ndarray) -> bool:
+        """Whether each object, and the crowd as a whole, remains visible with `hidden` (H x W) covered."""
+        remaining = np.bincount(self.owner[~hidden] + 1, minlength=len(self.objects) + 1)[1:]
+        if not all(o.is_crowd or _is_visible(n, o) for n, o in zip(remaining.tolist(), self.objects, strict=True)):
+            return False
+        members = [index for index, o in enumerate(self.objects) if o.is_crowd]
+        region = sum((self.objects[index].mask for index in members), start=np.zeros_like(hidden))
+        return bool(remaining[members].sum() >= MIN_VISIBLE_SHARE * region.sum())
+
+
+def _is_visible(pixels: int, scene_object: SceneObject) -> bool:
+    side_squared = abs(np.linalg.det(scene_object.axes))
+    return pixels >= max(MIN_VISIBLE_PIXELS, MIN_VISIBLE_SHARE * side_squared)
+
+
+def rasterize(outline: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Pixels of a polygon exactly as COCO's own tools see them.
+
+    Args:
+        outline: vertices x, y in px. Shape N x 2. May leave the image.
+        height: of the image in px.
+        width: of the image in px.
+
+    Returns:
+        Boolean mask. Shape H x W.
+    """
+    from pycocotools import mask as mask_api
+
+    return mask_api.decode(mask_api.frPyObjects([outline.ravel().tolist()], height, width)[0]).astype(bool)
+
+
+def encode_rle(mask: np.ndarray) -> dict[str, list[int]]:
+    """Uncompressed run lengths in COCO's column-major order, the first run being background.
+
+    Args:
+        mask: boolean, shape H x W.
+
+    Returns:
+        `{"counts": [...], "size": [height, width]}`.
+    """
+    flat = mask.ravel(order="F")
+    starts = np.flatnonzero(np.diff(flat)) + 1
+    runs = np.diff(np.concatenate([[0], starts, [flat.size]])).tolist()
+    return {"counts": [0, *runs] if flat[0] else runs, "size": list(mask.shape)}
+
+
+def _draw_object(
+    rng: np.random.Generator, scene: Scene, category: str, side: float, center: np.ndarray | None = None
+) -> SceneObject:
+    """Random aspect, rotation and, unless given, position."""
+    # A box may be twice as long as wide; the others keep their identity only under a milder stretch.
+    stretch = np.exp(rng.uniform(0, np.log(2.0 if category == "box" else 1.4)) / 2)
+    angle = rng.uniform(0, 2 * np.pi)
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    axes = rotation * (side * np.array([stretch, 1 / stretch]))
+    corners = unit_outline(category) @ axes.T
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    if center is None:
+        slack = _OVERHANG * (high - low)
+        first = -low - slack
+        last = np.array([scene.width, scene.height]) - high + slack
+        center = rng.uniform(np.minimum(first, last), np.maximum(first, last))
+    outline = np.round(corners + center, 2)
+    return SceneObject(category, center, axes, outline, rasterize(outline, scene.height, scene.width))
+
+
+def _add_crowd(rng: np.random.Generator, scene: Scene) -> None:
+    """A cluster of 15 to 40 objects of one category, 6 to 12 px each, behind everything else."""
+    category = CATEGORIES[rng.integers(len(CATEGORIES))]
+    size = np.array([scene.width, scene.height])
+    middle = rng.uniform(0.25 * size, 0.75 * size)
+    for _ in range(int(rng.integers(15, 41))):
+        center = middle + rng.normal(0, 0.08 * size.max(), size=2)
+        member = _draw_object(rng, scene, category, rng.uniform(6, 12), center)
+        scene.place(SceneObject(category, center, member.axes, member.outline, member.mask, is_crowd=True))
+
+
+def draw_scene(rng: np.random.Generator, image_size: tuple[int, int]) -> Scene:
+    """Draw the layout of one image.
+
+    Sides (square root of the whole object's area) are log-uniform from `MIN_SIDE` to half of the image's longer side,
+    but at most three quarters of the shorter one, so that about equally many objects fall into each octave of size. An
+    object that finds no place in 20 trials is left out; that strikes the large ones most.
+
+    Args:
+        rng: source of every random number.
+        image_size: width, height in px; one image in five swaps them.
+
+    Returns:
+        The scene, with 1 to 10 objects and seldom a crowd region, or empty.
+    """
+    width, height = image_size[::-1] if rng.random() < _PORTRAIT_SHARE else image_size
+    scene = Scene(height, width)
+    kind = rng.random()
+    if kind < _EMPTY_SHARE:
+        return scene
+    if kind < _EMPTY_SHARE + _CROWD_SHARE:
+        _add_crowd(rng, scene)
+    count = int(rng.integers(1, _MAX_OBJECTS + 1))
+    largest = min(max(image_size) / 2, 0.75 * min(image_size))
+    sides = np.exp(rng.uniform(np.log(MIN_SIDE), np.log(largest), size=count))
+    # Mostly large to small: the other way round, large objects would often find no place without hiding others.
+    for side in sides[np.argsort(-sides * np.exp(rng.normal(0, 0.5, size=count)))]:
+        category = CATEGORIES[rng.integers(len(CATEGORIES))]
+        any(scene.place(_draw_object(rng, scene, category, side)) for _ in range(_PLACEMENT_TRIALS))
+    return scene
+
+
+def _annotation(mask: np.ndarray, category: str, segmentation: Any, is_crowd: bool) -> dict[str, Any]:
+    xs, ys = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    x, y = int(xs[0]), int(ys[0])
+    return {
+        "category_id": CATEGORIES.index(category) + 1,
+        "bbox": [x, y, int(xs[-1]) + 1 - x, int(ys[-1]) + 1 - y],
+        "area": int(mask.sum()),
+        "segmentation": segmentation,
+        "iscrowd": int(is_crowd),
+    }
+
+
+def annotate(scene: Scene) -> list[dict[str, Any]]:
+    """COCO annotations of the visible pixels, without `id` and `image_id`.
+
+    An object that is whole is a polygon; one that is partly hidden or cut by the border is uncompressed RLE, because
+    only that describes its visible pixels exactly.
+
+    Args:
+        scene: as drawn by `draw_scene`.
+
+    Returns:
+        One annotation per object, back to front, and one with `iscrowd = 1` for all members of a crowd region.
+    """
+    annotations = []
+    members = [i for i, o in enumerate(scene.objects) if o.is_crowd]
+    if members:
+        mask = np.isin(scene.owner, members)
+        annotations.append(_annotation(mask, scene.objects[members[0]].category, encode_rle(mask), True))
+    for index, scene_object in enumerate(scene.objects):
+        if scene_object.is_crowd:
+            continue
+        mask, outline = scene.owner == index, scene_object.outline
+        inside = (outline >= 0).all() and (outline <= [scene.width, scene.height]).all()
+        is_whole = inside and np.array_equal(mask, scene_object.mask)
+        segmentation = [outline.ravel().tolist()] if is_whole else encode_rle(mask)
+        annotations.append(_annotation(mask, scene_object.category, segmentation, False))
+    return annotations
+
+
+def paint(scene: Scene, rng: np.random.Generator) -> np.ndarray:
+    """Paint a scene.
+
+    Args:
+        scene: as drawn by `draw_scene`.
+        rng: source of textures, colours and noise.
+
+    Returns:
+        RGB, uint8. Shape H x W x 3.
+    """
+    canvas = paint_background(scene.height, scene.width, rng)
+    for scene_object in scene.objects:
+        paint_object(canvas, scene_object.mask, scene_object.category, scene_object.center, scene_object.axes, rng)
+    canvas += rng.standard_normal(canvas.shape, dtype=np.float32) * np.float32(rng.uniform(2, 6))
+    return np.clip(canvas, 0, 255).astype(np.uint8)

@@ -1,0 +1,96 @@
+"""What a feature map is, as data: its channels and its stride. Everything that follows a backbone is derived from it.
+
+Legend used throughout the package: ``B`` batch, ``C`` channels, ``H`` height, ``W`` width. A *pyramid* is a tuple of maps
+``B C H W`` from high to low resolution. A *stride* is counted in input pixels per cell; a *level* is ``log2(stride)``,
+so the map of stride 8 is ``c3`` behind a backbone and ``p3`` behind a neck.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class FeatureSpec(NamedTuple):
+    """Published shape of one feature map.
+
+    Attributes:
+        channels: number of channels ``C``.
+        stride: input pixels per cell, a power of two for every map that has a level name.
+    """
+
+    channels: int
+    stride: int
+
+    @property
+    def level(self) -> int:
+        """``log2(stride)``; raises ``ValueError`` when the stride is not a power of two."""
+        if self.stride < 1 or self.stride & (self.stride - 1):
+            raise ValueError(f"stride {self.stride} is not a power of two, so the map has no level name")
+        return self.stride.bit_length() - 1
+
+
+def level_names(specs: Iterable[FeatureSpec], prefix: str = "p") -> tuple[str, ...]:
+    """Names of the maps, ``p2, p3, ...`` (or ``c2, ...`` with ``prefix="c"``); the number is ``log2(stride)``."""
+    return tuple(f"{prefix}{spec.level}" for spec in specs)
+
+
+def check_channels(features: Sequence[Tensor], in_channels: Sequence[int], owner: str) -> None:
+    """Raise ``ValueError`` unless ``features`` are as many maps, with as many channels, as ``owner`` was built for.
+
+    Args:
+        features: maps ``B C H W``.
+        in_channels: expected channels of each map.
+        owner: name of the module that speaks in the message.
+    """
+    got = [int(feature.shape[1]) if feature.dim() == 4 else None for feature in features]
+    if got != list(in_channels):
+        shapes = [tuple(feature.shape) for feature in features]
+        raise ValueError(
+            f"{owner} was built for in_channels={list(in_channels)} but received {len(features)} maps with channels "
+            f"{got} (shapes {shapes}, expected B C H W). Set in_channels to the backbone's channels "
+            "([s.channels for s in backbone.feature_specs]) or choose other maps with the backbone's out_indices"
+        )
+
+
+def check_specs(in_specs: Sequence[FeatureSpec], in_channels: Sequence[int], owner: str) -> None:
+    """Raise ``ValueError`` unless the published ``in_specs`` have exactly the channels that ``owner`` was built for."""
+    published = [spec.channels for spec in in_specs]
+    if published != list(in_channels):
+        raise ValueError(
+            f"{owner} was built for in_channels={list(in_channels)} but the backbone publishes channels {published} "
+            f"at strides {[spec.stride for spec in in_specs]}. Take in_channels from backbone.feature_specs, "
+            "or change the backbone's out_indices"
+        )
+
+
+def check_pyramid(features: Sequence[Tensor], specs: Sequence[FeatureSpec], image_size: tuple[int, int]) -> None:
+    """Raise ``ValueError`` unless every map has the published channels and the size that its stride implies.
+
+    Networks round odd sizes either up (padded convolutions) or down (patch convolutions), and the rounding adds up over
+    the stages; a map may therefore be one cell off ``image / stride``, never more.
+
+    Args:
+        features: maps ``B C H W``.
+        specs: published shape of each map.
+        image_size: height and width of the input in pixels.
+    """
+    if len(features) != len(specs):
+        raise ValueError(f"{len(features)} maps for {len(specs)} published specs {list(specs)}")
+    for index, (feature, spec) in enumerate(zip(features, specs)):
+        ideal = [side / spec.stride for side in image_size]
+        fits = all(abs(got - want) <= 1 for got, want in zip(feature.shape[-2:], ideal))
+        if feature.shape[1] != spec.channels or not fits:
+            raise ValueError(
+                f"map {index} has shape {tuple(feature.shape)}, but {spec} on an image of {tuple(image_size)} "
+                f"means {spec.channels} channels and about {ideal[0]:.1f} x {ideal[1]:.1f} cells"
+            )
+
+
+@torch.no_grad()
+def measure_specs(features: Sequence[Tensor], image_size: int) -> tuple[FeatureSpec, ...]:
+    """Specs of maps computed from a square image of ``image_size`` pixels: for backbones that publish none."""
+    return tuple(FeatureSpec(int(f.shape[1]), round(image_size / int(f.shape[-1]))) for f in features)

@@ -1,0 +1,231 @@
+"""Small layers that the necks share: convolution + norm + activation, channel-first LayerNorm, upsampling, merging.
+
+Norms, activations and convolutions are given by name or as a factory, so that a toolbox can hand in its own
+(``SyncBN`` of mmcv, ``FrozenBN`` of Detectron2, ``ConvWS``, deformable convolutions) without this file knowing it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NormFactory = Callable[[int], nn.Module]
+ActFactory = Callable[[], nn.Module]
+ConvFactory = Callable[..., nn.Module]
+Upsample = Callable[[Tensor, tuple[int, int]], Tensor]
+
+GROUPS = 32  # both toolboxes' GN
+
+
+class LayerNorm2d(nn.Module):
+    """LayerNorm over the channels of each position of a ``B C H W`` map.
+
+    Equal to detectron2's channel-first ``LayerNorm`` (``layers/batch_norm.py``) and mmdet's ``LN2d``. The default
+    ``eps`` is detectron2's 1e-6; mmdet's builder passes 1e-5 unless the config says otherwise.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``x`` (``B C H W``) over ``C``."""
+        x = x.permute(0, 2, 3, 1)  # B H W C
+        x = F.layer_norm(x, (x.shape[-1],), self.weight, self.bias, self.eps)
+        return x.permute(0, 3, 1, 2)  # B C H W
+
+    def extra_repr(self) -> str:
+        """Shown by ``print(module)``."""
+        return f"{self.weight.numel()}, eps={self.eps}"
+
+
+def _group_norm(channels: int) -> nn.Module:
+    if channels % GROUPS:
+        raise ValueError(f"norm='GN' needs channels divisible by {GROUPS}, got {channels}; pass a factory instead")
+    return nn.GroupNorm(GROUPS, channels)
+
+
+NORMS: dict[str, NormFactory] = {
+    "BN": nn.BatchNorm2d,
+    "SyncBN": nn.SyncBatchNorm,
+    "GN": _group_norm,
+    "LN": LayerNorm2d,
+}
+ACTIVATIONS: dict[str, ActFactory] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "leaky_relu": partial(nn.LeakyReLU, 0.1),
+}
+
+
+def _lookup(name: str, table: dict[str, Callable[..., nn.Module]], argument: str) -> Callable[..., nn.Module]:
+    if name not in table:
+        raise ValueError(f"{argument}={name!r} is unknown; choose one of {sorted(table)}, None, or pass a factory")
+    return table[name]
+
+
+def make_norm(norm: str | NormFactory | None, channels: int) -> nn.Module | None:
+    """Build a norm layer.
+
+    Args:
+        norm: one of ``NORMS`` (``"BN"``, ``"SyncBN"``, ``"GN"`` of 32 groups, ``"LN"``), a factory
+            ``channels -> Module``, or ``None``/``""`` for none.
+        channels: number of channels.
+
+    Raises:
+        ValueError: unknown name, or channels that GN cannot divide.
+    """
+    if norm is None or norm == "":
+        return None
+    return _lookup(norm, NORMS, "norm")(channels) if isinstance(norm, str) else norm(channels)
+
+
+def make_act(act: str | ActFactory | None) -> nn.Module | None:
+    """Build an activation from one of ``ACTIVATIONS``, a factory ``() -> Module``, or ``None``/``""`` for none."""
+    if act is None or act == "":
+        return None
+    return _lookup(act, ACTIVATIONS, "act")() if isinstance(act, str) else act()
+
+
+class ConvNormAct(nn.Module):
+    """Convolution, then norm, then activation; "same" padding for odd kernels.
+
+    The convolution has a bias exactly when there is no norm, as in mmcv's ``ConvModule`` (``bias='auto'``) and in
+    detectron2's FPN. Parameters are named ``conv.*`` and ``norm.*``, whatever the kind of norm.
+
+    Args:
+        in_channels: channels of the input map.
+        out_channels: channels of the output map.
+        kernel_size: side of the kernel in cells.
+        stride: step in cells.
+        norm: see `make_norm`.
+        act: see `make_act`.
+        conv: factory called as ``conv(in_channels, out_channels, kernel_size, stride=, padding=, bias=)``;
+            ``None`` is ``nn.Conv2d``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        norm: str | NormFactory | None = None,
+        act: str | ActFactory | None = None,
+        conv: ConvFactory | None = None,
+    ) -> None:
+        super().__init__()
+        norm_layer = make_norm(norm, out_channels)
+        self.conv = (conv or nn.Conv2d)(
+            in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2, bias=norm_layer is None
+        )
+        self.norm = norm_layer
+        self.act = make_act(act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``B C_in H W`` to ``B C_out ceil(H / stride) ceil(W / stride)``."""
+        x = self.conv(x)
+        if self.norm is not None:
+            x = self.norm(x)
+        if self.act is not None:
+            x = self.act(x)
+        return x
+
+
+class DeconvUpsample(nn.Module):
+    """Learned x2 upsampling: a 2x2 transposed convolution of stride 2, fitted to the wanted size.
+
+    Where the finer map is odd, the extra row or column is cropped; where its stage rounded down, the last one is
+    repeated.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.deconv = nn.ConvTranspose2d(channels, channels, 2, stride=2)
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """Upsample ``x`` (``B C h w``) to ``B C H W`` with ``(H, W) = size``, both within one cell of ``2 h, 2 w``."""
+        x = self.deconv(x)
+        short = (size[0] - x.shape[-2], size[1] - x.shape[-1])
+        if max(short) > 0:
+            x = F.pad(x, (0, max(short[1], 0), 0, max(short[0], 0)), mode="replicate")
+        return x[..., : size[0], : size[1]]
+
+
+def _nearest(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(x, size=size, mode="nearest")
+
+
+def _bilinear(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+class FunctionalUpsample(nn.Module):
+    """A parameter-free upsampling ``(x, size) -> x`` as a module, so that it sits beside the learned ones."""
+
+    def __init__(self, function: Upsample) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """Upsample ``x`` (``B C h w``) to ``B C H W`` with ``(H, W) = size``."""
+        return self.function(x, size)
+
+
+UPSAMPLE_MODES: dict[str, Callable[[int], nn.Module]] = {
+    "nearest": lambda channels: FunctionalUpsample(_nearest),
+    "bilinear": lambda channels: FunctionalUpsample(_bilinear),
+    "deconv": DeconvUpsample,
+}
+
+
+def make_upsample(mode: str | Upsample, channels: int) -> nn.Module:
+    """Build an upsampling module called as ``module(x, size)``.
+
+    Args:
+        mode: ``"nearest"``, ``"bilinear"`` (``align_corners=False``), ``"deconv"`` (learned), or a function
+            ``(x, size) -> x``.
+        channels: channels of the map.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if isinstance(mode, str):
+        return _lookup(mode, UPSAMPLE_MODES, "upsample_mode")(channels)
+    return FunctionalUpsample(mode)
+
+
+def init_convs(module: nn.Module, init: str | None) -> None:
+    """Initialise every ``nn.Conv2d`` inside ``module``, biases to zero.
+
+    Args:
+        module: the module whose convolutions are set.
+        init: ``"caffe2_xavier"`` (detectron2, torchvision: uniform, fan in), ``"xavier_uniform"`` (mmdet's FPN: uniform,
+            fan in + fan out), ``"kaiming_normal"`` (mmcv's ``ConvModule``: normal, fan out), or ``None`` to leave
+            PyTorch's own.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if init is None:
+        return
+    fill = _lookup(init, INITS, "init")
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            fill(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+INITS: dict[str, Callable[[Tensor], Tensor]] = {
+    "caffe2_xavier": partial(nn.init.kaiming_uniform_, a=1),
+    "xavier_uniform": nn.init.xavier_uniform_,
+    "kaiming_normal": partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu"),
+}

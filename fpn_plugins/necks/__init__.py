@@ -1,0 +1,44 @@
+"""Necks: tuple of maps in, tuple of maps out, high to low resolution."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from ..features import FeatureSpec
+from .extra_levels import ExtraLevels
+from .fpn import FPN, FPNLevel
+
+# every neck; the adapters register these and the contract tests run over them
+NECKS: dict[str, type[nn.Module]] = {neck.__name__: neck for neck in (FPN,)}
+
+__all__ = ["NECKS", "FPN", "ExtraLevels", "FPNLevel", "build_neck"]
+
+
+def build_neck(neck: nn.Module | Mapping[str, Any], in_specs: Sequence[FeatureSpec]) -> nn.Module:
+    """A neck that fits a backbone.
+
+    Args:
+        neck: a neck, which is checked against ``in_specs``, or ``{"type": name in NECKS, **arguments}`` without
+            ``in_channels``, which are taken from ``in_specs``.
+        in_specs: what the backbone publishes.
+
+    Raises:
+        ValueError: unknown type (suggests near names), or a neck built for other channels.
+        TypeError: an argument that the neck does not have.
+    """
+    if isinstance(neck, nn.Module):
+        neck.out_specs(in_specs)  # type: ignore[operator]  # raises when it does not fit
+        return neck
+    arguments = {str(key): value for key, value in neck.items()}
+    name = arguments.pop("type", None)
+    if name not in NECKS:
+        near = difflib.get_close_matches(str(name), NECKS, n=3, cutoff=0.4)
+        raise ValueError(f"neck type={name!r} is unknown; choose one of {sorted(NECKS)}" + (f" (near: {near})" if near else ""))
+    arguments.setdefault("in_channels", [spec.channels for spec in in_specs])
+    built = NECKS[name](**arguments)
+    built.out_specs(in_specs)  # type: ignore[operator]
+    return built

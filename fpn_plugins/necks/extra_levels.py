@@ -1,0 +1,126 @@
+"""What follows the last level of a pyramid: P6 by subsampling, or P6 and P7 by strided convolutions.
+
+Sources: FPN (arXiv:1612.03144, section 4.1, footnote 2: P6 is a stride-2 subsampling of P5); RetinaNet (arXiv:1708.02002, section 4,
+footnote 2: P6 is a 3x3 stride-2 convolution on C5, P7 = 3x3 stride-2 convolution on ReLU(P6)).
+Reference code: detectron2 ``LastLevelMaxPool``, ``LastLevelP6P7`` (``modeling/backbone/fpn.py``); mmdet ``FPN`` with
+``num_outs`` and ``add_extra_convs`` (``models/necks/fpn.py``); torchvision's classes of the same names as detectron2's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory
+
+OPS = ("max_pool", "conv")
+SOURCES = ("input", "lateral", "output")
+
+
+@dataclass(frozen=True)
+class ExtraLevels:
+    """Declaration of the levels after the last one; the neck, which knows the channels, builds them.
+
+    Args:
+        num_levels: how many, each of half the resolution (rounded up) of the one before.
+        op: ``"max_pool"``: subsampling of the last output (kernel 1, stride 2); ``"conv"``: 3x3 convolutions, stride 2.
+        source: what the first convolution reads: the backbone's last map (``"input"``), the last lateral after merging
+            (``"lateral"``) or the last output (``"output"``). Pooling always reads the output.
+        relu: apply ReLU before each convolution but the first. mmdet's ``relu_before_extra_convs`` is off by default,
+            Detectron2 and torchvision always apply it.
+        bare: plain convolutions (Detectron2, torchvision) instead of ones with the neck's norm and activation (mmdet).
+
+    Raises:
+        ValueError: an argument outside of the above.
+    """
+
+    num_levels: int = 1
+    op: str = "max_pool"
+    source: str = "output"
+    relu: bool = True
+    bare: bool = True
+
+    def __post_init__(self) -> None:
+        if self.num_levels < 1:
+            raise ValueError(f"ExtraLevels num_levels={self.num_levels} must be at least 1; pass extra_levels=None")
+        if self.op not in OPS:
+            raise ValueError(f"ExtraLevels op={self.op!r} is unknown, choose one of {OPS}")
+        if self.source not in SOURCES:
+            raise ValueError(f"ExtraLevels source={self.source!r} is unknown, choose one of {SOURCES}")
+        if self.op == "max_pool" and self.source != "output":
+            raise ValueError(f"ExtraLevels op='max_pool' reads the output, not source={self.source!r}; use op='conv'")
+
+    def build(
+        self,
+        in_channels: int,
+        out_channels: int,
+        norm: str | NormFactory | None = None,
+        act: str | ActFactory | None = None,
+        conv: ConvFactory | None = None,
+    ) -> nn.Module:
+        """Build the module; it is called as ``module(inputs, laterals, outputs)`` and returns the extra maps.
+
+        Args:
+            in_channels: channels of the backbone's last map.
+            out_channels: channels of the pyramid.
+            norm: the neck's norm, ignored when ``bare``.
+            act: the neck's activation, ignored when ``bare``.
+            conv: the neck's convolution factory, ignored when ``bare``.
+        """
+        if self.op == "max_pool":
+            return MaxPoolLevels(self.num_levels)
+        first = in_channels if self.source == "input" else out_channels
+        block = {} if self.bare else {"norm": norm, "act": act, "conv": conv}
+        convs = [
+            ConvNormAct(first if k == 0 else out_channels, out_channels, 3, stride=2, **block)
+            for k in range(self.num_levels)
+        ]
+        return ConvLevels(convs, self.source, self.relu)
+
+
+def as_extra_levels(value: ExtraLevels | Mapping[str, object] | None) -> ExtraLevels | None:
+    """Accept a declaration as it is or as a mapping of its arguments (as YAML and mmengine configs write it)."""
+    if value is None or isinstance(value, ExtraLevels):
+        return value
+    if isinstance(value, Mapping):
+        return ExtraLevels(**{str(key): entry for key, entry in value.items()})  # type: ignore[arg-type]
+    raise TypeError(f"extra_levels must be ExtraLevels, a mapping of its arguments or None, got {value!r}")
+
+
+class MaxPoolLevels(nn.Module):
+    """Levels by subsampling the last output: every second cell, so ``n`` cells become ``ceil(n / 2)``."""
+
+    def __init__(self, num_levels: int) -> None:
+        super().__init__()
+        self.num_levels = num_levels
+
+    def forward(self, inputs: Sequence[Tensor], laterals: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Tensor]:
+        """Return the extra maps, highest resolution first."""
+        extra: list[Tensor] = []
+        last = outputs[-1]
+        for _ in range(self.num_levels):
+            last = F.max_pool2d(last, kernel_size=1, stride=2)
+            extra.append(last)
+        return extra
+
+
+class ConvLevels(nn.Module):
+    """Levels by 3x3 convolutions of stride 2, built by `ExtraLevels`."""
+
+    def __init__(self, convs: Sequence[nn.Module], source: str, relu: bool) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(convs)
+        self.source = source
+        self.relu = relu
+
+    def forward(self, inputs: Sequence[Tensor], laterals: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Tensor]:
+        """Return the extra maps, highest resolution first."""
+        last = {"input": inputs, "lateral": laterals, "output": outputs}[self.source][-1]
+        extra: list[Tensor] = []
+        for index, conv in enumerate(self.convs):
+            last = conv(F.relu(last) if self.relu and index > 0 else last)
+            extra.append(last)
+        return extra

@@ -1,0 +1,223 @@
+"""FPN: Feature Pyramid Networks for Object Detection (Lin et al., CVPR 2017, arXiv:1612.03144, section 3).
+
+::
+
+    c5 /32 --1x1--> m5 ------------3x3--> p5 --> extra levels p6, p7
+                    | x2
+    c4 /16 --1x1-->(+)= m4 --------3x3--> p4
+                    | x2
+    c3 /8  --1x1-->(+)= m3 --------3x3--> p3
+                    | x2
+    c2 /4  --1x1-->(+)= m2 --------3x3--> p2
+
+Reference code: detectron2 ``modeling/backbone/fpn.py``, mmdet ``models/necks/fpn.py``, torchvision
+``ops/feature_pyramid_network.py``. All three are equal on sizes divisible by the last stride; on others detectron2
+raises, while this class upsamples to the size of the finer map, as mmdet and torchvision do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from ..features import FeatureSpec, check_channels, check_specs
+from ..layers import (
+    ActFactory,
+    ConvFactory,
+    ConvNormAct,
+    NormFactory,
+    Upsample,
+    init_convs,
+    make_upsample,
+)
+from ..weights import accept_layouts
+from ..weights.maps.fpn import FPNLayouts
+from .extra_levels import ExtraLevels, as_extra_levels
+
+FUSIONS = ("sum", "avg")
+
+
+def merge(lateral: Tensor, top: Tensor, upsample: nn.Module, fusion: str, in_place: bool = False) -> Tensor:
+    """The paper's building block (figure 3): bring ``top`` to the size of ``lateral`` and fuse the two.
+
+    Args:
+        lateral: ``B C H W``, the finer map after its 1x1 convolution.
+        top: ``B C h w``, the merged coarser map.
+        upsample: called as ``upsample(top, (H, W))``.
+        fusion: ``"sum"`` or ``"avg"`` (half the sum).
+        in_place: add into ``lateral``; only where nothing else needs its old values.
+    """
+    size = (lateral.shape[-2], lateral.shape[-1])
+    up = upsample(top, size)
+    merged = lateral.add_(up) if in_place else lateral + up
+    if fusion == "avg":
+        merged = merged.mul_(0.5) if in_place else merged * 0.5
+    return merged
+
+
+def _check_fusion(fusion: str) -> str:
+    if fusion not in FUSIONS:
+        raise ValueError(f"fusion={fusion!r} is unknown, choose one of {FUSIONS}")
+    return fusion
+
+
+class FPN(nn.Module):
+    """Feature pyramid network over any number of backbone maps.
+
+    Args:
+        in_channels: channels of each input map, high to low resolution: ``[s.channels for s in backbone.feature_specs]``.
+        out_channels: channels of every output map (paper: 256).
+        in_indices: which inputs the pyramid is built on, ascending, without gaps; ``None`` is all. ``(1, 2, 3)`` of
+            C2..C5 gives P3..P5.
+        extra_levels: levels after the last one, an `ExtraLevels` (or a mapping of its arguments); ``None`` is none.
+        upsample_mode: ``"nearest"`` (paper), ``"bilinear"``, ``"deconv"`` (learned 2x2), or a function ``(x, size) -> x``.
+        fusion: ``"sum"`` (paper) or ``"avg"``.
+        norm: norm after each convolution: ``None`` (paper), ``"BN"``, ``"GN"``, ``"LN"``, ``"SyncBN"`` or a factory.
+        norm_on_lateral: whether the 1x1 convolutions have the norm too.
+        act: activation after each convolution; ``None`` as in the paper.
+        conv: factory of every convolution, ``None`` is ``nn.Conv2d``.
+        init: ``"caffe2_xavier"`` (detectron2, torchvision), ``"xavier_uniform"`` (mmdet after ``init_weights``),
+            ``"kaiming_normal"`` (mmdet before it), or ``None`` for PyTorch's own; see `init_convs`.
+
+    State dict: ``lateral_convs.{i}``, ``output_convs.{i}``, ``extra_levels.convs.{k}``, each with ``conv.*`` and
+    ``norm.*``, ``i`` counting from the highest resolution. The layouts of mmdet, detectron2 and torchvision load as they
+    are; one that fits only in part is a ``ValueError`` that lists the keys.
+
+    Raises:
+        ValueError: an argument outside of the above.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int = 256,
+        in_indices: Sequence[int] | None = None,
+        extra_levels: ExtraLevels | Mapping[str, object] | None = None,
+        upsample_mode: str | Upsample = "nearest",
+        fusion: str = "sum",
+        norm: str | NormFactory | None = None,
+        norm_on_lateral: bool = True,
+        act: str | ActFactory | None = None,
+        conv: ConvFactory | None = None,
+        init: str | None = "caffe2_xavier",
+    ) -> None:
+        super().__init__()
+        self.in_channels = _check_in_channels(in_channels)
+        self.in_indices = _check_in_indices(in_indices, len(self.in_channels))
+        self.out_channels = out_channels
+        self.fusion = _check_fusion(fusion)
+        extra = as_extra_levels(extra_levels)
+        self.num_extra_levels = extra.num_levels if extra else 0
+        used = [self.in_channels[index] for index in self.in_indices]
+
+        lateral_norm = norm if norm_on_lateral else None
+        self.lateral_convs = nn.ModuleList(
+            ConvNormAct(channels, out_channels, 1, norm=lateral_norm, act=act, conv=conv) for channels in used
+        )
+        self.output_convs = nn.ModuleList(
+            ConvNormAct(out_channels, out_channels, 3, norm=norm, act=act, conv=conv) for _ in used
+        )
+        self.upsamples = nn.ModuleList(make_upsample(upsample_mode, out_channels) for _ in used[1:])
+        self.extra_levels = extra.build(used[-1], out_channels, norm, act, conv) if extra else None
+        # an activation keeps its result for the backward pass, so nothing may be added into it
+        self._in_place = act is None
+        init_convs(self, init)
+        accept_layouts(self, FPNLayouts(len(used)))
+
+    def out_specs(self, in_specs: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:
+        """Channels and strides of the outputs for a backbone that publishes ``in_specs``.
+
+        Raises:
+            ValueError: the channels are not the ones that this neck was built for; names both lists.
+        """
+        check_specs(in_specs, self.in_channels, type(self).__name__)
+        strides = [in_specs[index].stride for index in self.in_indices]
+        strides += [strides[-1] * 2 ** (k + 1) for k in range(self.num_extra_levels)]
+        return tuple(FeatureSpec(self.out_channels, stride) for stride in strides)
+
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Compute the pyramid.
+
+        Args:
+            inputs: one map ``B C H W`` per entry of ``in_channels``, high to low resolution; any sizes in which each
+                map is about half as large as the one before.
+
+        Returns:
+            One map ``B out_channels H W`` per used input, of its size, then the extra levels.
+
+        Raises:
+            ValueError: another number of maps or channels than the neck was built for.
+        """
+        check_channels(inputs, self.in_channels, type(self).__name__)
+        inputs = [inputs[index] for index in self.in_indices]
+        merged = self.top_down([conv(x) for conv, x in zip(self.lateral_convs, inputs)])
+        outputs = [conv(x) for conv, x in zip(self.output_convs, merged)]
+        if self.extra_levels is not None:
+            outputs += self.extra_levels(inputs, merged, outputs)
+        return tuple(outputs)
+
+    def top_down(self, laterals: Sequence[Tensor]) -> list[Tensor]:
+        """Merge from the coarsest map down; takes and returns maps ``B out_channels H W``, high to low resolution."""
+        merged = [laterals[-1]]
+        for lateral, upsample in zip(reversed(laterals[:-1]), reversed(list(self.upsamples))):
+            merged.append(merge(lateral, merged[-1], upsample, self.fusion, self._in_place))
+        return merged[::-1]
+
+
+class FPNLevel(nn.Module):
+    """One level of the pyramid on its own: lateral 1x1, merge with the level above, output 3x3 (paper, figure 3).
+
+    For pyramids that are put together by hand. The arguments are those of `FPN`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int = 256,
+        upsample_mode: str | Upsample = "nearest",
+        fusion: str = "sum",
+        norm: str | NormFactory | None = None,
+        act: str | ActFactory | None = None,
+        conv: ConvFactory | None = None,
+        init: str | None = "caffe2_xavier",
+    ) -> None:
+        super().__init__()
+        self.lateral_conv = ConvNormAct(in_channels, out_channels, 1, norm=norm, act=act, conv=conv)
+        self.output_conv = ConvNormAct(out_channels, out_channels, 3, norm=norm, act=act, conv=conv)
+        self.upsample = make_upsample(upsample_mode, out_channels)
+        self.fusion = _check_fusion(fusion)
+        init_convs(self, init)
+
+    def forward(self, x: Tensor, top: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Compute one level.
+
+        Args:
+            x: the backbone's map, ``B in_channels H W``.
+            top: merged map of the level above, ``B out_channels h w``; ``None`` for the coarsest level.
+
+        Returns:
+            The merged map (the next finer level's ``top``) and the output map, both ``B out_channels H W``.
+        """
+        merged = self.lateral_conv(x)
+        if top is not None:
+            merged = merge(merged, top, self.upsample, self.fusion)
+        return merged, self.output_conv(merged)
+
+
+def _check_in_channels(in_channels: Sequence[int]) -> tuple[int, ...]:
+    if isinstance(in_channels, int) or not in_channels or any(int(channels) < 1 for channels in in_channels):
+        raise ValueError(f"in_channels={in_channels!r} must list the channels of at least one map, e.g. [256, 512]")
+    return tuple(int(channels) for channels in in_channels)
+
+
+def _check_in_indices(in_indices: Sequence[int] | None, num_inputs: int) -> tuple[int, ...]:
+    if in_indices is None:
+        return tuple(range(num_inputs))
+    indices = tuple(in_indices)
+    if not indices or indices != tuple(range(indices[0], indices[-1] + 1)) or not 0 <= indices[0] <= indices[-1] < num_inputs:
+        raise ValueError(
+            f"in_indices={list(indices)} must be neighbouring positions among the {num_inputs} inputs "
+            f"(0..{num_inputs - 1}), in ascending order"
+        )
+    return indices

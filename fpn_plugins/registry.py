@@ -1,0 +1,10 @@
+"""Registry node of this package in mmengine's tree.
+
+mmengine imports ``<scope>.registry`` when it meets a type such as ``fpn_plugins.FPN``, and from there the adapter, so a
+config needs no ``custom_imports``.
+"""
+
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import Registry
+
+MODELS = Registry("model", parent=MMENGINE_MODELS, scope="fpn_plugins", locations=["fpn_plugins.adapters.mmdet"])

@@ -1,0 +1,17 @@
+"""Checkpoint -> key map -> module."""
+
+from .checkpoint import read_checkpoint, write_checkpoint
+from .key_map import KeyMap, Report, Rule, accept_layouts, recognise, redirect_keys
+from .pairing import pair_by_order
+
+__all__ = [
+    "KeyMap",
+    "Report",
+    "Rule",
+    "accept_layouts",
+    "pair_by_order",
+    "read_checkpoint",
+    "recognise",
+    "redirect_keys",
+    "write_checkpoint",
+]

@@ -1,0 +1,123 @@
+"""Reading and writing checkpoint files without running what is inside them."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+# where the code bases keep the state dict inside the file
+CONTAINERS = ("state_dict", "model", "model_state", "teacher", "student")
+
+# all that a pickled dict of arrays (Detectron2's model zoo) needs; anything else in a `.pkl` is refused
+_PICKLE_ALLOWED = {
+    ("collections", "OrderedDict"),
+    ("_codecs", "encode"),
+    ("numpy", "dtype"),
+    ("numpy", "ndarray"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "scalar"),
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Unpickler that knows NumPy arrays and nothing else."""
+
+    def find_class(self, module: str, name: str) -> object:
+        """Refuse every global that is not needed to rebuild an array."""
+        if (module, name) not in _PICKLE_ALLOWED:
+            raise pickle.UnpicklingError(f"refused {module}.{name}: a checkpoint may hold arrays and numbers only")
+        return super().find_class(module, name)
+
+
+def _read_pickle(data: bytes) -> object:
+    return _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
+
+
+def _read_any(path: Path) -> object:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    if path.suffix == ".pkl":
+        return _read_pickle(path.read_bytes())
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Read the state dict of a checkpoint file; nothing pickled in it is executed.
+
+    Args:
+        path: ``.safetensors``; ``.pkl`` as Detectron2's model zoo has it (arrays only); anything else is read by
+            ``torch.load(weights_only=True)``. A dict of dicts is unwrapped at ``state_dict``, ``model`` or
+            ``model_state``.
+
+    Returns:
+        Names and tensors, on the CPU.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: damaged or truncated file, a file that needs to execute code, or one without tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint {str(path)!r} does not exist")
+    try:
+        content = _read_any(path)
+    except Exception as error:
+        raise ValueError(
+            f"cannot read checkpoint {str(path)!r} ({type(error).__name__}: {str(error).splitlines()[0]}). The file is "
+            "damaged, or holds pickled objects other than tensors, which are not executed; re-save its state dict"
+        ) from error
+    return _tensors(_unwrap(content), path)
+
+
+def _unwrap(content: object) -> object:
+    while isinstance(content, Mapping):
+        inner = next((content[key] for key in CONTAINERS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    return content
+
+
+def _tensors(content: object, path: Path) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for key, value in content.items() if isinstance(content, Mapping) else ():
+        if isinstance(value, Tensor):
+            tensors[key] = value
+        elif hasattr(value, "__array_interface__") and getattr(value, "dtype", None) != object:
+            tensors[key] = torch.as_tensor(value)
+    if not tensors:
+        raise ValueError(f"checkpoint {str(path)!r} holds no tensors (looked in it and under {', '.join(CONTAINERS)})")
+    return tensors
+
+
+def write_checkpoint(state_dict: Mapping[str, Tensor], path: str | os.PathLike[str]) -> Path:
+    """Write a state dict as ``.safetensors`` or, by any other suffix, with ``torch.save``; whole or not at all.
+
+    The file is written under a temporary name beside ``path`` and renamed when complete.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import save_file
+
+            save_file({key: value.contiguous() for key, value in state_dict.items()}, temporary)
+        else:
+            torch.save({"state_dict": dict(state_dict)}, temporary)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return path

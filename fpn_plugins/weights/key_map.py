@@ -1,0 +1,248 @@
+"""State dicts of other code bases, renamed by table.
+
+A `KeyMap` is a list of rules ``theirs -> ours``. Patterns are literal but for braces::
+
+    {i}      one integer, the same on both sides         lateral_convs.{i}.conv.weight
+    {i+2}    that integer plus 2 on this side            fpn_lateral{i+2}.weight
+    {*}      the rest of the key, dots included          layer1.{*}
+
+Rules are tried in order and the first that fits wins; ``None`` on our side means *dropped on purpose*. A key that no
+rule fits is never lost silently: `KeyMap.apply` lists it in its report, and `recognise` refuses a dict that fits a
+layout only in part.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+logger = logging.getLogger("fpn_plugins")
+
+_TOKEN = re.compile(r"\{(\*|[a-z](?:[+-]\d+)?)\}")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of a table: a pattern of the foreign layout and the pattern of ours (``None``: dropped on purpose)."""
+
+    theirs: str
+    ours: str | None
+
+
+@dataclass
+class Report:
+    """What became of every key.
+
+    Attributes:
+        layout: name of the table that was used.
+        matched: ``their key -> our key``.
+        dropped: keys that the table drops on purpose.
+        unexpected: keys that no rule fits, or whose name on our side the module does not have.
+        missing: our keys that nothing was found for (only where the wanted keys are known).
+    """
+
+    layout: str
+    matched: dict[str, str] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every key found its place and every place its key."""
+        return bool(self.matched) and not self.unexpected and not self.missing
+
+    def __str__(self) -> str:
+        parts = [f"{self.layout} layout: {len(self.matched)} keys matched"]
+        for name in ("dropped", "unexpected", "missing"):
+            keys = getattr(self, name)
+            if keys:
+                shown = ", ".join(keys[:8]) + (f", ... ({len(keys) - 8} more)" if len(keys) > 8 else "")
+                parts.append(f"{len(keys)} {name}: {shown}")
+        return "; ".join(parts)
+
+
+def _compile(pattern: str) -> tuple[re.Pattern[str], dict[str, tuple[str, int]]]:
+    """Regular expression of a pattern, and for each of its groups the variable and the offset that it carries."""
+    groups: dict[str, tuple[str, int]] = {}
+    parts, position = [], 0
+    for number, token in enumerate(_TOKEN.finditer(pattern)):
+        parts.append(re.escape(pattern[position : token.start()]))
+        name, offset = token[1][0], int(token[1][1:] or 0)
+        groups[f"g{number}"] = (name, offset)
+        parts.append(f"(?P<g{number}>{'.+' if name == '*' else '[0-9]+'})")
+        position = token.end()
+    return re.compile("".join(parts) + re.escape(pattern[position:])), groups
+
+
+def _fill(pattern: str, values: Mapping[str, str | int]) -> str:
+    """Write ``values`` into the braces of ``pattern``."""
+
+    def one(token: re.Match[str]) -> str:
+        name, offset = token[1][0], int(token[1][1:] or 0)
+        value = values[name]
+        return value if isinstance(value, str) else str(value + offset)
+
+    return _TOKEN.sub(one, pattern)
+
+
+class KeyMap:
+    """A table of rules between one foreign layout and ours.
+
+    Args:
+        layout: name of the foreign layout, for reports.
+        rules: `Rule` objects or ``(theirs, ours)`` pairs, first match wins.
+    """
+
+    def __init__(self, layout: str, rules: Iterable[Rule | tuple[str, str | None]]) -> None:
+        self.layout = layout
+        self.rules = tuple(rule if isinstance(rule, Rule) else Rule(*rule) for rule in rules)
+        self._compiled = [_compile(rule.theirs) for rule in self.rules]
+
+    def __repr__(self) -> str:
+        return f"KeyMap({self.layout!r}, {len(self.rules)} rules)"
+
+    def rename(self, key: str) -> tuple[bool, str | None]:
+        """``(whether a rule fits, our name or None)`` of one foreign key."""
+        for rule, (regex, groups) in zip(self.rules, self._compiled):
+            match = regex.fullmatch(key)
+            if match is None:
+                continue
+            values: dict[str, str | int] = {
+                name: match[group] if name == "*" else int(match[group]) - offset
+                for group, (name, offset) in groups.items()
+            }
+            if any(isinstance(value, int) and value < 0 for value in values.values()):
+                continue  # an index before the first, as `fpn_convs.3` for a rule that starts at 4
+            return True, None if rule.ours is None else _fill(rule.ours, values)
+        return False, None
+
+    def apply(
+        self, state_dict: Mapping[str, Tensor], wanted: Iterable[str] | None = None
+    ) -> tuple[dict[str, Tensor], Report]:
+        """Rename a state dict; the input is left as it is.
+
+        Args:
+            state_dict: foreign keys and tensors.
+            wanted: our module's own keys; with it the report also says what is missing, and a name that the module
+                does not have counts as unexpected.
+
+        Returns:
+            The renamed dict (without unexpected keys) and the `Report`.
+
+        Raises:
+            ValueError: two foreign keys become the same one of ours.
+        """
+        report = Report(self.layout)
+        renamed: dict[str, Tensor] = {}
+        ours = None if wanted is None else set(wanted)
+        for key, value in state_dict.items():
+            fits, name = self.rename(key)
+            if fits and name is None:
+                report.dropped.append(key)
+            elif name is None or (ours is not None and name not in ours):
+                report.unexpected.append(key)
+            elif name in renamed:
+                raise ValueError(f"{self.layout} layout: two keys become {name!r}, the second is {key!r}")
+            else:
+                renamed[name] = value
+                report.matched[key] = name
+        if ours is not None:
+            report.missing = sorted(key for key in ours - set(renamed) if not _optional(key))
+        return renamed, report
+
+    def inverse(self) -> KeyMap:
+        """The table ours -> theirs; rules that drop a key have no inverse, and the first rule for a name wins."""
+        return KeyMap(f"to {self.layout}", [(rule.ours, rule.theirs) for rule in self.rules if rule.ours is not None])
+
+
+def _optional(key: str) -> bool:
+    """BatchNorm's step counter: absent from Detectron2's and from old torch files, and torch fills it in by itself."""
+    return key.endswith("num_batches_tracked")
+
+
+def recognise(
+    state_dict: Mapping[str, Tensor], wanted: Iterable[str], layouts: Sequence[KeyMap]
+) -> tuple[dict[str, Tensor], Report] | None:
+    """Find the one layout that explains a state dict completely.
+
+    Args:
+        state_dict: the keys of one module, without its prefix.
+        wanted: that module's own keys.
+        layouts: tables to try.
+
+    Returns:
+        The renamed dict and its report, or ``None`` when the dict has none but our own keys or fits no table at all
+        (then it is the caller's strictness that decides).
+
+    Raises:
+        ValueError: the dict fits a table only in part, or several tables that disagree; lists the keys.
+    """
+    wanted = list(wanted)
+    if set(state_dict) <= set(wanted):
+        return None
+    tried = [layout.apply(state_dict, wanted) for layout in layouts]
+    complete = [result for result in tried if result[1].complete]
+    if len({tuple(sorted(report.matched.items())) for _, report in complete}) > 1:
+        raise ValueError("ambiguous checkpoint: " + " | ".join(str(report) for _, report in complete))
+    if complete:
+        return complete[0]
+    partial = max((report for _, report in tried), key=lambda report: len(report.matched), default=None)
+    if partial is not None and partial.matched:
+        raise ValueError(f"checkpoint fits this module only in part, so nothing was loaded. {partial}")
+    return None
+
+
+def accept_layouts(module: nn.Module, layouts: Callable[[Iterable[str]], Sequence[KeyMap]]) -> None:
+    """Let ``module.load_state_dict`` (and the toolboxes' loaders) take other layouts as they are.
+
+    Args:
+        module: its own keys stay valid, and are what it saves.
+        layouts: the tables to try for a set of foreign keys (a function, because Detectron2's keys carry the stage).
+    """
+    module._register_load_state_dict_pre_hook(_LayoutHook(layouts), with_module=True)
+
+
+class _LayoutHook:
+    """A load hook as an object, so that the module can be pickled and deep-copied."""
+
+    def __init__(self, layouts: Callable[[Iterable[str]], Sequence[KeyMap]]) -> None:
+        self.layouts = layouts
+
+    def __call__(self, module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *unused: object) -> None:
+        own = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
+        found = recognise(own, module.state_dict(), self.layouts(own))
+        if found is None:
+            return
+        renamed, report = found
+        for key in own:
+            del state_dict[prefix + key]
+        state_dict.update({prefix + key: value for key, value in renamed.items()})
+        logger.info("%s: %s", type(module).__name__, report)
+
+
+def redirect_keys(module: nn.Module, table: KeyMap) -> None:
+    """Let a container pass foreign keys on to the child that understands them; keys that fit no rule stay as they are.
+
+    Args:
+        module: the container whose ``load_state_dict`` is prepared.
+        table: rules from the container's foreign keys to keys under one of its children.
+    """
+    module._register_load_state_dict_pre_hook(_RedirectHook(table))
+
+
+class _RedirectHook:
+    """A load hook as an object, so that the module can be pickled and deep-copied."""
+
+    def __init__(self, table: KeyMap) -> None:
+        self.table = table
+
+    def __call__(self, state_dict: dict[str, Tensor], prefix: str, *unused: object) -> None:
+        for key in [key for key in state_dict if key.startswith(prefix)]:
+            fits, name = self.table.rename(key[len(prefix) :])
+            if fits and name is not None:
+                state_dict[prefix + name] = state_dict.pop(key)

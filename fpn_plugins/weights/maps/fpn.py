@@ -1,0 +1,72 @@
+"""FPN: the layouts of mmdet, detectron2 and torchvision -> ours.
+
+Ours, with ``i`` the position of the level from the highest resolution and ``k`` that of the extra level::
+
+    lateral_convs.{i}.conv.*   lateral_convs.{i}.norm.*
+    output_convs.{i}.conv.*    output_convs.{i}.norm.*
+    extra_levels.convs.{k}.conv.*
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from ..key_map import KeyMap
+
+# how mmcv's ConvModule names its norm layer, by kind (`mmcv/cnn/bricks/norm.py::infer_abbr`)
+MMCV_NORMS = ("bn", "gn", "ln", "in", "norm_layer")
+
+
+def mmdet(num_levels: int) -> KeyMap:
+    """mmdet's ``FPN``: ``fpn_convs`` holds the output convs, then, from ``num_levels`` on, those of the extra levels."""
+    places = [("lateral_convs.{i}", "lateral_convs.{i}")]
+    places += [(f"fpn_convs.{i}", f"output_convs.{i}") for i in range(num_levels)]
+    places += [(f"fpn_convs.{{k+{num_levels}}}", "extra_levels.convs.{k}")]
+    rules = []
+    for theirs, ours in places:
+        rules += [(f"{theirs}.{norm}.{{*}}", f"{ours}.norm.{{*}}") for norm in MMCV_NORMS]
+        rules += [(f"{theirs}.conv.{{*}}", f"{ours}.conv.{{*}}")]
+    return KeyMap("mmdet FPN", rules)
+
+
+def detectron2(first_stage: int) -> KeyMap:
+    """detectron2's ``FPN``: ``fpn_lateral{s}`` with ``s`` = log2 of the stride, ``first_stage`` for the finest level."""
+    rules = []
+    for theirs, ours in (("fpn_lateral", "lateral_convs"), ("fpn_output", "output_convs")):
+        place = f"{theirs}{{i+{first_stage}}}"
+        rules += [(f"{place}.norm.{{*}}", f"{ours}.{{i}}.norm.{{*}}"), (f"{place}.{{*}}", f"{ours}.{{i}}.conv.{{*}}")]
+    rules += [(f"top_block.p{6 + k}.{{*}}", f"extra_levels.convs.{k}.conv.{{*}}") for k in range(2)]
+    return KeyMap("detectron2 FPN", rules)
+
+
+def torchvision() -> KeyMap:
+    """torchvision's ``FeaturePyramidNetwork``, with the convolution's index (since 0.13) and without (before)."""
+    rules = []
+    for theirs, ours in (("inner_blocks", "lateral_convs"), ("layer_blocks", "output_convs")):
+        rules += [
+            (f"{theirs}.{{i}}.0.{{*}}", f"{ours}.{{i}}.conv.{{*}}"),
+            (f"{theirs}.{{i}}.1.{{*}}", f"{ours}.{{i}}.norm.{{*}}"),
+            (f"{theirs}.{{i}}.{{*}}", f"{ours}.{{i}}.conv.{{*}}"),
+        ]
+    rules += [(f"extra_blocks.p{6 + k}.{{*}}", f"extra_levels.convs.{k}.conv.{{*}}") for k in range(2)]
+    return KeyMap("torchvision FPN", rules)
+
+
+class FPNLayouts:
+    """The tables to try for the keys of an FPN of ``num_levels`` levels."""
+
+    def __init__(self, num_levels: int) -> None:
+        self.num_levels = num_levels
+
+    def __call__(self, keys: Iterable[str]) -> list[KeyMap]:
+        """Tables of the three layouts; detectron2's finest stage is read from ``keys``."""
+        stages = [int(match[1]) for key in keys if (match := re.match(r"fpn_lateral(\d+)\.", key))]
+        return [mmdet(self.num_levels), detectron2(min(stages, default=2)), torchvision()]
+
+
+# detectron2 keeps the convolutions of the pyramid beside `bottom_up`; we keep them in `neck`
+DETECTRON2_BACKBONE = KeyMap(
+    "detectron2 FPN backbone",
+    [("fpn_{*}", "neck.fpn_{*}"), ("top_block.{*}", "neck.top_block.{*}")],
+)

@@ -1,0 +1,193 @@
+"""Every FPN that mmdet ships a config for, with our type in its place: same keys, outputs, gradients, initial weights."""
+
+from __future__ import annotations
+
+import copy
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+pytestmark = pytest.mark.mmdet
+
+EVEN = (32, 48)
+ODD = (37, 29)  # of the finest input, in cells
+
+
+@lru_cache
+def shipped_necks() -> tuple[dict[str, list[str]], list[str]]:
+    """Distinct FPN configs of mmdet -> files that use them, and the files that need packages beyond mmdet."""
+    import mmdet
+    from mmengine.config import Config
+
+    root = Path(mmdet.__file__).parent / ".mim" / "configs"
+    necks: dict[str, list[str]] = {}
+    unreadable: list[str] = []
+    for path in sorted(root.rglob("*.py")):
+        if "_base_" in path.parts:
+            continue
+        try:
+            model = Config.fromfile(str(path)).get("model", {})
+        except (ImportError, FileNotFoundError):  # mmpretrain's backbones, files mmdet does not package
+            unreadable.append(path.name)
+            continue
+        for neck in as_list(model.get("neck")):
+            if neck.get("type") == "FPN":
+                necks.setdefault(json.dumps(neck.to_dict(), sort_keys=True), []).append(path.name)
+    return necks, unreadable
+
+
+def as_list(neck: Any) -> list[Any]:
+    """A config's neck may be absent, one, or a sequence."""
+    if neck is None:
+        return []
+    return list(neck) if isinstance(neck, (list, tuple)) else [neck]
+
+
+def build_pair(config: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
+    """mmdet's neck and ours from one config, each as mmdet initialises it, from the same random state."""
+    from mmdet.registry import MODELS
+    from mmdet.utils import register_all_modules
+
+    register_all_modules()
+    pair = []
+    for kind in ("FPN", "fpn_plugins.FPN"):
+        neck = MODELS.build({**copy.deepcopy(config), "type": kind})
+        torch.manual_seed(7)
+        neck.init_weights()
+        pair.append(neck)
+    return pair[0], pair[1]
+
+
+def maps(channels: list[int], size: tuple[int, int], scale: float = 1.0) -> list[Tensor]:
+    """Random input maps, each of half the size (rounded up) of the one before."""
+    result = []
+    for number in channels:
+        result.append(torch.randn(2, number, *size).mul_(scale).requires_grad_())
+        size = (-(-size[0] // 2), -(-size[1] // 2))
+    return result
+
+
+def loss_of(outputs: tuple[Tensor, ...]) -> Tensor:
+    """A scalar that weighs each output cell differently, so that no gradient cancels."""
+    return sum((o * torch.linspace(-1, 1, o.numel()).view_as(o)).sum() / o.numel() for o in outputs)
+
+
+def closeness(got: Tensor, wanted: Tensor) -> float:
+    """Largest difference, relative to the largest value where that exceeds one."""
+    return float((got - wanted).abs().max() / wanted.abs().max().clamp(min=1))
+
+
+def uses_sync_bn(config: dict[str, Any]) -> bool:
+    """SyncBN trains on GPUs only; on the CPU it is compared in evaluation mode."""
+    return (config.get("norm_cfg") or {}).get("type") == "SyncBN"
+
+
+NUM_NECKS = 42  # distinct necks that mmdet can build; parametrised by position, so that collecting reads no config
+
+
+def neck_config(index: int) -> dict[str, Any]:
+    """The ``index``-th distinct neck that mmdet itself can build."""
+    necks = [json.loads(text) for text in shipped_necks()[0]]
+    return [config for config in necks if "force_grad_on_level" not in config][index]
+
+
+def test_scan_finds_the_shipped_configs() -> None:
+    """Guards the tests below: a changed layout of mmdet's package must not leave them without cases."""
+    necks, unreadable = shipped_necks()
+    files = sum(len(names) for names in necks.values())
+    assert files == 559, files
+    assert len([text for text in necks if "force_grad_on_level" not in text]) == NUM_NECKS
+    assert len(unreadable) < 20, unreadable
+
+
+@pytest.mark.parametrize("index", range(NUM_NECKS))
+@pytest.mark.parametrize("size", [EVEN, ODD], ids=["even", "odd"])
+def test_equal_outputs_and_gradients(index: int, size: tuple[int, int]) -> None:
+    config = neck_config(index)
+    theirs, ours = build_pair(config)
+    ours.load_state_dict(theirs.state_dict())
+    training = not uses_sync_bn(config)
+    theirs.train(training), ours.train(training)
+
+    inputs = maps(config["in_channels"], size)
+    twins = [x.detach().clone().requires_grad_() for x in inputs]
+    wanted, got = theirs(inputs), ours(twins)
+    assert [g.shape for g in got] == [w.shape for w in wanted]
+    assert max(closeness(g, w) for g, w in zip(got, wanted)) <= 1e-5
+
+    loss_of(wanted).backward()
+    loss_of(got).backward()
+    for x, twin in zip(inputs, twins):
+        assert (x.grad is None) == (twin.grad is None)
+        assert x.grad is None or closeness(twin.grad, x.grad) <= 1e-5
+    for p, q in zip(theirs.parameters(), ours.parameters(), strict=True):
+        assert (p.grad is None) == (q.grad is None)
+        assert p.grad is None or closeness(q.grad, p.grad) <= 1e-5
+
+
+@pytest.mark.parametrize("index", range(NUM_NECKS))
+def test_equal_initial_weights(index: int) -> None:
+    """From the same random state, mmdet's ``init_weights`` and ours draw the very same numbers."""
+    theirs, ours = build_pair(neck_config(index))
+    for (name, p), (own, q) in zip(theirs.named_parameters(), ours.named_parameters(), strict=True):
+        assert torch.equal(p, q), (name, own)
+
+
+def test_same_initial_statistics_before_init_weights() -> None:
+    """Without ``init_cfg`` mmdet's convolutions keep ConvModule's Kaiming normal; so do ours."""
+    from mmdet.registry import MODELS
+
+    config = {"in_channels": [64, 128], "out_channels": 256, "num_outs": 3, "init_cfg": None}
+    for neck in (MODELS.build({**config, "type": kind}) for kind in ("FPN", "fpn_plugins.FPN")):
+        neck.init_weights()
+        deviations = [float(p.std() * (p.shape[0] * p[0, 0].numel() / 2) ** 0.5) for p in neck.parameters() if p.dim() == 4]
+        assert deviations == pytest.approx([1.0] * 4, abs=0.02)
+
+
+def test_a_misspelt_argument_is_an_error() -> None:
+    """mmdet's own class rejects ``force_grad_on_level`` too, which one shipped config passes."""
+    from mmdet.registry import MODELS
+
+    config = {"in_channels": [8], "out_channels": 8, "num_outs": 1, "force_grad_on_level": True}
+    for kind in ("FPN", "fpn_plugins.FPN"):
+        with pytest.raises(TypeError, match="force_grad_on_level"):
+            MODELS.build({**config, "type": kind})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_outs": 1}, "num_outs=1 is smaller than the 2 levels"),
+        ({"num_outs": 2, "start_level": 2}, "start_level=2"),
+        ({"num_outs": 3, "end_level": 0}, "extra levels exist only above the last input"),
+        ({"num_outs": 3, "add_extra_convs": "on_top"}, "on_input"),
+    ],
+)
+def test_errors_name_argument_and_remedy(arguments: dict[str, Any], message: str) -> None:
+    from mmdet.registry import MODELS
+
+    with pytest.raises(ValueError, match=message):
+        MODELS.build({"type": "fpn_plugins.FPN", "in_channels": [8, 16], "out_channels": 8, **arguments})
+
+
+def test_scale_factor_and_align_corners_keep_their_meaning() -> None:
+    for upsample in ({"mode": "nearest", "scale_factor": 2}, {"mode": "bilinear", "align_corners": True}):
+        config = {"in_channels": [8, 16], "out_channels": 8, "num_outs": 2, "upsample_cfg": upsample}
+        theirs, ours = build_pair(config)
+        ours.load_state_dict(theirs.state_dict())
+        inputs = maps([8, 16], (16, 24))
+        assert all(torch.equal(g, w) for g, w in zip(ours(inputs), theirs(inputs)))
+
+
+def test_neck_keeps_working_after_pickling() -> None:
+    import pickle
+
+    _, ours = build_pair({"in_channels": [8, 16], "out_channels": 8, "num_outs": 3, "norm_cfg": {"type": "BN"}})
+    inputs = maps([8, 16], (8, 8))
+    again = pickle.loads(pickle.dumps(ours))
+    assert all(torch.equal(a, b) for a, b in zip(again.eval()(inputs), ours.eval()(inputs)))
