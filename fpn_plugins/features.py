@@ -1,8 +1,8 @@
 """What a feature map is, as data: its channels and its stride. Everything that follows a backbone is derived from it.
 
-Legend used throughout the package: ``B`` batch, ``C`` channels, ``H`` height, ``W`` width. A *pyramid* is a tuple of maps
-``B C H W`` from high to low resolution. A *stride* is counted in input pixels per cell; a *level* is ``log2(stride)``,
-so the map of stride 8 is ``c3`` behind a backbone and ``p3`` behind a neck.
+Legend used throughout the package: ``B`` batch, ``C`` channels, ``H`` height, ``W`` width. A *pyramid* is a tuple of
+maps ``B C H W`` from high to low resolution. A *stride* is counted in input pixels per cell; a *level* is
+``log2(stride)``, so the map of stride 8 is ``c3`` behind a backbone and ``p3`` behind a neck.
 """
 
 from __future__ import annotations
@@ -80,9 +80,9 @@ def check_pyramid(features: Sequence[Tensor], specs: Sequence[FeatureSpec], imag
     """
     if len(features) != len(specs):
         raise ValueError(f"{len(features)} maps for {len(specs)} published specs {list(specs)}")
-    for index, (feature, spec) in enumerate(zip(features, specs)):
+    for index, (feature, spec) in enumerate(zip(features, specs, strict=True)):
         ideal = [side / spec.stride for side in image_size]
-        fits = all(abs(got - want) <= 1 for got, want in zip(feature.shape[-2:], ideal))
+        fits = all(abs(got - want) <= 1 for got, want in zip(feature.shape[-2:], ideal, strict=True))
         if feature.shape[1] != spec.channels or not fits:
             raise ValueError(
                 f"map {index} has shape {tuple(feature.shape)}, but {spec} on an image of {tuple(image_size)} "

@@ -6,8 +6,9 @@ Norms, activations and convolutions are given by name or as a factory, so that a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -65,7 +66,10 @@ ACTIVATIONS: dict[str, ActFactory] = {
 }
 
 
-def _lookup(name: str, table: dict[str, Callable[..., nn.Module]], argument: str) -> Callable[..., nn.Module]:
+Entry = TypeVar("Entry")
+
+
+def _lookup(name: str, table: Mapping[str, Entry], argument: str) -> Entry:
     if name not in table:
         raise ValueError(f"{argument}={name!r} is unknown; choose one of {sorted(table)}, None, or pass a factory")
     return table[name]
@@ -207,7 +211,8 @@ def init_convs(module: nn.Module, init: str | None) -> None:
 
     Args:
         module: the module whose convolutions are set.
-        init: ``"caffe2_xavier"`` (detectron2, torchvision: uniform, fan in), ``"xavier_uniform"`` (mmdet's FPN: uniform,
+        init: ``"caffe2_xavier"`` (detectron2, torchvision: uniform, fan in), ``"xavier_uniform"`` (mmdet's FPN:
+            uniform,
             fan in + fan out), ``"kaiming_normal"`` (mmcv's ``ConvModule``: normal, fan out), or ``None`` to leave
             PyTorch's own.
 

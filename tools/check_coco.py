@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from fpn_plugins.data import check_coco, find_split, plot_size_statistics, size_statistics
-from fpn_plugins.data.files import write_atomically
+from fpn_plugins.files import write_atomically
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -1,1 +1,1 @@
-"""One package per toolbox: they translate arguments and register, and hold no arithmetic. They never import each other."""
+"""One package per toolbox: they translate arguments and register. No arithmetic here, and no import of each other."""

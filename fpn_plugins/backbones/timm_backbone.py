@@ -1,8 +1,8 @@
 """Any timm network with ``features_only`` as a detection backbone.
 
 timm (https://github.com/huggingface/pytorch-image-models) publishes channels and reductions of every network in
-``feature_info``; they become ``feature_specs`` here, and nothing is guessed from a model's name. timm is imported when a
-backbone is built, so that the package works without it.
+``feature_info``; they become ``feature_specs`` here, and nothing is guessed from a model's name. timm is imported when
+a backbone is built, so that the package works without it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..features import FeatureSpec
 from ..weights import KeyMap, accept_layouts, read_checkpoint, recognise
-from ..weights.maps.resnet import ResNetLayouts
+from ..weights.maps import resnet
 
 
 class TimmBackbone(nn.Module):
@@ -70,7 +70,8 @@ class TimmBackbone(nn.Module):
         self.out_indices = _check_out_indices(name, out_indices)
         self.model = _create(name, self.out_indices, pretrained, in_chans, drop_path_rate, dict(model_args or {}))
         info = self.model.feature_info
-        self.feature_specs = tuple(FeatureSpec(int(c), int(s)) for c, s in zip(info.channels(), info.reduction()))
+        shapes = zip(info.channels(), info.reduction(), strict=True)
+        self.feature_specs = tuple(FeatureSpec(int(channels), int(stride)) for channels, stride in shapes)
         self.mean, self.std = _normalisation(name)
         self.norm_eval = norm_eval
         self.frozen_stages = frozen_stages
@@ -78,7 +79,8 @@ class TimmBackbone(nn.Module):
         self._channels_last_maps = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
         if gradient_checkpointing:
             self.model.set_grad_checkpointing(True)
-        accept_layouts(self, _TimmLayouts(name))
+        self._layouts = _TimmLayouts(name, self.out_indices)
+        accept_layouts(self, self._layouts)
         if checkpoint is not None:
             self._load(checkpoint, in_chans)
         self._freeze()
@@ -110,35 +112,44 @@ class TimmBackbone(nn.Module):
     def _load(self, checkpoint: str | os.PathLike[str], in_chans: int) -> None:
         weights = read_checkpoint(checkpoint)
         own = self.state_dict()
-        found = recognise(weights, own, _TimmLayouts(self.name)(weights))
+        found = recognise(weights, own, self._layouts(weights))
         renamed = weights if found is None else found[0]
         if found is None and not set(weights) >= {key for key in own if not key.endswith("num_batches_tracked")}:
             raise ValueError(
                 f"checkpoint {os.fspath(checkpoint)!r} is of another architecture than {self.name!r}: it holds "
                 f"{sorted(weights)[:4]}, ..., the model needs {sorted(own)[:4]}, ..."
             )
-        self.load_state_dict(_adapt_first_conv(self.name, renamed, own, in_chans))
+        try:
+            self.load_state_dict(_adapt_first_conv(self.name, renamed, own, in_chans))
+        except RuntimeError as error:  # the names fit, the shapes do not
+            raise ValueError(f"checkpoint {os.fspath(checkpoint)!r} does not fit {self.name!r}: {error}") from error
 
 
 class _TimmLayouts:
-    """Tables for a timm network held under ``model.``: timm's full model, and Detectron2's names for ResNets."""
+    """Tables for a timm feature network held under ``model.``: timm's full network, and Detectron2's names for ResNets.
 
-    def __init__(self, name: str) -> None:
+    What the feature network leaves out (the classifier, stages after the last wanted map) is dropped on purpose; a key
+    that timm's full network does not have either stays unexplained.
+    """
+
+    def __init__(self, name: str, out_indices: tuple[int, ...]) -> None:
         self.name = name
+        self.out_indices = out_indices
 
     def __call__(self, keys: Iterable[str]) -> list[KeyMap]:
         keys = list(keys)
-        if any(key.startswith(("stem.conv1", "res2.")) for key in keys):
-            return ResNetLayouts("model.")(keys)[1:]
+        foreign = any(key.startswith(("stem.conv1.", "res2.")) for key in keys)
+        names = resnet.detectron2() if foreign else KeyMap("timm", [("{*}", "{*}")])
         with torch.device("meta"):
-            full = _timm().create_model(self.name, pretrained=False).state_dict()
-            indices = tuple(range(len(_feature_info(self.name))))
-            used = _timm().create_model(self.name, features_only=True, out_indices=indices).state_dict()
+            full = _timm().create_model(self.name).state_dict()
+            used = _timm().create_model(self.name, features_only=True, out_indices=self.out_indices).state_dict()
         rules: list[tuple[str, str | None]] = []
-        for key in full:
-            place = next((candidate for candidate in _flattened(key) if candidate in used), None)
-            rules.append((key, None if place is None else f"model.{place}"))
-        return [KeyMap(f"timm {self.name}", rules)]
+        for key in keys:
+            fits, name = names.rename(key)
+            if fits and (name is None or name in full):
+                place = None if name is None else next((n for n in _flattened(name) if n in used), None)
+                rules.append((key, None if place is None else f"model.{place}"))
+        return [KeyMap(f"{names.layout} {self.name}", rules)]
 
 
 def _timm() -> Any:
@@ -173,8 +184,13 @@ def _feature_info(name: str) -> list[dict[str, Any]]:
 
 
 def _create(
-    name: str, out_indices: tuple[int, ...], pretrained: bool, in_chans: int, drop_path_rate: float, more: dict[str, Any]
-) -> nn.Module:
+    name: str,
+    out_indices: tuple[int, ...],
+    pretrained: bool,
+    in_chans: int,
+    drop_path_rate: float,
+    more: dict[str, Any],
+) -> Any:
     if drop_path_rate:
         more["drop_path_rate"] = drop_path_rate
     try:
@@ -196,7 +212,7 @@ def _normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return (tuple(config.mean), tuple(config.std)) if config else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def _modules_up_to(model: nn.Module, index: int) -> list[str]:
+def _modules_up_to(model: Any, index: int) -> list[str]:
     """Names of the modules that compute feature map ``index`` and everything before it, in order of definition."""
     if index < 0:
         return []
@@ -213,7 +229,7 @@ def _modules_up_to(model: nn.Module, index: int) -> list[str]:
 
 
 def _flattened(name: str) -> tuple[str, str]:
-    """A name in timm's full network, and the same where the feature network has flattened ``stages.0`` to ``stages_0``."""
+    """A name in timm's full network, and as a feature network has it that flattens ``stages.0`` to ``stages_0``."""
     return name, name.replace(".", "_", 1)
 
 

@@ -4,6 +4,7 @@ from .coco_check import check_coco
 from .coco_folder import CocoSplit, find_split, read_categories
 from .coco_report import CocoReport
 from .statistics import fpn_level, plot_size_statistics, retinanet_level, size_statistics
+from .subset import make_coco_subset
 from .synthetic import make_synthetic_coco
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "check_coco",
     "find_split",
     "fpn_level",
+    "make_coco_subset",
     "make_synthetic_coco",
     "plot_size_statistics",
     "read_categories",

@@ -104,7 +104,7 @@ def _check_classes(content: dict[str, Any], classes: Sequence[str] | None, probl
 
 def _check_annotation(annotation: dict[str, Any], images: dict[int, Any], ids: set[int], problems: _Problems) -> None:
     number, image_id, category_id = (annotation.get(key) for key in ("id", "image_id", "category_id"))
-    image = images.get(image_id) if is_integer(image_id) else None
+    image = images.get(image_id) if isinstance(image_id, int) and is_integer(image_id) else None
     known_category = is_integer(category_id) and category_id in ids
     found = {
         "annotation without integer id": None if is_integer(number) else f"image_id {image_id!r}",

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from ..files import write_atomically
 from .coco_check import check_content
 from .coco_folder import category_names, read_coco
 from .coco_report import SIZE_CLASSES, size_class
-from .files import write_atomically
 
 _PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 _FPN_LEVELS = (2, 5)
@@ -193,7 +193,7 @@ def _draw_histogram(axes: Any, stats: dict[str, Any]) -> None:
     # Head room for the names of the size classes.
     axes.set_ylim(0, 1.15 * max(counts))
     limits = [edges[0], *(area**0.5 for area in SIZE_CLASSES.values())]
-    for (name, count), low, high in zip(stats["size_classes"].items(), limits, limits[1:], strict=False):
+    for (name, count), low, high in zip(stats["size_classes"].items(), limits, limits[1:], strict=True):
         left, right = max(low, edges[0]), min(high, edges[-1])
         if left >= right:
             continue

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from ..files import write_atomically
 from .coco_folder import CocoSplit, find_split
-from .files import write_atomically
 from .scene import annotate, draw_scene, paint
 from .shapes import CATEGORIES
 

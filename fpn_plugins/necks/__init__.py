@@ -18,7 +18,7 @@ NECKS: dict[str, type[nn.Module]] = {neck.__name__: neck for neck in (FPN,)}
 __all__ = ["NECKS", "FPN", "ExtraLevels", "FPNLevel", "build_neck"]
 
 
-def build_neck(neck: nn.Module | Mapping[str, Any], in_specs: Sequence[FeatureSpec]) -> nn.Module:
+def build_neck(neck: nn.Module | Mapping[str, Any], in_specs: Sequence[FeatureSpec]) -> Any:
     """A neck that fits a backbone.
 
     Args:
@@ -37,7 +37,8 @@ def build_neck(neck: nn.Module | Mapping[str, Any], in_specs: Sequence[FeatureSp
     name = arguments.pop("type", None)
     if name not in NECKS:
         near = difflib.get_close_matches(str(name), NECKS, n=3, cutoff=0.4)
-        raise ValueError(f"neck type={name!r} is unknown; choose one of {sorted(NECKS)}" + (f" (near: {near})" if near else ""))
+        hint = f" (near: {near})" if near else ""
+        raise ValueError(f"neck type={name!r} is unknown; choose one of {sorted(NECKS)}{hint}")
     arguments.setdefault("in_channels", [spec.channels for spec in in_specs])
     built = NECKS[name](**arguments)
     built.out_specs(in_specs)  # type: ignore[operator]

@@ -1,9 +1,10 @@
 """What follows the last level of a pyramid: P6 by subsampling, or P6 and P7 by strided convolutions.
 
-Sources: FPN (arXiv:1612.03144, section 4.1, footnote 2: P6 is a stride-2 subsampling of P5); RetinaNet (arXiv:1708.02002, section 4,
-footnote 2: P6 is a 3x3 stride-2 convolution on C5, P7 = 3x3 stride-2 convolution on ReLU(P6)).
-Reference code: detectron2 ``LastLevelMaxPool``, ``LastLevelP6P7`` (``modeling/backbone/fpn.py``); mmdet ``FPN`` with
-``num_outs`` and ``add_extra_convs`` (``models/necks/fpn.py``); torchvision's classes of the same names as detectron2's.
+Sources: FPN (arXiv:1612.03144, section 4.1, footnote 2: P6 is a stride-2 subsampling of P5); RetinaNet
+(arXiv:1708.02002, section 4, footnote 2: P6 is a 3x3 stride-2 convolution on C5, P7 = 3x3 stride-2 convolution on
+ReLU(P6)). Reference code: detectron2 ``LastLevelMaxPool``, ``LastLevelP6P7`` (``modeling/backbone/fpn.py``); mmdet
+``FPN`` with ``num_outs`` and ``add_extra_convs`` (``models/necks/fpn.py``); torchvision's classes of the same names as
+detectron2's.
 """
 
 from __future__ import annotations
@@ -73,9 +74,10 @@ class ExtraLevels:
         if self.op == "max_pool":
             return MaxPoolLevels(self.num_levels)
         first = in_channels if self.source == "input" else out_channels
-        block = {} if self.bare else {"norm": norm, "act": act, "conv": conv}
+        if self.bare:
+            norm = act = conv = None
         convs = [
-            ConvNormAct(first if k == 0 else out_channels, out_channels, 3, stride=2, **block)
+            ConvNormAct(first if k == 0 else out_channels, out_channels, 3, stride=2, norm=norm, act=act, conv=conv)
             for k in range(self.num_levels)
         ]
         return ConvLevels(convs, self.source, self.relu)

@@ -66,12 +66,14 @@ class FPN(nn.Module):
     """Feature pyramid network over any number of backbone maps.
 
     Args:
-        in_channels: channels of each input map, high to low resolution: ``[s.channels for s in backbone.feature_specs]``.
+        in_channels: channels of each input map, high to low resolution: ``[s.channels for s in
+            backbone.feature_specs]``.
         out_channels: channels of every output map (paper: 256).
         in_indices: which inputs the pyramid is built on, ascending, without gaps; ``None`` is all. ``(1, 2, 3)`` of
             C2..C5 gives P3..P5.
         extra_levels: levels after the last one, an `ExtraLevels` (or a mapping of its arguments); ``None`` is none.
-        upsample_mode: ``"nearest"`` (paper), ``"bilinear"``, ``"deconv"`` (learned 2x2), or a function ``(x, size) -> x``.
+        upsample_mode: ``"nearest"`` (paper), ``"bilinear"``, ``"deconv"`` (learned 2x2), or a function ``(x, size) ->
+            x``.
         fusion: ``"sum"`` (paper) or ``"avg"``.
         norm: norm after each convolution: ``None`` (paper), ``"BN"``, ``"GN"``, ``"LN"``, ``"SyncBN"`` or a factory.
         norm_on_lateral: whether the 1x1 convolutions have the norm too.
@@ -81,8 +83,8 @@ class FPN(nn.Module):
             ``"kaiming_normal"`` (mmdet before it), or ``None`` for PyTorch's own; see `init_convs`.
 
     State dict: ``lateral_convs.{i}``, ``output_convs.{i}``, ``extra_levels.convs.{k}``, each with ``conv.*`` and
-    ``norm.*``, ``i`` counting from the highest resolution. The layouts of mmdet, detectron2 and torchvision load as they
-    are; one that fits only in part is a ``ValueError`` that lists the keys.
+    ``norm.*``, ``i`` counting from the highest resolution. The layouts of mmdet, detectron2 and torchvision load as
+    they are; one that fits only in part is a ``ValueError`` that lists the keys.
 
     Raises:
         ValueError: an argument outside of the above.
@@ -151,8 +153,8 @@ class FPN(nn.Module):
         """
         check_channels(inputs, self.in_channels, type(self).__name__)
         inputs = [inputs[index] for index in self.in_indices]
-        merged = self.top_down([conv(x) for conv, x in zip(self.lateral_convs, inputs)])
-        outputs = [conv(x) for conv, x in zip(self.output_convs, merged)]
+        merged = self.top_down([conv(x) for conv, x in zip(self.lateral_convs, inputs, strict=True)])
+        outputs = [conv(x) for conv, x in zip(self.output_convs, merged, strict=True)]
         if self.extra_levels is not None:
             outputs += self.extra_levels(inputs, merged, outputs)
         return tuple(outputs)
@@ -160,7 +162,7 @@ class FPN(nn.Module):
     def top_down(self, laterals: Sequence[Tensor]) -> list[Tensor]:
         """Merge from the coarsest map down; takes and returns maps ``B out_channels H W``, high to low resolution."""
         merged = [laterals[-1]]
-        for lateral, upsample in zip(reversed(laterals[:-1]), reversed(list(self.upsamples))):
+        for lateral, upsample in zip(reversed(laterals[:-1]), reversed(list(self.upsamples)), strict=True):
             merged.append(merge(lateral, merged[-1], upsample, self.fusion, self._in_place))
         return merged[::-1]
 
@@ -215,7 +217,8 @@ def _check_in_indices(in_indices: Sequence[int] | None, num_inputs: int) -> tupl
     if in_indices is None:
         return tuple(range(num_inputs))
     indices = tuple(in_indices)
-    if not indices or indices != tuple(range(indices[0], indices[-1] + 1)) or not 0 <= indices[0] <= indices[-1] < num_inputs:
+    neighbours = bool(indices) and indices == tuple(range(indices[0], indices[-1] + 1))
+    if not neighbours or indices[0] < 0 or indices[-1] >= num_inputs:
         raise ValueError(
             f"in_indices={list(indices)} must be neighbouring positions among the {num_inputs} inputs "
             f"(0..{num_inputs - 1}), in ascending order"

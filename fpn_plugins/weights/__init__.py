@@ -1,6 +1,6 @@
 """Checkpoint -> key map -> module."""
 
-from .checkpoint import read_checkpoint, write_checkpoint
+from .checkpoint import read_checkpoint, under, write_checkpoint
 from .key_map import KeyMap, Report, Rule, accept_layouts, recognise, redirect_keys
 from .pairing import pair_by_order
 
@@ -13,5 +13,6 @@ __all__ = [
     "read_checkpoint",
     "recognise",
     "redirect_keys",
+    "under",
     "write_checkpoint",
 ]

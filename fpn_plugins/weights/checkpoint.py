@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import os
 import pickle
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from ..files import write_atomically
 
 # where the code bases keep the state dict inside the file
 CONTAINERS = ("state_dict", "model", "model_state", "teacher", "student")
@@ -25,6 +26,9 @@ _PICKLE_ALLOWED = {
     ("numpy.core.multiarray", "scalar"),
     ("numpy._core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "scalar"),
+    # pickle protocol 5, Python's default from 3.14 on
+    ("numpy.core.numeric", "_frombuffer"),
+    ("numpy._core.numeric", "_frombuffer"),
 }
 
 
@@ -73,8 +77,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     try:
         content = _read_any(path)
     except Exception as error:
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"  # an empty file's error has no text
         raise ValueError(
-            f"cannot read checkpoint {str(path)!r} ({type(error).__name__}: {str(error).splitlines()[0]}). The file is "
+            f"cannot read checkpoint {str(path)!r} ({reason}). The file is "
             "damaged, or holds pickled objects other than tensors, which are not executed; re-save its state dict"
         ) from error
     return _tensors(_unwrap(content), path)
@@ -94,11 +99,24 @@ def _tensors(content: object, path: Path) -> dict[str, Tensor]:
     for key, value in content.items() if isinstance(content, Mapping) else ():
         if isinstance(value, Tensor):
             tensors[key] = value
-        elif hasattr(value, "__array_interface__") and getattr(value, "dtype", None) != object:
-            tensors[key] = torch.as_tensor(value)
+        elif hasattr(value, "__array_interface__") and not value.dtype.hasobject:
+            tensors[key] = torch.tensor(value)  # a copy: unpickled arrays may be read-only
     if not tensors:
         raise ValueError(f"checkpoint {str(path)!r} holds no tensors (looked in it and under {', '.join(CONTAINERS)})")
     return tensors
+
+
+def under(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries of a state dict under ``prefix`` (``"backbone.neck."``), without it.
+
+    Raises:
+        ValueError: there are none; names the prefixes that there are.
+    """
+    found = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
+    if not found:
+        present = sorted({".".join(key.split(".")[:2]) for key in state_dict})
+        raise ValueError(f"no keys under prefix={prefix!r}; the state dict has {present[:12]}")
+    return found
 
 
 def write_checkpoint(state_dict: Mapping[str, Tensor], path: str | os.PathLike[str]) -> Path:
@@ -108,16 +126,11 @@ def write_checkpoint(state_dict: Mapping[str, Tensor], path: str | os.PathLike[s
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
+    with write_atomically(path) as temporary:
         if path.suffix == ".safetensors":
             from safetensors.torch import save_file
 
             save_file({key: value.contiguous() for key, value in state_dict.items()}, temporary)
         else:
             torch.save({"state_dict": dict(state_dict)}, temporary)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
     return path

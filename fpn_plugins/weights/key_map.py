@@ -108,7 +108,7 @@ class KeyMap:
 
     def rename(self, key: str) -> tuple[bool, str | None]:
         """``(whether a rule fits, our name or None)`` of one foreign key."""
-        for rule, (regex, groups) in zip(self.rules, self._compiled):
+        for rule, (regex, groups) in zip(self.rules, self._compiled, strict=False):
             match = regex.fullmatch(key)
             if match is None:
                 continue

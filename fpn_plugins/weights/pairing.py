@@ -28,7 +28,7 @@ def pair_by_order(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) ->
         raise ValueError(f"the checkpoint has {len(source)} tensors, the model needs {len(target)}")
     names = list(source)
     renamed: dict[str, Tensor] = {}
-    for (key, wanted), name in zip(target.items(), names):
+    for (key, wanted), name in zip(target.items(), names, strict=False):
         if source[name].shape != wanted.shape:
             raise ValueError(
                 f"tensor {len(renamed)} does not fit: {name!r} is {tuple(source[name].shape)}, "

@@ -25,10 +25,12 @@ class PyramidBackbone(Backbone):
             ``Backbone`` (its ResNet, RegNet, ...).
         neck: a neck or a ``{"type": "FPN", **arguments}`` mapping without ``in_channels``; ``norm`` may be any of
             Detectron2's names (``FrozenBN``, ``naiveSyncBN``, ...).
-        in_features: which maps of a Detectron2 ``bottom_up`` to use, high to low resolution; ``None`` is all. Backbones of
+        in_features: which maps of a Detectron2 ``bottom_up`` to use, high to low resolution; ``None`` is all.
+            Backbones of
             this package choose by their own ``out_indices``.
         square_pad: pad images to squares of this side in pixels; 0 is off.
-        size_divisibility: pad images to a multiple of this many pixels; ``None`` is the stride of the backbone's last map, as
+        size_divisibility: pad images to a multiple of this many pixels; ``None`` is the stride of the backbone's last
+            map, as
             in Detectron2's FPN. The necks need no padding; 0 turns it off.
 
     State dict: ``bottom_up.*`` and ``neck.*``; Detectron2's own FPN checkpoints (``fpn_lateral2``, ``top_block``, ...)
@@ -52,8 +54,8 @@ class PyramidBackbone(Backbone):
         self.neck = build_neck(_with_detectron2_norm(neck), in_specs)
         out_specs = self.neck.out_specs(in_specs)
         self._out_features = list(level_names(out_specs))
-        self._out_feature_channels = {name: s.channels for name, s in zip(self._out_features, out_specs)}
-        self._out_feature_strides = {name: s.stride for name, s in zip(self._out_features, out_specs)}
+        self._out_feature_channels = {name: s.channels for name, s in zip(self._out_features, out_specs, strict=True)}
+        self._out_feature_strides = {name: s.stride for name, s in zip(self._out_features, out_specs, strict=True)}
         self._size_divisibility = in_specs[-1].stride if size_divisibility is None else size_divisibility
         self._square_pad = square_pad
         redirect_keys(self, DETECTRON2_BACKBONE)
@@ -65,15 +67,15 @@ class PyramidBackbone(Backbone):
 
     @property
     def padding_constraints(self) -> dict[str, int]:
-        """What Detectron2's ``ImageList`` pads to."""
-        return {"size_divisibility": self._size_divisibility, "square_size": self._square_pad}
+        """What Detectron2's ``ImageList`` pads to besides `size_divisibility`."""
+        return {"square_size": self._square_pad}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Map images ``B 3 H W`` to the pyramid's maps by name, high to low resolution."""
         maps = self.bottom_up(x)
         if self.in_features:
             maps = [maps[name] for name in self.in_features]
-        return dict(zip(self._out_features, self.neck(maps)))
+        return dict(zip(self._out_features, self.neck(maps), strict=True))
 
 
 def _in_specs(

@@ -29,7 +29,7 @@ def _resnet_fpn(cfg: CfgNode, input_shape: ShapeSpec, extra_levels: ExtraLevels)
 
 @BACKBONE_REGISTRY.register()
 def build_fpn_plugins_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PyramidBackbone:
-    """Detectron2's ResNet with our FPN, in place of ``build_resnet_fpn_backbone``; reads the same ``MODEL.FPN`` keys."""
+    """Detectron2's ResNet with our FPN, in place of ``build_resnet_fpn_backbone``; same ``MODEL.FPN`` keys."""
     return _resnet_fpn(cfg, input_shape, TWO_STAGE)
 
 

@@ -13,9 +13,10 @@ def add_fpn_plugins_config(cfg: CfgNode) -> None:
     if "FPN_PLUGINS" in cfg.MODEL:
         return
     node = cfg.MODEL.FPN_PLUGINS = CfgNode()
-    # ARGS go to the constructors, which reject what they do not know
-    node.BACKBONE = CfgNode({"TYPE": "TimmBackbone", "ARGS": CfgNode(new_allowed=True)})
-    node.NECK = CfgNode({"TYPE": "FPN", "ARGS": CfgNode(new_allowed=True)})
+    for part, default in (("BACKBONE", "TimmBackbone"), ("NECK", "FPN")):
+        node[part] = CfgNode({"TYPE": default})
+        # any key: they go to the constructor, which rejects what it does not know
+        node[part].ARGS = CfgNode(new_allowed=True)
     node.SQUARE_PAD = 0  # pixels, 0 is off
     node.SIZE_DIVISIBILITY = None  # pixels; None is the stride of the backbone's last map, 0 is off
 

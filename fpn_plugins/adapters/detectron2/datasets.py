@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 
-from ...data import find_split
+from ...data import CocoReport, check_coco, find_split
 
 ENVIRONMENT_VARIABLE = "FPN_PLUGINS_COCO"
 
@@ -40,3 +41,30 @@ def register_from_environment() -> None:
     root = os.environ.get(ENVIRONMENT_VARIABLE)
     if root:
         register_coco_folder(root)
+
+
+def check_datasets(names: Iterable[str], num_classes: int | None = None) -> list[CocoReport]:
+    """Check registered COCO-format data sets before the time is spent; other data sets are passed over.
+
+    Args:
+        names: data sets of the config.
+        num_classes: classes of the model's heads, where known.
+
+    Raises:
+        FileNotFoundError: annotation file or images missing.
+        ValueError: not a COCO file, or more categories than the model has classes.
+    """
+    reports = []
+    for name in dict.fromkeys(names):
+        metadata = MetadataCatalog.get(name)
+        if metadata.get("evaluator_type") != "coco" or not metadata.get("json_file"):
+            continue
+        report = check_coco(metadata.json_file, metadata.image_root)
+        outside = list(report.per_category)[num_classes:] if num_classes is not None else []
+        if outside:
+            raise ValueError(
+                f"data set {name!r} has {len(report.per_category)} categories, the model {num_classes} classes: "
+                f"{outside} are outside of it; set the model's num_classes={len(report.per_category)}"
+            )
+        reports.append(report)
+    return reports

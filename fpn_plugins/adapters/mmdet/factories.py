@@ -51,6 +51,7 @@ class Interpolate:
         self.arguments = dict(upsample_cfg)
 
     def __call__(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """Upsample ``x`` (``B C h w``) to ``size``, or by the fixed factor."""
         if "scale_factor" in self.arguments:
             return F.interpolate(x, **self.arguments)
         return F.interpolate(x, size=size, **self.arguments)

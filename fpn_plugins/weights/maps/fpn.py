@@ -19,7 +19,7 @@ MMCV_NORMS = ("bn", "gn", "ln", "in", "norm_layer")
 
 
 def mmdet(num_levels: int) -> KeyMap:
-    """mmdet's ``FPN``: ``fpn_convs`` holds the output convs, then, from ``num_levels`` on, those of the extra levels."""
+    """mmdet's ``FPN``: ``fpn_convs`` holds the output convs and, from ``num_levels`` on, those of the extra levels."""
     places = [("lateral_convs.{i}", "lateral_convs.{i}")]
     places += [(f"fpn_convs.{i}", f"output_convs.{i}") for i in range(num_levels)]
     places += [(f"fpn_convs.{{k+{num_levels}}}", "extra_levels.convs.{k}")]
@@ -31,7 +31,7 @@ def mmdet(num_levels: int) -> KeyMap:
 
 
 def detectron2(first_stage: int) -> KeyMap:
-    """detectron2's ``FPN``: ``fpn_lateral{s}`` with ``s`` = log2 of the stride, ``first_stage`` for the finest level."""
+    """detectron2's ``FPN``: ``fpn_lateral{s}``, ``s`` = log2 of the stride, ``first_stage`` at the finest level."""
     rules = []
     for theirs, ours in (("fpn_lateral", "lateral_convs"), ("fpn_output", "output_convs")):
         place = f"{theirs}{{i+{first_stage}}}"

@@ -1,4 +1,4 @@
-"""Every FPN that mmdet ships a config for, with our type in its place: same keys, outputs, gradients, initial weights."""
+"""Every FPN that mmdet ships a config for, with our type in its place: equal outputs, gradients, initial weights."""
 
 from __future__ import annotations
 
@@ -118,11 +118,11 @@ def test_equal_outputs_and_gradients(index: int, size: tuple[int, int]) -> None:
     twins = [x.detach().clone().requires_grad_() for x in inputs]
     wanted, got = theirs(inputs), ours(twins)
     assert [g.shape for g in got] == [w.shape for w in wanted]
-    assert max(closeness(g, w) for g, w in zip(got, wanted)) <= 1e-5
+    assert max(closeness(g, w) for g, w in zip(got, wanted, strict=False)) <= 1e-5
 
     loss_of(wanted).backward()
     loss_of(got).backward()
-    for x, twin in zip(inputs, twins):
+    for x, twin in zip(inputs, twins, strict=False):
         assert (x.grad is None) == (twin.grad is None)
         assert x.grad is None or closeness(twin.grad, x.grad) <= 1e-5
     for p, q in zip(theirs.parameters(), ours.parameters(), strict=True):
@@ -145,7 +145,9 @@ def test_same_initial_statistics_before_init_weights() -> None:
     config = {"in_channels": [64, 128], "out_channels": 256, "num_outs": 3, "init_cfg": None}
     for neck in (MODELS.build({**config, "type": kind}) for kind in ("FPN", "fpn_plugins.FPN")):
         neck.init_weights()
-        deviations = [float(p.std() * (p.shape[0] * p[0, 0].numel() / 2) ** 0.5) for p in neck.parameters() if p.dim() == 4]
+        deviations = [
+            float(p.std() * (p.shape[0] * p[0, 0].numel() / 2) ** 0.5) for p in neck.parameters() if p.dim() == 4
+        ]
         assert deviations == pytest.approx([1.0] * 4, abs=0.02)
 
 
@@ -181,7 +183,7 @@ def test_scale_factor_and_align_corners_keep_their_meaning() -> None:
         theirs, ours = build_pair(config)
         ours.load_state_dict(theirs.state_dict())
         inputs = maps([8, 16], (16, 24))
-        assert all(torch.equal(g, w) for g, w in zip(ours(inputs), theirs(inputs)))
+        assert all(torch.equal(g, w) for g, w in zip(ours(inputs), theirs(inputs), strict=False))
 
 
 def test_neck_keeps_working_after_pickling() -> None:
@@ -190,4 +192,4 @@ def test_neck_keeps_working_after_pickling() -> None:
     _, ours = build_pair({"in_channels": [8, 16], "out_channels": 8, "num_outs": 3, "norm_cfg": {"type": "BN"}})
     inputs = maps([8, 16], (8, 8))
     again = pickle.loads(pickle.dumps(ours))
-    assert all(torch.equal(a, b) for a, b in zip(again.eval()(inputs), ours.eval()(inputs)))
+    assert all(torch.equal(a, b) for a, b in zip(again.eval()(inputs), ours.eval()(inputs), strict=False))

@@ -1,0 +1,38 @@
+# Everything runs in .venv, which `make install` creates. `make` alone lists the targets.
+PYTHON ?= python3
+TOOLBOX ?= both
+VENV := .venv
+PYTEST_ARGS ?=
+INSTALL_ARGS ?=
+OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format clean distclean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo "Variables: PYTHON=$(PYTHON)  TOOLBOX=both|mmdet|detectron2 (detectron2 needs no compiler)  PYTEST_ARGS=..."
+
+install:  ## create .venv with everything; goes on where it stopped, does nothing when complete
+	@$(PYTHON) tools/install/install.py --toolbox $(TOOLBOX) $(INSTALL_ARGS)
+
+demo: install  ## run the main job on a small data set made on the spot, in each toolbox
+	$(VENV)/bin/python tools/demo.py --toolbox $(TOOLBOX)
+
+test: install  ## run the whole test suite
+	OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: install  ## check style, formatting and types
+	@status=0; for check in "ruff check ." "ruff format --check ." "mypy"; do \
+	  echo "$(VENV)/bin/$$check"; $(VENV)/bin/$$check || status=1; done; exit $$status
+
+format: install  ## rewrite the sources in the project's format
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean:  ## remove caches and build outputs
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find fpn_plugins configs tools tests -type d -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean  ## remove .venv as well
+	rm -rf $(VENV)

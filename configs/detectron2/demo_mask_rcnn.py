@@ -1,0 +1,75 @@
+"""Mask R-CNN with a timm MobileNetV2 and our FPN on the synthetic multi-scale set, small enough for two CPU cores.
+
+    python tools/demo.py --toolbox detectron2   # makes data and weights, trains with this file, evaluates
+
+The mmdet file of the same stem has the same network, data, and schedule.
+"""
+
+import detectron2.data.transforms as T
+import torch
+from detectron2 import model_zoo
+from detectron2.config import LazyCall as L
+from detectron2.layers import ShapeSpec
+from detectron2.solver import WarmupParamScheduler
+from fvcore.common.param_scheduler import CosineParamScheduler
+
+from fpn_plugins.adapters.detectron2 import PyramidBackbone
+
+from .common.coco_folder import dataloader, num_classes
+
+_channels = 64
+_max_iter = 500
+
+model = model_zoo.get_config("common/models/mask_rcnn_fpn.py").model
+model.backbone = L(PyramidBackbone)(
+    bottom_up=dict(
+        type="TimmBackbone",
+        name="mobilenetv2_100",
+        checkpoint="data/weights/mobilenetv2_100.safetensors",
+        frozen_stages=0,
+        norm_eval=True,
+    ),
+    neck=dict(type="FPN", out_channels=_channels, extra_levels=dict(num_levels=1, op="max_pool")),
+)
+model.proposal_generator.head.in_channels = _channels
+model.proposal_generator.anchor_generator.sizes = [[16], [32], [64], [128], [256]]  # the smallest objects have 8 px
+model.proposal_generator.pre_nms_topk = (500, 500)
+model.proposal_generator.post_nms_topk = (250, 250)
+model.roi_heads.num_classes = num_classes
+model.roi_heads.batch_size_per_image = 128
+model.roi_heads.box_head.input_shape = ShapeSpec(channels=_channels, height=7, width=7)
+model.roi_heads.box_head.fc_dims = [256, 256]
+model.roi_heads.box_predictor.input_shape = ShapeSpec(channels=256)
+model.roi_heads.mask_head.input_shape = ShapeSpec(channels=_channels, height=14, width=14)
+model.roi_heads.mask_head.conv_dims = [_channels] * 3  # two convolutions and the upsampling one
+model.input_format = "RGB"
+model.pixel_mean = [123.675, 116.28, 103.53]
+model.pixel_std = [58.395, 57.12, 57.375]
+
+dataloader.train.mapper.augmentations = [
+    L(T.ResizeShortestEdge)(short_edge_length=240, max_size=320),
+    L(T.RandomFlip)(horizontal=True),
+]
+dataloader.train.mapper.image_format = "RGB"
+dataloader.train.total_batch_size = 4
+dataloader.train.num_workers = 1
+dataloader.test.mapper.augmentations = [L(T.ResizeShortestEdge)(short_edge_length=240, max_size=320)]
+dataloader.test.num_workers = 1
+dataloader.evaluator.output_dir = "${...train.output_dir}"
+
+optimizer = model_zoo.get_config("common/optim.py").AdamW
+optimizer.lr = 1e-3
+optimizer.weight_decay = 1e-4
+optimizer.params.weight_decay_norm = 1e-4
+lr_multiplier = L(WarmupParamScheduler)(
+    scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=0.0),
+    warmup_length=50 / _max_iter,
+    warmup_factor=0.01,
+)
+
+train = model_zoo.get_config("common/train.py").train
+train.output_dir = "work_dirs/demo_mask_rcnn_detectron2"
+train.max_iter = _max_iter
+train.eval_period = _max_iter
+train.checkpointer.period = _max_iter
+train.device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,15 @@
+"""Mask R-CNN, ResNet-50, FPN, 12 epochs of COCO (90000 iterations of 16 images).
+
+Detectron2's own ``mask_rcnn_R_50_FPN_1x`` with our neck: box AP 38.6, mask AP 35.2, published by Detectron2.
+
+    python tools/train_net.py --num-gpus 8 --config-file configs/detectron2/mask_rcnn_r50_fpn_12e.py
+"""
+
+from detectron2 import model_zoo
+
+from .common.neck import TWO_STAGE, use_fpn
+
+_base = model_zoo.get_config("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.py")
+model, dataloader, optimizer = _base.model, _base.dataloader, _base.optimizer
+lr_multiplier, train = _base.lr_multiplier, _base.train
+use_fpn(model, TWO_STAGE)

@@ -1,0 +1,20 @@
+"""Mask R-CNN, ResNet-50, FPN, 12 epochs of any COCO-format folder; its classes are found by themselves.
+
+    FPN_PLUGINS_COCO=data/my_set python tools/train.py configs/mmdet/mask_rcnn_r50_fpn_coco_folder.py
+
+Starts from ImageNet weights; add ``load_from=mask_rcnn.pth`` under ``--cfg-options`` to start from a detector.
+The learning rate is for 8 x 2 images: add ``--auto-scale-lr`` for another number.
+"""
+
+_base_ = [
+    "mmdet::_base_/models/mask-rcnn_r50_fpn.py",
+    "mmdet::_base_/schedules/schedule_1x.py",
+    "mmdet::_base_/default_runtime.py",
+    "_base_/coco_folder.py",
+]
+model = dict(
+    neck=dict(type="fpn_plugins.FPN"),
+    roi_head=dict(
+        bbox_head=dict(num_classes={{_base_.num_classes}}), mask_head=dict(num_classes={{_base_.num_classes}})
+    ),
+)

@@ -1,0 +1,99 @@
+"""Check of the data sets that an mmdet config trains and tests on, before the time is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmdet.datasets import CocoDataset
+from mmengine.config import Config
+
+from ...data import CocoReport, check_coco
+from .factories import Cfg
+
+LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+
+
+def check_datasets(cfg: Config, loaders: Sequence[str] = LOADERS) -> list[CocoReport]:
+    """Check every COCO-format data set of a config, each once; other data sets are passed over.
+
+    Args:
+        cfg: a complete mmdet config.
+        loaders: which of its data loaders to look at.
+
+    Returns:
+        A report per annotation file.
+
+    Raises:
+        FileNotFoundError: annotation file or images missing.
+        ValueError: not a COCO file, a category outside of the classes, classes that the file does not have, or heads
+        with
+            another number of classes than the data set.
+    """
+    reports: dict[Path, CocoReport] = {}
+    for loader in loaders:
+        for dataset in _coco_datasets((cfg.get(loader) or {}).get("dataset")):
+            ann_file, image_dir = _paths(dataset)
+            classes = _check_classes(dataset, cfg.get("model", {}))
+            if ann_file not in reports:
+                reports[ann_file] = _check_one(ann_file, image_dir, dataset, classes)
+    return list(reports.values())
+
+
+def _coco_datasets(dataset: Cfg | None) -> Iterator[Cfg]:
+    """The COCO data sets inside wrappers such as RepeatDataset and ConcatDataset."""
+    if not dataset:
+        return
+    if dataset["type"] in ("CocoDataset", "mmdet.CocoDataset", CocoDataset):
+        yield dataset
+    inner = [dataset.get("dataset"), *(dataset.get("datasets") or [])]
+    for entry in inner:
+        yield from _coco_datasets(entry)
+
+
+def _paths(dataset: Cfg) -> tuple[Path, Path]:
+    root = Path(dataset.get("data_root") or "")
+    return root / dataset["ann_file"], root / (dataset.get("data_prefix") or {}).get("img", "")
+
+
+def _check_classes(dataset: Cfg, model: Cfg) -> tuple[str, ...]:
+    """The classes that the data set will use; raises when the model's heads have another number."""
+    explicit = (dataset.get("metainfo") or {}).get("classes")
+    classes = (explicit,) if isinstance(explicit, str) else tuple(explicit or CocoDataset.METAINFO["classes"])
+    wrong = {name: number for name, number in _head_classes(model) if number != len(classes)}
+    if wrong:
+        raise ValueError(
+            f"the data set has {len(classes)} classes {_short(classes)}, but {wrong} differ; set the heads' "
+            f"num_classes={len(classes)}, or the data set's metainfo=dict(classes=(...)) to the model's classes"
+        )
+    return classes
+
+
+def _head_classes(node: Any, path: str = "model") -> Iterator[tuple[str, int]]:
+    """``num_classes`` of every box and mask head of a model config, with its place."""
+    if isinstance(node, (list, tuple)):
+        for index, entry in enumerate(node):
+            yield from _head_classes(entry, f"{path}[{index}]")
+    elif hasattr(node, "items"):
+        if path.split(".")[-1].split("[")[0] in ("bbox_head", "mask_head") and "num_classes" in node:
+            yield f"{path}.num_classes", node["num_classes"]
+        for key, entry in node.items():
+            yield from _head_classes(entry, f"{path}.{key}")
+
+
+def _check_one(ann_file: Path, image_dir: Path, dataset: Cfg, classes: tuple[str, ...]) -> CocoReport:
+    """Check one file; mmdet drops categories outside ``classes`` silently, which is right only for a chosen subset."""
+    chosen = bool((dataset.get("metainfo") or {}).get("classes"))
+    report = check_coco(ann_file, image_dir, None if chosen else classes)
+    absent = [name for name in classes if name not in report.per_category]
+    if absent:
+        raise ValueError(
+            f"metainfo classes {_short(absent)} are not in {str(ann_file)!r}, which has "
+            f"{_short(tuple(report.per_category))}; correct the data set's metainfo"
+        )
+    return report
+
+
+def _short(names: Sequence[str]) -> str:
+    return "(" + ", ".join(names[:6]) + (f", ... {len(names)} in all)" if len(names) > 6 else ")")

@@ -1,0 +1,63 @@
+"""COCO average precision from a file of predictions, by pycocotools, the same for every toolbox."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+# pycocotools' `stats`, in its order
+METRICS = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
+IOU_TYPES = {"bbox": "bbox", "segm": "segmentation"}
+
+
+def evaluate_predictions(
+    ann_file: str | os.PathLike[str], predictions: str | os.PathLike[str], iou_type: str = "bbox"
+) -> dict[str, float]:
+    """Evaluate predictions in COCO's results format.
+
+    Args:
+        ann_file: COCO annotations.
+        predictions: JSON list of ``{image_id, category_id, bbox, score, segmentation}``, as mmdet's ``CocoMetric``
+            (``outfile_prefix``) and Detectron2's ``COCOEvaluator`` write it.
+        iou_type: ``"bbox"`` or ``"segm"``.
+
+    Returns:
+        ``AP`` (IoU 0.50:0.95), ``AP50``, ``AP75``, ``AP_S`` (area < 32^2 px), ``AP_M``, ``AP_L`` (> 96^2 px), each from
+        0 to 1, or -1 where the set holds no such object.
+
+    Raises:
+        ValueError: unknown ``iou_type``, or predictions that are not a list or lack masks.
+        FileNotFoundError: a file is missing.
+    """
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    if iou_type not in IOU_TYPES:
+        raise ValueError(f"iou_type={iou_type!r} is unknown, choose one of {sorted(IOU_TYPES)}")
+    results = _read(Path(predictions), IOU_TYPES[iou_type])
+    if not results:
+        return dict.fromkeys(METRICS, 0.0)
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(os.fspath(ann_file))
+        evaluation = COCOeval(truth, truth.loadRes(results), iou_type)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return {name: float(value) for name, value in zip(METRICS, evaluation.stats, strict=False)}
+
+
+def _read(path: Path, field: str) -> list[dict[str, Any]]:
+    results = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(results, list):
+        raise ValueError(f"predictions={str(path)!r} holds a {type(results).__name__}; expected COCO's list of results")
+    without = sum(field not in result for result in results)
+    if without:
+        raise ValueError(f"{without} of {len(results)} predictions in {str(path)!r} have no {field!r}")
+    if field == "segmentation":
+        # pycocotools evaluates a mask by its own area, unless a box is there to take it from
+        return [{key: value for key, value in result.items() if key != "bbox"} for result in results]
+    return results

@@ -1,0 +1,61 @@
+"""A few images of a COCO-format folder as a set of their own: to see whether a detector can learn them by heart."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ..files import write_atomically
+from .coco_folder import find_split, read_coco
+
+
+def make_coco_subset(root: str | os.PathLike[str], target: str | os.PathLike[str], num_images: int = 16) -> Path:
+    """Copy the ``num_images`` images with the most objects of the train split; train and val are the same images.
+
+    Args:
+        root: a folder that `find_split` understands.
+        target: folder to write, in COCO's layout; must not exist.
+        num_images: number of images; only those with objects count.
+
+    Returns:
+        The target.
+
+    Raises:
+        FileExistsError: the target exists.
+        ValueError: fewer images with objects than ``num_images``.
+    """
+    target = Path(target)
+    if target.exists():
+        raise FileExistsError(f"target={str(target)!r} exists; remove it or choose another")
+    split = find_split(root, "train")
+    content = select_images(read_coco(split.ann_file), num_images)
+    for name in ("train", "val"):
+        folder = target / f"{name}2017"
+        folder.mkdir(parents=True)
+        for image in content["images"]:
+            (folder / image["file_name"]).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(split.image_dir / image["file_name"], folder / image["file_name"])
+        ann_file = target / "annotations" / f"instances_{name}2017.json"
+        ann_file.parent.mkdir(exist_ok=True)
+        with write_atomically(ann_file) as temporary:
+            temporary.write_text(json.dumps(content), encoding="utf-8")
+    return target
+
+
+def select_images(content: dict[str, Any], num_images: int) -> dict[str, Any]:
+    """The COCO content cut down to the images with the most objects (crowd regions do not count), ties by id."""
+    objects: dict[int, int] = {}
+    for annotation in content["annotations"]:
+        if not annotation.get("iscrowd"):
+            objects[annotation["image_id"]] = objects.get(annotation["image_id"], 0) + 1
+    if len(objects) < num_images:
+        raise ValueError(f"num_images={num_images}, but only {len(objects)} images have objects; ask for fewer")
+    chosen = set(sorted(objects, key=lambda image: (-objects[image], image))[:num_images])
+    return {
+        **content,
+        "images": [image for image in content["images"] if image["id"] in chosen],
+        "annotations": [entry for entry in content["annotations"] if entry["image_id"] in chosen],
+    }

@@ -1,0 +1,89 @@
+"""The maps of a backbone and its neck as one labelled picture."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..files import write_atomically
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def energy(feature: Tensor) -> Tensor:
+    """Mean absolute activation over the channels of ``C H W``, scaled to 0..1: where a level responds, not to what."""
+    strength = feature.detach().float().abs().mean(dim=0)
+    low, high = strength.min(), torch.quantile(strength.flatten(), 0.995)
+    return ((strength - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
+
+
+def draw_pyramid(
+    image: np.ndarray, rows: Mapping[str, Mapping[str, Tensor]], path: str | os.PathLike[str], title: str = ""
+) -> Path:
+    """Draw every level of every row over a dimmed copy of the image.
+
+    Args:
+        image: ``H W 3``, RGB, 0..255.
+        rows: row title (``"backbone"``, ``"neck"``) -> level name (``"c2"``) -> map ``C H W``, high to low resolution.
+        path: PNG file.
+        title: headline.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: no rows, or a map that is not ``C H W``.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    _check(rows)
+    columns = 1 + max(len(levels) for levels in rows.values())
+    height, width = image.shape[:2]
+    figure = Figure(figsize=(2.6 * columns, (2.6 * height / width + 0.45) * len(rows) + 0.3), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for line, (name, levels) in zip(axes, rows.items(), strict=False):
+        _show_image(line[0], image, name)
+        for axis, (level, feature) in zip(line[1:], levels.items(), strict=False):
+            _show_level(axis, image, level, feature)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    with write_atomically(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    return Path(path)
+
+
+def _check(rows: Mapping[str, Mapping[str, Tensor]]) -> None:
+    if not rows or not all(rows.values()):
+        raise ValueError(f"rows={list(rows)} must hold at least one map each")
+    for name, levels in rows.items():
+        for level, feature in levels.items():
+            if feature.dim() != 3:
+                raise ValueError(f"rows[{name!r}][{level!r}] has shape {tuple(feature.shape)}, expected C H W")
+
+
+def _show_image(axis: Any, image: np.ndarray, name: str) -> None:
+    axis.imshow(image)
+    axis.set_title(name, fontsize=10, fontweight="bold", loc="left")
+
+
+def _show_level(axis: Any, image: np.ndarray, level: str, feature: Tensor) -> None:
+    channels, rows, columns = feature.shape
+    height, width = image.shape[:2]
+    axis.imshow(image.mean(axis=2), cmap="gray", alpha=0.35)
+    axis.imshow(energy(feature).cpu().numpy(), cmap="magma", alpha=0.8, extent=(0, width, height, 0), vmin=0, vmax=1)
+    axis.set_title(f"{level}  {channels} x {rows} x {columns}", fontsize=9)
+
+
+def named_levels(features: Sequence[Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+    """First image of each map ``B C H W``, by level name."""
+    return {name: feature[0] for name, feature in zip(names, features, strict=True)}

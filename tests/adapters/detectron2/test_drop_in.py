@@ -1,0 +1,234 @@
+"""Every model-zoo YAML with an FPN, with our builder in its place: official keys load, equal outputs and gradients."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+pytestmark = pytest.mark.detectron2
+
+BUILDERS = {
+    "build_resnet_fpn_backbone": "build_fpn_plugins_resnet_fpn_backbone",
+    "build_retinanet_resnet_fpn_backbone": "build_fpn_plugins_retinanet_resnet_fpn_backbone",
+}
+NUM_BACKBONES = 11  # distinct ones; parametrised by position, so that collecting reads no config
+
+
+def zoo() -> Path:
+    """Folder of the configs that Detectron2 ships."""
+    import detectron2
+
+    return Path(detectron2.__file__).parent / "model_zoo" / "configs"
+
+
+def config(path: Path) -> Any:
+    """Detectron2's config of one YAML file, on the CPU."""
+    from detectron2.config import get_cfg
+
+    cfg = get_cfg()
+    cfg.merge_from_file(str(path))  # its RetinaNet base computes anchor sizes in YAML
+    cfg.MODEL.DEVICE = "cpu"
+    # inside the ResNet, which is Detectron2's own on both sides; needs its compiled ops
+    cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE = [False] * 4
+    return cfg
+
+
+@lru_cache
+def shipped_backbones() -> dict[str, list[Path]]:
+    """Distinct settings of FPN backbones -> the YAML files that use them."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(zoo().rglob("*.yaml")):
+        cfg = config(path)
+        if cfg.MODEL.BACKBONE.NAME in BUILDERS:
+            model = {key: dict(cfg.MODEL[key]) for key in ("BACKBONE", "FPN", "RESNETS")}
+            found.setdefault(json.dumps(model, sort_keys=True, default=str), []).append(path)
+    return found
+
+
+class Fixed(nn.Module):
+    """Stands in for the ResNet: hands out given maps, whatever the image."""
+
+    def __init__(self, maps: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.maps = maps
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the maps."""
+        return self.maps
+
+
+def build_pair(cfg: Any) -> tuple[nn.Module, nn.Module]:
+    """Detectron2's backbone, and ours with its weights, loaded through `load_state_dict` as they are."""
+    from detectron2.modeling import build_backbone
+
+    import fpn_plugins.adapters.detectron2  # noqa: F401  (registers)
+
+    theirs = build_backbone(cfg)
+    cfg = cfg.clone()
+    cfg.MODEL.BACKBONE.NAME = BUILDERS[cfg.MODEL.BACKBONE.NAME]
+    ours = build_backbone(cfg)
+    result = ours.load_state_dict(theirs.state_dict())
+    assert not result.missing_keys and not result.unexpected_keys
+    return theirs, ours
+
+
+def random_maps(backbone: nn.Module, size: int, halve: Any) -> dict[str, Tensor]:
+    """Maps of the ResNet's shapes for a ``size`` x ``size + 32`` image."""
+    maps, sides = {}, (size // 4, (size + 32) // 4)
+    for name, shape in backbone.bottom_up.output_shape().items():
+        maps[name] = torch.randn(2, shape.channels, *sides)
+        sides = tuple(halve(side) for side in sides)
+    return maps
+
+
+def run(backbone: nn.Module, maps: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Outputs of a backbone on fresh copies of the maps, and the copies with their gradients."""
+    copies = {name: m.clone().requires_grad_() for name, m in maps.items()}
+    backbone.bottom_up = Fixed(copies)
+    outputs = backbone(torch.zeros(1))
+    sum((o * torch.linspace(-1, 1, o.numel()).view_as(o)).sum() / o.numel() for o in outputs.values()).backward()
+    return outputs, copies
+
+
+def closeness(got: Tensor, wanted: Tensor) -> float:
+    """Largest difference, relative to the largest value where that exceeds one."""
+    return float((got - wanted).abs().max() / wanted.abs().max().clamp(min=1))
+
+
+def test_scan_finds_the_shipped_configs() -> None:
+    """Guards the tests below: a changed zoo must not leave them without cases."""
+    backbones = shipped_backbones()
+    assert len(backbones) == NUM_BACKBONES
+    assert sum(len(paths) for paths in backbones.values()) >= 35
+
+
+@pytest.mark.parametrize("index", range(NUM_BACKBONES))
+def test_equal_outputs_gradients_and_published_shapes(index: int) -> None:
+    cfg = config(list(shipped_backbones().values())[index][0])
+    theirs, ours = build_pair(cfg)
+    assert ours.output_shape() == theirs.output_shape()
+    assert ours.size_divisibility == theirs.size_divisibility
+    assert ours.padding_constraints == theirs.padding_constraints
+    training = cfg.MODEL.FPN.NORM != "SyncBN"  # which trains on GPUs only
+    maps = random_maps(theirs, 64, lambda side: side // 2)
+    theirs.train(training), ours.train(training)
+    neck_parameters = {name: p for name, p in theirs.named_parameters() if not name.startswith("bottom_up.")}
+
+    wanted, copies = run(theirs, maps)
+    got, twins = run(ours, maps)
+    assert list(got) == list(wanted)
+    assert max(closeness(got[name], wanted[name]) for name in wanted) <= 1e-5
+    for name, x in copies.items():
+        assert (x.grad is None) == (twins[name].grad is None)
+        assert x.grad is None or closeness(twins[name].grad, x.grad) <= 1e-5
+    gradients = renamed(ours, {name: p.grad for name, p in neck_parameters.items()})
+    own = dict(ours.neck.named_parameters())
+    assert set(gradients) == set(own)
+    for name, gradient in gradients.items():
+        assert closeness(own[name].grad, gradient) <= 1e-5, name
+
+
+def renamed(ours: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Detectron2's parameter names -> those of our neck, through the production table."""
+    from fpn_plugins.weights.maps.fpn import detectron2
+
+    stage = min(int(name[len("fpn_lateral") :].split(".")[0]) for name in tensors if name.startswith("fpn_lateral"))
+    result, report = detectron2(stage).apply(tensors, dict(ours.neck.named_parameters()))
+    assert report.complete, str(report)
+    return result
+
+
+@pytest.mark.parametrize("index", range(NUM_BACKBONES))
+def test_odd_sizes_where_detectron2_raises(index: int) -> None:
+    cfg = config(list(shipped_backbones().values())[index][0])
+    theirs, ours = build_pair(cfg)
+    ours.eval(), theirs.eval()
+    maps = random_maps(theirs, 100, lambda side: -(-side // 2))
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        run(theirs, maps)
+    outputs, _ = run(ours, maps)
+    used = [maps[name].shape[-2:] for name in cfg.MODEL.FPN.IN_FEATURES]
+    assert [o.shape[-2:] for o in outputs.values()][: len(used)] == used
+
+
+@pytest.mark.parametrize("index", range(NUM_BACKBONES))
+def test_equal_initial_statistics(index: int) -> None:
+    """Same bounds of the same uniform distribution, biases zero."""
+    cfg = config(list(shipped_backbones().values())[index][0])
+    from detectron2.modeling import build_backbone
+
+    import fpn_plugins.adapters.detectron2  # noqa: F401
+
+    theirs = build_backbone(cfg)
+    cfg.MODEL.BACKBONE.NAME = BUILDERS[cfg.MODEL.BACKBONE.NAME]
+    ours = build_backbone(cfg)
+    names = {name: p for name, p in theirs.named_parameters() if not name.startswith("bottom_up.")}
+    for name, wanted in renamed(ours, names).items():
+        got = dict(ours.neck.named_parameters())[name]
+        assert torch.isclose(got.abs().max(), wanted.abs().max(), rtol=2e-3), name
+        assert torch.isclose(got.mean(), wanted.mean(), atol=1e-3), name
+
+
+def test_whole_backbone_equals_detectron2s() -> None:
+    theirs, ours = build_pair(config(zoo() / "COCO-Detection/retinanet_R_50_FPN_1x.yaml"))
+    theirs.eval(), ours.eval()
+    images = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        wanted, got = theirs(images), ours(images)
+    assert all(closeness(got[name], wanted[name]) <= 1e-5 for name in wanted)
+
+
+def test_backbone_from_yaml_keys(tmp_path: Path) -> None:
+    """`build_fpn_plugins_backbone` reads types and arguments from the config; a misspelt argument is an error."""
+    from detectron2.config import get_cfg
+    from detectron2.modeling import build_backbone
+
+    from fpn_plugins.adapters.detectron2 import add_fpn_plugins_config
+
+    text = """
+MODEL:
+  DEVICE: cpu
+  BACKBONE: {NAME: build_fpn_plugins_backbone}
+  FPN_PLUGINS:
+    BACKBONE: {TYPE: TimmBackbone, ARGS: {name: resnet18, out_indices: [2, 3, 4]}}
+    NECK: {TYPE: FPN, ARGS: {out_channels: 32, norm: FrozenBN, extra_levels: {num_levels: 2, op: conv, source: input}}}
+"""
+    (tmp_path / "model.yaml").write_text(text)
+    cfg = get_cfg()
+    add_fpn_plugins_config(cfg)
+    cfg.merge_from_file(str(tmp_path / "model.yaml"))
+    backbone = build_backbone(cfg)
+    outputs = backbone(torch.randn(1, 3, 65, 97))
+    shapes = backbone.output_shape()
+    assert list(outputs) == list(shapes) == ["p3", "p4", "p5", "p6", "p7"]
+    assert [shapes[name].stride for name in shapes] == [8, 16, 32, 64, 128]
+    assert backbone.size_divisibility == 32
+
+    cfg.MODEL.FPN_PLUGINS.NECK.ARGS.out_chanels = 32
+    with pytest.raises(TypeError, match="out_chanels"):
+        build_backbone(cfg)
+
+
+def test_errors_of_pyramid_backbone() -> None:
+    from detectron2.layers import ShapeSpec
+    from detectron2.modeling import build_resnet_backbone
+
+    from fpn_plugins import FPN
+    from fpn_plugins.adapters.detectron2 import PyramidBackbone
+
+    small = {"type": "TimmBackbone", "name": "resnet18"}
+    with pytest.raises(ValueError, match=r"in_channels=\[8, 16\].*publishes channels \[64, 128, 256, 512\]"):
+        PyramidBackbone(small, FPN([8, 16]))
+    with pytest.raises(ValueError, match="use out_indices instead"):
+        PyramidBackbone(small, {"type": "FPN"}, in_features=["res2"])
+    with pytest.raises(ValueError, match="FPM.*choose one of.*FPN"):
+        PyramidBackbone(small, {"type": "FPM"})
+    resnet = build_resnet_backbone(config(zoo() / "Base-RCNN-FPN.yaml"), ShapeSpec(channels=3))
+    with pytest.raises(ValueError, match="the backbone has no"):
+        PyramidBackbone(resnet, {"type": "FPN"}, in_features=["res7"])

@@ -1,0 +1,74 @@
+"""Mistakes in data sets are found before training, with a message that names the remedy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.mmdet
+
+
+def config(root: Path, num_classes: int = 4, **dataset: Any) -> Any:
+    """A config with one data set and one box head."""
+    from mmengine.config import Config
+
+    entry = {
+        "type": "CocoDataset",
+        "data_root": str(root),
+        "ann_file": "annotations/instances_train2017.json",
+        "data_prefix": {"img": "train2017/"},
+        "metainfo": {"classes": ("disc", "box", "triangle", "star")},
+        **dataset,
+    }
+    loader = {"dataset": {"type": "RepeatDataset", "times": 2, "dataset": entry}}
+    return Config({"train_dataloader": loader, "model": {"roi_head": {"bbox_head": {"num_classes": num_classes}}}})
+
+
+def check(cfg: Any) -> Any:
+    """The function under test, imported late because it needs mmdet."""
+    from fpn_plugins.adapters.mmdet.data_check import check_datasets
+
+    return check_datasets(cfg)
+
+
+def test_a_good_set_is_reported_through_its_wrapper(tiny_coco: Path) -> None:
+    (report,) = check(config(tiny_coco))
+    assert list(report.per_category) == ["disc", "box", "triangle", "star"]
+
+
+def test_heads_with_another_number_of_classes(tiny_coco: Path) -> None:
+    with pytest.raises(ValueError, match=r"has 4 classes.*bbox_head.num_classes': 80.*num_classes=4"):
+        check(config(tiny_coco, num_classes=80))
+
+
+def test_forgotten_metainfo_names_the_category(tiny_coco: Path) -> None:
+    """Without metainfo mmdet would drop every annotation silently: its classes are COCO's 80."""
+    with pytest.raises(ValueError, match="disc"):
+        check(config(tiny_coco, num_classes=80, metainfo=None))
+
+
+def test_a_chosen_subset_is_fine_and_a_misspelt_class_is_not(tiny_coco: Path) -> None:
+    assert check(config(tiny_coco, 2, metainfo={"classes": ("disc", "star")}))
+    with pytest.raises(ValueError, match=r"\(disk\) are not in .*which has \(disc, box"):
+        check(config(tiny_coco, 2, metainfo={"classes": ("disk", "star")}))
+
+
+def test_images_missing(tiny_coco: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="elsewhere"):
+        check(config(tiny_coco, data_prefix={"img": "elsewhere/"}))
+
+
+def test_a_file_that_is_not_coco(tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/instances_train2017.json").write_text(json.dumps({"frames": []}))
+    with pytest.raises(ValueError, match="images.*annotations.*categories"):
+        check(config(tmp_path))
+
+
+def test_dicts_of_other_types_are_passed_over() -> None:
+    from mmengine.config import Config
+
+    assert check(Config({"train_dataloader": {"dataset": {"type": "VOCDataset"}}, "val_dataloader": None})) == []

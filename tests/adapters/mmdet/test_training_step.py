@@ -1,0 +1,141 @@
+"""Two training iterations with mmdet's neck and with ours: same seed, data and weights give the same losses."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.mmdet
+
+CONFIGS = {
+    "mask_rcnn": "mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py",
+    "faster_rcnn": "faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py",
+    "retinanet": "retinanet/retinanet_r50_fpn_1x_coco.py",
+}
+
+
+def small_model(name: str) -> Any:
+    """mmdet's own config with a ResNet-18 in place of the ResNet-50, so that it runs in seconds."""
+    from mmdet.utils import register_all_modules
+    from mmengine.config import Config
+
+    register_all_modules()
+    cfg = Config.fromfile(str(shipped(CONFIGS[name]))).model
+    cfg.backbone.update(depth=18, init_cfg=None)
+    cfg.neck.in_channels = [64, 128, 256, 512]
+    return cfg
+
+
+def shipped(path: str) -> Any:
+    """A config file in mmdet's package."""
+    from pathlib import Path
+
+    import mmdet
+
+    return Path(mmdet.__file__).parent / ".mim" / "configs" / path
+
+
+def batch() -> dict[str, Any]:
+    """Two seeded pictures with boxes and masks."""
+    from mmdet.testing import demo_mm_inputs
+
+    return demo_mm_inputs(2, [[3, 128, 160], [3, 160, 128]], num_items=[5, 4], num_classes=80, with_mask=True)
+
+
+def losses_of(cfg: Any, weights: dict[str, Any] | None) -> tuple[list[dict[str, float]], dict[str, Any]]:
+    """Losses of two SGD iterations, and the weights before them."""
+    from mmdet.registry import MODELS
+
+    torch.manual_seed(0)
+    model = MODELS.build(copy.deepcopy(cfg))
+    if weights is not None:
+        model.load_state_dict(weights)
+    before = copy.deepcopy(model.state_dict())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9)
+    history = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        data = model.data_preprocessor(batch(), training=True)
+        torch.manual_seed(seed)  # the samplers draw from the global state
+        loss, log = model.parse_losses(model(**data, mode="loss"))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        history.append({name: float(value) for name, value in log.items()})
+    return history, before
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_same_losses_as_the_stock_neck(name: str) -> None:
+    cfg = small_model(name)
+    wanted, weights = losses_of(cfg, None)
+    cfg.neck.type = "fpn_plugins.FPN"
+    got, _ = losses_of(cfg, weights)
+    for ours, theirs in zip(got, wanted, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-6)
+    assert got[0]["loss"] != got[1]["loss"]
+
+
+def test_official_layout_loads_through_mmengines_loader(tmp_path: Any) -> None:
+    """`load_from` and `init_detector` use mmengine's loader; a stock checkpoint must arrive complete, ``strict``."""
+    from mmdet.registry import MODELS
+    from mmengine.runner import load_checkpoint
+
+    cfg = small_model("retinanet")
+    stock = MODELS.build(copy.deepcopy(cfg))
+    torch.save({"state_dict": stock.state_dict(), "meta": {}}, tmp_path / "stock.pth")
+    cfg.neck.type = "fpn_plugins.FPN"
+    ours = MODELS.build(copy.deepcopy(cfg))
+    load_checkpoint(ours, str(tmp_path / "stock.pth"), strict=True)
+    images = torch.randn(1, 3, 96, 64)
+    stock.eval(), ours.eval()
+    with torch.no_grad():
+        for a, b in zip(stock.extract_feat(images), ours.extract_feat(images), strict=True):
+            assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_a_channel_list_that_does_not_fit_the_backbone_names_both() -> None:
+    from mmdet.registry import MODELS
+
+    cfg = small_model("faster_rcnn")
+    cfg.neck.update(type="fpn_plugins.FPN", in_channels=[256, 512, 1024, 2048])
+    model = MODELS.build(cfg)
+    with pytest.raises(ValueError, match=r"in_channels=\[256, 512, 1024, 2048\].*channels \[64, 128, 256, 512\]"):
+        model.extract_feat(torch.randn(1, 3, 64, 64))
+
+
+def test_pyramid_backbone_wires_the_channels() -> None:
+    from mmdet.registry import MODELS
+    from mmdet.utils import register_all_modules
+
+    register_all_modules()
+    model = MODELS.build(
+        {
+            "type": "fpn_plugins.PyramidBackbone",
+            "backbone": {"type": "TimmBackbone", "name": "resnet18", "norm_eval": True},
+            "neck": {"type": "FPN", "out_channels": 32, "num_outs": 5, "norm_cfg": {"type": "BN"}},
+        }
+    )
+    before = model.backbone.model.conv1.weight.clone()
+    model.init_weights()
+    assert torch.equal(before, model.backbone.model.conv1.weight)  # mmengine must not re-initialise timm's network
+    assert [tuple(o.shape[1:]) for o in model(torch.randn(1, 3, 64, 64))] == [(32, s, s) for s in (16, 8, 4, 2, 1)]
+    assert [spec.stride for spec in model.feature_specs] == [4, 8, 16, 32, 64]
+
+
+def test_pyramid_backbone_needs_published_specs() -> None:
+    from mmdet.registry import MODELS
+    from mmdet.utils import register_all_modules
+
+    register_all_modules()
+    with pytest.raises(TypeError, match="publishes no feature_specs"):
+        MODELS.build(
+            {
+                "type": "fpn_plugins.PyramidBackbone",
+                "backbone": {"type": "mmdet.ResNet", "depth": 18},
+                "neck": {"type": "FPN", "out_channels": 8, "num_outs": 4},
+            }
+        )

@@ -1,0 +1,140 @@
+"""Every shipped config builds in its toolbox; both sides have the same files, and the demos the same settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2] / "configs"
+MMDET = sorted(ROOT.glob("mmdet/*.py"))
+DETECTRON2 = sorted([*ROOT.glob("detectron2/*.py"), *ROOT.glob("detectron2/*.yaml")])
+
+
+def by_stem(path: Path) -> str:
+    """Parametrisation id."""
+    return path.stem
+
+
+@pytest.fixture(autouse=True)
+def coco_folder(tiny_coco: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder that configs for any COCO-format set read."""
+    monkeypatch.setenv("FPN_PLUGINS_COCO", str(tiny_coco))
+
+
+def mmdet_config(path: Path) -> Any:
+    """A config of ours, without the checkpoints that the demo makes first."""
+    from mmengine.config import Config
+
+    cfg = Config.fromfile(str(path))
+    inner = cfg.model.backbone.get("backbone")
+    if inner and inner.get("checkpoint"):
+        inner.checkpoint = None
+    return cfg
+
+
+def detectron2_model(path: Path) -> Any:
+    """The model of a config of ours, without checkpoint and on the CPU."""
+    if path.suffix == ".yaml":
+        from detectron2.config import get_cfg
+        from detectron2.modeling import build_model
+
+        from fpn_plugins.adapters.detectron2 import add_fpn_plugins_config
+
+        cfg = get_cfg()
+        add_fpn_plugins_config(cfg)
+        cfg.merge_from_file(str(path))
+        cfg.MODEL.DEVICE = "cpu"
+        cfg.MODEL.FPN_PLUGINS.BACKBONE.ARGS.checkpoint = None
+        return build_model(cfg)
+    from detectron2.config import instantiate
+
+    return instantiate(lazy_config(path).model)
+
+
+def lazy_config(path: Path) -> Any:
+    """A LazyConfig of ours, without the checkpoint that the demo makes first."""
+    from detectron2.config import LazyConfig
+
+    cfg = LazyConfig.load(str(path))
+    if "checkpoint" in cfg.model.backbone.bottom_up:
+        cfg.model.backbone.bottom_up.checkpoint = None
+    return cfg
+
+
+def test_both_sides_have_the_same_stems() -> None:
+    stems = {path.stem for path in MMDET}
+    assert stems == {path.stem for path in DETECTRON2}
+    assert {"faster_rcnn_r50_fpn_12e", "mask_rcnn_r50_fpn_12e", "retinanet_r50_fpn_12e", "demo_mask_rcnn"} <= stems
+
+
+@pytest.mark.mmdet
+@pytest.mark.parametrize("path", MMDET, ids=by_stem)
+def test_mmdet_config_builds_and_extracts_features(path: Path) -> None:
+    from mmdet.registry import MODELS
+    from mmdet.utils import register_all_modules
+
+    register_all_modules()
+    model = MODELS.build(mmdet_config(path).model).eval()
+    with torch.no_grad():
+        maps = model.extract_feat(torch.randn(1, 3, 64, 96))
+    head = model.rpn_head if hasattr(model, "rpn_head") else model.bbox_head
+    strides = [pair[0] for pair in head.prior_generator.strides]
+    assert [m.shape[-2:] for m in maps] == [(-(-64 // s), -(-96 // s)) for s in strides]
+    neck = model.backbone.neck if model.neck is None else model.neck
+    assert type(neck).__module__.startswith("fpn_plugins.")
+
+
+@pytest.mark.mmdet
+@pytest.mark.parametrize("path", MMDET, ids=by_stem)
+def test_mmdet_coco_configs_change_nothing_but_the_neck(path: Path) -> None:
+    """A `12e` config is mmdet's own but for the neck's type."""
+    from mmengine.config import Config
+
+    if not path.stem.endswith("_12e"):
+        pytest.skip("not a delta to one of mmdet's configs")
+    base = next(line for line in path.read_text().splitlines() if line.startswith("_base_")).split("::")[1].rstrip('"')
+    import mmdet
+
+    stock = Config.fromfile(str(Path(mmdet.__file__).parent / ".mim" / "configs" / base)).to_dict()
+    ours = Config.fromfile(str(path)).to_dict()
+    assert ours["model"]["neck"].pop("type") == "fpn_plugins.FPN"
+    assert stock["model"]["neck"].pop("type") == "FPN"
+    assert ours == stock
+
+
+@pytest.mark.detectron2
+@pytest.mark.parametrize("path", DETECTRON2, ids=by_stem)
+def test_detectron2_config_builds_and_extracts_features(path: Path) -> None:
+    from fpn_plugins.adapters.detectron2 import PyramidBackbone
+
+    model = detectron2_model(path).eval()
+    assert isinstance(model.backbone, PyramidBackbone)
+    with torch.no_grad():
+        maps = model.backbone(torch.randn(1, 3, 64, 96))
+    shapes = model.backbone.output_shape()
+    generator = getattr(model, "anchor_generator", None) or model.proposal_generator.anchor_generator
+    assert [shapes[name].stride for name in maps] == list(generator.strides)
+    assert [maps[name].shape[-2] for name in maps] == [-(-64 // shape.stride) for shape in shapes.values()]
+
+
+@pytest.mark.mmdet
+@pytest.mark.detectron2
+def test_demo_has_the_same_settings_on_both_sides() -> None:
+    """One network, one schedule: what the two files state separately must agree."""
+    theirs = mmdet_config(ROOT / "mmdet/demo_mask_rcnn.py")
+    lazy = lazy_config(ROOT / "detectron2/demo_mask_rcnn.py")
+    assert theirs.max_iters == lazy.train.max_iter
+    assert theirs.channels == lazy.model.backbone.neck.out_channels
+    assert theirs.optim_wrapper.optimizer.lr == lazy.optimizer.lr
+    assert theirs.optim_wrapper.optimizer.weight_decay == lazy.optimizer.weight_decay
+    assert theirs.train_dataloader.batch_size == lazy.dataloader.train.total_batch_size
+    assert theirs.num_classes == lazy.model.roi_heads.num_classes == 4
+    anchors = theirs.model.rpn_head.anchor_generator
+    assert [[anchors.scales[0] * s] for s in anchors.strides] == lazy.model.proposal_generator.anchor_generator.sizes
+    assert theirs.model.backbone.backbone.name == lazy.model.backbone.bottom_up.name
+    assert theirs.model.data_preprocessor.mean == lazy.model.pixel_mean
+    assert theirs.model.data_preprocessor.std == lazy.model.pixel_std
+    assert theirs.model.train_cfg.rcnn.sampler.num == lazy.model.roi_heads.batch_size_per_image

@@ -1,0 +1,81 @@
+"""What all tests share: a fixed seed, few threads, and which optional hosts have to be there.
+
+``FPN_PLUGINS_TEST_HOSTS`` declares the hosts that are installed (default: all). A declared host that does not import
+fails in ``test_hosts.py``; the tests of an undeclared one are skipped, with the reason shown by ``pytest -rs``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+from torch import Tensor
+
+HOSTS = ("mmdet", "detectron2", "timm", "torchvision")
+VARIABLE = "FPN_PLUGINS_TEST_HOSTS"
+
+# the same examples on every machine and in every run; importing a host inside the first one takes seconds
+settings.register_profile("fpn_plugins", max_examples=15, deadline=None, derandomize=True, database=None)
+settings.load_profile("fpn_plugins")
+
+
+def declared_hosts() -> tuple[str, ...]:
+    """The hosts that this run has to find."""
+    names = [name.strip() for name in os.environ.get(VARIABLE, ",".join(HOSTS)).split(",")]
+    unknown = [name for name in names if name and name not in HOSTS]
+    if unknown:
+        raise pytest.UsageError(f"{VARIABLE} names unknown hosts {unknown}; known are {list(HOSTS)}")
+    return tuple(name for name in names if name)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register one marker per host."""
+    for host in HOSTS:
+        config.addinivalue_line("markers", f"{host}: needs {host}; skipped where {VARIABLE} does not declare it")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests of hosts that are not declared."""
+    declared = declared_hosts()
+    for item in items:
+        for host in HOSTS:
+            if item.get_closest_marker(host) and host not in declared:
+                item.add_marker(pytest.mark.skip(reason=f"{host} is not declared in {VARIABLE}"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_threads() -> None:
+    """Tiny tensors gain nothing from more."""
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed() -> None:
+    """Every test draws the same numbers, whichever ran before it."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def make_maps() -> Callable[..., list[Tensor]]:
+    """A function that draws a pyramid of maps ``B C H W``."""
+
+    def draw(
+        channels: Sequence[int], sizes: Sequence[tuple[int, int]], batch: int = 2, dtype: torch.dtype = torch.float32
+    ) -> list[Tensor]:
+        return [torch.randn(batch, c, *size, dtype=dtype) for c, size in zip(channels, sizes, strict=True)]
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def tiny_coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A COCO-format folder of a dozen synthetic images."""
+    from fpn_plugins.data import make_synthetic_coco
+
+    root = tmp_path_factory.mktemp("tiny_coco") / "set"
+    make_synthetic_coco(root, num_train=8, num_val=4, progress=False)
+    return root

@@ -1,0 +1,512 @@
+"""FPN against torchvision's, detectron2's and mmdet's own classes, then what it adds, then its errors."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from fpn_plugins import FPN, ExtraLevels, FeatureSpec, FPNLevel, check_pyramid
+from fpn_plugins.weights import KeyMap
+from fpn_plugins.weights.maps import fpn as tables
+
+Run = Callable[[nn.Module, list[Tensor]], tuple[Tensor, ...]]
+NORMS = (None, "BN", "GN")
+C5_LEVELS = ExtraLevels(2, "conv", source="input", relu=True, bare=True)
+P5_LEVELS = ExtraLevels(2, "conv", source="output", relu=True, bare=True)
+
+
+# ------------------------------------------------------------------------------------------- comparing with a peer
+
+
+def randomise(module: nn.Module) -> None:
+    """Norms and biases away from ones and zeros, where a swapped pair would not show."""
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.3)
+
+
+def run_with_gradients(module: nn.Module, run: Run, maps: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+    """Outputs of ``module`` and gradients of its inputs; those of the parameters are left in ``.grad``."""
+    inputs = [m.clone().requires_grad_() for m in maps]
+    outputs = run(module, inputs)
+    generator = torch.Generator().manual_seed(1)
+    cotangents = [torch.randn(o.shape, generator=generator, dtype=o.dtype) / o[0, 0].numel() for o in outputs]
+    torch.autograd.backward(outputs, cotangents)
+    return outputs, [torch.zeros_like(m) if m.grad is None else m.grad for m in inputs]  # None: a skipped input
+
+
+def assert_parity(
+    ours: nn.Module, theirs: nn.Module, run: Run, table: KeyMap, maps: Sequence[Tensor], atol: float = 1e-10
+) -> None:
+    """Load their weights as they are; outputs, all gradients and what BN remembers have to be equal."""
+    randomise(theirs)
+    ours.to(maps[0].dtype), theirs.to(maps[0].dtype)
+    ours.load_state_dict(theirs.state_dict())
+    outputs, grads = run_with_gradients(ours, lambda module, inputs: module(inputs), maps)
+    wanted, wanted_grads = run_with_gradients(theirs, run, maps)
+    close = partial(assert_close, rtol=0, atol=atol)
+    assert len(outputs) == len(wanted)
+    for got, expected in zip([*outputs, *grads], [*wanted, *wanted_grads], strict=True):
+        close(got, expected)
+
+    own_grads = {key: p.grad for key, p in ours.named_parameters()}
+    paired, report = table.apply({key: p.grad for key, p in theirs.named_parameters()}, own_grads)
+    assert report.complete, str(report)
+    for key, expected in paired.items():
+        close(own_grads[key], expected, msg=lambda text, key=key: f"gradient of {key}: {text}")
+    for key, expected in table.apply(theirs.state_dict())[0].items():
+        close(ours.state_dict()[key], expected, msg=lambda text, key=key: f"{key} after the step: {text}")
+
+
+@st.composite
+def pyramids(draw: st.DrawFn, max_levels: int = 5, divisible: bool = False) -> SimpleNamespace:
+    """Channels and maps of 1 to ``max_levels`` levels; each side rounds up or down unless ``divisible``."""
+    levels = draw(st.integers(1, max_levels))
+    channels = draw(st.lists(st.integers(1, 6), min_size=levels, max_size=levels))
+    if divisible:
+        coarse = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+        sizes = [(coarse[0] << k, coarse[1] << k) for k in reversed(range(levels))]
+    else:
+        sizes = [draw(st.tuples(st.integers(1, 33), st.integers(1, 33)))]
+        for _ in range(levels - 1):
+            up = draw(st.tuples(st.integers(0, 1), st.integers(0, 1)))
+            sizes.append(tuple(max(1, (side + extra) // 2) for side, extra in zip(sizes[-1], up, strict=True)))
+    norm = draw(st.sampled_from(NORMS))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 99)))
+    maps = [torch.randn(2, c, *size, generator=generator).double() for c, size in zip(channels, sizes, strict=True)]
+    return SimpleNamespace(channels=channels, maps=maps, norm=norm, out_channels=32 if norm == "GN" else 4)
+
+
+# ------------------------------------------------------------------------------------------------------ torchvision
+
+
+def torchvision_fpn(channels: list[int], out_channels: int, norm: str | None, extra: str | None) -> nn.Module:
+    from torchvision.ops import feature_pyramid_network as peer
+
+    extras = {
+        None: lambda: None,
+        "max_pool": peer.LastLevelMaxPool,
+        "c5": lambda: peer.LastLevelP6P7(channels[-1], out_channels),
+        "p5": lambda: peer.LastLevelP6P7(out_channels, out_channels),
+    }
+    norms = {None: None, "BN": nn.BatchNorm2d, "GN": partial(nn.GroupNorm, 32)}
+    return peer.FeaturePyramidNetwork(channels, out_channels, extras[extra](), norms[norm])
+
+
+def run_torchvision(module: nn.Module, inputs: list[Tensor]) -> tuple[Tensor, ...]:
+    return tuple(module(OrderedDict((f"c{index}", x) for index, x in enumerate(inputs))).values())
+
+
+OUR_EXTRAS = {None: None, "max_pool": ExtraLevels(1), "c5": C5_LEVELS, "p5": P5_LEVELS}
+
+
+@pytest.mark.torchvision
+@given(pyramids(), st.sampled_from([None, "max_pool", "c5", "p5"]))
+def test_equals_torchvision(pyramid: SimpleNamespace, extra: str | None):
+    if extra == "c5" and pyramid.channels[-1] == pyramid.out_channels:
+        extra = "p5"  # torchvision goes by the channels
+    theirs = torchvision_fpn(pyramid.channels, pyramid.out_channels, pyramid.norm, extra)
+    ours = FPN(pyramid.channels, pyramid.out_channels, extra_levels=OUR_EXTRAS[extra], norm=pyramid.norm)
+    assert_parity(ours, theirs, run_torchvision, tables.torchvision(), pyramid.maps)
+
+
+@pytest.mark.torchvision
+@pytest.mark.parametrize("out_channels", [128, 256, 512])
+def test_equals_torchvision_at_the_usual_widths_in_single_precision(out_channels: int, make_maps: Callable):
+    channels = [64, 128, 256]
+    theirs = torchvision_fpn(channels, out_channels, None, None)
+    ours = FPN(channels, out_channels)
+    ours.load_state_dict(theirs.state_dict())
+    maps = make_maps(channels, [(13, 10), (7, 5), (4, 3)], batch=1)
+    for got, expected in zip(ours(maps), run_torchvision(theirs, maps), strict=True):
+        assert got.shape[1] == out_channels
+        assert_close(got, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.torchvision
+def test_loads_torchvisions_old_names():
+    """Checkpoints from before torchvision 0.13 lack the convolution's index."""
+    theirs = torchvision_fpn([3, 5], 4, None, None)
+    old = {re.sub(r"(blocks\.\d)\.0", r"\1", key): value for key, value in theirs.state_dict().items()}
+    assert "inner_blocks.0.weight" in old
+    ours = FPN([3, 5], 4)
+    ours.load_state_dict(old)
+    assert torch.equal(ours.lateral_convs[1].conv.weight, theirs.inner_blocks[1][0].weight)
+
+
+# ------------------------------------------------------------------------------------------------------- detectron2
+
+
+def detectron2_fpn(
+    channels: list[int], out_channels: int, norm: str | None = None, extra: str | None = None, fusion: str = "sum"
+) -> nn.Module:
+    """Their FPN behind a backbone that hands on the maps it is given, the last one of stride 32."""
+    from detectron2.layers import ShapeSpec
+    from detectron2.modeling.backbone import Backbone
+    from detectron2.modeling.backbone import fpn as peer
+
+    names = [f"res{stage}" for stage in range(6 - len(channels), 6)]
+
+    class Given(Backbone):
+        def forward(self, maps: list[Tensor]) -> dict[str, Tensor]:
+            return dict(zip(names, maps, strict=True))
+
+        def output_shape(self) -> dict[str, Any]:
+            return {n: ShapeSpec(channels=c, stride=2 ** int(n[3:])) for n, c in zip(names, channels, strict=True)}
+
+    extras = {
+        None: lambda: None,
+        "max_pool": peer.LastLevelMaxPool,
+        "c5": lambda: peer.LastLevelP6P7(channels[-1], out_channels, "res5"),
+        "p5": lambda: peer.LastLevelP6P7(out_channels, out_channels, "p5"),
+    }
+    return peer.FPN(Given(), names, out_channels, norm or "", extras[extra](), fusion)
+
+
+def run_detectron2(module: nn.Module, inputs: list[Tensor]) -> tuple[Tensor, ...]:
+    return tuple(module(inputs).values())
+
+
+@pytest.mark.detectron2
+@given(pyramids(divisible=True), st.sampled_from([None, "max_pool", "c5", "p5"]), st.sampled_from(["sum", "avg"]))
+def test_equals_detectron2(pyramid: SimpleNamespace, extra: str | None, fusion: str):
+    theirs = detectron2_fpn(pyramid.channels, pyramid.out_channels, pyramid.norm, extra, fusion)
+    extra_levels = OUR_EXTRAS[extra]
+    ours = FPN(pyramid.channels, pyramid.out_channels, None, extra_levels, fusion=fusion, norm=pyramid.norm)
+    table = tables.detectron2(first_stage=6 - len(pyramid.channels))
+    assert_parity(ours, theirs, run_detectron2, table, pyramid.maps)
+
+
+@pytest.mark.detectron2
+def test_works_on_the_odd_sizes_on_which_detectron2_raises(make_maps: Callable):
+    theirs = detectron2_fpn([3, 5], 4)
+    ours = FPN([3, 5], 4)
+    ours.load_state_dict(theirs.state_dict())
+    for sizes in ([(7, 9), (4, 5)], [(7, 9), (3, 4)]):
+        maps = make_maps([3, 5], sizes)
+        with pytest.raises(RuntimeError, match="must match the size"):
+            theirs(maps)
+        assert [tuple(m.shape[-2:]) for m in ours(maps)] == sizes
+
+
+# ------------------------------------------------------------------------------------------------------------ mmdet
+
+
+@st.composite
+def mmdet_arguments(draw: st.DrawFn) -> dict[str, Any]:
+    """What mmdet's FPN offers besides its channels; the number of extra levels in place of ``num_outs``."""
+    return {
+        "extra": draw(st.integers(0, 3)),
+        "start_level": draw(st.integers(0, 4)),
+        "add_extra_convs": draw(st.sampled_from([False, "on_input", "on_lateral", "on_output"])),
+        "relu_before_extra_convs": draw(st.booleans()),
+        "no_norm_on_lateral": draw(st.booleans()),
+        "act_cfg": draw(st.sampled_from([None, {"type": "ReLU"}])),
+        "upsample_cfg": draw(st.sampled_from([{"mode": "nearest"}, {"mode": "bilinear"}])),
+    }
+
+
+def run_mmdet(module: nn.Module, inputs: list[Tensor]) -> tuple[Tensor, ...]:
+    return module(tuple(inputs))
+
+
+@pytest.mark.mmdet
+@settings(max_examples=30)  # more arguments to combine than the others have
+@given(pyramids(), mmdet_arguments())
+def test_equals_mmdet(pyramid: SimpleNamespace, arguments: dict[str, Any]):
+    from mmdet.models.necks import FPN as MMDetFPN
+
+    extra = arguments.pop("extra")
+    start = arguments["start_level"] = min(arguments["start_level"], len(pyramid.channels) - 1)
+    levels = len(pyramid.channels) - start
+    norm_cfg = {None: None, "BN": {"type": "BN"}, "GN": {"type": "GN", "num_groups": 32}}[pyramid.norm]
+    theirs = MMDetFPN(pyramid.channels, pyramid.out_channels, levels + extra, norm_cfg=norm_cfg, **arguments)
+
+    source = arguments["add_extra_convs"]
+    conv = {"op": "conv", "source": str(source).removeprefix("on_"), "bare": False}
+    relu = arguments["relu_before_extra_convs"]
+    ours = FPN(
+        pyramid.channels,
+        pyramid.out_channels,
+        in_indices=range(start, len(pyramid.channels)),
+        extra_levels=ExtraLevels(extra, relu=relu, **(conv if source else {})) if extra else None,
+        upsample_mode=arguments["upsample_cfg"]["mode"],
+        norm=pyramid.norm,
+        norm_on_lateral=not arguments["no_norm_on_lateral"],
+        act="relu" if arguments["act_cfg"] else None,
+    )
+    assert_parity(ours, theirs, run_mmdet, tables.mmdet(levels), pyramid.maps)
+
+
+@pytest.mark.mmdet
+@pytest.mark.parametrize(("start", "end"), [(0, 1), (1, 2), (2, 2)])
+def test_equals_mmdet_on_inputs_from_the_middle(start: int, end: int, make_maps: Callable):
+    """mmdet's ``end_level`` is inclusive, and there are no extra levels below the last input."""
+    from mmdet.models.necks import FPN as MMDetFPN
+
+    levels = end - start + 1
+    theirs = MMDetFPN([2, 3, 4, 5], 4, levels, start_level=start, end_level=end)
+    ours = FPN([2, 3, 4, 5], 4, in_indices=range(start, end + 1))
+    maps = make_maps([2, 3, 4, 5], [(17, 12), (9, 6), (5, 3), (3, 2)], dtype=torch.double)
+    assert_parity(ours, theirs, run_mmdet, tables.mmdet(levels), maps)
+
+
+# ------------------------------------------------------------------------------------------------- what it computes
+
+
+def by_hand(neck: FPN, maps: Sequence[Tensor]) -> list[Tensor]:
+    """The paper's figure 3, written down once more and out of place."""
+    merged = [conv(x) for conv, x in zip(neck.lateral_convs, maps, strict=True)]
+    for index in reversed(range(len(merged) - 1)):
+        up = neck.upsamples[index](merged[index + 1], tuple(merged[index].shape[-2:]))
+        merged[index] = (merged[index] + up) * (0.5 if neck.fusion == "avg" else 1.0)
+    return [conv(x) for conv, x in zip(neck.output_convs, merged, strict=True)]
+
+
+SIZES = [(11, 14), (6, 7), (3, 3)]  # 14 -> 7 -> 3 rounds down, 11 -> 6 -> 3 up
+VARIANTS = [
+    pytest.param({"upsample_mode": mode, "fusion": fusion, "act": act}, id=f"{mode}-{fusion}-{act}")
+    for mode in ("nearest", "bilinear", "deconv")
+    for fusion in ("sum", "avg")
+    for act in (None, "relu")
+]
+
+
+@pytest.mark.parametrize("arguments", VARIANTS)
+def test_every_merge_equals_the_formula(arguments: dict[str, Any], make_maps: Callable):
+    neck = FPN([3, 4, 5], 6, **arguments)
+    maps = make_maps([3, 4, 5], SIZES)
+    for got, expected in zip(neck(maps), by_hand(neck, maps), strict=True):
+        assert_close(got, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("arguments", VARIANTS)
+def test_gradients_are_those_of_the_function(arguments: dict[str, Any], make_maps: Callable):
+    """Also where merging is in place, and with ReLU, whose saved result an in-place merge would destroy."""
+    neck = FPN([2, 1], 2, extra_levels=ExtraLevels(1, "conv", source="lateral"), **arguments).double()
+    randomise(neck)
+    maps = [m.requires_grad_() for m in make_maps([2, 1], [(3, 4), (2, 2)], batch=1, dtype=torch.double)]
+    assert torch.autograd.gradcheck(lambda *inputs: neck(inputs), maps)
+    weights = list(neck.parameters())
+    assert torch.autograd.gradcheck(lambda *unused: neck([m.detach() for m in maps]), weights)
+
+
+@pytest.mark.parametrize("arguments", VARIANTS)
+def test_levels_put_together_by_hand_equal_the_whole(arguments: dict[str, Any], make_maps: Callable):
+    whole = FPN([3, 4, 5], 6, **arguments)
+    levels = [FPNLevel(channels, 6, **arguments) for channels in (3, 4, 5)]
+    for index, level in enumerate(levels):
+        level.lateral_conv.load_state_dict(whole.lateral_convs[index].state_dict())
+        level.output_conv.load_state_dict(whole.output_convs[index].state_dict())
+        if index < 2:
+            level.upsample.load_state_dict(whole.upsamples[index].state_dict())
+    maps = make_maps([3, 4, 5], SIZES)
+    top, outputs = None, []
+    for level, x in zip(reversed(levels), reversed(maps), strict=True):
+        top, output = level(x, top)
+        outputs.insert(0, output)
+    for got, expected in zip(outputs, whole(maps), strict=True):
+        assert_close(got, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", [None, "BN", "GN", "LN"])
+@pytest.mark.parametrize("extra", [None, "input", "lateral", "output"])
+def test_inputs_are_not_modified(norm: str | None, extra: str | None, make_maps: Callable):
+    extra_levels = ExtraLevels(2, "conv", source=extra) if extra else None
+    neck = FPN([3, 4, 5], 32, extra_levels=extra_levels, norm=norm)
+    maps = make_maps([3, 4, 5], SIZES)
+    before = [m.clone() for m in maps]
+    for context in (torch.enable_grad(), torch.no_grad(), torch.inference_mode()):
+        with context:
+            neck(maps)
+    assert all(torch.equal(m, b) for m, b in zip(maps, before, strict=True))
+
+
+@pytest.mark.parametrize("norm", [None, "BN", "GN"])
+def test_merging_adds_in_place_without_an_activation(norm: str | None, make_maps: Callable):
+    """Performance: a training step holds no second copy of the finest map."""
+    neck = FPN([3, 4], 32, norm=norm)
+    laterals = make_maps([32, 32], [(6, 6), (3, 3)])
+    assert neck.top_down(laterals)[0].data_ptr() == laterals[0].data_ptr()
+    neck = FPN([3, 4], 32, norm=norm, act="relu")
+    assert neck.top_down(laterals)[0].data_ptr() != laterals[0].data_ptr()
+
+
+@pytest.mark.parametrize("indices", [(0,), (3,), (0, 1), (1, 2), (1, 2, 3), (0, 1, 2, 3)])
+def test_in_indices_choose_the_inputs(indices: tuple[int, ...], make_maps: Callable):
+    channels, sizes = [2, 3, 4, 5], [(20, 13), (10, 7), (5, 4), (3, 2)]
+    neck = FPN(channels, 6, in_indices=indices)
+    alone = FPN([channels[index] for index in indices], 6)
+    alone.load_state_dict(neck.state_dict())
+    maps = make_maps(channels, sizes)
+    got = neck(maps)
+    assert [tuple(m.shape[-2:]) for m in got] == [sizes[index] for index in indices]
+    for ours, expected in zip(got, alone([maps[index] for index in indices]), strict=True):
+        assert torch.equal(ours, expected)
+
+
+@pytest.mark.parametrize("image_size", [(128, 96), (97, 131), (75, 33)])
+@pytest.mark.parametrize(
+    ("arguments", "strides"),
+    [
+        ({}, [4, 8, 16, 32]),
+        ({"in_indices": (1, 2, 3)}, [8, 16, 32]),
+        ({"in_indices": (0, 1)}, [4, 8]),
+        ({"extra_levels": ExtraLevels(1)}, [4, 8, 16, 32, 64]),
+        ({"in_indices": (1, 2, 3), "extra_levels": C5_LEVELS}, [8, 16, 32, 64, 128]),
+        ({"in_indices": (0, 1), "extra_levels": {"num_levels": 3}}, [4, 8, 16, 32, 64]),
+    ],
+)
+def test_published_specs_equal_the_outputs(
+    arguments: dict[str, Any], strides: list[int], image_size: tuple[int, int], make_maps: Callable
+):
+    in_specs = [FeatureSpec(channels, stride) for channels, stride in zip((2, 3, 4, 5), (4, 8, 16, 32), strict=True)]
+    neck = FPN([spec.channels for spec in in_specs], 6, **arguments)
+    specs = neck.out_specs(in_specs)
+    assert specs == tuple(FeatureSpec(6, stride) for stride in strides)
+    sizes = [tuple(-(-side // spec.stride) for side in image_size) for spec in in_specs]
+    check_pyramid(neck(make_maps([2, 3, 4, 5], sizes)), specs, image_size)
+
+
+def test_extra_levels_read_the_chosen_map_of_the_pyramid(make_maps: Callable):
+    """The lateral is the merged one; with several levels the last, not the first, is continued."""
+    maps = make_maps([3, 4], [(8, 6), (4, 3)])
+    for source in ("input", "lateral", "output"):
+        neck = FPN([3, 4], 4, extra_levels=ExtraLevels(1, "conv", source=source))
+        top = neck.lateral_convs[1](maps[1])
+        read = {"input": maps[1], "lateral": top, "output": neck.output_convs[1](top)}[source]
+        assert_close(neck(maps)[-1], neck.extra_levels.convs[0](read))
+
+
+def test_norm_on_lateral_can_be_left_out():
+    neck = FPN([3, 4], 8, norm="BN", norm_on_lateral=False)
+    assert [conv.norm is None for conv in neck.lateral_convs] == [True, True]
+    assert [conv.conv.bias is None for conv in neck.lateral_convs] == [False, False]
+    assert all(isinstance(conv.norm, nn.BatchNorm2d) for conv in neck.output_convs)
+
+
+def test_a_conv_factory_makes_every_convolution():
+    class Marked(nn.Conv2d):
+        pass
+
+    neck = FPN([3, 4], 8, extra_levels=ExtraLevels(2, "conv", bare=False), conv=Marked)
+    convs = [module for module in neck.modules() if isinstance(module, nn.Conv2d)]
+    assert len(convs) == 6
+    assert all(type(conv) is Marked for conv in convs)
+
+
+def test_the_same_seed_gives_the_same_weights_and_init_is_heard():
+    states = []
+    for init in ("caffe2_xavier", "caffe2_xavier", "kaiming_normal"):
+        torch.manual_seed(3)
+        states.append(FPN([3, 4], 8, extra_levels=C5_LEVELS, init=init).state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    for key, value in states[0].items():
+        assert (torch.count_nonzero(value) == 0) if key.endswith("bias") else not torch.equal(value, states[2][key])
+
+
+# --------------------------------------------------------------------------------------------------- checkpoint keys
+
+
+def test_state_dict_keys_are_pinned():
+    """Published checkpoints of this package, and the tables for mmdet, detectron2 and torchvision, depend on them."""
+    plain = {f"{kind}_convs.{i}.conv.{p}" for kind in ("lateral", "output") for i in (0, 1) for p in ("weight", "bias")}
+    extra = {f"extra_levels.convs.{k}.conv.{p}" for k in (0, 1) for p in ("weight", "bias")}
+    deconv = {f"upsamples.0.deconv.{p}" for p in ("weight", "bias")}
+    assert set(FPN([3, 4], 8, extra_levels=C5_LEVELS).state_dict()) == plain | extra
+    assert set(FPN([3, 4], 8, upsample_mode="deconv").state_dict()) == plain | deconv
+    normed = FPN([3, 4], 32, norm="GN", norm_on_lateral=False, extra_levels=ExtraLevels(1, "conv", bare=False))
+    assert set(normed.state_dict()) == {
+        *(key for key in plain if key.startswith("lateral")),
+        *(f"output_convs.{i}.{p}" for i in (0, 1) for p in ("conv.weight", "norm.weight", "norm.bias")),
+        *(f"extra_levels.convs.0.{p}" for p in ("conv.weight", "norm.weight", "norm.bias")),
+    }
+    assert set(FPNLevel(3, 8).state_dict()) == {
+        f"{kind}_conv.conv.{p}" for kind in ("lateral", "output") for p in ("weight", "bias")
+    }
+
+
+@pytest.mark.torchvision
+def test_foreign_names_load_inside_a_detector_and_into_copies():
+    """The hook has to see the neck's prefix, and a deep copy has to load into itself."""
+    theirs = torchvision_fpn([3, 5], 4, None, "c5").state_dict()
+    ours = FPN([3, 5], 4, extra_levels=C5_LEVELS)
+    detector = nn.ModuleDict({"backbone": nn.Conv2d(1, 1, 1), "neck": copy.deepcopy(ours)})
+    outer = {"backbone.weight": torch.ones(1, 1, 1, 1), "backbone.bias": torch.ones(1)}
+    given = {**outer, **{f"neck.{key}": value for key, value in theirs.items()}}
+    keys = list(given)
+    detector.load_state_dict(given)
+    assert list(given) == keys  # the caller's dict is left as it was
+    assert detector["backbone"].bias.item() == 1
+    copied = detector["neck"].extra_levels.convs[1].conv.weight
+    assert torch.equal(copied, theirs["extra_blocks.p7.weight"])
+    assert not torch.equal(ours.extra_levels.convs[1].conv.weight, copied)
+
+
+# ----------------------------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"in_channels": []}, "in_channels=[] must list the channels of at least one map"),
+        ({"in_channels": 256}, "in_channels=256 must list"),
+        ({"in_channels": [8, 0]}, "in_channels=[8, 0] must list"),
+        ({"in_indices": ()}, "in_indices=[] must be neighbouring positions among the 3 inputs (0..2)"),
+        ({"in_indices": (0, 2)}, "in_indices=[0, 2] must be neighbouring"),
+        ({"in_indices": (1, 0)}, "in_indices=[1, 0] must be neighbouring"),
+        ({"in_indices": (1, 1)}, "in_indices=[1, 1] must be neighbouring"),
+        ({"in_indices": (2, 3)}, "in_indices=[2, 3] must be neighbouring"),
+        ({"in_indices": (-1,)}, "in_indices=[-1] must be neighbouring"),
+        ({"fusion": "weighted"}, "fusion='weighted' is unknown, choose one of ('sum', 'avg')"),
+        (
+            {"upsample_mode": "bicubic"},
+            "upsample_mode='bicubic' is unknown; choose one of ['bilinear', 'deconv', 'nearest']",
+        ),
+        ({"norm": "FrozenBN"}, "norm='FrozenBN' is unknown; choose one of ['BN', 'GN', 'LN', 'SyncBN']"),
+        ({"act": "tanh"}, "act='tanh' is unknown; choose one of"),
+        ({"init": "he"}, "init='he' is unknown; choose one of"),
+        ({"extra_levels": {"num_levels": 0}}, "ExtraLevels num_levels=0"),
+        ({"extra_levels": {"op": "pool"}}, "ExtraLevels op='pool' is unknown"),
+        ({"norm": "GN", "out_channels": 48}, "norm='GN' needs channels divisible by 32, got 48"),
+    ],
+)
+def test_bad_arguments_say_what_would_be_right(arguments: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        FPN(**{"in_channels": [2, 3, 4], "out_channels": 8, **arguments})
+
+
+def test_a_number_instead_of_extra_levels_is_a_type_error():
+    with pytest.raises(TypeError, match="extra_levels must be ExtraLevels"):
+        FPN([2, 3], 4, extra_levels=2)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("channels", [[2, 3], [2, 3, 4, 5], [4, 3, 2], [2, 3, 5]])
+def test_other_maps_than_it_was_built_for_name_both_lists(channels: list[int], make_maps: Callable):
+    neck = FPN([2, 3, 4], 4)
+    maps = make_maps(channels, [(8 >> k, 8 >> k) for k in range(len(channels))])
+    message = f"FPN was built for in_channels=[2, 3, 4] but received {len(channels)} maps with channels {channels}"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        neck(maps)
+    with pytest.raises(
+        ValueError, match=re.escape(f"in_channels=[2, 3, 4] but the backbone publishes channels {channels}")
+    ):
+        neck.out_specs([FeatureSpec(c, 4 << k) for k, c in enumerate(channels)])
+
+
+def test_a_level_has_the_same_errors():
+    with pytest.raises(ValueError, match="fusion='max' is unknown"):
+        FPNLevel(3, 4, fusion="max")
+    with pytest.raises(ValueError, match="upsample_mode='bicubic' is unknown"):
+        FPNLevel(3, 4, upsample_mode="bicubic")

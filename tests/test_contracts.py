@@ -1,0 +1,257 @@
+"""What every neck and every backbone promises, over the registries: a new class is covered by being registered."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from fpn_plugins import BACKBONES, NECKS, FeatureSpec, check_pyramid
+
+IN_SPECS = (FeatureSpec(8, 4), FeatureSpec(12, 8), FeatureSpec(16, 16), FeatureSpec(24, 32))
+OUT_CHANNELS = 32
+SIZES = [(64, 64), (65, 97), (75, 33)]  # square, and odd sides that round up at every stride
+NECK_NAMES = sorted(NECKS)
+
+# example arguments; a registered backbone that is missing here fails
+BACKBONE_ARGUMENTS: dict[str, dict[str, Any]] = {"TimmBackbone": {"name": "resnet10t"}}
+# backbones that need a host say which
+BACKBONE_HOSTS = {"TimmBackbone": pytest.mark.timm}
+BACKBONE_NAMES = [pytest.param(name, marks=BACKBONE_HOSTS.get(name, ())) for name in sorted(BACKBONES)]
+MODULES = [*NECK_NAMES, *BACKBONE_NAMES]
+
+
+def build_neck(name: str) -> nn.Module:
+    return NECKS[name](in_channels=[spec.channels for spec in IN_SPECS], out_channels=OUT_CHANNELS)
+
+
+def build(name: str) -> nn.Module:
+    """The registered class with its example arguments, norms with statistics of their own."""
+    module = build_neck(name) if name in NECKS else BACKBONES[name](**BACKBONE_ARGUMENTS[name])
+    for layer in module.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.running_mean.normal_(std=0.1), layer.running_var.uniform_(0.5, 1.5)
+            layer.weight.data.uniform_(0.5, 1.5), layer.bias.data.normal_(std=0.1)
+    return module.eval()
+
+
+def neck_inputs(size: tuple[int, int], batch: int = 2) -> tuple[Tensor, ...]:
+    shapes = [(batch, spec.channels, *(-(-side // spec.stride) for side in size)) for spec in IN_SPECS]
+    return tuple(torch.randn(shape) for shape in shapes)
+
+
+def example(name: str, size: tuple[int, int] = (65, 97)) -> Any:
+    """The one argument of ``forward``."""
+    return neck_inputs(size) if name in NECKS else torch.randn(2, 3, *size)
+
+
+def each(inputs: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    return change(inputs) if isinstance(inputs, Tensor) else tuple(change(x) for x in inputs)
+
+
+def tensors(inputs: Any) -> tuple[Tensor, ...]:
+    return (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
+
+
+def assert_same(got: Sequence[Tensor], expected: Sequence[Tensor], tolerance: float = 1e-5) -> None:
+    """Equal within ``tolerance`` of the largest value of each map."""
+    assert len(got) == len(expected)
+    for ours, theirs in zip(got, expected, strict=True):
+        scale = theirs.detach().abs().max().float()
+        assert_close(ours.float() / scale, theirs.float() / scale, rtol=0, atol=tolerance)
+
+
+def test_every_backbone_has_example_arguments():
+    assert set(BACKBONE_ARGUMENTS) == set(BACKBONES)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", MODULES)
+def test_shapes_equal_the_published_specs(name: str, size: tuple[int, int]):
+    module = build(name)
+    specs = module.out_specs(IN_SPECS) if name in NECKS else module.feature_specs
+    assert all(isinstance(spec, FeatureSpec) for spec in specs)
+    assert all(fine.stride < coarse.stride for fine, coarse in pairwise(specs))
+    with torch.no_grad():
+        maps = module(example(name, size))
+    assert isinstance(maps, tuple)
+    check_pyramid(maps, specs, size)
+    for m, spec in zip(maps, specs, strict=True):  # these examples pad, so they round up
+        assert tuple(m.shape) == (2, spec.channels, *(-(-side // spec.stride) for side in size))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_parameter_gets_a_gradient(name: str):
+    module = build(name).train()
+    sum(m.square().mean() for m in module(example(name))).backward()
+    without = [key for key, p in module.named_parameters() if p.grad is None or not torch.count_nonzero(p.grad)]
+    assert without == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_inputs_are_not_modified_and_get_gradients(name: str):
+    module = build(name)
+    inputs = example(name)
+    before = each(inputs, torch.clone)
+    for mode in (torch.enable_grad, torch.no_grad, torch.inference_mode):
+        with mode():
+            module(inputs)
+    leaves = each(inputs, lambda x: x.requires_grad_())
+    sum(m.square().mean() for m in module(leaves)).backward()
+    for now, then in zip(tensors(inputs), tensors(before), strict=True):
+        assert torch.equal(now, then)
+        assert torch.count_nonzero(now.grad)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_train_and_eval_return_self(name: str):
+    module = build(name)
+    assert module.train() is module and module.training
+    assert module.eval() is module and not module.training
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_same_seed_gives_the_same_module_and_evaluation_is_repeatable(name: str):
+    """Nothing depends on what drew random numbers before."""
+    modules = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        modules.append(build(name))
+    inputs = example(name)
+    with torch.no_grad():
+        assert_same(modules[0](inputs), modules[1](inputs), tolerance=0)
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
+@pytest.mark.parametrize("name", MODULES)
+def test_copies_give_the_same_outputs_and_share_nothing(name: str, clone: Callable):
+    module = build(name)
+    inputs = example(name)
+    with torch.no_grad():
+        expected = module(inputs)
+        copied = clone(module)
+        assert_same(copied(inputs), expected, tolerance=0)
+        for parameter in copied.parameters():
+            parameter.zero_()
+        assert_same(module(inputs), expected, tolerance=0)
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("name", MODULES)
+def test_channels_last_gives_the_same_and_is_kept(name: str, train: bool):
+    module = build(name).train(train)
+    inputs = example(name)
+    expected = module(inputs)
+    last = copy.deepcopy(module).to(memory_format=torch.channels_last)
+    got = last(each(inputs, lambda x: x.contiguous(memory_format=torch.channels_last)))
+    assert_same(got, expected)
+    assert all(m.is_contiguous(memory_format=torch.channels_last) for m in got)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_bfloat16_autocast_stays_near(name: str):
+    """bfloat16 has 8 bits, 0.4 %, of which each layer loses some; gradients stay in single precision."""
+    module = build(name)
+    inputs = example(name)
+    expected = module(inputs)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = module(inputs)
+        sum(m.float().square().mean() for m in got).backward()
+    assert any(m.dtype == torch.bfloat16 for m in got)
+    assert_same(got, expected, tolerance=0.05)
+    assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in module.parameters())
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_compiles_without_graph_breaks(name: str):
+    """Forward and backward; `aot_eager` traces as the default backend does, without its compiler."""
+    torch._dynamo.reset()
+    module = build(name)
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    inputs = example(name, (64, 96))
+    assert_same(compiled(inputs), module(inputs))
+    gradients = []
+    for run in (compiled, module):
+        module.zero_grad()
+        sum(m.square().mean() for m in run(inputs)).backward()
+        gradients.append([p.grad for p in module.parameters()])
+    assert_same(*gradients)
+
+
+def dynamic_sides(strides: Sequence[int]) -> tuple[dict[int, Any], ...]:
+    """Sides of maps at ``strides`` for an image that is any multiple of the coarsest stride."""
+    height, width = torch.export.Dim("height", min=2, max=64), torch.export.Dim("width", min=2, max=64)
+    coarsest = max(strides)
+    factors = [coarsest // stride for stride in strides]
+    return tuple({2: f * height if f > 1 else height, 3: f * width if f > 1 else width} for f in factors)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_exports_with_dynamic_height_and_width(name: str):
+    module = build(name)
+    strides = [spec.stride for spec in IN_SPECS] if name in NECKS else [1, 32]
+    sides = dynamic_sides(strides)
+    program = torch.export.export(
+        module, (example(name, (128, 96)),), dynamic_shapes=(sides if name in NECKS else sides[0],)
+    )
+    for size in ((64, 160), (192, 64)):
+        inputs = example(name, size)
+        with torch.no_grad():
+            assert_same(program.module()(inputs), module(inputs))
+
+
+@pytest.mark.parametrize("name", NECK_NAMES)
+def test_onnx_equals_eager(name: str, tmp_path: Path):
+    import onnxruntime
+
+    neck = build_neck(name).eval()
+    maps = neck_inputs((96, 64), batch=1)
+    file = tmp_path / "neck.onnx"
+    sides = dynamic_sides([spec.stride for spec in IN_SPECS])
+    torch.onnx.export(neck, (maps,), file, dynamo=True, dynamic_shapes=(sides,), verbose=False)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    for size in ((96, 64), (64, 128)):
+        maps = neck_inputs(size, batch=1)
+        names = [node.name for node in session.get_inputs()]
+        got = session.run(None, {key: x.numpy() for key, x in zip(names, maps, strict=True)})
+        with torch.no_grad():
+            assert_same([torch.from_numpy(m) for m in got], neck(maps))
+
+
+def conv(*names: str) -> set[str]:
+    return {f"{name}.conv.{part}" for name in names for part in ("weight", "bias")}
+
+
+# with default arguments on four maps; published checkpoints depend on them, so a change needs a key map
+NECK_KEYS = {
+    "FPN": conv(*(f"{kind}_convs.{i}" for kind in ("lateral", "output") for i in range(4))),
+}
+
+
+@pytest.mark.parametrize("name", NECK_NAMES)
+def test_state_dict_keys_of_necks_are_pinned(name: str):
+    assert set(build_neck(name).state_dict()) == NECK_KEYS[name]
+
+
+def timms_keys() -> set[str]:
+    """Whatever timm names them, below ``model``."""
+    import timm
+
+    theirs = timm.create_model("resnet10t", features_only=True, out_indices=(1, 2, 3, 4))
+    return {f"model.{key}" for key in theirs.state_dict()}
+
+
+BACKBONE_KEYS: dict[str, Callable[[], set[str]]] = {"TimmBackbone": timms_keys}
+
+
+@pytest.mark.parametrize("name", BACKBONE_NAMES)
+def test_state_dict_keys_of_backbones_are_pinned(name: str):
+    assert set(build(name).state_dict()) == BACKBONE_KEYS[name]()

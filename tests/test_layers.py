@@ -1,0 +1,219 @@
+"""The shared layers against the toolboxes' own and against formulas."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.testing import assert_close
+
+from fpn_plugins.layers import (
+    ACTIVATIONS,
+    INITS,
+    NORMS,
+    UPSAMPLE_MODES,
+    ConvNormAct,
+    DeconvUpsample,
+    LayerNorm2d,
+    init_convs,
+    make_act,
+    make_norm,
+    make_upsample,
+)
+
+
+def randomised(module: nn.Module) -> nn.Module:
+    """Give every parameter a value that its default (ones, zeros) would hide."""
+    for parameter in module.parameters():
+        nn.init.normal_(parameter)
+    return module
+
+
+@pytest.mark.detectron2
+def test_layer_norm_equals_detectron2s():
+    from detectron2.layers.batch_norm import LayerNorm
+
+    ours = randomised(LayerNorm2d(6)).double()
+    theirs = LayerNorm(6).double()
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 6, 5, 3, dtype=torch.double)
+    a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+    assert_close(ours(a), theirs(b), rtol=0, atol=1e-12)
+    (ours(a).pow(3).sum() + theirs(b).pow(3).sum()).backward()
+    assert_close(a.grad, b.grad, rtol=0, atol=1e-10)
+    assert_close(ours.weight.grad, theirs.weight.grad, rtol=0, atol=1e-10)
+    assert_close(ours.bias.grad, theirs.bias.grad, rtol=0, atol=1e-10)
+
+
+def test_layer_norm_takes_any_memory_format_and_keeps_channels_last():
+    norm = randomised(LayerNorm2d(6))
+    x = torch.randn(2, 6, 5, 3)
+    last = x.contiguous(memory_format=torch.channels_last)
+    assert_close(norm(last), norm(x), rtol=0, atol=1e-6)
+    assert_close(norm(x.flip(-1).transpose(2, 3)), norm(x).flip(-1).transpose(2, 3), rtol=0, atol=1e-6)
+    assert norm(last).is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("norm", [None, "", *NORMS, nn.InstanceNorm2d])
+def test_convolution_has_a_bias_exactly_without_a_norm(norm):
+    block = ConvNormAct(4, 32, 3, norm=norm)
+    assert (block.conv.bias is None) == (block.norm is not None) == bool(norm)
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_conv_norm_act_is_its_parts_in_order_and_rounds_up(kernel_size: int, stride: int):
+    block = ConvNormAct(4, 32, kernel_size, stride=stride, norm="GN", act="relu")
+    x = torch.randn(2, 4, 7, 10)
+    convolved = F.conv2d(x, block.conv.weight, stride=stride, padding=kernel_size // 2)
+    assert convolved.shape[-2:] == (math.ceil(7 / stride), math.ceil(10 / stride))
+    assert_close(block(x), F.group_norm(convolved, 32, block.norm.weight, block.norm.bias).relu())
+
+
+def test_conv_norm_act_hands_its_arguments_to_a_conv_factory():
+    calls = []
+
+    def factory(*args: int, **kwargs: object) -> nn.Module:
+        calls.append((args, kwargs))
+        return nn.Identity()
+
+    ConvNormAct(4, 8, 3, stride=2, norm="BN", conv=factory)
+    assert calls == [((4, 8, 3), {"stride": 2, "padding": 1, "bias": False})]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("BN", nn.BatchNorm2d), ("SyncBN", nn.SyncBatchNorm), ("GN", nn.GroupNorm), ("LN", LayerNorm2d)]
+)
+def test_norms_by_name(name: str, kind: type[nn.Module]):
+    norm = make_norm(name, 64)
+    assert type(norm) is kind
+    assert norm.weight.numel() == 64
+
+
+def test_group_norm_has_32_groups_and_says_when_they_do_not_fit():
+    assert make_norm("GN", 64).num_groups == 32
+    with pytest.raises(ValueError, match="norm='GN' needs channels divisible by 32, got 48"):
+        make_norm("GN", 48)
+
+
+def test_nothing_and_factories_instead_of_names():
+    for nothing in (None, ""):
+        assert make_norm(nothing, 8) is None
+        assert make_act(nothing) is None
+    assert make_norm(nn.InstanceNorm2d, 8).num_features == 8
+    assert isinstance(make_act(nn.Tanh), nn.Tanh)
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [("relu", F.relu), ("gelu", F.gelu), ("silu", F.silu), ("leaky_relu", lambda x: F.leaky_relu(x, 0.1))],
+)
+def test_activations_by_name_leave_their_input_alone(name: str, function: Callable):
+    x = torch.randn(4, 5)
+    before = x.clone()
+    assert_close(make_act(name)(x), function(x))
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize(
+    ("build", "argument", "choices"),
+    [
+        (lambda: make_norm("BatchNorm", 8), "norm='BatchNorm'", NORMS),
+        (lambda: make_act("ReLU"), "act='ReLU'", ACTIVATIONS),
+        (lambda: make_upsample("bicubic", 8), "upsample_mode='bicubic'", UPSAMPLE_MODES),
+        (lambda: init_convs(nn.Conv2d(1, 1, 1), "xavier"), "init='xavier'", INITS),
+    ],
+    ids=["norm", "act", "upsample_mode", "init"],
+)
+def test_an_unknown_name_lists_the_choices(build: Callable, argument: str, choices: dict):
+    with pytest.raises(ValueError, match=re.escape(f"{argument} is unknown; choose one of {sorted(choices)}")):
+        build()
+
+
+@pytest.mark.parametrize("size", [(6, 10), (5, 9), (7, 11), (5, 11), (7, 9), (6, 9), (7, 10)])
+@pytest.mark.parametrize("mode", UPSAMPLE_MODES)
+def test_every_upsampling_reaches_the_wanted_size(mode: str, size: tuple[int, int]):
+    x = torch.randn(2, 4, 3, 5)
+    assert make_upsample(mode, 4)(x, size).shape == (2, 4, *size)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+def test_named_upsampling_equals_interpolate(mode: str):
+    x = torch.randn(2, 4, 3, 5)
+    assert_close(make_upsample(mode, 4)(x, (7, 9)), F.interpolate(x, size=(7, 9), mode=mode), rtol=0, atol=0)
+
+
+def test_upsampling_by_a_function():
+    module = make_upsample(lambda x, size: x.new_full((*x.shape[:2], *size), 3.0), 4)
+    assert torch.equal(module(torch.randn(1, 4, 2, 2), (5, 3)), torch.full((1, 4, 5, 3), 3.0))
+
+
+def test_deconv_crops_where_the_finer_stage_rounded_up_and_repeats_where_it_rounded_down():
+    """A coarse map of 3 cells comes from 6, from 5 (rounded up) or from 7 (rounded down)."""
+    upsample = DeconvUpsample(4)
+    x = torch.randn(2, 4, 3, 3)
+    full = F.conv_transpose2d(x, upsample.deconv.weight, upsample.deconv.bias, stride=2)
+    assert_close(upsample(x, (6, 6)), full)
+    assert_close(upsample(x, (5, 6)), full[..., :5, :])
+    assert_close(upsample(x, (6, 5)), full[..., :5])
+    assert_close(upsample(x, (7, 6)), torch.cat([full, full[..., -1:, :]], dim=2))
+    assert_close(upsample(x, (5, 7)), torch.cat([full, full[..., -1:]], dim=3)[..., :5, :])
+
+
+FAN_IN, FAN_OUT = 48 * 9, 96 * 9
+
+
+@pytest.mark.parametrize(
+    ("init", "bound"),
+    [("caffe2_xavier", math.sqrt(3 / FAN_IN)), ("xavier_uniform", math.sqrt(6 / (FAN_IN + FAN_OUT)))],
+)
+def test_uniform_inits_fill_their_interval(init: str, bound: float):
+    conv = nn.Conv2d(48, 96, 3)
+    init_convs(conv, init)
+    assert bound * 0.999 < conv.weight.abs().max() <= bound
+    assert conv.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.02)
+    assert conv.weight.mean().abs() < bound / 100
+
+
+def test_kaiming_normal_has_the_fan_out_deviation():
+    conv = nn.Conv2d(48, 96, 3)
+    init_convs(conv, "kaiming_normal")
+    deviation = math.sqrt(2 / FAN_OUT)
+    assert conv.weight.std().item() == pytest.approx(deviation, rel=0.02)
+    assert conv.weight.abs().max() > 3 * deviation  # normal, not uniform
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_every_init_zeroes_biases_at_any_depth_and_leaves_norms(init: str):
+    module = nn.Sequential(nn.Sequential(nn.Conv2d(4, 8, 3)), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 1, bias=False))
+    nn.init.constant_(module[1].bias, 7.0)
+    before = [module[0][0].weight.clone(), module[2].weight.clone()]
+    init_convs(module, init)
+    assert torch.count_nonzero(module[0][0].bias) == 0
+    assert torch.equal(module[1].bias, torch.full((8,), 7.0))
+    assert not torch.equal(module[0][0].weight, before[0]) and not torch.equal(module[2].weight, before[1])
+
+
+def test_no_init_leaves_pytorchs_own():
+    conv = nn.Conv2d(4, 8, 3)
+    before = {key: value.clone() for key, value in conv.state_dict().items()}
+    init_convs(conv, None)
+    assert all(torch.equal(value, before[key]) for key, value in conv.state_dict().items())
+
+
+@pytest.mark.detectron2
+def test_caffe2_xavier_equals_detectron2s():
+    from fvcore.nn.weight_init import c2_xavier_fill
+
+    ours, theirs = nn.Conv2d(4, 8, 3), nn.Conv2d(4, 8, 3)
+    torch.manual_seed(1)
+    init_convs(ours, "caffe2_xavier")
+    torch.manual_seed(1)
+    c2_xavier_fill(theirs)
+    assert torch.equal(ours.weight, theirs.weight)
+    assert torch.equal(ours.bias, theirs.bias)

