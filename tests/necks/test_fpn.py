@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +25,15 @@ Run = Callable[[nn.Module, list[Tensor]], tuple[Tensor, ...]]
 NORMS = (None, "BN", "GN")
 C5_LEVELS = ExtraLevels(2, "conv", source="input", relu=True, bare=True)
 P5_LEVELS = ExtraLevels(2, "conv", source="output", relu=True, bare=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Thousands of tiny convolutions: a second thread only waits, for long where the machine is busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 # ------------------------------------------------------------------------------------------- comparing with a peer
@@ -297,9 +306,9 @@ def test_gradients_are_those_of_the_function(arguments: dict[str, Any], make_map
     neck = FPN([2, 1], 2, extra_levels=ExtraLevels(1, "conv", source="lateral"), **arguments).double()
     randomise(neck)
     maps = [m.requires_grad_() for m in make_maps([2, 1], [(3, 4), (2, 2)], batch=1, dtype=torch.double)]
-    assert torch.autograd.gradcheck(lambda *inputs: neck(inputs), maps)
+    assert torch.autograd.gradcheck(lambda *inputs: neck(inputs), maps, fast_mode=True)
     weights = list(neck.parameters())
-    assert torch.autograd.gradcheck(lambda *unused: neck([m.detach() for m in maps]), weights)
+    assert torch.autograd.gradcheck(lambda *unused: neck([m.detach() for m in maps]), weights, fast_mode=True)
 
 
 @pytest.mark.parametrize("arguments", VARIANTS)

@@ -28,6 +28,7 @@ def config(path: str) -> Any:
     cfg.MODEL.WEIGHTS = ""
     cfg.MODEL.RESNETS.DEPTH = 18
     cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 64
+    cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = 32
     cfg.MODEL.RESNETS.NORM = "BN"  # random weights with frozen norms overflow within a few iterations
     return cfg
 

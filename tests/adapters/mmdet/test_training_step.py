@@ -26,6 +26,8 @@ def small_model(name: str) -> Any:
     cfg = Config.fromfile(str(shipped(CONFIGS[name]))).model
     cfg.backbone.update(depth=18, init_cfg=None)
     cfg.neck.in_channels = [64, 128, 256, 512]
+    if "rcnn" in (cfg.train_cfg or {}):
+        cfg.train_cfg.rcnn.sampler.num = 32
     return cfg
 
 

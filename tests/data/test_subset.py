@@ -1,0 +1,36 @@
+"""A few images of a set as a set of their own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fpn_plugins.data import check_coco, find_split, make_coco_subset
+
+
+def test_subset_is_complete_and_the_same_for_both_splits(tiny_coco: Path, tmp_path: Path) -> None:
+    target = make_coco_subset(tiny_coco, tmp_path / "subset", num_images=3)
+    train, val = (find_split(target, split) for split in ("train", "val"))
+    assert check_coco(train.ann_file, train.image_dir).images == 3
+    assert train.ann_file.read_text() == val.ann_file.read_text()
+    assert check_coco(val.ann_file, val.image_dir).annotations > 0
+
+
+def test_the_fullest_images_are_taken(tiny_coco: Path, tmp_path: Path) -> None:
+    target = make_coco_subset(tiny_coco, tmp_path / "subset", num_images=1)
+    everything = json.loads(find_split(tiny_coco, "train").ann_file.read_text())
+    counts = [
+        sum(entry["image_id"] == image["id"] and not entry["iscrowd"] for entry in everything["annotations"])
+        for image in everything["images"]
+    ]
+    chosen = json.loads(find_split(target, "train").ann_file.read_text())
+    assert sum(not entry["iscrowd"] for entry in chosen["annotations"]) == max(counts)
+
+
+def test_errors(tiny_coco: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="num_images=99, but only"):
+        make_coco_subset(tiny_coco, tmp_path / "subset", num_images=99)
+    with pytest.raises(FileExistsError, match="choose another"):
+        make_coco_subset(tiny_coco, tmp_path)
