@@ -25,8 +25,8 @@ GROUPS = 32  # both toolboxes' GN
 class LayerNorm2d(nn.Module):
     """LayerNorm over the channels of each position of a ``B C H W`` map.
 
-    Equal to detectron2's channel-first ``LayerNorm`` (``layers/batch_norm.py``) and mmdet's ``LN2d``. The default
-    ``eps`` is detectron2's 1e-6; mmdet's builder passes 1e-5 unless the config says otherwise.
+    Equal to detectron2's channel-first ``LayerNorm`` (``layers/batch_norm.py``), whose ``eps`` is the default. The result
+    is laid out channels-last, as the norm computes it; the convolution that follows takes either.
     """
 
     def __init__(self, channels: int, eps: float = 1e-6) -> None:

@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description="Train and evaluate the demo in both toolboxes")
     parser.add_argument("--toolbox", choices=("both", *TOOLBOXES), default="both")
-    parser.add_argument("--iterations", type=int, default=500, help="training iterations of 4 images")
+    parser.add_argument("--iterations", type=int, default=400, help="training iterations of 4 images")
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/demo"))
     parser.add_argument("--prepare-only", action="store_true", help="make data and weights, train nothing")
     return parser.parse_args()

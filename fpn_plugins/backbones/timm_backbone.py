@@ -68,18 +68,19 @@ class TimmBackbone(nn.Module):
             raise ValueError(f"pretrained=True and checkpoint={str(checkpoint)!r} exclude each other; choose one")
         self.name = name
         self.out_indices = _check_out_indices(name, out_indices)
-        self.model = _create(name, self.out_indices, pretrained, in_chans, drop_path_rate, dict(model_args or {}))
+        arguments = {**(model_args or {}), **({"drop_path_rate": drop_path_rate} if drop_path_rate else {})}
+        self.model = _create(name, self.out_indices, pretrained, in_chans, arguments)
         info = self.model.feature_info
         shapes = zip(info.channels(), info.reduction(), strict=True)
         self.feature_specs = tuple(FeatureSpec(int(channels), int(stride)) for channels, stride in shapes)
         self.mean, self.std = _normalisation(name)
         self.norm_eval = norm_eval
         self.frozen_stages = frozen_stages
-        self._frozen = _modules_up_to(self.model, frozen_stages)
+        self._frozen = _modules_up_to(self.model, frozen_stages, self.out_indices[-1])
         self._channels_last_maps = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
         if gradient_checkpointing:
             self.model.set_grad_checkpointing(True)
-        self._layouts = _TimmLayouts(name, self.out_indices)
+        self._layouts = _TimmLayouts(name, self.out_indices, arguments)
         accept_layouts(self, self._layouts)
         if checkpoint is not None:
             self._load(checkpoint, in_chans)
@@ -132,17 +133,18 @@ class _TimmLayouts:
     that timm's full network does not have either stays unexplained.
     """
 
-    def __init__(self, name: str, out_indices: tuple[int, ...]) -> None:
+    def __init__(self, name: str, out_indices: tuple[int, ...], arguments: Mapping[str, Any]) -> None:
         self.name = name
         self.out_indices = out_indices
+        self.arguments = dict(arguments)
 
     def __call__(self, keys: Iterable[str]) -> list[KeyMap]:
         keys = list(keys)
         foreign = any(key.startswith(("stem.conv1.", "res2.")) for key in keys)
         names = resnet.detectron2() if foreign else KeyMap("timm", [("{*}", "{*}")])
         with torch.device("meta"):
-            full = _timm().create_model(self.name).state_dict()
-            used = _timm().create_model(self.name, features_only=True, out_indices=self.out_indices).state_dict()
+            full = _timm().create_model(self.name, **self.arguments).state_dict()
+            used = _create(self.name, self.out_indices, False, 3, self.arguments).state_dict()
         rules: list[tuple[str, str | None]] = []
         for key in keys:
             fits, name = names.rename(key)
@@ -188,14 +190,12 @@ def _create(
     out_indices: tuple[int, ...],
     pretrained: bool,
     in_chans: int,
-    drop_path_rate: float,
-    more: dict[str, Any],
+    arguments: Mapping[str, Any],
 ) -> Any:
-    if drop_path_rate:
-        more["drop_path_rate"] = drop_path_rate
+    """timm's feature network, without what it computes after the last wanted map."""
     try:
-        return _timm().create_model(
-            name, features_only=True, out_indices=out_indices, pretrained=pretrained, in_chans=in_chans, **more
+        model = _timm().create_model(
+            name, features_only=True, out_indices=out_indices, pretrained=pretrained, in_chans=in_chans, **arguments
         )
     except (OSError, RuntimeError) as error:
         if not pretrained:
@@ -204,6 +204,22 @@ def _create(
             f"timm could not fetch the weights of {name!r} ({type(error).__name__}: {error}); "
             "download them elsewhere and pass checkpoint=FILE"
         ) from error
+    _prune_after(model, model.feature_info.info[out_indices[-1]]["module"])
+    return model
+
+
+def _prune_after(model: nn.Module, last: str) -> None:
+    """Empty the stages behind ``last`` in its ``nn.Sequential``: EfficientNets keep, and run, all of theirs.
+
+    Unused parameters would cost time and stop DistributedDataParallel. In a Sequential, what comes later cannot matter;
+    timm's other feature networks prune themselves.
+    """
+    container, _, child = last.rpartition(".")
+    stages = dict(model.named_modules()).get(container)
+    if isinstance(stages, nn.Sequential):
+        names = list(stages._modules)
+        for name in names[names.index(child) + 1 :]:
+            stages._modules[name] = nn.Identity()
 
 
 def _normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -212,13 +228,13 @@ def _normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return (tuple(config.mean), tuple(config.std)) if config else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def _modules_up_to(model: Any, index: int) -> list[str]:
+def _modules_up_to(model: Any, index: int, last: int) -> list[str]:
     """Names of the modules that compute feature map ``index`` and everything before it, in order of definition."""
     if index < 0:
         return []
+    if index > last:
+        raise ValueError(f"frozen_stages={index} must be -1 (none) or the position of a map up to the last wanted, {last}")
     rows = list(model.feature_info.info)
-    if index >= len(rows):
-        raise ValueError(f"frozen_stages={index} must be -1 (none) or a position of a map, 0..{len(rows) - 1}")
     names = [name for name, _ in model.named_modules() if name]
     ends = {name: max(i for i, other in enumerate(names) if f"{other}.".startswith(f"{name}.")) for name in names}
     stop = next((ends[n] for n in _flattened(rows[index]["module"]) if n in ends), None)

@@ -122,8 +122,8 @@ class FPN(nn.Module):
         )
         self.upsamples = nn.ModuleList(make_upsample(upsample_mode, out_channels) for _ in used[1:])
         self.extra_levels = extra.build(used[-1], out_channels, norm, act, conv) if extra else None
-        # an activation keeps its result for the backward pass, so nothing may be added into it
-        self._in_place = act is None
+        # only a plain convolution or a norm of ours is known not to keep its result for the backward pass
+        self._in_place = act is None and conv is None and not callable(lateral_norm)
         init_convs(self, init)
         accept_layouts(self, FPNLayouts(len(used)))
 

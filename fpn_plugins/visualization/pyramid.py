@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 
 
 def energy(feature: Tensor) -> Tensor:
-    """Mean absolute activation over the channels of ``C H W``, scaled to 0..1: where a level responds, not to what."""
+    """Mean absolute activation over the channels of ``C H W``, scaled to 0..1: where a level responds, not to what.
+
+    A map that is the same everywhere, but for rounding, is shown as 0.
+    """
     strength = feature.detach().float().abs().mean(dim=0)
     low, high = strength.min(), torch.quantile(strength.flatten(), 0.995)
-    return ((strength - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
+    return ((strength - low) / torch.maximum(high - low, 1e-3 * high).clamp(min=1e-12)).clamp(0, 1)
 
 
 def draw_pyramid(

@@ -176,14 +176,14 @@ def recognise(
         layouts: tables to try.
 
     Returns:
-        The renamed dict and its report, or ``None`` when the dict has none but our own keys or fits no table at all
-        (then it is the caller's strictness that decides).
+        The renamed dict and its report, or ``None`` when the dict holds none but our own keys, all of our own and others,
+        or fits no table at all (then it is the caller's strictness that decides).
 
     Raises:
         ValueError: the dict fits a table only in part, or several tables that disagree; lists the keys.
     """
     wanted = list(wanted)
-    if set(state_dict) <= set(wanted):
+    if set(state_dict) <= set(wanted) or set(state_dict) >= set(wanted):
         return None
     tried = [layout.apply(state_dict, wanted) for layout in layouts]
     complete = [result for result in tried if result[1].complete]

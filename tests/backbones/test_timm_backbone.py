@@ -448,3 +448,24 @@ def test_a_mapping_with_an_unknown_type_or_argument():
         build_backbone({"name": "resnet18"})
     with pytest.raises(TypeError, match="out_indexes"):
         build_backbone({"type": "TimmBackbone", "name": "resnet18", "out_indexes": [1]})
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2_050", "resnet10t", "convnext_atto"])
+def test_nothing_is_left_behind_the_last_wanted_map(name: str) -> None:
+    """Parameters without gradient stop DistributedDataParallel, and stages that nobody reads cost time."""
+    backbone = TimmBackbone(name, out_indices=(0, 1))
+    everything = TimmBackbone(name, out_indices=(0, 1, 2, 3))
+    for got, wanted in zip(backbone.state_dict(), everything.state_dict(), strict=False):
+        assert got == wanted
+    everything.load_state_dict({**everything.state_dict(), **backbone.state_dict()})
+    image = torch.randn(2, 3, 64, 64)
+    backbone.train(), everything.train()
+    for got, wanted in zip(backbone(image), everything(image)[:2], strict=True):
+        assert torch.equal(got, wanted)
+    sum(m.sum() for m in backbone(image)).backward()
+    assert [n for n, p in backbone.named_parameters() if p.grad is None] == []
+
+
+def test_frozen_stages_after_the_last_map_is_an_error() -> None:
+    with pytest.raises(ValueError, match="frozen_stages=3 must be.*last wanted, 2"):
+        TimmBackbone("resnet10t", out_indices=(1, 2), frozen_stages=3)
