@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 
@@ -67,6 +66,15 @@ def check_specs(in_specs: Sequence[FeatureSpec], in_channels: Sequence[int], own
         )
 
 
+def check_strides(strides: Sequence[int], owner: str) -> None:
+    """Raise ``ValueError`` unless each stride is twice the one before, as a path that doubles the resolution needs."""
+    if any(coarse != 2 * fine for fine, coarse in zip(strides, strides[1:], strict=False)):
+        raise ValueError(
+            f"{owner} doubles the resolution from level to level, but the maps have strides {list(strides)}; "
+            "choose neighbouring stages with the backbone's out_indices"
+        )
+
+
 def check_pyramid(features: Sequence[Tensor], specs: Sequence[FeatureSpec], image_size: tuple[int, int]) -> None:
     """Raise ``ValueError`` unless every map has the published channels and the size that its stride implies.
 
@@ -88,9 +96,3 @@ def check_pyramid(features: Sequence[Tensor], specs: Sequence[FeatureSpec], imag
                 f"map {index} has shape {tuple(feature.shape)}, but {spec} on an image of {tuple(image_size)} "
                 f"means {spec.channels} channels and about {ideal[0]:.1f} x {ideal[1]:.1f} cells"
             )
-
-
-@torch.no_grad()
-def measure_specs(features: Sequence[Tensor], image_size: int) -> tuple[FeatureSpec, ...]:
-    """Specs of maps computed from a square image of ``image_size`` pixels: for backbones that publish none."""
-    return tuple(FeatureSpec(int(f.shape[1]), round(image_size / int(f.shape[-1]))) for f in features)

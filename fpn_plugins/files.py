@@ -1,6 +1,7 @@
 """Writing of files that are either whole or absent."""
 
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,8 +23,8 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path={str(path)!r}: the folder {str(path.parent)!r} does not exist; create it first")
-    # The process id keeps apart several processes that write the same set, such as the ranks of one training.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    # a name of its own for each of several processes that write the same file, such as the ranks of one training
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)

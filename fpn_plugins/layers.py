@@ -25,8 +25,8 @@ GROUPS = 32  # both toolboxes' GN
 class LayerNorm2d(nn.Module):
     """LayerNorm over the channels of each position of a ``B C H W`` map.
 
-    Equal to detectron2's channel-first ``LayerNorm`` (``layers/batch_norm.py``), whose ``eps`` is the default. The result
-    is laid out channels-last, as the norm computes it; the convolution that follows takes either.
+    Equal to detectron2's channel-first ``LayerNorm`` (``layers/batch_norm.py``), whose ``eps`` is the default. The
+    result is laid out channels-last, as the norm computes it; the convolution that follows takes either.
     """
 
     def __init__(self, channels: int, eps: float = 1e-6) -> None:
@@ -158,6 +158,10 @@ class DeconvUpsample(nn.Module):
         """Upsample ``x`` (``B C h w``) to ``B C H W`` with ``(H, W) = size``, both within one cell of ``2 h, 2 w``."""
         x = self.deconv(x)
         short = (size[0] - x.shape[-2], size[1] - x.shape[-1])
+        if max(short) > 1:
+            raise ValueError(
+                f"upsample_mode='deconv' doubles a map to {tuple(x.shape[-2:])}, which is too small for {size}"
+            )
         if max(short) > 0:
             x = F.pad(x, (0, max(short[1], 0), 0, max(short[0], 0)), mode="replicate")
         return x[..., : size[0], : size[1]]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fpn_plugins import FeatureSpec, check_pyramid, level_names
-from fpn_plugins.features import check_channels, check_specs, measure_specs
+from fpn_plugins.features import check_channels, check_specs, check_strides
 
 SPECS = (FeatureSpec(8, 4), FeatureSpec(16, 8))
 
@@ -74,6 +74,7 @@ def test_check_pyramid_refuses_other_shapes(shapes: list[tuple[int, ...]], messa
         check_pyramid([torch.zeros(shape) for shape in shapes], SPECS, (64, 48))
 
 
-def test_measured_specs_equal_published_ones():
-    maps = [torch.zeros(1, spec.channels, 64 // spec.stride, 64 // spec.stride) for spec in SPECS]
-    assert measure_specs(maps, 64) == SPECS
+def test_strides_have_to_double():
+    check_strides([4, 8, 16], "FPN")
+    with pytest.raises(ValueError, match=r"FPN doubles.*strides \[4, 16\].*out_indices"):
+        check_strides([4, 16], "FPN")

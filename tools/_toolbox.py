@@ -1,10 +1,16 @@
-"""What the command lines share: where mmdet keeps its own scripts, and errors without a traceback."""
+"""What the command lines share: mmdet's own scripts, and errors without a traceback."""
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+# how the launchers tell a process its place on its machine: torchrun, slurm, Open MPI
+LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK")
+SKIP_CHECK = "FPN_PLUGINS_CHECK_DATA"
 
 
 def mmdet_script(name: str) -> Path:
@@ -23,10 +29,17 @@ def mmdet_script(name: str) -> Path:
     raise FileNotFoundError(f"mmdet's tools/{name} is not beside its package ({candidates})")
 
 
-def run_or_exit(main: Callable[[], None]) -> None:
-    """Run ``main``; a mistake of the user's ends the program with its message alone, on standard error, and code 1."""
+def checks_data() -> bool:
+    """Whether this process is the one of its machine that checks the data; FPN_PLUGINS_CHECK_DATA=0 turns it off."""
+    local_rank = next((os.environ[name] for name in LOCAL_RANKS if name in os.environ), "0")
+    return local_rank == "0" and os.environ.get(SKIP_CHECK) != "0"
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Mistakes of the user's inside end the program with their message alone, on standard error, and code 1."""
     try:
-        main()
-    except (ValueError, FileNotFoundError, ImportError) as error:
+        yield
+    except (ValueError, FileNotFoundError, FileExistsError, ImportError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         raise SystemExit(1) from None

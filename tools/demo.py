@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from _toolbox import run_or_exit
+from _toolbox import user_errors
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path("data/synthetic_coco")
@@ -37,7 +37,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--iterations", type=int, default=400, help="training iterations of 4 images")
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/demo"))
     parser.add_argument("--prepare-only", action="store_true", help="make data and weights, train nothing")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.iterations < 10:
+        parser.error(f"--iterations {args.iterations} is too few to train anything; use 10 or more (default 400)")
+    return args
 
 
 def prepare() -> None:
@@ -53,13 +56,15 @@ def prepare() -> None:
 
 def train_command(toolbox: str, work_dir: Path, iterations: int) -> list[str]:
     """The training command of one toolbox, as a user would type it."""
+    warmup = min(50, iterations // 5)
     if toolbox == "mmdet":
         options = [
             f"train_cfg.max_iters={iterations}",
             f"train_cfg.val_interval={iterations}",
             f"default_hooks.checkpoint.interval={iterations}",
+            f"param_scheduler.0.end={warmup}",
             f"param_scheduler.1.end={iterations}",
-            f"param_scheduler.1.T_max={iterations - 50}",
+            f"param_scheduler.1.T_max={iterations}",
             f"val_evaluator.outfile_prefix={work_dir / 'predictions'}",
         ]
         config = "configs/mmdet/demo_mask_rcnn.py"
@@ -69,7 +74,7 @@ def train_command(toolbox: str, work_dir: Path, iterations: int) -> list[str]:
         f"train.max_iter={iterations}",
         f"train.eval_period={iterations}",
         f"train.checkpointer.period={iterations}",
-        f"lr_multiplier.warmup_length={50 / iterations}",
+        f"lr_multiplier.warmup_length={warmup / iterations}",
     ]
     return ["tools/train_net.py", "--config-file", "configs/detectron2/demo_mask_rcnn.py", *options]
 
@@ -208,4 +213,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_or_exit(main)
+    with user_errors():
+        main()

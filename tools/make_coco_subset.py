@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from _toolbox import run_or_exit
+from _toolbox import user_errors
 
 from fpn_plugins.data import make_coco_subset
 
@@ -19,8 +19,9 @@ def main() -> None:
     parser.add_argument("target", help="folder to write")
     parser.add_argument("--num-images", type=int, default=16)
     args = parser.parse_args()
-    print(make_coco_subset(args.root, args.target, args.num_images))
+    with user_errors():
+        print(make_coco_subset(args.root, args.target, args.num_images))
 
 
 if __name__ == "__main__":
-    run_or_exit(main)
+    main()

@@ -5,8 +5,7 @@
 The command line is mmdet's (``--help`` shows it), and so is the script that runs.
 """
 
-from _toolbox import run_or_exit
 from train import main
 
 if __name__ == "__main__":
-    run_or_exit(lambda: main("test.py"))
+    main("test.py")

@@ -4,48 +4,59 @@
 
 The command line is mmdet's (``--help`` shows it), and so is the script that runs. Several GPUs:
 ``torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch``; slurm: ``srun ... --launcher slurm``.
+Without a GPU, ``--launcher pytorch`` connects its processes over gloo. ``FPN_PLUGINS_CHECK_DATA=0`` skips the check.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import runpy
 import sys
 
-from _toolbox import mmdet_script, run_or_exit
+from _toolbox import SKIP_CHECK, checks_data, mmdet_script, user_errors
 
 # the loaders that each of mmdet's scripts reads
 LOADERS = {"train.py": ("train_dataloader", "val_dataloader"), "test.py": ("test_dataloader",)}
+# mmengine passes GPU numbers to DistributedDataParallel unless the config says otherwise
+WITHOUT_GPU = ("type=MMDistributedDataParallel", "device_ids=None", "broadcast_buffers=False")
 
 
-def check_data(arguments: list[str], loaders: tuple[str, ...]) -> None:
-    """Check the data sets of the config on the command line; on the first process of several only."""
-    from mmengine.config import Config, DictAction
-
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("config", nargs="?")
-    parser.add_argument("--cfg-options", nargs="+", action=DictAction)
-    known, _ = parser.parse_known_args(arguments)
-    first = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0
-    if not first or known.config is None or {"-h", "--help"} & set(arguments):
-        return
+def check_data(args: argparse.Namespace, loaders: tuple[str, ...]) -> None:
+    """Check the data sets of the config and print what they hold."""
+    from mmengine.config import Config
 
     from fpn_plugins.adapters.mmdet.data_check import check_datasets
 
-    cfg = Config.fromfile(known.config)
-    cfg.merge_from_dict(known.cfg_options or {})
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options or {})
+    print(f"checking the data ({SKIP_CHECK}=0 skips this)", flush=True)
     for report in check_datasets(cfg, loaders):
-        print(report)
+        print(report, flush=True)
+
+
+def connect_without_gpu() -> None:
+    """Connect the processes over gloo: mmengine's own start-up asks for a GPU, unless they are connected already."""
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    torch.distributed.init_process_group("gloo")
+    sys.argv += ["--cfg-options", *(f"model_wrapper_cfg.{option}" for option in WITHOUT_GPU)]
 
 
 def main(script: str = "train.py") -> None:
     """Check the data, then hand the command line over to mmdet's script."""
-    path = mmdet_script(script)
-    check_data(sys.argv[1:], LOADERS[script])
-    sys.argv[0] = str(path)
-    runpy.run_path(str(path), run_name="__main__")
+    with user_errors():
+        path = mmdet_script(script)
+        sys.argv[0] = str(path)
+        namespace = runpy.run_path(str(path), run_name="mmdet_script")
+        args = namespace["parse_args"]()
+        if checks_data():
+            check_data(args, LOADERS[script])
+    if args.launcher == "pytorch":
+        connect_without_gpu()
+    namespace["main"]()
 
 
 if __name__ == "__main__":
-    run_or_exit(main)
+    main()

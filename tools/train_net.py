@@ -3,7 +3,8 @@
     python tools/train_net.py --config-file FILE [--num-gpus N] [--resume] [--eval-only] [OVERRIDES]
 
 Detectron2's own scripts run our configs too (``DETECTRON2_ENV_MODULE=fpn_plugins.adapters.detectron2`` for YAML files);
-its distribution does not contain them, so this one stands in, with the same command line and a check of the data first.
+its distribution does not contain them, so this one stands in, with the same command line and a check of the data first
+(``FPN_PLUGINS_CHECK_DATA=0`` skips it). It evaluates COCO-format sets only, and without test-time augmentation.
 """
 
 from __future__ import annotations
@@ -11,9 +12,15 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from _toolbox import run_or_exit
+from _toolbox import checks_data, user_errors
+
+with user_errors():
+    from fpn_plugins.adapters.detectron2 import add_fpn_plugins_config
+    from fpn_plugins.adapters.detectron2.datasets import check_datasets, register_from_environment
+
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import LazyConfig, get_cfg, instantiate
+from detectron2.data import MetadataCatalog
 from detectron2.engine import (
     AMPTrainer,
     DefaultTrainer,
@@ -28,16 +35,16 @@ from detectron2.engine import (
 from detectron2.evaluation import COCOEvaluator, inference_on_dataset, print_csv_format
 from detectron2.utils import comm
 
-from fpn_plugins.adapters.detectron2 import add_fpn_plugins_config
-from fpn_plugins.adapters.detectron2.datasets import check_datasets, register_from_environment
-
 
 class Trainer(DefaultTrainer):
     """Detectron2's default trainer with COCO evaluation."""
 
     @classmethod
     def build_evaluator(cls, cfg: Any, dataset_name: str, output_folder: str | None = None) -> COCOEvaluator:
-        """COCO evaluator of one data set."""
+        """COCO evaluator of one data set; ``ValueError`` for a set that is evaluated in another way."""
+        kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
+        if kind != "coco":
+            raise ValueError(f"data set {dataset_name!r} is evaluated as {kind!r}; use Detectron2's own train_net.py")
         return COCOEvaluator(dataset_name, output_dir=output_folder or f"{cfg.OUTPUT_DIR}/inference")
 
 
@@ -55,9 +62,9 @@ def run_yaml(args: argparse.Namespace) -> Any:
     """Train or evaluate what a YAML file describes."""
     cfg = yaml_config(args)
     default_setup(cfg, args)
-    if comm.is_main_process():
-        classes = cfg.MODEL.RETINANET.NUM_CLASSES if "Retina" in cfg.MODEL.META_ARCHITECTURE else None
-        report((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST), classes or cfg.MODEL.ROI_HEADS.NUM_CLASSES)
+    heads = {"RetinaNet": cfg.MODEL.RETINANET, "GeneralizedRCNN": cfg.MODEL.ROI_HEADS}
+    classes = getattr(heads.get(cfg.MODEL.META_ARCHITECTURE), "NUM_CLASSES", None)
+    report([*([] if args.eval_only else cfg.DATASETS.TRAIN), *cfg.DATASETS.TEST], classes)
     if args.eval_only:
         model = Trainer.build_model(cfg)
         DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
@@ -79,9 +86,11 @@ def run_lazy(args: argparse.Namespace) -> Any:
     """Train or evaluate what a LazyConfig file describes."""
     cfg = LazyConfig.apply_overrides(LazyConfig.load(args.config_file), args.opts)
     default_setup(cfg, args)
-    if comm.is_main_process():
-        classes = cfg.model.get("num_classes") or cfg.model.get("roi_heads", {}).get("num_classes")
-        report((cfg.dataloader.train.dataset.names, cfg.dataloader.test.dataset.names), classes)
+    classes = cfg.model.get("num_classes") or cfg.model.get("roi_heads", {}).get("num_classes")
+    report(
+        [names for part in (["test"] if args.eval_only else ["train", "test"]) for names in names_of(cfg, part)],
+        classes,
+    )
     model = instantiate(cfg.model).to(cfg.train.device)
     if args.eval_only:
         model = create_ddp_model(model)
@@ -114,22 +123,33 @@ def train_lazy(cfg: Any, model: Any, resume: bool) -> None:
     trainer.train(start, cfg.train.max_iter)
 
 
-def report(names: Any, num_classes: int | None) -> None:
-    """Check the data sets and print what they hold."""
-    flat = [name for entry in names for name in ([entry] if isinstance(entry, str) else entry)]
-    for found in check_datasets(flat, num_classes):
-        print(found)
+def names_of(cfg: Any, part: str) -> list[str]:
+    """Names of the data sets that a LazyConfig's train or test loader reads; none where it reads no catalog."""
+    names = cfg.dataloader.get(part, {}).get("dataset", {}).get("names", [])
+    return [names] if isinstance(names, str) else list(names)
+
+
+def report(names: list[str], num_classes: int | None) -> None:
+    """Check the data sets and print what they hold, on one process of each machine."""
+    if comm.get_local_rank() == 0 and checks_data():
+        with user_errors():
+            for found in check_datasets(names, num_classes):
+                print(found, flush=True)
 
 
 def main(args: argparse.Namespace) -> Any:
     """Run one process of the job."""
-    register_from_environment()
+    with user_errors():
+        register_from_environment()
     return run_lazy(args) if args.config_file.endswith(".py") else run_yaml(args)
 
 
 def launch_all() -> None:
     """Start one process per GPU, as Detectron2's scripts do."""
-    args = default_argument_parser().parse_args()
+    parser = default_argument_parser()
+    args = parser.parse_args()
+    if not args.config_file:
+        parser.error("--config-file is required: a YAML file, or a LazyConfig file that ends in .py")
     launch(
         main,
         args.num_gpus,
@@ -141,4 +161,4 @@ def launch_all() -> None:
 
 
 if __name__ == "__main__":
-    run_or_exit(launch_all)
+    launch_all()

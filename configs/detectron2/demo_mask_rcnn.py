@@ -5,6 +5,8 @@
 The mmdet file of the same stem has the same network, data, and schedule.
 """
 
+from functools import partial
+
 import detectron2.data.transforms as T
 import torch
 from detectron2 import model_zoo
@@ -13,18 +15,12 @@ from detectron2.layers import ShapeSpec
 from detectron2.solver import WarmupParamScheduler
 from fvcore.common.param_scheduler import CosineParamScheduler
 
-from fpn_plugins.adapters.detectron2 import PyramidBackbone
+from fpn_plugins.adapters.detectron2 import PyramidBackbone, bottom_up_lr_factor
 
 from .common.coco_folder import dataloader, num_classes
 
 _channels = 64
 _max_iter = 400
-
-
-def _lr_factor(name):
-    """A tenth for the pre-trained backbone: at the full rate its last stage dies within the first hundred iterations."""
-    return 0.1 if ".bottom_up." in name else 1.0
-
 
 model = model_zoo.get_config("common/models/mask_rcnn_fpn.py").model
 model.backbone = L(PyramidBackbone)(
@@ -59,6 +55,7 @@ dataloader.train.mapper.augmentations = [
 dataloader.train.mapper.image_format = "RGB"
 dataloader.train.total_batch_size = 4
 dataloader.train.num_workers = 1
+dataloader.train.aspect_ratio_grouping = False
 dataloader.test.mapper.augmentations = [L(T.ResizeShortestEdge)(short_edge_length=240, max_size=320)]
 dataloader.test.num_workers = 1
 dataloader.evaluator.output_dir = "${...train.output_dir}"
@@ -67,7 +64,8 @@ optimizer = model_zoo.get_config("common/optim.py").AdamW
 optimizer.lr = 1e-3
 optimizer.weight_decay = 1e-4
 optimizer.params.weight_decay_norm = 1e-4
-optimizer.params.lr_factor_func = _lr_factor
+# a tenth for the pre-trained backbone: at the full rate its last stage dies within the first hundred iterations
+optimizer.params.lr_factor_func = partial(bottom_up_lr_factor, factor=0.1)
 lr_multiplier = L(WarmupParamScheduler)(
     scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=0.0),
     warmup_length=50 / _max_iter,

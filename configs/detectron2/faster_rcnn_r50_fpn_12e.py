@@ -10,3 +10,4 @@ from .mask_rcnn_r50_fpn_12e import dataloader, lr_multiplier, model, optimizer, 
 for _part in ("mask_in_features", "mask_pooler", "mask_head"):
     model.roi_heads.pop(_part)
 dataloader.train.mapper.use_instance_mask = False
+train.output_dir = "work_dirs/faster_rcnn_r50_fpn_12e_detectron2"

@@ -9,3 +9,4 @@ from .mask_rcnn_r50_fpn_12e import dataloader, lr_multiplier, model, optimizer, 
 
 model.backbone.bottom_up.stages.depth = 101
 train.init_checkpoint = "detectron2://ImageNetPretrained/MSRA/R-101.pkl"
+train.output_dir = "work_dirs/mask_rcnn_r101_fpn_12e_detectron2"

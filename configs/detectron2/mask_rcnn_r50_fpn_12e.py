@@ -13,3 +13,4 @@ _base = model_zoo.get_config("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.py
 model, dataloader, optimizer = _base.model, _base.dataloader, _base.optimizer
 lr_multiplier, train = _base.lr_multiplier, _base.train
 use_fpn(model, TWO_STAGE)
+train.output_dir = "work_dirs/mask_rcnn_r50_fpn_12e_detectron2"

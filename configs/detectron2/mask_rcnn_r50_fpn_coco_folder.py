@@ -11,3 +11,4 @@ from .common.coco_folder import dataloader, num_classes
 from .mask_rcnn_r50_fpn_12e import lr_multiplier, model, optimizer, train
 
 model.roi_heads.num_classes = num_classes
+train.output_dir = "work_dirs/mask_rcnn_r50_fpn_coco_folder_detectron2"

@@ -28,3 +28,4 @@ model.backbone.bottom_up.stages = [
 # these weights expect the standard deviations that MSRA's have folded into their first convolution
 model.pixel_std = [57.375, 57.120, 58.395]
 train.init_checkpoint = "detectron2://ImageNetPretrained/FAIR/X-101-32x8d.pkl"
+train.output_dir = "work_dirs/mask_rcnn_x101_32x8d_fpn_12e_detectron2"

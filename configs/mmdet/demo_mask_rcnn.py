@@ -52,7 +52,7 @@ val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(type="CosineAnnealingLR", T_max=max_iters - 50, by_epoch=False, begin=50, end=max_iters),
+    dict(type="CosineAnnealingLR", T_max=max_iters, by_epoch=False, begin=0, end=max_iters),
 ]
 default_hooks = dict(
     # the published file holds the weights without the training's state

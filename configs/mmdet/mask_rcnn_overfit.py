@@ -31,6 +31,6 @@ test_dataloader = val_dataloader
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(type="CosineAnnealingLR", T_max=max_iters - 50, by_epoch=False, begin=50, end=max_iters),
+    dict(type="CosineAnnealingLR", T_max=max_iters, by_epoch=False, begin=0, end=max_iters),
 ]
 default_hooks = dict(checkpoint=dict(interval=max_iters))

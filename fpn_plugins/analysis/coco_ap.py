@@ -39,15 +39,23 @@ def evaluate_predictions(
     if iou_type not in IOU_TYPES:
         raise ValueError(f"iou_type={iou_type!r} is unknown, choose one of {sorted(IOU_TYPES)}")
     results = _read(Path(predictions), IOU_TYPES[iou_type])
-    if not results:
-        return dict.fromkeys(METRICS, 0.0)
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(os.fspath(ann_file))
-        evaluation = COCOeval(truth, truth.loadRes(results), iou_type)
+        evaluation = COCOeval(truth, truth.loadRes(results) if results else _nothing(truth), iou_type)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
     return {name: float(value) for name, value in zip(METRICS, evaluation.stats, strict=False)}
+
+
+def _nothing(truth: Any) -> Any:
+    """Results without a detection, which `loadRes` cannot read."""
+    from pycocotools.coco import COCO
+
+    results = COCO()
+    results.dataset = {**truth.dataset, "annotations": []}
+    results.createIndex()
+    return results
 
 
 def _read(path: Path, field: str) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -79,12 +79,23 @@ class TimmBackbone(nn.Module):
         self._frozen = _modules_up_to(self.model, frozen_stages, self.out_indices[-1])
         self._channels_last_maps = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
         if gradient_checkpointing:
-            self.model.set_grad_checkpointing(True)
+            # timm's getter networks keep the method on the network inside
+            getattr(self.model, "model", self.model).set_grad_checkpointing(True)
         self._layouts = _TimmLayouts(name, self.out_indices, arguments)
         accept_layouts(self, self._layouts)
         if checkpoint is not None:
             self._load(checkpoint, in_chans)
         self._freeze()
+
+    @property
+    def pixel_mean(self) -> list[float]:
+        """Mean of the pixels that the weights expect, on the 0..255 scale, RGB, as both toolboxes' configs state it."""
+        return [round(255 * value, 3) for value in self.mean]
+
+    @property
+    def pixel_std(self) -> list[float]:
+        """Standard deviation of those pixels, on the 0..255 scale, RGB."""
+        return [round(255 * value, 3) for value in self.std]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map an image batch ``B in_chans H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``."""
@@ -113,12 +124,13 @@ class TimmBackbone(nn.Module):
     def _load(self, checkpoint: str | os.PathLike[str], in_chans: int) -> None:
         weights = read_checkpoint(checkpoint)
         own = self.state_dict()
-        found = recognise(weights, own, self._layouts(weights))
+        found = recognise(weights, own, self._layouts)
         renamed = weights if found is None else found[0]
         if found is None and not set(weights) >= {key for key in own if not key.endswith("num_batches_tracked")}:
             raise ValueError(
                 f"checkpoint {os.fspath(checkpoint)!r} is of another architecture than {self.name!r}: it holds "
-                f"{sorted(weights)[:4]}, ..., the model needs {sorted(own)[:4]}, ..."
+                f"{sorted(weights)[:4]}, ..., the model needs {sorted(own)[:4]}, ... (of a whole detector, pass the "
+                "backbone's part: fpn_plugins.weights.under)"
             )
         try:
             self.load_state_dict(_adapt_first_conv(self.name, renamed, own, in_chans))
@@ -142,9 +154,8 @@ class _TimmLayouts:
         keys = list(keys)
         foreign = any(key.startswith(("stem.conv1.", "res2.")) for key in keys)
         names = resnet.detectron2() if foreign else KeyMap("timm", [("{*}", "{*}")])
-        with torch.device("meta"):
-            full = _timm().create_model(self.name, **self.arguments).state_dict()
-            used = _create(self.name, self.out_indices, False, 3, self.arguments).state_dict()
+        full = _skeleton(lambda: _timm().create_model(self.name, **self.arguments)).state_dict()
+        used = _skeleton(lambda: _create(self.name, self.out_indices, False, 3, self.arguments)).state_dict()
         rules: list[tuple[str, str | None]] = []
         for key in keys:
             fits, name = names.rename(key)
@@ -167,6 +178,9 @@ def _check_out_indices(name: str, out_indices: Sequence[int]) -> tuple[int, ...]
     if not _timm().is_model(architecture):
         near = difflib.get_close_matches(architecture, _timm().list_models(), n=5, cutoff=0.5)
         raise ValueError(f"timm has no model {name!r}" + (f"; near names: {', '.join(near)}" if near else ""))
+    tags = _timm().list_pretrained(f"{architecture}.*")
+    if "." in name and name not in tags:
+        raise ValueError(f"timm has no weights {name!r}; there are {tags or 'none for this network'}")
     info = _feature_info(name)
     indices = tuple(int(index) for index in out_indices)
     if not indices or list(indices) != sorted(set(indices)) or indices[0] < 0 or indices[-1] >= len(info):
@@ -178,11 +192,19 @@ def _check_out_indices(name: str, out_indices: Sequence[int]) -> tuple[int, ...]
 def _feature_info(name: str) -> list[dict[str, Any]]:
     """timm's rows for all feature maps of a network, without allocating its weights."""
     try:
-        with torch.device("meta"):
-            info = _timm().create_model(name, features_only=True).feature_info
-    except (RuntimeError, AttributeError, NotImplementedError) as error:
+        info = _skeleton(lambda: _timm().create_model(name, features_only=True)).feature_info
+    except (RuntimeError, AttributeError) as error:
         raise ValueError(f"timm's {name!r} offers no feature maps (features_only): {error}") from error
     return list(info.info)
+
+
+def _skeleton(build: Callable[[], Any]) -> Any:
+    """A network without memory for its weights, where its constructor can do without values."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except NotImplementedError:
+        return build()
 
 
 def _create(
@@ -201,8 +223,8 @@ def _create(
         if not pretrained:
             raise
         raise RuntimeError(
-            f"timm could not fetch the weights of {name!r} ({type(error).__name__}: {error}); "
-            "download them elsewhere and pass checkpoint=FILE"
+            f"timm has no weights for {name!r}, or could not fetch them ({type(error).__name__}: {error}); "
+            "pass checkpoint=FILE"
         ) from error
     _prune_after(model, model.feature_info.info[out_indices[-1]]["module"])
     return model
@@ -233,7 +255,9 @@ def _modules_up_to(model: Any, index: int, last: int) -> list[str]:
     if index < 0:
         return []
     if index > last:
-        raise ValueError(f"frozen_stages={index} must be -1 (none) or the position of a map up to the last wanted, {last}")
+        raise ValueError(
+            f"frozen_stages={index} must be -1 (none) or the position of a map up to the last wanted, {last}"
+        )
     rows = list(model.feature_info.info)
     names = [name for name, _ in model.named_modules() if name]
     ends = {name: max(i for i, other in enumerate(names) if f"{other}.".startswith(f"{name}.")) for name in names}
@@ -244,9 +268,12 @@ def _modules_up_to(model: Any, index: int, last: int) -> list[str]:
     return [name for name in names if name in inside and name.rpartition(".")[0] not in inside]
 
 
-def _flattened(name: str) -> tuple[str, str]:
-    """A name in timm's full network, and as a feature network has it that flattens ``stages.0`` to ``stages_0``."""
-    return name, name.replace(".", "_", 1)
+def _flattened(name: str) -> tuple[str, ...]:
+    """A name in timm's full network, and what its kinds of feature networks make of it.
+
+    ``stages.0`` stays, becomes ``stages_0``, or is nested under ``model.`` or ``body.``.
+    """
+    return name, name.replace(".", "_", 1), f"model.{name}", f"body.{name}"
 
 
 def _adapt_first_conv(

@@ -163,6 +163,7 @@ def check_coco(
     image_dir: str | os.PathLike[str],
     classes: Sequence[str] | None = None,
     check_images: bool = True,
+    annotated: bool = True,
 ) -> CocoReport:
     """Check an annotation file and count what it holds.
 
@@ -171,6 +172,7 @@ def check_coco(
         image_dir: folder that the `file_name` of each image is relative to.
         classes: the model's class names in order; None = do not compare.
         check_images: whether the image files have to exist. They are not opened.
+        annotated: whether the file has to have annotations; COCO's files of test images have none.
 
     Returns:
         The counts.
@@ -182,7 +184,7 @@ def check_coco(
             message with the number and up to five examples of each problem.
     """
     path = Path(ann_file)
-    content = read_coco(path)
+    content = read_coco(path, annotated)
     check_content(path, content, classes)
     if check_images:
         _check_files(content["images"], Path(image_dir))

@@ -10,6 +10,7 @@ Three layouts are in common use and recognised here:
 import json
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,12 @@ def _describe(content: Any) -> str:
     return f"a single {type(content).__name__}"
 
 
-def read_coco(ann_file: str | os.PathLike[str]) -> dict[str, Any]:
+def read_coco(ann_file: str | os.PathLike[str], annotated: bool = True) -> dict[str, Any]:
     """Read an annotation file and make sure that it is a COCO object-detection file.
 
     Args:
         ann_file: annotation file.
+        annotated: whether it has to have annotations; COCO's files of test images have none.
 
     Returns:
         Its content; `images`, `annotations` and `categories` are lists of dicts.
@@ -61,6 +63,8 @@ def read_coco(ann_file: str | os.PathLike[str]) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"ann_file={str(path)!r} is not JSON ({error}); give the COCO annotation file") from error
+    if not annotated and isinstance(content, dict):
+        content.setdefault("annotations", [])
     lists = content if isinstance(content, dict) else {}
     bad = [
         key
@@ -116,7 +120,16 @@ def read_categories(ann_file: str | os.PathLike[str]) -> tuple[str, ...]:
         FileNotFoundError: if there is no such file.
         ValueError: if it is not a COCO object-detection file, or a category is malformed.
     """
-    return category_names(read_coco(ann_file))
+    path = Path(ann_file)
+    if not path.is_file():
+        return category_names(read_coco(path))  # says what is wrong
+    return _categories(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _categories(path: Path, changed: int) -> tuple[str, ...]:
+    """COCO's file takes ten seconds to read, and a config is built more than once."""
+    return category_names(read_coco(path))
 
 
 def _candidates(root: Path, split: str) -> list[tuple[Path, Path]]:

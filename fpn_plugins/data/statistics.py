@@ -193,7 +193,7 @@ def _draw_histogram(axes: Any, stats: dict[str, Any]) -> None:
     # Head room for the names of the size classes.
     axes.set_ylim(0, 1.15 * max(counts))
     limits = [edges[0], *(area**0.5 for area in SIZE_CLASSES.values())]
-    for (name, count), low, high in zip(stats["size_classes"].items(), limits, limits[1:], strict=True):
+    for (name, count), low, high in zip(stats["size_classes"].items(), limits, limits[1:], strict=False):
         left, right = max(low, edges[0]), min(high, edges[-1])
         if left >= right:
             continue

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from ..files import write_atomically
 from .coco_folder import find_split, read_coco
 
 
@@ -25,28 +25,36 @@ def make_coco_subset(root: str | os.PathLike[str], target: str | os.PathLike[str
 
     Raises:
         FileExistsError: the target exists.
-        ValueError: fewer images with objects than ``num_images``.
+        ValueError: ``num_images`` below 1, or fewer images with objects.
     """
     target = Path(target)
     if target.exists():
         raise FileExistsError(f"target={str(target)!r} exists; remove it or choose another")
     split = find_split(root, "train")
     content = select_images(read_coco(split.ann_file), num_images)
-    for name in ("train", "val"):
-        folder = target / f"{name}2017"
-        folder.mkdir(parents=True)
-        for image in content["images"]:
-            (folder / image["file_name"]).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(split.image_dir / image["file_name"], folder / image["file_name"])
-        ann_file = target / "annotations" / f"instances_{name}2017.json"
-        ann_file.parent.mkdir(exist_ok=True)
-        with write_atomically(ann_file) as temporary:
-            temporary.write_text(json.dumps(content), encoding="utf-8")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
+        for name in ("train", "val"):
+            _write_split(Path(temporary) / target.name, name, content, split.image_dir)
+        unfinished = Path(temporary) / target.name
+        os.replace(unfinished, target)
     return target
+
+
+def _write_split(root: Path, name: str, content: dict[str, Any], image_dir: Path) -> None:
+    for image in content["images"]:
+        file = root / f"{name}2017" / image["file_name"]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(image_dir / image["file_name"], file)
+    ann_file = root / "annotations" / f"instances_{name}2017.json"
+    ann_file.parent.mkdir(exist_ok=True)
+    ann_file.write_text(json.dumps(content), encoding="utf-8")
 
 
 def select_images(content: dict[str, Any], num_images: int) -> dict[str, Any]:
     """The COCO content cut down to the images with the most objects (crowd regions do not count), ties by id."""
+    if num_images < 1:
+        raise ValueError(f"num_images={num_images} must be at least 1")
     objects: dict[int, int] = {}
     for annotation in content["annotations"]:
         if not annotation.get("iscrowd"):

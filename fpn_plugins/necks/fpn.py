@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from ..features import FeatureSpec, check_channels, check_specs
+from ..features import FeatureSpec, check_channels, check_specs, check_strides
 from ..layers import (
     ActFactory,
     ConvFactory,
@@ -125,16 +125,18 @@ class FPN(nn.Module):
         # only a plain convolution or a norm of ours is known not to keep its result for the backward pass
         self._in_place = act is None and conv is None and not callable(lateral_norm)
         init_convs(self, init)
-        accept_layouts(self, FPNLayouts(len(used)))
+        accept_layouts(self, FPNLayouts(len(used)), numbered=("lateral_convs.", "output_convs.", "extra_levels."))
 
     def out_specs(self, in_specs: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:
         """Channels and strides of the outputs for a backbone that publishes ``in_specs``.
 
         Raises:
-            ValueError: the channels are not the ones that this neck was built for; names both lists.
+            ValueError: the channels are not the ones that this neck was built for (names both lists), or a used stride
+                is not twice the one before.
         """
         check_specs(in_specs, self.in_channels, type(self).__name__)
         strides = [in_specs[index].stride for index in self.in_indices]
+        check_strides(strides, type(self).__name__)
         strides += [strides[-1] * 2 ** (k + 1) for k in range(self.num_extra_levels)]
         return tuple(FeatureSpec(self.out_channels, stride) for stride in strides)
 

@@ -73,7 +73,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"checkpoint {str(path)!r} does not exist")
+        raise FileNotFoundError(
+            f"checkpoint {os.fspath(path)!r} does not exist; it must be a local file, not an address"
+        )
     try:
         content = _read_any(path)
     except Exception as error:

@@ -6,7 +6,8 @@ A `KeyMap` is a list of rules ``theirs -> ours``. Patterns are literal but for b
     {i+2}    that integer plus 2 on this side            fpn_lateral{i+2}.weight
     {*}      the rest of the key, dots included          layer1.{*}
 
-Rules are tried in order and the first that fits wins; ``None`` on our side means *dropped on purpose*. A key that no
+Rules without braces come first, then the others in order; the first that fits wins. ``None`` on our side means *dropped
+on purpose*. A key that no
 rule fits is never lost silently: `KeyMap.apply` lists it in its report, and `recognise` refuses a dict that fits a
 layout only in part.
 """
@@ -14,6 +15,7 @@ layout only in part.
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 logger = logging.getLogger("fpn_plugins")
+PARTIAL_LOAD = "FPN_PLUGINS_PARTIAL_LOAD"
 
 _TOKEN = re.compile(r"\{(\*|[a-z](?:[+-]\d+)?)\}")
 
@@ -95,20 +98,24 @@ class KeyMap:
 
     Args:
         layout: name of the foreign layout, for reports.
-        rules: `Rule` objects or ``(theirs, ours)`` pairs, first match wins.
+        rules: `Rule` objects or ``(theirs, ours)`` pairs; literal ones first, then the first that fits.
     """
 
     def __init__(self, layout: str, rules: Iterable[Rule | tuple[str, str | None]]) -> None:
         self.layout = layout
         self.rules = tuple(rule if isinstance(rule, Rule) else Rule(*rule) for rule in rules)
-        self._compiled = [_compile(rule.theirs) for rule in self.rules]
+        self._literal = {rule.theirs: rule.ours for rule in reversed(self.rules) if not _TOKEN.search(rule.theirs)}
+        patterns = [rule for rule in self.rules if _TOKEN.search(rule.theirs)]
+        self._patterns = [(rule, *_compile(rule.theirs)) for rule in patterns]
 
     def __repr__(self) -> str:
         return f"KeyMap({self.layout!r}, {len(self.rules)} rules)"
 
     def rename(self, key: str) -> tuple[bool, str | None]:
         """``(whether a rule fits, our name or None)`` of one foreign key."""
-        for rule, (regex, groups) in zip(self.rules, self._compiled, strict=False):
+        if key in self._literal:
+            return True, self._literal[key]
+        for rule, regex, groups in self._patterns:
             match = regex.fullmatch(key)
             if match is None:
                 continue
@@ -166,56 +173,76 @@ def _optional(key: str) -> bool:
 
 
 def recognise(
-    state_dict: Mapping[str, Tensor], wanted: Iterable[str], layouts: Sequence[KeyMap]
+    state_dict: Mapping[str, Tensor],
+    wanted: Iterable[str],
+    layouts: Callable[[Iterable[str]], Sequence[KeyMap]],
+    numbered: Sequence[str] = (),
 ) -> tuple[dict[str, Tensor], Report] | None:
     """Find the one layout that explains a state dict completely.
 
     Args:
         state_dict: the keys of one module, without its prefix.
         wanted: that module's own keys.
-        layouts: tables to try.
+        layouts: tables to try for a set of foreign keys; called only where there are some.
+        numbered: prefixes of our own keys that carry the position of a level. Another number of levels under them is
+            another pyramid, whose levels must not slip into the places of this one's.
 
     Returns:
-        The renamed dict and its report, or ``None`` when the dict holds none but our own keys, all of our own and others,
-        or fits no table at all (then it is the caller's strictness that decides).
+        The renamed dict and its report, or ``None`` when the dict holds none but our own keys, all of our own and
+        others, or fits no table at all (then it is the caller's strictness that decides).
 
     Raises:
-        ValueError: the dict fits a table only in part, or several tables that disagree; lists the keys.
+        ValueError: the dict fits a table only in part, or several tables that disagree; lists the keys. With the
+            environment variable ``FPN_PLUGINS_PARTIAL_LOAD=1`` what fits is loaded, the rest logged as a warning.
     """
-    wanted = list(wanted)
-    if set(state_dict) <= set(wanted) or set(state_dict) >= set(wanted):
-        return None
-    tried = [layout.apply(state_dict, wanted) for layout in layouts]
+    own, wanted = set(state_dict), set(wanted)
+    if own <= wanted or own >= wanted:
+        slipping = sorted(key for key in own - wanted if key.startswith(tuple(numbered)))
+        return _partial(Report("our own", unexpected=slipping), state_dict) if slipping else None
+    tried = [layout.apply(state_dict, wanted) for layout in layouts(own)]
     complete = [result for result in tried if result[1].complete]
     if len({tuple(sorted(report.matched.items())) for _, report in complete}) > 1:
         raise ValueError("ambiguous checkpoint: " + " | ".join(str(report) for _, report in complete))
     if complete:
         return complete[0]
-    partial = max((report for _, report in tried), key=lambda report: len(report.matched), default=None)
-    if partial is not None and partial.matched:
-        raise ValueError(f"checkpoint fits this module only in part, so nothing was loaded. {partial}")
-    return None
+    renamed, report = max(tried, key=lambda result: len(result[1].matched), default=({}, Report("no")))
+    return _partial(report, renamed) if report.matched else None
 
 
-def accept_layouts(module: nn.Module, layouts: Callable[[Iterable[str]], Sequence[KeyMap]]) -> None:
+def _partial(report: Report, renamed: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Report]:
+    """Refuse a dict that fits in part, unless the user has asked for it."""
+    if os.environ.get(PARTIAL_LOAD) != "1":
+        raise ValueError(
+            f"checkpoint fits this module only in part, so nothing was loaded. {report}. Build the module as it was "
+            f"trained (levels, extra levels, norm), or set the environment variable {PARTIAL_LOAD}=1 to load what fits"
+        )
+    logger.warning("%s=1, loading in part: %s", PARTIAL_LOAD, report)
+    return {key: value for key, value in renamed.items() if key not in report.unexpected}, report
+
+
+def accept_layouts(
+    module: nn.Module, layouts: Callable[[Iterable[str]], Sequence[KeyMap]], numbered: Sequence[str] = ()
+) -> None:
     """Let ``module.load_state_dict`` (and the toolboxes' loaders) take other layouts as they are.
 
     Args:
         module: its own keys stay valid, and are what it saves.
         layouts: the tables to try for a set of foreign keys (a function, because Detectron2's keys carry the stage).
+        numbered: see `recognise`.
     """
-    module._register_load_state_dict_pre_hook(_LayoutHook(layouts), with_module=True)
+    module._register_load_state_dict_pre_hook(_LayoutHook(layouts, tuple(numbered)), with_module=True)
 
 
 class _LayoutHook:
     """A load hook as an object, so that the module can be pickled and deep-copied."""
 
-    def __init__(self, layouts: Callable[[Iterable[str]], Sequence[KeyMap]]) -> None:
+    def __init__(self, layouts: Callable[[Iterable[str]], Sequence[KeyMap]], numbered: tuple[str, ...]) -> None:
         self.layouts = layouts
+        self.numbered = numbered
 
     def __call__(self, module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *unused: object) -> None:
         own = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
-        found = recognise(own, module.state_dict(), self.layouts(own))
+        found = recognise(own, module.state_dict(), self.layouts, self.numbered)
         if found is None:
             return
         renamed, report = found

@@ -344,7 +344,9 @@ def test_the_default_indices_on_a_network_of_four_maps_show_the_table():
 
 
 def test_frozen_stages_out_of_range():
-    with pytest.raises(ValueError, match=r"frozen_stages=5 must be -1 \(none\) or a position of a map, 0..4"):
+    with pytest.raises(
+        ValueError, match=r"frozen_stages=5 must be -1 \(none\) or the position of a map up to the last wanted, 4"
+    ):
         TimmBackbone("resnet18", frozen_stages=5)
 
 
@@ -371,7 +373,9 @@ def test_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch: pytest.Monke
         return create(*args, **kwargs)
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(RuntimeError, match="could not fetch the weights of 'resnet18' .*no route.*checkpoint=FILE"):
+    with pytest.raises(
+        RuntimeError, match="no weights for 'resnet18', or could not fetch them .*no route.*checkpoint=FILE"
+    ):
         TimmBackbone("resnet18", pretrained=True)
 
 

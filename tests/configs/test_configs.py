@@ -83,23 +83,28 @@ def test_mmdet_config_builds_and_extracts_features(path: Path) -> None:
     head = model.rpn_head if hasattr(model, "rpn_head") else model.bbox_head
     strides = [pair[0] for pair in head.prior_generator.strides]
     assert [m.shape[-2:] for m in maps] == [(-(-64 // s), -(-96 // s)) for s in strides]
-    neck = model.backbone.neck if model.neck is None else model.neck
+    neck = model.neck if model.with_neck else model.backbone.neck
     assert type(neck).__module__.startswith("fpn_plugins.")
 
 
+def without_scopes(node: Any) -> Any:
+    """A config without the marks that mmengine leaves on what is inherited from another package."""
+    if isinstance(node, dict):
+        return {key: without_scopes(value) for key, value in node.items() if key != "_scope_"}
+    return [without_scopes(value) for value in node] if isinstance(node, (list, tuple)) else node
+
+
 @pytest.mark.mmdet
-@pytest.mark.parametrize("path", MMDET, ids=by_stem)
+@pytest.mark.parametrize("path", [path for path in MMDET if path.stem.endswith("_12e")], ids=by_stem)
 def test_mmdet_coco_configs_change_nothing_but_the_neck(path: Path) -> None:
     """A `12e` config is mmdet's own but for the neck's type."""
     from mmengine.config import Config
 
-    if not path.stem.endswith("_12e"):
-        pytest.skip("not a delta to one of mmdet's configs")
     base = next(line for line in path.read_text().splitlines() if line.startswith("_base_")).split("::")[1].rstrip('"')
     import mmdet
 
-    stock = Config.fromfile(str(Path(mmdet.__file__).parent / ".mim" / "configs" / base)).to_dict()
-    ours = Config.fromfile(str(path)).to_dict()
+    stock = without_scopes(Config.fromfile(str(Path(mmdet.__file__).parent / ".mim" / "configs" / base)).to_dict())
+    ours = without_scopes(Config.fromfile(str(path)).to_dict())
     assert ours["model"]["neck"].pop("type") == "fpn_plugins.FPN"
     assert stock["model"]["neck"].pop("type") == "FPN"
     assert ours == stock

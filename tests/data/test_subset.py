@@ -34,3 +34,16 @@ def test_errors(tiny_coco: Path, tmp_path: Path) -> None:
         make_coco_subset(tiny_coco, tmp_path / "subset", num_images=99)
     with pytest.raises(FileExistsError, match="choose another"):
         make_coco_subset(tiny_coco, tmp_path)
+    with pytest.raises(ValueError, match="num_images=0 must be at least 1"):
+        make_coco_subset(tiny_coco, tmp_path / "subset", num_images=0)
+
+
+def test_nothing_is_left_of_a_subset_that_failed(tiny_coco: Path, tmp_path: Path) -> None:
+    import shutil
+
+    broken = shutil.copytree(tiny_coco, tmp_path / "broken")
+    for image in list((broken / "train2017").iterdir())[1:]:
+        image.unlink()
+    with pytest.raises(FileNotFoundError):
+        make_coco_subset(broken, tmp_path / "subset", num_images=5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken"]

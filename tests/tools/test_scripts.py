@@ -71,7 +71,7 @@ def test_mmdet_trains_and_tests(whose: str, tiny_coco: Path, tmp_path: Path) -> 
 @pytest.mark.mmdet
 def test_mmdet_on_two_processes(tiny_coco: Path, tmp_path: Path) -> None:
     """`--launcher pytorch` on CPUs: mmengine's distributed training over gloo."""
-    options = [*MMDET_SHORT, "env_cfg.dist_cfg.backend=gloo", "val_evaluator.metric=bbox"]
+    options = [*MMDET_SHORT, "env_cfg.dist_cfg.backend=gloo"]
     script = ["tools/train.py", "configs/mmdet/demo_retinanet.py", "--launcher", "pytorch"]
     arguments = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", *script]
     text = python([*arguments, "--work-dir", tmp_path, "--cfg-options", *options], tiny_coco, module=True)

@@ -243,8 +243,10 @@ def assert_unchanged(module: nn.Module, before: dict[str, Tensor]) -> None:
 
 
 def test_own_keys_pass_untouched(neck: FPN):
-    layouts = fpn_tables.FPNLayouts(2)(neck.state_dict())
-    assert recognise(neck.state_dict(), neck.state_dict(), layouts) is None
+    def never(keys: object) -> list[KeyMap]:
+        raise AssertionError("tables are not made for our own keys")
+
+    assert recognise(neck.state_dict(), neck.state_dict(), never) is None
     other = FPN([3, 4], 8, extra_levels=ExtraLevels(1, "conv", bare=False))
     other.load_state_dict(neck.state_dict())
     assert_unchanged(other, neck.state_dict())
@@ -291,19 +293,19 @@ def test_tables_that_disagree_are_ambiguous():
         KeyMap("two", [("x.{*}", "b.{*}"), ("y.{*}", "a.{*}")]),
     ]
     with pytest.raises(ValueError, match=r"ambiguous checkpoint: one layout: 2 keys matched \| two layout: 2 keys"):
-        recognise(tensors("x.w", "y.w"), ["a.w", "b.w"], tables)
+        recognise(tensors("x.w", "y.w"), ["a.w", "b.w"], lambda keys: tables)
 
 
 def test_tables_that_agree_are_not_ambiguous():
     tables = [KeyMap(name, [("x.{*}", "a.{*}")]) for name in ("one", "two")]
-    renamed, report = recognise(tensors("x.w"), ["a.w"], tables)
+    renamed, report = recognise(tensors("x.w"), ["a.w"], lambda keys: tables)
     assert set(renamed) == {"a.w"} and report.layout == "one"
 
 
 def test_the_layout_that_explains_most_is_the_one_reported():
     tables = [KeyMap("little", [("x", "a")]), KeyMap("most", [("x", "a"), ("y", "b")])]
     with pytest.raises(ValueError, match="most layout: 2 keys matched; 1 unexpected: z"):
-        recognise(tensors("x", "y", "z"), ["a", "b"], tables)
+        recognise(tensors("x", "y", "z"), ["a", "b"], lambda keys: tables)
 
 
 def test_a_load_is_logged_with_its_report(neck: FPN, caplog: pytest.LogCaptureFixture):
@@ -348,7 +350,7 @@ def layouts_of_a_linear(keys: object) -> list[KeyMap]:
 def test_redirected_keys_reach_the_child_and_others_stay(neck: FPN, prefix: str):
     """Detectron2 keeps the pyramid's convolutions beside ``bottom_up``."""
     box = nn.ModuleDict({"bottom_up": nn.Linear(1, 1), "neck": neck})
-    redirect_keys(box, fpn_tables.DETECTRON2_BACKBONE)
+    redirect_keys(box, fpn_tables.detectron2_backbone([4, 5]))
     outer = nn.ModuleDict({"detector": box}) if prefix else box
     table = fpn_tables.detectron2(first_stage=4).inverse()
     given = {f"{prefix}{key}": torch.full_like(v, 9.0) for key, v in table.apply(neck.state_dict())[0].items()}
@@ -372,3 +374,34 @@ def test_detectron2s_finest_stage_is_read_from_the_keys():
 
 def test_representation_names_the_layout():
     assert re.fullmatch(r"KeyMap\('detectron2 FPN', \d+ rules\)", repr(fpn_tables.detectron2(2)))
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_levels_of_a_larger_pyramid_must_not_slip_into_a_smaller_ones_places(strict: bool):
+    """P2..P5 into P3..P5: every key of ours is there, one level off."""
+    small, large = FPN([3, 4], 8), FPN([3, 3, 4], 8)
+    before = weights_of(small)
+    with pytest.raises(ValueError, match=r"only in part.*unexpected: .*lateral_convs\.2.*FPN_PLUGINS_PARTIAL_LOAD=1"):
+        small.load_state_dict(large.state_dict(), strict=strict)
+    assert_unchanged(small, before)
+
+
+def test_keys_beside_all_of_our_own_are_for_the_callers_strictness():
+    small = FPN([3, 4], 8)
+    given = {**small.state_dict(), "ema_decay": torch.zeros(1)}
+    small.load_state_dict(given, strict=False)
+    with pytest.raises(RuntimeError, match="Unexpected key.*ema_decay"):
+        small.load_state_dict(given)
+
+
+def test_a_partial_load_on_request_is_logged(
+    neck: FPN, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    given = {key: torch.full_like(value, 9.0) for key, value in foreign_fpn(neck).items()}
+    del given["fpn_convs.2.conv.weight"]
+    monkeypatch.setenv("FPN_PLUGINS_PARTIAL_LOAD", "1")
+    with caplog.at_level(logging.WARNING, logger="fpn_plugins"):
+        result = neck.load_state_dict(given, strict=False)
+    assert "loading in part" in caplog.text
+    assert result.missing_keys == ["extra_levels.convs.0.conv.weight"]
+    assert neck.lateral_convs[0].conv.weight.eq(9).all()

@@ -75,11 +75,29 @@ def verify(toolbox: str, load: Callable[[str], object] = importlib.import_module
     return problems
 
 
+def gpu_notice() -> str:
+    """What mmcv's operators lack on this machine's GPU; empty where there is none, or nothing is lacking."""
+    import torch
+
+    if "mmcv.ops" not in sys.modules or not torch.cuda.is_available():
+        return ""
+    boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device="cuda")
+    try:
+        sys.modules["mmcv.ops"].nms(boxes, boxes[:, 0], 0.5)
+    except RuntimeError as error:
+        return (
+            f"mmcv's operators do not run on this GPU ({str(error).splitlines()[0]}): they were built without nvcc. mmdet "
+            "trains on the CPU only. Install the CUDA toolkit that torch was built with, then: pip cache remove onedl_mmcv; "
+            "rm .venv/.stamps/mmcv-*; FORCE_CUDA=1 make install. Detectron2 is not concerned."
+        )
+    return ""
+
+
 def main() -> int:
     """Verify the toolbox named on the command line ("both" by default)."""
     warnings.simplefilter("ignore")  # the toolboxes' own
     problems = verify(sys.argv[1] if len(sys.argv) > 1 else "both")
-    for problem in problems:
+    for problem in [*problems, *filter(None, [gpu_notice()])]:
         print(problem, file=sys.stderr)
     return 1 if problems else 0
 

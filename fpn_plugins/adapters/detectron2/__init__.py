@@ -8,7 +8,8 @@ try:
     import detectron2  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        f"fpn_plugins.adapters.detectron2 needs Detectron2 ({error}): pip install 'fpn_plugins[detectron2]'"
+        f"fpn_plugins.adapters.detectron2 needs Detectron2 ({error}): install it (`make install` does), "
+        "and what it needs with pip install 'fpn_plugins[detectron2]'"
     ) from error
 
 from .backbone import PyramidBackbone
@@ -19,10 +20,12 @@ from .builders import (
 )
 from .config import add_fpn_plugins_config, setup_environment
 from .datasets import register_coco_folder
+from .solver import bottom_up_lr_factor
 
 __all__ = [
     "PyramidBackbone",
     "add_fpn_plugins_config",
+    "bottom_up_lr_factor",
     "build_fpn_plugins_backbone",
     "build_fpn_plugins_resnet_fpn_backbone",
     "build_fpn_plugins_retinanet_resnet_fpn_backbone",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, build_resnet_backbone
 
+from ...backbones import build_backbone
 from ...necks import ExtraLevels
 from .backbone import PyramidBackbone
+
+logger = logging.getLogger("detectron2.fpn_plugins")
 
 # an FPN's extra levels in Detectron2: a max-pooled P6 for two-stage detectors, P6 and P7 from C5 for RetinaNet
 TWO_STAGE = ExtraLevels(1, "max_pool")
@@ -44,13 +48,31 @@ def build_fpn_plugins_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PyramidB
     """Any of our backbones with any of our necks, from ``MODEL.FPN_PLUGINS``.
 
     ``BACKBONE.TYPE`` and ``NECK.TYPE`` name the classes, ``ARGS`` go to their constructors: a misspelt one is a
-    ``TypeError``. The neck's ``in_channels`` come from the backbone.
+    ``TypeError``. The neck's ``in_channels`` come from the backbone. ``MODEL.BACKBONE.FREEZE_AT`` and ``MODEL.FPN`` are
+    for Detectron2's ResNet and are not read: pass ``frozen_stages`` and the neck's own arguments.
     """
     node = cfg.MODEL.FPN_PLUGINS
-    backbone = {"in_chans": input_shape.channels, **_plain(node.BACKBONE)}
+    backbone = build_backbone({"in_chans": input_shape.channels, **_plain(node.BACKBONE)})
+    _warn_of_other_pixels(cfg, backbone)
     return PyramidBackbone(
         backbone, _plain(node.NECK), square_pad=node.SQUARE_PAD, size_divisibility=node.SIZE_DIVISIBILITY
     )
+
+
+def _warn_of_other_pixels(cfg: CfgNode, backbone: Any) -> None:
+    """Detectron2's default pixels (BGR, standard deviation 1) are not those that timm's weights were trained on."""
+    wanted = {"PIXEL_MEAN": backbone.pixel_mean, "PIXEL_STD": backbone.pixel_std}
+    same = all(
+        abs(have - want) < 0.5
+        for key, values in wanted.items()
+        for have, want in zip(cfg.MODEL[key], values, strict=True)
+    )
+    if not same or cfg.INPUT.FORMAT != "RGB":
+        logger.warning(
+            "the weights of %s expect INPUT.FORMAT RGB, MODEL.PIXEL_MEAN %s, MODEL.PIXEL_STD %s; "
+            "the config has %s, %s, %s",
+            *(backbone.name, *wanted.values(), cfg.INPUT.FORMAT, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD),
+        )
 
 
 def _plain(node: CfgNode) -> dict[str, Any]:

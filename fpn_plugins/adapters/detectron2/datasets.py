@@ -19,7 +19,7 @@ def register_coco_folder(root: str | os.PathLike[str], name: str = "coco_folder"
 
     Args:
         root: a folder that `fpn_plugins.data.find_split` understands.
-        name: prefix of the two names; names that are registered already are left as they are.
+        name: prefix of the two names; names that are registered for another folder are registered anew.
 
     Returns:
         The two names.
@@ -31,8 +31,12 @@ def register_coco_folder(root: str | os.PathLike[str], name: str = "coco_folder"
     for split in ("train", "val"):
         found = find_split(Path(root), split)
         names.append(f"{name}_{split}")
-        if names[-1] not in DatasetCatalog:
-            register_coco_instances(names[-1], {}, str(found.ann_file), str(found.image_dir))
+        if names[-1] in DatasetCatalog:
+            if MetadataCatalog.get(names[-1]).get("json_file") == str(found.ann_file):
+                continue
+            DatasetCatalog.remove(names[-1])
+            MetadataCatalog.remove(names[-1])
+        register_coco_instances(names[-1], {}, str(found.ann_file), str(found.image_dir))
     return names[0], names[1]
 
 
@@ -59,7 +63,9 @@ def check_datasets(names: Iterable[str], num_classes: int | None = None) -> list
         metadata = MetadataCatalog.get(name)
         if metadata.get("evaluator_type") != "coco" or not metadata.get("json_file"):
             continue
-        report = check_coco(metadata.json_file, metadata.image_root)
+        if "://" in metadata.json_file:
+            continue  # on a server that only Detectron2's PathManager knows how to read
+        report = check_coco(metadata.json_file, metadata.image_root, annotated="test" not in name)
         outside = list(report.per_category)[num_classes:] if num_classes is not None else []
         if outside:
             raise ValueError(

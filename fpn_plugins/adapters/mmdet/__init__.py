@@ -9,7 +9,8 @@ try:
     import mmengine  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        f"fpn_plugins.adapters.mmdet needs mmengine, mmcv and mmdet ({error}): pip install 'fpn_plugins[mmdet]'"
+        f"fpn_plugins.adapters.mmdet needs mmengine, mmcv and mmdet ({error}): install them (`make install` does), "
+        "and what they need with pip install 'fpn_plugins[mmdet]'"
     ) from error
 
 from .backbones import PyramidBackbone, TimmBackbone

@@ -11,7 +11,7 @@ from torch import Tensor
 from ... import backbones
 from ...registry import MODELS
 from .factories import Cfg
-from .fpn import neck_arguments, own_type
+from .fpn import own_type
 
 
 @MODELS.register_module()
@@ -39,17 +39,15 @@ class PyramidBackbone(BaseModule):
     """Backbone and neck in one, the neck wired from the backbone's ``feature_specs``, so that no channel is typed.
 
     Args:
-        backbone: config of a backbone that publishes ``feature_specs`` (those of this package; the scope may be left
-            out).
-        neck: config of a neck without ``in_channels``; mmdet's vocabulary (``num_outs``, ``norm_cfg``, ...). A name
-            that
-            this package has means ours.
+        backbone: config of one of this package's backbones; the scope may be left out.
+        neck: config of one of this package's necks without ``in_channels``, in mmdet's vocabulary (``num_outs``,
+            ``norm_cfg``, ...); the scope may be left out.
         init_cfg: mmengine's.
 
     Use it as ``backbone=`` of any detector with ``neck=None``. State dict: ``backbone.*`` and ``neck.*``.
 
     Raises:
-        TypeError: a backbone that publishes no ``feature_specs``.
+        TypeError: a backbone that publishes no ``feature_specs``, or a neck that is not of this package.
     """
 
     def __init__(self, backbone: Cfg, neck: Cfg, init_cfg: Cfg | None = None) -> None:
@@ -61,7 +59,13 @@ class PyramidBackbone(BaseModule):
                 f"PyramidBackbone backbone={backbone['type']!r} publishes no feature_specs; use a backbone of "
                 "fpn_plugins, or give backbone and neck to the detector separately"
             )
-        self.neck = MODELS.build(neck_arguments(own_type(neck), [spec.channels for spec in specs]))
+        neck = own_type(neck)
+        if not hasattr(neck["type"], "out_specs"):
+            raise TypeError(
+                f"PyramidBackbone neck={neck['type']!r} is not a neck of fpn_plugins; "
+                "give backbone and neck to the detector separately"
+            )
+        self.neck = MODELS.build({"in_channels": [spec.channels for spec in specs], **neck})
         self.feature_specs = self.neck.out_specs(specs)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:

@@ -35,9 +35,12 @@ def check_datasets(cfg: Config, loaders: Sequence[str] = LOADERS) -> list[CocoRe
     for loader in loaders:
         for dataset in _coco_datasets((cfg.get(loader) or {}).get("dataset")):
             ann_file, image_dir = _paths(dataset)
+            if dataset.get("backend_args") or "://" in str(dataset["ann_file"]):
+                continue  # on a server that only mmengine knows how to read
             classes = _check_classes(dataset, cfg.get("model", {}))
             if ann_file not in reports:
-                reports[ann_file] = _check_one(ann_file, image_dir, dataset, classes)
+                annotated = loader != "test_dataloader"  # COCO's test images come without
+                reports[ann_file] = _check_one(ann_file, image_dir, dataset, classes, annotated)
     return list(reports.values())
 
 
@@ -59,8 +62,9 @@ def _paths(dataset: Cfg) -> tuple[Path, Path]:
 
 def _check_classes(dataset: Cfg, model: Cfg) -> tuple[str, ...]:
     """The classes that the data set will use; raises when the model's heads have another number."""
-    explicit = (dataset.get("metainfo") or {}).get("classes")
-    classes = (explicit,) if isinstance(explicit, str) else tuple(explicit or CocoDataset.METAINFO["classes"])
+    classes = tuple(CocoDataset._load_metainfo(dataset.get("metainfo"))["classes"])  # mmdet reads them from files too
+    if "language_model" in model:
+        return classes  # its heads count words
     wrong = {name: number for name, number in _head_classes(model) if number != len(classes)}
     if wrong:
         raise ValueError(
@@ -82,15 +86,21 @@ def _head_classes(node: Any, path: str = "model") -> Iterator[tuple[str, int]]:
             yield from _head_classes(entry, f"{path}.{key}")
 
 
-def _check_one(ann_file: Path, image_dir: Path, dataset: Cfg, classes: tuple[str, ...]) -> CocoReport:
+def _check_one(ann_file: Path, image_dir: Path, dataset: Cfg, classes: tuple[str, ...], annotated: bool) -> CocoReport:
     """Check one file; mmdet drops categories outside ``classes`` silently, which is right only for a chosen subset."""
     chosen = bool((dataset.get("metainfo") or {}).get("classes"))
-    report = check_coco(ann_file, image_dir, None if chosen else classes)
-    absent = [name for name in classes if name not in report.per_category]
+    report = check_coco(ann_file, image_dir, None if chosen else classes, annotated=annotated)
+    in_file = [name for name in report.per_category if name in classes]
+    absent = [name for name in classes if name not in in_file]
     if absent:
         raise ValueError(
             f"metainfo classes {_short(absent)} are not in {str(ann_file)!r}, which has "
             f"{_short(tuple(report.per_category))}; correct the data set's metainfo"
+        )
+    if list(classes) != in_file:
+        raise ValueError(
+            f"metainfo classes {_short(classes)} stand in another order in {str(ann_file)!r}, {_short(in_file)}; mmdet "
+            "numbers labels by the file, so names would be swapped: write metainfo in the file's order"
         )
     return report
 

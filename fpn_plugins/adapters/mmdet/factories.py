@@ -39,8 +39,9 @@ def act_factory(act_cfg: Cfg | None) -> ActFactory | None:
     if act_cfg is None:
         return None
     arguments = dict(act_cfg)
-    if arguments.get("type") not in _WITHOUT_INPLACE:
-        arguments["inplace"] = False
+    kind = arguments.get("type")
+    if getattr(kind, "__name__", kind) not in _WITHOUT_INPLACE:
+        arguments.setdefault("inplace", False)
     return partial(build_activation_layer, arguments)
 
 

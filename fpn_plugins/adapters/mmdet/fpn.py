@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -116,12 +115,7 @@ def extra_levels(number: int, add_extra_convs: bool | str, relu: bool) -> necks.
 
 def own_type(config: Cfg) -> dict[str, Any]:
     """The config with our class in place of its name, where we have one: the active scope is mmdet's."""
-    name = config["type"]
-    return {**config, "type": MODELS.module_dict.get(name, name) if isinstance(name, str) else name}
-
-
-def neck_arguments(neck: Cfg, in_channels: Sequence[int]) -> dict[str, Any]:
-    """A neck's config completed with its backbone's channels, where its class takes them and none are given."""
-    neck_class = MODELS.get(neck["type"]) if isinstance(neck["type"], str) else neck["type"]
-    takes_channels = neck_class is not None and "in_channels" in inspect.signature(neck_class).parameters
-    return {**({"in_channels": list(in_channels)} if takes_channels else {}), **neck}
+    name = config.get("type")
+    if isinstance(name, str):
+        name = MODELS.module_dict.get(name.removeprefix(f"{MODELS.scope}."), name)
+    return {**config, "type": name}

@@ -65,8 +65,16 @@ class FPNLayouts:
         return [mmdet(self.num_levels), detectron2(min(stages, default=2)), torchvision()]
 
 
-# detectron2 keeps the convolutions of the pyramid beside `bottom_up`; we keep them in `neck`
-DETECTRON2_BACKBONE = KeyMap(
-    "detectron2 FPN backbone",
-    [("fpn_{*}", "neck.fpn_{*}"), ("top_block.{*}", "neck.top_block.{*}")],
-)
+def detectron2_backbone(levels: Iterable[int]) -> KeyMap:
+    """detectron2 keeps the convolutions of the pyramid beside ``bottom_up``; we keep them in ``neck``.
+
+    Args:
+        levels: ``log2`` of the strides that the pyramid is built on.
+    """
+    stages = tuple(levels)
+    rules = [
+        (f"fpn_{kind}{level}.{{*}}", f"neck.fpn_{kind}{level}.{{*}}")
+        for kind in ("lateral", "output")
+        for level in stages
+    ]
+    return KeyMap("detectron2 FPN backbone", [*rules, ("top_block.{*}", "neck.top_block.{*}")])

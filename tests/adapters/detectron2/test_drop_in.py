@@ -215,6 +215,58 @@ MODEL:
         build_backbone(cfg)
 
 
+def test_pixels_that_timms_weights_do_not_expect_are_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """Detectron2's defaults are BGR with standard deviation 1: timm's weights would train, and score less."""
+    from detectron2.config import get_cfg
+    from detectron2.modeling import build_backbone
+
+    from fpn_plugins.adapters.detectron2 import add_fpn_plugins_config
+
+    cfg = get_cfg()
+    add_fpn_plugins_config(cfg)
+    cfg.MODEL.BACKBONE.NAME = "build_fpn_plugins_backbone"
+    cfg.MODEL.FPN_PLUGINS.BACKBONE.ARGS.name = "resnet10t"
+    build_backbone(cfg)
+    assert "expect INPUT.FORMAT RGB, MODEL.PIXEL_MEAN [123.675, 116.28, 103.53]" in caplog.text
+    caplog.clear()
+    cfg.INPUT.FORMAT = "RGB"
+    cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+    build_backbone(cfg)
+    assert "expect INPUT.FORMAT" not in caplog.text
+
+
+def test_a_level_that_the_pyramid_does_not_have_is_left_to_detectron2() -> None:
+    """RetinaNet from Mask R-CNN's weights: P2 stays behind; what P6 and P7 lack is an error that says what to do."""
+    mask_rcnn, _ = build_pair(config(zoo() / "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml"))
+    _, ours = build_pair(config(zoo() / "COCO-Detection/retinanet_R_50_FPN_1x.yaml"))
+    weights = mask_rcnn.state_dict()
+    with pytest.raises(ValueError, match="2 missing|4 missing.*extra_levels"):
+        ours.load_state_dict(weights, strict=False)
+    weights |= {f"top_block.p{k}.{name}": p for k in (6, 7) for name, p in conv_of_level(k).items()}
+    result = ours.load_state_dict(weights, strict=False)
+    assert not result.missing_keys
+    assert all(key.startswith(("fpn_lateral2", "fpn_output2")) for key in result.unexpected_keys)
+    assert torch.equal(ours.neck.lateral_convs[0].conv.weight, mask_rcnn.fpn_lateral3.weight)
+
+
+def conv_of_level(level: int) -> dict[str, Tensor]:
+    """Weights of an extra level as Detectron2 names them."""
+    return dict(nn.Conv2d(2048 if level == 6 else 256, 256, 3).state_dict())
+
+
+def test_a_folder_registered_again_is_read_again(tiny_coco: Path, tmp_path: Path) -> None:
+    from detectron2.data import MetadataCatalog
+
+    from fpn_plugins.adapters.detectron2 import register_coco_folder
+    from fpn_plugins.data import make_coco_subset
+
+    other = make_coco_subset(tiny_coco, tmp_path / "other", num_images=2)
+    names = register_coco_folder(tiny_coco, "again")
+    assert register_coco_folder(tiny_coco, "again") == names == ("again_train", "again_val")
+    register_coco_folder(other, "again")
+    assert MetadataCatalog.get("again_train").json_file.startswith(str(other))
+
+
 def test_errors_of_pyramid_backbone() -> None:
     from detectron2.layers import ShapeSpec
     from detectron2.modeling import build_resnet_backbone

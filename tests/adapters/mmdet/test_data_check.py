@@ -56,6 +56,32 @@ def test_a_chosen_subset_is_fine_and_a_misspelt_class_is_not(tiny_coco: Path) ->
         check(config(tiny_coco, 2, metainfo={"classes": ("disk", "star")}))
 
 
+def test_classes_in_another_order_would_be_swapped(tiny_coco: Path) -> None:
+    with pytest.raises(ValueError, match=r"\(star, disc\) stand in another order.*\(disc, star\)"):
+        check(config(tiny_coco, 2, metainfo={"classes": ("star", "disc")}))
+
+
+def test_classes_from_a_file(tiny_coco: Path, tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("disc\nbox\ntriangle\nstar\n")
+    assert check(config(tiny_coco, metainfo={"classes": str(tmp_path / "classes.txt")}))
+
+
+def test_test_images_need_no_annotations(tiny_coco: Path, tmp_path: Path) -> None:
+    """COCO's test-dev has none; to train on such a file is still an error."""
+    content = json.loads((tiny_coco / "annotations/instances_train2017.json").read_text())
+    del content["annotations"]
+    (tmp_path / "image_info.json").write_text(json.dumps(content))
+    cfg = config(tiny_coco, ann_file=str(tmp_path / "image_info.json"))
+    with pytest.raises(ValueError, match="annotations"):
+        check(cfg)
+    cfg.test_dataloader = cfg.pop("train_dataloader")
+    assert check(cfg)[0].annotations == 0
+
+
+def test_sets_on_a_server_are_passed_over(tmp_path: Path) -> None:
+    assert check(config(tmp_path, backend_args={"backend": "petrel"})) == []
+
+
 def test_images_missing(tiny_coco: Path) -> None:
     with pytest.raises(FileNotFoundError, match="elsewhere"):
         check(config(tiny_coco, data_prefix={"img": "elsewhere/"}))

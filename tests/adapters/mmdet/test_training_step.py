@@ -128,11 +128,15 @@ def test_pyramid_backbone_wires_the_channels() -> None:
     assert [spec.stride for spec in model.feature_specs] == [4, 8, 16, 32, 64]
 
 
-def test_pyramid_backbone_needs_published_specs() -> None:
+def test_pyramid_backbone_needs_parts_of_this_package() -> None:
     from mmdet.registry import MODELS
     from mmdet.utils import register_all_modules
 
     register_all_modules()
+    ours = {"type": "fpn_plugins.TimmBackbone", "name": "resnet10t"}
+    for stranger in ({"type": "PAFPN"}, {"type": "mmdet.PAFPN"}):
+        with pytest.raises(TypeError, match="PAFPN' is not a neck of fpn_plugins; give backbone and neck"):
+            MODELS.build({"type": "fpn_plugins.PyramidBackbone", "backbone": ours, "neck": stranger})
     with pytest.raises(TypeError, match="publishes no feature_specs"):
         MODELS.build(
             {
