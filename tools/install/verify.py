@@ -86,9 +86,10 @@ def gpu_notice() -> str:
         sys.modules["mmcv.ops"].nms(boxes, boxes[:, 0], 0.5)
     except RuntimeError as error:
         return (
-            f"mmcv's operators do not run on this GPU ({str(error).splitlines()[0]}): they were built without nvcc. mmdet "
-            "trains on the CPU only. Install the CUDA toolkit that torch was built with, then: pip cache remove onedl_mmcv; "
-            "rm .venv/.stamps/mmcv-*; FORCE_CUDA=1 make install. Detectron2 is not concerned."
+            f"mmcv's operators do not run on this GPU ({str(error).splitlines()[0]}): they were built without nvcc. "
+            "mmdet trains on the CPU only. Install the CUDA toolkit that torch was built with, then: "
+            "pip cache remove onedl_mmcv; rm .venv/.stamps/mmcv-*; FORCE_CUDA=1 make install. "
+            "Detectron2 is not concerned."
         )
     return ""
 
