@@ -2,17 +2,21 @@
 
 from .backbones import BACKBONES, TimmBackbone, build_backbone
 from .features import FeatureSpec, check_pyramid, level_names
-from .necks import FPN, NECKS, ExtraLevels, FPNLevel, build_neck
+from .necks import BFP, FPN, NECKS, PAFPN, ExtraLevels, FPNLevel, SingleScale, SSDPyramid, build_neck
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BACKBONES",
+    "BFP",
     "FPN",
     "NECKS",
+    "PAFPN",
     "ExtraLevels",
     "FPNLevel",
     "FeatureSpec",
+    "SSDPyramid",
+    "SingleScale",
     "TimmBackbone",
     "build_backbone",
     "build_neck",

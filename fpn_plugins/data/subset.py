@@ -13,7 +13,7 @@ from .coco_folder import find_split, read_coco
 
 
 def make_coco_subset(root: str | os.PathLike[str], target: str | os.PathLike[str], num_images: int = 16) -> Path:
-    """Copy the ``num_images`` images with the most objects of the train split; train and val are the same images.
+    """Copy the first ``num_images`` images with objects of the train split; train and val are the same images.
 
     Args:
         root: a folder that `find_split` understands.
@@ -52,16 +52,13 @@ def _write_split(root: Path, name: str, content: dict[str, Any], image_dir: Path
 
 
 def select_images(content: dict[str, Any], num_images: int) -> dict[str, Any]:
-    """The COCO content cut down to the images with the most objects (crowd regions do not count), ties by id."""
+    """The COCO content cut down to its first images, by id, that have objects (crowd regions do not count)."""
     if num_images < 1:
         raise ValueError(f"num_images={num_images} must be at least 1")
-    objects: dict[int, int] = {}
-    for annotation in content["annotations"]:
-        if not annotation.get("iscrowd"):
-            objects[annotation["image_id"]] = objects.get(annotation["image_id"], 0) + 1
-    if len(objects) < num_images:
-        raise ValueError(f"num_images={num_images}, but only {len(objects)} images have objects; ask for fewer")
-    chosen = set(sorted(objects, key=lambda image: (-objects[image], image))[:num_images])
+    filled = sorted({entry["image_id"] for entry in content["annotations"] if not entry.get("iscrowd")})
+    if len(filled) < num_images:
+        raise ValueError(f"num_images={num_images}, but only {len(filled)} images have objects; ask for fewer")
+    chosen = set(filled[:num_images])
     return {
         **content,
         "images": [image for image in content["images"] if image["id"] in chosen],

@@ -9,21 +9,48 @@ from typing import Any
 from torch import nn
 
 from ..features import FeatureSpec
+from .baselines import SingleScale, SSDPyramid
+from .bfp import BFP
 from .extra_levels import ExtraLevels
 from .fpn import FPN, FPNLevel
+from .pafpn import PAFPN
 
 # every neck; the adapters register these and the contract tests run over them
-NECKS: dict[str, type[nn.Module]] = {neck.__name__: neck for neck in (FPN,)}
+NECKS: dict[str, type[nn.Module]] = {neck.__name__: neck for neck in (FPN, PAFPN, BFP, SingleScale, SSDPyramid)}
 
-__all__ = ["NECKS", "FPN", "ExtraLevels", "FPNLevel", "build_neck"]
+__all__ = [
+    "BFP",
+    "FPN",
+    "NECKS",
+    "PAFPN",
+    "ExtraLevels",
+    "FPNLevel",
+    "NeckChain",
+    "SSDPyramid",
+    "SingleScale",
+    "build_neck",
+]
 
 
-def build_neck(neck: nn.Module | Mapping[str, Any], in_specs: Sequence[FeatureSpec]) -> Any:
+class NeckChain(nn.Sequential):
+    """Necks one behind the other, as ``BFP`` behind ``FPN``; state dict ``0.*``, ``1.*``, as mmdet's list of necks."""
+
+    def out_specs(self, in_specs: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:
+        """Those of the last neck."""
+        specs = tuple(in_specs)
+        for neck in self:
+            specs = neck.out_specs(specs)
+        return specs
+
+
+def build_neck(
+    neck: nn.Module | Mapping[str, Any] | Sequence[nn.Module | Mapping[str, Any]], in_specs: Sequence[FeatureSpec]
+) -> Any:
     """A neck that fits a backbone.
 
     Args:
         neck: a neck, which is checked against ``in_specs``, or ``{"type": name in NECKS, **arguments}`` without
-            ``in_channels``, which are taken from ``in_specs``.
+            ``in_channels``, which are taken from ``in_specs``; or several of them, one behind the other (`NeckChain`).
         in_specs: what the backbone publishes.
 
     Raises:
@@ -33,6 +60,11 @@ def build_neck(neck: nn.Module | Mapping[str, Any], in_specs: Sequence[FeatureSp
     if isinstance(neck, nn.Module):
         neck.out_specs(in_specs)  # type: ignore[operator]  # raises when it does not fit
         return neck
+    if not isinstance(neck, Mapping):
+        chain = NeckChain()
+        for part in neck:
+            chain.append(build_neck(part, chain.out_specs(in_specs)))
+        return chain
     arguments = {str(key): value for key, value in neck.items()}
     name = arguments.pop("type", None)
     if name not in NECKS:

@@ -156,7 +156,7 @@ class FPN(nn.Module):
         check_channels(inputs, self.in_channels, type(self).__name__)
         inputs = [inputs[index] for index in self.in_indices]
         merged = self.top_down([conv(x) for conv, x in zip(self.lateral_convs, inputs, strict=True)])
-        outputs = [conv(x) for conv, x in zip(self.output_convs, merged, strict=True)]
+        outputs = self.outputs(merged)
         if self.extra_levels is not None:
             outputs += self.extra_levels(inputs, merged, outputs)
         return tuple(outputs)
@@ -167,6 +167,10 @@ class FPN(nn.Module):
         for lateral, upsample in zip(reversed(laterals[:-1]), reversed(list(self.upsamples)), strict=True):
             merged.append(merge(lateral, merged[-1], upsample, self.fusion, self._in_place))
         return merged[::-1]
+
+    def outputs(self, merged: Sequence[Tensor]) -> list[Tensor]:
+        """The maps of the used levels, from the merged ones: both ``B out_channels H W``, high to low resolution."""
+        return [conv(x) for conv, x in zip(self.output_convs, merged, strict=True)]
 
 
 class FPNLevel(nn.Module):

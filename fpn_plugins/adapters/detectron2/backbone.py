@@ -16,6 +16,8 @@ from ...necks import build_neck
 from ...weights import redirect_keys
 from ...weights.maps.fpn import detectron2_backbone
 
+Neck = nn.Module | Mapping[str, Any]
+
 
 class PyramidBackbone(Backbone):
     """Backbone + neck (+ extra levels) -> ``{"p2": map, "p3": map, ...}``, as Detectron2's heads expect it.
@@ -23,8 +25,8 @@ class PyramidBackbone(Backbone):
     Args:
         bottom_up: one of this package's backbones, a ``{"type": ..., **arguments}`` mapping of one, or any Detectron2
             ``Backbone`` (its ResNet, RegNet, ...).
-        neck: a neck or a ``{"type": "FPN", **arguments}`` mapping without ``in_channels``; ``norm`` may be any of
-            Detectron2's names (``FrozenBN``, ``naiveSyncBN``, ...).
+        neck: a neck or a ``{"type": "FPN", **arguments}`` mapping without ``in_channels``, or a list of them, one
+            behind the other; ``norm`` may be any of Detectron2's names (``FrozenBN``, ``naiveSyncBN``, ...).
         in_features: which maps of a Detectron2 ``bottom_up`` to use, high to low resolution; ``None`` is all.
             Backbones of
             this package choose by their own ``out_indices``.
@@ -43,7 +45,7 @@ class PyramidBackbone(Backbone):
     def __init__(
         self,
         bottom_up: nn.Module | Mapping[str, Any],
-        neck: nn.Module | Mapping[str, Any],
+        neck: Neck | Sequence[Neck],
         in_features: Sequence[str] | None = None,
         square_pad: int = 0,
         size_divisibility: int | None = None,
@@ -94,8 +96,10 @@ def _in_specs(
     return names, tuple(FeatureSpec(shapes[name].channels, shapes[name].stride) for name in names)
 
 
-def _with_detectron2_norm(neck: nn.Module | Mapping[str, Any]) -> nn.Module | Mapping[str, Any]:
+def _with_detectron2_norm(neck: Neck | Sequence[Neck]) -> Any:
     """Let Detectron2 build the norms that are given by name."""
-    if isinstance(neck, nn.Module) or not isinstance(neck.get("norm"), str):
+    if isinstance(neck, nn.Module):
         return neck
-    return {**neck, "norm": partial(get_norm, neck["norm"])}
+    if not isinstance(neck, Mapping):
+        return [_with_detectron2_norm(part) for part in neck]
+    return {**neck, "norm": partial(get_norm, neck["norm"])} if isinstance(neck.get("norm"), str) else neck

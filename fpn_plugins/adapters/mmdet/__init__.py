@@ -14,6 +14,7 @@ except ImportError as error:
     ) from error
 
 from .backbones import PyramidBackbone, TimmBackbone
-from .fpn import FPN
+from .bfp import BFP
+from .fpn import FPN, PAFPN, SingleScale, SSDPyramid
 
-__all__ = ["FPN", "PyramidBackbone", "TimmBackbone"]
+__all__ = ["BFP", "FPN", "PAFPN", "PyramidBackbone", "SSDPyramid", "SingleScale", "TimmBackbone"]

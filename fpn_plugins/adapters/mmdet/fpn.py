@@ -1,4 +1,4 @@
-"""FPN for MMDetection, with every argument of mmdet's own class."""
+"""FPN and its relatives for MMDetection, with every argument of mmdet's own classes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ...registry import MODELS
 from .factories import Cfg, act_factory, conv_factory, norm_factory, upsample_mode
 
 EXTRA_SOURCES = {"on_input": "input", "on_lateral": "lateral", "on_output": "output"}
+XAVIER = {"type": "Xavier", "layer": "Conv2d", "distribution": "uniform"}
 
 
-@MODELS.register_module()
-class FPN(necks.FPN, BaseModule):
-    """`fpn_plugins.FPN` with the arguments, defaults and initialisation of mmdet's ``FPN`` (``models/necks/fpn.py``).
+class FPNArguments:
+    """mmdet's arguments, defaults and initialisation of ``FPN`` (``models/necks/fpn.py``), translated for a core class.
 
     Changing ``type='FPN'`` to ``type='fpn_plugins.FPN'`` in a config changes nothing else; mmdet's checkpoints load as
     they are. See mmdet for the arguments. Notes on three of them:
@@ -25,8 +25,8 @@ class FPN(necks.FPN, BaseModule):
     - ``add_extra_convs=True`` is ``'on_input'``; without it, extra levels are max-pooled.
     - ``upsample_cfg`` also takes ``dict(mode='deconv')``, a learned upsampling.
 
-    Further arguments:
-        fusion: ``"sum"`` (mmdet) or ``"avg"``.
+    ``more`` are further arguments of the core class, by its own names (``fusion='avg'``); one that it does not have is
+    a ``TypeError``.
 
     Raises:
         ValueError: ``num_outs`` smaller than the number of levels, levels out of range, unknown ``add_extra_convs``.
@@ -46,29 +46,45 @@ class FPN(necks.FPN, BaseModule):
         norm_cfg: Cfg | None = None,
         act_cfg: Cfg | None = None,
         upsample_cfg: Cfg = {"mode": "nearest"},  # noqa: B006  (copied, never changed)
-        fusion: str = "sum",
-        init_cfg: Cfg | Sequence[Cfg] | None = {  # noqa: B006  (copied, never changed)
-            "type": "Xavier",
-            "layer": "Conv2d",
-            "distribution": "uniform",
-        },
+        init_cfg: Cfg | Sequence[Cfg] | None = XAVIER,  # noqa: B006  (never changed)
+        **more: Any,
     ) -> None:
         indices = level_indices(len(in_channels), start_level, end_level, num_outs)
         super().__init__(
-            in_channels,
+            in_channels,  # type: ignore[call-arg]
             out_channels,
             in_indices=indices,
             extra_levels=extra_levels(num_outs - len(indices), add_extra_convs, relu_before_extra_convs),
             upsample_mode=upsample_mode(upsample_cfg),
-            fusion=fusion,
             norm=norm_factory(norm_cfg),
             norm_on_lateral=not no_norm_on_lateral,
             act=act_factory(act_cfg),
             conv=conv_factory(conv_cfg),
             init="kaiming_normal",  # what mmcv's ConvModule does; `init_weights` applies init_cfg
+            **more,
         )
         self.num_outs = num_outs
         self.init_cfg = init_cfg
+
+
+@MODELS.register_module()
+class FPN(FPNArguments, necks.FPN, BaseModule):
+    """`fpn_plugins.FPN` in the place of mmdet's ``FPN``; see `FPNArguments`."""
+
+
+@MODELS.register_module()
+class PAFPN(FPNArguments, necks.PAFPN, BaseModule):
+    """`fpn_plugins.PAFPN` in the place of mmdet's; see `FPNArguments`. ``bottom_up_act='relu'`` is the paper's."""
+
+
+@MODELS.register_module()
+class SSDPyramid(FPNArguments, necks.SSDPyramid, BaseModule):
+    """`fpn_plugins.SSDPyramid` with the arguments of mmdet's ``FPN``; see `FPNArguments`."""
+
+
+@MODELS.register_module()
+class SingleScale(FPNArguments, necks.SingleScale, BaseModule):
+    """`fpn_plugins.SingleScale` with mmdet's ``FPN`` arguments; ``start_level`` and ``end_level`` choose the map."""
 
 
 def level_indices(num_inputs: int, start_level: int, end_level: int, num_outs: int) -> range:

@@ -19,10 +19,12 @@ MMCV_NORMS = ("bn", "gn", "ln", "in", "norm_layer")
 
 
 def mmdet(num_levels: int) -> KeyMap:
-    """mmdet's ``FPN``: ``fpn_convs`` holds the output convs and, from ``num_levels`` on, those of the extra levels."""
+    """mmdet's ``FPN`` and ``PAFPN``: in ``fpn_convs`` the extra levels follow the ``num_levels`` output convs."""
     places = [("lateral_convs.{i}", "lateral_convs.{i}")]
     places += [(f"fpn_convs.{i}", f"output_convs.{i}") for i in range(num_levels)]
     places += [(f"fpn_convs.{{k+{num_levels}}}", "extra_levels.convs.{k}")]
+    # PAFPN's second path
+    places += [("downsample_convs.{i}", "downsample_convs.{i}"), ("pafpn_convs.{i}", "bottom_up_convs.{i}")]
     rules = []
     for theirs, ours in places:
         rules += [(f"{theirs}.{norm}.{{*}}", f"{ours}.norm.{{*}}") for norm in MMCV_NORMS]

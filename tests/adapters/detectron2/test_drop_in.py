@@ -284,3 +284,12 @@ def test_errors_of_pyramid_backbone() -> None:
     resnet = build_resnet_backbone(config(zoo() / "Base-RCNN-FPN.yaml"), ShapeSpec(channels=3))
     with pytest.raises(ValueError, match="the backbone has no"):
         PyramidBackbone(resnet, {"type": "FPN"}, in_features=["res7"])
+
+
+def test_necks_one_behind_the_other() -> None:
+    from fpn_plugins.adapters.detectron2 import PyramidBackbone
+
+    fpn = {"type": "FPN", "out_channels": 32, "norm": "FrozenBN", "extra_levels": {"num_levels": 1}}
+    backbone = PyramidBackbone({"type": "TimmBackbone", "name": "resnet10t"}, [fpn, {"type": "BFP"}])
+    outputs = backbone(torch.randn(1, 3, 64, 64))
+    assert list(outputs) == ["p2", "p3", "p4", "p5", "p6"] and type(backbone.neck[1]).__name__ == "BFP"

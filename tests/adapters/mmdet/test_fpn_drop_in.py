@@ -1,4 +1,4 @@
-"""Every FPN that mmdet ships a config for, with our type in its place: equal outputs, gradients, initial weights."""
+"""Every FPN, PAFPN and BFP that mmdet ships a config for, with our type in its place: equal in all that counts."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 pytestmark = pytest.mark.mmdet
 
+OURS = ("FPN", "PAFPN", "BFP")
 EVEN = (32, 48)
 ODD = (37, 29)  # of the finest input, in cells
 
 
 @lru_cache
 def shipped_necks() -> tuple[dict[str, list[str]], list[str]]:
-    """Distinct FPN configs of mmdet -> files that use them, and the files that need packages beyond mmdet."""
+    """Distinct necks of mmdet's configs -> files that use them, and the files that need packages beyond mmdet."""
     import mmdet
     from mmengine.config import Config
 
@@ -36,7 +37,7 @@ def shipped_necks() -> tuple[dict[str, list[str]], list[str]]:
             unreadable.append(path.name)
             continue
         for neck in as_list(model.get("neck")):
-            if neck.get("type") == "FPN":
+            if neck.get("type") in OURS:
                 necks.setdefault(json.dumps(neck.to_dict(), sort_keys=True), []).append(path.name)
     return necks, unreadable
 
@@ -55,7 +56,7 @@ def build_pair(config: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
 
     register_all_modules()
     pair = []
-    for kind in ("FPN", "fpn_plugins.FPN"):
+    for kind in (config["type"], f"fpn_plugins.{config['type']}"):
         neck = MODELS.build({**copy.deepcopy(config), "type": kind})
         torch.manual_seed(7)
         neck.init_weights()
@@ -70,6 +71,11 @@ def maps(channels: list[int], size: tuple[int, int], scale: float = 1.0) -> list
         result.append(torch.randn(2, number, *size).mul_(scale).requires_grad_())
         size = (-(-size[0] // 2), -(-size[1] // 2))
     return result
+
+
+def input_channels(config: dict[str, Any]) -> list[int]:
+    """Channels of the maps that a neck takes."""
+    return [config["in_channels"]] * config["num_levels"] if config["type"] == "BFP" else config["in_channels"]
 
 
 def loss_of(outputs: tuple[Tensor, ...]) -> Tensor:
@@ -87,7 +93,7 @@ def uses_sync_bn(config: dict[str, Any]) -> bool:
     return (config.get("norm_cfg") or {}).get("type") == "SyncBN"
 
 
-NUM_NECKS = 42  # distinct necks that mmdet can build; parametrised by position, so that collecting reads no config
+NUM_NECKS = 45  # distinct necks that mmdet can build; parametrised by position, so that collecting reads no config
 
 
 def neck_config(index: int) -> dict[str, Any]:
@@ -99,8 +105,8 @@ def neck_config(index: int) -> dict[str, Any]:
 def test_scan_finds_the_shipped_configs() -> None:
     """Guards the tests below: a changed layout of mmdet's package must not leave them without cases."""
     necks, unreadable = shipped_necks()
-    files = sum(len(names) for names in necks.values())
-    assert files == 559, files
+    files = {kind: sum(len(names) for text, names in necks.items() if f'"type": "{kind}"' in text) for kind in OURS}
+    assert files["FPN"] == 559 and files["PAFPN"] > 0 and files["BFP"] > 0, files
     assert len([text for text in necks if "force_grad_on_level" not in text]) == NUM_NECKS
     assert len(unreadable) < 20, unreadable
 
@@ -114,7 +120,7 @@ def test_equal_outputs_and_gradients(index: int, size: tuple[int, int]) -> None:
     training = not uses_sync_bn(config)
     theirs.train(training), ours.train(training)
 
-    inputs = maps(config["in_channels"], size)
+    inputs = maps(input_channels(config), size)
     twins = [x.detach().clone().requires_grad_() for x in inputs]
     wanted, got = theirs(inputs), ours(twins)
     assert [g.shape for g in got] == [w.shape for w in wanted]
@@ -179,7 +185,7 @@ def test_errors_name_argument_and_remedy(arguments: dict[str, Any], message: str
 
 def test_scale_factor_and_align_corners_keep_their_meaning() -> None:
     for upsample in ({"mode": "nearest", "scale_factor": 2}, {"mode": "bilinear", "align_corners": True}):
-        config = {"in_channels": [8, 16], "out_channels": 8, "num_outs": 2, "upsample_cfg": upsample}
+        config = {"type": "FPN", "in_channels": [8, 16], "out_channels": 8, "num_outs": 2, "upsample_cfg": upsample}
         theirs, ours = build_pair(config)
         ours.load_state_dict(theirs.state_dict())
         inputs = maps([8, 16], (16, 24))
@@ -189,7 +195,9 @@ def test_scale_factor_and_align_corners_keep_their_meaning() -> None:
 def test_neck_keeps_working_after_pickling() -> None:
     import pickle
 
-    _, ours = build_pair({"in_channels": [8, 16], "out_channels": 8, "num_outs": 3, "norm_cfg": {"type": "BN"}})
+    _, ours = build_pair(
+        {"type": "FPN", "in_channels": [8, 16], "out_channels": 8, "num_outs": 3, "norm_cfg": {"type": "BN"}}
+    )
     inputs = maps([8, 16], (8, 8))
     again = pickle.loads(pickle.dumps(ours))
     assert all(torch.equal(a, b) for a, b in zip(again.eval()(inputs), ours.eval()(inputs), strict=False))

@@ -1,0 +1,100 @@
+"""PAFPN: Path Aggregation Network for Instance Segmentation (Liu et al., CVPR 2018, arXiv:1803.01534, section 3.1).
+
+::
+
+    m5 --3x3--> t5 -----------------(+)--3x3--> p5 --> extra levels
+    |                                ^ 3x3, stride 2
+    m4 --3x3--> t4 -----------------(+)--3x3--> p4
+    |                                ^ 3x3, stride 2
+    m3 --3x3--> t3 -----------------(+)--3x3--> p3
+    |                                ^ 3x3, stride 2
+    m2 --3x3--> t2 = p2 -------------+
+
+    top-down (FPN)                  bottom-up
+
+Reference code: mmdet ``models/necks/pafpn.py``, which leaves out the ReLU after each of the paper's convolutions; so do
+we, unless ``bottom_up_act="relu"`` is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, Upsample, init_convs
+from .extra_levels import ExtraLevels
+from .fpn import FPN
+
+
+class PAFPN(FPN):
+    """FPN with a second, bottom-up path, which brings the localisation of the fine levels to the coarse ones.
+
+    Args:
+        in_channels: see `FPN`, as all arguments but the last two.
+        out_channels: channels of every output map.
+        in_indices: which inputs the pyramid is built on.
+        extra_levels: levels after the last one; ``source="output"`` is the last output of the bottom-up path.
+        upsample_mode: of the top-down path.
+        fusion: of the top-down path; the bottom-up path adds.
+        norm: norm after each convolution.
+        norm_on_lateral: whether the 1x1 convolutions have the norm too.
+        act: activation after each convolution, of both paths; ``None`` as in mmdet.
+        conv: factory of every convolution.
+        init: see `init_convs`.
+        bottom_up_act: activation of the bottom-up path alone, in the place of ``act``: ``"relu"`` is the paper's.
+
+    State dict: that of `FPN`, and ``downsample_convs.{i}``, ``bottom_up_convs.{i}``, ``i`` counting the steps of the
+    bottom-up path. mmdet's layout loads as it is.
+
+    Raises:
+        ValueError: an argument outside of the above.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int = 256,
+        in_indices: Sequence[int] | None = None,
+        extra_levels: ExtraLevels | Mapping[str, object] | None = None,
+        upsample_mode: str | Upsample = "nearest",
+        fusion: str = "sum",
+        norm: str | NormFactory | None = None,
+        norm_on_lateral: bool = True,
+        act: str | ActFactory | None = None,
+        conv: ConvFactory | None = None,
+        init: str | None = "caffe2_xavier",
+        bottom_up_act: str | ActFactory | None = None,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            in_indices=in_indices,
+            extra_levels=extra_levels,
+            upsample_mode=upsample_mode,
+            fusion=fusion,
+            norm=norm,
+            norm_on_lateral=norm_on_lateral,
+            act=act,
+            conv=conv,
+            init=init,
+        )
+
+        def path(stride: int) -> nn.ModuleList:
+            return nn.ModuleList(
+                ConvNormAct(out_channels, out_channels, 3, stride, norm=norm, act=bottom_up_act or act, conv=conv)
+                for _ in self.in_indices[1:]
+            )
+
+        self.downsample_convs = path(stride=2)
+        self.bottom_up_convs = path(stride=1)
+        init_convs(self.downsample_convs, init)
+        init_convs(self.bottom_up_convs, init)
+
+    def outputs(self, merged: Sequence[Tensor]) -> list[Tensor]:
+        """The maps of the used levels after both paths: ``B out_channels H W``, high to low resolution."""
+        aggregated = super().outputs(merged)
+        for index, downsample in enumerate(self.downsample_convs):
+            aggregated[index + 1] = aggregated[index + 1] + downsample(aggregated[index])
+        coarser = [conv(x) for conv, x in zip(self.bottom_up_convs, aggregated[1:], strict=True)]
+        return [aggregated[0], *coarser]
