@@ -18,12 +18,12 @@ we, unless ``bottom_up_act="relu"`` is given.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
-from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, Upsample, init_convs
-from .extra_levels import ExtraLevels
+from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs
 from .fpn import FPN
 
 
@@ -31,54 +31,36 @@ class PAFPN(FPN):
     """FPN with a second, bottom-up path, which brings the localisation of the fine levels to the coarse ones.
 
     Args:
-        in_channels: see `FPN`, as all arguments but the last two.
+        in_channels: channels of each input map, as for `FPN`.
         out_channels: channels of every output map.
-        in_indices: which inputs the pyramid is built on.
-        extra_levels: levels after the last one; ``source="output"`` is the last output of the bottom-up path.
-        upsample_mode: of the top-down path.
-        fusion: of the top-down path; the bottom-up path adds.
-        norm: norm after each convolution.
-        norm_on_lateral: whether the 1x1 convolutions have the norm too.
+        norm: norm after each convolution, of both paths.
         act: activation after each convolution, of both paths; ``None`` as in mmdet.
         conv: factory of every convolution.
         init: see `init_convs`.
         bottom_up_act: activation of the bottom-up path alone, in the place of ``act``: ``"relu"`` is the paper's.
+        **arguments: the others of `FPN`. ``fusion`` and ``upsample_mode`` are of the top-down path, the bottom-up path
+            adds; extra levels with ``source="output"`` read the last output of the bottom-up path.
 
     State dict: that of `FPN`, and ``downsample_convs.{i}``, ``bottom_up_convs.{i}``, ``i`` counting the steps of the
     bottom-up path. mmdet's layout loads as it is.
 
     Raises:
         ValueError: an argument outside of the above.
+        TypeError: an argument that `FPN` does not have.
     """
 
     def __init__(
         self,
         in_channels: Sequence[int],
         out_channels: int = 256,
-        in_indices: Sequence[int] | None = None,
-        extra_levels: ExtraLevels | Mapping[str, object] | None = None,
-        upsample_mode: str | Upsample = "nearest",
-        fusion: str = "sum",
         norm: str | NormFactory | None = None,
-        norm_on_lateral: bool = True,
         act: str | ActFactory | None = None,
         conv: ConvFactory | None = None,
         init: str | None = "caffe2_xavier",
         bottom_up_act: str | ActFactory | None = None,
+        **arguments: Any,
     ) -> None:
-        super().__init__(
-            in_channels,
-            out_channels,
-            in_indices=in_indices,
-            extra_levels=extra_levels,
-            upsample_mode=upsample_mode,
-            fusion=fusion,
-            norm=norm,
-            norm_on_lateral=norm_on_lateral,
-            act=act,
-            conv=conv,
-            init=init,
-        )
+        super().__init__(in_channels, out_channels, norm=norm, act=act, conv=conv, init=init, **arguments)
 
         def path(stride: int) -> nn.ModuleList:
             return nn.ModuleList(
