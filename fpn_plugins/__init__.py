@@ -2,16 +2,32 @@
 
 from .backbones import BACKBONES, TimmBackbone, build_backbone
 from .features import FeatureSpec, check_pyramid, level_names
-from .necks import BFP, FPN, NECKS, PAFPN, ExtraLevels, FPNLevel, SingleScale, SSDPyramid, build_neck
+from .necks import (
+    BFP,
+    CSPPAFPN,
+    FPN,
+    NASFPN,
+    NECKS,
+    PAFPN,
+    BiFPN,
+    ExtraLevels,
+    FPNLevel,
+    SingleScale,
+    SSDPyramid,
+    build_neck,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BACKBONES",
     "BFP",
+    "CSPPAFPN",
     "FPN",
+    "NASFPN",
     "NECKS",
     "PAFPN",
+    "BiFPN",
     "ExtraLevels",
     "FPNLevel",
     "FeatureSpec",

@@ -66,6 +66,27 @@ def check_specs(in_specs: Sequence[FeatureSpec], in_channels: Sequence[int], own
         )
 
 
+def check_in_channels(in_channels: Sequence[int]) -> tuple[int, ...]:
+    """The channels of a module's input maps as integers; ``ValueError`` unless they list at least one map."""
+    if isinstance(in_channels, int) or not in_channels or any(int(channels) < 1 for channels in in_channels):
+        raise ValueError(f"in_channels={in_channels!r} must list the channels of at least one map, e.g. [256, 512]")
+    return tuple(int(channels) for channels in in_channels)
+
+
+def check_in_indices(in_indices: Sequence[int] | None, num_inputs: int) -> tuple[int, ...]:
+    """The used positions among ``num_inputs`` maps, all for ``None``; ``ValueError`` unless they are neighbours."""
+    if in_indices is None:
+        return tuple(range(num_inputs))
+    indices = tuple(in_indices)
+    neighbours = bool(indices) and indices == tuple(range(indices[0], indices[-1] + 1))
+    if not neighbours or indices[0] < 0 or indices[-1] >= num_inputs:
+        raise ValueError(
+            f"in_indices={list(indices)} must be neighbouring positions among the {num_inputs} inputs "
+            f"(0..{num_inputs - 1}), in ascending order"
+        )
+    return indices
+
+
 def check_strides(strides: Sequence[int], owner: str) -> None:
     """Raise ``ValueError`` unless each stride is twice the one before, as a path that doubles the resolution needs."""
     if any(coarse != 2 * fine for fine, coarse in zip(strides, strides[1:], strict=False)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -96,6 +96,15 @@ def make_act(act: str | ActFactory | None) -> nn.Module | None:
     if act is None or act == "":
         return None
     return _lookup(act, ACTIVATIONS, "act")() if isinstance(act, str) else act()
+
+
+def with_bias(conv: ConvFactory | None) -> ConvFactory:
+    """The same convolutions (``None`` is ``nn.Conv2d``), with a bias even before a norm, as some peers have it."""
+    return partial(_with_bias, conv or nn.Conv2d)
+
+
+def _with_bias(conv: ConvFactory, *args: Any, **kwargs: Any) -> nn.Module:
+    return conv(*args, **{**kwargs, "bias": True})
 
 
 class ConvNormAct(nn.Module):

@@ -15,7 +15,7 @@ import torch
 from hypothesis import settings
 from torch import Tensor
 
-HOSTS = ("mmdet", "detectron2", "timm", "torchvision")
+HOSTS = ("mmdet", "detectron2", "timm", "torchvision", "effdet")
 VARIABLE = "FPN_PLUGINS_TEST_HOSTS"
 
 # the same examples on every machine and in every run; importing a host inside the first one takes seconds

@@ -11,18 +11,26 @@ from torch import nn
 from ..features import FeatureSpec
 from .baselines import SingleScale, SSDPyramid
 from .bfp import BFP
+from .bifpn import BiFPN
+from .csp_pafpn import CSPPAFPN
 from .extra_levels import ExtraLevels
 from .fpn import FPN, FPNLevel
+from .nas_fpn import NASFPN
 from .pafpn import PAFPN
 
 # every neck; the adapters register these and the contract tests run over them
-NECKS: dict[str, type[nn.Module]] = {neck.__name__: neck for neck in (FPN, PAFPN, BFP, SingleScale, SSDPyramid)}
+NECKS: dict[str, type[nn.Module]] = {
+    neck.__name__: neck for neck in (FPN, PAFPN, BiFPN, NASFPN, CSPPAFPN, BFP, SingleScale, SSDPyramid)
+}
 
 __all__ = [
     "BFP",
+    "CSPPAFPN",
     "FPN",
+    "NASFPN",
     "NECKS",
     "PAFPN",
+    "BiFPN",
     "ExtraLevels",
     "FPNLevel",
     "NeckChain",
@@ -39,7 +47,7 @@ class NeckChain(nn.Sequential):
         """Those of the last neck."""
         specs = tuple(in_specs)
         for neck in self:
-            specs = neck.out_specs(specs)
+            specs = neck.out_specs(specs)  # type: ignore[operator]
         return specs
 
 

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from ..features import FeatureSpec, check_channels, check_specs, check_strides
+from ..features import FeatureSpec, check_channels, check_in_channels, check_in_indices, check_specs, check_strides
 from ..layers import (
     ActFactory,
     ConvFactory,
@@ -105,8 +105,8 @@ class FPN(nn.Module):
         init: str | None = "caffe2_xavier",
     ) -> None:
         super().__init__()
-        self.in_channels = _check_in_channels(in_channels)
-        self.in_indices = _check_in_indices(in_indices, len(self.in_channels))
+        self.in_channels = check_in_channels(in_channels)
+        self.in_indices = check_in_indices(in_indices, len(self.in_channels))
         self.out_channels = out_channels
         self.fusion = _check_fusion(fusion)
         extra = as_extra_levels(extra_levels)
@@ -211,22 +211,3 @@ class FPNLevel(nn.Module):
         if top is not None:
             merged = merge(merged, top, self.upsample, self.fusion)
         return merged, self.output_conv(merged)
-
-
-def _check_in_channels(in_channels: Sequence[int]) -> tuple[int, ...]:
-    if isinstance(in_channels, int) or not in_channels or any(int(channels) < 1 for channels in in_channels):
-        raise ValueError(f"in_channels={in_channels!r} must list the channels of at least one map, e.g. [256, 512]")
-    return tuple(int(channels) for channels in in_channels)
-
-
-def _check_in_indices(in_indices: Sequence[int] | None, num_inputs: int) -> tuple[int, ...]:
-    if in_indices is None:
-        return tuple(range(num_inputs))
-    indices = tuple(in_indices)
-    neighbours = bool(indices) and indices == tuple(range(indices[0], indices[-1] + 1))
-    if not neighbours or indices[0] < 0 or indices[-1] >= num_inputs:
-        raise ValueError(
-            f"in_indices={list(indices)} must be neighbouring positions among the {num_inputs} inputs "
-            f"(0..{num_inputs - 1}), in ascending order"
-        )
-    return indices

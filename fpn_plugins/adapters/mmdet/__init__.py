@@ -15,6 +15,21 @@ except ImportError as error:
 
 from .backbones import PyramidBackbone, TimmBackbone
 from .bfp import BFP
+from .bifpn import BiFPN
+from .csp_pafpn import CSPPAFPN, YOLOXPAFPN
 from .fpn import FPN, PAFPN, SingleScale, SSDPyramid
+from .nas_fpn import NASFPN
 
-__all__ = ["BFP", "FPN", "PAFPN", "PyramidBackbone", "SSDPyramid", "SingleScale", "TimmBackbone"]
+__all__ = [
+    "BFP",
+    "CSPPAFPN",
+    "FPN",
+    "NASFPN",
+    "PAFPN",
+    "BiFPN",
+    "PyramidBackbone",
+    "SSDPyramid",
+    "SingleScale",
+    "TimmBackbone",
+    "YOLOXPAFPN",
+]

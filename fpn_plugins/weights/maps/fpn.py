@@ -13,9 +13,7 @@ import re
 from collections.abc import Iterable
 
 from ..key_map import KeyMap
-
-# how mmcv's ConvModule names its norm layer, by kind (`mmcv/cnn/bricks/norm.py::infer_abbr`)
-MMCV_NORMS = ("bn", "gn", "ln", "in", "norm_layer")
+from .mmcv import conv_modules
 
 
 def mmdet(num_levels: int) -> KeyMap:
@@ -25,11 +23,7 @@ def mmdet(num_levels: int) -> KeyMap:
     places += [(f"fpn_convs.{{k+{num_levels}}}", "extra_levels.convs.{k}")]
     # PAFPN's second path
     places += [("downsample_convs.{i}", "downsample_convs.{i}"), ("pafpn_convs.{i}", "bottom_up_convs.{i}")]
-    rules = []
-    for theirs, ours in places:
-        rules += [(f"{theirs}.{norm}.{{*}}", f"{ours}.norm.{{*}}") for norm in MMCV_NORMS]
-        rules += [(f"{theirs}.conv.{{*}}", f"{ours}.conv.{{*}}")]
-    return KeyMap("mmdet FPN", rules)
+    return conv_modules("mmdet FPN", places)
 
 
 def detectron2(first_stage: int) -> KeyMap:

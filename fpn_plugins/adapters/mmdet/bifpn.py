@@ -1,0 +1,70 @@
+"""BiFPN for MMDetection, in mmdet's vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.model import BaseModule
+
+from ... import necks
+from ...registry import MODELS
+from .factories import Cfg, act_factory, conv_factory, norm_factory
+from .fpn import level_indices
+
+
+@MODELS.register_module()
+class BiFPN(necks.BiFPN, BaseModule):
+    """`fpn_plugins.BiFPN` with the arguments that mmdet's necks have.
+
+    mmdet itself has no BiFPN; the one in its ``projects/EfficientDet`` pads the max-pool with 0 instead of minus
+    infinity. The weights are EfficientDet's initial ones already, which an ``init_cfg`` replaces.
+
+    Args:
+        in_channels: channels of each input map, high to low resolution.
+        out_channels: channels of every output map.
+        num_outs: number of outputs; those above the last used input are max-pooled.
+        num_repeats: how often the graph is run.
+        start_level: first input that is used.
+        end_level: last input that is used, inclusive, as in mmdet's ``FPN``; -1 is the last.
+        conv_cfg: mmcv's; every convolution, the depthwise ones too.
+        norm_cfg: mmcv's; the default is EfficientDet's.
+        act_cfg: mmcv's; ``None`` is none.
+        with_cp: the core's ``gradient_checkpointing``.
+        init_cfg: mmengine's.
+        more: further arguments of `fpn_plugins.BiFPN`, by its own names (``fusion='sum'``).
+
+    Raises:
+        ValueError: ``num_outs`` smaller than the number of used inputs, levels out of range.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int,
+        num_outs: int,
+        num_repeats: int = 3,
+        start_level: int = 0,
+        end_level: int = -1,
+        conv_cfg: Cfg | None = None,
+        norm_cfg: Cfg | None = {"type": "BN", "eps": 1e-3, "momentum": 0.01},  # noqa: B006  (copied, never changed)
+        act_cfg: Cfg | None = {"type": "SiLU"},  # noqa: B006  (copied, never changed)
+        with_cp: bool = False,
+        init_cfg: Cfg | Sequence[Cfg] | None = None,
+        **more: Any,
+    ) -> None:
+        indices = level_indices(len(in_channels), start_level, end_level, num_outs)
+        super().__init__(
+            in_channels,
+            out_channels,
+            in_indices=indices,
+            num_extra_levels=num_outs - len(indices),
+            num_repeats=num_repeats,
+            norm=norm_factory(norm_cfg),
+            act=act_factory(act_cfg),
+            conv=conv_factory(conv_cfg),
+            gradient_checkpointing=with_cp,
+            **more,
+        )
+        self.num_outs = num_outs
+        self.init_cfg = init_cfg

@@ -1,0 +1,52 @@
+"""NAS-FPN for MMDetection, with every argument of mmdet's own class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.model import BaseModule
+
+from ... import necks
+from ...registry import MODELS
+from .factories import Cfg, norm_factory
+from .fpn import level_indices
+
+
+@MODELS.register_module()
+class NASFPN(necks.NASFPN, BaseModule):
+    """`fpn_plugins.NASFPN` with the arguments, defaults and initialisation of mmdet's (``models/necks/nas_fpn.py``).
+
+    Changing ``type='NASFPN'`` to ``type='fpn_plugins.NASFPN'`` changes nothing else; mmdet's checkpoints load as they
+    are. ``end_level`` is inclusive, as mmdet implements it. ``more`` are further arguments of the core class, by its
+    own names (``gradient_checkpointing=True``).
+
+    Raises:
+        ValueError: levels out of range, or other than five of them.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int,
+        num_outs: int,
+        stack_times: int,
+        start_level: int = 0,
+        end_level: int = -1,
+        norm_cfg: Cfg | None = None,
+        init_cfg: Cfg | Sequence[Cfg] | None = {"type": "Caffe2Xavier", "layer": "Conv2d"},  # noqa: B006  (not changed)
+        **more: Any,
+    ) -> None:
+        indices = level_indices(len(in_channels), start_level, end_level, num_outs)
+        super().__init__(
+            in_channels,
+            out_channels,
+            num_extra_levels=num_outs - len(indices),
+            num_repeats=stack_times,
+            in_indices=indices,
+            norm=norm_factory(norm_cfg),
+            init="kaiming_normal",  # what mmcv's ConvModule does; `init_weights` applies init_cfg
+            **more,
+        )
+        self.num_outs = num_outs
+        self.init_cfg = init_cfg

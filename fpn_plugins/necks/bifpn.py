@@ -1,0 +1,209 @@
+"""BiFPN: EfficientDet: Scalable and Efficient Object Detection (Tan et al., CVPR 2020, arXiv:1911.09070, section 3).
+
+::
+
+    p7 ---------------------(+)--> p7      (+)  weighted sum, activation, separable 3x3 convolution, norm
+     |x2                     ^ pool        x2   nearest, to the finer map's size
+    p6 ----(+)--------------(+)--> p6      pool 3x3 max-pool of stride 2
+     |      |x2              ^ pool
+    p5 ----(+)--------------(+)--> p5      The input of a level enters both of its sums: in the first repeat each time
+     |      |x2              ^ pool        through a 1x1 convolution of its own (c3, c4, c5), in the others as it is.
+    p4 ----(+)--------------(+)--> p4
+     |      |x2              ^ pool        p6 of the first repeat: 1x1 convolution of c5, norm, pool; p7: pool of p6
+    p3 ----(+)---------------+---> p3
+
+     top-down       bottom-up              x num_repeats
+
+Reference code: effdet 0.4.1 (``effdet/efficientdet.py``, ``config/fpn_config.py``), itself a port of google/automl's.
+Deliberate differences: effdet is built for one image size, this class takes any; maps are weighed before they grow, and
+added without being stacked. The max-pool pads with minus infinity, as effdet and TensorFlow do; the BiFPN in mmdet's
+``projects/EfficientDet`` pads with 0, which differs at the borders where all values are negative.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+from torch import Tensor, nn
+
+from ..features import FeatureSpec, check_channels, check_in_channels, check_in_indices, check_specs, check_strides
+from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs, with_bias
+from ..weights import accept_layouts
+from ..weights.maps.bifpn import BiFPNLayouts
+from . import checkpointing
+from .bifpn_node import POOL_PADDINGS, BiFPNNode, PooledLevels, SeparableConv
+from .graph import Graph, GraphCell, Node
+
+FUSIONS = ("weighted", "softmax", "sum")
+
+batch_norm: NormFactory = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)  # EfficientDet's
+
+
+def bifpn_graph(num_levels: int) -> Graph:
+    """The paper's figure 2 (d) for any number of levels, nodes in effdet's order.
+
+    Top-down, each level but the coarsest merges its input with the level above; bottom-up, each level but the finest
+    merges its input, its top-down map (which the coarsest has not) and the level below.
+    """
+    nodes: list[Node] = []
+    maps = {level: [level] for level in range(num_levels)}
+
+    def add(level: int, inputs: Sequence[int]) -> None:
+        maps[level].append(num_levels + len(nodes))
+        nodes.append(Node(level, tuple(inputs)))
+
+    for level in reversed(range(num_levels - 1)):
+        add(level, [level, maps[level + 1][-1]])
+    for level in range(1, num_levels):
+        add(level, [*maps[level], maps[level - 1][-1]])
+    return Graph(num_levels, tuple(nodes))
+
+
+class BiFPN(nn.Module):
+    """Bidirectional feature pyramid with learned weights of its edges, repeated.
+
+    Args:
+        in_channels: channels of each input map, high to low resolution.
+        out_channels: channels of every output map (EfficientDet-D0: 64).
+        in_indices: which inputs the pyramid is built on, ascending, without gaps; ``None`` is all. ``(1, 2, 3)`` of
+            C2..C5 gives P3..P7.
+        num_extra_levels: levels above the last used input, by max-pooling.
+        num_repeats: how often the graph is run, each time with weights of its own (D0: 3).
+        fusion: ``"weighted"``: fast normalised, ``relu(w) / (sum + 1e-4)`` (effdet's ``bifpn_fa``); ``"softmax"``
+            (``bifpn_attn``); ``"sum"``: no weights (``bifpn_sum``; D6, D7 and the lite models).
+        norm: norm after each convolution, see `make_norm`; the default is BatchNorm with EfficientDet's eps 1e-3 and
+            momentum 0.01, while ``"BN"`` has PyTorch's.
+        act: activation before each separable convolution; none follows it.
+        conv: factory of every convolution, called with ``groups`` as well; ``None`` is ``nn.Conv2d``.
+        separable_conv: depthwise and 1x1 convolution in each node; else a dense 3x3.
+        bias_before_norm: whether convolutions that a norm follows have a bias, as the weights ported from TensorFlow do
+            (effdet's ``redundant_bias``).
+        pool_padding: ``"same"`` or ``"symmetric"`` (effdet's ``pad_type`` ``'same'`` and ``''``), see `max_pool_to`.
+        init: ``"xavier_uniform"`` (effdet), else see `init_convs`.
+        gradient_checkpointing: keep only the maps between the repeats for the backward pass, and compute the others
+            again.
+
+    Inputs whose channels are ``out_channels`` get no 1x1 convolution, as in effdet.
+
+    State dict: see ``weights/maps/bifpn.py``. effdet's layout loads as it is; one that fits only in part is a
+    ``ValueError`` that lists the keys.
+
+    Raises:
+        ValueError: an argument outside of the above, or fewer than two levels.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int = 64,
+        in_indices: Sequence[int] | None = None,
+        num_extra_levels: int = 2,
+        num_repeats: int = 3,
+        fusion: str = "weighted",
+        norm: str | NormFactory | None = batch_norm,
+        act: str | ActFactory | None = "silu",
+        conv: ConvFactory | None = None,
+        separable_conv: bool = True,
+        bias_before_norm: bool = False,
+        pool_padding: str = "same",
+        init: str | None = "xavier_uniform",
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        self.in_channels = check_in_channels(in_channels)
+        self.in_indices = check_in_indices(in_indices, len(self.in_channels))
+        self.out_channels = out_channels
+        self.num_extra_levels = num_extra_levels
+        self.gradient_checkpointing = gradient_checkpointing
+        _check_choice("fusion", fusion, FUSIONS)
+        _check_choice("pool_padding", pool_padding, POOL_PADDINGS)
+        _check_counts(len(self.in_indices), num_extra_levels, num_repeats)
+        used = [self.in_channels[index] for index in self.in_indices]
+        graph = bifpn_graph(len(used) + num_extra_levels)
+        # of the convolutions that a norm follows; the depthwise ones never have a bias
+        biased = with_bias(conv) if bias_before_norm else conv
+
+        def lateral(channels: int) -> nn.Module | None:
+            return None if channels == out_channels else ConvNormAct(channels, out_channels, 1, norm=norm, conv=biased)
+
+        def output() -> nn.Module:
+            if separable_conv:
+                return SeparableConv(out_channels, norm=norm, conv=biased, depthwise=conv)
+            return ConvNormAct(out_channels, out_channels, 3, norm=norm, conv=biased)
+
+        def merge(node: Node, channels: Sequence[int]) -> nn.Module:
+            laterals = {number: lateral(channels[number]) for number in node.inputs if number < len(channels)}
+            steps = [graph.level_of(number) - node.level for number in node.inputs]
+            return BiFPNNode(node.inputs, steps, laterals, output(), fusion, act, pool_padding)
+
+        extra = num_extra_levels > 0
+        self.extra_levels = PooledLevels(num_extra_levels, lateral(used[-1]), pool_padding) if extra else None
+        # only the first repeat reads the backbone's maps
+        widths = [used] + [[]] * (num_repeats - 1)
+        self.cells = nn.ModuleList(GraphCell(graph, [merge(node, w) for node in graph.nodes]) for w in widths)
+        _init(self, init)
+        accept_layouts(self, BiFPNLayouts(len(used), separable_conv), numbered=("cells.", "extra_levels."))
+
+    def out_specs(self, in_specs: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:
+        """Channels and strides of the outputs for a backbone that publishes ``in_specs``.
+
+        Raises:
+            ValueError: the channels are not the ones that this neck was built for (names both lists), or a used stride
+                is not twice the one before.
+        """
+        check_specs(in_specs, self.in_channels, type(self).__name__)
+        strides = [in_specs[index].stride for index in self.in_indices]
+        check_strides(strides, type(self).__name__)
+        strides += [strides[-1] * 2 ** (k + 1) for k in range(self.num_extra_levels)]
+        return tuple(FeatureSpec(self.out_channels, stride) for stride in strides)
+
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Compute the pyramid.
+
+        Args:
+            inputs: one map ``B C H W`` per entry of ``in_channels``, high to low resolution; each half as large as the
+                one before, rounded either way.
+
+        Returns:
+            One map ``B out_channels H W`` per used input, of its size, then the extra levels, each half as large as the
+            one before, rounded up.
+
+        Raises:
+            ValueError: another number of maps or channels than the neck was built for, or sizes that are no pyramid.
+        """
+        check_channels(inputs, self.in_channels, type(self).__name__)
+        maps = tuple(inputs[index] for index in self.in_indices)
+        if self.extra_levels is not None:
+            maps += tuple(self.extra_levels(maps[-1]))
+        for cell in self.cells:
+            maps = checkpointing.run(cell, maps, checkpointed=self.gradient_checkpointing)
+        return maps
+
+
+def _init(neck: BiFPN, init: str | None) -> None:
+    """`init_convs`, but that Glorot's fan out of a depthwise convolution is that of one channel, as in effdet."""
+    init_convs(neck, init)
+    if init != "xavier_uniform":
+        return
+    for layer in neck.modules():
+        if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+            fan_out = layer.weight.shape[0] // layer.groups * layer.weight[0, 0].numel()
+            limit = math.sqrt(6 / (layer.weight[0].numel() + fan_out))
+            nn.init.uniform_(layer.weight, -limit, limit)
+
+
+def _check_choice(argument: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{argument}={value!r} is unknown, choose one of {choices}")
+
+
+def _check_counts(num_inputs: int, num_extra_levels: int, num_repeats: int) -> None:
+    if num_extra_levels < 0 or num_inputs + num_extra_levels < 2:
+        raise ValueError(
+            f"num_extra_levels={num_extra_levels} on {num_inputs} used inputs: a BiFPN merges at least 2 levels; "
+            f"set num_extra_levels to {max(0, 2 - num_inputs)} or more"
+        )
+    if num_repeats < 1:
+        raise ValueError(f"num_repeats={num_repeats} must be at least 1")

@@ -1,0 +1,96 @@
+"""Cross-stage-partial layer and depthwise separable convolution: the parts of YOLOX's neck.
+
+CSPNet (Wang et al., CVPR-W 2020, arXiv:1911.11929), in the form of YOLOv5 and YOLOX::
+
+    x --main 1x1--> [1x1, 3x3] x n --+
+      |                              concat --final 1x1-->
+      +--short 1x1-------------------+
+
+Reference code: mmdet ``models/layers/csp_layer.py`` (``CSPLayer`` without the identity inside its blocks, which the
+neck does not use) and mmcv ``cnn/bricks/depthwise_separable_conv_module.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory
+
+
+class DepthwiseSeparableConv(nn.Module):
+    """3x3 convolution of each channel on its own, then 1x1 across channels, each with norm and activation.
+
+    MobileNets (Howard et al., arXiv:1704.04861, section 3.1). The arguments are those of `ConvNormAct`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        norm: str | NormFactory | None = None,
+        act: str | ActFactory | None = None,
+        conv: ConvFactory | None = None,
+    ) -> None:
+        super().__init__()
+        each = partial(conv or nn.Conv2d, groups=in_channels)
+        self.depthwise_conv = ConvNormAct(in_channels, in_channels, kernel_size, stride, norm=norm, act=act, conv=each)
+        self.pointwise_conv = ConvNormAct(in_channels, out_channels, 1, norm=norm, act=act, conv=conv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``B C_in H W`` to ``B C_out ceil(H / stride) ceil(W / stride)``."""
+        return self.pointwise_conv(self.depthwise_conv(x))
+
+
+def make_conv3x3(
+    in_channels: int, out_channels: int, stride: int = 1, depthwise: bool = False, **layers: Any
+) -> nn.Module:
+    """A 3x3 convolution with norm and activation, plain or depthwise separable."""
+    kind = DepthwiseSeparableConv if depthwise else ConvNormAct
+    return kind(in_channels, out_channels, 3, stride, **layers)
+
+
+class Bottleneck(nn.Module):
+    """1x1, then 3x3 convolution of the same width (Darknet's block without its shortcut)."""
+
+    def __init__(self, channels: int, depthwise: bool = False, **layers: Any) -> None:
+        super().__init__()
+        self.conv1 = ConvNormAct(channels, channels, 1, **layers)
+        self.conv2 = make_conv3x3(channels, channels, depthwise=depthwise, **layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``B C H W`` to ``B C H W``."""
+        return self.conv2(self.conv1(x))
+
+
+class CSPLayer(nn.Module):
+    """Half of the channels go through ``num_blocks`` bottlenecks, the other half past them.
+
+    Args:
+        in_channels: channels of the input maps together.
+        out_channels: channels of the output map.
+        num_blocks: number of bottlenecks, each ``out_channels // 2`` wide.
+        depthwise: whether their 3x3 convolutions are depthwise separable.
+        layers: ``norm``, ``act`` and ``conv`` of `ConvNormAct`.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, num_blocks: int = 1, depthwise: bool = False, **layers: Any
+    ) -> None:
+        super().__init__()
+        half = out_channels // 2
+        self.main_conv = ConvNormAct(in_channels, half, 1, **layers)
+        self.short_conv = ConvNormAct(in_channels, half, 1, **layers)
+        self.final_conv = ConvNormAct(2 * half, out_channels, 1, **layers)
+        self.blocks = nn.Sequential(*(Bottleneck(half, depthwise, **layers) for _ in range(num_blocks)))
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Concatenate ``maps`` (each ``B C H W``) and map them to ``B C_out H W``."""
+        x = torch.cat(tuple(maps), dim=1)
+        return self.final_conv(torch.cat((self.blocks(self.main_conv(x)), self.short_conv(x)), dim=1))

@@ -1,0 +1,151 @@
+"""CSP-PAFPN, the neck of YOLOX: Exceeding YOLO Series in 2021 (Ge et al., arXiv:2107.08430, section 2.1).
+
+::
+
+    c5 --1x1--+------------> m5 ---concat--CSP--1x1--> p5
+              | x2                    ^ 3x3, stride 2
+    c4 --concat--CSP--1x1--+-> m4 -concat--CSP--1x1--> p4
+                           | x2       ^ 3x3, stride 2
+    c3 -------------concat--CSP-------+--------1x1---> p3
+
+    top-down                       bottom-up
+
+PANet's two paths (arXiv:1803.01534) with concatenation in the place of sums, and CSP layers in the place of 3x3
+convolutions (YOLOv4, arXiv:2004.10934). Reference code: mmdet ``models/necks/yolox_pafpn.py``. Deliberate difference:
+mmdet doubles the resolution and fails where the finer map is not exactly twice as large; here the coarser map is
+brought to the size of the finer one, and on the way back a row or column too many is cut off (where a stage of the
+backbone rounded down).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..features import FeatureSpec, check_channels, check_in_channels, check_in_indices, check_specs, check_strides
+from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, Upsample, init_convs, make_upsample
+from ..weights import accept_layouts
+from ..weights.maps.csp_pafpn import csp_pafpn_layouts
+from . import checkpointing
+from .csp import CSPLayer, make_conv3x3
+
+YOLOX_NORM = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.03)
+
+
+class CSPPAFPN(nn.Module):
+    """Top-down and bottom-up path, each step a concatenation and a CSP layer, at the channels of the backbone.
+
+    Args:
+        in_channels: channels of each input map, high to low resolution.
+        out_channels: channels of every output map.
+        num_blocks: bottlenecks in each CSP layer (YOLOX-s 1, -m 2, -l 3).
+        depthwise: depthwise separable 3x3 convolutions (YOLOX-nano).
+        in_indices: which inputs the pyramid is built on, ascending, without gaps; ``None`` is all.
+        upsample_mode: ``"nearest"`` (YOLOX), ``"bilinear"``, ``"deconv"``, or a function ``(x, size) -> x``.
+        norm: norm after each convolution, see `make_norm`; YOLOX's is batch norm with eps 1e-3 and momentum 0.03.
+        act: activation after each convolution.
+        conv: factory of every convolution, ``None`` is ``nn.Conv2d``.
+        init: see `init_convs`; ``None`` is PyTorch's own, which is YOLOX's: Kaiming uniform with a = sqrt(5).
+        gradient_checkpointing: compute the maps inside the CSP layers again in the backward pass instead of keeping
+            them.
+
+    State dict: see `fpn_plugins.weights.maps.csp_pafpn`. The layout of mmdet's ``YOLOXPAFPN`` loads as it is.
+
+    Raises:
+        ValueError: an argument outside of the above.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int = 256,
+        num_blocks: int = 3,
+        depthwise: bool = False,
+        in_indices: Sequence[int] | None = None,
+        upsample_mode: str | Upsample = "nearest",
+        norm: str | NormFactory | None = YOLOX_NORM,
+        act: str | ActFactory | None = "silu",
+        conv: ConvFactory | None = None,
+        init: str | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        self.in_channels = check_in_channels(in_channels)
+        self.in_indices = check_in_indices(in_indices, len(self.in_channels))
+        self.out_channels = out_channels
+        self.gradient_checkpointing = gradient_checkpointing
+        used = [self.in_channels[index] for index in self.in_indices]
+        if num_blocks < 0:
+            raise ValueError(f"num_blocks={num_blocks} must be at least 0")
+        if min(used) < 2:
+            raise ValueError(f"in_channels={used}: CSP layers halve the channels, each must be at least 2")
+
+        layers: dict[str, Any] = {"norm": norm, "act": act, "conv": conv}
+
+        def block(channels: int, out_channels: int) -> nn.Module:
+            return CSPLayer(channels, out_channels, num_blocks, depthwise, **layers)
+
+        steps = list(pairwise(used))  # (finer, coarser)
+        down = steps[::-1]
+        self.reduce_convs = nn.ModuleList(ConvNormAct(coarse, fine, 1, **layers) for fine, coarse in down)
+        self.top_down_blocks = nn.ModuleList(block(2 * fine, fine) for fine, _ in down)
+        self.downsample_convs = nn.ModuleList(
+            make_conv3x3(fine, fine, stride=2, depthwise=depthwise, **layers) for fine, _ in steps
+        )
+        self.bottom_up_blocks = nn.ModuleList(block(2 * fine, coarse) for fine, coarse in steps)
+        self.output_convs = nn.ModuleList(ConvNormAct(channels, out_channels, 1, **layers) for channels in used)
+        self.upsamples = nn.ModuleList(make_upsample(upsample_mode, fine) for fine, _ in down)
+        init_convs(self, init)
+        accept_layouts(self, csp_pafpn_layouts, numbered=("reduce_convs.", "downsample_convs.", "output_convs."))
+
+    def out_specs(self, in_specs: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:
+        """Channels and strides of the outputs for a backbone that publishes ``in_specs``.
+
+        Raises:
+            ValueError: the channels are not the ones that this neck was built for (names both lists), or a used stride
+                is not twice the one before.
+        """
+        check_specs(in_specs, self.in_channels, type(self).__name__)
+        strides = [in_specs[index].stride for index in self.in_indices]
+        check_strides(strides, type(self).__name__)
+        return tuple(FeatureSpec(self.out_channels, stride) for stride in strides)
+
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Compute the pyramid.
+
+        Args:
+            inputs: one map ``B C H W`` per entry of ``in_channels``, high to low resolution; any sizes in which each
+                map is about half as large as the one before.
+
+        Returns:
+            One map ``B out_channels H W`` per used input, of its size.
+
+        Raises:
+            ValueError: another number of maps or channels than the neck was built for.
+        """
+        check_channels(inputs, self.in_channels, type(self).__name__)
+        maps = self.bottom_up(self.top_down([inputs[index] for index in self.in_indices]))
+        return tuple(conv(x) for conv, x in zip(self.output_convs, maps, strict=True))
+
+    def top_down(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Merge from the coarsest map down; maps ``B C H W``, high to low resolution, each but the finest reduced."""
+        merged = [maps[-1]]
+        steps = zip(reversed(maps[:-1]), self.reduce_convs, self.upsamples, self.top_down_blocks, strict=True)
+        for x, reduce, upsample, block in steps:
+            merged[-1] = reduce(merged[-1])
+            merged.append(self._join(block, upsample(merged[-1], (x.shape[-2], x.shape[-1])), x))
+        return merged[::-1]
+
+    def bottom_up(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Merge from the finest map up; maps ``B C H W``, high to low resolution."""
+        merged = [maps[0]]
+        for x, downsample, block in zip(maps[1:], self.downsample_convs, self.bottom_up_blocks, strict=True):
+            merged.append(self._join(block, downsample(merged[-1])[..., : x.shape[-2], : x.shape[-1]], x))
+        return merged
+
+    def _join(self, block: nn.Module, other: Tensor, own: Tensor) -> Tensor:
+        return checkpointing.run(block, (other, own), checkpointed=self.gradient_checkpointing)

@@ -1,0 +1,246 @@
+"""Every NASFPN and YOLOXPAFPN that mmdet ships a config for, with our type in its place: equal in all that counts."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import inspect
+import json
+import pickle
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+pytestmark = [pytest.mark.mmdet, pytest.mark.filterwarnings("ignore:Unnecessary conv bias")]
+
+OURS = ("NASFPN", "YOLOXPAFPN")
+SIZES = {"NASFPN": {"even": (64, 32), "odd": (37, 51)}, "YOLOXPAFPN": {"even": (16, 24), "larger": (32, 16)}}
+NUM_NECKS = 7  # distinct ones; parametrised by position, so that collecting reads no config
+
+
+@lru_cache
+def mentions(path: Path) -> bool:
+    """Whether a config file, or one that it is based on, has one of the necks."""
+    text = path.read_text()
+    if re.search("|".join(OURS), text):
+        return True
+    written = re.search(r"^_base_\s*=\s*(\[[^]]*\]|['\"].*['\"])", text, re.MULTILINE)
+    bases = ast.literal_eval(written[1]) if written else []
+    files = [(path.parent / name).resolve() for name in ([bases] if isinstance(bases, str) else bases)]
+    return any(file.exists() and mentions(file) for file in files)
+
+
+@lru_cache
+def shipped_necks() -> dict[str, list[str]]:
+    """Distinct necks of mmdet's configs -> files that use them."""
+    import mmdet
+    from mmengine.config import Config
+
+    root = Path(mmdet.__file__).parent / ".mim" / "configs"
+    necks: dict[str, list[str]] = {}
+    for path in sorted(root.rglob("*.py")):
+        if "_base_" in path.parts or not mentions(path):
+            continue
+        model = Config.fromfile(str(path)).get("model", {})
+        neck = model.get("neck") or model.get("detector", {}).get("neck")  # trackers hold their detector
+        if isinstance(neck, dict) and neck.get("type") in OURS:
+            necks.setdefault(json.dumps(neck.to_dict(), sort_keys=True), []).append(path.name)
+    return necks
+
+
+def neck_config(index: int) -> dict[str, Any]:
+    return json.loads(sorted(shipped_necks())[index])
+
+
+def build_pair(config: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
+    """mmdet's neck and ours from one config, each as mmdet initialises it, from the same random state."""
+    from mmdet.registry import MODELS
+    from mmdet.utils import register_all_modules
+
+    register_all_modules()
+    pair = []
+    for kind in (config["type"], f"fpn_plugins.{config['type']}"):
+        neck = MODELS.build({**copy.deepcopy(config), "type": kind})
+        torch.manual_seed(7)
+        neck.init_weights()
+        pair.append(neck)
+    return pair[0], pair[1]
+
+
+def slim(config: dict[str, Any]) -> dict[str, Any]:
+    """The same neck with an eighth of the channels: equality does not depend on them, time does."""
+    channels = [number // 8 for number in config["in_channels"]]
+    return {**config, "in_channels": channels, "out_channels": config["out_channels"] // 8}
+
+
+def maps(channels: list[int], size: tuple[int, int]) -> list[Tensor]:
+    """Random input maps, each of half the size (rounded up) of the one before."""
+    result = []
+    for number in channels:
+        result.append(torch.randn(2, number, *size).double().requires_grad_())
+        size = (-(-size[0] // 2), -(-size[1] // 2))
+    return result
+
+
+def loss_of(outputs: tuple[Tensor, ...]) -> Tensor:
+    """A scalar that weighs each output cell differently, so that no gradient cancels."""
+    return sum((o * torch.linspace(-1, 1, o.numel()).view_as(o)).sum() / o.numel() for o in outputs)
+
+
+def closeness(got: Tensor, wanted: Tensor) -> float:
+    """Largest difference, relative to the largest value where that exceeds one."""
+    return float((got - wanted).abs().max() / wanted.abs().max().clamp(min=1))
+
+
+def test_scan_finds_the_shipped_configs() -> None:
+    """Guards the tests below: a changed layout of mmdet's package must not leave them without cases."""
+    necks = shipped_necks()
+    files = {kind: sum(len(names) for text, names in necks.items() if f'"type": "{kind}"' in text) for kind in OURS}
+    assert files == {"NASFPN": 1, "YOLOXPAFPN": 17}, files  # one more names a base file that mmdet does not have
+    assert len(necks) == NUM_NECKS, list(necks)
+
+
+@pytest.mark.parametrize("index", range(NUM_NECKS))
+@pytest.mark.parametrize("which", [0, 1], ids=["even", "other"])
+def test_equal_outputs_gradients_and_statistics(index: int, which: int) -> None:
+    config = slim(neck_config(index))
+    theirs, ours = (neck.double() for neck in build_pair(config))
+    for p in theirs.parameters():
+        nn.init.normal_(p, std=0.2)
+    ours.load_state_dict(theirs.state_dict())
+
+    inputs = maps(config["in_channels"], list(SIZES[config["type"]].values())[which])
+    twins = [x.detach().clone().requires_grad_() for x in inputs]
+    wanted, got = theirs(inputs), ours(twins)
+    assert [g.shape for g in got] == [w.shape for w in wanted]
+    assert max(closeness(g, w) for g, w in zip(got, wanted, strict=True)) <= 1e-9
+
+    loss_of(wanted).backward()
+    loss_of(got).backward()
+    for x, twin in zip(inputs, twins, strict=True):
+        assert (x.grad is None) == (twin.grad is None)  # NASFPN's start_level skips the first
+        assert x.grad is None or closeness(twin.grad, x.grad) <= 1e-9
+    for p, q in zip(theirs.parameters(), ours.parameters(), strict=True):
+        assert closeness(q.grad, p.grad) <= 1e-9
+    for b, c in zip(theirs.buffers(), ours.buffers(), strict=True):
+        assert closeness(c.double(), b.double()) <= 1e-9
+
+
+@pytest.mark.parametrize("index", range(NUM_NECKS))
+def test_equal_initial_weights(index: int) -> None:
+    """From the same random state, mmdet's ``init_weights`` and ours draw the very same numbers; at full width."""
+    theirs, ours = build_pair(neck_config(index))
+    for (name, p), (own, q) in zip(theirs.named_parameters(), ours.named_parameters(), strict=True):
+        assert torch.equal(p, q), (name, own)
+
+
+@pytest.mark.parametrize("kind", OURS)
+@pytest.mark.parametrize("before", [False, True], ids=["without init_cfg", "before init_weights"])
+def test_equal_initial_weights_elsewhere(kind: str, before: bool) -> None:
+    """Then mmcv's ConvModule alone has initialised: Kaiming normal, in the order of the modules."""
+    from mmdet.registry import MODELS
+
+    config: dict[str, Any] = {"in_channels": [64, 128, 256], "out_channels": 64}
+    config |= {"num_outs": 5, "stack_times": 1} if kind == "NASFPN" else {}
+    config |= {} if before else {"init_cfg": None}
+    for name in (kind, f"fpn_plugins.{kind}"):
+        neck = MODELS.build({**config, "type": name})
+        if not before:
+            neck.init_weights()
+        deviations = [
+            float(p.std() * (p.shape[0] * p[0, 0].numel() / 2) ** 0.5) for p in neck.parameters() if p.dim() == 4
+        ]
+        assert deviations == pytest.approx([1.0] * len(deviations), abs=0.05)
+
+
+@pytest.mark.parametrize("kind", OURS)
+def test_every_argument_and_default_is_mmdets(kind: str) -> None:
+    from mmdet.registry import MODELS
+
+    theirs, ours = (inspect.signature(MODELS.get(name).__init__).parameters for name in (kind, f"fpn_plugins.{kind}"))
+    assert [name for name in ours if name != "more"] == list(theirs)
+    assert all(ours[name].default == parameter.default for name, parameter in theirs.items())
+
+
+def test_yoloxs_neck_has_both_names() -> None:
+    from mmdet.registry import MODELS
+
+    from fpn_plugins.adapters import mmdet as adapter
+
+    assert MODELS.get("fpn_plugins.CSPPAFPN") is MODELS.get("fpn_plugins.YOLOXPAFPN") is adapter.CSPPAFPN
+
+
+@pytest.mark.parametrize(
+    "upsample",
+    [
+        {"scale_factor": 2, "mode": "bilinear", "align_corners": True},
+        {"scale_factor": 2},
+        {"scale_factor": (2, 2), "mode": "bicubic"},
+        {"size": (8, 12)},
+    ],
+)
+def test_upsample_cfg_keeps_its_meaning(upsample: dict[str, Any]) -> None:
+    config = {"type": "YOLOXPAFPN", "in_channels": [8, 16], "out_channels": 8, "upsample_cfg": upsample}
+    theirs, ours = build_pair(config)
+    ours.load_state_dict(theirs.state_dict())
+    inputs = maps([8, 16], (8, 12))
+    theirs.double(), ours.double()
+    assert all(torch.equal(g, w) for g, w in zip(ours(inputs), theirs(inputs), strict=True))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"act_cfg": {"type": "LeakyReLU", "negative_slope": 0.1}, "norm_cfg": {"type": "GN", "num_groups": 4}},
+        {"act_cfg": None, "norm_cfg": None, "conv_cfg": {"type": "Conv2d"}},
+        {"conv_cfg": {"type": "ConvWS"}, "use_depthwise": True},
+    ],
+)
+def test_conv_norm_and_act_cfg_keep_their_meaning(arguments: dict[str, Any]) -> None:
+    theirs, ours = build_pair({"type": "YOLOXPAFPN", "in_channels": [8, 16], "out_channels": 8, **arguments})
+    assert all(torch.equal(p, q) for p, q in zip(theirs.parameters(), ours.parameters(), strict=True))
+    ours.load_state_dict(theirs.state_dict())
+    inputs = [x.detach().float() for x in maps([8, 16], (8, 12))]
+    assert max(closeness(g, w) for g, w in zip(ours(inputs), theirs(inputs), strict=True)) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_outs": 4}, "joins exactly 5 levels"),
+        ({"num_outs": 6}, "set num_extra_levels=2"),
+        ({"num_outs": 2}, "num_outs=2 is smaller than the 3 levels"),
+        ({"num_outs": 5, "end_level": 1}, "extra levels exist only above the last input"),
+        ({"num_outs": 5, "stack_times": 0}, "num_repeats=0"),
+    ],
+)
+def test_errors_name_argument_and_remedy(arguments: dict[str, Any], message: str) -> None:
+    from mmdet.registry import MODELS
+
+    config = {"type": "fpn_plugins.NASFPN", "in_channels": [8, 16, 32], "out_channels": 8, "stack_times": 1}
+    with pytest.raises(ValueError, match=message):
+        MODELS.build({**config, **arguments})
+
+
+@pytest.mark.parametrize("kind", OURS)
+def test_a_misspelt_argument_is_an_error(kind: str) -> None:
+    from mmdet.registry import MODELS
+
+    config: dict[str, Any] = {"in_channels": [8, 16, 32], "out_channels": 8, "num_csp_block": 1}
+    config |= {"num_outs": 5, "stack_times": 1} if kind == "NASFPN" else {}
+    with pytest.raises(TypeError, match="num_csp_block"):
+        MODELS.build({**config, "type": f"fpn_plugins.{kind}"})
+
+
+@pytest.mark.parametrize("index", [0, NUM_NECKS - 1])
+def test_neck_keeps_working_after_pickling(index: int) -> None:
+    config = slim(neck_config(index))
+    _, ours = build_pair(config)
+    again = pickle.loads(pickle.dumps(ours)).eval()
+    inputs = [x.detach().float() for x in maps(config["in_channels"], (32, 32))]
+    assert all(torch.equal(a, b) for a, b in zip(again(inputs), ours.eval()(inputs), strict=True))
