@@ -225,9 +225,8 @@ def init_convs(module: nn.Module, init: str | None) -> None:
     Args:
         module: the module whose convolutions are set.
         init: ``"caffe2_xavier"`` (detectron2, torchvision: uniform, fan in), ``"xavier_uniform"`` (mmdet's FPN:
-            uniform,
-            fan in + fan out), ``"kaiming_normal"`` (mmcv's ``ConvModule``: normal, fan out), or ``None`` to leave
-            PyTorch's own.
+            uniform, fan in + fan out), ``"kaiming_normal"`` (mmcv's ``ConvModule``: normal, fan out), or ``None`` to
+            leave PyTorch's own.
 
     Raises:
         ValueError: unknown name.

@@ -1,8 +1,9 @@
 """Checkpoint -> key map -> module."""
 
 from .checkpoint import read_checkpoint, under, write_checkpoint
-from .key_map import KeyMap, Report, Rule, accept_layouts, recognise, redirect_keys
+from .key_map import KeyMap, Report, Rule
 from .pairing import pair_by_order
+from .recognition import accept_layouts, recognise, redirect_keys
 
 __all__ = [
     "KeyMap",

@@ -27,13 +27,11 @@ class PyramidBackbone(Backbone):
             ``Backbone`` (its ResNet, RegNet, ...).
         neck: a neck or a ``{"type": "FPN", **arguments}`` mapping without ``in_channels``, or a list of them, one
             behind the other; ``norm`` may be any of Detectron2's names (``FrozenBN``, ``naiveSyncBN``, ...).
-        in_features: which maps of a Detectron2 ``bottom_up`` to use, high to low resolution; ``None`` is all.
-            Backbones of
-            this package choose by their own ``out_indices``.
+        in_features: which maps of a Detectron2 ``bottom_up`` to use, high to low resolution; ``None`` is all. Backbones
+            of this package choose by their own ``out_indices``.
         square_pad: pad images to squares of this side in pixels; 0 is off.
         size_divisibility: pad images to a multiple of this many pixels; ``None`` is the stride of the backbone's last
-            map, as
-            in Detectron2's FPN. The necks need no padding; 0 turns it off.
+            map, as in Detectron2's FPN. The necks need no padding; 0 turns it off.
 
     State dict: ``bottom_up.*`` and ``neck.*``; Detectron2's own FPN checkpoints (``fpn_lateral2``, ``top_block``, ...)
     load as they are. Levels that this pyramid does not have are left to Detectron2, which reports them.
