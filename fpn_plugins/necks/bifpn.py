@@ -28,11 +28,11 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from ..features import FeatureSpec, check_channels, check_in_channels, check_in_indices, check_specs, check_strides
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs, with_bias
 from ..weights import accept_layouts
 from ..weights.maps.bifpn import BiFPNLayouts
 from . import checkpointing
+from .base import PyramidNeck
 from .bifpn_node import POOL_PADDINGS, BiFPNNode, PooledLevels, SeparableConv
 from .graph import Graph, GraphCell, Node
 
@@ -61,7 +61,7 @@ def bifpn_graph(num_levels: int) -> Graph:
     return Graph(num_levels, tuple(nodes))
 
 
-class BiFPN(nn.Module):
+class BiFPN(PyramidNeck):
     """Bidirectional feature pyramid with learned weights of its edges, repeated.
 
     Args:
@@ -111,16 +111,13 @@ class BiFPN(nn.Module):
         init: str | None = "xavier_uniform",
         gradient_checkpointing: bool = False,
     ) -> None:
-        super().__init__()
-        self.in_channels = check_in_channels(in_channels)
-        self.in_indices = check_in_indices(in_indices, len(self.in_channels))
-        self.out_channels = out_channels
+        super().__init__(in_channels, out_channels, in_indices)
         self.num_extra_levels = num_extra_levels
         self.gradient_checkpointing = gradient_checkpointing
         _check_choice("fusion", fusion, FUSIONS)
         _check_choice("pool_padding", pool_padding, POOL_PADDINGS)
         _check_counts(len(self.in_indices), num_extra_levels, num_repeats)
-        used = [self.in_channels[index] for index in self.in_indices]
+        used = self.used_channels
         graph = bifpn_graph(len(used) + num_extra_levels)
         # of the convolutions that a norm follows; the depthwise ones never have a bias
         biased = with_bias(conv) if bias_before_norm else conv
@@ -141,23 +138,10 @@ class BiFPN(nn.Module):
         extra = num_extra_levels > 0
         self.extra_levels = PooledLevels(num_extra_levels, lateral(used[-1]), pool_padding) if extra else None
         # only the first repeat reads the backbone's maps
-        widths = [used] + [[]] * (num_repeats - 1)
+        widths: list[Sequence[int]] = [used, *([()] * (num_repeats - 1))]
         self.cells = nn.ModuleList(GraphCell(graph, [merge(node, w) for node in graph.nodes]) for w in widths)
         _init(self, init)
         accept_layouts(self, BiFPNLayouts(len(used), separable_conv), numbered=("cells.", "extra_levels."))
-
-    def out_specs(self, in_specs: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:
-        """Channels and strides of the outputs for a backbone that publishes ``in_specs``.
-
-        Raises:
-            ValueError: the channels are not the ones that this neck was built for (names both lists), or a used stride
-                is not twice the one before.
-        """
-        check_specs(in_specs, self.in_channels, type(self).__name__)
-        strides = [in_specs[index].stride for index in self.in_indices]
-        check_strides(strides, type(self).__name__)
-        strides += [strides[-1] * 2 ** (k + 1) for k in range(self.num_extra_levels)]
-        return tuple(FeatureSpec(self.out_channels, stride) for stride in strides)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Compute the pyramid.
@@ -173,8 +157,7 @@ class BiFPN(nn.Module):
         Raises:
             ValueError: another number of maps or channels than the neck was built for, or sizes that are no pyramid.
         """
-        check_channels(inputs, self.in_channels, type(self).__name__)
-        maps = tuple(inputs[index] for index in self.in_indices)
+        maps = tuple(self.used(inputs))
         if self.extra_levels is not None:
             maps += tuple(self.extra_levels(maps[-1]))
         for cell in self.cells:

@@ -26,17 +26,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..features import FeatureSpec, check_channels, check_in_channels, check_in_indices, check_specs, check_strides
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, Upsample, init_convs, make_upsample
 from ..weights import accept_layouts
 from ..weights.maps.csp_pafpn import csp_pafpn_layouts
 from . import checkpointing
+from .base import PyramidNeck
 from .csp import CSPLayer, make_conv3x3
 
 YOLOX_NORM = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.03)
 
 
-class CSPPAFPN(nn.Module):
+class CSPPAFPN(PyramidNeck):
     """Top-down and bottom-up path, each step a concatenation and a CSP layer, at the channels of the backbone.
 
     Args:
@@ -73,16 +73,13 @@ class CSPPAFPN(nn.Module):
         init: str | None = None,
         gradient_checkpointing: bool = False,
     ) -> None:
-        super().__init__()
-        self.in_channels = check_in_channels(in_channels)
-        self.in_indices = check_in_indices(in_indices, len(self.in_channels))
-        self.out_channels = out_channels
+        super().__init__(in_channels, out_channels, in_indices)
         self.gradient_checkpointing = gradient_checkpointing
-        used = [self.in_channels[index] for index in self.in_indices]
+        used = self.used_channels
         if num_blocks < 0:
             raise ValueError(f"num_blocks={num_blocks} must be at least 0")
         if min(used) < 2:
-            raise ValueError(f"in_channels={used}: CSP layers halve the channels, each must be at least 2")
+            raise ValueError(f"in_channels={list(used)}: CSP layers halve the channels, each must be at least 2")
 
         layers: dict[str, Any] = {"norm": norm, "act": act, "conv": conv}
 
@@ -102,18 +99,6 @@ class CSPPAFPN(nn.Module):
         init_convs(self, init)
         accept_layouts(self, csp_pafpn_layouts, numbered=("reduce_convs.", "downsample_convs.", "output_convs."))
 
-    def out_specs(self, in_specs: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:
-        """Channels and strides of the outputs for a backbone that publishes ``in_specs``.
-
-        Raises:
-            ValueError: the channels are not the ones that this neck was built for (names both lists), or a used stride
-                is not twice the one before.
-        """
-        check_specs(in_specs, self.in_channels, type(self).__name__)
-        strides = [in_specs[index].stride for index in self.in_indices]
-        check_strides(strides, type(self).__name__)
-        return tuple(FeatureSpec(self.out_channels, stride) for stride in strides)
-
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Compute the pyramid.
 
@@ -127,8 +112,7 @@ class CSPPAFPN(nn.Module):
         Raises:
             ValueError: another number of maps or channels than the neck was built for.
         """
-        check_channels(inputs, self.in_channels, type(self).__name__)
-        maps = self.bottom_up(self.top_down([inputs[index] for index in self.in_indices]))
+        maps = self.bottom_up(self.top_down(self.used(inputs)))
         return tuple(conv(x) for conv, x in zip(self.output_convs, maps, strict=True))
 
     def top_down(self, maps: Sequence[Tensor]) -> list[Tensor]:

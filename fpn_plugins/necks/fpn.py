@@ -21,7 +21,6 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from ..features import FeatureSpec, check_channels, check_in_channels, check_in_indices, check_specs, check_strides
 from ..layers import (
     ActFactory,
     ConvFactory,
@@ -33,6 +32,7 @@ from ..layers import (
 )
 from ..weights import accept_layouts
 from ..weights.maps.fpn import FPNLayouts
+from .base import PyramidNeck
 from .extra_levels import ExtraLevels, as_extra_levels
 
 FUSIONS = ("sum", "avg")
@@ -62,12 +62,12 @@ def _check_fusion(fusion: str) -> str:
     return fusion
 
 
-class FPN(nn.Module):
+class FPN(PyramidNeck):
     """Feature pyramid network over any number of backbone maps.
 
     Args:
-        in_channels: channels of each input map, high to low resolution: ``[s.channels for s in
-            backbone.feature_specs]``.
+        in_channels: channels of each input map, high to low resolution
+            (``[s.channels for s in backbone.feature_specs]``).
         out_channels: channels of every output map (paper: 256).
         in_indices: which inputs the pyramid is built on, ascending, without gaps; ``None`` is all. ``(1, 2, 3)`` of
             C2..C5 gives P3..P5.
@@ -104,14 +104,11 @@ class FPN(nn.Module):
         conv: ConvFactory | None = None,
         init: str | None = "caffe2_xavier",
     ) -> None:
-        super().__init__()
-        self.in_channels = check_in_channels(in_channels)
-        self.in_indices = check_in_indices(in_indices, len(self.in_channels))
-        self.out_channels = out_channels
+        super().__init__(in_channels, out_channels, in_indices)
         self.fusion = _check_fusion(fusion)
         extra = as_extra_levels(extra_levels)
         self.num_extra_levels = extra.num_levels if extra else 0
-        used = [self.in_channels[index] for index in self.in_indices]
+        used = self.used_channels
 
         lateral_norm = norm if norm_on_lateral else None
         self.lateral_convs = nn.ModuleList(
@@ -127,19 +124,6 @@ class FPN(nn.Module):
         init_convs(self, init)
         accept_layouts(self, FPNLayouts(len(used)), numbered=("lateral_convs.", "output_convs.", "extra_levels."))
 
-    def out_specs(self, in_specs: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:
-        """Channels and strides of the outputs for a backbone that publishes ``in_specs``.
-
-        Raises:
-            ValueError: the channels are not the ones that this neck was built for (names both lists), or a used stride
-                is not twice the one before.
-        """
-        check_specs(in_specs, self.in_channels, type(self).__name__)
-        strides = [in_specs[index].stride for index in self.in_indices]
-        check_strides(strides, type(self).__name__)
-        strides += [strides[-1] * 2 ** (k + 1) for k in range(self.num_extra_levels)]
-        return tuple(FeatureSpec(self.out_channels, stride) for stride in strides)
-
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Compute the pyramid.
 
@@ -153,8 +137,7 @@ class FPN(nn.Module):
         Raises:
             ValueError: another number of maps or channels than the neck was built for.
         """
-        check_channels(inputs, self.in_channels, type(self).__name__)
-        inputs = [inputs[index] for index in self.in_indices]
+        inputs = self.used(inputs)
         merged = self.top_down([conv(x) for conv, x in zip(self.lateral_convs, inputs, strict=True)])
         outputs = self.outputs(merged)
         if self.extra_levels is not None:

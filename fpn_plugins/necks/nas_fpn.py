@@ -30,11 +30,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..features import FeatureSpec, check_channels, check_in_channels, check_in_indices, check_specs, check_strides
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs, make_act, with_bias
 from ..weights import accept_layouts
 from ..weights.maps.nas_fpn import nas_fpn_layouts
 from . import checkpointing
+from .base import PyramidNeck
 from .graph import Graph, GraphCell, Node
 
 
@@ -125,7 +125,7 @@ class MergingCell(nn.Module):
         return max_pool_to(x, size) if step < 0 else x
 
 
-class NASFPN(nn.Module):
+class NASFPN(PyramidNeck):
     """Pyramid of five levels, P3..P7 in the paper, merged along a searched graph.
 
     Args:
@@ -163,10 +163,7 @@ class NASFPN(nn.Module):
         init: str | None = "caffe2_xavier",
         gradient_checkpointing: bool = False,
     ) -> None:
-        super().__init__()
-        self.in_channels = check_in_channels(in_channels)
-        self.in_indices = check_in_indices(in_indices, len(self.in_channels))
-        self.out_channels = out_channels
+        super().__init__(in_channels, out_channels, in_indices)
         self.num_extra_levels = _check_levels(len(self.in_indices), num_extra_levels)
         self.gradient_checkpointing = gradient_checkpointing
         if num_repeats < 1:
@@ -184,23 +181,11 @@ class NASFPN(nn.Module):
             output_conv = ConvNormAct(out_channels, out_channels, 3, norm=norm, conv=biased)
             return MergingCell(cell.op, steps, make_act(act), output_conv)
 
-        self.lateral_convs = nn.ModuleList(project(self.in_channels[index]) for index in self.in_indices)
+        self.lateral_convs = nn.ModuleList(project(channels) for channels in self.used_channels)
         self.extra_levels = nn.ModuleList(project(out_channels) for _ in range(self.num_extra_levels))
         self.cells = nn.ModuleList(GraphCell(GRAPH, [merge(cell) for cell in CELLS]) for _ in range(num_repeats))
         init_convs(self, init)
         accept_layouts(self, nas_fpn_layouts, numbered=("lateral_convs.", "extra_levels.", "cells."))
-
-    def out_specs(self, in_specs: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:
-        """Channels and strides of the five outputs for a backbone that publishes ``in_specs``.
-
-        Raises:
-            ValueError: the channels are not the ones that this neck was built for (names both lists), or a used stride
-                is not twice the one before.
-        """
-        check_specs(in_specs, self.in_channels, type(self).__name__)
-        strides = [in_specs[index].stride for index in self.in_indices]
-        check_strides(strides, type(self).__name__)
-        return tuple(FeatureSpec(self.out_channels, strides[0] * 2**k) for k in range(NUM_LEVELS))
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Compute the pyramid.
@@ -215,8 +200,7 @@ class NASFPN(nn.Module):
         Raises:
             ValueError: another number of maps or channels than the neck was built for.
         """
-        check_channels(inputs, self.in_channels, type(self).__name__)
-        maps = [conv(inputs[index]) for conv, index in zip(self.lateral_convs, self.in_indices, strict=True)]
+        maps = [conv(x) for conv, x in zip(self.lateral_convs, self.used(inputs), strict=True)]
         for conv in self.extra_levels:
             maps.append(halve(conv(maps[-1])))
         for cell in self.cells:
