@@ -42,7 +42,10 @@ class TimmBackbone(nn.Module):
     Attributes:
         feature_specs: channels and stride of each returned map.
 
-    Input: ``B in_chans H W``, RGB, normalised with the weights' own mean and standard deviation (`mean`, `std`).
+    Input: ``B in_chans H W``, RGB, normalised with the weights' own mean and standard deviation (`mean`, `std`). Which
+    sizes it may have is timm's own forward's matter: most convolutional networks take any; HRNet and DLA need multiples
+    of 32, to which both toolboxes pad, TResNet of 4; Inception and the legacy Xception pad nothing, so that their maps
+    are up to three cells smaller than the stride says.
 
     Raises:
         ImportError: timm is not installed.
@@ -219,6 +222,8 @@ def _create(
         model = _timm().create_model(
             name, features_only=True, out_indices=out_indices, pretrained=pretrained, in_chans=in_chans, **arguments
         )
+    except AssertionError as error:  # how timm says that it has no hook for a map that it lists
+        raise ValueError(f"timm cannot return maps {list(out_indices)} of {name!r}: {error}") from error
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise

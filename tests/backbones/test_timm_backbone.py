@@ -473,3 +473,8 @@ def test_nothing_is_left_behind_the_last_wanted_map(name: str) -> None:
 def test_frozen_stages_after_the_last_map_is_an_error() -> None:
     with pytest.raises(ValueError, match="frozen_stages=3 must be.*last wanted, 2"):
         TimmBackbone("resnet10t", out_indices=(1, 2), frozen_stages=3)
+
+
+def test_maps_that_timm_lists_but_cannot_return() -> None:
+    with pytest.raises(ValueError, match=r"timm cannot return maps \[0, 1\] of 'tresnet_m'"), torch.device("meta"):
+        TimmBackbone("tresnet_m", out_indices=(0, 1))
