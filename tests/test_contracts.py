@@ -24,9 +24,12 @@ SIZES = [(64, 64), (65, 97), (75, 33)]  # square, and odd sides that round up at
 NECK_NAMES = sorted(NECKS)
 
 # example arguments; a registered backbone that is missing here fails
-BACKBONE_ARGUMENTS: dict[str, dict[str, Any]] = {"TimmBackbone": {"name": "resnet10t"}}
+BACKBONE_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "TimmBackbone": {"name": "resnet10t"},
+    "ImagePyramid": {"backbone": {"type": "TimmBackbone", "name": "resnet10t", "out_indices": (1, 2, 3)}},
+}
 # backbones that need a host say which
-BACKBONE_HOSTS = {"TimmBackbone": pytest.mark.timm}
+BACKBONE_HOSTS = {"TimmBackbone": pytest.mark.timm, "ImagePyramid": pytest.mark.timm}
 BACKBONE_NAMES = [pytest.param(name, marks=BACKBONE_HOSTS.get(name, ())) for name in sorted(BACKBONES)]
 # necks whose levels above the last input round odd sizes down, as their peers do
 ROUNDS_DOWN = {"NASFPN"}
@@ -204,7 +207,7 @@ def test_compiles_without_graph_breaks(name: str):
         module.zero_grad()
         sum(m.square().mean() for m in run(inputs)).backward()
         gradients.append([p.grad for p in module.parameters()])
-    assert_same(*gradients)
+    assert_same(*gradients, tolerance=1e-4)  # sums over all cells, in another order
 
 
 def coarsest_stride(name: str) -> int:
@@ -321,7 +324,10 @@ def timms_keys() -> set[str]:
     return {f"model.{key}" for key in theirs.state_dict()}
 
 
-BACKBONE_KEYS: dict[str, Callable[[], set[str]]] = {"TimmBackbone": timms_keys}
+BACKBONE_KEYS: dict[str, Callable[[], set[str]]] = {
+    "TimmBackbone": timms_keys,
+    "ImagePyramid": lambda: {f"backbone.{key}" for key in timms_keys() if ".layer4." not in key},
+}
 
 
 @pytest.mark.parametrize("name", BACKBONE_NAMES)

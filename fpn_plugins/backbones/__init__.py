@@ -8,15 +8,16 @@ from typing import Any
 
 from torch import nn
 
+from .image_pyramid import ImagePyramid
 from .timm_backbone import TimmBackbone
 
 # every backbone; the adapters register these and the contract tests run over them
-BACKBONES: dict[str, type[nn.Module]] = {backbone.__name__: backbone for backbone in (TimmBackbone,)}
+BACKBONES: dict[str, type[nn.Module]] = {backbone.__name__: backbone for backbone in (TimmBackbone, ImagePyramid)}
 
-__all__ = ["BACKBONES", "TimmBackbone", "build_backbone"]
+__all__ = ["BACKBONES", "ImagePyramid", "TimmBackbone", "build_backbone"]
 
 
-def build_backbone(backbone: nn.Module | Mapping[str, Any]) -> nn.Module:
+def build_backbone(backbone: nn.Module | Mapping[str, Any]) -> Any:
     """A backbone as it is, or built from ``{"type": name in BACKBONES, **arguments}``.
 
     Raises:

@@ -13,7 +13,7 @@ except ImportError as error:
         "and what they need with pip install 'fpn_plugins[mmdet]'"
     ) from error
 
-from .backbones import PyramidBackbone, TimmBackbone
+from .backbones import ImagePyramid, PyramidBackbone, TimmBackbone
 from .bfp import BFP
 from .bifpn import BiFPN
 from .csp_pafpn import CSPPAFPN, YOLOXPAFPN
@@ -27,6 +27,7 @@ __all__ = [
     "NASFPN",
     "PAFPN",
     "BiFPN",
+    "ImagePyramid",
     "PyramidBackbone",
     "SSDPyramid",
     "SingleScale",

@@ -35,6 +35,15 @@ class TimmBackbone(backbones.TimmBackbone, BaseModule):
 
 
 @MODELS.register_module()
+class ImagePyramid(backbones.ImagePyramid, BaseModule):
+    """`fpn_plugins.ImagePyramid` as an mmdet backbone; ``backbone`` is the config of one of this package's."""
+
+    def __init__(self, backbone: Cfg, *args: Any, init_cfg: Cfg | None = None, **kwargs: Any) -> None:
+        super().__init__(MODELS.build(own_type(backbone)), *args, **kwargs)
+        self.init_cfg = init_cfg
+
+
+@MODELS.register_module()
 class PyramidBackbone(BaseModule):
     """Backbone and neck in one, the neck wired from the backbone's ``feature_specs``, so that no channel is typed.
 

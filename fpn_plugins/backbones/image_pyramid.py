@@ -1,0 +1,89 @@
+"""Featurised image pyramid: one network on the image at several sizes, the costly way to features at several scales.
+
+::
+
+    image x 2   --backbone--> C4 /16  =  stride 8 of the image
+    image       --backbone--> C4 /16  =  stride 16
+    image x 1/2 --backbone--> C4 /16  =  stride 32
+
+Source: FPN (arXiv:1612.03144), figure 1 (a) and section 1. Every level is equally strong, at about
+``sum(scale ** 2)`` times the cost of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..features import FeatureSpec
+
+# scales are fractions of small numbers: 2, 1, 1/2, 2/3
+MAX_DENOMINATOR = 16
+
+
+class ImagePyramid(nn.Module):
+    """The same map of a backbone from the image at each scale.
+
+    Args:
+        backbone: one of this package's backbones, or a ``{"type": ..., **arguments}`` mapping of one.
+        scales: factors of the image's sides, descending; the image is resized bilinearly, sides rounded up.
+        index: position of the used map among the backbone's; -1 is its last.
+
+    Attributes:
+        feature_specs: the map's channels at its stride divided by each scale.
+
+    State dict: ``backbone.*``.
+
+    Raises:
+        ValueError: scales that do not descend or are not positive, a stride that a scale does not divide, or ``index``
+            out of range.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module | Mapping[str, Any],
+        scales: Sequence[float] = (2.0, 1.0, 0.5),
+        index: int = -1,
+    ) -> None:
+        from . import build_backbone  # the registry, which lists this class too
+
+        super().__init__()
+        self.backbone = build_backbone(backbone)
+        self.scales = _check_scales(scales)
+        specs = self.backbone.feature_specs
+        if not -len(specs) <= index < len(specs):
+            raise ValueError(f"index={index} must be a position among the backbone's {len(specs)} maps")
+        self.index = index
+        self.feature_specs = tuple(_scaled(specs[index], scale) for scale in self.scales)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Map images ``B 3 H W`` to one map ``B C H/stride W/stride`` per scale, high to low resolution."""
+        return tuple(self.backbone(_resize(x, scale))[self.index] for scale in self.scales)
+
+
+def _resize(x: Tensor, scale: Fraction) -> Tensor:
+    """Sides are integers throughout, so that any size can be traced."""
+    if scale == 1:
+        return x
+    size = [-(-side * scale.numerator // scale.denominator) for side in x.shape[-2:]]
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+def _check_scales(scales: Sequence[float]) -> tuple[Fraction, ...]:
+    fractions = tuple(Fraction(scale).limit_denominator(MAX_DENOMINATOR) for scale in scales)
+    if not fractions or min(fractions) <= 0 or list(fractions) != sorted(set(fractions), reverse=True):
+        raise ValueError(f"scales={list(scales)} must be positive and descend, e.g. (2, 1, 0.5)")
+    return fractions
+
+
+def _scaled(spec: FeatureSpec, scale: Fraction) -> FeatureSpec:
+    stride = spec.stride / scale
+    if stride.denominator != 1:
+        raise ValueError(
+            f"scale {float(scale):g} makes a stride of {float(stride):g} of {spec.stride}; strides are integers"
+        )
+    return FeatureSpec(spec.channels, int(stride))
