@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import runpy
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from _toolbox import SKIP_CHECK, checks_data, mmdet_script, user_errors
 
@@ -34,14 +36,18 @@ def check_data(args: argparse.Namespace, loaders: tuple[str, ...]) -> None:
         print(report, flush=True)
 
 
-def connect_without_gpu() -> None:
-    """Connect the processes over gloo: mmengine's own start-up asks for a GPU, unless they are connected already."""
+@contextmanager
+def connected(launcher: str) -> Iterator[None]:
+    """Without a GPU, connect torchrun's processes over gloo: mmengine asks for a GPU, unless they are connected."""
     import torch
 
-    if torch.cuda.is_available():
+    if launcher != "pytorch" or torch.cuda.is_available():
+        yield
         return
     torch.distributed.init_process_group("gloo")
     sys.argv += ["--cfg-options", *(f"model_wrapper_cfg.{option}" for option in WITHOUT_GPU)]
+    yield
+    torch.distributed.destroy_process_group()  # its threads must not outlive the interpreter
 
 
 def main(script: str = "train.py") -> None:
@@ -53,9 +59,8 @@ def main(script: str = "train.py") -> None:
         args = namespace["parse_args"]()
         if checks_data():
             check_data(args, LOADERS[script])
-    if args.launcher == "pytorch":
-        connect_without_gpu()
-    namespace["main"]()
+    with connected(args.launcher):
+        namespace["main"]()
 
 
 if __name__ == "__main__":
