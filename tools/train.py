@@ -10,6 +10,7 @@ Without a GPU, ``--launcher pytorch`` connects its processes over gloo. ``FPN_PL
 from __future__ import annotations
 
 import argparse
+import os
 import runpy
 import sys
 from collections.abc import Iterator
@@ -47,7 +48,11 @@ def connected(launcher: str) -> Iterator[None]:
     torch.distributed.init_process_group("gloo")
     sys.argv += ["--cfg-options", *(f"model_wrapper_cfg.{option}" for option in WITHOUT_GPU)]
     yield
-    torch.distributed.destroy_process_group()  # its threads must not outlive the interpreter
+    # the first process publishes its checkpoint last; gloo's threads now and then abort an interpreter that is torn
+    # down while they run, so that a job that has done all its work would end with an error
+    torch.distributed.barrier()
+    sys.stdout.flush(), sys.stderr.flush()
+    os._exit(0)
 
 
 def main(script: str = "train.py") -> None:
