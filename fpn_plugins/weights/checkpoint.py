@@ -46,23 +46,56 @@ def _read_pickle(data: bytes) -> object:
     return _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
 
 
-def _read_any(path: Path) -> object:
+class _Ignored:
+    """What stands in a training checkpoint beside the weights: its place is kept, its contents are thrown away."""
+
+    def __init__(self, *unused: object) -> None:
+        """Keep nothing."""
+
+    def __setstate__(self, state: object) -> None:
+        """Keep nothing."""
+
+
+# mmengine's log of a training run; the arrays in it need no code of theirs
+_IGNORED = (
+    *("mmengine.logging.history_buffer.HistoryBuffer", "numpy.ndarray", "numpy.dtype"),
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
+    *(f"numpy.dtypes.{name}DType" for name in ("Float64", "Float32", "Int64", "Int32")),
+    "builtins.getattr",
+)
+
+
+def _read_torch(path: Path) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
+            raise  # torch 2.4 cannot be given stand-ins
+        needed = set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+        if not needed <= set(_IGNORED):
+            raise
+        with torch.serialization.safe_globals([(_Ignored, name) for name in needed]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _read_any(path: Path, trusted: bool) -> object:
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
         return load_file(path)
     if path.suffix == ".pkl":
-        return _read_pickle(path.read_bytes())
-    return torch.load(path, map_location="cpu", weights_only=True)
+        return pickle.loads(path.read_bytes(), encoding="latin1") if trusted else _read_pickle(path.read_bytes())
+    return torch.load(path, map_location="cpu", weights_only=False) if trusted else _read_torch(path)
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+def read_checkpoint(path: str | os.PathLike[str], trusted: bool = False) -> dict[str, Tensor]:
     """Read the state dict of a checkpoint file; nothing pickled in it is executed.
 
     Args:
         path: ``.safetensors``; ``.pkl`` as Detectron2's model zoo has it (arrays only); anything else is read by
             ``torch.load(weights_only=True)``. A dict of dicts is unwrapped at ``state_dict``, ``model`` or
-            ``model_state``.
+            ``model_state``. What mmengine logs beside the weights is passed over unread.
+        trusted: run whatever code is pickled in the file, as ``pickle`` does; only for files of your own.
 
     Returns:
         Names and tensors, on the CPU.
@@ -77,12 +110,13 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             f"checkpoint {os.fspath(path)!r} does not exist; it must be a local file, not an address"
         )
     try:
-        content = _read_any(path)
+        content = _read_any(path, trusted)
     except Exception as error:
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"  # an empty file's error has no text
         raise ValueError(
             f"cannot read checkpoint {str(path)!r} ({reason}). The file is "
-            "damaged, or holds pickled objects other than tensors, which are not executed; re-save its state dict"
+            "damaged, or holds pickled objects other than tensors, which are not executed; re-save its state dict, or, if "
+            "you made the file yourself, read it with trusted=True (--trusted)"
         ) from error
     return _tensors(_unwrap(content), path)
 
@@ -121,10 +155,17 @@ def under(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return found
 
 
-def write_checkpoint(state_dict: Mapping[str, Tensor], path: str | os.PathLike[str]) -> Path:
-    """Write a state dict as ``.safetensors`` or, by any other suffix, with ``torch.save``; whole or not at all.
+def write_checkpoint(
+    state_dict: Mapping[str, Tensor], path: str | os.PathLike[str], container: str = "state_dict"
+) -> Path:
+    """Write a state dict, whole or not at all: under a temporary name beside ``path``, renamed when complete.
 
-    The file is written under a temporary name beside ``path`` and renamed when complete.
+    Args:
+        state_dict: names and tensors.
+        path: ``.safetensors``; ``.pkl`` (arrays, as Detectron2's model zoo has them); any other suffix is written by
+            ``torch.save``.
+        container: the key that holds the state dict in the latter two: ``"state_dict"`` for mmdet, ``"model"`` for
+            Detectron2.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,6 +174,9 @@ def write_checkpoint(state_dict: Mapping[str, Tensor], path: str | os.PathLike[s
             from safetensors.torch import save_file
 
             save_file({key: value.contiguous() for key, value in state_dict.items()}, temporary)
+        elif path.suffix == ".pkl":
+            arrays = {key: value.numpy() for key, value in state_dict.items()}
+            temporary.write_bytes(pickle.dumps({container: arrays, "__author__": "fpn_plugins"}, protocol=4))
         else:
-            torch.save({"state_dict": dict(state_dict)}, temporary)
+            torch.save({container: dict(state_dict)}, temporary)
     return path

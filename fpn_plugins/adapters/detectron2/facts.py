@@ -1,0 +1,61 @@
+"""What a built Detectron2 detector is, beside its weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from detectron2.modeling.backbone.fpn import LastLevelP6P7
+
+from ...necks.extra_levels import ConvLevels
+from ...weights.facts import DetectorFacts, ratio_major, stride_in_1x1
+
+
+def detector_facts(model: Any) -> DetectorFacts:
+    """The facts of a ``GeneralizedRCNN``, ``PanopticFPN`` or ``RetinaNet``.
+
+    Raises:
+        ValueError: a detector without anchors, whose weights are not convertible.
+    """
+    dense: Any = getattr(model, "proposal_generator", None) or model
+    generator: Any = getattr(dense, "anchor_generator", None)
+    if not hasattr(generator, "cell_anchors"):
+        raise ValueError(
+            f"{type(model).__name__} has no anchors; facts are for GeneralizedRCNN, PanopticFPN and RetinaNet"
+        )
+    coder: Any = getattr(dense, "box2box_transform", None)
+    return DetectorFacts(
+        channel_order=str(model.input_format or "BGR"),
+        pixel_mean=tuple(model.pixel_mean.flatten().tolist()),
+        pixel_std=tuple(model.pixel_std.flatten().tolist()),
+        num_classes=int(getattr(model, "roi_heads", model).num_classes),
+        strides=tuple(int(stride) for stride in generator.strides),
+        anchors=tuple(ratio_major(level.cpu()) for level in generator.cell_anchors),
+        box_weights=tuple(tuple(map(float, entry.weights)) for entry in (coder, *_box_coders(model))),
+        pooling=_pooling(getattr(model, "roi_heads", None)),
+        stride_in_1x1=stride_in_1x1(model.backbone),
+        relu_before_p7=_relu_before_p7(model.backbone),
+    )
+
+
+def _box_coders(model: Any) -> list[Any]:
+    predictors = getattr(getattr(model, "roi_heads", None), "box_predictor", None)
+    if predictors is None:
+        return []
+    return [entry.box2box_transform for entry in (predictors if hasattr(predictors, "__len__") else [predictors])]
+
+
+def _pooling(roi_heads: Any) -> tuple[tuple[int, int, bool], ...]:
+    found = []
+    for name in ("box_pooler", "mask_pooler"):
+        pooler = getattr(roi_heads, name, None)
+        if pooler is not None:
+            layer = pooler.level_poolers[0]
+            found.append((int(layer.output_size[0]), int(layer.sampling_ratio), bool(layer.aligned)))
+    return tuple(found)
+
+
+def _relu_before_p7(backbone: Any) -> bool | None:
+    extra = getattr(getattr(backbone, "neck", None), "extra_levels", None)
+    if isinstance(extra, ConvLevels):
+        return extra.relu if len(extra.convs) > 1 else None
+    return True if isinstance(getattr(backbone, "top_block", None), LastLevelP6P7) else None

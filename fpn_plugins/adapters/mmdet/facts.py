@@ -1,0 +1,70 @@
+"""What a built mmdet detector is, beside its weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...necks.extra_levels import ConvLevels
+from ...weights.facts import DetectorFacts, ratio_major, stride_in_1x1
+
+
+def detector_facts(model: Any) -> DetectorFacts:
+    """The facts of a detector of mmdet that has anchors: two-stage, cascade, RetinaNet, Panoptic FPN.
+
+    Raises:
+        ValueError: a detector without anchors, whose weights are not convertible.
+    """
+    dense: Any = getattr(model, "rpn_head", None) or getattr(model, "bbox_head", None)
+    generator: Any = getattr(dense, "prior_generator", None)
+    if not hasattr(generator, "base_anchors"):
+        raise ValueError(
+            f"{type(model).__name__} has no anchors; facts are for Faster, Mask, Cascade R-CNN and RetinaNet"
+        )
+    pixels, stages = model.data_preprocessor, _box_heads(model)
+    return DetectorFacts(
+        channel_order=_channel_order(pixels),
+        pixel_mean=tuple(pixels.mean.flatten().tolist()),
+        pixel_std=tuple(pixels.std.flatten().tolist()),
+        num_classes=int((stages or [dense])[0].num_classes),
+        strides=tuple(int(stride[0]) for stride in generator.strides),
+        anchors=tuple(ratio_major(level.cpu()) for level in generator.base_anchors),
+        box_weights=tuple(_weights(head.bbox_coder) for head in (dense, *stages)),
+        pooling=_pooling(getattr(model, "roi_head", None)),
+        stride_in_1x1=stride_in_1x1(model.backbone),
+        relu_before_p7=_relu_before_p7(model),
+    )
+
+
+def _channel_order(pixels: Any) -> str:
+    """mmdet reads images as BGR; the preprocessor swaps the channels or leaves them."""
+    return "RGB" if pixels._channel_conversion else "BGR"
+
+
+def _box_heads(model: Any) -> list[Any]:
+    heads = getattr(getattr(model, "roi_head", None), "bbox_head", None)
+    return [] if heads is None else list(heads) if hasattr(heads, "__len__") else [heads]
+
+
+def _weights(coder: Any) -> tuple[float, ...]:
+    return tuple(1 / float(std) for std in coder.stds)
+
+
+def _pooling(roi_head: Any) -> tuple[tuple[int, int, bool], ...]:
+    found = []
+    for name in ("bbox_roi_extractor", "mask_roi_extractor"):
+        extractor = getattr(roi_head, name, None)
+        extractor = extractor[0] if hasattr(extractor, "__len__") else extractor
+        if extractor is not None:
+            layer = extractor.roi_layers[0]
+            found.append((int(layer.output_size[0]), int(layer.sampling_ratio), bool(layer.aligned)))
+    return tuple(found)
+
+
+def _relu_before_p7(model: Any) -> bool | None:
+    neck: Any = model.neck if getattr(model, "neck", None) is not None else getattr(model.backbone, "neck", None)
+    extra = getattr(neck, "extra_levels", None)
+    if isinstance(extra, ConvLevels):
+        return extra.relu if len(extra.convs) > 1 else None
+    if getattr(neck, "add_extra_convs", False) and len(neck.fpn_convs) > len(neck.lateral_convs) + 1:
+        return bool(neck.relu_before_extra_convs)
+    return None

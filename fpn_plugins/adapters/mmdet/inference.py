@@ -1,0 +1,45 @@
+"""Inference with mmdet's detectors on arrays, without its data pipeline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from mmdet.structures import DetDataSample
+
+from ...inference import Detections, resize_shortest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Predictor:
+    """A built detector as a function of an image.
+
+    Args:
+        model: an mmdet detector; it is put into evaluation mode.
+        short: shorter side of the image in pixels, after resizing.
+        long: the most that its longer side may have.
+    """
+
+    def __init__(self, model: Any, short: int = 800, long: int = 1333) -> None:
+        self.model = model.eval()
+        self.short, self.long = short, long
+
+    def __call__(self, image: np.ndarray) -> Detections:
+        """Detect on ``H W 3``, RGB, 0..255."""
+        resized = resize_shortest(image, self.short, self.long)
+        pixels = torch.from_numpy(resized[..., ::-1].copy()).permute(2, 0, 1)  # mmdet's preprocessor expects BGR
+        sizes = {
+            "ori_shape": image.shape[:2],
+            "img_shape": resized.shape[:2],
+            "scale_factor": (resized.shape[1] / image.shape[1], resized.shape[0] / image.shape[0]),
+        }
+        with torch.no_grad():
+            sample = self.model.test_step({"inputs": [pixels], "data_samples": [DetDataSample(metainfo=sizes)]})[0]
+        found = sample.pred_instances
+        return Detections(found.bboxes.cpu(), found.scores.cpu(), found.labels.cpu(), _masks(found))
+
+
+def _masks(found: Any) -> torch.Tensor | None:
+    return torch.as_tensor(found.masks).bool().cpu() if "masks" in found else None

@@ -1,0 +1,85 @@
+"""Do two detectors find the same: detections matched one to one, and how far the matched ones are apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..inference import Detections
+
+
+@dataclass
+class Agreement:
+    """How well two detectors agree on a number of images.
+
+    Attributes:
+        total: detections of both, half their sum.
+        matched: pairs of the same class within both tolerances.
+        box_difference: largest distance of a corner's coordinate among the matched, in pixels.
+        score_difference: largest difference of scores among the matched.
+        unmatched: per image that has some, how many detections found no partner.
+    """
+
+    total: float = 0
+    matched: int = 0
+    box_difference: float = 0.0
+    score_difference: float = 0.0
+    unmatched: dict[int, int] | None = None
+
+    @property
+    def share(self) -> float:
+        """Matched detections among all, from 0 to 1; 1 where there are none."""
+        return self.matched / self.total if self.total else 1.0
+
+
+def agreement(
+    pairs: Iterable[tuple[int, Detections, Detections]], box_tolerance: float = 0.01, score_tolerance: float = 1e-4
+) -> Agreement:
+    """Match detections one to one.
+
+    Args:
+        pairs: image id and what either detector found on it.
+        box_tolerance: in pixels.
+        score_tolerance: of the scores, which are from 0 to 1.
+    """
+    result = Agreement(unmatched={})
+    for image_id, first, second in pairs:
+        matched = _match(first, second, box_tolerance, score_tolerance)
+        result.matched += len(matched)
+        result.total += (len(first.scores) + len(second.scores)) / 2
+        lonely = len(first.scores) + len(second.scores) - 2 * len(matched)
+        if lonely and result.unmatched is not None:
+            result.unmatched[image_id] = lonely
+        for i, j in matched:
+            difference = float((first.boxes[i] - second.boxes[j]).abs().max())
+            result.box_difference = max(result.box_difference, difference)
+            result.score_difference = max(result.score_difference, float((first.scores[i] - second.scores[j]).abs()))
+    return result
+
+
+def _match(first: Detections, second: Detections, box_tolerance: float, score_tolerance: float) -> list[tuple[int, int]]:
+    """Pairs within the tolerances, the nearest boxes first, each detection at most once."""
+    if not len(first.scores) or not len(second.scores):
+        return []
+    distance = (first.boxes[:, None] - second.boxes[None]).abs().amax(-1)
+    apart = (first.labels[:, None] != second.labels[None]) | (distance > box_tolerance)
+    apart |= (first.scores[:, None] - second.scores[None]).abs() > score_tolerance
+    distance = distance.masked_fill(apart, float("inf"))
+    return _nearest_first(distance)
+
+
+def _nearest_first(distance: Tensor) -> list[tuple[int, int]]:
+    pairs: list[tuple[int, int]] = []
+    used: tuple[set[int], set[int]] = (set(), set())
+    columns = distance.shape[1]
+    for flat in torch.argsort(distance.flatten()).tolist():
+        i, j = divmod(flat, columns)
+        if not torch.isfinite(distance[i, j]):
+            break
+        if i not in used[0] and j not in used[1]:
+            pairs.append((i, j))
+            used[0].add(i), used[1].add(j)
+    return pairs

@@ -1,0 +1,65 @@
+"""One image in, detections out, the same for both toolboxes: ``adapters.<toolbox>.inference.Predictor`` returns these."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Detections(NamedTuple):
+    """What a detector found on one image, in pixels of the image as it was given.
+
+    Attributes:
+        boxes: corners ``N 4`` (left, top, right, bottom).
+        scores: ``N``.
+        labels: ``N``, indices of classes.
+        masks: ``N H W`` of booleans; ``None`` of a detector without masks.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    masks: Tensor | None = None
+
+    def to_coco(self, image_id: int, category_ids: list[int]) -> list[dict[str, Any]]:
+        """In COCO's results format; ``category_ids`` by index of class."""
+        from pycocotools import mask as mask_utils
+
+        corners = self.boxes.double()
+        sides = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1).tolist()
+        results = []
+        for index, (box, score, label) in enumerate(
+            zip(sides, self.scores.tolist(), self.labels.tolist(), strict=True)
+        ):
+            entry = {"image_id": image_id, "category_id": category_ids[label], "bbox": box, "score": score}
+            if self.masks is not None:
+                rle = mask_utils.encode(self.masks[index].cpu().numpy().astype("uint8", order="F"))
+                entry["segmentation"] = {"size": rle["size"], "counts": rle["counts"].decode()}
+            results.append(entry)
+        return results
+
+
+def resize_shortest(image: np.ndarray, short: int, long: int) -> np.ndarray:
+    """Resize ``H W 3`` so that its shorter side is ``short`` pixels, or its longer one ``long`` if that is less.
+
+    The rule and the rounding are both toolboxes' own; the interpolation is pillow's bilinear one, as Detectron2's.
+
+    Raises:
+        ValueError: sides that are not positive, or an image that is not ``H W 3``.
+    """
+    import numpy as np
+    from PIL import Image
+
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"image of shape {image.shape}: expected H W 3, RGB")
+    if not 0 < short <= long:
+        raise ValueError(f"short={short}, long={long} must be positive pixels, short <= long")
+    height, width = image.shape[:2]
+    scale = min(short / min(height, width), long / max(height, width))
+    size = int(width * scale + 0.5), int(height * scale + 0.5)
+    return image if size == (width, height) else np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))

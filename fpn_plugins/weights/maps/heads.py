@@ -1,0 +1,141 @@
+"""Detection heads: detectron2's names -> mmdet's, which are the common ones between toolboxes here.
+
+Norms are called ``norm``, whatever their kind. Three things are stored in another order:
+
+- anchors: detectron2 counts size-major, mmdet ratio-major, wherever a cell has several sizes and several ratios;
+- the semantic classes of Panoptic FPN: "things" is detectron2's first channel and mmdet's last;
+- Cascade R-CNN's boxes have a head per stage on both sides, its masks one head in detectron2 and one per stage in mmdet
+  (see `fpn_plugins.weights.convert`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..key_map import KeyMap, Rule, Transform
+from .mmcv import MMCV_NORMS
+
+FINEST_LEVEL = 2  # log2 of the stride of the first map that Panoptic FPN merges
+
+
+def mmdet() -> KeyMap:
+    """mmdet's heads as they are, but for the norms, which mmcv names by their kind."""
+    rules = [(f"{head}.{{*}}.{norm}.{part}", f"{head}.{{*}}.norm.{part}") for head, norm, part in _norm_places()]
+    return KeyMap("mmdet heads", [*rules, *((f"{head}.{{*}}", f"{head}.{{*}}") for head in MMDET_HEADS)])
+
+
+MMDET_HEADS = ("rpn_head", "roi_head", "bbox_head", "semantic_head", "panoptic_fusion_head")
+NORM_PARTS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+
+def _norm_places() -> list[tuple[str, str, str]]:
+    return [(head, norm, part) for head in MMDET_HEADS for norm in MMCV_NORMS for part in NORM_PARTS]
+
+
+def detectron2(num_anchors: int, num_ratios: int) -> KeyMap:
+    """detectron2's heads -> mmdet's.
+
+    Args:
+        num_anchors: anchors per cell of the RPN or of RetinaNet.
+        num_ratios: how many aspect ratios these are.
+    """
+    rules = [*_rpn(num_anchors, num_ratios), *_box_heads(), *_mask_head(), *_semantic_head()]
+    rules += _retinanet(num_anchors, num_ratios)
+    # computed from the config in both toolboxes, and stored by old versions of detectron2
+    rules += [Rule(f"{place}.{{*}}", None) for place in ("proposal_generator.anchor_generator", "anchor_generator")]
+    rules += [Rule("pixel_mean", None), Rule("pixel_std", None)]
+    return KeyMap("detectron2 heads", rules)
+
+
+def _conv(theirs: str, ours: str) -> list[Rule]:
+    """A convolution with a norm inside it."""
+    return [Rule(f"{theirs}.norm.{{*}}", f"{ours}.norm.{{*}}"), Rule(f"{theirs}.{{*}}", f"{ours}.conv.{{*}}")]
+
+
+def _rpn(num_anchors: int, num_ratios: int) -> list[Rule]:
+    theirs = "proposal_generator.rpn_head"
+    order = anchor_order(num_anchors, num_ratios)
+    return [
+        *_conv(f"{theirs}.conv.conv{{k}}", "rpn_head.rpn_conv.{k}"),
+        Rule(f"{theirs}.conv.{{*}}", "rpn_head.rpn_conv.{*}"),
+        Rule(f"{theirs}.objectness_logits.{{*}}", "rpn_head.rpn_cls.{*}", order),
+        Rule(f"{theirs}.anchor_deltas.{{*}}", "rpn_head.rpn_reg.{*}", order),
+    ]
+
+
+def _box_heads() -> list[Rule]:
+    rules = []
+    for stage in ("{s}.", ""):  # Cascade R-CNN's, and the others'
+        head, predictor = f"roi_heads.box_head.{stage}", f"roi_heads.box_predictor.{stage}"
+        ours = f"roi_head.bbox_head.{stage}"
+        rules += _conv(f"{head}conv{{k+1}}", f"{ours}shared_convs.{{k}}")
+        rules += [
+            Rule(f"{head}fc{{k+1}}.{{*}}", f"{ours}shared_fcs.{{k}}.{{*}}"),
+            Rule(f"{predictor}cls_score.{{*}}", f"{ours}fc_cls.{{*}}"),
+            Rule(f"{predictor}bbox_pred.{{*}}", f"{ours}fc_reg.{{*}}"),
+        ]
+    return rules
+
+
+def _mask_head() -> list[Rule]:
+    theirs, ours = "roi_heads.mask_head", "roi_head.mask_head"
+    return [
+        *_conv(f"{theirs}.mask_fcn{{k+1}}", f"{ours}.convs.{{k}}"),
+        Rule(f"{theirs}.deconv.{{*}}", f"{ours}.upsample.{{*}}"),
+        Rule(f"{theirs}.predictor.{{*}}", f"{ours}.conv_logits.{{*}}"),
+    ]
+
+
+def _retinanet(num_anchors: int, num_ratios: int) -> list[Rule]:
+    rules = []
+    order = anchor_order(num_anchors, num_ratios)
+    for k in range(8):  # an activation stands between two convolutions
+        for branch in ("cls", "bbox"):
+            ours = f"bbox_head.{'cls' if branch == 'cls' else 'reg'}_convs.{k}.conv.{{*}}"
+            rules += [Rule(f"head.{branch}_subnet.{2 * k}.{{*}}", ours)]
+    rules += [Rule("head.cls_score.{*}", "bbox_head.retina_cls.{*}", order)]
+    rules += [Rule("head.bbox_pred.{*}", "bbox_head.retina_reg.{*}", order)]
+    return rules
+
+
+def _semantic_head() -> list[Rule]:
+    rules = []
+    for k in range(4):  # an upsampling stands between two convolutions
+        place = f"sem_seg_head.p{{i+{FINEST_LEVEL}}}.{2 * k}"
+        rules += _conv(place, f"semantic_head.conv_upsample_layers.{{i}}.conv.{k}")
+    roll = Transform("things first -> last", lambda x: x.roll(-1, 0), lambda x: x.roll(1, 0))
+    return [*rules, Rule("sem_seg_head.predictor.{*}", "semantic_head.conv_logits.{*}", roll)]
+
+
+def anchor_order(num_anchors: int, num_ratios: int) -> Transform | None:
+    """Output channels of a predictor from size-major to ratio-major anchors; ``None`` where the two are the same.
+
+    Raises:
+        ValueError: ``num_anchors`` is not a multiple of ``num_ratios``.
+    """
+    if num_ratios < 1 or num_anchors % num_ratios:
+        raise ValueError(
+            f"num_ratios={num_ratios} does not divide the {num_anchors} anchors per cell of the checkpoint; "
+            "give the number of aspect ratios that the detector was trained with"
+        )
+    sizes = num_anchors // num_ratios
+    if sizes == 1 or num_ratios == 1:
+        return None
+    return Transform(
+        f"{sizes} sizes x {num_ratios} ratios of anchors -> ratios x sizes",
+        _transposed(sizes, num_ratios),
+        _transposed(num_ratios, sizes),
+    )
+
+
+def _transposed(outer: int, inner: int) -> Callable[[Tensor], Tensor]:
+    """Swap the two counts of which the first axis is made; what follows within an anchor (classes, box) stays."""
+
+    def transpose(x: Tensor) -> Tensor:
+        blocks = x.reshape(outer, inner, -1, *x.shape[1:])
+        return torch.transpose(blocks, 0, 1).reshape(x.shape)
+
+    return transpose
