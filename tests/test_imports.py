@@ -17,7 +17,7 @@ import fpn_plugins
 
 PACKAGE = Path(fpn_plugins.__file__).parent
 ANY = ("*",)
-CORE = ("", "features", "files", "layers", "necks", "backbones", "weights")  # "" is what the package itself re-exports
+CORE = ("", "features", "files", "layers", "losses", "necks", "backbones", "weights")  # "" is what it re-exports
 HOSTS = ("mmengine", "mmcv", "mmdet", "detectron2", "timm", "torchvision")
 OPTIONAL = (*HOSTS, "matplotlib", "PIL", "pycocotools", "safetensors")
 OUTSIDE = ("tools", "configs", "tests")  # they import the package, never the other way round
@@ -45,6 +45,7 @@ RULES = {
     "files": Allowed(),
     "features": Allowed(external=("torch",)),
     "layers": Allowed(external=("torch",)),
+    "losses": Allowed(external=("torch",)),
     "necks": Allowed(("features", "layers", "weights"), ("torch",)),
     "backbones": Allowed(("features", "layers", "weights"), ("torch",)),
     "backbones.timm_backbone": Allowed(("features", "layers", "weights"), ("torch",), ("timm",)),

@@ -19,6 +19,7 @@ from .bifpn import BiFPN
 from .csp_pafpn import CSPPAFPN, YOLOXPAFPN
 from .fpn import FPN, PAFPN, SingleScale, SSDPyramid
 from .nas_fpn import NASFPN
+from .retina_head import RetinaHead
 
 __all__ = [
     "BFP",
@@ -29,6 +30,7 @@ __all__ = [
     "BiFPN",
     "ImagePyramid",
     "PyramidBackbone",
+    "RetinaHead",
     "SSDPyramid",
     "SingleScale",
     "TimmBackbone",
