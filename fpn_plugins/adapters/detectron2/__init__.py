@@ -20,9 +20,11 @@ from .builders import (
 )
 from .config import add_fpn_plugins_config, setup_environment
 from .datasets import register_coco_folder
+from .panoptic_fpn import PanopticFPNHead
 from .solver import bottom_up_lr_factor
 
 __all__ = [
+    "PanopticFPNHead",
     "PyramidBackbone",
     "add_fpn_plugins_config",
     "bottom_up_lr_factor",
