@@ -24,6 +24,12 @@ CASES: dict[str, tuple[list[int], Any, Any]] = {
     "NASFPN": (PYRAMID, {"num_outs": 5, "stack_times": 1}, {"num_repeats": 1}),
     "CSPPAFPN": (PYRAMID[:4], {"num_csp_blocks": 1}, {"num_blocks": 1}),
     "BFP": (PYRAMID, None, None),
+    # the semantic map comes first; mmdet's dense heads take it for one more level
+    "PanopticFPN": (
+        [4, *PYRAMID],
+        {"num_outs": 5, "inner_channels": CHANNELS},
+        {"extra_levels": {"num_levels": 1}, "inner_channels": CHANNELS},
+    ),
 }
 
 
@@ -123,7 +129,7 @@ def adapt(model: Any, name: str) -> None:
     """Another neck in the demo's LazyConfig, and heads on its levels."""
     from detectron2.layers import ShapeSpec
 
-    strides = CASES[name][0]
+    strides = sorted(set(CASES[name][0]))  # these heads choose levels by name, and leave the semantic map alone
     neck = {"type": name, "out_channels": CHANNELS, **(CASES[name][2] or {})}
     if name == "BFP":
         neck = [{"type": "FPN", "out_channels": CHANNELS, "extra_levels": {"num_levels": 1}}, {"type": "BFP"}]
