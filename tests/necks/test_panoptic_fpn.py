@@ -29,7 +29,7 @@ def mmdets(start: int = 0, end: int = 4, norm: str | None = "GN") -> nn.Module:
 def detectron2s(strides: tuple[int, ...] = (4, 8, 16, 32), norm: str = "GN", common_stride: int = 4) -> nn.Module:
     """Detectron2's head in double precision."""
     from detectron2.layers import ShapeSpec
-    from detectron2.modeling import SemSegFPNHead
+    from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 
     shapes = {f"p{stride.bit_length() - 1}": ShapeSpec(channels=CHANNELS, stride=stride) for stride in strides}
     return SemSegFPNHead(shapes, num_classes=CLASSES, conv_dims=INNER, common_stride=common_stride, norm=norm).double()

@@ -8,7 +8,7 @@ from typing import Any
 
 from detectron2.config import configurable
 from detectron2.layers import ShapeSpec, get_norm
-from detectron2.modeling import SEM_SEG_HEADS_REGISTRY, SemSegFPNHead
+from detectron2.modeling.meta_arch.semantic_seg import SEM_SEG_HEADS_REGISTRY, SemSegFPNHead
 from torch import Tensor
 
 from ...features import FeatureSpec

@@ -17,8 +17,10 @@ MAX_CONVS = 8  # of one branch: a stride of 1024 at a common stride of 4
 
 
 def mmdet() -> KeyMap:
-    """mmdet's ``PanopticFPNHead``, without its ``conv_logits``."""
-    return conv_modules("mmdet PanopticFPNHead", [("conv_upsample_layers.{i}.conv.{k}", "branches.{i}.{k}")])
+    """mmdet's ``PanopticFPNHead``, without its ``conv_logits``; its usual norm comes first, for the inverse."""
+    theirs, ours = "conv_upsample_layers.{i}.conv.{k}", "branches.{i}.{k}"
+    table = conv_modules("mmdet PanopticFPNHead", [(theirs, ours)])
+    return KeyMap(table.layout, [(f"{theirs}.gn.{{*}}", f"{ours}.norm.{{*}}"), *table.rules])
 
 
 def detectron2(names: Sequence[str]) -> KeyMap:

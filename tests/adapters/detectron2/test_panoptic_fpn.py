@@ -21,7 +21,7 @@ ZOO = "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml"
 def build_pair(strides: tuple[int, ...] = (4, 8, 16, 32), **arguments: Any) -> tuple[nn.Module, nn.Module]:
     """Detectron2's head, and ours with its state dict as it is."""
     from detectron2.layers import ShapeSpec
-    from detectron2.modeling import SemSegFPNHead
+    from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 
     from fpn_plugins.adapters.detectron2 import PanopticFPNHead
 
