@@ -46,6 +46,7 @@ train_dataloader = dict(
         metainfo=_metainfo,
         ann_file=str(_train.ann_file),
         data_prefix=dict(img=str(_train.image_dir), seg=str(_train.mask_dir)),
+        filter_cfg=dict(filter_empty_gt=True),
         pipeline=[
             dict(type="LoadImageFromFile"),
             dict(type="LoadPanopticAnnotations"),

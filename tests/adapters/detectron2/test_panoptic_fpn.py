@@ -18,16 +18,21 @@ pytestmark = pytest.mark.detectron2
 ZOO = "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml"
 
 
-def build_pair(strides: tuple[int, ...] = (4, 8, 16, 32), **arguments: Any) -> tuple[nn.Module, nn.Module]:
-    """Detectron2's head, and ours with its state dict as it is."""
+def build(kind: str, strides: tuple[int, ...], **arguments: Any) -> nn.Module:
+    """A head of Detectron2's registry."""
     from detectron2.layers import ShapeSpec
-    from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
+    from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 
-    from fpn_plugins.adapters.detectron2 import PanopticFPNHead
+    import fpn_plugins.adapters.detectron2  # noqa: F401  (registers)
 
     shapes = {f"p{stride.bit_length() - 1}": ShapeSpec(channels=8, stride=stride) for stride in strides}
     arguments = {"num_classes": 5, "conv_dims": 32, "common_stride": 4, "norm": "GN", **arguments}
-    theirs, ours = SemSegFPNHead(shapes, **arguments), PanopticFPNHead(shapes, **arguments)
+    return SEM_SEG_HEADS_REGISTRY.get(kind)(shapes, **arguments)
+
+
+def build_pair(strides: tuple[int, ...] = (4, 8, 16, 32), **arguments: Any) -> tuple[nn.Module, nn.Module]:
+    """Detectron2's head, and ours with its state dict as it is."""
+    theirs, ours = (build(kind, strides, **arguments) for kind in ("SemSegFPNHead", "PanopticFPNHead"))
     result = ours.load_state_dict(theirs.state_dict())
     assert not result.missing_keys and not result.unexpected_keys
     return theirs, ours
@@ -76,9 +81,9 @@ def test_odd_sizes_where_detectron2s_levels_do_not_add_up() -> None:
 
 def test_strides_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match=r"num_upsamples=\[-1, 0\]"):
-        build_pair((4, 8), common_stride=8)
+        build("PanopticFPNHead", (4, 8), common_stride=8)
     with pytest.raises(TypeError, match="conv_dim"):
-        build_pair((4, 8), conv_dim=8)
+        build("PanopticFPNHead", (4, 8), conv_dim=8)
 
 
 def config() -> Any:

@@ -185,7 +185,7 @@ def test_official_layout_loads_through_mmengines_loader(tmp_path: Path) -> None:
 
 def test_weights_start_as_mmdets_do() -> None:
     """Same spread of each layer after ``init_weights``."""
-    theirs, ours = build_pair(num_stuff_classes=5)
+    theirs, ours = (build({**HEAD, "type": kind}) for kind in (HEAD["type"], "fpn_plugins.PanopticFPNHead"))
     for head in (theirs, ours):
         head.init_weights()
     for name, a, b in zip(names(theirs, [])[1:], theirs.parameters(), by_name(ours, theirs), strict=True):
