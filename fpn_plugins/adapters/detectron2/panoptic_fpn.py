@@ -47,7 +47,8 @@ class PanopticFPNHead(SemSegFPNHead):
         norm: str | Callable[[int], Any] | None = None,
         **host: Any,
     ) -> None:
-        super().__init__(input_shape, conv_dims=conv_dims, common_stride=common_stride, norm=norm, **host)
+        # by keyword: `configurable` takes a first positional argument from a LazyConfig for a whole config
+        super().__init__(input_shape=input_shape, conv_dims=conv_dims, common_stride=common_stride, norm=norm, **host)
         for name in self.in_features:  # its branches
             delattr(self, name)
         del self.scale_heads

@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 pytestmark = pytest.mark.mmdet
 
-HEAD = {"type": "PanopticFPNHead", "in_channels": 8, "inner_channels": 32, "num_things_classes": 3}
+HEAD = {
+    "type": "PanopticFPNHead",
+    "in_channels": 8,
+    "inner_channels": 32,
+    "num_things_classes": 3,
+    "num_stuff_classes": 5,
+    "loss_seg": {"type": "CrossEntropyLoss", "ignore_index": 255, "loss_weight": 0.5},
+}
 SHIPPED = "panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py"
 
 
@@ -58,15 +65,14 @@ def samples(height: int, width: int) -> list[Any]:
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"num_stuff_classes": 5},
-        {"num_stuff_classes": 5, "start_level": 1, "norm_cfg": None},
-        {"num_stuff_classes": 5, "end_level": 2, "norm_cfg": {"type": "BN"}, "conv_cfg": {"type": "ConvWS"}},
+        {},
+        {"start_level": 1, "norm_cfg": None},
+        {"end_level": 2, "norm_cfg": {"type": "BN"}, "conv_cfg": {"type": "ConvWS"}},
     ],
     ids=["shipped", "p3p5", "bn"],
 )
 def test_equal_outputs_losses_and_gradients(arguments: dict[str, Any]) -> None:
-    loss_seg = {"type": "CrossEntropyLoss", "ignore_index": 255, "loss_weight": 0.5}
-    theirs, ours = build_pair(**arguments, loss_seg=loss_seg)
+    theirs, ours = build_pair(**arguments)
     levels, targets = maps(16, 24), samples(64, 96)
     for key in ("seg_preds", "seg_feats"):
         assert torch.allclose(ours(levels)[key], theirs(levels)[key], atol=1e-5)
@@ -98,7 +104,7 @@ def names(head: nn.Module, levels: list[Tensor]) -> list[str]:
 
 
 def test_odd_sizes_where_mmdets_levels_do_not_add_up() -> None:
-    theirs, ours = build_pair(num_stuff_classes=5)
+    theirs, ours = build_pair()
     levels = maps(17, 11)
     with pytest.raises(RuntimeError, match="stack expects each tensor to be equal size"):
         theirs(levels)
