@@ -1,7 +1,7 @@
 """Feature pyramids for MMDetection and Detectron2: one implementation of each module, in plain PyTorch."""
 
 from .backbones import BACKBONES, ImagePyramid, TimmBackbone, build_backbone
-from .features import FeatureSpec, check_pyramid, level_names
+from .features import FeatureSpec, SemanticSpec, check_pyramid, level_names
 from .necks import (
     BFP,
     CSPPAFPN,
@@ -12,6 +12,8 @@ from .necks import (
     BiFPN,
     ExtraLevels,
     FPNLevel,
+    PanopticFPN,
+    SemanticMerge,
     SingleScale,
     SSDPyramid,
     build_neck,
@@ -32,7 +34,10 @@ __all__ = [
     "FPNLevel",
     "FeatureSpec",
     "ImagePyramid",
+    "PanopticFPN",
     "SSDPyramid",
+    "SemanticMerge",
+    "SemanticSpec",
     "SingleScale",
     "TimmBackbone",
     "build_backbone",

@@ -19,6 +19,7 @@ from .bifpn import BiFPN
 from .csp_pafpn import CSPPAFPN, YOLOXPAFPN
 from .fpn import FPN, PAFPN, SingleScale, SSDPyramid
 from .nas_fpn import NASFPN
+from .panoptic_fpn import PanopticFPN, PanopticFPNHead
 from .retina_head import RetinaHead
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "PAFPN",
     "BiFPN",
     "ImagePyramid",
+    "PanopticFPN",
+    "PanopticFPNHead",
     "PyramidBackbone",
     "RetinaHead",
     "SSDPyramid",
