@@ -13,7 +13,7 @@ except ImportError as error:
         "and what they need with pip install 'fpn_plugins[mmdet]'"
     ) from error
 
-from .backbones import ImagePyramid, PyramidBackbone, TimmBackbone
+from .backbones import ImagePyramid, PyramidBackbone, TimmBackbone, ViT
 from .bfp import BFP
 from .bifpn import BiFPN
 from .csp_pafpn import CSPPAFPN, YOLOXPAFPN
@@ -37,5 +37,6 @@ __all__ = [
     "SSDPyramid",
     "SingleScale",
     "TimmBackbone",
+    "ViT",
     "YOLOXPAFPN",
 ]

@@ -14,8 +14,19 @@ from .factories import Cfg
 from .fpn import own_type
 
 
+class _LoadedBackbone(BaseModule):
+    """A backbone that has initialised itself and loaded its weights when it is built."""
+
+    def init_weights(self) -> None:
+        """Apply ``init_cfg`` alone: mmengine's own would go on to the inner modules and overwrite loaded weights."""
+        if self.init_cfg and not self.is_init:
+            initialize(self, self.init_cfg)
+            self._freeze()
+        self._is_init = True
+
+
 @MODELS.register_module()
-class TimmBackbone(backbones.TimmBackbone, BaseModule):
+class TimmBackbone(backbones.TimmBackbone, _LoadedBackbone):
     """`fpn_plugins.TimmBackbone` as an mmdet backbone; all of its arguments, and ``init_cfg``.
 
     mmdet's ``frozen_stages`` and ``norm_eval`` mean the same here. The image has to be normalised as the weights want
@@ -26,12 +37,18 @@ class TimmBackbone(backbones.TimmBackbone, BaseModule):
         super().__init__(*args, **kwargs)
         self.init_cfg = init_cfg
 
-    def init_weights(self) -> None:
-        """Apply ``init_cfg`` alone: mmengine's own would go on to timm's modules and overwrite their loaded weights."""
-        if self.init_cfg and not self.is_init:
-            initialize(self, self.init_cfg)
-            self._freeze()
-        self._is_init = True
+
+@MODELS.register_module()
+class ViT(backbones.ViT, _LoadedBackbone):
+    """`fpn_plugins.ViT` as an mmdet backbone; all of its arguments, and ``init_cfg``.
+
+    Set the data preprocessor's ``mean`` and ``std`` to the backbone's ``pixel_mean`` and ``pixel_std``, with
+    ``bgr_to_rgb=True``. Weights of mmdet's own ViTDet project were trained with ``norm_eps=1e-5``.
+    """
+
+    def __init__(self, *args: Any, init_cfg: Cfg | list[Cfg] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.init_cfg = init_cfg
 
 
 @MODELS.register_module()
