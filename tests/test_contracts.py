@@ -20,6 +20,8 @@ IN_SPECS = (FeatureSpec(8, 4), FeatureSpec(12, 8), FeatureSpec(16, 16), FeatureS
 OUT_CHANNELS = 32
 # necks that take the maps of another neck
 BEHIND_A_NECK = {"BFP"}
+# necks that take a single map, here of stride 16
+ON_ONE_MAP = {"SimpleFeaturePyramid"}
 SIZES = [(64, 64), (65, 97), (75, 33)]  # square, and odd sides that round up at every stride
 NECK_NAMES = sorted(NECKS)
 
@@ -32,7 +34,7 @@ BACKBONE_ARGUMENTS: dict[str, dict[str, Any]] = {
 BACKBONE_HOSTS = {"TimmBackbone": pytest.mark.timm, "ImagePyramid": pytest.mark.timm}
 BACKBONE_NAMES = [pytest.param(name, marks=BACKBONE_HOSTS.get(name, ())) for name in sorted(BACKBONES)]
 # necks whose levels above the last input round odd sizes down, as their peers do
-ROUNDS_DOWN = {"NASFPN"}
+ROUNDS_DOWN = {"NASFPN", "SimpleFeaturePyramid"}
 MODULES = [*NECK_NAMES, *BACKBONE_NAMES]
 
 
@@ -40,7 +42,7 @@ def in_specs(name: str) -> tuple[FeatureSpec, ...]:
     """What a neck is built on: a backbone's maps, or another neck's."""
     if name in BEHIND_A_NECK:
         return tuple(FeatureSpec(OUT_CHANNELS, spec.stride) for spec in IN_SPECS)
-    return IN_SPECS
+    return IN_SPECS[2:3] if name in ON_ONE_MAP else IN_SPECS
 
 
 def build_neck(name: str) -> nn.Module:
@@ -100,9 +102,11 @@ def test_shapes_equal_the_published_specs(name: str, size: tuple[int, int]):
     with torch.no_grad():
         maps = module(example(name, size))
     assert isinstance(maps, tuple)
+    if name in ON_ONE_MAP:  # from which finer ones are made: as much image as its cells cover
+        size = tuple(-(-side // stride) * stride for stride in [in_specs(name)[0].stride] for side in size)
     check_pyramid(maps, specs, size)
     for m, spec in zip(maps, specs, strict=True):  # these examples pad, so they round up
-        if name in ROUNDS_DOWN and spec.stride > IN_SPECS[-1].stride:
+        if name in ROUNDS_DOWN and spec.stride > in_specs(name)[-1].stride:
             continue
         assert tuple(m.shape) == (2, spec.channels, *(-(-side // spec.stride) for side in size))
 
@@ -240,7 +244,7 @@ def test_what_is_listed_as_not_exportable_is_not(name: str):
 @pytest.mark.parametrize("name", EXPORTABLE)
 def test_exports_with_dynamic_height_and_width(name: str):
     module = build(name)
-    strides = [spec.stride for spec in IN_SPECS] if name in NECKS else [1, 32]
+    strides = [spec.stride for spec in in_specs(name)] if name in NECKS else [1, 32]
     unit = coarsest_stride(name)
     sides = dynamic_sides(strides, unit)
     program = torch.export.export(
@@ -260,7 +264,7 @@ def test_onnx_equals_eager(name: str, tmp_path: Path):
     unit = coarsest_stride(name)
     maps = neck_inputs(name, (3 * unit, 2 * unit), batch=1)
     file = tmp_path / "neck.onnx"
-    sides = dynamic_sides([spec.stride for spec in IN_SPECS], unit)
+    sides = dynamic_sides([spec.stride for spec in in_specs(name)], unit)
     torch.onnx.export(neck, (maps,), file, dynamo=True, dynamic_shapes=(sides,), verbose=False)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     for size in ((3 * unit, 2 * unit), (2 * unit, 4 * unit)):
@@ -284,6 +288,7 @@ def normed(*names: str) -> set[str]:
     return {f"{name}.{part}" for name in names for part in ("conv.weight", *(f"norm.{key}" for key in norm))}
 
 
+CONV_LN = ("conv.weight", "norm.weight", "norm.bias")
 CSP_PARTS = [
     *(f"{p}_conv" for p in ("main", "short", "final")),
     *(f"blocks.{j}.conv{n}" for j in range(3) for n in (1, 2)),
@@ -307,6 +312,10 @@ NECK_KEYS = {
     "SSDPyramid": FPN_KEYS,
     "SingleScale": conv("lateral_convs.0", "output_convs.0"),
     "PAFPN": FPN_KEYS | conv(*(f"{kind}_convs.{i}" for kind in ("downsample", "bottom_up") for i in range(3))),
+    "SimpleFeaturePyramid": {
+        *(f"resamples.{i}.{j}.{part}" for i, j in ((0, 0), (0, 1), (0, 3), (1, 0)) for part in ("weight", "bias")),
+        *(f"{kind}_convs.{i}.{part}" for kind in ("lateral", "output") for i in range(4) for part in CONV_LN),
+    },
     "BFP": conv(*(f"refine.{part}" for part in ("g", "conv_out", "theta", "phi"))),
 }
 

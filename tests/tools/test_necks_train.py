@@ -23,8 +23,11 @@ CASES: dict[str, tuple[list[int], Any, Any]] = {
     "BiFPN": (PYRAMID, {"num_outs": 5, "num_repeats": 1}, {"num_extra_levels": 1, "num_repeats": 1}),
     "NASFPN": (PYRAMID, {"num_outs": 5, "stack_times": 1}, {"num_repeats": 1}),
     "CSPPAFPN": (PYRAMID[:4], {"num_csp_blocks": 1}, {"num_blocks": 1}),
+    "SimpleFeaturePyramid": (PYRAMID, {"num_outs": 5}, {"extra_levels": {"num_levels": 1}}),
     "BFP": (PYRAMID, None, None),
 }
+# which of the network's maps the neck stands on, where it is not all of C2..C5
+OUT_INDICES = {"SimpleFeaturePyramid": [3]}
 
 
 def test_every_neck_has_a_case() -> None:
@@ -45,7 +48,7 @@ def mmdet_config(name: str, tiny_coco: Path, work_dir: Path) -> Any:
 
     cfg = Config.fromfile(str(CONFIGS / "mmdet/demo_mask_rcnn.py"))
     strides, neck, model = CASES[name][0], mmdet_neck(name), cfg.model
-    model.backbone.backbone.checkpoint = None
+    model.backbone.backbone.update(checkpoint=None, out_indices=OUT_INDICES.get(name, [1, 2, 3, 4]))
     if isinstance(neck, list):
         model.backbone = {**model.backbone.backbone, "type": "fpn_plugins.TimmBackbone"}
         model.neck = neck
@@ -127,7 +130,7 @@ def adapt(model: Any, name: str) -> None:
     neck = {"type": name, "out_channels": CHANNELS, **(CASES[name][2] or {})}
     if name == "BFP":
         neck = [{"type": "FPN", "out_channels": CHANNELS, "extra_levels": {"num_levels": 1}}, {"type": "BFP"}]
-    model.backbone.bottom_up.checkpoint = None
+    model.backbone.bottom_up.update(checkpoint=None, out_indices=OUT_INDICES.get(name, [1, 2, 3, 4]))
     model.backbone.neck = neck
     levels = [f"p{stride.bit_length() - 1}" for stride in strides]
     rpn, roi = model.proposal_generator, model.roi_heads

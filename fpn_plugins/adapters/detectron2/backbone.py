@@ -14,7 +14,7 @@ from ...backbones import build_backbone
 from ...features import FeatureSpec, level_names
 from ...necks import build_neck
 from ...weights import redirect_keys
-from ...weights.maps.fpn import detectron2_backbone
+from ...weights.maps import fpn, simple_pyramid
 
 Neck = nn.Module | Mapping[str, Any]
 
@@ -34,7 +34,8 @@ class PyramidBackbone(Backbone):
             map, as in Detectron2's FPN. The necks need no padding; 0 turns it off.
 
     State dict: ``bottom_up.*`` and ``neck.*``; Detectron2's own FPN checkpoints (``fpn_lateral2``, ``top_block``, ...)
-    load as they are. Levels that this pyramid does not have are left to Detectron2, which reports them.
+    and ViTDet's (``net``, ``simfp_2``, ...) load as they are. Levels that this pyramid does not have are left to
+    Detectron2, which reports them.
 
     Raises:
         ValueError: a neck whose channels do not fit the backbone, or ``in_features`` that the backbone does not have.
@@ -58,7 +59,8 @@ class PyramidBackbone(Backbone):
         self._out_feature_strides = {name: s.stride for name, s in zip(self._out_features, out_specs, strict=True)}
         self._size_divisibility = in_specs[-1].stride if size_divisibility is None else size_divisibility
         self._square_pad = square_pad
-        redirect_keys(self, detectron2_backbone([spec.level for spec in in_specs]))
+        redirect_keys(self, fpn.detectron2_backbone([spec.level for spec in in_specs]))
+        redirect_keys(self, simple_pyramid.detectron2_backbone())
 
     @property
     def size_divisibility(self) -> int:

@@ -19,17 +19,20 @@ from .bifpn import BiFPN
 from .csp_pafpn import CSPPAFPN, YOLOXPAFPN
 from .fpn import FPN, PAFPN, SingleScale, SSDPyramid
 from .nas_fpn import NASFPN
+from .simple_pyramid import LN2d, SimpleFeaturePyramid
 
 __all__ = [
     "BFP",
     "CSPPAFPN",
     "FPN",
+    "LN2d",
     "NASFPN",
     "PAFPN",
     "BiFPN",
     "ImagePyramid",
     "PyramidBackbone",
     "SSDPyramid",
+    "SimpleFeaturePyramid",
     "SingleScale",
     "TimmBackbone",
     "YOLOXPAFPN",
