@@ -43,10 +43,11 @@ NUMERIC = Allowed((*CORE, "data", "analysis", "visualization"), ("torch", "numpy
 RULES = {
     "": Allowed(("features", "necks", "backbones")),
     "files": Allowed(),
+    "checkpointing": Allowed(external=("torch",)),
     "features": Allowed(external=("torch",)),
     "layers": Allowed(external=("torch",)),
-    "necks": Allowed(("features", "layers", "weights"), ("torch",)),
-    "backbones": Allowed(("features", "layers", "weights"), ("torch",)),
+    "necks": Allowed(("checkpointing", "features", "layers", "weights"), ("torch",)),
+    "backbones": Allowed(("checkpointing", "features", "layers", "weights"), ("torch",)),
     "backbones.timm_backbone": Allowed(("features", "layers", "weights"), ("torch",), ("timm",)),
     "weights": Allowed(("files",), ("torch",), inside_functions=("safetensors",)),
     "weights.maps": Allowed(("weights.key_map",)),

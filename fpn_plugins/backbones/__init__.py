@@ -10,11 +10,12 @@ from torch import nn
 
 from .image_pyramid import ImagePyramid
 from .timm_backbone import TimmBackbone
+from .vit import ViT
 
 # every backbone; the adapters register these and the contract tests run over them
-BACKBONES: dict[str, type[nn.Module]] = {backbone.__name__: backbone for backbone in (TimmBackbone, ImagePyramid)}
+BACKBONES: dict[str, type[nn.Module]] = {backbone.__name__: backbone for backbone in (TimmBackbone, ImagePyramid, ViT)}
 
-__all__ = ["BACKBONES", "ImagePyramid", "TimmBackbone", "build_backbone"]
+__all__ = ["BACKBONES", "ImagePyramid", "TimmBackbone", "ViT", "build_backbone"]
 
 
 def build_backbone(backbone: nn.Module | Mapping[str, Any]) -> Any:

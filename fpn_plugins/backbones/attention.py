@@ -1,0 +1,120 @@
+"""Multi-head self-attention on a grid of tokens, with decomposed relative positions.
+
+The score of query ``q`` at ``(y, x)`` and key ``k`` at ``(v, u)`` is ``s q.k + q.R_h[y - v] + q.R_w[x - u]``: one table
+per axis, scored against the *unscaled* query. Source: MViTv2 (arXiv:2112.01526, eq. 4), as used by ViTDet
+(arXiv:2203.16527); names and results are those of detectron2's ``modeling/backbone/vit.py``.
+
+Letters in the shapes: ``B`` batch, ``M`` heads, ``H W`` grid, ``N = H W`` tokens, ``D`` channels of a head.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..weights.resize import resize_relative_positions
+
+# fused kernels want heads of a multiple of this many channels
+FUSED_WIDTH = 8
+
+
+class Attention(nn.Module):
+    """Attention between all tokens of a grid.
+
+    Args:
+        dim: channels of a token.
+        num_heads: heads; divides ``dim``.
+        qkv_bias: whether queries, keys and values have a bias.
+        rel_pos_size: height and width, in tokens, of the grid that the tables of relative positions are made for; any
+            other grid gets them linearly resized. ``None`` is without relative positions.
+
+    State dict: ``qkv.*``, ``proj.*`` and the tables ``rel_pos_h`` (``2 height - 1, D``) and ``rel_pos_w``.
+
+    Raises:
+        ValueError: heads that do not divide the channels.
+    """
+
+    def __init__(
+        self, dim: int, num_heads: int, qkv_bias: bool = True, rel_pos_size: tuple[int, int] | None = None
+    ) -> None:
+        super().__init__()
+        if num_heads < 1 or dim % num_heads:
+            raise ValueError(f"num_heads={num_heads} must divide the {dim} channels of a token")
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+        self.rel_pos_h: nn.Parameter | None = None
+        self.rel_pos_w: nn.Parameter | None = None
+        if rel_pos_size is not None:
+            height, width = rel_pos_size
+            self.rel_pos_h = nn.Parameter(torch.zeros(2 * height - 1, dim // num_heads))
+            self.rel_pos_w = nn.Parameter(torch.zeros(2 * width - 1, dim // num_heads))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map tokens ``B H W C`` to tokens of the same shape."""
+        batch, height, width, channels = x.shape
+        qkv = self.qkv(x).reshape(batch, height * width, 3, self.num_heads, channels // self.num_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # B M N D
+        if self.rel_pos_h is None or self.rel_pos_w is None:
+            out = F.scaled_dot_product_attention(q, k, v)
+        else:
+            out = attend(q, k, v, relative_rows(self.rel_pos_h, height), relative_rows(self.rel_pos_w, width))
+        return self.proj(out.transpose(1, 2).reshape(batch, height, width, channels))
+
+
+def relative_rows(table: Tensor, size: int) -> Tensor:
+    """The rows of a table for each pair of positions along an axis.
+
+    Args:
+        table: ``L D``, for the distances ``-(L - 1) / 2 .. (L - 1) / 2``.
+        size: cells along the axis; unless ``L = 2 size - 1`` the table is linearly resized to that.
+
+    Returns:
+        ``size size D``, for each query position and each key position.
+    """
+    table = resize_relative_positions(table, 2 * size - 1)
+    position = torch.arange(size, device=table.device)
+    return table[position[:, None] - position + size - 1]
+
+
+def reference_attention(q: Tensor, k: Tensor, v: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
+    """The definition, with all scores in memory: what `attend` is tested against. Arguments and result are its."""
+    height, width = rows_h.shape[0], rows_w.shape[0]
+    grid = q.unflatten(2, (height, width))
+    bias_h = torch.einsum("bmyxd,yvd->bmyxv", grid, rows_h)
+    bias_w = torch.einsum("bmyxd,xud->bmyxu", grid, rows_w)
+    bias = (bias_h[..., :, None] + bias_w[..., None, :]).flatten(4).flatten(2, 3)
+    scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5 + bias
+    return scores.softmax(-1) @ v
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
+    """``softmax(q k / sqrt(D) + relative positions) v`` without the ``B M N N`` scores in memory.
+
+    Each query carries its relative-position scores, each key the one-hot rows of its position, so that the fused
+    kernel's own product adds them: ``[q, b_h, b_w] . [k, e_v, e_u] = q.k + b_h[v] + b_w[u]``.
+
+    Args:
+        q: queries ``B M N D``, tokens in row-major order of the grid.
+        k: keys, the same shape.
+        v: values, the same shape.
+        rows_h: ``H H D`` of `relative_rows`.
+        rows_w: ``W W D``.
+
+    Returns:
+        ``B M N D``.
+    """
+    height, width, channels = rows_h.shape[0], rows_w.shape[0], q.shape[-1]
+    scale = channels**-0.5
+    grid = q.unflatten(2, (height, width))
+    bias_h = torch.einsum("bmyxd,yvd->bmyxv", grid, rows_h).flatten(2, 3)
+    bias_w = torch.einsum("bmyxd,xud->bmyxu", grid, rows_w).flatten(2, 3)
+    position = torch.arange(height * width, device=q.device)
+    hot = torch.cat([F.one_hot(position // width, height), F.one_hot(position % width, width)], -1).to(k.dtype)
+    queries = torch.cat([q * scale, bias_h, bias_w], -1)
+    keys = torch.cat([k, hot.expand(*k.shape[:3], height + width)], -1)
+    spare = -(channels + height + width) % FUSED_WIDTH
+    values = F.pad(v, (0, height + width + spare))
+    out = F.scaled_dot_product_attention(F.pad(queries, (0, spare)), F.pad(keys, (0, spare)), values, scale=1.0)
+    return out[..., :channels]
