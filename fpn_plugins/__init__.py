@@ -1,6 +1,15 @@
 """Feature pyramids for MMDetection and Detectron2: one implementation of each module, in plain PyTorch."""
 
-from .backbones import BACKBONES, ImagePyramid, TimmBackbone, ViT, build_backbone
+from .backbones import (
+    BACKBONES,
+    HybridCNNViT,
+    ImagePyramid,
+    MultiDepthViT,
+    TimmBackbone,
+    TimmHybrid,
+    ViT,
+    build_backbone,
+)
 from .features import FeatureSpec, check_pyramid, level_names
 from .necks import (
     BFP,
@@ -32,11 +41,14 @@ __all__ = [
     "ExtraLevels",
     "FPNLevel",
     "FeatureSpec",
+    "HybridCNNViT",
     "ImagePyramid",
+    "MultiDepthViT",
     "SSDPyramid",
     "SimpleFeaturePyramid",
     "SingleScale",
     "TimmBackbone",
+    "TimmHybrid",
     "ViT",
     "build_backbone",
     "build_neck",

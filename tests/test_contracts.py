@@ -25,13 +25,25 @@ ON_ONE_MAP = {"SimpleFeaturePyramid"}
 SIZES = [(64, 64), (65, 97), (75, 33)]  # square, and odd sides that round up at every stride
 NECK_NAMES = sorted(NECKS)
 
+TINY_ENCODER = {"embed_dim": 32, "depth": 2, "num_heads": 4}
+VIT_PARTS = {
+    "img_size": 64,
+    "embed_dim": 32,
+    "depth": 4,
+    "num_heads": 4,
+    "window_size": 3,
+    "global_block_indices": (1, 3),
+}
 # example arguments; a registered backbone that is missing here fails
 BACKBONE_ARGUMENTS: dict[str, dict[str, Any]] = {
     "TimmBackbone": {"name": "resnet10t"},
     "ImagePyramid": {"backbone": {"type": "TimmBackbone", "name": "resnet10t", "out_indices": (1, 2, 3)}},
+    "MultiDepthViT": {"vit": VIT_PARTS, "depths": (1, 2, 3, 4)},
+    "HybridCNNViT": {"cnn": {"type": "TimmBackbone", "name": "resnet10t"}, "vit": TINY_ENCODER},
+    "TimmHybrid": {"name": "vit_small_r26_s32_224", "model_args": TINY_ENCODER},
 }
 # backbones that need a host say which
-BACKBONE_HOSTS = {"TimmBackbone": pytest.mark.timm, "ImagePyramid": pytest.mark.timm}
+BACKBONE_HOSTS = dict.fromkeys(("TimmBackbone", "ImagePyramid", "HybridCNNViT", "TimmHybrid"), pytest.mark.timm)
 BACKBONE_NAMES = [pytest.param(name, marks=BACKBONE_HOSTS.get(name, ())) for name in sorted(BACKBONES)]
 # necks whose levels above the last input round odd sizes down, as their peers do
 ROUNDS_DOWN = {"NASFPN", "SimpleFeaturePyramid"}
@@ -56,8 +68,8 @@ def build(name: str) -> nn.Module:
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             layer.running_mean.normal_(std=0.1), layer.running_var.uniform_(0.5, 1.5)
             layer.weight.data.uniform_(0.5, 1.5), layer.bias.data.normal_(std=0.1)
-    for p in module.parameters():
-        if not p.any() and p.dim() > 1:  # a block that starts as the identity
+    for key, p in module.named_parameters():
+        if not p.any() and (p.dim() > 1 or key.endswith("weight")):  # a block that starts as the identity
             nn.init.normal_(p, std=0.1)
     return module.eval()
 
@@ -333,7 +345,32 @@ def timms_keys() -> set[str]:
     return {f"model.{key}" for key in theirs.state_dict()}
 
 
+def vit_keys(**arguments: Any) -> set[str]:
+    """Those of the ViT, below ``vit``; they are pinned as its own."""
+    return {f"vit.{key}" for key in BACKBONES["ViT"](**arguments).state_dict()}
+
+
+def hybrid_keys() -> set[str]:
+    """timm's, below ``model``, without the classifier."""
+    import timm
+
+    return {f"model.{key}" for key in timm.create_model("vit_small_r26_s32_224", **TINY_ENCODER).state_dict()} - {
+        "model.head.weight",
+        "model.head.bias",
+    }
+
+
 BACKBONE_KEYS: dict[str, Callable[[], set[str]]] = {
+    "MultiDepthViT": lambda: (
+        vit_keys(**VIT_PARTS)
+        | {f"resamples.{place}.{part}" for place in ("0.0", "0.1", "0.3", "1.0") for part in ("weight", "bias")}
+    ),
+    "HybridCNNViT": lambda: (
+        {f"cnn.{key}" for key in timms_keys()}
+        | {"norm.weight", "norm.bias"}
+        | vit_keys(**TINY_ENCODER, use_rel_pos=False, global_block_indices=())
+    ),
+    "TimmHybrid": hybrid_keys,
     "TimmBackbone": timms_keys,
     "ImagePyramid": lambda: {f"backbone.{key}" for key in timms_keys() if ".layer4." not in key},
 }

@@ -73,9 +73,8 @@ class SimpleFeaturePyramid(nn.Module):
         self.num_extra_levels = extra.num_levels if extra else 0
 
         (channels,) = self.in_channels
-        self.resamples = nn.ModuleList(
-            make_resample(channels, scale, norm, halve_channels=True) for scale in self.scale_factors
-        )
+        resamples = [make_resample(channels, scale, norm, halve_channels=True) for scale in self.scale_factors]
+        self.resamples = nn.ModuleList(resamples)
         widths = [channels // scale.numerator for scale in self.scale_factors]
         self.lateral_convs = nn.ModuleList(
             ConvNormAct(width, out_channels, 1, norm=norm, act=act, conv=conv) for width in widths
@@ -85,7 +84,7 @@ class SimpleFeaturePyramid(nn.Module):
         )
         self.extra_levels = extra.build(out_channels, out_channels, norm, act, conv) if extra else None
         init_convs(self, init)
-        accept_layouts(self, SimplePyramidLayouts([len(layers) for layers in self.resamples]))
+        accept_layouts(self, SimplePyramidLayouts([len(layers) for layers in resamples]))
 
     def out_specs(self, in_specs: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:
         """Channels and strides of the outputs for a backbone that publishes ``in_specs``.

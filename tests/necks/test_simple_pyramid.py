@@ -170,7 +170,7 @@ def test_ln2d_in_a_head_has_mmdets_name() -> None:
     ("arguments", "message"),
     [
         ({"in_channels": [8, 16]}, "built on one map"),
-        ({"scale_factors": (4, 1)}, "each half of the one before"),
+        ({"scale_factors": (4, 1)}, "each be half of the one before"),
         ({"scale_factors": (3, 1.5)}, "power of two"),
         ({"scale_factors": ()}, "half of the one before"),
         ({"in_channels": [6]}, "multiple of 4"),

@@ -13,11 +13,12 @@ except ImportError as error:
         "and what they need with pip install 'fpn_plugins[mmdet]'"
     ) from error
 
-from .backbones import ImagePyramid, PyramidBackbone, TimmBackbone
+from .backbones import HybridCNNViT, ImagePyramid, MultiDepthViT, PyramidBackbone, TimmBackbone, TimmHybrid
 from .bfp import BFP
 from .bifpn import BiFPN
 from .csp_pafpn import CSPPAFPN, YOLOXPAFPN
 from .fpn import FPN, PAFPN, SingleScale, SSDPyramid
+from .layer_decay import ViTLayerDecay
 from .nas_fpn import NASFPN
 from .simple_pyramid import LN2d, SimpleFeaturePyramid
 
@@ -29,11 +30,15 @@ __all__ = [
     "NASFPN",
     "PAFPN",
     "BiFPN",
+    "HybridCNNViT",
     "ImagePyramid",
+    "MultiDepthViT",
     "PyramidBackbone",
     "SSDPyramid",
     "SimpleFeaturePyramid",
     "SingleScale",
     "TimmBackbone",
+    "TimmHybrid",
+    "ViTLayerDecay",
     "YOLOXPAFPN",
 ]

@@ -44,6 +44,39 @@ class ImagePyramid(backbones.ImagePyramid, BaseModule):
 
 
 @MODELS.register_module()
+class MultiDepthViT(backbones.MultiDepthViT, BaseModule):
+    """`fpn_plugins.MultiDepthViT` as an mmdet backbone; all of its arguments, and ``init_cfg``."""
+
+    def __init__(self, *args: Any, init_cfg: Cfg | list[Cfg] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.init_cfg = init_cfg
+
+
+@MODELS.register_module()
+class HybridCNNViT(backbones.HybridCNNViT, BaseModule):
+    """`fpn_plugins.HybridCNNViT` as an mmdet backbone; ``cnn`` is the config of one of this package's."""
+
+    def __init__(self, cnn: Cfg, *args: Any, init_cfg: Cfg | None = None, **kwargs: Any) -> None:
+        super().__init__(MODELS.build(own_type(cnn)), *args, **kwargs)
+        self.init_cfg = init_cfg
+
+
+@MODELS.register_module()
+class TimmHybrid(backbones.TimmHybrid, BaseModule):
+    """`fpn_plugins.TimmHybrid` as an mmdet backbone; all of its arguments, and ``init_cfg``."""
+
+    def __init__(self, *args: Any, init_cfg: Cfg | list[Cfg] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.init_cfg = init_cfg
+
+    def init_weights(self) -> None:
+        """Apply ``init_cfg`` alone, as `TimmBackbone` does: timm's model has an ``init_weights`` of its own."""
+        if self.init_cfg and not self.is_init:
+            initialize(self, self.init_cfg)
+        self._is_init = True
+
+
+@MODELS.register_module()
 class PyramidBackbone(BaseModule):
     """Backbone and neck in one, the neck wired from the backbone's ``feature_specs``, so that no channel is typed.
 
