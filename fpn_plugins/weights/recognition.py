@@ -41,7 +41,14 @@ def recognise(
     if own <= wanted or own >= wanted:
         slipping = sorted(key for key in own - wanted if key.startswith(tuple(numbered)))
         return _partial(Report("our own", unexpected=slipping), state_dict) if slipping else None
-    tried = [layout.apply(state_dict, wanted) for layout in layouts(own)]
+    return explain(state_dict, wanted, layouts(own))
+
+
+def explain(
+    state_dict: Mapping[str, Tensor], wanted: Iterable[str], layouts: Iterable[KeyMap]
+) -> tuple[dict[str, Tensor], Report] | None:
+    """`recognise` for a dict that is known to need a table, be it to drop keys; ``None`` when no key fits any."""
+    tried = [layout.apply(state_dict, wanted) for layout in layouts]
     complete = [result for result in tried if result[1].complete]
     if len({tuple(sorted(report.matched.items())) for _, report in complete}) > 1:
         raise ValueError("ambiguous checkpoint: " + " | ".join(str(report) for _, report in complete))
