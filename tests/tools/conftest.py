@@ -26,7 +26,7 @@ def train_in_mmdet(demo_folder: Path, tmp_path: Path) -> Callable[..., None]:
         """Train and evaluate; parameters whose name has ``part`` in it must move.
 
         ``neck`` is one neck's config or a list of them, ``strides`` those of its outputs, ``backbone`` the config of
-        another one than the demo's.
+        another one than the demo's, or arguments (no ``type``) that change the demo's.
         """
         from mmengine.runner import Runner
 
@@ -82,6 +82,13 @@ def channels_of(neck: Any) -> int:
     return (neck[0] if isinstance(neck, list) else neck)["out_channels"]
 
 
+def backbone_config(demo: Mapping[str, Any], backbone: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The config of another backbone, or the demo's with changes and without the checkpoint that the demo makes."""
+    if backbone and "type" in backbone:
+        return dict(backbone)
+    return {**demo, "checkpoint": None, **(backbone or {})}
+
+
 def mmdet_config(neck: Any, strides: Sequence[int], backbone: Mapping[str, Any] | None, work_dir: Path) -> Any:
     """The demo's config with other features, heads on their levels, and two iterations."""
     from mmengine.config import Config
@@ -107,12 +114,12 @@ def mmdet_config(neck: Any, strides: Sequence[int], backbone: Mapping[str, Any] 
 def adapt_mmdet(model: Any, neck: Any, strides: Sequence[int], backbone: Mapping[str, Any] | None) -> None:
     """Other features in the demo's model, and heads on their levels."""
     channels = channels_of(neck)
-    backbone = dict(backbone or {**model.backbone.backbone, "checkpoint": None})
+    backbone = backbone_config(model.backbone.backbone, backbone)
     if isinstance(neck, list):  # the detector's neck, and not a part of the backbone
         model.backbone = {**backbone, "type": f"fpn_plugins.{backbone['type']}"}
         model.neck = neck
     else:
-        model.backbone.update(backbone=backbone, neck=neck)
+        model.backbone.backbone, model.backbone.neck = backbone, neck  # `update` would merge them
     model.rpn_head.update(in_channels=channels, feat_channels=channels)
     model.rpn_head.anchor_generator.strides = list(strides)
     model.test_cfg.rcnn.score_thr = 0.0  # after two iterations nothing is certain
@@ -127,7 +134,7 @@ def adapt_detectron2(model: Any, neck: Any, strides: Sequence[int], backbone: Ma
     from detectron2.layers import ShapeSpec
 
     channels = channels_of(neck)
-    model.backbone.bottom_up = dict(backbone or {**model.backbone.bottom_up, "checkpoint": None})
+    model.backbone.bottom_up = backbone_config(model.backbone.bottom_up, backbone)
     model.backbone.neck = neck
     levels = [f"p{stride.bit_length() - 1}" for stride in strides]
     rpn, roi = model.proposal_generator, model.roi_heads
