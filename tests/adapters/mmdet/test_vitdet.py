@@ -1,4 +1,4 @@
-"""ViTDet in mmdet: the recipe's parameter groups, padding after normalisation, and backbones that keep their weights."""
+"""ViTDet in mmdet: the recipe's parameter groups, padding after normalisation, backbones that keep their weights."""
 
 from __future__ import annotations
 
