@@ -1,6 +1,15 @@
 """Feature pyramids for MMDetection and Detectron2: one implementation of each module, in plain PyTorch."""
 
-from .backbones import BACKBONES, ImagePyramid, TimmBackbone, ViT, build_backbone
+from .backbones import (
+    BACKBONES,
+    HybridCNNViT,
+    ImagePyramid,
+    MultiDepthViT,
+    TimmBackbone,
+    TimmHybrid,
+    ViT,
+    build_backbone,
+)
 from .features import FeatureSpec, SemanticSpec, check_pyramid, level_names
 from .necks import (
     BFP,
@@ -14,6 +23,7 @@ from .necks import (
     FPNLevel,
     PanopticFPN,
     SemanticMerge,
+    SimpleFeaturePyramid,
     SingleScale,
     SSDPyramid,
     build_neck,
@@ -33,13 +43,17 @@ __all__ = [
     "ExtraLevels",
     "FPNLevel",
     "FeatureSpec",
+    "HybridCNNViT",
     "ImagePyramid",
+    "MultiDepthViT",
     "PanopticFPN",
     "SSDPyramid",
     "SemanticMerge",
     "SemanticSpec",
+    "SimpleFeaturePyramid",
     "SingleScale",
     "TimmBackbone",
+    "TimmHybrid",
     "ViT",
     "build_backbone",
     "build_neck",

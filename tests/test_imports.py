@@ -17,7 +17,8 @@ import fpn_plugins
 
 PACKAGE = Path(fpn_plugins.__file__).parent
 ANY = ("*",)
-CORE = ("", "features", "files", "layers", "losses", "necks", "backbones", "weights")  # "" is what it re-exports
+# "" is what the package itself re-exports
+CORE = ("", "checkpointing", "features", "files", "layers", "losses", "necks", "backbones", "optim", "weights")
 HOSTS = ("mmengine", "mmcv", "mmdet", "detectron2", "timm", "torchvision")
 OPTIONAL = (*HOSTS, "matplotlib", "PIL", "pycocotools", "safetensors")
 OUTSIDE = ("tools", "configs", "tests")  # they import the package, never the other way round
@@ -50,6 +51,7 @@ RULES = {
     "necks": Allowed(("checkpointing", "features", "layers", "weights"), ("torch",)),
     "backbones": Allowed(("checkpointing", "features", "layers", "weights"), ("torch",)),
     "backbones.timm_backbone": Allowed(("features", "layers", "weights"), ("torch",), ("timm",)),
+    "optim": Allowed(),
     "weights": Allowed(("files",), ("torch",), inside_functions=("safetensors",)),
     "weights.maps": Allowed(("weights.key_map",)),
     "data": NUMERIC,

@@ -18,10 +18,23 @@ from .fpn import FPN, FPNLevel
 from .nas_fpn import NASFPN
 from .pafpn import PAFPN
 from .panoptic_fpn import PanopticFPN, SemanticMerge
+from .simple_pyramid import SimpleFeaturePyramid
 
 # every neck; the adapters register these and the contract tests run over them
 NECKS: dict[str, type[nn.Module]] = {
-    neck.__name__: neck for neck in (FPN, PAFPN, BiFPN, NASFPN, CSPPAFPN, BFP, SingleScale, SSDPyramid, PanopticFPN)
+    neck.__name__: neck
+    for neck in (
+        FPN,
+        PAFPN,
+        BiFPN,
+        NASFPN,
+        CSPPAFPN,
+        BFP,
+        PanopticFPN,
+        SimpleFeaturePyramid,
+        SingleScale,
+        SSDPyramid,
+    )
 }
 
 __all__ = [
@@ -38,6 +51,7 @@ __all__ = [
     "PanopticFPN",
     "SSDPyramid",
     "SemanticMerge",
+    "SimpleFeaturePyramid",
     "SingleScale",
     "build_neck",
 ]

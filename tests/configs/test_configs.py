@@ -34,20 +34,26 @@ def coco_folder(tiny_coco: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FPN_PLUGINS_COCO", str(tiny_coco))
 
 
-def forget_weights(backbone: Any) -> None:
-    """Take out the checkpoints that the demo makes first, and those that timm would download."""
-    backbone.update({key: none for key, none in (("checkpoint", None), ("pretrained", False)) if key in backbone})
-    if "backbone" in backbone:
-        forget_weights(backbone["backbone"])
-
-
 def mmdet_config(path: Path) -> Any:
     """A config of ours, without pretrained weights."""
     from mmengine.config import Config
 
     cfg = Config.fromfile(str(path))
-    forget_weights(cfg.model.backbone)
+    make_small(cfg.model.backbone)
     return cfg
+
+
+def make_small(backbone: Any, kind: str = "") -> None:
+    """Drop checkpoints and downloads, and the width of Transformers: everything else of the config stays."""
+    backbone.update({key: none for key, none in (("checkpoint", None), ("pretrained", False)) if key in backbone})
+    kind = str(backbone.get("type", kind)).removeprefix("fpn_plugins.")
+    if kind == "ViT":
+        backbone.update(embed_dim=64, num_heads=4)
+    elif kind == "TimmHybrid":
+        backbone["model_args"] = {"embed_dim": 64, "num_heads": 4}
+    for part, its_kind in (("backbone", ""), ("cnn", ""), ("vit", "ViT")):
+        if part in backbone:
+            make_small(backbone[part], its_kind)
 
 
 def detectron2_model(path: Path) -> Any:
@@ -74,7 +80,7 @@ def lazy_config(path: Path) -> Any:
     from detectron2.config import LazyConfig
 
     cfg = LazyConfig.load(str(path))
-    forget_weights(cfg.model.backbone.bottom_up)
+    make_small(cfg.model.backbone.bottom_up)
     return cfg
 
 
@@ -178,3 +184,34 @@ def test_demo_has_the_same_settings_on_both_sides() -> None:
     assert theirs.model.data_preprocessor.mean == lazy.model.pixel_mean
     assert theirs.model.data_preprocessor.std == lazy.model.pixel_std
     assert theirs.model.train_cfg.rcnn.sampler.num == lazy.model.roi_heads.batch_size_per_image
+
+
+VITDET = sorted(path.stem for path in MMDET if "_vit" in path.stem)
+
+
+@pytest.mark.mmdet
+@pytest.mark.detectron2
+@pytest.mark.parametrize("stem", VITDET)
+def test_vitdet_has_the_same_settings_on_both_sides(stem: str) -> None:
+    """Backbone, levels, optimiser and schedule; the data and the heads are each toolbox's own."""
+    from detectron2.config import LazyConfig
+    from mmengine.config import Config
+    from omegaconf import OmegaConf
+
+    theirs = Config.fromfile(str(ROOT / f"mmdet/{stem}.py"))
+    lazy = LazyConfig.load(str(ROOT / f"detectron2/{stem}.py"))
+    backbones = []
+    for backbone in (theirs.model.backbone.backbone.to_dict(), OmegaConf.to_container(lazy.model.backbone.bottom_up)):
+        backbone.get("vit", backbone).pop("checkpoint", None)  # Detectron2 loads it when it trains
+        backbones.append({key: list(value) if isinstance(value, tuple) else value for key, value in backbone.items()})
+    assert backbones[0] == backbones[1]
+    assert theirs.model.data_preprocessor.pad_size_divisor == lazy.model.backbone.square_pad
+    assert theirs.model.data_preprocessor.mean == lazy.model.pixel_mean
+    recipe, groups = theirs.optim_wrapper.paramwise_cfg, lazy.optimizer.params
+    assert {"decay": recipe.decay_rate, "depth": recipe.num_layers} == groups.lr_factor_func.keywords
+    assert ("custom_keys" in recipe) == bool(groups.overrides) == (groups.weight_decay_norm is not None)
+    assert theirs.optim_wrapper.optimizer.lr == lazy.optimizer.lr
+    assert theirs.optim_wrapper.optimizer.weight_decay == lazy.optimizer.weight_decay
+    assert theirs.train_cfg.max_iters == lazy.train.max_iter
+    if "milestones" in theirs.param_scheduler[1]:
+        assert theirs.param_scheduler[1].milestones == lazy.lr_multiplier.scheduler.milestones

@@ -21,6 +21,7 @@ CASES: dict[str, tuple[list[int], Any, Any]] = {
     "BiFPN": (PYRAMID, {"num_outs": 5, "num_repeats": 1}, {"num_extra_levels": 1, "num_repeats": 1}),
     "NASFPN": (PYRAMID, {"num_outs": 5, "stack_times": 1}, {"num_repeats": 1}),
     "CSPPAFPN": (PYRAMID[:4], {"num_csp_blocks": 1}, {"num_blocks": 1}),
+    "SimpleFeaturePyramid": (PYRAMID, {"num_outs": 5}, {"extra_levels": {"num_levels": 1}}),
     "BFP": (PYRAMID, None, None),
     # the semantic map comes first; mmdet's dense heads take it for one more level
     "PanopticFPN": (
@@ -29,6 +30,8 @@ CASES: dict[str, tuple[list[int], Any, Any]] = {
         {"extra_levels": {"num_levels": 1}, "inner_channels": CHANNELS},
     ),
 }
+# which of the network's maps a neck stands on, where it is not all of C2..C5
+CHANGES: dict[str, dict[str, Any]] = {"SimpleFeaturePyramid": {"out_indices": [3]}}
 
 
 def test_every_neck_has_a_case() -> None:
@@ -53,12 +56,11 @@ def detectron2_neck(name: str) -> Any:
 @pytest.mark.mmdet
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_mmdet(name: str, train_in_mmdet: Callable[..., None]) -> None:
-    train_in_mmdet("neck", mmdet_neck(name), strides=CASES[name][0])
+    train_in_mmdet("neck", mmdet_neck(name), strides=CASES[name][0], backbone=CHANGES.get(name))
 
 
 @pytest.mark.detectron2
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_detectron2(name: str, train_in_detectron2: Callable[..., None]) -> None:
-    train_in_detectron2(
-        "neck", detectron2_neck(name), strides=sorted(set(CASES[name][0]))
-    )  # heads choose levels by name
+    levels = sorted(set(CASES[name][0]))  # these heads choose levels by name, and leave the semantic map alone
+    train_in_detectron2("neck", detectron2_neck(name), strides=levels, backbone=CHANGES.get(name))

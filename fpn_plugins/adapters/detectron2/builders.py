@@ -60,9 +60,10 @@ def build_fpn_plugins_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PyramidB
 
 
 def _with_channels(backbone: dict[str, Any], channels: int) -> dict[str, Any]:
-    """The image's channels, for the backbone inside where there is one, as in an ``ImagePyramid``."""
-    if "backbone" in backbone:
-        return {**backbone, "backbone": _with_channels(backbone["backbone"], channels)}
+    """The image's channels, for the part that reads the image where there is one, as in an ``ImagePyramid``."""
+    for part in ("backbone", "cnn", "vit"):
+        if part in backbone:
+            return {**backbone, part: _with_channels(backbone[part], channels)}
     return {"in_chans": channels, **backbone}
 
 
@@ -78,7 +79,13 @@ def _warn_of_other_pixels(cfg: CfgNode, backbone: Any) -> None:
         logger.warning(
             "the weights of %s expect INPUT.FORMAT RGB, MODEL.PIXEL_MEAN %s, MODEL.PIXEL_STD %s; "
             "the config has %s, %s, %s",
-            *(backbone.name, *wanted.values(), cfg.INPUT.FORMAT, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD),
+            *(
+                getattr(backbone, "name", type(backbone).__name__),
+                *wanted.values(),
+                cfg.INPUT.FORMAT,
+                cfg.MODEL.PIXEL_MEAN,
+                cfg.MODEL.PIXEL_STD,
+            ),
         )
 
 
