@@ -50,7 +50,7 @@ RULES = {
     "backbones": Allowed(("checkpointing", "features", "layers", "weights"), ("torch",)),
     "backbones.timm_backbone": Allowed(("features", "layers", "weights"), ("torch",), ("timm",)),
     "weights": Allowed(("files",), ("torch",), inside_functions=("safetensors",)),
-    "weights.maps": Allowed(("weights.key_map",)),
+    "weights.maps": Allowed(("weights.key_map", "weights.transforms")),
     "data": NUMERIC,
     "analysis": NUMERIC,
     "visualization": NUMERIC,
