@@ -1,6 +1,6 @@
 """Feature pyramids for MMDetection and Detectron2: one implementation of each module, in plain PyTorch."""
 
-from .backbones import BACKBONES, ImagePyramid, TimmBackbone, ViT, build_backbone
+from .backbones import BACKBONES, ImagePyramid, Swin, TimmBackbone, ViT, build_backbone
 from .features import FeatureSpec, check_pyramid, level_names
 from .necks import (
     BFP,
@@ -34,6 +34,7 @@ __all__ = [
     "ImagePyramid",
     "SSDPyramid",
     "SingleScale",
+    "Swin",
     "TimmBackbone",
     "ViT",
     "build_backbone",

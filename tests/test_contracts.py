@@ -27,6 +27,7 @@ NECK_NAMES = sorted(NECKS)
 BACKBONE_ARGUMENTS: dict[str, dict[str, Any]] = {
     "TimmBackbone": {"name": "resnet10t"},
     "ImagePyramid": {"backbone": {"type": "TimmBackbone", "name": "resnet10t", "out_indices": (1, 2, 3)}},
+    "Swin": {"embed_dim": 16, "depths": (1, 1, 2, 1), "num_heads": (1, 2, 4, 8), "window_size": 4},
 }
 # backbones that need a host say which
 BACKBONE_HOSTS = {"TimmBackbone": pytest.mark.timm, "ImagePyramid": pytest.mark.timm}
@@ -324,8 +325,21 @@ def timms_keys() -> set[str]:
     return {f"model.{key}" for key in theirs.state_dict()}
 
 
+def swins_keys() -> set[str]:
+    """The official names."""
+    linear = ["norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2"]
+    blocks = [f"layers.{i}.blocks.{j}" for i, j in ((0, 0), (1, 0), (2, 0), (2, 1), (3, 0))]
+    places = [f"{block}.{part}" for block in blocks for part in linear]
+    places += ["patch_embed.proj", "patch_embed.norm", *(f"norm{i}" for i in range(4))]
+    places += [f"layers.{i}.downsample.norm" for i in range(3)]
+    keys = {f"{place}.{part}" for place in places for part in ("weight", "bias")}
+    keys |= {f"layers.{i}.downsample.reduction.weight" for i in range(3)}
+    return keys | {f"{block}.attn.relative_position_bias_table" for block in blocks}
+
+
 BACKBONE_KEYS: dict[str, Callable[[], set[str]]] = {
     "TimmBackbone": timms_keys,
+    "Swin": swins_keys,
     "ImagePyramid": lambda: {f"backbone.{key}" for key in timms_keys() if ".layer4." not in key},
 }
 
