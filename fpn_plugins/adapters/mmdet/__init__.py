@@ -19,6 +19,7 @@ from .bifpn import BiFPN
 from .csp_pafpn import CSPPAFPN, YOLOXPAFPN
 from .fpn import FPN, PAFPN, SingleScale, SSDPyramid
 from .nas_fpn import NASFPN
+from .swin import Swin, SwinTransformer
 
 __all__ = [
     "BFP",
@@ -31,6 +32,8 @@ __all__ = [
     "PyramidBackbone",
     "SSDPyramid",
     "SingleScale",
+    "Swin",
+    "SwinTransformer",
     "TimmBackbone",
     "YOLOXPAFPN",
 ]
