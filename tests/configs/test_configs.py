@@ -118,6 +118,8 @@ def test_mmdet_coco_configs_change_nothing_but_the_neck(path: Path) -> None:
         assert ours.pop("channels", 128) in (128, 512)
         ours["model"], stock["model"] = ({"neck": model["neck"]} for model in (ours["model"], stock["model"]))
     own, theirs = ours["model"].pop("neck"), stock["model"].pop("neck")
+    if backbone := ours["model"].get("backbone"):  # a class of ours that takes the arguments of mmdet's
+        backbone["type"] = backbone["type"].removeprefix("fpn_plugins.")
     assert ours == stock
     if path.stem.startswith(ABLATIONS):
         return
