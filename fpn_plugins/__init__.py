@@ -1,6 +1,16 @@
 """Feature pyramids for MMDetection and Detectron2: one implementation of each module, in plain PyTorch."""
 
-from .backbones import BACKBONES, ImagePyramid, Swin, TimmBackbone, ViT, build_backbone
+from .backbones import (
+    BACKBONES,
+    HybridCNNViT,
+    ImagePyramid,
+    MultiDepthViT,
+    Swin,
+    TimmBackbone,
+    TimmHybrid,
+    ViT,
+    build_backbone,
+)
 from .features import FeatureSpec, check_pyramid, level_names
 from .necks import (
     BFP,
@@ -12,6 +22,7 @@ from .necks import (
     BiFPN,
     ExtraLevels,
     FPNLevel,
+    SimpleFeaturePyramid,
     SingleScale,
     SSDPyramid,
     build_neck,
@@ -31,11 +42,15 @@ __all__ = [
     "ExtraLevels",
     "FPNLevel",
     "FeatureSpec",
+    "HybridCNNViT",
     "ImagePyramid",
+    "MultiDepthViT",
     "SSDPyramid",
+    "SimpleFeaturePyramid",
     "SingleScale",
     "Swin",
     "TimmBackbone",
+    "TimmHybrid",
     "ViT",
     "build_backbone",
     "build_neck",

@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from .. import checkpointing
 from ..features import FeatureSpec
 from ..weights import read_checkpoint
+from ..weights.maps.vit import ViTLayouts
 from ..weights.resize import resize_positions
+from ..weights.vit import accept_vit_layouts
 from .vit_blocks import PatchEmbedding, ViTBlock
 
 # of the images that MAE, DeiT, DINO and SAM saw, on the 0..1 scale, RGB
@@ -66,7 +68,15 @@ class ViT(nn.Module):
     of any size from one patch on. Pixels beyond the last whole patch are not seen: sizes round down, as in detectron2.
     There is no class token and no final norm, as in ViTDet.
 
-    State dict: detectron2's names (``patch_embed.proj``, ``pos_embed``, ``blocks.{i}.*``).
+    State dict: detectron2's names (``patch_embed.proj``, ``pos_embed``, ``blocks.{i}.*``). Checkpoints of detectron2's
+    and mmdet's ViTDet, of MAE, of timm's and DeiT's plain ViTs, of DINO, of DINOv2 without registers and of SAM load as
+    they are (`fpn_plugins.weights.vit.accept_vit_layouts`): what belongs to their class token and heads is dropped,
+    LayerScale is folded into the weights, relative positions that they lack start at zero. For SAM set
+    ``pretrain_img_size=1024, pretrain_use_cls_token=False`` to keep its position embeddings as they are, for the others
+    ``pretrain_img_size`` to their image size. Networks whose blocks compute something else -- registers (DINOv2-reg),
+    rotary positions (DINOv3, EVA-02), gated MLPs (DINOv2 giant), norms of queries and keys -- have no exact form here;
+    they work through `TimmBackbone`, with attention over the whole map in every block:
+    ``TimmBackbone("vit_small_patch14_reg4_dinov2", out_indices=(11,), model_args={"dynamic_img_size": True})``.
 
     Raises:
         ValueError: block indices out of range, heads that do not divide ``embed_dim``, an image below one patch, or a
@@ -132,6 +142,7 @@ class ViT(nn.Module):
             )
         self.feature_specs = tuple(FeatureSpec(embed_dim, patch_size) for _ in self.out_block_indices)
         self._initialise()
+        accept_vit_layouts(self, ViTLayouts(len(self.blocks), depth), pretrain_use_cls_token)
         if checkpoint is not None:
             self.load_state_dict(read_checkpoint(checkpoint))
         self._freeze()

@@ -42,10 +42,18 @@ def recognise(
         slipping = sorted(key for key in own - wanted if key.startswith(tuple(numbered)))
         if slipping or own <= wanted:
             return _partial(Report("our own", unexpected=slipping), state_dict) if slipping else None
-    tried = [layout.apply(state_dict, wanted) for layout in layouts(own)]
+        # all of our own and more, which a table may drop
+        tried = [layout.apply(state_dict, wanted) for layout in layouts(own)]
+        return next((result for result in tried if result[1].complete), None)
+    return explain(state_dict, wanted, layouts(own))
+
+
+def explain(
+    state_dict: Mapping[str, Tensor], wanted: Iterable[str], layouts: Iterable[KeyMap]
+) -> tuple[dict[str, Tensor], Report] | None:
+    """`recognise` for a dict that is known to need a table, be it to drop keys; ``None`` when no key fits any."""
+    tried = [layout.apply(state_dict, wanted) for layout in layouts]
     complete = [result for result in tried if result[1].complete]
-    if own > wanted and not complete:
-        return None
     if len({tuple(sorted(report.matched.items())) for _, report in complete}) > 1:
         raise ValueError("ambiguous checkpoint: " + " | ".join(str(report) for _, report in complete))
     if complete:
