@@ -36,6 +36,7 @@ RESNET = {"type": "TimmBackbone", "name": "resnet10t", "out_indices": [1, 2, 3]}
 # a registered backbone that is missing fails
 CASES: dict[str, Case] = {
     "TimmBackbone": Case({"name": "resnet10t"}, hosts=(pytest.mark.timm,)),
+    "Swin": Case({"embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8], "window_size": 4}),
     "ImagePyramid": Case({"backbone": RESNET}, "SSDPyramid", hosts=(pytest.mark.timm,)),
 }
 NAMES = [pytest.param(name, marks=case.hosts) for name, case in CASES.items()]
