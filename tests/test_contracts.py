@@ -38,6 +38,7 @@ VIT_PARTS = {
 BACKBONE_ARGUMENTS: dict[str, dict[str, Any]] = {
     "TimmBackbone": {"name": "resnet10t"},
     "ImagePyramid": {"backbone": {"type": "TimmBackbone", "name": "resnet10t", "out_indices": (1, 2, 3)}},
+    "Swin": {"embed_dim": 16, "depths": (1, 1, 2, 1), "num_heads": (1, 2, 4, 8), "window_size": 4},
     "MultiDepthViT": {"vit": VIT_PARTS, "depths": (1, 2, 3, 4)},
     "HybridCNNViT": {"cnn": {"type": "TimmBackbone", "name": "resnet10t"}, "vit": TINY_ENCODER},
     "TimmHybrid": {"name": "vit_small_r26_s32_224", "model_args": TINY_ENCODER},
@@ -363,6 +364,18 @@ def timms_keys() -> set[str]:
     return {f"model.{key}" for key in theirs.state_dict()}
 
 
+def swins_keys() -> set[str]:
+    """The official names."""
+    linear = ["norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2"]
+    blocks = [f"layers.{i}.blocks.{j}" for i, j in ((0, 0), (1, 0), (2, 0), (2, 1), (3, 0))]
+    places = [f"{block}.{part}" for block in blocks for part in linear]
+    places += ["patch_embed.proj", "patch_embed.norm", *(f"norm{i}" for i in range(4))]
+    places += [f"layers.{i}.downsample.norm" for i in range(3)]
+    keys = {f"{place}.{part}" for place in places for part in ("weight", "bias")}
+    keys |= {f"layers.{i}.downsample.reduction.weight" for i in range(3)}
+    return keys | {f"{block}.attn.relative_position_bias_table" for block in blocks}
+
+
 def vit_keys(**arguments: Any) -> set[str]:
     """Those of the ViT, below ``vit``; they are pinned as its own."""
     return {f"vit.{key}" for key in BACKBONES["ViT"](**arguments).state_dict()}
@@ -399,6 +412,7 @@ BACKBONE_KEYS: dict[str, Callable[[], set[str]]] = {
     ),
     "TimmHybrid": hybrid_keys,
     "TimmBackbone": timms_keys,
+    "Swin": swins_keys,
     "ImagePyramid": lambda: {f"backbone.{key}" for key in timms_keys() if ".layer4." not in key},
     "ViT": lambda: {"pos_embed", *affine("patch_embed.proj"), *(k for i in range(2) for k in vit_block(f"blocks.{i}"))},
 }

@@ -53,7 +53,7 @@ RULES = {
     "backbones.timm_backbone": Allowed(("features", "layers", "weights"), ("torch",), ("timm",)),
     "optim": Allowed(),
     "weights": Allowed(("files",), ("torch",), inside_functions=("safetensors",)),
-    "weights.maps": Allowed(("weights.key_map",)),
+    "weights.maps": Allowed(("weights.key_map", "weights.transforms")),
     "data": NUMERIC,
     "analysis": NUMERIC,
     "visualization": NUMERIC,

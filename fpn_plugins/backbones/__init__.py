@@ -11,6 +11,7 @@ from torch import nn
 from .hybrid import HybridCNNViT
 from .image_pyramid import ImagePyramid
 from .multi_depth import MultiDepthViT
+from .swin import Swin
 from .timm_backbone import TimmBackbone
 from .timm_hybrid import TimmHybrid
 from .vit import ViT
@@ -18,7 +19,7 @@ from .vit import ViT
 # every backbone; the adapters register these and the contract tests run over them
 BACKBONES: dict[str, type[nn.Module]] = {
     backbone.__name__: backbone
-    for backbone in (TimmBackbone, ImagePyramid, ViT, MultiDepthViT, HybridCNNViT, TimmHybrid)
+    for backbone in (TimmBackbone, ImagePyramid, ViT, MultiDepthViT, HybridCNNViT, TimmHybrid, Swin)
 }
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "HybridCNNViT",
     "ImagePyramid",
     "MultiDepthViT",
+    "Swin",
     "TimmBackbone",
     "TimmHybrid",
     "ViT",

@@ -38,6 +38,7 @@ TINY_VIT = {**TINY_ENCODER, "depth": 4, "img_size": 320, "window_size": 7, "glob
 # a registered backbone that is missing fails
 CASES: dict[str, Case] = {
     "TimmBackbone": Case({"name": "resnet10t"}, hosts=(pytest.mark.timm,)),
+    "Swin": Case({"embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8], "window_size": 4}),
     "ImagePyramid": Case({"backbone": RESNET}, "SSDPyramid", hosts=(pytest.mark.timm,)),
     "ViT": Case(
         TINY_VIT,

@@ -23,6 +23,7 @@ from .nas_fpn import NASFPN
 from .panoptic_fpn import PanopticFPN, PanopticFPNHead
 from .retina_head import RetinaHead
 from .simple_pyramid import LN2d, SimpleFeaturePyramid
+from .swin import Swin, SwinTransformer
 
 __all__ = [
     "BFP",
@@ -42,6 +43,8 @@ __all__ = [
     "SSDPyramid",
     "SimpleFeaturePyramid",
     "SingleScale",
+    "Swin",
+    "SwinTransformer",
     "TimmBackbone",
     "TimmHybrid",
     "ViT",
