@@ -1,6 +1,6 @@
 """Feature pyramids for MMDetection and Detectron2: one implementation of each module, in plain PyTorch."""
 
-from .backbones import BACKBONES, ImagePyramid, TimmBackbone, ViT, build_backbone
+from .backbones import BACKBONES, ImagePyramid, MViT, TimmBackbone, ViT, build_backbone
 from .features import FeatureSpec, check_pyramid, level_names
 from .necks import (
     BFP,
@@ -32,6 +32,7 @@ __all__ = [
     "FPNLevel",
     "FeatureSpec",
     "ImagePyramid",
+    "MViT",
     "SSDPyramid",
     "SingleScale",
     "TimmBackbone",

@@ -9,13 +9,16 @@ from typing import Any
 from torch import nn
 
 from .image_pyramid import ImagePyramid
+from .mvit import MViT
 from .timm_backbone import TimmBackbone
 from .vit import ViT
 
 # every backbone; the adapters register these and the contract tests run over them
-BACKBONES: dict[str, type[nn.Module]] = {backbone.__name__: backbone for backbone in (TimmBackbone, ImagePyramid, ViT)}
+BACKBONES: dict[str, type[nn.Module]] = {
+    backbone.__name__: backbone for backbone in (TimmBackbone, ImagePyramid, MViT, ViT)
+}
 
-__all__ = ["BACKBONES", "ImagePyramid", "TimmBackbone", "ViT", "build_backbone"]
+__all__ = ["BACKBONES", "ImagePyramid", "MViT", "TimmBackbone", "ViT", "build_backbone"]
 
 
 def build_backbone(backbone: nn.Module | Mapping[str, Any]) -> Any:

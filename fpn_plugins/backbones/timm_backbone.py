@@ -176,6 +176,26 @@ def _timm() -> Any:
     return timm
 
 
+def timm_weights(name: str) -> dict[str, Tensor]:
+    """State dict of timm's whole network of that name with its published weights, downloaded by timm.
+
+    Raises:
+        ImportError: timm is not installed.
+        RuntimeError: there are no weights of that name, or they could not be fetched.
+    """
+    try:
+        return _timm().create_model(name, pretrained=True).state_dict()
+    except (OSError, RuntimeError) as error:
+        raise _unavailable(name, error) from error
+
+
+def _unavailable(name: str, error: Exception) -> RuntimeError:
+    return RuntimeError(
+        f"timm has no weights for {name!r}, or could not fetch them ({type(error).__name__}: {error}); "
+        "pass checkpoint=FILE"
+    )
+
+
 def _check_out_indices(name: str, out_indices: Sequence[int]) -> tuple[int, ...]:
     architecture = name.split(".")[0]
     if not _timm().is_model(architecture):
@@ -227,10 +247,7 @@ def _create(
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise
-        raise RuntimeError(
-            f"timm has no weights for {name!r}, or could not fetch them ({type(error).__name__}: {error}); "
-            "pass checkpoint=FILE"
-        ) from error
+        raise _unavailable(name, error) from error
     _prune_after(model, model.feature_info.info[out_indices[-1]]["module"])
     return model
 

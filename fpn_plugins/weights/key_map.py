@@ -40,6 +40,7 @@ class Report:
         dropped: keys that the table drops on purpose.
         unexpected: keys that no rule fits, or whose name on our side the module does not have.
         missing: our keys that nothing was found for (only where the wanted keys are known).
+        kept: our keys that the layout does not have at all; the module's own values stay.
     """
 
     layout: str
@@ -47,6 +48,7 @@ class Report:
     dropped: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -55,7 +57,7 @@ class Report:
 
     def __str__(self) -> str:
         parts = [f"{self.layout} layout: {len(self.matched)} keys matched"]
-        for name in ("dropped", "unexpected", "missing"):
+        for name in ("dropped", "unexpected", "missing", "kept"):
             keys = getattr(self, name)
             if keys:
                 shown = ", ".join(keys[:8]) + (f", ... ({len(keys) - 8} more)" if len(keys) > 8 else "")
@@ -93,10 +95,13 @@ class KeyMap:
     Args:
         layout: name of the foreign layout, for reports.
         rules: `Rule` objects or ``(theirs, ours)`` pairs; literal ones first, then the first that fits.
+        lacks: patterns of our keys that the layout does not have (a classifier has no norms of a detector's maps): not
+            missing, the module keeps its own.
     """
 
-    def __init__(self, layout: str, rules: Iterable[Rule | tuple[str, str | None]]) -> None:
+    def __init__(self, layout: str, rules: Iterable[Rule | tuple[str, str | None]], lacks: Iterable[str] = ()) -> None:
         self.layout = layout
+        self.lacks = tuple(lacks)
         self.rules = tuple(rule if isinstance(rule, Rule) else Rule(*rule) for rule in rules)
         self._literal = {rule.theirs: rule.ours for rule in reversed(self.rules) if not _TOKEN.search(rule.theirs)}
         patterns = [rule for rule in self.rules if _TOKEN.search(rule.theirs)]
@@ -153,12 +158,15 @@ class KeyMap:
                 renamed[name] = value
                 report.matched[key] = name
         if ours is not None:
-            report.missing = sorted(key for key in ours - set(renamed) if not _optional(key))
+            absent = sorted(key for key in ours - set(renamed) if not _optional(key))
+            report.kept = [key for key in absent if any(_compile(pattern)[0].fullmatch(key) for pattern in self.lacks)]
+            report.missing = [key for key in absent if key not in report.kept]
         return renamed, report
 
     def inverse(self) -> KeyMap:
-        """The table ours -> theirs; rules that drop a key have no inverse, and the first rule for a name wins."""
-        return KeyMap(f"to {self.layout}", [(rule.ours, rule.theirs) for rule in self.rules if rule.ours is not None])
+        """The table ours -> theirs; what the layout lacks is dropped, and the first rule for a name wins."""
+        rules: list[Rule | tuple[str, str | None]] = [(r.ours, r.theirs) for r in self.rules if r.ours is not None]
+        return KeyMap(f"to {self.layout}", [*rules, *((pattern, None) for pattern in self.lacks)])
 
 
 def _optional(key: str) -> bool:

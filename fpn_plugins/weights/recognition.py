@@ -91,12 +91,14 @@ class _LayoutHook:
 
     def __call__(self, module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *unused: object) -> None:
         own = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
-        found = recognise(own, module.state_dict(), self.layouts, self.numbered)
+        present = module.state_dict()
+        found = recognise(own, present, self.layouts, self.numbered)
         if found is None:
             return
         renamed, report = found
         for key in own:
             del state_dict[prefix + key]
+        renamed = {**renamed, **{key: present[key] for key in report.kept}}
         state_dict.update({prefix + key: value for key, value in renamed.items()})
         logger.info("%s: %s", type(module).__name__, report)
 

@@ -13,7 +13,7 @@ except ImportError as error:
         "and what they need with pip install 'fpn_plugins[mmdet]'"
     ) from error
 
-from .backbones import ImagePyramid, PyramidBackbone, TimmBackbone, ViT
+from .backbones import ImagePyramid, MViT, PyramidBackbone, TimmBackbone, ViT
 from .bfp import BFP
 from .bifpn import BiFPN
 from .csp_pafpn import CSPPAFPN, YOLOXPAFPN
@@ -28,6 +28,7 @@ __all__ = [
     "PAFPN",
     "BiFPN",
     "ImagePyramid",
+    "MViT",
     "PyramidBackbone",
     "SSDPyramid",
     "SingleScale",
