@@ -1,6 +1,17 @@
 """Feature pyramids for MMDetection and Detectron2: one implementation of each module, in plain PyTorch."""
 
-from .backbones import BACKBONES, ImagePyramid, MViT, TimmBackbone, ViT, build_backbone
+from .backbones import (
+    BACKBONES,
+    HybridCNNViT,
+    ImagePyramid,
+    MultiDepthViT,
+    MViT,
+    Swin,
+    TimmBackbone,
+    TimmHybrid,
+    ViT,
+    build_backbone,
+)
 from .features import FeatureSpec, check_pyramid, level_names
 from .necks import (
     BFP,
@@ -12,6 +23,7 @@ from .necks import (
     BiFPN,
     ExtraLevels,
     FPNLevel,
+    SimpleFeaturePyramid,
     SingleScale,
     SSDPyramid,
     build_neck,
@@ -31,11 +43,16 @@ __all__ = [
     "ExtraLevels",
     "FPNLevel",
     "FeatureSpec",
+    "HybridCNNViT",
     "ImagePyramid",
     "MViT",
+    "MultiDepthViT",
     "SSDPyramid",
+    "SimpleFeaturePyramid",
     "SingleScale",
+    "Swin",
     "TimmBackbone",
+    "TimmHybrid",
     "ViT",
     "build_backbone",
     "build_neck",

@@ -17,7 +17,16 @@ import fpn_plugins
 
 PACKAGE = Path(fpn_plugins.__file__).parent
 ANY = ("*",)
-CORE = ("", "features", "files", "layers", "necks", "backbones", "weights")  # "" is what the package itself re-exports
+CORE = (
+    "",
+    "features",
+    "files",
+    "layers",
+    "necks",
+    "backbones",
+    "optim",
+    "weights",
+)  # "" is what the package itself re-exports
 HOSTS = ("mmengine", "mmcv", "mmdet", "detectron2", "timm", "torchvision")
 OPTIONAL = (*HOSTS, "matplotlib", "PIL", "pycocotools", "safetensors")
 OUTSIDE = ("tools", "configs", "tests")  # they import the package, never the other way round
@@ -49,8 +58,9 @@ RULES = {
     "necks": Allowed(("checkpointing", "features", "layers", "weights"), ("torch",)),
     "backbones": Allowed(("checkpointing", "features", "layers", "weights"), ("torch",)),
     "backbones.timm_backbone": Allowed(("features", "layers", "weights"), ("torch",), ("timm",)),
+    "optim": Allowed(),
     "weights": Allowed(("files",), ("torch",), inside_functions=("safetensors",)),
-    "weights.maps": Allowed(("weights.key_map",)),
+    "weights.maps": Allowed(("weights.key_map", "weights.transforms")),
     "data": NUMERIC,
     "analysis": NUMERIC,
     "visualization": NUMERIC,

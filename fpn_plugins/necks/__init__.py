@@ -17,10 +17,12 @@ from .extra_levels import ExtraLevels
 from .fpn import FPN, FPNLevel
 from .nas_fpn import NASFPN
 from .pafpn import PAFPN
+from .simple_pyramid import SimpleFeaturePyramid
 
 # every neck; the adapters register these and the contract tests run over them
 NECKS: dict[str, type[nn.Module]] = {
-    neck.__name__: neck for neck in (FPN, PAFPN, BiFPN, NASFPN, CSPPAFPN, BFP, SingleScale, SSDPyramid)
+    neck.__name__: neck
+    for neck in (FPN, PAFPN, BiFPN, NASFPN, CSPPAFPN, BFP, SimpleFeaturePyramid, SingleScale, SSDPyramid)
 }
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "FPNLevel",
     "NeckChain",
     "SSDPyramid",
+    "SimpleFeaturePyramid",
     "SingleScale",
     "build_neck",
 ]

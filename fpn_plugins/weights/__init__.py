@@ -1,7 +1,7 @@
 """Checkpoint -> key map -> module."""
 
 from .checkpoint import read_checkpoint, under, write_checkpoint
-from .key_map import KeyMap, Report, Rule
+from .key_map import KeyMap, Report, Rule, Transform
 from .pairing import pair_by_order
 from .recognition import accept_layouts, recognise, redirect_keys
 
@@ -9,6 +9,7 @@ __all__ = [
     "KeyMap",
     "Report",
     "Rule",
+    "Transform",
     "accept_layouts",
     "pair_by_order",
     "read_checkpoint",

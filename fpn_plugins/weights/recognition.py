@@ -31,7 +31,7 @@ def recognise(
 
     Returns:
         The renamed dict and its report, or ``None`` when the dict holds none but our own keys, all of our own and
-        others, or fits no table at all (then it is the caller's strictness that decides).
+        others that no table explains, or fits no table at all (then it is the caller's strictness that decides).
 
     Raises:
         ValueError: the dict fits a table only in part, or several tables that disagree; lists the keys. With the
@@ -40,7 +40,11 @@ def recognise(
     own, wanted = set(state_dict), set(wanted)
     if own <= wanted or own >= wanted:
         slipping = sorted(key for key in own - wanted if key.startswith(tuple(numbered)))
-        return _partial(Report("our own", unexpected=slipping), state_dict) if slipping else None
+        if slipping or own <= wanted:
+            return _partial(Report("our own", unexpected=slipping), state_dict) if slipping else None
+        # all of our own and more, which a table may drop
+        tried = [layout.apply(state_dict, wanted) for layout in layouts(own)]
+        return next((result for result in tried if result[1].complete), None)
     return explain(state_dict, wanted, layouts(own))
 
 

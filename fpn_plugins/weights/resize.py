@@ -88,3 +88,24 @@ def resize_patch_filters(weight: Tensor, size: int) -> Tensor:
     resized = F.interpolate(pixels, size=(size, size), mode="bicubic", antialias=True).flatten(1)  # side^2 size^2
     flat = weight.flatten(2).float() @ torch.linalg.pinv(resized).t()
     return flat.unflatten(2, (size, size)).to(weight.dtype)
+
+
+def relative_bias_table(table: Tensor, window_size: int) -> Tensor:
+    """Swin's biases of relative positions for another window: bicubic, as the official fine-tuning and mmdet do it.
+
+    Args:
+        table: ``(2 w - 1)**2 heads``, for windows of ``w x w`` tokens, row-major.
+        window_size: the wanted ``w``.
+
+    Returns:
+        ``(2 window_size - 1)**2 heads``, the table itself where it has that size.
+
+    Raises:
+        ValueError: a table that is not square.
+    """
+    length = 2 * window_size - 1
+    side = square_side(table.shape[0], "relative_position_bias_table")
+    if side == length:
+        return table
+    grid = table.t().unflatten(1, (side, side))[None]  # 1 heads side side
+    return F.interpolate(grid, size=(length, length), mode="bicubic", align_corners=False)[0].flatten(1).t()

@@ -38,10 +38,21 @@ def mmdet_config(path: Path) -> Any:
     from mmengine.config import Config
 
     cfg = Config.fromfile(str(path))
-    inner = cfg.model.backbone.get("backbone")
-    if inner and inner.get("checkpoint"):
-        inner.checkpoint = None
+    if "backbone" in cfg.model.backbone:
+        make_small(cfg.model.backbone.backbone)
     return cfg
+
+
+def make_small(backbone: Any) -> None:
+    """Drop the checkpoint, and the width of a Transformer: everything else of its config stays."""
+    backbone = backbone.get("vit", backbone)
+    if "checkpoint" in backbone:
+        backbone.checkpoint = None
+    kind = backbone.get("type", "ViT")
+    if kind == "ViT":
+        backbone.update(embed_dim=64, num_heads=4)
+    elif kind == "TimmHybrid":
+        backbone.model_args = {"embed_dim": 64, "num_heads": 4}
 
 
 def detectron2_model(path: Path) -> Any:
@@ -68,8 +79,7 @@ def lazy_config(path: Path) -> Any:
     from detectron2.config import LazyConfig
 
     cfg = LazyConfig.load(str(path))
-    if "checkpoint" in cfg.model.backbone.bottom_up:
-        cfg.model.backbone.bottom_up.checkpoint = None
+    make_small(cfg.model.backbone.bottom_up)
     return cfg
 
 
@@ -118,6 +128,8 @@ def test_mmdet_coco_configs_change_nothing_but_the_neck(path: Path) -> None:
         assert ours.pop("channels", 128) in (128, 512)
         ours["model"], stock["model"] = ({"neck": model["neck"]} for model in (ours["model"], stock["model"]))
     own, theirs = ours["model"].pop("neck"), stock["model"].pop("neck")
+    if backbone := ours["model"].get("backbone"):  # a class of ours that takes the arguments of mmdet's
+        backbone["type"] = backbone["type"].removeprefix("fpn_plugins.")
     assert ours == stock
     if path.stem.startswith(ABLATIONS):
         return
@@ -158,3 +170,34 @@ def test_demo_has_the_same_settings_on_both_sides() -> None:
     assert theirs.model.data_preprocessor.mean == lazy.model.pixel_mean
     assert theirs.model.data_preprocessor.std == lazy.model.pixel_std
     assert theirs.model.train_cfg.rcnn.sampler.num == lazy.model.roi_heads.batch_size_per_image
+
+
+VITDET = sorted(path.stem for path in MMDET if "_vit" in path.stem)
+
+
+@pytest.mark.mmdet
+@pytest.mark.detectron2
+@pytest.mark.parametrize("stem", VITDET)
+def test_vitdet_has_the_same_settings_on_both_sides(stem: str) -> None:
+    """Backbone, levels, optimiser and schedule; the data and the heads are each toolbox's own."""
+    from detectron2.config import LazyConfig
+    from mmengine.config import Config
+    from omegaconf import OmegaConf
+
+    theirs = Config.fromfile(str(ROOT / f"mmdet/{stem}.py"))
+    lazy = LazyConfig.load(str(ROOT / f"detectron2/{stem}.py"))
+    backbones = []
+    for backbone in (theirs.model.backbone.backbone.to_dict(), OmegaConf.to_container(lazy.model.backbone.bottom_up)):
+        backbone.get("vit", backbone).pop("checkpoint", None)  # Detectron2 loads it when it trains
+        backbones.append({key: list(value) if isinstance(value, tuple) else value for key, value in backbone.items()})
+    assert backbones[0] == backbones[1]
+    assert theirs.model.data_preprocessor.pad_size_divisor == lazy.model.backbone.square_pad
+    assert theirs.model.data_preprocessor.mean == lazy.model.pixel_mean
+    recipe, groups = theirs.optim_wrapper.paramwise_cfg, lazy.optimizer.params
+    assert {"decay": recipe.decay_rate, "depth": recipe.num_layers} == groups.lr_factor_func.keywords
+    assert ("custom_keys" in recipe) == bool(groups.overrides) == (groups.weight_decay_norm is not None)
+    assert theirs.optim_wrapper.optimizer.lr == lazy.optimizer.lr
+    assert theirs.optim_wrapper.optimizer.weight_decay == lazy.optimizer.weight_decay
+    assert theirs.train_cfg.max_iters == lazy.train.max_iter
+    if "milestones" in theirs.param_scheduler[1]:
+        assert theirs.param_scheduler[1].milestones == lazy.lr_multiplier.scheduler.milestones

@@ -13,26 +13,37 @@ except ImportError as error:
         "and what they need with pip install 'fpn_plugins[mmdet]'"
     ) from error
 
-from .backbones import ImagePyramid, MViT, PyramidBackbone, TimmBackbone, ViT
+from .backbones import HybridCNNViT, ImagePyramid, MultiDepthViT, MViT, PyramidBackbone, TimmBackbone, TimmHybrid, ViT
 from .bfp import BFP
 from .bifpn import BiFPN
 from .csp_pafpn import CSPPAFPN, YOLOXPAFPN
 from .fpn import FPN, PAFPN, SingleScale, SSDPyramid
+from .layer_decay import ViTLayerDecay
 from .nas_fpn import NASFPN
+from .simple_pyramid import LN2d, SimpleFeaturePyramid
+from .swin import Swin, SwinTransformer
 
 __all__ = [
     "BFP",
     "CSPPAFPN",
     "FPN",
+    "LN2d",
     "NASFPN",
     "PAFPN",
     "BiFPN",
+    "HybridCNNViT",
     "ImagePyramid",
     "MViT",
+    "MultiDepthViT",
     "PyramidBackbone",
     "SSDPyramid",
+    "SimpleFeaturePyramid",
     "SingleScale",
+    "Swin",
+    "SwinTransformer",
     "TimmBackbone",
+    "TimmHybrid",
     "ViT",
+    "ViTLayerDecay",
     "YOLOXPAFPN",
 ]

@@ -24,6 +24,9 @@ class _LoadedBackbone(BaseModule):
             self._freeze()
         self._is_init = True
 
+    def _freeze(self) -> None:
+        """Nothing, where the backbone fixes no parameters."""
+
 
 @MODELS.register_module()
 class TimmBackbone(backbones.TimmBackbone, _LoadedBackbone):
@@ -70,6 +73,33 @@ class ImagePyramid(backbones.ImagePyramid, BaseModule):
 
     def __init__(self, backbone: Cfg, *args: Any, init_cfg: Cfg | None = None, **kwargs: Any) -> None:
         super().__init__(MODELS.build(own_type(backbone)), *args, **kwargs)
+        self.init_cfg = init_cfg
+
+
+@MODELS.register_module()
+class MultiDepthViT(backbones.MultiDepthViT, _LoadedBackbone):
+    """`fpn_plugins.MultiDepthViT` as an mmdet backbone; all of its arguments, and ``init_cfg``."""
+
+    def __init__(self, *args: Any, init_cfg: Cfg | list[Cfg] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.init_cfg = init_cfg
+
+
+@MODELS.register_module()
+class HybridCNNViT(backbones.HybridCNNViT, BaseModule):
+    """`fpn_plugins.HybridCNNViT` as an mmdet backbone; ``cnn`` is the config of one of this package's."""
+
+    def __init__(self, cnn: Cfg, *args: Any, init_cfg: Cfg | None = None, **kwargs: Any) -> None:
+        super().__init__(MODELS.build(own_type(cnn)), *args, **kwargs)
+        self.init_cfg = init_cfg
+
+
+@MODELS.register_module()
+class TimmHybrid(backbones.TimmHybrid, _LoadedBackbone):
+    """`fpn_plugins.TimmHybrid` as an mmdet backbone; all of its arguments, and ``init_cfg``."""
+
+    def __init__(self, *args: Any, init_cfg: Cfg | list[Cfg] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.init_cfg = init_cfg
 
 
