@@ -38,6 +38,13 @@ VIT_PARTS = {
 BACKBONE_ARGUMENTS: dict[str, dict[str, Any]] = {
     "TimmBackbone": {"name": "resnet10t"},
     "ImagePyramid": {"backbone": {"type": "TimmBackbone", "name": "resnet10t", "out_indices": (1, 2, 3)}},
+    "MViT": {
+        "name": "mvitv2_tiny",
+        "embed_dim": 8,
+        "last_block_indices": (0, 2, 4, 6),
+        "window_size": 8,
+        "img_size": 64,
+    },
     "Swin": {"embed_dim": 16, "depths": (1, 1, 2, 1), "num_heads": (1, 2, 4, 8), "window_size": 4},
     "MultiDepthViT": {"vit": VIT_PARTS, "depths": (1, 2, 3, 4)},
     "HybridCNNViT": {"cnn": {"type": "TimmBackbone", "name": "resnet10t"}, "vit": TINY_ENCODER},
@@ -57,7 +64,7 @@ BACKBONE_NAMES = [pytest.param(name, marks=BACKBONE_HOSTS.get(name, ())) for nam
 # necks whose levels above the last input round odd sizes down, and backbones whose maps do, as their peers'
 ROUNDS_DOWN = {"NASFPN", "SimpleFeaturePyramid", "ViT"}
 # backbones whose residual stream stays in single precision under autocast, as their peers' does
-SINGLE_PRECISION_MAPS = {"ViT"}
+SINGLE_PRECISION_MAPS = {"MViT", "ViT"}
 MODULES = [*NECK_NAMES, *BACKBONE_NAMES]
 
 
@@ -400,6 +407,20 @@ def vit_block(name: str) -> set[str]:
     return layers | {f"{name}.attn.rel_pos_h", f"{name}.attn.rel_pos_w"}
 
 
+MVIT_PARTS = (
+    "norm1",
+    "norm2",
+    "mlp.fc1",
+    "mlp.fc2",
+    *(f"attn.{p}" for p in ("qkv", "proj", "norm_q", "norm_k", "norm_v")),
+)
+
+
+def mvit_block(name: str) -> set[str]:
+    pooling = {f"{name}.attn.{key}" for key in ("rel_pos_h", "rel_pos_w", *(f"pool_{p}.weight" for p in "qkv"))}
+    return pooling | affine(*(f"{name}.{part}" for part in MVIT_PARTS))
+
+
 BACKBONE_KEYS: dict[str, Callable[[], set[str]]] = {
     "MultiDepthViT": lambda: (
         vit_keys(**VIT_PARTS)
@@ -414,6 +435,10 @@ BACKBONE_KEYS: dict[str, Callable[[], set[str]]] = {
     "TimmBackbone": timms_keys,
     "Swin": swins_keys,
     "ImagePyramid": lambda: {f"backbone.{key}" for key in timms_keys() if ".layer4." not in key},
+    "MViT": lambda: {
+        *affine("patch_embed.proj", *(f"norms.{i}" for i in range(4)), *(f"blocks.{i}.proj" for i in (1, 3, 5))),
+        *(key for i in range(7) for key in mvit_block(f"blocks.{i}")),
+    },
     "ViT": lambda: {"pos_embed", *affine("patch_embed.proj"), *(k for i in range(2) for k in vit_block(f"blocks.{i}"))},
 }
 

@@ -11,6 +11,7 @@ from torch import nn
 from .hybrid import HybridCNNViT
 from .image_pyramid import ImagePyramid
 from .multi_depth import MultiDepthViT
+from .mvit import MViT
 from .swin import Swin
 from .timm_backbone import TimmBackbone
 from .timm_hybrid import TimmHybrid
@@ -19,13 +20,14 @@ from .vit import ViT
 # every backbone; the adapters register these and the contract tests run over them
 BACKBONES: dict[str, type[nn.Module]] = {
     backbone.__name__: backbone
-    for backbone in (TimmBackbone, ImagePyramid, ViT, MultiDepthViT, HybridCNNViT, TimmHybrid, Swin)
+    for backbone in (TimmBackbone, ImagePyramid, ViT, MultiDepthViT, HybridCNNViT, TimmHybrid, Swin, MViT)
 }
 
 __all__ = [
     "BACKBONES",
     "HybridCNNViT",
     "ImagePyramid",
+    "MViT",
     "MultiDepthViT",
     "Swin",
     "TimmBackbone",

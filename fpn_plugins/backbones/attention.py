@@ -84,6 +84,26 @@ def relative_rows(table: Tensor, size: int) -> Tensor:
     return table[position[:, None] - position + size - 1]
 
 
+def pooled_relative_rows(table: Tensor, q_size: int, k_size: int) -> Tensor:
+    """`relative_rows` where queries and keys lie on grids of different steps.
+
+    Distances are those of the finer grid, rounded down, as in MViTv2's official code and detectron2's.
+
+    Args:
+        table: ``L D``, linearly resized unless ``L = 2 max(q_size, k_size) - 1``.
+        q_size: queries along the axis.
+        k_size: keys along the axis.
+
+    Returns:
+        ``q_size k_size D``.
+    """
+    table = resize_relative_positions(table, 2 * torch.sym_max(q_size, k_size) - 1)
+    q_step, k_step = torch.sym_max(k_size / q_size, 1.0), torch.sym_max(q_size / k_size, 1.0)
+    queries = torch.arange(q_size, device=table.device) * q_step
+    keys = torch.arange(k_size, device=table.device) * k_step
+    return table[(queries[:, None] - keys + (k_size - 1) * k_step).long()]
+
+
 def attend(qkv: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
     """``softmax(q k / sqrt(D) + relative positions) v`` without the ``B M N N`` scores in memory.
 
@@ -114,14 +134,29 @@ def reference_attention(qkv: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
 
 
 def fused_attention(qkv: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
-    """`attend` on ``scaled_dot_product_attention``, whose fused kernels take no such bias as an argument.
+    """`attend` on ``scaled_dot_product_attention``; see `fused_pooled_attention`."""
+    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # B M N D
+    return fused_pooled_attention(q, k, v, rows_h, rows_w).transpose(1, 2)
+
+
+def fused_pooled_attention(q: Tensor, k: Tensor, v: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
+    """Attention with relative positions on fused kernels, which take no such bias as an argument.
 
     Each query carries its scores of the relative positions, each key the one-hot rows of its position, so that the
     kernel's own product adds them: ``[q, b_h, b_w] . [k, e_v, e_u] = q.k + b_h[v] + b_w[u]``. The values are filled up
     to the same width, which the fused kernels ask for.
+
+    Args:
+        q: queries ``B M N D``, ``N = H W``.
+        k: keys ``B M n D``, of the same grid or of another one, ``n = h w``.
+        v: values, the same shape as ``k``.
+        rows_h: rows of the vertical axis for each pair of positions, ``H h D``.
+        rows_w: of the horizontal axis, ``W w D``.
+
+    Returns:
+        ``B M N D``.
     """
-    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # B M N D
-    height, width, channels = rows_h.shape[0], rows_w.shape[0], q.shape[-1]
+    height, width, channels = rows_h.shape[1], rows_w.shape[1], q.shape[-1]
     position = torch.arange(height * width, device=q.device)
     hot = torch.cat([F.one_hot(position // width, height), F.one_hot(position % width, width)], -1).to(k.dtype)
     queries = torch.cat([q * channels**-0.5, *position_scores(q, rows_h, rows_w)], -1)
@@ -129,4 +164,4 @@ def fused_attention(qkv: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
     spare = -(channels + height + width) % FUSED_WIDTH
     values = F.pad(v, (0, height + width + spare))
     out = F.scaled_dot_product_attention(F.pad(queries, (0, spare)), F.pad(keys, (0, spare)), values, scale=1.0)
-    return out[..., :channels].transpose(1, 2)
+    return out[..., :channels]

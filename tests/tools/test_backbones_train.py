@@ -39,6 +39,16 @@ TINY_VIT = {**TINY_ENCODER, "depth": 4, "img_size": 320, "window_size": 7, "glob
 CASES: dict[str, Case] = {
     "TimmBackbone": Case({"name": "resnet10t"}, hosts=(pytest.mark.timm,)),
     "Swin": Case({"embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8], "window_size": 4}),
+    "MViT": Case(
+        {
+            "name": "mvitv2_tiny",
+            "embed_dim": 16,
+            "last_block_indices": [0, 2, 4, 6],
+            "window_size": 16,
+            "drop_path_rate": 0.1,
+            "gradient_checkpointing": True,
+        }
+    ),
     "ImagePyramid": Case({"backbone": RESNET}, "SSDPyramid", hosts=(pytest.mark.timm,)),
     "ViT": Case(
         TINY_VIT,

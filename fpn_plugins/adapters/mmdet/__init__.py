@@ -13,7 +13,7 @@ except ImportError as error:
         "and what they need with pip install 'fpn_plugins[mmdet]'"
     ) from error
 
-from .backbones import HybridCNNViT, ImagePyramid, MultiDepthViT, PyramidBackbone, TimmBackbone, TimmHybrid, ViT
+from .backbones import HybridCNNViT, ImagePyramid, MultiDepthViT, MViT, PyramidBackbone, TimmBackbone, TimmHybrid, ViT
 from .bfp import BFP
 from .bifpn import BiFPN
 from .csp_pafpn import CSPPAFPN, YOLOXPAFPN
@@ -35,6 +35,7 @@ __all__ = [
     "BiFPN",
     "HybridCNNViT",
     "ImagePyramid",
+    "MViT",
     "PanopticFPN",
     "PanopticFPNHead",
     "MultiDepthViT",

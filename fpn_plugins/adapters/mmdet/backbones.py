@@ -55,6 +55,19 @@ class ViT(backbones.ViT, _LoadedBackbone):
 
 
 @MODELS.register_module()
+class MViT(backbones.MViT, _LoadedBackbone):
+    """`fpn_plugins.MViT` as an mmdet backbone; all of its arguments, and ``init_cfg``.
+
+    Set the data preprocessor's ``mean`` and ``std`` to the backbone's ``pixel_mean`` and ``pixel_std``, with
+    ``bgr_to_rgb=True``.
+    """
+
+    def __init__(self, *args: Any, init_cfg: Cfg | list[Cfg] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.init_cfg = init_cfg
+
+
+@MODELS.register_module()
 class ImagePyramid(backbones.ImagePyramid, BaseModule):
     """`fpn_plugins.ImagePyramid` as an mmdet backbone; ``backbone`` is the config of one of this package's."""
 
