@@ -1,7 +1,18 @@
 """Feature pyramids for MMDetection and Detectron2: one implementation of each module, in plain PyTorch."""
 
-from .backbones import BACKBONES, ImagePyramid, TimmBackbone, build_backbone
-from .features import FeatureSpec, check_pyramid, level_names
+from .backbones import (
+    BACKBONES,
+    HybridCNNViT,
+    ImagePyramid,
+    MultiDepthViT,
+    MViT,
+    Swin,
+    TimmBackbone,
+    TimmHybrid,
+    ViT,
+    build_backbone,
+)
+from .features import FeatureSpec, SemanticSpec, check_pyramid, level_names
 from .necks import (
     BFP,
     CSPPAFPN,
@@ -12,6 +23,9 @@ from .necks import (
     BiFPN,
     ExtraLevels,
     FPNLevel,
+    PanopticFPN,
+    SemanticMerge,
+    SimpleFeaturePyramid,
     SingleScale,
     SSDPyramid,
     build_neck,
@@ -31,10 +45,20 @@ __all__ = [
     "ExtraLevels",
     "FPNLevel",
     "FeatureSpec",
+    "HybridCNNViT",
     "ImagePyramid",
+    "MViT",
+    "MultiDepthViT",
+    "PanopticFPN",
     "SSDPyramid",
+    "SemanticMerge",
+    "SemanticSpec",
+    "SimpleFeaturePyramid",
     "SingleScale",
+    "Swin",
     "TimmBackbone",
+    "TimmHybrid",
+    "ViT",
     "build_backbone",
     "build_neck",
     "check_pyramid",

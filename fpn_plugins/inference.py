@@ -1,4 +1,4 @@
-"""One image in, detections out, the same for both toolboxes: ``adapters.<toolbox>.inference.Predictor`` returns these."""
+"""One image in, detections out: what ``adapters.<toolbox>.inference.Predictor`` returns, of either toolbox."""
 
 from __future__ import annotations
 
@@ -62,4 +62,6 @@ def resize_shortest(image: np.ndarray, short: int, long: int) -> np.ndarray:
     height, width = image.shape[:2]
     scale = min(short / min(height, width), long / max(height, width))
     size = int(width * scale + 0.5), int(height * scale + 0.5)
-    return image if size == (width, height) else np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    return (
+        image if size == (width, height) else np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    )

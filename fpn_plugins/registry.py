@@ -1,10 +1,17 @@
-"""Registry node of this package in mmengine's tree.
+"""Registry nodes of this package in mmengine's trees.
 
 mmengine imports ``<scope>.registry`` when it meets a type such as ``fpn_plugins.FPN``, and from there the adapter, so a
 config needs no ``custom_imports``.
 """
 
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import Registry
 
 MODELS = Registry("model", parent=MMENGINE_MODELS, scope="fpn_plugins", locations=["fpn_plugins.adapters.mmdet"])
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    "optimizer wrapper constructor",
+    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+    scope="fpn_plugins",
+    locations=["fpn_plugins.adapters.mmdet"],
+)

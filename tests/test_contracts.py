@@ -14,25 +14,57 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from fpn_plugins import BACKBONES, NECKS, FeatureSpec, check_pyramid
+from fpn_plugins import BACKBONES, NECKS, FeatureSpec, check_pyramid, level_names
 
 IN_SPECS = (FeatureSpec(8, 4), FeatureSpec(12, 8), FeatureSpec(16, 16), FeatureSpec(24, 32))
 OUT_CHANNELS = 32
 # necks that take the maps of another neck
 BEHIND_A_NECK = {"BFP"}
+# necks that take a single map, here of stride 16
+ON_ONE_MAP = {"SimpleFeaturePyramid"}
 SIZES = [(64, 64), (65, 97), (75, 33)]  # square, and odd sides that round up at every stride
 NECK_NAMES = sorted(NECKS)
 
+TINY_ENCODER = {"embed_dim": 32, "depth": 2, "num_heads": 4}
+VIT_PARTS = {
+    "img_size": 64,
+    "embed_dim": 32,
+    "depth": 4,
+    "num_heads": 4,
+    "window_size": 3,
+    "global_block_indices": (1, 3),
+}
 # example arguments; a registered backbone that is missing here fails
 BACKBONE_ARGUMENTS: dict[str, dict[str, Any]] = {
     "TimmBackbone": {"name": "resnet10t"},
     "ImagePyramid": {"backbone": {"type": "TimmBackbone", "name": "resnet10t", "out_indices": (1, 2, 3)}},
+    "MViT": {
+        "name": "mvitv2_tiny",
+        "embed_dim": 8,
+        "last_block_indices": (0, 2, 4, 6),
+        "window_size": 8,
+        "img_size": 64,
+    },
+    "Swin": {"embed_dim": 16, "depths": (1, 1, 2, 1), "num_heads": (1, 2, 4, 8), "window_size": 4},
+    "MultiDepthViT": {"vit": VIT_PARTS, "depths": (1, 2, 3, 4)},
+    "HybridCNNViT": {"cnn": {"type": "TimmBackbone", "name": "resnet10t"}, "vit": TINY_ENCODER},
+    "TimmHybrid": {"name": "vit_small_r26_s32_224", "model_args": TINY_ENCODER},
+    "ViT": {
+        "img_size": 64,
+        "embed_dim": 32,
+        "depth": 2,
+        "num_heads": 2,
+        "window_size": 2,
+        "global_block_indices": (1,),
+    },
 }
 # backbones that need a host say which
-BACKBONE_HOSTS = {"TimmBackbone": pytest.mark.timm, "ImagePyramid": pytest.mark.timm}
+BACKBONE_HOSTS = dict.fromkeys(("TimmBackbone", "ImagePyramid", "HybridCNNViT", "TimmHybrid"), pytest.mark.timm)
 BACKBONE_NAMES = [pytest.param(name, marks=BACKBONE_HOSTS.get(name, ())) for name in sorted(BACKBONES)]
-# necks whose levels above the last input round odd sizes down, as their peers do
-ROUNDS_DOWN = {"NASFPN"}
+# necks whose levels above the last input round odd sizes down, and backbones whose maps do, as their peers'
+ROUNDS_DOWN = {"NASFPN", "SimpleFeaturePyramid", "ViT"}
+# backbones whose residual stream stays in single precision under autocast, as their peers' does
+SINGLE_PRECISION_MAPS = {"MViT", "ViT"}
 MODULES = [*NECK_NAMES, *BACKBONE_NAMES]
 
 
@@ -40,7 +72,7 @@ def in_specs(name: str) -> tuple[FeatureSpec, ...]:
     """What a neck is built on: a backbone's maps, or another neck's."""
     if name in BEHIND_A_NECK:
         return tuple(FeatureSpec(OUT_CHANNELS, spec.stride) for spec in IN_SPECS)
-    return IN_SPECS
+    return IN_SPECS[2:3] if name in ON_ONE_MAP else IN_SPECS
 
 
 def build_neck(name: str) -> nn.Module:
@@ -54,8 +86,8 @@ def build(name: str) -> nn.Module:
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             layer.running_mean.normal_(std=0.1), layer.running_var.uniform_(0.5, 1.5)
             layer.weight.data.uniform_(0.5, 1.5), layer.bias.data.normal_(std=0.1)
-    for p in module.parameters():
-        if not p.any() and p.dim() > 1:  # a block that starts as the identity
+    for key, p in module.named_parameters():
+        if not p.any() and (p.dim() > 1 or key.endswith("weight")):  # a block that starts as the identity
             nn.init.normal_(p, std=0.1)
     return module.eval()
 
@@ -96,13 +128,16 @@ def test_shapes_equal_the_published_specs(name: str, size: tuple[int, int]):
     module = build(name)
     specs = module.out_specs(in_specs(name)) if name in NECKS else module.feature_specs
     assert all(isinstance(spec, FeatureSpec) for spec in specs)
-    assert all(fine.stride < coarse.stride for fine, coarse in pairwise(specs))
+    assert all(fine.stride <= coarse.stride for fine, coarse in pairwise(specs))
+    assert len(set(level_names(specs))) == len(specs)  # only a map that is not a level may repeat a stride
     with torch.no_grad():
         maps = module(example(name, size))
     assert isinstance(maps, tuple)
+    if name in ON_ONE_MAP:  # from which finer ones are made: as much image as its cells cover
+        size = tuple(-(-side // stride) * stride for stride in [in_specs(name)[0].stride] for side in size)
     check_pyramid(maps, specs, size)
     for m, spec in zip(maps, specs, strict=True):  # these examples pad, so they round up
-        if name in ROUNDS_DOWN and spec.stride > IN_SPECS[-1].stride:
+        if name in ROUNDS_DOWN and (name in BACKBONES or spec.stride > in_specs(name)[-1].stride):
             continue
         assert tuple(m.shape) == (2, spec.channels, *(-(-side // spec.stride) for side in size))
 
@@ -189,7 +224,7 @@ def test_bfloat16_autocast_stays_near(name: str):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         got = module(inputs)
         sum(m.float().square().mean() for m in got).backward()
-    assert any(m.dtype == torch.bfloat16 for m in got)
+    assert any(m.dtype == torch.bfloat16 for m in got) or name in SINGLE_PRECISION_MAPS
     assert_same(got, expected, tolerance=0.05)
     assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in module.parameters())
 
@@ -240,7 +275,7 @@ def test_what_is_listed_as_not_exportable_is_not(name: str):
 @pytest.mark.parametrize("name", EXPORTABLE)
 def test_exports_with_dynamic_height_and_width(name: str):
     module = build(name)
-    strides = [spec.stride for spec in IN_SPECS] if name in NECKS else [1, 32]
+    strides = [spec.stride for spec in in_specs(name)] if name in NECKS else [1, 32]
     unit = coarsest_stride(name)
     sides = dynamic_sides(strides, unit)
     program = torch.export.export(
@@ -260,7 +295,7 @@ def test_onnx_equals_eager(name: str, tmp_path: Path):
     unit = coarsest_stride(name)
     maps = neck_inputs(name, (3 * unit, 2 * unit), batch=1)
     file = tmp_path / "neck.onnx"
-    sides = dynamic_sides([spec.stride for spec in IN_SPECS], unit)
+    sides = dynamic_sides([spec.stride for spec in in_specs(name)], unit)
     torch.onnx.export(neck, (maps,), file, dynamo=True, dynamic_shapes=(sides,), verbose=False)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     for size in ((3 * unit, 2 * unit), (2 * unit, 4 * unit)):
@@ -284,6 +319,7 @@ def normed(*names: str) -> set[str]:
     return {f"{name}.{part}" for name in names for part in ("conv.weight", *(f"norm.{key}" for key in norm))}
 
 
+CONV_LN = ("conv.weight", "norm.weight", "norm.bias")
 CSP_PARTS = [
     *(f"{p}_conv" for p in ("main", "short", "final")),
     *(f"blocks.{j}.conv{n}" for j in range(3) for n in (1, 2)),
@@ -307,6 +343,17 @@ NECK_KEYS = {
     "SSDPyramid": FPN_KEYS,
     "SingleScale": conv("lateral_convs.0", "output_convs.0"),
     "PAFPN": FPN_KEYS | conv(*(f"{kind}_convs.{i}" for kind in ("downsample", "bottom_up") for i in range(3))),
+    "PanopticFPN": {f"fpn.{key}" for key in FPN_KEYS}
+    | {
+        f"semantic_merge.branches.{i}.{k}.{key}"
+        for i in range(4)
+        for k in range(max(i, 1))
+        for key in ("conv.weight", "norm.weight", "norm.bias")
+    },
+    "SimpleFeaturePyramid": {
+        *(f"resamples.{i}.{j}.{part}" for i, j in ((0, 0), (0, 1), (0, 3), (1, 0)) for part in ("weight", "bias")),
+        *(f"{kind}_convs.{i}.{part}" for kind in ("lateral", "output") for i in range(4) for part in CONV_LN),
+    },
     "BFP": conv(*(f"refine.{part}" for part in ("g", "conv_out", "theta", "phi"))),
 }
 
@@ -324,9 +371,75 @@ def timms_keys() -> set[str]:
     return {f"model.{key}" for key in theirs.state_dict()}
 
 
+def swins_keys() -> set[str]:
+    """The official names."""
+    linear = ["norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2"]
+    blocks = [f"layers.{i}.blocks.{j}" for i, j in ((0, 0), (1, 0), (2, 0), (2, 1), (3, 0))]
+    places = [f"{block}.{part}" for block in blocks for part in linear]
+    places += ["patch_embed.proj", "patch_embed.norm", *(f"norm{i}" for i in range(4))]
+    places += [f"layers.{i}.downsample.norm" for i in range(3)]
+    keys = {f"{place}.{part}" for place in places for part in ("weight", "bias")}
+    keys |= {f"layers.{i}.downsample.reduction.weight" for i in range(3)}
+    return keys | {f"{block}.attn.relative_position_bias_table" for block in blocks}
+
+
+def vit_keys(**arguments: Any) -> set[str]:
+    """Those of the ViT, below ``vit``; they are pinned as its own."""
+    return {f"vit.{key}" for key in BACKBONES["ViT"](**arguments).state_dict()}
+
+
+def hybrid_keys() -> set[str]:
+    """timm's, below ``model``, without the classifier."""
+    import timm
+
+    return {f"model.{key}" for key in timm.create_model("vit_small_r26_s32_224", **TINY_ENCODER).state_dict()} - {
+        "model.head.weight",
+        "model.head.bias",
+    }
+
+
+def affine(*names: str) -> set[str]:
+    return {f"{name}.{part}" for name in names for part in ("weight", "bias")}
+
+
+def vit_block(name: str) -> set[str]:
+    layers = affine(*(f"{name}.{part}" for part in ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")))
+    return layers | {f"{name}.attn.rel_pos_h", f"{name}.attn.rel_pos_w"}
+
+
+MVIT_PARTS = (
+    "norm1",
+    "norm2",
+    "mlp.fc1",
+    "mlp.fc2",
+    *(f"attn.{p}" for p in ("qkv", "proj", "norm_q", "norm_k", "norm_v")),
+)
+
+
+def mvit_block(name: str) -> set[str]:
+    pooling = {f"{name}.attn.{key}" for key in ("rel_pos_h", "rel_pos_w", *(f"pool_{p}.weight" for p in "qkv"))}
+    return pooling | affine(*(f"{name}.{part}" for part in MVIT_PARTS))
+
+
 BACKBONE_KEYS: dict[str, Callable[[], set[str]]] = {
+    "MultiDepthViT": lambda: (
+        vit_keys(**VIT_PARTS)
+        | {f"resamples.{place}.{part}" for place in ("0.0", "0.1", "0.3", "1.0") for part in ("weight", "bias")}
+    ),
+    "HybridCNNViT": lambda: (
+        {f"cnn.{key}" for key in timms_keys()}
+        | {"norm.weight", "norm.bias"}
+        | vit_keys(**TINY_ENCODER, use_rel_pos=False, global_block_indices=())
+    ),
+    "TimmHybrid": hybrid_keys,
     "TimmBackbone": timms_keys,
+    "Swin": swins_keys,
     "ImagePyramid": lambda: {f"backbone.{key}" for key in timms_keys() if ".layer4." not in key},
+    "MViT": lambda: {
+        *affine("patch_embed.proj", *(f"norms.{i}" for i in range(4)), *(f"blocks.{i}.proj" for i in (1, 3, 5))),
+        *(key for i in range(7) for key in mvit_block(f"blocks.{i}")),
+    },
+    "ViT": lambda: {"pos_embed", *affine("patch_embed.proj"), *(k for i in range(2) for k in vit_block(f"blocks.{i}"))},
 }
 
 

@@ -4,8 +4,8 @@
         [--split val] [--size 800 1333] [--num-images N] [--output compare.json]
 
 Make the second checkpoint from the first with ``tools/convert_checkpoint.py``. Both detectors get the same pixels, read
-and resized once with pillow: the toolboxes' own readers interpolate differently (OpenCV, pillow), which moves AP by some
-tenths of a point and says nothing about the weights. Prints AP of boxes and masks of each, the share of detections that
+and resized once with pillow: the toolboxes' own readers interpolate differently (OpenCV, pillow), which moves AP and
+says nothing about the weights. Prints AP of boxes and masks of each, the share of detections that
 agree within 0.01 px and 1e-4 of score, and the images with the largest differences.
 """
 
@@ -124,7 +124,9 @@ def main() -> None:
         print_report(scores, agreed)
         args.output.parent.mkdir(parents=True, exist_ok=True)
         with write_atomically(args.output) as temporary:
-            temporary.write_text(json.dumps({"scores": scores, "agreement": {**vars(agreed), "share": agreed.share}}, indent=2))
+            temporary.write_text(
+                json.dumps({"scores": scores, "agreement": {**vars(agreed), "share": agreed.share}}, indent=2)
+            )
         print(f"wrote {args.output}")
 
 

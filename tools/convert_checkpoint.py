@@ -4,8 +4,8 @@
 
 ``TARGET_CONFIG`` is the config (of either toolbox) of the detector that is to read OUTPUT: ``configs/detectron2/x.py``,
 ``mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py``, ``detectron2::COCO-Detection/retinanet_R_50_FPN_1x.yaml``. Every
-parameter of it gets its value, or nothing is written. With ``--source-config`` what no checkpoint holds is compared too:
-pixels, anchors, number of classes, box coders, pooling, strides, the ReLU before P7.
+parameter of it gets its value, or nothing is written. With ``--source-config`` what no checkpoint holds is compared
+too: pixels, anchors, number of classes, box coders, pooling, strides, the ReLU before P7.
 
 OUTPUT is ``.pth`` (both toolboxes), ``.pkl`` (Detectron2) or ``.safetensors``. Checkpoints are read without executing
 what is pickled in them.
@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from _detectors import build_detector, detector_facts, toolbox_of
+from _detectors import build_detector, facts_of, toolbox_of
 from _toolbox import user_errors
 
 from fpn_plugins.weights import convert, read_checkpoint, write_checkpoint
@@ -61,11 +61,11 @@ def main() -> None:
 
 def compare(source_config: str | None, config: str, target: object) -> list[str]:
     """Print what the target is; return in what the source differs."""
-    facts = detector_facts(config, target)
+    facts = facts_of(config, target)
     if source_config is None:
         print(f"not compared, as there is no --source-config; the target has: {facts}")
         return []
-    return detector_facts(source_config, build_detector(source_config)).differences(facts)
+    return facts_of(source_config, build_detector(source_config)).differences(facts)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,9 @@ def agreement(
     return result
 
 
-def _match(first: Detections, second: Detections, box_tolerance: float, score_tolerance: float) -> list[tuple[int, int]]:
+def _match(
+    first: Detections, second: Detections, box_tolerance: float, score_tolerance: float
+) -> list[tuple[int, int]]:
     """Pairs within the tolerances, the nearest boxes first, each detection at most once."""
     if not len(first.scores) or not len(second.scores):
         return []
@@ -81,5 +83,6 @@ def _nearest_first(distance: Tensor) -> list[tuple[int, int]]:
             break
         if i not in used[0] and j not in used[1]:
             pairs.append((i, j))
-            used[0].add(i), used[1].add(j)
+            used[0].add(i)
+            used[1].add(j)
     return pairs

@@ -8,13 +8,33 @@ from typing import Any
 
 from torch import nn
 
+from .hybrid import HybridCNNViT
 from .image_pyramid import ImagePyramid
+from .multi_depth import MultiDepthViT
+from .mvit import MViT
+from .swin import Swin
 from .timm_backbone import TimmBackbone
+from .timm_hybrid import TimmHybrid
+from .vit import ViT
 
 # every backbone; the adapters register these and the contract tests run over them
-BACKBONES: dict[str, type[nn.Module]] = {backbone.__name__: backbone for backbone in (TimmBackbone, ImagePyramid)}
+BACKBONES: dict[str, type[nn.Module]] = {
+    backbone.__name__: backbone
+    for backbone in (TimmBackbone, ImagePyramid, ViT, MultiDepthViT, HybridCNNViT, TimmHybrid, Swin, MViT)
+}
 
-__all__ = ["BACKBONES", "ImagePyramid", "TimmBackbone", "build_backbone"]
+__all__ = [
+    "BACKBONES",
+    "HybridCNNViT",
+    "ImagePyramid",
+    "MViT",
+    "MultiDepthViT",
+    "Swin",
+    "TimmBackbone",
+    "TimmHybrid",
+    "ViT",
+    "build_backbone",
+]
 
 
 def build_backbone(backbone: nn.Module | Mapping[str, Any]) -> Any:

@@ -16,8 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from ..features import FeatureSpec
+from ..layers import NormFactory, make_norm
 from ..weights import KeyMap, accept_layouts, read_checkpoint, recognise
 from ..weights.maps import resnet
+
+# of C2, in input pixels
+FINEST_STRIDE = 4
 
 
 class TimmBackbone(nn.Module):
@@ -26,7 +30,8 @@ class TimmBackbone(nn.Module):
     Args:
         name: timm model name, e.g. ``"resnet50"`` or ``"mobilenetv2_100.ra_in1k"``.
         out_indices: which of timm's feature maps to return, ascending. Most convolutional networks have five, of stride
-            2 to 32, so that C2..C5 are ``(1, 2, 3, 4)``; some (ConvNeXt) have four, C2..C5 = ``(0, 1, 2, 3)``.
+            2 to 32, so that C2..C5 are ``(1, 2, 3, 4)``; some (ConvNeXt) have four, C2..C5 = ``(0, 1, 2, 3)``; plain
+            transformers have one per block, all of one stride. ``None`` is the last map of each stride from 4 on.
         pretrained: load timm's own weights (downloaded by timm).
         checkpoint: weights file read instead: timm's, torchvision's or mmdet's names, Detectron2's for ResNets, or this
             module's own; read without executing anything, loaded completely or not at all.
@@ -37,26 +42,27 @@ class TimmBackbone(nn.Module):
         norm_eval: keep all batch norms in evaluation mode while training.
         drop_path_rate: stochastic depth, for the networks that have it.
         gradient_checkpointing: recompute activations in the backward pass (less memory, about a third more time).
-        model_args: further arguments for ``timm.create_model``.
+        output_norm: a norm behind each map (see `make_norm`): ``"LN"`` for networks that leave their maps as the
+            residual blocks sum them (ConvNeXt, Swin and plain transformers), as detectors built on these have it.
+        model_args: further arguments for ``timm.create_model``, e.g. those that let a transformer take any size.
 
     Attributes:
         feature_specs: channels and stride of each returned map.
 
     Input: ``B in_chans H W``, RGB, normalised with the weights' own mean and standard deviation (`mean`, `std`). Which
-    sizes it may have is timm's own forward's matter: most convolutional networks take any; HRNet and DLA need multiples
-    of 32, to which both toolboxes pad, TResNet of 4; Inception and the legacy Xception pad nothing, so that their maps
-    are up to three cells smaller than the stride says.
+    sizes it may have is timm's own forward's matter (`docs/timm_families.md` has a table): most convolutional networks
+    take any, HRNet and DLA need multiples of 32, to which both toolboxes pad; transformers need ``model_args``.
 
     Raises:
         ImportError: timm is not installed.
-        ValueError: unknown model (suggests near names), one without feature maps, indices out of range, or a checkpoint
-            of another architecture (lists the keys).
+        ValueError: unknown model (suggests near names), one without feature maps or without gradient checkpointing,
+            indices out of range, or a checkpoint of another architecture (lists the keys).
     """
 
     def __init__(
         self,
         name: str,
-        out_indices: Sequence[int] = (1, 2, 3, 4),
+        out_indices: Sequence[int] | None = None,
         pretrained: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
         in_chans: int = 3,
@@ -64,14 +70,15 @@ class TimmBackbone(nn.Module):
         norm_eval: bool = False,
         drop_path_rate: float = 0.0,
         gradient_checkpointing: bool = False,
+        output_norm: str | NormFactory | None = None,
         model_args: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if pretrained and checkpoint is not None:
             raise ValueError(f"pretrained=True and checkpoint={str(checkpoint)!r} exclude each other; choose one")
         self.name = name
-        self.out_indices = _check_out_indices(name, out_indices)
         arguments = {**(model_args or {}), **({"drop_path_rate": drop_path_rate} if drop_path_rate else {})}
+        self.out_indices = _check_out_indices(name, out_indices, model_args or {})
         self.model = _create(name, self.out_indices, pretrained, in_chans, arguments)
         info = self.model.feature_info
         shapes = zip(info.channels(), info.reduction(), strict=True)
@@ -81,9 +88,10 @@ class TimmBackbone(nn.Module):
         self.frozen_stages = frozen_stages
         self._frozen = _modules_up_to(self.model, frozen_stages, self.out_indices[-1])
         self._channels_last_maps = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
+        norms = [make_norm(output_norm, spec.channels) for spec in self.feature_specs]
+        self.norms = nn.ModuleList(norm for norm in norms if norm is not None)
         if gradient_checkpointing:
-            # timm's getter networks keep the method on the network inside
-            getattr(self.model, "model", self.model).set_grad_checkpointing(True)
+            _checkpoint(self.model, name)
         self._layouts = _TimmLayouts(name, self.out_indices, arguments)
         accept_layouts(self, self._layouts)
         if checkpoint is not None:
@@ -105,6 +113,8 @@ class TimmBackbone(nn.Module):
         maps = self.model(x)
         if self._channels_last_maps:
             maps = [m.permute(0, 3, 1, 2) for m in maps]  # B H W C -> B C H W
+        if len(self.norms):
+            maps = [norm(m) for norm, m in zip(self.norms, maps, strict=True)]
         return tuple(maps)
 
     def train(self, mode: bool = True) -> TimmBackbone:
@@ -128,7 +138,7 @@ class TimmBackbone(nn.Module):
         weights = read_checkpoint(checkpoint)
         own = self.state_dict()
         found = recognise(weights, own, self._layouts)
-        renamed = weights if found is None else found[0]
+        renamed = weights if found is None else {**found[0], **{key: own[key] for key in found[1].kept}}
         if found is None and not set(weights) >= {key for key in own if not key.endswith("num_batches_tracked")}:
             raise ValueError(
                 f"checkpoint {os.fspath(checkpoint)!r} is of another architecture than {self.name!r}: it holds "
@@ -165,7 +175,7 @@ class _TimmLayouts:
             if fits and (name is None or name in full):
                 place = None if name is None else next((n for n in _flattened(name) if n in used), None)
                 rules.append((key, None if place is None else f"model.{place}"))
-        return [KeyMap(f"{names.layout} {self.name}", rules)]
+        return [KeyMap(f"{names.layout} {self.name}", rules, lacks=["norms.{*}"])]
 
 
 def _timm() -> Any:
@@ -176,7 +186,36 @@ def _timm() -> Any:
     return timm
 
 
-def _check_out_indices(name: str, out_indices: Sequence[int]) -> tuple[int, ...]:
+def timm_weights(name: str) -> dict[str, Tensor]:
+    """State dict of timm's whole network of that name with its published weights, downloaded by timm.
+
+    Raises:
+        ImportError: timm is not installed.
+        RuntimeError: there are no weights of that name, or they could not be fetched.
+    """
+    try:
+        return _timm().create_model(name, pretrained=True).state_dict()
+    except (OSError, RuntimeError) as error:
+        raise _unavailable(name, error) from error
+
+
+def _unavailable(name: str, error: Exception) -> RuntimeError:
+    return RuntimeError(
+        f"timm has no weights for {name!r}, or could not fetch them ({type(error).__name__}: {error}); "
+        "pass checkpoint=FILE"
+    )
+
+
+def _checkpoint(model: Any, name: str) -> None:
+    """Turn on timm's gradient checkpointing; getter networks keep the method on the network inside."""
+    try:
+        getattr(model, "model", model).set_grad_checkpointing(True)
+    except (AssertionError, AttributeError) as error:  # how timm says that it cannot
+        raise ValueError(f"timm's {name!r} has no gradient checkpointing; set gradient_checkpointing=False") from error
+
+
+def _check_out_indices(name: str, out_indices: Sequence[int] | None, arguments: Mapping[str, Any]) -> tuple[int, ...]:
+    """The wanted positions among the network's maps; ``None`` is the last map of each stride from C2's on."""
     architecture = name.split(".")[0]
     if not _timm().is_model(architecture):
         near = difflib.get_close_matches(architecture, _timm().list_models(), n=5, cutoff=0.5)
@@ -184,7 +223,10 @@ def _check_out_indices(name: str, out_indices: Sequence[int]) -> tuple[int, ...]
     tags = _timm().list_pretrained(f"{architecture}.*")
     if "." in name and name not in tags:
         raise ValueError(f"timm has no weights {name!r}; there are {tags or 'none for this network'}")
-    info = _feature_info(name)
+    info = _feature_info(name, arguments)
+    if out_indices is None:
+        last = {row["reduction"]: index for index, row in enumerate(info) if row["reduction"] >= FINEST_STRIDE}
+        out_indices = sorted(last.values())
     indices = tuple(int(index) for index in out_indices)
     if not indices or list(indices) != sorted(set(indices)) or indices[0] < 0 or indices[-1] >= len(info):
         table = ", ".join(f"{index}: stride {row['reduction']}" for index, row in enumerate(info))
@@ -192,10 +234,10 @@ def _check_out_indices(name: str, out_indices: Sequence[int]) -> tuple[int, ...]
     return indices
 
 
-def _feature_info(name: str) -> list[dict[str, Any]]:
+def _feature_info(name: str, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
     """timm's rows for all feature maps of a network, without allocating its weights."""
     try:
-        info = _skeleton(lambda: _timm().create_model(name, features_only=True)).feature_info
+        info = _skeleton(lambda: _timm().create_model(name, features_only=True, **arguments)).feature_info
     except (RuntimeError, AttributeError) as error:
         raise ValueError(f"timm's {name!r} offers no feature maps (features_only): {error}") from error
     return list(info.info)
@@ -227,10 +269,7 @@ def _create(
     except (OSError, RuntimeError) as error:
         if not pretrained:
             raise
-        raise RuntimeError(
-            f"timm has no weights for {name!r}, or could not fetch them ({type(error).__name__}: {error}); "
-            "pass checkpoint=FILE"
-        ) from error
+        raise _unavailable(name, error) from error
     _prune_after(model, model.feature_info.info[out_indices[-1]]["module"])
     return model
 

@@ -28,10 +28,10 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from .. import checkpointing
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs, with_bias
 from ..weights import accept_layouts
 from ..weights.maps.bifpn import BiFPNLayouts
-from . import checkpointing
 from .base import PyramidNeck
 from .bifpn_node import POOL_PADDINGS, BiFPNNode, PooledLevels, SeparableConv
 from .graph import Graph, GraphCell, Node

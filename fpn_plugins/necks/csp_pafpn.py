@@ -26,10 +26,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .. import checkpointing
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, Upsample, init_convs, make_upsample
 from ..weights import accept_layouts
 from ..weights.maps.csp_pafpn import csp_pafpn_layouts
-from . import checkpointing
 from .base import PyramidNeck
 from .csp import CSPLayer, make_conv3x3
 

@@ -30,10 +30,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import checkpointing
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs, make_act, with_bias
 from ..weights import accept_layouts
 from ..weights.maps.nas_fpn import nas_fpn_layouts
-from . import checkpointing
 from .base import PyramidNeck
 from .graph import Graph, GraphCell, Node
 

@@ -2,7 +2,7 @@
 
 from .checkpoint import read_checkpoint, under, write_checkpoint
 from .convert import Conversion, convert
-from .key_map import KeyMap, Report, Rule
+from .key_map import KeyMap, Report, Rule, Transform
 from .pairing import pair_by_order
 from .recognition import accept_layouts, recognise, redirect_keys
 
@@ -11,6 +11,7 @@ __all__ = [
     "KeyMap",
     "Report",
     "Rule",
+    "Transform",
     "accept_layouts",
     "convert",
     "pair_by_order",

@@ -115,8 +115,8 @@ def read_checkpoint(path: str | os.PathLike[str], trusted: bool = False) -> dict
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"  # an empty file's error has no text
         raise ValueError(
             f"cannot read checkpoint {str(path)!r} ({reason}). The file is "
-            "damaged, or holds pickled objects other than tensors, which are not executed; re-save its state dict, or, if "
-            "you made the file yourself, read it with trusted=True (--trusted)"
+            "damaged, or holds pickled objects other than tensors, which are not executed; re-save its state dict, or, "
+            "if you made the file yourself, read it with trusted=True (--trusted)"
         ) from error
     return _tensors(_unwrap(content), path)
 

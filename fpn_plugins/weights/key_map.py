@@ -9,12 +9,14 @@ A `KeyMap` is a list of rules ``theirs -> ours``. Patterns are literal but for b
 Rules without braces come first, then the others in order; the first that fits wins. ``None`` on our side means *dropped
 on purpose*. A key that no rule fits is never lost silently: `KeyMap.apply` lists it in its report, and `recognise`
 refuses a dict that fits a layout only in part.
+
+Where a layout also stores a value in another order, the rule names a `Transform`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -23,11 +25,43 @@ _TOKEN = re.compile(r"\{(\*|[a-z](?:[+-]\d+)?)\}")
 
 
 @dataclass(frozen=True)
+class Transform:
+    """A change of a tensor's values between two layouts that loses nothing, e.g. another order of channels.
+
+    Attributes:
+        name: what it is called in reports.
+        to_ours: their tensor -> ours.
+        to_theirs: our tensor -> theirs.
+    """
+
+    name: str
+    to_ours: Callable[[Tensor], Tensor]
+    to_theirs: Callable[[Tensor], Tensor]
+
+    def inverse(self) -> Transform:
+        """The same change in the other direction."""
+        return Transform(f"inverse of {self.name}", self.to_theirs, self.to_ours)
+
+
+@dataclass(frozen=True)
 class Rule:
-    """One line of a table: a pattern of the foreign layout and the pattern of ours (``None``: dropped on purpose)."""
+    """One line of a table.
+
+    Attributes:
+        theirs: pattern of the foreign layout.
+        ours: pattern of ours; ``None`` is dropped on purpose.
+        transform: what happens to the value; ``None`` is nothing.
+    """
 
     theirs: str
     ours: str | None
+    transform: Transform | None = None
+
+    def inverse(self) -> Rule:
+        """The rule ours -> theirs; of one that drops a key there is none (``ValueError``)."""
+        if self.ours is None:
+            raise ValueError(f"the rule for {self.theirs!r} drops the key, so it has no inverse")
+        return Rule(self.ours, self.theirs, self.transform and self.transform.inverse())
 
 
 @dataclass
@@ -40,6 +74,7 @@ class Report:
         dropped: keys that the table drops on purpose.
         unexpected: keys that no rule fits, or whose name on our side the module does not have.
         missing: our keys that nothing was found for (only where the wanted keys are known).
+        kept: our keys that the layout does not have at all; the module's own values stay.
     """
 
     layout: str
@@ -47,6 +82,7 @@ class Report:
     dropped: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -55,7 +91,7 @@ class Report:
 
     def __str__(self) -> str:
         parts = [f"{self.layout} layout: {len(self.matched)} keys matched"]
-        for name in ("dropped", "unexpected", "missing"):
+        for name in ("dropped", "unexpected", "missing", "kept"):
             keys = getattr(self, name)
             if keys:
                 shown = ", ".join(keys[:8]) + (f", ... ({len(keys) - 8} more)" if len(keys) > 8 else "")
@@ -93,12 +129,15 @@ class KeyMap:
     Args:
         layout: name of the foreign layout, for reports.
         rules: `Rule` objects or ``(theirs, ours)`` pairs; literal ones first, then the first that fits.
+        lacks: patterns of our keys that the layout does not have (a classifier has no norms of a detector's maps): not
+            missing, the module keeps its own.
     """
 
-    def __init__(self, layout: str, rules: Iterable[Rule | tuple[str, str | None]]) -> None:
+    def __init__(self, layout: str, rules: Iterable[Rule | tuple[str, str | None]], lacks: Iterable[str] = ()) -> None:
         self.layout = layout
+        self.lacks = tuple(lacks)
         self.rules = tuple(rule if isinstance(rule, Rule) else Rule(*rule) for rule in rules)
-        self._literal = {rule.theirs: rule.ours for rule in reversed(self.rules) if not _TOKEN.search(rule.theirs)}
+        self._literal = {rule.theirs: rule for rule in reversed(self.rules) if not _TOKEN.search(rule.theirs)}
         patterns = [rule for rule in self.rules if _TOKEN.search(rule.theirs)]
         self._patterns = [(rule, *_compile(rule.theirs)) for rule in patterns]
 
@@ -107,8 +146,13 @@ class KeyMap:
 
     def rename(self, key: str) -> tuple[bool, str | None]:
         """``(whether a rule fits, our name or None)`` of one foreign key."""
+        rule, name = self.find(key)
+        return rule is not None, name
+
+    def find(self, key: str) -> tuple[Rule | None, str | None]:
+        """The rule that fits a foreign key, and our name; ``(None, None)`` where there is none."""
         if key in self._literal:
-            return True, self._literal[key]
+            return self._literal[key], self._literal[key].ours
         for rule, regex, groups in self._patterns:
             match = regex.fullmatch(key)
             if match is None:
@@ -119,13 +163,13 @@ class KeyMap:
             }
             if any(isinstance(value, int) and value < 0 for value in values.values()):
                 continue  # an index before the first, as `fpn_convs.3` for a rule that starts at 4
-            return True, None if rule.ours is None else _fill(rule.ours, values)
-        return False, None
+            return rule, None if rule.ours is None else _fill(rule.ours, values)
+        return None, None
 
     def apply(
         self, state_dict: Mapping[str, Tensor], wanted: Iterable[str] | None = None
     ) -> tuple[dict[str, Tensor], Report]:
-        """Rename a state dict; the input is left as it is.
+        """Rename a state dict, and transform the values that a rule says; the input is left as it is.
 
         Args:
             state_dict: foreign keys and tensors.
@@ -142,23 +186,26 @@ class KeyMap:
         renamed: dict[str, Tensor] = {}
         ours = None if wanted is None else set(wanted)
         for key, value in state_dict.items():
-            fits, name = self.rename(key)
-            if fits and name is None:
+            rule, name = self.find(key)
+            if rule is not None and name is None:
                 report.dropped.append(key)
-            elif name is None or (ours is not None and name not in ours):
+            elif rule is None or name is None or (ours is not None and name not in ours):
                 report.unexpected.append(key)
             elif name in renamed:
                 raise ValueError(f"{self.layout} layout: two keys become {name!r}, the second is {key!r}")
             else:
-                renamed[name] = value
+                renamed[name] = value if rule.transform is None else rule.transform.to_ours(value)
                 report.matched[key] = name
         if ours is not None:
-            report.missing = sorted(key for key in ours - set(renamed) if not _optional(key))
+            absent = sorted(key for key in ours - set(renamed) if not _optional(key))
+            report.kept = [key for key in absent if any(_compile(pattern)[0].fullmatch(key) for pattern in self.lacks)]
+            report.missing = [key for key in absent if key not in report.kept]
         return renamed, report
 
     def inverse(self) -> KeyMap:
-        """The table ours -> theirs; rules that drop a key have no inverse, and the first rule for a name wins."""
-        return KeyMap(f"to {self.layout}", [(rule.ours, rule.theirs) for rule in self.rules if rule.ours is not None])
+        """The table ours -> theirs; what the layout lacks is dropped, and the first rule for a name wins."""
+        rules = [rule.inverse() for rule in self.rules if rule.ours is not None]
+        return KeyMap(f"to {self.layout}", [*rules, *(Rule(pattern, None) for pattern in self.lacks)])
 
 
 def _optional(key: str) -> bool:

@@ -31,7 +31,7 @@ def recognise(
 
     Returns:
         The renamed dict and its report, or ``None`` when the dict holds none but our own keys, all of our own and
-        others, or fits no table at all (then it is the caller's strictness that decides).
+        others that no table explains, or fits no table at all (then it is the caller's strictness that decides).
 
     Raises:
         ValueError: the dict fits a table only in part, or several tables that disagree; lists the keys. With the
@@ -40,8 +40,19 @@ def recognise(
     own, wanted = set(state_dict), set(wanted)
     if own <= wanted or own >= wanted:
         slipping = sorted(key for key in own - wanted if key.startswith(tuple(numbered)))
-        return _partial(Report("our own", unexpected=slipping), state_dict) if slipping else None
-    tried = [layout.apply(state_dict, wanted) for layout in layouts(own)]
+        if slipping or own <= wanted:
+            return _partial(Report("our own", unexpected=slipping), state_dict) if slipping else None
+        # all of our own and more, which a table may drop
+        tried = [layout.apply(state_dict, wanted) for layout in layouts(own)]
+        return next((result for result in tried if result[1].complete), None)
+    return explain(state_dict, wanted, layouts(own))
+
+
+def explain(
+    state_dict: Mapping[str, Tensor], wanted: Iterable[str], layouts: Iterable[KeyMap]
+) -> tuple[dict[str, Tensor], Report] | None:
+    """`recognise` for a dict that is known to need a table, be it to drop keys; ``None`` when no key fits any."""
+    tried = [layout.apply(state_dict, wanted) for layout in layouts]
     complete = [result for result in tried if result[1].complete]
     if len({tuple(sorted(report.matched.items())) for _, report in complete}) > 1:
         raise ValueError("ambiguous checkpoint: " + " | ".join(str(report) for _, report in complete))
@@ -84,12 +95,14 @@ class _LayoutHook:
 
     def __call__(self, module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *unused: object) -> None:
         own = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
-        found = recognise(own, module.state_dict(), self.layouts, self.numbered)
+        present = module.state_dict()
+        found = recognise(own, present, self.layouts, self.numbered)
         if found is None:
             return
         renamed, report = found
         for key in own:
             del state_dict[prefix + key]
+        renamed = {**renamed, **{key: present[key] for key in report.kept}}
         state_dict.update({prefix + key: value for key, value in renamed.items()})
         logger.info("%s: %s", type(module).__name__, report)
 

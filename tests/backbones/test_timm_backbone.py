@@ -90,6 +90,37 @@ def test_maps_of_a_channels_last_network_are_channels_first():
     assert_same_maps([m.permute(0, 2, 3, 1) for m in maps], backbone.model(x), atol=0)
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "indices", "strides"),
+    [
+        ("resnet10t", {}, (1, 2, 3, 4), (4, 8, 16, 32)),
+        ("convnext_atto", {}, (0, 1, 2, 3), (4, 8, 16, 32)),
+        ("resnet10t", {"output_stride": 16}, (1, 2, 4), (4, 8, 16)),
+        ("vit_tiny_patch16_224", {"depth": 3}, (2,), (16,)),
+    ],
+)
+def test_without_indices_the_last_map_of_each_stride(
+    name: str, arguments: dict[str, Any], indices: tuple[int, ...], strides: tuple[int, ...]
+):
+    backbone = TimmBackbone(name, model_args=arguments)
+    assert backbone.out_indices == indices
+    assert tuple(spec.stride for spec in backbone.feature_specs) == strides
+
+
+def test_output_norms_normalise_each_map_and_a_timm_file_leaves_them(checkpoint: Callable):
+    import timm
+
+    file = checkpoint(randomise(timm.create_model("convnext_atto")))
+    plain = TimmBackbone("convnext_atto", checkpoint=file).eval()
+    normed = TimmBackbone("convnext_atto", checkpoint=file, output_norm="LN").eval()
+    assert {key for key in normed.state_dict() if key.startswith("norms.")} == {
+        f"norms.{index}.{part}" for index in range(4) for part in ("weight", "bias")
+    }
+    for got, m in zip(normed(images()), plain(images()), strict=True):
+        expected = nn.functional.layer_norm(m.permute(0, 2, 3, 1), (m.shape[1],), eps=1e-6).permute(0, 3, 1, 2)
+        assert_close(got, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_mean_and_std_are_those_of_the_weights():
     import timm
 
@@ -336,11 +367,16 @@ def test_out_indices_out_of_range_show_the_table(indices: tuple[int, ...]):
     assert "0: stride 2, 1: stride 4, 2: stride 8, 3: stride 16, 4: stride 32" in str(error.value)
 
 
-def test_the_default_indices_on_a_network_of_four_maps_show_the_table():
+def test_too_many_maps_of_a_network_of_four_show_the_table():
     with pytest.raises(
         ValueError, match="of convnext_atto's maps .0: stride 4, 1: stride 8, 2: stride 16, 3: stride 32"
     ):
-        TimmBackbone("convnext_atto")
+        TimmBackbone("convnext_atto", out_indices=(1, 2, 3, 4))
+
+
+def test_a_network_without_gradient_checkpointing_says_so():
+    with pytest.raises(ValueError, match="'hrnet_w18_small' has no gradient checkpointing"), torch.device("meta"):
+        TimmBackbone("hrnet_w18_small", gradient_checkpointing=True)
 
 
 def test_frozen_stages_out_of_range():

@@ -17,6 +17,7 @@ ABLATIONS = (
     "faster_rcnn_r50_fpn512",
     "faster_rcnn_r50_fpn_gn",
     "faster_rcnn_r50_fpn_p3p5",
+    "faster_rcnn_r50_image_pyramid",
     "faster_rcnn_r50_single_scale",
 )
 MMDET_ONLY = {"yolox_s_csppafpn_300e"}  # Detectron2 has no YOLOX
@@ -34,14 +35,25 @@ def coco_folder(tiny_coco: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def mmdet_config(path: Path) -> Any:
-    """A config of ours, without the checkpoints that the demo makes first."""
+    """A config of ours, without pretrained weights."""
     from mmengine.config import Config
 
     cfg = Config.fromfile(str(path))
-    inner = cfg.model.backbone.get("backbone")
-    if inner and inner.get("checkpoint"):
-        inner.checkpoint = None
+    make_small(cfg.model.backbone)
     return cfg
+
+
+def make_small(backbone: Any, kind: str = "") -> None:
+    """Drop checkpoints and downloads, and the width of Transformers: everything else of the config stays."""
+    backbone.update({key: none for key, none in (("checkpoint", None), ("pretrained", False)) if key in backbone})
+    kind = str(backbone.get("type", kind)).removeprefix("fpn_plugins.")
+    if kind == "ViT":
+        backbone.update(embed_dim=64, num_heads=4)
+    elif kind == "TimmHybrid":
+        backbone["model_args"] = {"embed_dim": 64, "num_heads": 4}
+    for part, its_kind in (("backbone", ""), ("cnn", ""), ("vit", "ViT")):
+        if part in backbone:
+            make_small(backbone[part], its_kind)
 
 
 def detectron2_model(path: Path) -> Any:
@@ -64,12 +76,11 @@ def detectron2_model(path: Path) -> Any:
 
 
 def lazy_config(path: Path) -> Any:
-    """A LazyConfig of ours, without the checkpoint that the demo makes first."""
+    """A LazyConfig of ours, without pretrained weights."""
     from detectron2.config import LazyConfig
 
     cfg = LazyConfig.load(str(path))
-    if "checkpoint" in cfg.model.backbone.bottom_up:
-        cfg.model.backbone.bottom_up.checkpoint = None
+    make_small(cfg.model.backbone.bottom_up)
     return cfg
 
 
@@ -93,7 +104,8 @@ def test_mmdet_config_builds_and_extracts_features(path: Path) -> None:
     strides = [pair[0] for pair in head.prior_generator.strides]
     assert [m.shape[-2:] for m in maps] == [(128 // s, 256 // s) for s in strides]
     neck = model.neck if model.with_neck else model.backbone.neck
-    assert type(neck).__module__.startswith("fpn_plugins.")
+    for part in neck if isinstance(neck, torch.nn.Sequential) else [neck]:
+        assert type(part).__module__.startswith("fpn_plugins.")
 
 
 def without_scopes(node: Any) -> Any:
@@ -106,7 +118,7 @@ def without_scopes(node: Any) -> Any:
 @pytest.mark.mmdet
 @pytest.mark.parametrize("path", [path for path in MMDET if path.stem.endswith("_12e")], ids=by_stem)
 def test_mmdet_coco_configs_change_nothing_but_the_neck(path: Path) -> None:
-    """A `12e` config is mmdet's own but for the neck, or, of the FPN ablations, but for the model."""
+    """A `12e` config is mmdet's own but for the neck and weights of the levels, of the ablations but for the model."""
     from mmengine.config import Config
 
     base = next(line for line in path.read_text().splitlines() if line.startswith("_base_")).split("::")[1].rstrip('"')
@@ -117,12 +129,20 @@ def test_mmdet_coco_configs_change_nothing_but_the_neck(path: Path) -> None:
     if path.stem.startswith(ABLATIONS):  # whose heads follow the neck
         assert ours.pop("channels", 128) in (128, 512)
         ours["model"], stock["model"] = ({"neck": model["neck"]} for model in (ours["model"], stock["model"]))
+    if ours["model"].get("bbox_head", {}).pop("level_weights", None):
+        assert ours["model"]["bbox_head"].pop("type") == f"fpn_plugins.{stock['model']['bbox_head'].pop('type')}"
     own, theirs = ours["model"].pop("neck"), stock["model"].pop("neck")
+    if "semantic_head" in ours["model"]:  # ours takes the same arguments
+        own_type = ours["model"]["semantic_head"]["type"]
+        ours["model"]["semantic_head"]["type"] = own_type.removeprefix("fpn_plugins.")
+    if backbone := ours["model"].get("backbone"):  # a class of ours that takes the arguments of mmdet's
+        backbone["type"] = backbone["type"].removeprefix("fpn_plugins.")
     assert ours == stock
     if path.stem.startswith(ABLATIONS):
         return
-    if own.pop("type").removeprefix("fpn_plugins.") in (theirs.pop("type"), "SSDPyramid"):
-        assert own == theirs
+    for part, stock_part in zip(*([neck] if isinstance(neck, dict) else neck for neck in (own, theirs)), strict=True):
+        if part.pop("type").removeprefix("fpn_plugins.") in (stock_part.pop("type"), "SSDPyramid"):
+            assert part == stock_part
 
 
 @pytest.mark.detectron2
@@ -138,6 +158,14 @@ def test_detectron2_config_builds_and_extracts_features(path: Path) -> None:
     generator = getattr(model, "anchor_generator", None) or model.proposal_generator.anchor_generator
     assert [shapes[name].stride for name in maps] == list(generator.strides)
     assert [maps[name].shape[-2] for name in maps] == [-(-64 // shape.stride) for shape in shapes.values()]
+
+
+@pytest.mark.mmdet
+@pytest.mark.detectron2
+def test_level_weights_are_the_same_on_both_sides() -> None:
+    stem = "retinanet_r50_fpn_level_weights_12e"
+    theirs, lazy = mmdet_config(ROOT / f"mmdet/{stem}.py"), lazy_config(ROOT / f"detectron2/{stem}.py")
+    assert theirs.model.bbox_head.level_weights == list(lazy.model.level_weights)
 
 
 @pytest.mark.mmdet
@@ -158,3 +186,34 @@ def test_demo_has_the_same_settings_on_both_sides() -> None:
     assert theirs.model.data_preprocessor.mean == lazy.model.pixel_mean
     assert theirs.model.data_preprocessor.std == lazy.model.pixel_std
     assert theirs.model.train_cfg.rcnn.sampler.num == lazy.model.roi_heads.batch_size_per_image
+
+
+VITDET = sorted(path.stem for path in MMDET if "_vit" in path.stem)
+
+
+@pytest.mark.mmdet
+@pytest.mark.detectron2
+@pytest.mark.parametrize("stem", VITDET)
+def test_vitdet_has_the_same_settings_on_both_sides(stem: str) -> None:
+    """Backbone, levels, optimiser and schedule; the data and the heads are each toolbox's own."""
+    from detectron2.config import LazyConfig
+    from mmengine.config import Config
+    from omegaconf import OmegaConf
+
+    theirs = Config.fromfile(str(ROOT / f"mmdet/{stem}.py"))
+    lazy = LazyConfig.load(str(ROOT / f"detectron2/{stem}.py"))
+    backbones = []
+    for backbone in (theirs.model.backbone.backbone.to_dict(), OmegaConf.to_container(lazy.model.backbone.bottom_up)):
+        backbone.get("vit", backbone).pop("checkpoint", None)  # Detectron2 loads it when it trains
+        backbones.append({key: list(value) if isinstance(value, tuple) else value for key, value in backbone.items()})
+    assert backbones[0] == backbones[1]
+    assert theirs.model.data_preprocessor.pad_size_divisor == lazy.model.backbone.square_pad
+    assert theirs.model.data_preprocessor.mean == lazy.model.pixel_mean
+    recipe, groups = theirs.optim_wrapper.paramwise_cfg, lazy.optimizer.params
+    assert {"decay": recipe.decay_rate, "depth": recipe.num_layers} == groups.lr_factor_func.keywords
+    assert ("custom_keys" in recipe) == bool(groups.overrides) == (groups.weight_decay_norm is not None)
+    assert theirs.optim_wrapper.optimizer.lr == lazy.optimizer.lr
+    assert theirs.optim_wrapper.optimizer.weight_decay == lazy.optimizer.weight_decay
+    assert theirs.train_cfg.max_iters == lazy.train.max_iter
+    if "milestones" in theirs.param_scheduler[1]:
+        assert theirs.param_scheduler[1].milestones == lazy.lr_multiplier.scheduler.milestones

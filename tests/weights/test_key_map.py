@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from fpn_plugins import FPN, ExtraLevels
-from fpn_plugins.weights import KeyMap, Report, Rule, accept_layouts, recognise, redirect_keys
+from fpn_plugins.weights import KeyMap, Report, Rule, Transform, accept_layouts, recognise, redirect_keys
 from fpn_plugins.weights.maps import fpn as fpn_tables
 from fpn_plugins.weights.maps import resnet as resnet_tables
+from fpn_plugins.weights.transforms import UNFOLD_MERGING
 
 
 def tensors(*keys: str) -> dict[str, Tensor]:
@@ -405,3 +406,36 @@ def test_a_partial_load_on_request_is_logged(
     assert "loading in part" in caplog.text
     assert result.missing_keys == ["extra_levels.convs.0.conv.weight"]
     assert neck.lateral_convs[0].conv.weight.eq(9).all()
+
+
+# -------------------------------------------------------------------------------------------------------- transforms
+
+
+def test_rules_transform_values_and_their_inverse_undoes_it():
+    double = Transform("doubled", lambda x: 2 * x, lambda x: x / 2)
+    table = KeyMap("other", [Rule("a.{i+1}", "b.{i}", double), ("c", "d"), ("junk.{*}", None)], lacks=["own.{i}"])
+    theirs = {"a.3": torch.tensor(5.0), "c": torch.tensor(7.0), "junk.x": torch.tensor(0.0)}
+    ours, report = table.apply(theirs, ["b.2", "d", "own.1"])
+    assert ours == {"b.2": torch.tensor(10.0), "d": torch.tensor(7.0)}
+    assert report.complete and report.kept == ["own.1"]
+    back, there = table.inverse().apply({**ours, "own.1": torch.tensor(1.0)})
+    assert back == {key: theirs[key] for key in ("a.3", "c")} and there.dropped == ["own.1"]
+    with pytest.raises(ValueError, match="drops"):
+        Rule("a", None).inverse()
+
+
+@pytest.mark.parametrize("shape", [(12,), (6, 12)])
+def test_unfold_merging_is_its_layers_order(shape: tuple[int, ...]):
+    """A patch of 2x2 cells with 3 channels, numbered: `nn.Unfold` reads them channel by channel, Swin cell by cell."""
+    patch = torch.arange(12.0).view(1, 3, 2, 2)
+    unfolded = nn.functional.unfold(patch, 2)[0, :, 0].expand(shape)
+    by_cell = torch.cat([patch[0, :, row, column] for column in (0, 1) for row in (0, 1)]).expand(shape)
+    assert UNFOLD_MERGING.to_ours(unfolded).equal(by_cell)
+    assert UNFOLD_MERGING.to_theirs(by_cell).equal(unfolded)
+
+
+def test_keys_that_a_table_drops_beside_all_of_our_own_are_dropped():
+    table = KeyMap("classifier", [("head.{*}", None), ("{*}", "{*}")])
+    renamed, report = recognise(tensors("a", "head.b"), ["a"], lambda keys: [table])
+    assert set(renamed) == {"a"} and report.dropped == ["head.b"]
+    assert recognise(tensors("a", "other"), ["a"], lambda keys: [table]) is None

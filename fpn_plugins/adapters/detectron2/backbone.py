@@ -14,7 +14,7 @@ from ...backbones import build_backbone
 from ...features import FeatureSpec, level_names
 from ...necks import build_neck
 from ...weights import redirect_keys
-from ...weights.maps.fpn import detectron2_backbone
+from ...weights.maps import fpn, simple_pyramid
 
 Neck = nn.Module | Mapping[str, Any]
 
@@ -29,15 +29,19 @@ class PyramidBackbone(Backbone):
             behind the other; ``norm`` may be any of Detectron2's names (``FrozenBN``, ``naiveSyncBN``, ...).
         in_features: which maps of a Detectron2 ``bottom_up`` to use, high to low resolution; ``None`` is all. Backbones
             of this package choose by their own ``out_indices``.
-        square_pad: pad images to squares of this side in pixels; 0 is off.
+        square_pad: pad images to squares of this side in pixels, a multiple of the backbone's last stride; 0 is off. A
+            larger image is padded to the next multiple of it: `ImageList`'s own ``square_size``, which detectron2's
+            ``SimpleFeaturePyramid`` and ``FPN`` use, cuts what exceeds it off without a word.
         size_divisibility: pad images to a multiple of this many pixels; ``None`` is the stride of the backbone's last
             map, as in Detectron2's FPN. The necks need no padding; 0 turns it off.
 
     State dict: ``bottom_up.*`` and ``neck.*``; Detectron2's own FPN checkpoints (``fpn_lateral2``, ``top_block``, ...)
-    load as they are. Levels that this pyramid does not have are left to Detectron2, which reports them.
+    and ViTDet's (``net``, ``simfp_2``, ...) load as they are. Levels that this pyramid does not have are left to
+    Detectron2, which reports them.
 
     Raises:
-        ValueError: a neck whose channels do not fit the backbone, or ``in_features`` that the backbone does not have.
+        ValueError: a neck whose channels do not fit the backbone, ``in_features`` that the backbone does not have, or
+            ``square_pad`` that its stride does not divide.
     """
 
     def __init__(
@@ -57,8 +61,10 @@ class PyramidBackbone(Backbone):
         self._out_feature_channels = {name: s.channels for name, s in zip(self._out_features, out_specs, strict=True)}
         self._out_feature_strides = {name: s.stride for name, s in zip(self._out_features, out_specs, strict=True)}
         self._size_divisibility = in_specs[-1].stride if size_divisibility is None else size_divisibility
-        self._square_pad = square_pad
-        redirect_keys(self, detectron2_backbone([spec.level for spec in in_specs]))
+        if square_pad:
+            self._size_divisibility = _check_square_pad(square_pad, in_specs[-1].stride)
+        redirect_keys(self, fpn.detectron2_backbone([spec.level for spec in in_specs]))
+        redirect_keys(self, simple_pyramid.detectron2_backbone())
 
     @property
     def size_divisibility(self) -> int:
@@ -67,8 +73,8 @@ class PyramidBackbone(Backbone):
 
     @property
     def padding_constraints(self) -> dict[str, int]:
-        """What Detectron2's ``ImageList`` pads to besides `size_divisibility`."""
-        return {"square_size": self._square_pad}
+        """What Detectron2's ``ImageList`` pads to, by both of its names; see ``square_pad`` for the second."""
+        return {"size_divisibility": self._size_divisibility, "square_size": 0}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Map images ``B 3 H W`` to the pyramid's maps by name, high to low resolution."""
@@ -76,6 +82,14 @@ class PyramidBackbone(Backbone):
         if self.in_features:
             maps = [maps[name] for name in self.in_features]
         return dict(zip(self._out_features, self.neck(maps), strict=True))
+
+
+def _check_square_pad(square_pad: int, stride: int) -> int:
+    if square_pad % stride:
+        raise ValueError(
+            f"square_pad={square_pad} must be a multiple of the stride {stride} of the backbone's last map"
+        )
+    return square_pad
 
 
 def _in_specs(

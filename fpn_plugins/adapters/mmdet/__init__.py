@@ -13,24 +13,42 @@ except ImportError as error:
         "and what they need with pip install 'fpn_plugins[mmdet]'"
     ) from error
 
-from .backbones import ImagePyramid, PyramidBackbone, TimmBackbone
+from .backbones import HybridCNNViT, ImagePyramid, MultiDepthViT, MViT, PyramidBackbone, TimmBackbone, TimmHybrid, ViT
 from .bfp import BFP
 from .bifpn import BiFPN
 from .csp_pafpn import CSPPAFPN, YOLOXPAFPN
 from .fpn import FPN, PAFPN, SingleScale, SSDPyramid
+from .layer_decay import ViTLayerDecay
 from .nas_fpn import NASFPN
+from .panoptic_fpn import PanopticFPN, PanopticFPNHead
+from .retina_head import RetinaHead
+from .simple_pyramid import LN2d, SimpleFeaturePyramid
+from .swin import Swin, SwinTransformer
 
 __all__ = [
     "BFP",
     "CSPPAFPN",
     "FPN",
+    "LN2d",
     "NASFPN",
     "PAFPN",
     "BiFPN",
+    "HybridCNNViT",
     "ImagePyramid",
+    "MViT",
+    "PanopticFPN",
+    "PanopticFPNHead",
+    "MultiDepthViT",
     "PyramidBackbone",
+    "RetinaHead",
     "SSDPyramid",
+    "SimpleFeaturePyramid",
     "SingleScale",
+    "Swin",
+    "SwinTransformer",
     "TimmBackbone",
+    "TimmHybrid",
+    "ViT",
+    "ViTLayerDecay",
     "YOLOXPAFPN",
 ]

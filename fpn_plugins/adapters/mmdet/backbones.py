@@ -14,8 +14,22 @@ from .factories import Cfg
 from .fpn import own_type
 
 
+class _LoadedBackbone(BaseModule):
+    """A backbone that has initialised itself and loaded its weights when it is built."""
+
+    def init_weights(self) -> None:
+        """Apply ``init_cfg`` alone: mmengine's own would go on to the inner modules and overwrite loaded weights."""
+        if self.init_cfg and not self.is_init:
+            initialize(self, self.init_cfg)
+            self._freeze()
+        self._is_init = True
+
+    def _freeze(self) -> None:
+        """Nothing, where the backbone fixes no parameters."""
+
+
 @MODELS.register_module()
-class TimmBackbone(backbones.TimmBackbone, BaseModule):
+class TimmBackbone(backbones.TimmBackbone, _LoadedBackbone):
     """`fpn_plugins.TimmBackbone` as an mmdet backbone; all of its arguments, and ``init_cfg``.
 
     mmdet's ``frozen_stages`` and ``norm_eval`` mean the same here. The image has to be normalised as the weights want
@@ -26,12 +40,31 @@ class TimmBackbone(backbones.TimmBackbone, BaseModule):
         super().__init__(*args, **kwargs)
         self.init_cfg = init_cfg
 
-    def init_weights(self) -> None:
-        """Apply ``init_cfg`` alone: mmengine's own would go on to timm's modules and overwrite their loaded weights."""
-        if self.init_cfg and not self.is_init:
-            initialize(self, self.init_cfg)
-            self._freeze()
-        self._is_init = True
+
+@MODELS.register_module()
+class ViT(backbones.ViT, _LoadedBackbone):
+    """`fpn_plugins.ViT` as an mmdet backbone; all of its arguments, and ``init_cfg``.
+
+    Set the data preprocessor's ``mean`` and ``std`` to the backbone's ``pixel_mean`` and ``pixel_std``, with
+    ``bgr_to_rgb=True``. Weights of mmdet's own ViTDet project were trained with ``norm_eps=1e-5``.
+    """
+
+    def __init__(self, *args: Any, init_cfg: Cfg | list[Cfg] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.init_cfg = init_cfg
+
+
+@MODELS.register_module()
+class MViT(backbones.MViT, _LoadedBackbone):
+    """`fpn_plugins.MViT` as an mmdet backbone; all of its arguments, and ``init_cfg``.
+
+    Set the data preprocessor's ``mean`` and ``std`` to the backbone's ``pixel_mean`` and ``pixel_std``, with
+    ``bgr_to_rgb=True``.
+    """
+
+    def __init__(self, *args: Any, init_cfg: Cfg | list[Cfg] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.init_cfg = init_cfg
 
 
 @MODELS.register_module()
@@ -40,6 +73,33 @@ class ImagePyramid(backbones.ImagePyramid, BaseModule):
 
     def __init__(self, backbone: Cfg, *args: Any, init_cfg: Cfg | None = None, **kwargs: Any) -> None:
         super().__init__(MODELS.build(own_type(backbone)), *args, **kwargs)
+        self.init_cfg = init_cfg
+
+
+@MODELS.register_module()
+class MultiDepthViT(backbones.MultiDepthViT, _LoadedBackbone):
+    """`fpn_plugins.MultiDepthViT` as an mmdet backbone; all of its arguments, and ``init_cfg``."""
+
+    def __init__(self, *args: Any, init_cfg: Cfg | list[Cfg] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.init_cfg = init_cfg
+
+
+@MODELS.register_module()
+class HybridCNNViT(backbones.HybridCNNViT, BaseModule):
+    """`fpn_plugins.HybridCNNViT` as an mmdet backbone; ``cnn`` is the config of one of this package's."""
+
+    def __init__(self, cnn: Cfg, *args: Any, init_cfg: Cfg | None = None, **kwargs: Any) -> None:
+        super().__init__(MODELS.build(own_type(cnn)), *args, **kwargs)
+        self.init_cfg = init_cfg
+
+
+@MODELS.register_module()
+class TimmHybrid(backbones.TimmHybrid, _LoadedBackbone):
+    """`fpn_plugins.TimmHybrid` as an mmdet backbone; all of its arguments, and ``init_cfg``."""
+
+    def __init__(self, *args: Any, init_cfg: Cfg | list[Cfg] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.init_cfg = init_cfg
 
 

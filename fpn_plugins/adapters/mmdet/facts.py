@@ -52,7 +52,7 @@ def _weights(coder: Any) -> tuple[float, ...]:
 def _pooling(roi_head: Any) -> tuple[tuple[int, int, bool], ...]:
     found = []
     for name in ("bbox_roi_extractor", "mask_roi_extractor"):
-        extractor = getattr(roi_head, name, None)
+        extractor: Any = getattr(roi_head, name, None)
         extractor = extractor[0] if hasattr(extractor, "__len__") else extractor
         if extractor is not None:
             layer = extractor.roi_layers[0]

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from ..key_map import KeyMap, Rule
-from . import bfp, csp_pafpn, fpn, heads, nas_fpn, resnet
+from . import bfp, csp_pafpn, fpn, heads, mvit, nas_fpn, resnet, simple_pyramid, swin
 
 MMDET, DETECTRON2 = "mmdet", "detectron2"
 # what only one of the toolboxes has at the top of its state dicts
@@ -60,15 +60,31 @@ def head_table(toolbox: str, num_anchors: int, num_ratios: int) -> KeyMap:
 def bottom_up_tables(keys: Iterable[str]) -> list[KeyMap]:
     """Tables of the backbones that have several layouts, to try in this order; the last leaves all names."""
     timm = KeyMap("timm network of this package", [("model.{*}", "{*}")])
-    return [resnet.detectron2(), timm, SAME]
+    tables = [resnet.detectron2(), mvit.detectron2()]
+    if any(key.endswith("relative_position_bias_table") for key in keys):
+        tables = [swin.SwinLayouts().mmdet(), swin.SwinLayouts().detectron2()]
+    return [*tables, timm, SAME]
 
 
 def neck_tables(keys: Iterable[str]) -> list[KeyMap]:
     """Tables of the necks that have several layouts, to try in this order; the last leaves all names."""
-    laterals = {int(match[1]) for key in keys if (match := re.match(r"lateral_convs\.(\d+)\.", key))}
-    stages = [int(match[1]) for key in keys if (match := re.match(r"fpn_lateral(\d+)\.", key))]
-    tables = [fpn.mmdet(len(laterals)), fpn.detectron2(min(stages, default=2))]
+    keys = list(keys)
+    laterals = _numbers(keys, r"lateral_convs\.(\d+)\.")
+    first = min(_numbers(keys, r"fpn_lateral(\d+)\."), default=2)
+    tables = [fpn.mmdet(len(laterals)), fpn.detectron2(first), *_simple_pyramids(keys, len(laterals))]
     return [*tables, nas_fpn.mmdet(), csp_pafpn.mmdet(), bfp.mmdet(), SAME]
+
+
+def _simple_pyramids(keys: Sequence[str], num_levels: int) -> list[KeyMap]:
+    """detectron2 numbers the layers of a level: the last two are the 1x1 and the 3x3 convolution."""
+    stages = sorted(_numbers(keys, r"simfp_(\d+)\."))
+    lengths = [max(_numbers(keys, rf"simfp_{stage}\.(\d+)\.")) - 1 for stage in stages]
+    theirs = [simple_pyramid.detectron2(stages[0], lengths)] if stages else []
+    return [*theirs, simple_pyramid.mmdet(num_levels)]
+
+
+def _numbers(keys: Iterable[str], pattern: str) -> set[int]:
+    return {int(match[1]) for key in keys if (match := re.match(pattern, key))}
 
 
 SAME = KeyMap("this package", [Rule("{*}", "{*}")])

@@ -16,14 +16,18 @@ import torch
 from torch import Tensor
 
 from ..key_map import KeyMap, Rule, Transform
+from . import panoptic_fpn
 from .mmcv import MMCV_NORMS
 
-FINEST_LEVEL = 2  # log2 of the stride of the first map that Panoptic FPN merges
+FEATURES = range(2, 8)  # levels that Panoptic FPN may merge in detectron2, which names its branches by them
 
 
 def mmdet() -> KeyMap:
     """mmdet's heads as they are, but for the norms, which mmcv names by their kind."""
-    rules = [(f"{head}.{{*}}.{norm}.{part}", f"{head}.{{*}}.norm.{part}") for head, norm, part in _norm_places()]
+    rules = [
+        (f"semantic_head.{theirs}", f"semantic_head.{ours}") for theirs, ours in _merged_branches(_mmdet_branches())
+    ]
+    rules += [(f"{head}.{{*}}.{norm}.{part}", f"{head}.{{*}}.norm.{part}") for head, norm, part in _norm_places()]
     return KeyMap("mmdet heads", [*rules, *((f"{head}.{{*}}", f"{head}.{{*}}") for head in MMDET_HEADS)])
 
 
@@ -102,12 +106,20 @@ def _retinanet(num_anchors: int, num_ratios: int) -> list[Rule]:
 
 
 def _semantic_head() -> list[Rule]:
-    rules = []
-    for k in range(4):  # an upsampling stands between two convolutions
-        place = f"sem_seg_head.p{{i+{FINEST_LEVEL}}}.{2 * k}"
-        rules += _conv(place, f"semantic_head.conv_upsample_layers.{{i}}.conv.{k}")
+    """The branches have this package's names, with and without its own module around them."""
+    levels = [f"p{level}" for level in FEATURES]
+    rules = [(rule.theirs, rule.ours) for rule in panoptic_fpn.detectron2(levels).rules]
     roll = Transform("things first -> last", lambda x: x.roll(-1, 0), lambda x: x.roll(1, 0))
-    return [*rules, Rule("sem_seg_head.predictor.{*}", "semantic_head.conv_logits.{*}", roll)]
+    branches = [Rule(f"sem_seg_head.{theirs}", f"semantic_head.{ours}") for theirs, ours in _merged_branches(rules)]
+    return [Rule("sem_seg_head.predictor.{*}", "semantic_head.conv_logits.{*}", roll), *branches]
+
+
+def _mmdet_branches() -> list[tuple[str, str | None]]:
+    return [(rule.theirs, rule.ours) for rule in panoptic_fpn.mmdet().rules]
+
+
+def _merged_branches(stock: list[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
+    return [*stock, ("semantic_merge.{*}", "{*}")]
 
 
 def anchor_order(num_anchors: int, num_ratios: int) -> Transform | None:

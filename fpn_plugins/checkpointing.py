@@ -7,7 +7,7 @@ does with mmdet's ``with_cp``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -26,6 +26,17 @@ def run(module: nn.Module, *arguments: Any, checkpointed: bool) -> Any:
     if not checkpointed or not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return module(*arguments)
     return checkpoint(module, *arguments, use_reentrant=False, context_fn=partial(_contexts, module))
+
+
+def recompute(function: Callable[..., Any], *arguments: Any) -> Any:
+    """``function(*arguments)``, keeping only the arguments for the backward pass, for what costs next to nothing twice.
+
+    Computing stops again as soon as the last tensor that the gradient needs is there: of a norm or an activation before
+    a linear layer only the former is computed a second time. The function must be free of batch norms and randomness.
+    """
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return function(*arguments)
+    return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
 
 
 def _contexts(module: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

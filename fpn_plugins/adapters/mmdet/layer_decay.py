@@ -1,0 +1,45 @@
+"""Layer-wise learning rates as an mmengine constructor of optimisers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.optim import DefaultOptimWrapperConstructor
+from torch import nn
+
+from ...optim import vit_lr_factor
+from ...registry import OPTIM_WRAPPER_CONSTRUCTORS
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class ViTLayerDecay(DefaultOptimWrapperConstructor):
+    """mmengine's default constructor with `fpn_plugins.optim.vit_lr_factor` on top.
+
+    ``paramwise_cfg`` takes ``decay_rate`` and ``num_layers``, the number of blocks, beside mmengine's own keys.
+    ViTDet's recipe, the same groups as Detectron2's::
+
+        constructor="fpn_plugins.ViTLayerDecay",
+        paramwise_cfg=dict(
+            decay_rate=0.7, num_layers=12,
+            norm_decay_mult=0.0, custom_keys={"pos_embed": dict(decay_mult=0.0)},
+        )
+
+    ``norm_decay_mult`` reaches PyTorch's norms only. The channel-first LayerNorm of the pyramid and of the heads
+    (`LN2d`) is decayed, as it is in Detectron2, whose ``weight_decay_norm`` does not know its own either.
+
+    Raises:
+        KeyError: ``decay_rate`` or ``num_layers`` is missing.
+        ValueError: ``num_layers`` is smaller than the ViT's depth.
+    """
+
+    def add_params(self, params: list[dict], module: nn.Module, prefix: str = "", **options: Any) -> None:
+        """Add one group per parameter of ``module``; mmengine calls this for the detector, which recurses."""
+        super().add_params(params, module, prefix, **options)
+        if prefix:
+            return
+        decay, depth = (self.paramwise_cfg[key] for key in ("decay_rate", "num_layers"))
+        names = {id(parameter): name for name, parameter in module.named_parameters()}
+        for group in params:
+            (parameter,) = group["params"]
+            group.setdefault("lr", self.base_lr)
+            group["lr"] *= vit_lr_factor(names[id(parameter)], decay, depth)

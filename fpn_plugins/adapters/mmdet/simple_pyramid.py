@@ -1,0 +1,80 @@
+"""SimpleFeaturePyramid for MMDetection, in the vocabulary of mmdet's ``projects/ViTDet``, and its channel-first LN."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.model import BaseModule
+
+from ... import necks
+from ...layers import LayerNorm2d
+from ...registry import MODELS
+from .factories import Cfg, act_factory, conv_factory, norm_factory
+from .fpn import extra_levels, own_type
+
+
+@MODELS.register_module()
+class LN2d(LayerNorm2d):
+    """The core's channel-first LayerNorm as a ``norm_cfg``, for the heads of ViTDet too.
+
+    ``dict(type='fpn_plugins.LN2d', eps=1e-6)`` is Detectron2's ``norm="LN"``; without ``eps``, mmcv sets 1e-5, as it
+    does for mmdet's ``projects/ViTDet``. mmcv's own ``LN`` normalises the last dimension, which is not the channels.
+    """
+
+
+@MODELS.register_module()
+class SimpleFeaturePyramid(necks.SimpleFeaturePyramid, BaseModule):
+    """`fpn_plugins.SimpleFeaturePyramid` with arguments as those of ``SimpleFPN`` in mmdet's ``projects/ViTDet``.
+
+    Its checkpoints load as they are. It needs no ``backbone_channel``: ``in_channels`` is the list of the one channel
+    number that the backbone has, as everywhere else.
+
+    Args:
+        in_channels: channels of the map, a list of one.
+        out_channels: channels of every output map.
+        num_outs: number of outputs; those above the last scale are max-pooled.
+        scale_factors: see the core class.
+        add_extra_convs: ``'on_output'`` makes those above the last scale by convolutions instead.
+        relu_before_extra_convs: as mmdet's ``FPN``.
+        conv_cfg: mmcv's.
+        norm_cfg: mmcv's; ``LN2d`` without a scope is ours. The default is Detectron2's.
+        act_cfg: mmcv's; ``None`` is none.
+        init_cfg: mmengine's; without it the convolutions start from PyTorch's own, as in Detectron2.
+        more: further arguments of the core class, by its own names (``init='kaiming_normal'``, the project's).
+
+    Raises:
+        ValueError: see the core class; ``num_outs`` smaller than the number of scales.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int,
+        num_outs: int,
+        scale_factors: Sequence[float] = (4.0, 2.0, 1.0, 0.5),
+        add_extra_convs: bool | str = False,
+        relu_before_extra_convs: bool = False,
+        conv_cfg: Cfg | None = None,
+        norm_cfg: Cfg | None = {"type": "LN2d", "eps": 1e-6},  # noqa: B006  (copied, never changed)
+        act_cfg: Cfg | None = None,
+        init_cfg: Cfg | Sequence[Cfg] | None = None,
+        **more: Any,
+    ) -> None:
+        if num_outs < len(scale_factors):
+            raise ValueError(
+                f"num_outs={num_outs} is smaller than the {len(scale_factors)} levels of "
+                f"scale_factors={list(scale_factors)}; set num_outs={len(scale_factors)} or more"
+            )
+        super().__init__(
+            in_channels,
+            out_channels,
+            scale_factors,
+            extra_levels=extra_levels(num_outs - len(scale_factors), add_extra_convs, relu_before_extra_convs),
+            norm=norm_factory(None if norm_cfg is None else own_type(norm_cfg)),
+            act=act_factory(act_cfg),
+            conv=conv_factory(conv_cfg),
+            **more,
+        )
+        self.num_outs = num_outs
+        self.init_cfg = init_cfg

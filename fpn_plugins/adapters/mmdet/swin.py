@@ -1,0 +1,164 @@
+"""Swin for MMDetection: under our own name and arguments, and with every argument of mmdet's own class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+from mmengine.dist import barrier, is_main_process
+from mmengine.model import BaseModule
+from mmengine.model.weight_init import initialize
+
+from ... import backbones
+from ...registry import MODELS
+from ...weights import read_checkpoint, under
+from .factories import Cfg
+
+LAYER_NORM_EPS = 1e-5  # torch's, which mmcv leaves as it is
+
+# what mmdet's class takes, and no published Swin uses
+FIXED: dict[str, Any] = {
+    "patch_size": 4,
+    "strides": [4, 2, 2, 2],
+    "drop_rate": 0,
+    "attn_drop_rate": 0,
+    "act_cfg": {"type": "GELU"},
+}
+
+
+@MODELS.register_module()
+class Swin(backbones.Swin, BaseModule):
+    """`fpn_plugins.Swin` as an mmdet backbone; all of its arguments, and ``init_cfg``.
+
+    ``init_cfg=dict(type='Pretrained', checkpoint=...)`` takes a file or an address of an official release, of timm or
+    of mmdet, a whole detector's too, of which the part under ``backbone.`` is used.
+    """
+
+    def __init__(self, *args: Any, init_cfg: Cfg | list[Cfg] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.init_cfg = init_cfg
+
+    def init_weights(self) -> None:
+        """Apply ``init_cfg``; a file is read by this package, which knows every layout and executes nothing."""
+        if self.init_cfg and not self.is_init:
+            if isinstance(self.init_cfg, Mapping) and self.init_cfg.get("type") == "Pretrained":
+                checkpoint = self.init_cfg["checkpoint"]
+                weights = read_checkpoint(_local_file(checkpoint))
+                prefix = self.init_cfg.get("prefix", "backbone.")
+                found = any(key.startswith(prefix) for key in weights)
+                self.load_weights(under(weights, prefix) if found else weights, repr(checkpoint))
+            else:
+                initialize(self, self.init_cfg)
+        self._is_init = True
+
+
+@MODELS.register_module()
+class SwinTransformer(Swin):
+    """`fpn_plugins.Swin` with the arguments of mmdet's ``SwinTransformer`` (``models/backbones/swin.py``).
+
+    Changing ``type='SwinTransformer'`` to ``type='fpn_plugins.SwinTransformer'`` changes nothing else; mmdet's
+    checkpoints load as they are. See mmdet for the arguments. Notes on some of them:
+
+    - ``convert_weights`` is taken and not needed: the layout of a file is recognised.
+    - ``pretrained`` is ``init_cfg=dict(type='Pretrained', checkpoint=...)``, as in mmdet.
+    - ``use_abs_pos_embed``: the embeddings are resized to the image's grid, where mmdet fails for all but one size.
+    - Stages after the last of ``out_indices`` are left out; mmdet keeps them, unused.
+
+    Raises:
+        ValueError: a value that no published network has and that is not implemented: other patches or strides,
+            dropout (stochastic depth is), another activation than GELU or another norm than LN.
+    """
+
+    def __init__(
+        self,
+        pretrain_img_size: int | Sequence[int] = 224,
+        in_channels: int = 3,
+        embed_dims: int = 96,
+        patch_size: int = 4,
+        window_size: int = 7,
+        mlp_ratio: float = 4,
+        depths: Sequence[int] = (2, 2, 6, 2),
+        num_heads: Sequence[int] = (3, 6, 12, 24),
+        strides: Sequence[int] = (4, 2, 2, 2),
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        qkv_bias: bool = True,
+        qk_scale: float | None = None,
+        patch_norm: bool = True,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.1,
+        use_abs_pos_embed: bool = False,
+        act_cfg: Cfg = {"type": "GELU"},  # noqa: B006  (never changed)
+        norm_cfg: Cfg = {"type": "LN"},  # noqa: B006  (never changed)
+        with_cp: bool = False,
+        pretrained: str | None = None,
+        convert_weights: bool = False,
+        frozen_stages: int = -1,
+        init_cfg: Cfg | None = None,
+    ) -> None:
+        _check_fixed(
+            patch_size=patch_size,
+            strides=list(strides),
+            drop_rate=drop_rate,
+            attn_drop_rate=attn_drop_rate,
+            act_cfg=dict(act_cfg),
+        )
+        if pretrained is not None:
+            if init_cfg:
+                raise ValueError(f"pretrained={pretrained!r} and init_cfg={init_cfg!r} exclude each other; choose one")
+            init_cfg = {"type": "Pretrained", "checkpoint": pretrained}
+        super().__init__(
+            in_chans=in_channels,
+            embed_dim=embed_dims,
+            depths=depths,
+            num_heads=num_heads,
+            window_size=window_size,
+            out_indices=out_indices,
+            frozen_stages=frozen_stages,
+            drop_path_rate=drop_path_rate,
+            gradient_checkpointing=with_cp,
+            mlp_ratio=mlp_ratio,
+            qkv_bias=qkv_bias,
+            qk_scale=qk_scale or None,  # mmdet takes 0 for the default too
+            patch_norm=patch_norm,
+            use_abs_pos=use_abs_pos_embed,
+            pretrain_img_size=_square_side(pretrain_img_size),
+            norm_eps=_norm_eps(norm_cfg),
+            init_cfg=init_cfg,
+        )
+
+
+def _check_fixed(**given: Any) -> None:
+    other = {key: value for key, value in given.items() if value != FIXED[key]}
+    if other:
+        wanted = {key: FIXED[key] for key in other}
+        raise ValueError(f"fpn_plugins.SwinTransformer has no {other}; set {wanted}, or use mmdet's own class")
+
+
+def _square_side(size: int | Sequence[int]) -> int:
+    sides = {size} if isinstance(size, int) else set(size)
+    if len(sides) != 1:
+        raise ValueError(f"pretrain_img_size={size!r} must be square, e.g. 224")
+    return sides.pop()
+
+
+def _norm_eps(norm_cfg: Cfg) -> float:
+    arguments = {"eps": LAYER_NORM_EPS, "requires_grad": True, **norm_cfg}
+    if arguments.pop("type") != "LN" or not arguments.pop("requires_grad") or set(arguments) != {"eps"}:
+        raise ValueError(f"norm_cfg={dict(norm_cfg)!r} must be dict(type='LN'), with eps or without")
+    return float(arguments["eps"])
+
+
+def _local_file(checkpoint: str) -> str:
+    """The file itself, or that of an address in torch's download folder, where mmengine looks for it too."""
+    if urlsplit(checkpoint).scheme not in ("http", "https"):
+        return checkpoint
+    path = Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(checkpoint).path).name)
+    if is_main_process() and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(checkpoint, str(path))
+    barrier()
+    return str(path)

@@ -1,0 +1,113 @@
+"""Convolutional network below, Vision Transformer encoder on top: C2-C4 of the one, C5 of the other.
+
+::
+
+    image --CNN--> c2 /4 --> c3 /8 --> c4 /16 --> c5 /32 --ViT--> c5            vit_stride=32
+    image --CNN--> c2 /4 --> c3 /8 --> c4 /16 --ViT-- /16 --3x3, stride 2--> c5     vit_stride=16
+
+Source: the "hybrid architecture" of ViT (arXiv:2010.11929, section 3.1), whose encoder reads a ResNet's map through a
+1x1 projection with position embeddings; here its finer maps are kept for the pyramid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..features import FeatureSpec
+from ..layers import LayerNorm2d
+from .vit import ViT
+
+OUT_STRIDE = 32
+VIT_STRIDES = (16, 32)
+# of the images that the tables of absolute and of relative positions are made for; any other size gets them resized
+POSITIONS_SIDE, RELATIVE_SIDE = 224, 1024
+
+
+class HybridCNNViT(nn.Module):
+    """A CNN's maps with the last one replaced by a Vision Transformer's.
+
+    Args:
+        cnn: one of this package's backbones, or a ``{"type": ..., **arguments}`` mapping of one, whose last map has the
+            stride ``vit_stride``: ``{"type": "TimmBackbone", "name": "resnet50"}``, with ``out_indices=(1, 2, 3)`` for
+            ``vit_stride=16``.
+        vit: arguments of `ViT` for the encoder: ``embed_dim``, ``depth``, ``num_heads``, ... Besides, its blocks attend
+            over the whole map and have no relative positions, unless ``window_size``, ``global_block_indices`` and
+            ``use_rel_pos`` say otherwise.
+        vit_stride: stride of the map that the encoder reads. 32: the CNN's C5, which it replaces. 16: the CNN's C4,
+            which stays; a 3x3 convolution of stride 2 makes C5 of the encoder's output: four times the tokens.
+
+    Attributes:
+        feature_specs: the CNN's maps but for C5, and ``embed_dim`` channels at stride 32.
+
+    The encoder is a `ViT` whose patches are the cells of the map (a 1x1 projection), with learned position embeddings
+    for 224 x 224 images, resized to any other, and a final norm, as in ViT.
+
+    State dict: ``cnn.*``, ``vit.*``, ``norm.*``, and ``downsample.*`` at ``vit_stride=16``. Weights are the parts' own
+    ``pretrained`` or ``checkpoint``; for pretrained hybrids see `TimmHybrid`.
+
+    Raises:
+        ValueError: another ``vit_stride``, or a CNN whose last map has another stride.
+    """
+
+    def __init__(
+        self, cnn: nn.Module | Mapping[str, Any], vit: Mapping[str, Any], vit_stride: int = OUT_STRIDE
+    ) -> None:
+        from . import build_backbone  # the registry, which lists this class too
+
+        super().__init__()
+        if vit_stride not in VIT_STRIDES:
+            raise ValueError(f"vit_stride={vit_stride} must be 32 (the encoder on C5) or 16 (on C4)")
+        self.cnn = build_backbone(cnn)
+        *_, last = self.cnn.feature_specs
+        if last.stride != vit_stride:
+            raise ValueError(
+                f"vit_stride={vit_stride}, but the last of the CNN's maps, of strides "
+                f"{[spec.stride for spec in self.cnn.feature_specs]}, has another; end its out_indices at that stride"
+            )
+        self.vit = ViT(**{**_encoder_defaults(vit_stride), **vit, "patch_size": 1, "in_chans": last.channels})
+        (channels, _), *_ = self.vit.feature_specs
+        self.norm = LayerNorm2d(channels)
+        self.downsample = stride_two(channels) if vit_stride < OUT_STRIDE else None
+        self.feature_specs = (*self._kept(self.cnn.feature_specs), FeatureSpec(channels, OUT_STRIDE))
+
+    @property
+    def pixel_mean(self) -> list[float]:
+        """Mean of the pixels that the CNN's weights expect, on the 0..255 scale, RGB."""
+        return self.cnn.pixel_mean
+
+    @property
+    def pixel_std(self) -> list[float]:
+        """Standard deviation of those pixels, on the 0..255 scale, RGB."""
+        return self.cnn.pixel_std
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Map images ``B 3 H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``."""
+        maps = self.cnn(x)
+        (top,) = self.vit(maps[-1])
+        top = self.norm(top)
+        return (*self._kept(maps), top if self.downsample is None else self.downsample(top))
+
+    def _kept(self, of_cnn: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What stays of the CNN's maps: all but the one that the encoder replaces."""
+        return of_cnn[:-1] if self.downsample is None else of_cnn
+
+
+def stride_two(channels: int) -> nn.Conv2d:
+    """The step from the encoder's /16 map to C5: rounds up, as a CNN's stages do."""
+    conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return conv
+
+
+def _encoder_defaults(stride: int) -> dict[str, Any]:
+    return {
+        "window_size": 0,
+        "global_block_indices": (),
+        "use_rel_pos": False,
+        "img_size": RELATIVE_SIDE // stride,
+        "pretrain_img_size": POSITIONS_SIDE // stride,
+        "pretrain_use_cls_token": False,
+    }

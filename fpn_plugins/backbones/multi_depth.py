@@ -1,0 +1,118 @@
+"""Maps from several depths of one plain Vision Transformer, resampled to the strides of a convolutional network.
+
+::
+
+    image --blocks 1..3-- /16 --deconv--norm--GELU--deconv--> c2 /4
+            blocks 4..6-- /16 --deconv----------------------> c3 /8
+            blocks 7..9-- /16 ------------------------------> c4 /16
+            blocks 10..12 /16 --2x2 max-pool----------------> c5 /32
+
+Sources: BEiT under UPerNet (arXiv:2106.08254, ``semantic_segmentation/backbone/beit.py``), whose layers these are; DPT
+(arXiv:2103.13413, section 3) taps blocks 3, 6, 9 and 12 too. ViTDet (arXiv:2203.16527, figure 2 (a)) compares its
+simple pyramid with an FPN on such maps.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..features import FeatureSpec
+from ..layers import NormFactory, make_resample
+from .vit import ViT
+
+
+class MultiDepthViT(nn.Module):
+    """A plain ViT as a backbone of several strides, for `FPN` or any other neck.
+
+    Args:
+        vit: arguments of `ViT` (``embed_dim``, ``checkpoint``, ...), without ``out_block_indices``; ``{}`` is ViTDet's
+            ViT-B.
+        depths: how many blocks have run for each map, counted from 1, ascending; the default is for 12 blocks, a ViT-L
+            of 24 has ``(6, 12, 18, 24)``. Blocks after the last one are left out.
+        strides: stride of each map in input pixels; power-of-two multiples or fractions of the patch size.
+        norm: norm between two transposed convolutions: ``"LN"``, as ViTDet has it, does not depend on the batch; BEiT
+            has ``"BN"``; see `make_norm`.
+
+    Attributes:
+        feature_specs: ``embed_dim`` channels at each of ``strides``.
+
+    Images of any size: they are filled up with zeros at the right and bottom to whole cells of the coarsest map, and
+    each map is cropped to ``ceil(side / stride)``, as a convolutional network rounds. BEiT's and ViTDet's code fills up
+    nothing, so that finer maps lose what does not fill a patch.
+
+    State dict: ``vit.*`` (detectron2's names), ``resamples.{i}.*``; weights of the ViT alone are its ``checkpoint``.
+
+    Raises:
+        ValueError: depths that do not ascend or that the ViT does not have, another number of strides, or a stride that
+            no power of two leads to.
+    """
+
+    def __init__(
+        self,
+        vit: Mapping[str, Any],
+        depths: Sequence[int] = (3, 6, 9, 12),
+        strides: Sequence[int] = (4, 8, 16, 32),
+        norm: str | NormFactory | None = "LN",
+    ) -> None:
+        super().__init__()
+        self.depths = _check_depths(depths, strides, vit)
+        self.vit = ViT(**{**vit, "out_block_indices": tuple(depth - 1 for depth in self.depths)})
+        (channels, patch), *_ = self.vit.feature_specs
+        self.feature_specs = tuple(FeatureSpec(channels, stride) for stride in strides)
+        self.resamples = nn.ModuleList(make_resample(channels, Fraction(patch, stride), norm) for stride in strides)
+        self.cell = max(patch, *strides)
+
+    @property
+    def pixel_mean(self) -> list[float]:
+        """Mean of the pixels that the ViT's weights expect, on the 0..255 scale, RGB."""
+        return self.vit.pixel_mean
+
+    @property
+    def pixel_std(self) -> list[float]:
+        """Standard deviation of those pixels, on the 0..255 scale, RGB."""
+        return self.vit.pixel_std
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Map images ``B in_chans H W`` to one ``B C H/stride W/stride`` map per stride, rounded up."""
+        height, width = x.shape[-2:]
+        below, beside = -height % self.cell, -width % self.cell
+        # a trace must not depend on the size
+        if torch.compiler.is_compiling() or below or beside:
+            x = F.pad(x, (0, beside, 0, below))
+        maps = [resample(tokens) for resample, tokens in zip(self.resamples, self.vit(x), strict=True)]
+        return tuple(
+            _crop(m, -(-height // spec.stride), -(-width // spec.stride))
+            for m, spec in zip(maps, self.feature_specs, strict=True)
+        )
+
+
+def _crop(x: Tensor, height: int, width: int) -> Tensor:
+    """The upper left part; a padding below zero, unlike a slice, keeps the memory format."""
+    below, beside = x.shape[-2] - height, x.shape[-1] - width
+    if torch.compiler.is_compiling() or below or beside:
+        return F.pad(x, (0, -beside, 0, -below))
+    return x
+
+
+def _check_depths(depths: Sequence[int], strides: Sequence[int], vit: Mapping[str, Any]) -> tuple[int, ...]:
+    if "out_block_indices" in vit:
+        raise ValueError(
+            f"vit's out_block_indices={vit['out_block_indices']!r} come from depths={list(depths)}; drop it"
+        )
+    available = vit.get("depth", inspect.signature(ViT).parameters["depth"].default)
+    chosen = tuple(int(depth) for depth in depths)
+    if not chosen or list(chosen) != sorted(set(chosen)) or chosen[0] < 1 or chosen[-1] > available:
+        raise ValueError(
+            f"depths={list(depths)} must ascend among the ViT's {available} blocks, counted from 1 "
+            f"(1..{available}, the last one being {available})"
+        )
+    if len(strides) != len(chosen):
+        raise ValueError(f"depths={list(depths)} and strides={list(strides)} must be as many, one pair per map")
+    return chosen

@@ -1,0 +1,41 @@
+"""Changes of values between layouts, for the rules of a `KeyMap`: each loses nothing and has an inverse."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from .key_map import Transform
+
+# the four cells of a 2x2 patch, read by columns in Swin's own code, by rows in `nn.Unfold`; its own inverse
+_BY_COLUMNS = [0, 2, 1, 3]
+
+
+def _merging_from_unfold(x: Tensor) -> Tensor:
+    by_cell = x.unflatten(-1, (-1, 4)).transpose(-1, -2)  # ..., cell, channel
+    return by_cell[..., _BY_COLUMNS, :].flatten(-2)
+
+
+def _merging_to_unfold(x: Tensor) -> Tensor:
+    by_cell = x.unflatten(-1, (4, -1))[..., _BY_COLUMNS, :]
+    return by_cell.transpose(-1, -2).flatten(-2)
+
+
+# the inputs of a patch merging: mmdet merges with `nn.Unfold`, which puts the channel before the cell
+UNFOLD_MERGING = Transform("unfold order", _merging_from_unfold, _merging_to_unfold)
+
+
+def _positions_to_grid(x: Tensor) -> Tensor:
+    if x.dim() == 4:
+        return x
+    side = math.isqrt(x.shape[1])
+    return x.transpose(1, 2).unflatten(2, (side, -1))
+
+
+def _positions_to_list(x: Tensor) -> Tensor:
+    return x.flatten(2).transpose(1, 2)
+
+
+# position embeddings: a list `1 N C` of a square grid's cells -> a map `1 C H W`
+LISTED_POSITIONS = Transform("listed positions", _positions_to_grid, _positions_to_list)

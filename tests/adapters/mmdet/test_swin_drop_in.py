@@ -1,0 +1,197 @@
+"""`fpn_plugins.SwinTransformer` in the place of mmdet's: same arguments, weights, losses and detections."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from fpn_plugins.weights import write_checkpoint
+from fpn_plugins.weights.maps.swin import SwinLayouts
+
+pytestmark = pytest.mark.mmdet
+
+CONFIGS = ("mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py", "retinanet_swin-t-p4-w7_fpn_1x_coco.py")
+NARROW = {"embed_dims": 16, "num_heads": [1, 2, 4, 8], "depths": [1, 1, 2, 1]}
+
+
+def detector_config(name: str) -> Any:
+    """A Swin config of mmdet, narrower so that it runs in seconds."""
+    import mmdet
+    from mmdet.utils import register_all_modules
+    from mmengine.config import Config
+
+    register_all_modules()
+    cfg = Config.fromfile(str(Path(mmdet.__file__).parent / ".mim" / "configs" / "swin" / name)).model
+    cfg.backbone.update(**NARROW, drop_path_rate=0.0)
+    cfg.neck.in_channels = [16 * 2**stage for stage in cfg.backbone.out_indices]
+    if "rcnn" in (cfg.train_cfg or {}):
+        cfg.train_cfg.rcnn.sampler.num = 32
+        cfg.test_cfg.rcnn.score_thr = 0.0
+    return cfg
+
+
+def build(cfg: Any, ours: bool) -> Any:
+    from mmdet.registry import MODELS
+
+    cfg = copy.deepcopy(cfg)
+    if ours:
+        cfg.backbone.type = "fpn_plugins.SwinTransformer"
+    torch.manual_seed(0)
+    return MODELS.build(cfg)
+
+
+def backbone(**arguments: Any) -> Any:
+    from mmdet.registry import MODELS
+
+    return MODELS.build({"type": "fpn_plugins.SwinTransformer", **NARROW, **arguments})
+
+
+def run(model: Any) -> tuple[dict[str, float], dict[str, Tensor], list[Tensor]]:
+    """Losses, the gradients of shared parameters, and the detections of one batch."""
+    from mmdet.testing import demo_mm_inputs
+
+    inputs = demo_mm_inputs(2, [[3, 128, 160], [3, 150, 128]], num_items=[5, 4], num_classes=80, with_mask=True)
+    torch.manual_seed(1)
+    model.train()
+    data = model.data_preprocessor(inputs, True)
+    loss, logs = model.parse_losses(model.loss(**data))
+    loss.backward()
+    gradients = {key: p.grad for key, p in model.named_parameters() if "backbone" not in key and p.grad is not None}
+    model.eval()
+    with torch.no_grad():
+        results = model.predict(**data)
+    return {k: float(v) for k, v in logs.items()}, gradients, [result.pred_instances.bboxes for result in results]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_losses_and_detections_of_mmdets_configs_stay_the_same(name: str) -> None:
+    cfg = detector_config(name)
+    stock, ours = build(cfg, ours=False), build(cfg, ours=True)
+    ours.load_state_dict(stock.state_dict())
+    assert type(ours.backbone).__module__.startswith("fpn_plugins.")
+    theirs, own = run(stock), run(ours)
+    assert theirs[0] == pytest.approx(own[0], rel=1e-4, abs=1e-5)
+    assert theirs[1].keys() == own[1].keys()
+    for key, grad in theirs[1].items():
+        assert_close(own[1][key], grad, rtol=1e-3, atol=1e-4 * max(1.0, grad.abs().max().item()))
+    for a, b in zip(own[2], theirs[2], strict=True):
+        assert_close(a, b, rtol=1e-3, atol=1e-2)  # pixels
+
+
+def test_every_argument_of_mmdets_is_there_with_its_default() -> None:
+    from mmdet.models import SwinTransformer
+
+    theirs = inspect.signature(SwinTransformer.__init__).parameters
+    ours = inspect.signature(type(backbone()).__init__).parameters
+    assert {key: p.default for key, p in ours.items()} == {key: p.default for key, p in theirs.items()}
+
+
+def official_file(folder: Path) -> Path:
+    """What the authors release: a classifier under ``model``."""
+    weights, _ = SwinLayouts().official().inverse().apply(backbone().state_dict())
+    weights |= {"norm.weight": torch.ones(128), "norm.bias": torch.ones(128)}
+    path = folder / "swin_release.pth"
+    torch.save({"model": {**weights, "head.weight": torch.ones(9, 128), "head.bias": torch.ones(9)}}, path)
+    return path
+
+
+@pytest.mark.parametrize("key", ["init_cfg", "pretrained"])
+def test_official_releases_initialise_as_in_mmdet(key: str, tmp_path: Path) -> None:
+    from mmdet.registry import MODELS
+    from mmengine.config import ConfigDict
+
+    file = str(official_file(tmp_path))
+    init = ConfigDict(init_cfg={"type": "Pretrained", "checkpoint": file})
+    stock = MODELS.build({"type": "SwinTransformer", **NARROW, **init, "convert_weights": True}).eval()
+    ours = backbone(convert_weights=True, **(init if key == "init_cfg" else {key: file})).eval()
+    for module in (stock, ours):
+        module.init_weights()
+    x = torch.randn(1, 3, 60, 75)
+    with torch.no_grad():
+        for a, b in zip(ours(x), stock(x), strict=True):
+            assert_close(a, b, rtol=0, atol=1e-5)
+    ours.init_weights()  # a second time changes nothing
+
+
+def test_a_detectors_checkpoint_initialises_the_backbone(tmp_path: Path) -> None:
+    cfg = detector_config(CONFIGS[1])
+    detector = build(cfg, ours=False)
+    file = write_checkpoint(detector.state_dict(), tmp_path / "detector.pth")
+    again = build(cfg, ours=True).backbone
+    again.init_cfg = {"type": "Pretrained", "checkpoint": str(file)}
+    again.init_weights()
+    assert again.layers[0].blocks[0].norm1.weight.equal(detector.backbone.stages[0].blocks[0].norm1.weight)
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        for a, b in zip(again.eval()(x), detector.eval().backbone(x), strict=True):
+            assert_close(a, b, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"strides": (2, 2, 2, 2)}, "strides.*set"),
+        ({"patch_size": 2}, "patch_size"),
+        ({"drop_rate": 0.1}, "drop_rate"),
+        ({"attn_drop_rate": 0.1}, "attn_drop_rate"),
+        ({"act_cfg": {"type": "ReLU"}}, "act_cfg"),
+        ({"norm_cfg": {"type": "BN"}}, "norm_cfg"),
+        ({"norm_cfg": {"type": "LN", "requires_grad": False}}, "norm_cfg"),
+        ({"pretrain_img_size": (224, 256)}, "pretrain_img_size"),
+        ({"pretrained": "a.pth", "init_cfg": {"type": "Pretrained"}}, "exclude each other"),
+        ({"num_heads": [3, 6, 12, 24]}, "num_heads"),
+    ],
+)
+def test_what_is_not_implemented_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        backbone(**arguments)
+
+
+def test_norm_and_position_arguments_reach_the_core() -> None:
+    module = backbone(norm_cfg={"type": "LN", "eps": 1e-3}, use_abs_pos_embed=True, pretrain_img_size=(32, 32))
+    assert module.norm0.eps == module.layers[3].blocks[0].norm1.eps == 1e-3
+    assert module.absolute_pos_embed.shape == (1, 16, 8, 8)
+
+
+def test_addresses_are_downloaded_once_where_mmengine_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fpn_plugins.adapters.mmdet import swin
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    fetched: list[str] = []
+
+    def download(url: str, path: str) -> None:
+        fetched.append(url)
+        official_file(tmp_path).rename(path)
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    for _ in range(2):
+        module = backbone(init_cfg={"type": "Pretrained", "checkpoint": "https://example.org/v1/swin.pth?x=1"})
+        module.init_weights()
+    assert fetched == ["https://example.org/v1/swin.pth?x=1"]
+    assert swin._local_file("swin.pth") == "swin.pth"
+    assert (tmp_path / "checkpoints" / "swin.pth").is_file()
+
+
+def test_decay_is_off_where_the_recipe_says_so() -> None:
+    """mmdet's own keys find our parameters: norms, and tables of relative positions."""
+    from mmengine.config import Config
+    from mmengine.optim import build_optim_wrapper
+
+    configs = Path(__file__).resolve().parents[3] / "configs" / "mmdet"
+    for name in ("mask_rcnn_swin_t_fpn_12e", "cascade_mask_rcnn_swin_b_fpn_50e"):
+        cfg = Config.fromfile(str(configs / f"{name}.py")).optim_wrapper
+        cfg.type = "OptimWrapper"
+        module = torch.nn.Module()
+        module.backbone = backbone()
+        wrapper = build_optim_wrapper(module, cfg)
+        decay = {id(p): group["weight_decay"] for group in wrapper.optimizer.param_groups for p in group["params"]}
+        for key, p in module.named_parameters():
+            free = "norm" in key or key.endswith("relative_position_bias_table")
+            assert decay[id(p)] == (0.0 if free else 0.05), key

@@ -1,0 +1,147 @@
+"""Two training iterations and an evaluation on the synthetic set in each toolbox's loop, of any backbone and neck."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+@pytest.fixture
+def demo_folder(tiny_coco: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that the demo's configs read."""
+    monkeypatch.setenv("FPN_PLUGINS_COCO", str(tiny_coco))
+    return tiny_coco
+
+
+@pytest.fixture
+def train_in_mmdet(demo_folder: Path, tmp_path: Path) -> Callable[..., None]:
+    """A function that trains the demo's Mask R-CNN with other features, in mmengine's loop."""
+
+    def train(part: str, neck: Any, strides: Sequence[int], backbone: Mapping[str, Any] | None = None) -> None:
+        """Train and evaluate; parameters whose name has ``part`` in it must move.
+
+        ``neck`` is one neck's config or a list of them, ``strides`` those of its outputs, ``backbone`` the config of
+        another one than the demo's, or arguments (no ``type``) that change the demo's.
+        """
+        from mmengine.runner import Runner
+
+        runner = Runner.from_cfg(mmdet_config(neck, strides, backbone, tmp_path))
+        before = parameters_of(runner.model, part)
+        runner.train()
+        scalars = runner.message_hub.log_scalars
+        assert scalars["train/loss"].current() == scalars["train/loss"].current()  # not NaN
+        assert runner.iter == 2 and "val/coco/segm_mAP" in scalars
+        assert_moved(before, parameters_of(runner.model, part))
+
+    return train
+
+
+@pytest.fixture
+def train_in_detectron2(demo_folder: Path, tmp_path: Path) -> Callable[..., None]:
+    """A function that trains the demo's Mask R-CNN with other features, in Detectron2's loop."""
+
+    def train(part: str, neck: Any, strides: Sequence[int], backbone: Mapping[str, Any] | None = None) -> None:
+        """Train and evaluate as ``train_in_mmdet`` does."""
+        import torch
+        from detectron2.config import LazyConfig, instantiate
+        from detectron2.engine import SimpleTrainer
+        from detectron2.evaluation import inference_on_dataset
+
+        cfg = LazyConfig.load(str(CONFIGS / "detectron2/demo_mask_rcnn.py"))
+        adapt_detectron2(cfg.model, neck, strides, backbone)
+        cfg.train.output_dir = str(tmp_path)
+        cfg.dataloader.train.num_workers = cfg.dataloader.test.num_workers = 0
+        model = instantiate(cfg.model).to("cpu")
+        before = parameters_of(model, part)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+        SimpleTrainer(model, instantiate(cfg.dataloader.train), optimizer).train(0, 2)  # raises at a NaN
+        assert_moved(before, parameters_of(model, part))
+        results = inference_on_dataset(model, instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator))
+        assert "bbox" in results
+
+    return train
+
+
+def parameters_of(model: Any, part: str) -> dict[str, Any]:
+    """Copies of the parameters with ``part`` in their names."""
+    return {key: p.detach().clone() for key, p in model.named_parameters() if part in key}
+
+
+def assert_moved(before: dict[str, Any], after: dict[str, Any]) -> None:
+    """At least one parameter is another one now."""
+    assert any(not after[key].equal(p) for key, p in before.items())
+
+
+def channels_of(neck: Any) -> int:
+    """Output channels of the first neck of a chain, which the others keep."""
+    return (neck[0] if isinstance(neck, list) else neck)["out_channels"]
+
+
+def backbone_config(demo: Mapping[str, Any], backbone: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The config of another backbone, or the demo's with changes and without the checkpoint that the demo makes."""
+    if backbone and "type" in backbone:
+        return dict(backbone)
+    return {**demo, "checkpoint": None, **(backbone or {})}
+
+
+def mmdet_config(neck: Any, strides: Sequence[int], backbone: Mapping[str, Any] | None, work_dir: Path) -> Any:
+    """The demo's config with other features, heads on their levels, and two iterations."""
+    from mmengine.config import Config
+
+    cfg = Config.fromfile(str(CONFIGS / "mmdet/demo_mask_rcnn.py"))
+    adapt_mmdet(cfg.model, neck, strides, backbone)
+    cfg.merge_from_dict(
+        {
+            "work_dir": str(work_dir),
+            "experiment_name": work_dir.name,
+            "train_cfg.max_iters": 2,
+            "train_cfg.val_interval": 2,
+            "param_scheduler": [],
+            "default_hooks.checkpoint": {"type": "CheckpointHook", "interval": -1},
+            "custom_hooks": [],
+        }
+    )
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        loader.update(num_workers=0, persistent_workers=False)
+    return cfg
+
+
+def adapt_mmdet(model: Any, neck: Any, strides: Sequence[int], backbone: Mapping[str, Any] | None) -> None:
+    """Other features in the demo's model, and heads on their levels."""
+    channels = channels_of(neck)
+    backbone = backbone_config(model.backbone.backbone, backbone)
+    if isinstance(neck, list):  # the detector's neck, and not a part of the backbone
+        model.backbone = {**backbone, "type": f"fpn_plugins.{backbone['type']}"}
+        model.neck = neck
+    else:
+        model.backbone.backbone, model.backbone.neck = backbone, neck  # `update` would merge them
+    model.rpn_head.update(in_channels=channels, feat_channels=channels)
+    model.rpn_head.anchor_generator.strides = list(strides)
+    model.test_cfg.rcnn.score_thr = 0.0  # after two iterations nothing is certain
+    for part in ("bbox", "mask"):
+        extractor = model.roi_head[f"{part}_roi_extractor"]
+        extractor.update(out_channels=channels, featmap_strides=list(strides[:4]))
+        model.roi_head[f"{part}_head"].in_channels = channels
+
+
+def adapt_detectron2(model: Any, neck: Any, strides: Sequence[int], backbone: Mapping[str, Any] | None) -> None:
+    """The same in the demo's LazyConfig."""
+    from detectron2.layers import ShapeSpec
+
+    channels = channels_of(neck)
+    model.backbone.bottom_up = backbone_config(model.backbone.bottom_up, backbone)
+    model.backbone.neck = neck
+    levels = [f"p{stride.bit_length() - 1}" for stride in strides]
+    rpn, roi = model.proposal_generator, model.roi_heads
+    rpn.in_features, rpn.head.in_channels = levels, channels
+    rpn.anchor_generator.strides = list(strides)
+    rpn.anchor_generator.sizes = [[4 * stride] for stride in strides]
+    roi.box_in_features = roi.mask_in_features = levels[:4]
+    for pooler, head, side in ((roi.box_pooler, roi.box_head, 7), (roi.mask_pooler, roi.mask_head, 14)):
+        pooler.scales = tuple(1 / stride for stride in strides[:4])
+        head.input_shape = ShapeSpec(channels=channels, height=side, width=side)

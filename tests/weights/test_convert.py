@@ -1,0 +1,223 @@
+"""Whole detectors between the toolboxes: stock ones with random weights give equal outputs on the other side."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fpn_plugins.weights import convert
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.mmdet, pytest.mark.detectron2]
+
+CAFFE = ["MODEL.RPN.NMS_THRESH=0.7"]  # detectron2's own pixels and strides
+PYTORCH = [
+    "MODEL.RESNETS.STRIDE_IN_1X1=False",
+    "MODEL.PIXEL_MEAN=[123.675,116.28,103.53]",
+    "MODEL.PIXEL_STD=[58.395,57.12,57.375]",
+    "INPUT.FORMAT=RGB",
+]
+NO_WEIGHTS = "model.backbone.init_cfg=None"
+# mmdet's config, its options, detectron2's config, its options
+PAIRS = {
+    "mask_rcnn": (
+        "mask_rcnn/mask-rcnn_r50-caffe_fpn_1x_coco.py",
+        ["model.test_cfg.rcnn.score_thr=0.0"],
+        "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml",
+        [*CAFFE, "MODEL.ROI_HEADS.SCORE_THRESH_TEST=0.0"],
+    ),
+    "retinanet": (
+        "retinanet/retinanet_r50-caffe_fpn_1x_coco.py",
+        ["model.neck.relu_before_extra_convs=True", "model.test_cfg.score_thr=0.0"],
+        "COCO-Detection/retinanet_R_50_FPN_1x.yaml",
+        ["MODEL.RETINANET.SCORE_THRESH_TEST=0.0"],
+    ),
+    "cascade": (
+        "cascade_rcnn/cascade-mask-rcnn_r50-caffe_fpn_1x_coco.py",
+        ["model.test_cfg.rcnn.score_thr=0.0"],
+        "Misc/cascade_mask_rcnn_R_50_FPN_1x.yaml",
+        [*CAFFE, "MODEL.ROI_HEADS.SCORE_THRESH_TEST=0.0"],
+    ),
+    "panoptic": (
+        "panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py",
+        [],
+        "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml",
+        PYTORCH,
+    ),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tools() -> Any:
+    """The command lines import each other by name."""
+    sys.path.insert(0, str(ROOT / "tools"))
+    yield
+    sys.path.remove(str(ROOT / "tools"))
+
+
+_built: dict[str, tuple[Any, Any]] = {}
+
+
+def pair(name: str) -> tuple[Any, Any]:
+    """Both toolboxes' detectors, built once, with weights of a spread that tells outputs apart."""
+    if name not in _built:
+        from _detectors import build_detector
+
+        mmdet, mmdet_options, detectron2, detectron2_options = PAIRS[name]
+        _built[name] = (
+            draw(build_detector(f"mmdet::{mmdet}", [NO_WEIGHTS, *mmdet_options])),
+            draw(build_detector(f"detectron2::{detectron2}", detectron2_options)),
+        )
+    return _built[name]
+
+
+def draw(model: Any) -> Any:
+    """Statistics that keep a random network's maps alive, and predictors that tell classes and boxes apart."""
+    torch.manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(module.weight)
+    for key, value in model.state_dict().items():
+        if key.endswith("running_var"):
+            value.fill_(4.0)
+        elif any(part in key for part in ("cls", "logits", "predictor", "retina")) and key.endswith("weight"):
+            value.normal_(std=0.02)
+        elif any(part in key for part in ("reg.", "deltas", "bbox_pred")) and key.endswith("weight"):
+            value.normal_(std=0.002)
+    return model.eval()
+
+
+def image() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (128, 160, 3), dtype=np.uint8)
+
+
+def detections(models: tuple[Any, Any]) -> tuple[Any, Any]:
+    from fpn_plugins.adapters.detectron2.inference import Predictor as Detectron2Predictor
+    from fpn_plugins.adapters.mmdet.inference import Predictor as MMDetPredictor
+
+    return MMDetPredictor(models[0], 128, 160)(image()), Detectron2Predictor(models[1], 128, 160)(image())
+
+
+def set_equal_masks(model: Any) -> None:
+    """The mask heads of mmdet's cascade, of which only equal ones have a counterpart."""
+    heads = model.roi_head.mask_head
+    for head in heads[1:]:
+        head.load_state_dict(heads[0].state_dict())
+
+
+@pytest.mark.parametrize("direction", ["mmdet to detectron2", "detectron2 to mmdet"])
+@pytest.mark.parametrize("name", ["mask_rcnn", "retinanet", "cascade"])
+def test_converted_detectors_find_the_same(name: str, direction: str) -> None:
+    from fpn_plugins.analysis import agreement
+
+    models = pair(name)
+    if name == "cascade":
+        set_equal_masks(models[0])
+    source, target = models if direction.startswith("mmdet") else models[::-1]
+    weights, report = convert(source.state_dict(), target.state_dict())
+    assert report.source == direction.split()[0] and set(weights) == set(target.state_dict())
+    target.load_state_dict(weights)
+    one, other = detections(models)
+    assert len(one.scores) > 10
+    found = agreement([(0, one, other)], box_tolerance=0.01, score_tolerance=1e-4)
+    assert found.share >= 0.99, found
+    if name == "mask_rcnn" and one.masks is not None and other.masks is not None:
+        order = [int((one.boxes - box).abs().amax(1).argmin()) for box in other.boxes]
+        assert (one.masks[order] == other.masks).float().mean() > 0.999
+
+
+@pytest.mark.parametrize("direction", ["mmdet to detectron2", "detectron2 to mmdet"])
+def test_panoptic_segmentation_is_the_same(direction: str) -> None:
+    models = pair("panoptic")
+    source, target = models if direction.startswith("mmdet") else models[::-1]
+    target.load_state_dict(convert(source.state_dict(), target.state_dict())[0])
+    x = torch.randn(1, 3, 128, 160)
+    with torch.no_grad():
+        theirs = models[0].semantic_head(models[0].extract_feat(x))["seg_preds"]
+        features = models[1].backbone(x)
+        ours = models[1].sem_seg_head.layers(features)
+    torch.testing.assert_close(ours.roll(-1, 1), theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(PAIRS))
+def test_there_and_back_is_exact(name: str) -> None:
+    mmdet, detectron2 = pair(name)
+    if name == "cascade":
+        set_equal_masks(mmdet)
+    for source, target in ((mmdet, detectron2), (detectron2, mmdet)):
+        start = source.state_dict()
+        there, _ = convert(start, target.state_dict())
+        back, _ = convert(there, start)
+        for key, value in start.items():
+            assert torch.equal(back[key], value) or key.endswith("num_batches_tracked"), key
+
+
+@pytest.mark.parametrize("name", sorted(PAIRS))
+def test_paired_configs_have_the_same_facts(name: str) -> None:
+    from _detectors import facts_of
+
+    mmdet, detectron2 = pair(name)
+    ours, theirs = facts_of(f"mmdet::{PAIRS[name][0]}", mmdet), facts_of(f"detectron2::{PAIRS[name][2]}", detectron2)
+    assert ours.differences(theirs) == []
+
+
+def test_facts_tell_what_no_key_says() -> None:
+    """Pixels and the strided convolution of a caffe-style ResNet, and the ReLU before P7."""
+    from _detectors import build_detector, facts_of
+
+    config = "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py"
+    ours = facts_of(config, build_detector(config, [NO_WEIGHTS]))
+    theirs = facts_of(f"detectron2::{PAIRS['retinanet'][2]}", pair("retinanet")[1])
+    different = {line.split(":")[0] for line in ours.differences(theirs)}
+    assert different == {"channel_order", "pixel_mean", "pixel_std", "stride_in_1x1", "relu_before_p7"}
+
+
+def renamed(state: dict[str, Tensor], old: str, new: str) -> dict[str, Tensor]:
+    return {key.replace(old, new): value for key, value in state.items()}
+
+
+def test_what_has_no_place_is_an_error_that_names_it() -> None:
+    mmdet, detectron2 = pair("mask_rcnn")
+    state = mmdet.state_dict()
+    with pytest.raises(ValueError, match=r"no rule for 2 keys: extra_head\.weight"):
+        convert(
+            {**state, "extra_head.weight": torch.zeros(1), "extra_head.bias": torch.zeros(1)}, detectron2.state_dict()
+        )
+    with pytest.raises(ValueError, match="another architecture.*parameters of the target got no value"):
+        convert({k: v for k, v in state.items() if "mask_head" not in k}, detectron2.state_dict())
+    with pytest.raises(ValueError, match="keys have no place in it"):
+        convert(state, {k: v for k, v in detectron2.state_dict().items() if "fpn_lateral5" not in k})
+    with pytest.raises(ValueError, match="no marks of either"):
+        convert({"conv.weight": torch.zeros(1)}, detectron2.state_dict())
+
+
+def test_another_number_of_classes_is_an_error_that_says_so() -> None:
+    mmdet, detectron2 = pair("mask_rcnn")
+    state = dict(mmdet.state_dict())
+    state["roi_head.bbox_head.fc_cls.weight"] = state["roi_head.bbox_head.fc_cls.weight"][:11]
+    with pytest.raises(ValueError, match="number of classes.*fc_cls.weight' is .11, 1024."):
+        convert(state, detectron2.state_dict())
+
+
+def test_different_mask_heads_of_a_cascade_need_a_choice() -> None:
+    mmdet, detectron2 = pair("cascade")
+    set_equal_masks(mmdet)
+    state = dict(mmdet.state_dict())
+    key = "roi_head.mask_head.2.convs.0.conv.weight"
+    state[key] = state[key] + 1
+    with pytest.raises(ValueError, match="mask_stage=2"):
+        convert(state, detectron2.state_dict())
+    weights, _ = convert(state, detectron2.state_dict(), mask_stage=2)
+    assert torch.equal(weights["roi_heads.mask_head.mask_fcn1.weight"], state[key])
+
+
+def test_ratios_that_do_not_divide_the_anchors_are_an_error() -> None:
+    mmdet, detectron2 = pair("retinanet")
+    with pytest.raises(ValueError, match="num_ratios=4 does not divide the 9 anchors"):
+        convert(mmdet.state_dict(), detectron2.state_dict(), num_ratios=4)
