@@ -1,0 +1,66 @@
+"""Fine-tune torchvision's Faster R-CNN with a backbone and a neck of this package on a COCO-format folder.
+
+    python tools/finetune_torchvision.py FOLDER [--backbone resnet50] [--neck FPN] [--iterations 1000]
+
+An example to copy from: the model is two calls, the rest is a plain PyTorch loop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from _toolbox import user_errors
+from torchvision.datasets import CocoDetection
+from torchvision.models.detection import FasterRCNN
+from torchvision.transforms.functional import to_tensor
+from tqdm import trange
+
+from fpn_plugins.adapters.torchvision import PyramidBackbone
+from fpn_plugins.data import find_split
+from fpn_plugins.weights import write_checkpoint
+
+
+def main() -> None:
+    """Train, and write the weights."""
+    parser = argparse.ArgumentParser(description="Fine-tune torchvision's Faster R-CNN with our backbone and neck")
+    parser.add_argument("root", type=Path, help="COCO-format folder")
+    parser.add_argument("--backbone", default="resnet50", help="timm name")
+    parser.add_argument("--checkpoint", type=Path, help="its weights; without, timm downloads its own")
+    parser.add_argument("--neck", default="FPN")
+    parser.add_argument("--iterations", type=int, default=1000)
+    parser.add_argument("--output", type=Path, default=Path("work_dirs/torchvision/model.safetensors"))
+    args = parser.parse_args()
+    with user_errors():
+        split = find_split(args.root, "train")
+        ids = [entry["id"] for entry in json.loads(split.ann_file.read_text(encoding="utf-8"))["categories"]]
+        weights = {"checkpoint": args.checkpoint} if args.checkpoint else {"pretrained": True}
+        backbone = PyramidBackbone({"type": "TimmBackbone", "name": args.backbone, **weights}, {"type": args.neck})
+        model = FasterRCNN(backbone, len(ids) + 1, rpn_anchor_generator=backbone.rpn_anchors()).train()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.0025, momentum=0.9, weight_decay=1e-4)
+        images = CocoDetection(split.image_dir, split.ann_file)
+        for step in (progress := trange(args.iterations)):
+            image, objects = images[int(torch.randint(len(images), ()))]
+            losses = model([to_tensor(image)], [target_of(objects, ids)])
+            loss = sum(losses.values())
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+            optimizer.step()
+            progress.set_postfix(step=step, loss=f"{float(loss):.3f}")
+        print(f"wrote {write_checkpoint(model.state_dict(), args.output)}")
+
+
+def target_of(objects: list[dict], ids: list[int]) -> dict[str, torch.Tensor]:
+    """torchvision's target: corners of the boxes, and labels from 1."""
+    boxes = [entry for entry in objects if not entry["iscrowd"] and min(entry["bbox"][2:]) > 0]
+    corners = torch.tensor([entry["bbox"] for entry in boxes]).reshape(-1, 4)
+    corners[:, 2:] += corners[:, :2]
+    labels = torch.tensor([ids.index(entry["category_id"]) + 1 for entry in boxes], dtype=torch.int64)
+    return {"boxes": corners, "labels": labels}
+
+
+if __name__ == "__main__":
+    main()
