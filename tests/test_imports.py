@@ -17,7 +17,8 @@ import fpn_plugins
 
 PACKAGE = Path(fpn_plugins.__file__).parent
 ANY = ("*",)
-CORE = ("", "features", "files", "layers", "necks", "backbones", "weights")  # "" is what the package itself re-exports
+# "" is what the package itself re-exports
+CORE = ("", "features", "files", "layers", "upsampling", "necks", "backbones", "weights")
 HOSTS = ("mmengine", "mmcv", "mmdet", "detectron2", "timm", "torchvision")
 OPTIONAL = (*HOSTS, "matplotlib", "PIL", "pycocotools", "safetensors")
 OUTSIDE = ("tools", "configs", "tests")  # they import the package, never the other way round
@@ -45,7 +46,8 @@ RULES = {
     "files": Allowed(),
     "features": Allowed(external=("torch",)),
     "layers": Allowed(external=("torch",)),
-    "necks": Allowed(("features", "layers", "weights"), ("torch",)),
+    "upsampling": Allowed(("layers",), ("torch",)),
+    "necks": Allowed(("features", "layers", "upsampling", "weights"), ("torch",)),
     "backbones": Allowed(("features", "layers", "weights"), ("torch",)),
     "backbones.timm_backbone": Allowed(("features", "layers", "weights"), ("torch",), ("timm",)),
     "weights": Allowed(("files",), ("torch",), inside_functions=("safetensors",)),

@@ -21,15 +21,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from ..layers import (
-    ActFactory,
-    ConvFactory,
-    ConvNormAct,
-    NormFactory,
-    Upsample,
-    init_convs,
-    make_upsample,
-)
+from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs
+from ..upsampling import UpsampleMode, make_upsample
 from ..weights import accept_layouts
 from ..weights.maps.fpn import FPNLayouts
 from .base import PyramidNeck
@@ -72,15 +65,17 @@ class FPN(PyramidNeck):
         in_indices: which inputs the pyramid is built on, ascending, without gaps; ``None`` is all. ``(1, 2, 3)`` of
             C2..C5 gives P3..P5.
         extra_levels: levels after the last one, an `ExtraLevels` (or a mapping of its arguments); ``None`` is none.
-        upsample_mode: ``"nearest"`` (paper), ``"bilinear"``, ``"deconv"`` (learned 2x2), or a function ``(x, size) ->
-            x``.
+        upsample_mode: ``"nearest"`` (paper), ``"bilinear"``, or learned: ``"deconv"``, ``"pixel_shuffle"``,
+            ``"carafe"``; with arguments ``{"type": "carafe", "kernel_size": 3}``; or a function ``(x, size) -> x``. See
+            `make_upsample`.
         fusion: ``"sum"`` (paper) or ``"avg"``.
         norm: norm after each convolution: ``None`` (paper), ``"BN"``, ``"GN"``, ``"LN"``, ``"SyncBN"`` or a factory.
         norm_on_lateral: whether the 1x1 convolutions have the norm too.
         act: activation after each convolution; ``None`` as in the paper.
         conv: factory of every convolution, ``None`` is ``nn.Conv2d``.
         init: ``"caffe2_xavier"`` (detectron2, torchvision), ``"xavier_uniform"`` (mmdet after ``init_weights``),
-            ``"kaiming_normal"`` (mmdet before it), or ``None`` for PyTorch's own; see `init_convs`.
+            ``"kaiming_normal"`` (mmdet before it), or ``None`` for PyTorch's own; see `init_convs`. Learned upsampling
+            has one of its own.
 
     State dict: ``lateral_convs.{i}``, ``output_convs.{i}``, ``extra_levels.convs.{k}``, each with ``conv.*`` and
     ``norm.*``, ``i`` counting from the highest resolution. The layouts of mmdet, detectron2 and torchvision load as
@@ -96,7 +91,7 @@ class FPN(PyramidNeck):
         out_channels: int = 256,
         in_indices: Sequence[int] | None = None,
         extra_levels: ExtraLevels | Mapping[str, object] | None = None,
-        upsample_mode: str | Upsample = "nearest",
+        upsample_mode: UpsampleMode = "nearest",
         fusion: str = "sum",
         norm: str | NormFactory | None = None,
         norm_on_lateral: bool = True,
@@ -117,11 +112,12 @@ class FPN(PyramidNeck):
         self.output_convs = nn.ModuleList(
             ConvNormAct(out_channels, out_channels, 3, norm=norm, act=act, conv=conv) for _ in used
         )
-        self.upsamples = nn.ModuleList(make_upsample(upsample_mode, out_channels) for _ in used[1:])
         self.extra_levels = extra.build(used[-1], out_channels, norm, act, conv) if extra else None
         # only a plain convolution or a norm of ours is known not to keep its result for the backward pass
         self._in_place = act is None and conv is None and not callable(lateral_norm)
         init_convs(self, init)
+        # built last, because learned ones have an initialisation of their own
+        self.upsamples = nn.ModuleList(make_upsample(upsample_mode, out_channels) for _ in used[1:])
         accept_layouts(self, FPNLayouts(len(used)), numbered=("lateral_convs.", "output_convs.", "extra_levels."))
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -166,7 +162,7 @@ class FPNLevel(nn.Module):
         self,
         in_channels: int,
         out_channels: int = 256,
-        upsample_mode: str | Upsample = "nearest",
+        upsample_mode: UpsampleMode = "nearest",
         fusion: str = "sum",
         norm: str | NormFactory | None = None,
         act: str | ActFactory | None = None,
@@ -176,9 +172,9 @@ class FPNLevel(nn.Module):
         super().__init__()
         self.lateral_conv = ConvNormAct(in_channels, out_channels, 1, norm=norm, act=act, conv=conv)
         self.output_conv = ConvNormAct(out_channels, out_channels, 3, norm=norm, act=act, conv=conv)
-        self.upsample = make_upsample(upsample_mode, out_channels)
         self.fusion = _check_fusion(fusion)
         init_convs(self, init)
+        self.upsample = make_upsample(upsample_mode, out_channels)
 
     def forward(self, x: Tensor, top: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Compute one level.

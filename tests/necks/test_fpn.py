@@ -286,7 +286,7 @@ def by_hand(neck: FPN, maps: Sequence[Tensor]) -> list[Tensor]:
 SIZES = [(11, 14), (6, 7), (3, 3)]  # 14 -> 7 -> 3 rounds down, 11 -> 6 -> 3 up
 VARIANTS = [
     pytest.param({"upsample_mode": mode, "fusion": fusion, "act": act}, id=f"{mode}-{fusion}-{act}")
-    for mode in ("nearest", "bilinear", "deconv")
+    for mode in ("nearest", "bilinear", "deconv", "pixel_shuffle", "carafe")
     for fusion in ("sum", "avg")
     for act in (None, "relu")
 ]
@@ -481,7 +481,7 @@ def test_foreign_names_load_inside_a_detector_and_into_copies():
         ({"fusion": "weighted"}, "fusion='weighted' is unknown, choose one of ('sum', 'avg')"),
         (
             {"upsample_mode": "bicubic"},
-            "upsample_mode='bicubic' is unknown; choose one of ['bilinear', 'deconv', 'nearest']",
+            "upsample_mode='bicubic' is unknown; choose one of ['bilinear', 'carafe', 'deconv', 'nearest', 'pixel_sh",
         ),
         ({"norm": "FrozenBN"}, "norm='FrozenBN' is unknown; choose one of ['BN', 'GN', 'LN', 'SyncBN']"),
         ({"act": "tanh"}, "act='tanh' is unknown; choose one of"),
