@@ -99,7 +99,7 @@ class MaxPoolLevels(nn.Module):
         super().__init__()
         self.num_levels = num_levels
 
-    def forward(self, inputs: Sequence[Tensor], laterals: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Tensor]:
+    def forward(self, inputs: list[Tensor], laterals: list[Tensor], outputs: list[Tensor]) -> list[Tensor]:
         """Return the extra maps, highest resolution first."""
         extra: list[Tensor] = []
         last = outputs[-1]
@@ -118,7 +118,7 @@ class ConvLevels(nn.Module):
         self.source = source
         self.relu = relu
 
-    def forward(self, inputs: Sequence[Tensor], laterals: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Tensor]:
+    def forward(self, inputs: list[Tensor], laterals: list[Tensor], outputs: list[Tensor]) -> list[Tensor]:
         """Return the extra maps, highest resolution first."""
         last = {"input": inputs, "lateral": laterals, "output": outputs}[self.source][-1]
         extra: list[Tensor] = []

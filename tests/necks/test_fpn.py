@@ -278,7 +278,7 @@ def by_hand(neck: FPN, maps: Sequence[Tensor]) -> list[Tensor]:
     """The paper's figure 3, written down once more and out of place."""
     merged = [conv(x) for conv, x in zip(neck.lateral_convs, maps, strict=True)]
     for index in reversed(range(len(merged) - 1)):
-        up = neck.upsamples[index](merged[index + 1], tuple(merged[index].shape[-2:]))
+        up = neck.upsamples[-1 - index](merged[index + 1], tuple(merged[index].shape[-2:]))
         merged[index] = (merged[index] + up) * (0.5 if neck.fusion == "avg" else 1.0)
     return [conv(x) for conv, x in zip(neck.output_convs, merged, strict=True)]
 
@@ -319,7 +319,7 @@ def test_levels_put_together_by_hand_equal_the_whole(arguments: dict[str, Any], 
         level.lateral_conv.load_state_dict(whole.lateral_convs[index].state_dict())
         level.output_conv.load_state_dict(whole.output_convs[index].state_dict())
         if index < 2:
-            level.upsample.load_state_dict(whole.upsamples[index].state_dict())
+            level.upsample.load_state_dict(whole.upsamples[-1 - index].state_dict())
     maps = make_maps([3, 4, 5], SIZES)
     top, outputs = None, []
     for level, x in zip(reversed(levels), reversed(maps), strict=True):
