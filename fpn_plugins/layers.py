@@ -107,6 +107,23 @@ def _with_bias(conv: ConvFactory, *args: Any, **kwargs: Any) -> nn.Module:
     return conv(*args, **{**kwargs, "bias": True})
 
 
+class ActConv2d(nn.Conv2d):
+    """Activation, then convolution: ``partial(ActConv2d, act)`` as a convolution factory puts the activation first.
+
+    Args:
+        act: see `make_act`.
+        *args, **kwargs: those of ``nn.Conv2d``.
+    """
+
+    def __init__(self, act: str | ActFactory | None, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.act = make_act(act) or nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``B C_in H W`` as ``nn.Conv2d`` does."""
+        return super().forward(self.act(x))
+
+
 class ConvNormAct(nn.Module):
     """Convolution, then norm, then activation; "same" padding for odd kernels.
 

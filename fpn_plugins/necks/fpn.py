@@ -109,23 +109,26 @@ class FPN(PyramidNeck):
         self.fusion = _check_fusion(fusion)
         extra = as_extra_levels(extra_levels)
         self.num_extra_levels = extra.num_levels if extra else 0
+        self._extra_laterals = extra is not None and extra.in_top_down
         used = self.used_channels
+        num_merged = len(used) + (self.num_extra_levels if self._extra_laterals else 0)
 
         lateral_norm = norm if norm_on_lateral else None
         self.lateral_convs = nn.ModuleList(
             ConvNormAct(channels, out_channels, 1, norm=lateral_norm, act=act, conv=conv) for channels in used
         )
         self.output_convs = nn.ModuleList(
-            ConvNormAct(out_channels, out_channels, 3, norm=norm, act=act, conv=conv) for _ in used
+            ConvNormAct(out_channels, out_channels, 3, norm=norm, act=act, conv=conv) for _ in range(num_merged)
         )
         self.extra_levels = extra.build(used[-1], out_channels, norm, act, conv) if extra else None
-        # only a plain convolution or a norm of ours is known not to keep its result for the backward pass
-        self._in_place = act is None and conv is None and not callable(lateral_norm)
+        # only a plain convolution or a norm of ours is known not to keep its result for the backward pass, and an extra
+        # lateral is what the next one reads
+        self._in_place = act is None and conv is None and not callable(lateral_norm) and not self._extra_laterals
         init_convs(self, init)
         # built last, because learned ones have an initialisation of their own
-        self.upsamples = nn.ModuleList(make_upsample(upsample_mode, out_channels) for _ in used[1:])
+        self.upsamples = nn.ModuleList(make_upsample(upsample_mode, out_channels) for _ in range(num_merged - 1))
         numbered = ("lateral_convs.", "output_convs.", "extra_levels.", "upsamples.")
-        accept_layouts(self, FPNLayouts(len(used)), numbered)
+        accept_layouts(self, FPNLayouts(len(used), num_merged), numbered)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Compute the pyramid.
@@ -153,9 +156,11 @@ class FPN(PyramidNeck):
         Written for TorchScript, as are the methods that it calls: lists, and modules in the order of their list.
         """
         laterals = [conv(inputs[index]) for index, conv in enumerate(self.lateral_convs)]
+        if self.extra_levels is not None and self._extra_laterals:
+            laterals += self.extra_levels(inputs, laterals, [])
         merged = self.top_down(laterals)
         outputs = self.bottom_up([conv(merged[index]) for index, conv in enumerate(self.output_convs)])
-        if self.extra_levels is not None:
+        if self.extra_levels is not None and not self._extra_laterals:
             outputs += self.extra_levels(inputs, merged, outputs)
         return outputs
 

@@ -65,7 +65,7 @@ class PAFPN(FPN):
         def path(stride: int) -> nn.ModuleList:
             return nn.ModuleList(
                 ConvNormAct(out_channels, out_channels, 3, stride, norm=norm, act=bottom_up_act or act, conv=conv)
-                for _ in self.in_indices[1:]
+                for _ in range(len(self.output_convs) - 1)
             )
 
         self.downsample_convs = path(stride=2)

@@ -22,7 +22,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"norm": partial(nn.BatchNorm2d, eps=1e-3), "upsample_mode": "bilinear", "in_indices": (1, 2)},
     {"upsample_mode": "deconv", "extra_levels": ExtraLevels(2, "conv", "lateral")},
     {"upsample_mode": "pixel_shuffle", "extra_levels": ExtraLevels(2, "conv", "output", bare=False), "act": "silu"},
-    {"upsample_mode": "carafe", "extra_levels": ExtraLevels(2, "conv", "input")},
+    {"upsample_mode": "carafe", "extra_levels": ExtraLevels(2, "conv", "input", in_top_down=True)},
     {"extra_levels": ExtraLevels(2), "gradient_checkpointing": True},
 ]
 

@@ -18,12 +18,14 @@ from .bfp import BFP
 from .bifpn import BiFPN
 from .csp_pafpn import CSPPAFPN, YOLOXPAFPN
 from .fpn import FPN, PAFPN, SingleScale, SSDPyramid
+from .fpn_carafe import FPN_CARAFE
 from .nas_fpn import NASFPN
 
 __all__ = [
     "BFP",
     "CSPPAFPN",
     "FPN",
+    "FPN_CARAFE",
     "NASFPN",
     "PAFPN",
     "BiFPN",
