@@ -37,8 +37,8 @@ class PyramidBackbone(Backbone):
     State dict: ``bottom_up.*`` and ``neck.*``; Detectron2's own FPN checkpoints (``fpn_lateral2``, ``top_block``, ...)
     load as they are. Levels that this pyramid does not have are left to Detectron2, which reports them.
 
-    ``torch.jit.script`` compiles it with Detectron2's ResNet and a neck that scripts (`fpn_plugins.FPN` and its
-    relatives), as it does Detectron2's own FPN.
+    ``torch.jit.script`` compiles it with Detectron2's ResNet, once ``detectron2.export`` is imported, and a neck that
+    scripts (`fpn_plugins.FPN` and its relatives), as it does Detectron2's own FPN.
 
     Raises:
         ValueError: a neck whose channels do not fit the backbone, or ``in_features`` that the backbone does not have.
@@ -77,8 +77,10 @@ class PyramidBackbone(Backbone):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Map images ``B 3 H W`` to the pyramid's maps by name, high to low resolution."""
         features = self.bottom_up(x)
-        maps = features if self.in_features is None else [features[name] for name in self.in_features]
-        outputs = self.neck(maps)
+        if self.in_features is None:
+            outputs = self.neck(features)
+        else:
+            outputs = self.neck([features[name] for name in self.in_features])
         return {name: outputs[index] for index, name in enumerate(self._out_features)}
 
     def __prepare_scriptable__(self) -> PyramidBackbone:

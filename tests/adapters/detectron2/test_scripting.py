@@ -14,7 +14,8 @@ pytestmark = [pytest.mark.detectron2, pytest.mark.filterwarnings("ignore:.*torch
 
 
 def resnet() -> nn.Module:
-    """Detectron2's ResNet-18."""
+    """Detectron2's ResNet-18, prepared as Detectron2 itself does for TorchScript."""
+    import detectron2.export.torchscript_patch  # noqa: F401
     from detectron2.config import get_cfg
     from detectron2.layers import ShapeSpec
     from detectron2.modeling import build_resnet_backbone
