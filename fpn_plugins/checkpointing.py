@@ -18,14 +18,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 
-def run(module: nn.Module, *arguments: Any, checkpointed: bool) -> Any:
-    """``module(*arguments)``; when ``checkpointed``, only the arguments are kept for the backward pass.
+def run(function: Callable[..., Any], *arguments: Any, checkpointed: bool) -> Any:
+    """``function(*arguments)``, a module or a method of one; when ``checkpointed``, only the arguments are kept.
 
     Without gradients there is nothing to save, and under ``torch.compile`` the compiler decides what to keep.
     """
     if not checkpointed or not torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return module(*arguments)
-    return checkpoint(module, *arguments, use_reentrant=False, context_fn=partial(_contexts, module))
+        return function(*arguments)
+    module: Any = getattr(function, "__self__", function)
+    return checkpoint(function, *arguments, use_reentrant=False, context_fn=partial(_contexts, module))
 
 
 def recompute(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Small layers that the necks share: convolution + norm + activation, channel-first LayerNorm, upsampling, merging.
+"""Small layers that the necks share: convolution + norm + activation, channel-first LayerNorm, initialisation.
 
 Norms, activations and convolutions are given by name or as a factory, so that a toolbox can hand in its own
 (``SyncBN`` of mmcv, ``FrozenBN`` of Detectron2, ``ConvWS``, deformable convolutions) without this file knowing it.
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 NormFactory = Callable[[int], nn.Module]
 ActFactory = Callable[[], nn.Module]
 ConvFactory = Callable[..., nn.Module]
-Upsample = Callable[[Tensor, tuple[int, int]], Tensor]
 
 GROUPS = 32  # both toolboxes' GN
 
@@ -70,7 +69,8 @@ ACTIVATIONS: dict[str, ActFactory] = {
 Entry = TypeVar("Entry")
 
 
-def _lookup(name: str, table: Mapping[str, Entry], argument: str) -> Entry:
+def lookup(name: str, table: Mapping[str, Entry], argument: str) -> Entry:
+    """The entry of that name; ``ValueError`` that names ``argument`` and the choices where there is none."""
     if name not in table:
         raise ValueError(f"{argument}={name!r} is unknown; choose one of {sorted(table)}, None, or pass a factory")
     return table[name]
@@ -89,14 +89,14 @@ def make_norm(norm: str | NormFactory | None, channels: int) -> nn.Module | None
     """
     if norm is None or norm == "":
         return None
-    return _lookup(norm, NORMS, "norm")(channels) if isinstance(norm, str) else norm(channels)
+    return lookup(norm, NORMS, "norm")(channels) if isinstance(norm, str) else norm(channels)
 
 
 def make_act(act: str | ActFactory | None) -> nn.Module | None:
     """Build an activation from one of ``ACTIVATIONS``, a factory ``() -> Module``, or ``None``/``""`` for none."""
     if act is None or act == "":
         return None
-    return _lookup(act, ACTIVATIONS, "act")() if isinstance(act, str) else act()
+    return lookup(act, ACTIVATIONS, "act")() if isinstance(act, str) else act()
 
 
 def with_bias(conv: ConvFactory | None) -> ConvFactory:
@@ -106,6 +106,23 @@ def with_bias(conv: ConvFactory | None) -> ConvFactory:
 
 def _with_bias(conv: ConvFactory, *args: Any, **kwargs: Any) -> nn.Module:
     return conv(*args, **{**kwargs, "bias": True})
+
+
+class ActConv2d(nn.Conv2d):
+    """Activation, then convolution: ``partial(ActConv2d, act)`` as a convolution factory puts the activation first.
+
+    Args:
+        act: see `make_act`.
+        *args, **kwargs: those of ``nn.Conv2d``.
+    """
+
+    def __init__(self, act: str | ActFactory | None, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.act = make_act(act) or nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``B C_in H W`` as ``nn.Conv2d`` does."""
+        return super().forward(self.act(x))
 
 
 class ConvNormAct(nn.Module):
@@ -151,73 +168,6 @@ class ConvNormAct(nn.Module):
         if self.act is not None:
             x = self.act(x)
         return x
-
-
-class DeconvUpsample(nn.Module):
-    """Learned x2 upsampling: a 2x2 transposed convolution of stride 2, fitted to the wanted size.
-
-    Where the finer map is odd, the extra row or column is cropped; where its stage rounded down, the last one is
-    repeated.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.deconv = nn.ConvTranspose2d(channels, channels, 2, stride=2)
-
-    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Upsample ``x`` (``B C h w``) to ``B C H W`` with ``(H, W) = size``, both within one cell of ``2 h, 2 w``."""
-        x = self.deconv(x)
-        short = (size[0] - x.shape[-2], size[1] - x.shape[-1])
-        if max(short) > 1:
-            raise ValueError(
-                f"upsample_mode='deconv' doubles a map to {tuple(x.shape[-2:])}, which is too small for {size}"
-            )
-        if max(short) > 0:
-            x = F.pad(x, (0, max(short[1], 0), 0, max(short[0], 0)), mode="replicate")
-        return x[..., : size[0], : size[1]]
-
-
-def _nearest(x: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(x, size=size, mode="nearest")
-
-
-def _bilinear(x: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
-
-
-class FunctionalUpsample(nn.Module):
-    """A parameter-free upsampling ``(x, size) -> x`` as a module, so that it sits beside the learned ones."""
-
-    def __init__(self, function: Upsample) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Upsample ``x`` (``B C h w``) to ``B C H W`` with ``(H, W) = size``."""
-        return self.function(x, size)
-
-
-UPSAMPLE_MODES: dict[str, Callable[[int], nn.Module]] = {
-    "nearest": lambda channels: FunctionalUpsample(_nearest),
-    "bilinear": lambda channels: FunctionalUpsample(_bilinear),
-    "deconv": DeconvUpsample,
-}
-
-
-def make_upsample(mode: str | Upsample, channels: int) -> nn.Module:
-    """Build an upsampling module called as ``module(x, size)``.
-
-    Args:
-        mode: ``"nearest"``, ``"bilinear"`` (``align_corners=False``), ``"deconv"`` (learned), or a function
-            ``(x, size) -> x``.
-        channels: channels of the map.
-
-    Raises:
-        ValueError: unknown name.
-    """
-    if isinstance(mode, str):
-        return _lookup(mode, UPSAMPLE_MODES, "upsample_mode")(channels)
-    return FunctionalUpsample(mode)
 
 
 def make_resample(
@@ -272,7 +222,7 @@ def init_convs(module: nn.Module, init: str | None) -> None:
     """
     if init is None:
         return
-    fill = _lookup(init, INITS, "init")
+    fill = lookup(init, INITS, "init")
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             fill(layer.weight)

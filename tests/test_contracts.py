@@ -229,6 +229,72 @@ def test_bfloat16_autocast_stays_near(name: str):
     assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in module.parameters())
 
 
+@pytest.mark.parametrize("name", NECK_NAMES)
+def test_gradient_checkpointing_changes_nothing_but_what_is_kept(name: str):
+    """Outputs, gradients and what norms remember; kept for the backward pass is less than half, inputs aside."""
+    plain = build(name).train()
+    frugal = copy.deepcopy(plain)
+    assert plain.gradient_checkpointing is False
+    frugal.gradient_checkpointing = True
+    results, kept = [], []
+    inputs = example(name)
+    for module in (plain, frugal):
+        leaves = [x.clone().requires_grad_() for x in inputs]
+        given = {t.untyped_storage().data_ptr() for t in (*leaves, *module.parameters(), *module.buffers())}
+        saved: dict[int, int] = {}
+
+        def keep(t: Tensor, given: set[int] = given, saved: dict[int, int] = saved) -> Tensor:
+            if t.untyped_storage().data_ptr() not in given:
+                saved[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+            return t
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+            outputs = module(leaves)
+        kept.append(sum(saved.values()))
+        sum(m.square().mean() for m in outputs).backward()
+        grads = [t.grad for t in (*leaves, *module.parameters()) if t.grad is not None]
+        results.append([*outputs, *grads, *module.state_dict().values()])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+    assert kept[1] < kept[0] / 2
+
+
+@pytest.mark.parametrize("name", NECK_NAMES)
+def test_every_neck_takes_gradient_checkpointing_as_an_argument(name: str):
+    channels = [spec.channels for spec in in_specs(name)]
+    neck = NECKS[name](in_channels=channels, out_channels=OUT_CHANNELS, gradient_checkpointing=True)
+    assert neck.gradient_checkpointing is True
+
+
+# written without regard to TorchScript: sequences, generators of modules, lists of modules and of maps side by side;
+# with TorchScript's words for the first that it meets
+NOT_SCRIPTABLE = {
+    "BFP": "has no attribute or method '__call__'",
+    "BiFPN": "does not have a statically determinable length",
+    "CSPPAFPN": "Sequence",
+    "NASFPN": "Sequence",
+}
+
+
+@pytest.mark.parametrize("name", sorted(NOT_SCRIPTABLE))
+def test_what_is_listed_as_not_scriptable_is_not(name: str):
+    """So that the list cannot outlive its reason."""
+    with pytest.raises(RuntimeError, match=NOT_SCRIPTABLE[name]):
+        torch.jit.script(build(name))
+
+
+@pytest.mark.parametrize("name", sorted(set(NECKS) - set(NOT_SCRIPTABLE)))
+def test_scripts_to_the_same_on_lists(name: str, tmp_path: Path):
+    """Saved and loaded, without Python; the neck itself stays as it was."""
+    neck = build(name)
+    torch.jit.script(neck).save(tmp_path / "neck.pt")
+    scripted = torch.jit.load(tmp_path / "neck.pt")
+    for size in SIZES:
+        inputs = example(name, size)
+        outputs = neck(inputs)
+        assert isinstance(outputs, tuple)
+        assert_same(scripted(list(inputs)), outputs)
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_compiles_without_graph_breaks(name: str):
     """Forward and backward; `aot_eager` traces as the default backend does, without its compiler."""

@@ -18,7 +18,10 @@ import fpn_plugins
 PACKAGE = Path(fpn_plugins.__file__).parent
 ANY = ("*",)
 # "" is what the package itself re-exports
-CORE = ("", "checkpointing", "features", "files", "layers", "losses", "necks", "backbones", "optim", "weights")
+CORE = (
+    *("", "checkpointing", "features", "files", "layers", "losses", "upsampling"),
+    *("necks", "backbones", "optim", "weights"),
+)
 HOSTS = ("mmengine", "mmcv", "mmdet", "detectron2", "timm", "torchvision")
 OPTIONAL = (*HOSTS, "matplotlib", "PIL", "pycocotools", "safetensors")
 OUTSIDE = ("tools", "configs", "tests")  # they import the package, never the other way round
@@ -48,8 +51,9 @@ RULES = {
     "features": Allowed(external=("torch",)),
     "layers": Allowed(external=("torch",)),
     "losses": Allowed(external=("torch",)),
-    "necks": Allowed(("checkpointing", "features", "layers", "weights"), ("torch",)),
-    "backbones": Allowed(("checkpointing", "features", "layers", "weights"), ("torch",)),
+    "upsampling": Allowed(("layers",), ("torch",)),
+    "necks": Allowed(("checkpointing", "features", "layers", "upsampling", "weights"), ("torch",)),
+    "backbones": Allowed(("checkpointing", "features", "layers", "upsampling", "weights"), ("torch",)),
     "backbones.timm_backbone": Allowed(("features", "layers", "weights"), ("torch",), ("timm",)),
     "optim": Allowed(),
     "weights": Allowed(("files",), ("torch",), inside_functions=("safetensors",)),

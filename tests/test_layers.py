@@ -16,14 +16,11 @@ from fpn_plugins.layers import (
     ACTIVATIONS,
     INITS,
     NORMS,
-    UPSAMPLE_MODES,
     ConvNormAct,
-    DeconvUpsample,
     LayerNorm2d,
     init_convs,
     make_act,
     make_norm,
-    make_upsample,
 )
 
 
@@ -125,44 +122,13 @@ def test_activations_by_name_leave_their_input_alone(name: str, function: Callab
     [
         (lambda: make_norm("BatchNorm", 8), "norm='BatchNorm'", NORMS),
         (lambda: make_act("ReLU"), "act='ReLU'", ACTIVATIONS),
-        (lambda: make_upsample("bicubic", 8), "upsample_mode='bicubic'", UPSAMPLE_MODES),
         (lambda: init_convs(nn.Conv2d(1, 1, 1), "xavier"), "init='xavier'", INITS),
     ],
-    ids=["norm", "act", "upsample_mode", "init"],
+    ids=["norm", "act", "init"],
 )
 def test_an_unknown_name_lists_the_choices(build: Callable, argument: str, choices: dict):
     with pytest.raises(ValueError, match=re.escape(f"{argument} is unknown; choose one of {sorted(choices)}")):
         build()
-
-
-@pytest.mark.parametrize("size", [(6, 10), (5, 9), (7, 11), (5, 11), (7, 9), (6, 9), (7, 10)])
-@pytest.mark.parametrize("mode", UPSAMPLE_MODES)
-def test_every_upsampling_reaches_the_wanted_size(mode: str, size: tuple[int, int]):
-    x = torch.randn(2, 4, 3, 5)
-    assert make_upsample(mode, 4)(x, size).shape == (2, 4, *size)
-
-
-@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
-def test_named_upsampling_equals_interpolate(mode: str):
-    x = torch.randn(2, 4, 3, 5)
-    assert_close(make_upsample(mode, 4)(x, (7, 9)), F.interpolate(x, size=(7, 9), mode=mode), rtol=0, atol=0)
-
-
-def test_upsampling_by_a_function():
-    module = make_upsample(lambda x, size: x.new_full((*x.shape[:2], *size), 3.0), 4)
-    assert torch.equal(module(torch.randn(1, 4, 2, 2), (5, 3)), torch.full((1, 4, 5, 3), 3.0))
-
-
-def test_deconv_crops_where_the_finer_stage_rounded_up_and_repeats_where_it_rounded_down():
-    """A coarse map of 3 cells comes from 6, from 5 (rounded up) or from 7 (rounded down)."""
-    upsample = DeconvUpsample(4)
-    x = torch.randn(2, 4, 3, 3)
-    full = F.conv_transpose2d(x, upsample.deconv.weight, upsample.deconv.bias, stride=2)
-    assert_close(upsample(x, (6, 6)), full)
-    assert_close(upsample(x, (5, 6)), full[..., :5, :])
-    assert_close(upsample(x, (6, 5)), full[..., :5])
-    assert_close(upsample(x, (7, 6)), torch.cat([full, full[..., -1:, :]], dim=2))
-    assert_close(upsample(x, (5, 7)), torch.cat([full, full[..., -1:]], dim=3)[..., :5, :])
 
 
 FAN_IN, FAN_OUT = 48 * 9, 96 * 9

@@ -28,9 +28,9 @@ class SSDPyramid(FPN):
     parameter-free upsampling, so an FPN's weights can be loaded, and compared with.
     """
 
-    def top_down(self, laterals: Sequence[Tensor]) -> list[Tensor]:
+    def top_down(self, laterals: list[Tensor]) -> list[Tensor]:
         """Return the laterals as they are."""
-        return list(laterals)
+        return laterals
 
 
 class SingleScale(FPN):

@@ -20,6 +20,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .. import checkpointing
 from ..features import FeatureSpec, check_channels, check_specs
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs
 from ..weights import accept_layouts
@@ -76,6 +77,8 @@ class BFP(nn.Module):
         norm: norm of the refining convolution.
         act: activation of the 3x3 refining convolution; ``"relu"`` as in mmdet.
         conv: factory of the convolutions.
+        gradient_checkpointing: keep only the inputs for the backward pass, and compute the maps between them and the
+            outputs again.
 
     The 3x3 convolution starts from Kaiming's normal, the non-local block as the identity, as in mmdet, whose
     ``init_cfg`` these two overwrite.
@@ -96,8 +99,10 @@ class BFP(nn.Module):
         norm: str | NormFactory | None = None,
         act: str | ActFactory | None = "relu",
         conv: ConvFactory | None = None,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        self.gradient_checkpointing = gradient_checkpointing
         self.in_channels = tuple(in_channels)
         self.out_channels = _check_same(self.in_channels, out_channels)
         if not 0 <= refine_index < len(self.in_channels):
@@ -136,6 +141,10 @@ class BFP(nn.Module):
             ValueError: another number of maps or channels than the neck was built for.
         """
         check_channels(inputs, self.in_channels, type(self).__name__)
+        return checkpointing.run(self.balance, inputs, checkpointed=self.gradient_checkpointing)
+
+    def balance(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """What `forward` computes."""
         size = inputs[self.refine_index].shape[-2:]
         gathered = [self._resize(x, size, down=index < self.refine_index) for index, x in enumerate(inputs)]
         balanced = self.refine(sum(gathered[1:], gathered[0]) / len(gathered))

@@ -27,7 +27,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from .. import checkpointing
-from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, Upsample, init_convs, make_upsample
+from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs
+from ..upsampling import UpsampleMode, make_upsample
 from ..weights import accept_layouts
 from ..weights.maps.csp_pafpn import csp_pafpn_layouts
 from .base import PyramidNeck
@@ -45,7 +46,7 @@ class CSPPAFPN(PyramidNeck):
         num_blocks: bottlenecks in each CSP layer (YOLOX-s 1, -m 2, -l 3).
         depthwise: depthwise separable 3x3 convolutions (YOLOX-nano).
         in_indices: which inputs the pyramid is built on, ascending, without gaps; ``None`` is all.
-        upsample_mode: ``"nearest"`` (YOLOX), ``"bilinear"``, ``"deconv"``, or a function ``(x, size) -> x``.
+        upsample_mode: ``"nearest"`` (YOLOX), or another, see `make_upsample`.
         norm: norm after each convolution, see `make_norm`; YOLOX's is batch norm with eps 1e-3 and momentum 0.03.
         act: activation after each convolution.
         conv: factory of every convolution, ``None`` is ``nn.Conv2d``.
@@ -66,7 +67,7 @@ class CSPPAFPN(PyramidNeck):
         num_blocks: int = 3,
         depthwise: bool = False,
         in_indices: Sequence[int] | None = None,
-        upsample_mode: str | Upsample = "nearest",
+        upsample_mode: UpsampleMode = "nearest",
         norm: str | NormFactory | None = YOLOX_NORM,
         act: str | ActFactory | None = "silu",
         conv: ConvFactory | None = None,
@@ -95,8 +96,9 @@ class CSPPAFPN(PyramidNeck):
         )
         self.bottom_up_blocks = nn.ModuleList(block(2 * fine, coarse) for fine, coarse in steps)
         self.output_convs = nn.ModuleList(ConvNormAct(channels, out_channels, 1, **layers) for channels in used)
-        self.upsamples = nn.ModuleList(make_upsample(upsample_mode, fine) for fine, _ in down)
         init_convs(self, init)
+        # built last, because learned ones have an initialisation of their own
+        self.upsamples = nn.ModuleList(make_upsample(upsample_mode, fine) for fine, _ in down)
         accept_layouts(self, csp_pafpn_layouts, numbered=("reduce_convs.", "downsample_convs.", "output_convs."))
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -33,6 +33,8 @@ class ExtraLevels:
         relu: apply ReLU before each convolution but the first. mmdet's ``relu_before_extra_convs`` is off by default,
             Detectron2 and torchvision always apply it.
         bare: plain convolutions (Detectron2, torchvision) instead of ones with the neck's norm and activation (mmdet).
+        in_top_down: the levels are laterals: the top-down path begins at the last of them, and each has an output
+            convolution, as in mmdet's ``FPN_CARAFE``. For convolutions of the input.
 
     Raises:
         ValueError: an argument outside of the above.
@@ -43,6 +45,7 @@ class ExtraLevels:
     source: str = "output"
     relu: bool = True
     bare: bool = True
+    in_top_down: bool = False
 
     def __post_init__(self) -> None:
         if self.num_levels < 1:
@@ -53,6 +56,8 @@ class ExtraLevels:
             raise ValueError(f"ExtraLevels source={self.source!r} is unknown, choose one of {SOURCES}")
         if self.op == "max_pool" and self.source != "output":
             raise ValueError(f"ExtraLevels op='max_pool' reads the output, not source={self.source!r}; use op='conv'")
+        if self.in_top_down and self.source != "input":
+            raise ValueError(f"ExtraLevels in_top_down=True needs source='input', not {self.source!r}, and op='conv'")
 
     def build(
         self,
@@ -99,7 +104,7 @@ class MaxPoolLevels(nn.Module):
         super().__init__()
         self.num_levels = num_levels
 
-    def forward(self, inputs: Sequence[Tensor], laterals: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Tensor]:
+    def forward(self, inputs: list[Tensor], laterals: list[Tensor], outputs: list[Tensor]) -> list[Tensor]:
         """Return the extra maps, highest resolution first."""
         extra: list[Tensor] = []
         last = outputs[-1]
@@ -118,7 +123,7 @@ class ConvLevels(nn.Module):
         self.source = source
         self.relu = relu
 
-    def forward(self, inputs: Sequence[Tensor], laterals: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Tensor]:
+    def forward(self, inputs: list[Tensor], laterals: list[Tensor], outputs: list[Tensor]) -> list[Tensor]:
         """Return the extra maps, highest resolution first."""
         last = {"input": inputs, "lateral": laterals, "output": outputs}[self.source][-1]
         extra: list[Tensor] = []

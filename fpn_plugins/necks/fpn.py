@@ -21,35 +21,27 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from ..layers import (
-    ActFactory,
-    ConvFactory,
-    ConvNormAct,
-    NormFactory,
-    Upsample,
-    init_convs,
-    make_upsample,
-)
+from .. import checkpointing
+from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs
+from ..upsampling import UpsampleMode, make_upsample
 from ..weights import accept_layouts
 from ..weights.maps.fpn import FPNLayouts
 from .base import PyramidNeck
 from .extra_levels import ExtraLevels, as_extra_levels
+from .scripting import list_form
 
 FUSIONS = ("sum", "avg")
 
 
-def merge(lateral: Tensor, top: Tensor, upsample: nn.Module, fusion: str, in_place: bool = False) -> Tensor:
-    """The paper's building block (figure 3): bring ``top`` to the size of ``lateral`` and fuse the two.
+def fuse(lateral: Tensor, up: Tensor, fusion: str, in_place: bool = False) -> Tensor:
+    """The paper's building block (figure 3), after the upsampling.
 
     Args:
         lateral: ``B C H W``, the finer map after its 1x1 convolution.
-        top: ``B C h w``, the merged coarser map.
-        upsample: called as ``upsample(top, (H, W))``.
+        up: ``B C H W``, the merged coarser map, upsampled.
         fusion: ``"sum"`` or ``"avg"`` (half the sum).
         in_place: add into ``lateral``; only where nothing else needs its old values.
     """
-    size = (lateral.shape[-2], lateral.shape[-1])
-    up = upsample(top, size)
     merged = lateral.add_(up) if in_place else lateral + up
     if fusion == "avg":
         merged = merged.mul_(0.5) if in_place else merged * 0.5
@@ -72,19 +64,26 @@ class FPN(PyramidNeck):
         in_indices: which inputs the pyramid is built on, ascending, without gaps; ``None`` is all. ``(1, 2, 3)`` of
             C2..C5 gives P3..P5.
         extra_levels: levels after the last one, an `ExtraLevels` (or a mapping of its arguments); ``None`` is none.
-        upsample_mode: ``"nearest"`` (paper), ``"bilinear"``, ``"deconv"`` (learned 2x2), or a function ``(x, size) ->
-            x``.
+        upsample_mode: ``"nearest"`` (paper), ``"bilinear"``, or learned: ``"deconv"``, ``"pixel_shuffle"``,
+            ``"carafe"``; with arguments ``{"type": "carafe", "kernel_size": 3}``; or a function ``(x, size) -> x``. See
+            `make_upsample`.
         fusion: ``"sum"`` (paper) or ``"avg"``.
         norm: norm after each convolution: ``None`` (paper), ``"BN"``, ``"GN"``, ``"LN"``, ``"SyncBN"`` or a factory.
         norm_on_lateral: whether the 1x1 convolutions have the norm too.
         act: activation after each convolution; ``None`` as in the paper.
         conv: factory of every convolution, ``None`` is ``nn.Conv2d``.
         init: ``"caffe2_xavier"`` (detectron2, torchvision), ``"xavier_uniform"`` (mmdet after ``init_weights``),
-            ``"kaiming_normal"`` (mmdet before it), or ``None`` for PyTorch's own; see `init_convs`.
+            ``"kaiming_normal"`` (mmdet before it), or ``None`` for PyTorch's own; see `init_convs`. Learned upsampling
+            has one of its own.
+        gradient_checkpointing: keep only the inputs for the backward pass, which the backbone keeps anyway, and compute
+            the maps between them and the outputs again.
 
     State dict: ``lateral_convs.{i}``, ``output_convs.{i}``, ``extra_levels.convs.{k}``, each with ``conv.*`` and
-    ``norm.*``, ``i`` counting from the highest resolution. The layouts of mmdet, detectron2 and torchvision load as
-    they are; one that fits only in part is a ``ValueError`` that lists the keys.
+    ``norm.*``, ``i`` counting from the highest resolution; ``upsamples.{j}``, ``j`` counting the steps of the top-down
+    path. The layouts of mmdet, detectron2 and torchvision load as they are; one that fits only in part is a
+    ``ValueError`` that lists the keys.
+
+    ``torch.jit.script`` gives a module that takes and returns lists of maps, and does not check them.
 
     Raises:
         ValueError: an argument outside of the above.
@@ -96,33 +95,40 @@ class FPN(PyramidNeck):
         out_channels: int = 256,
         in_indices: Sequence[int] | None = None,
         extra_levels: ExtraLevels | Mapping[str, object] | None = None,
-        upsample_mode: str | Upsample = "nearest",
+        upsample_mode: UpsampleMode = "nearest",
         fusion: str = "sum",
         norm: str | NormFactory | None = None,
         norm_on_lateral: bool = True,
         act: str | ActFactory | None = None,
         conv: ConvFactory | None = None,
         init: str | None = "caffe2_xavier",
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__(in_channels, out_channels, in_indices)
+        self.gradient_checkpointing = gradient_checkpointing
         self.fusion = _check_fusion(fusion)
         extra = as_extra_levels(extra_levels)
         self.num_extra_levels = extra.num_levels if extra else 0
+        self._extra_laterals = extra is not None and extra.in_top_down
         used = self.used_channels
+        num_merged = len(used) + (self.num_extra_levels if self._extra_laterals else 0)
 
         lateral_norm = norm if norm_on_lateral else None
         self.lateral_convs = nn.ModuleList(
             ConvNormAct(channels, out_channels, 1, norm=lateral_norm, act=act, conv=conv) for channels in used
         )
         self.output_convs = nn.ModuleList(
-            ConvNormAct(out_channels, out_channels, 3, norm=norm, act=act, conv=conv) for _ in used
+            ConvNormAct(out_channels, out_channels, 3, norm=norm, act=act, conv=conv) for _ in range(num_merged)
         )
-        self.upsamples = nn.ModuleList(make_upsample(upsample_mode, out_channels) for _ in used[1:])
         self.extra_levels = extra.build(used[-1], out_channels, norm, act, conv) if extra else None
-        # only a plain convolution or a norm of ours is known not to keep its result for the backward pass
-        self._in_place = act is None and conv is None and not callable(lateral_norm)
+        # only a plain convolution or a norm of ours is known not to keep its result for the backward pass, and an extra
+        # lateral is what the next one reads
+        self._in_place = act is None and conv is None and not callable(lateral_norm) and not self._extra_laterals
         init_convs(self, init)
-        accept_layouts(self, FPNLayouts(len(used)), numbered=("lateral_convs.", "output_convs.", "extra_levels."))
+        # built last, because learned ones have an initialisation of their own
+        self.upsamples = nn.ModuleList(make_upsample(upsample_mode, out_channels) for _ in range(num_merged - 1))
+        numbered = ("lateral_convs.", "output_convs.", "extra_levels.", "upsamples.")
+        accept_layouts(self, FPNLayouts(len(used), num_merged), numbered)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Compute the pyramid.
@@ -137,23 +143,39 @@ class FPN(PyramidNeck):
         Raises:
             ValueError: another number of maps or channels than the neck was built for.
         """
-        inputs = self.used(inputs)
-        merged = self.top_down([conv(x) for conv, x in zip(self.lateral_convs, inputs, strict=True)])
-        outputs = self.outputs(merged)
-        if self.extra_levels is not None:
-            outputs += self.extra_levels(inputs, merged, outputs)
-        return tuple(outputs)
+        used = self.used(inputs)
+        return tuple(checkpointing.run(self.pyramid, used, checkpointed=self.gradient_checkpointing))
 
-    def top_down(self, laterals: Sequence[Tensor]) -> list[Tensor]:
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What ``torch.jit.script`` compiles in the place of this module."""
+        return list_form(self)
+
+    def pyramid(self, inputs: list[Tensor]) -> list[Tensor]:
+        """What `forward` computes, from the used inputs alone.
+
+        Written for TorchScript, as are the methods that it calls: lists, and modules in the order of their list.
+        """
+        laterals = [conv(inputs[index]) for index, conv in enumerate(self.lateral_convs)]
+        if self.extra_levels is not None and self._extra_laterals:
+            laterals += self.extra_levels(inputs, laterals, [])
+        merged = self.top_down(laterals)
+        outputs = self.bottom_up([conv(merged[index]) for index, conv in enumerate(self.output_convs)])
+        if self.extra_levels is not None and not self._extra_laterals:
+            outputs += self.extra_levels(inputs, merged, outputs)
+        return outputs
+
+    def top_down(self, laterals: list[Tensor]) -> list[Tensor]:
         """Merge from the coarsest map down; takes and returns maps ``B out_channels H W``, high to low resolution."""
         merged = [laterals[-1]]
-        for lateral, upsample in zip(reversed(laterals[:-1]), reversed(list(self.upsamples)), strict=True):
-            merged.append(merge(lateral, merged[-1], upsample, self.fusion, self._in_place))
+        for step, upsample in enumerate(self.upsamples):
+            lateral = laterals[-2 - step]
+            up = upsample(merged[-1], (lateral.shape[-2], lateral.shape[-1]))
+            merged.append(fuse(lateral, up, self.fusion, self._in_place))
         return merged[::-1]
 
-    def outputs(self, merged: Sequence[Tensor]) -> list[Tensor]:
-        """The maps of the used levels, from the merged ones: both ``B out_channels H W``, high to low resolution."""
-        return [conv(x) for conv, x in zip(self.output_convs, merged, strict=True)]
+    def bottom_up(self, maps: list[Tensor]) -> list[Tensor]:
+        """A second path over the output maps, high to low resolution, which an FPN does not have."""
+        return maps
 
 
 class FPNLevel(nn.Module):
@@ -166,7 +188,7 @@ class FPNLevel(nn.Module):
         self,
         in_channels: int,
         out_channels: int = 256,
-        upsample_mode: str | Upsample = "nearest",
+        upsample_mode: UpsampleMode = "nearest",
         fusion: str = "sum",
         norm: str | NormFactory | None = None,
         act: str | ActFactory | None = None,
@@ -176,9 +198,9 @@ class FPNLevel(nn.Module):
         super().__init__()
         self.lateral_conv = ConvNormAct(in_channels, out_channels, 1, norm=norm, act=act, conv=conv)
         self.output_conv = ConvNormAct(out_channels, out_channels, 3, norm=norm, act=act, conv=conv)
-        self.upsample = make_upsample(upsample_mode, out_channels)
         self.fusion = _check_fusion(fusion)
         init_convs(self, init)
+        self.upsample = make_upsample(upsample_mode, out_channels)
 
     def forward(self, x: Tensor, top: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Compute one level.
@@ -192,5 +214,6 @@ class FPNLevel(nn.Module):
         """
         merged = self.lateral_conv(x)
         if top is not None:
-            merged = merge(merged, top, self.upsample, self.fusion)
+            up = self.upsample(top, (merged.shape[-2], merged.shape[-1]))
+            merged = fuse(merged, up, self.fusion)
         return merged, self.output_conv(merged)

@@ -65,7 +65,7 @@ class PAFPN(FPN):
         def path(stride: int) -> nn.ModuleList:
             return nn.ModuleList(
                 ConvNormAct(out_channels, out_channels, 3, stride, norm=norm, act=bottom_up_act or act, conv=conv)
-                for _ in self.in_indices[1:]
+                for _ in range(len(self.output_convs) - 1)
             )
 
         self.downsample_convs = path(stride=2)
@@ -73,10 +73,11 @@ class PAFPN(FPN):
         init_convs(self.downsample_convs, init)
         init_convs(self.bottom_up_convs, init)
 
-    def outputs(self, merged: Sequence[Tensor]) -> list[Tensor]:
-        """The maps of the used levels after both paths: ``B out_channels H W``, high to low resolution."""
-        aggregated = super().outputs(merged)
+    def bottom_up(self, maps: list[Tensor]) -> list[Tensor]:
+        """The second path, over the outputs of the first: ``B out_channels H W``, high to low resolution."""
+        aggregated = [maps[0]]
         for index, downsample in enumerate(self.downsample_convs):
-            aggregated[index + 1] = aggregated[index + 1] + downsample(aggregated[index])
-        coarser = [conv(x) for conv, x in zip(self.bottom_up_convs, aggregated[1:], strict=True)]
-        return [aggregated[0], *coarser]
+            aggregated.append(maps[index + 1] + downsample(aggregated[index]))
+        for index, conv in enumerate(self.bottom_up_convs):
+            aggregated[index + 1] = conv(aggregated[index + 1])
+        return aggregated

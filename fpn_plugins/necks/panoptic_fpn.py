@@ -20,8 +20,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .. import checkpointing
 from ..features import FeatureSpec, SemanticSpec, check_channels, check_in_channels
-from ..layers import ConvFactory, ConvNormAct, NormFactory, init_convs, make_upsample
+from ..layers import ConvFactory, ConvNormAct, NormFactory, init_convs
+from ..upsampling import make_upsample
 from ..weights import accept_layouts, redirect_keys
 from ..weights.maps.panoptic_fpn import panoptic_fpn, semantic_layouts
 from .fpn import FPN
@@ -135,6 +137,7 @@ class PanopticFPN(nn.Module):
         out_channels: channels of every level of the pyramid.
         inner_channels: channels of the semantic map, see `SemanticMerge`.
         semantic_norm: norm in the branches of the semantic map.
+        gradient_checkpointing: keep the inputs alone for the backward pass, and compute the maps again there.
         **arguments: the others of `FPN`, for the pyramid.
 
     State dict: ``fpn.*`` as in `FPN`, ``semantic_merge.*`` as in `SemanticMerge`. Keys of a plain FPN, in any layout
@@ -151,9 +154,11 @@ class PanopticFPN(nn.Module):
         out_channels: int = 256,
         inner_channels: int = 128,
         semantic_norm: str | NormFactory | None = "GN",
+        gradient_checkpointing: bool = False,
         **arguments: Any,
     ) -> None:
         super().__init__()
+        self.gradient_checkpointing = gradient_checkpointing
         self.fpn = FPN(in_channels, out_channels, **arguments)
         self.semantic_merge = SemanticMerge(
             [out_channels] * len(self.fpn.in_indices), inner_channels, norm=semantic_norm, conv=arguments.get("conv")
@@ -173,5 +178,8 @@ class PanopticFPN(nn.Module):
         Raises:
             ValueError: another number of maps or channels than the neck was built for.
         """
+        return checkpointing.run(self._maps, inputs, checkpointed=self.gradient_checkpointing)
+
+    def _maps(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         pyramid = self.fpn(inputs)
         return (self.semantic_merge(pyramid[: len(self.in_indices)]), *pyramid)

@@ -19,6 +19,7 @@ from fractions import Fraction
 
 from torch import Tensor, nn
 
+from .. import checkpointing
 from ..features import FeatureSpec, check_channels, check_in_channels, check_specs
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs, make_resample
 from ..weights import accept_layouts
@@ -41,6 +42,7 @@ class SimpleFeaturePyramid(nn.Module):
         conv: factory of the 1x1 and 3x3 convolutions, ``None`` is ``nn.Conv2d``.
         init: of the 1x1 and 3x3 convolutions: ``None``, PyTorch's own (detectron2), ``"kaiming_normal"`` (mmdet's
             project); see `init_convs`.
+        gradient_checkpointing: keep the input alone for the backward pass, and compute the maps again there.
 
     State dict: ``resamples.{i}``, ``lateral_convs.{i}``, ``output_convs.{i}``, ``extra_levels.convs.{k}``. The layouts
     of detectron2 (``simfp_{stage}``) and of mmdet's project load as they are. mmdet's project trains with an ``eps`` of
@@ -64,8 +66,10 @@ class SimpleFeaturePyramid(nn.Module):
         act: str | ActFactory | None = None,
         conv: ConvFactory | None = None,
         init: str | None = None,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        self.gradient_checkpointing = gradient_checkpointing
         self.in_channels = _check_one_map(in_channels)
         self.out_channels = out_channels
         self.scale_factors = _check_scale_factors(scale_factors)
@@ -117,6 +121,9 @@ class SimpleFeaturePyramid(nn.Module):
             ValueError: another number of maps or channels than the neck was built for.
         """
         check_channels(inputs, self.in_channels, type(self).__name__)
+        return checkpointing.run(self._maps, inputs, checkpointed=self.gradient_checkpointing)
+
+    def _maps(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         resampled = [layers(inputs[0]) for layers in self.resamples]
         laterals = [conv(x) for conv, x in zip(self.lateral_convs, resampled, strict=True)]
         outputs = [conv(x) for conv, x in zip(self.output_convs, laterals, strict=True)]

@@ -22,6 +22,7 @@ from fpn_plugins.necks.extra_levels import OPS, SOURCES, ConvLevels, MaxPoolLeve
         ({"op": "avg_pool"}, f"op='avg_pool' is unknown, choose one of {OPS}"),
         ({"op": "conv", "source": "on_input"}, f"source='on_input' is unknown, choose one of {SOURCES}"),
         ({"op": "max_pool", "source": "input"}, "op='max_pool' reads the output, not source='input'"),
+        ({"op": "conv", "in_top_down": True}, "in_top_down=True needs source='input', not 'output'"),
     ],
 )
 def test_arguments_that_make_no_sense(arguments: dict, message: str):

@@ -269,7 +269,7 @@ def by_hand(neck: FPN, maps: Sequence[Tensor]) -> list[Tensor]:
     """The paper's figure 3, written down once more and out of place."""
     merged = [conv(x) for conv, x in zip(neck.lateral_convs, maps, strict=True)]
     for index in reversed(range(len(merged) - 1)):
-        up = neck.upsamples[index](merged[index + 1], tuple(merged[index].shape[-2:]))
+        up = neck.upsamples[-1 - index](merged[index + 1], tuple(merged[index].shape[-2:]))
         merged[index] = (merged[index] + up) * (0.5 if neck.fusion == "avg" else 1.0)
     return [conv(x) for conv, x in zip(neck.output_convs, merged, strict=True)]
 
@@ -277,7 +277,7 @@ def by_hand(neck: FPN, maps: Sequence[Tensor]) -> list[Tensor]:
 SIZES = [(11, 14), (6, 7), (3, 3)]  # 14 -> 7 -> 3 rounds down, 11 -> 6 -> 3 up
 VARIANTS = [
     pytest.param({"upsample_mode": mode, "fusion": fusion, "act": act}, id=f"{mode}-{fusion}-{act}")
-    for mode in ("nearest", "bilinear", "deconv")
+    for mode in ("nearest", "bilinear", "deconv", "pixel_shuffle", "carafe")
     for fusion in ("sum", "avg")
     for act in (None, "relu")
 ]
@@ -310,7 +310,7 @@ def test_levels_put_together_by_hand_equal_the_whole(arguments: dict[str, Any], 
         level.lateral_conv.load_state_dict(whole.lateral_convs[index].state_dict())
         level.output_conv.load_state_dict(whole.output_convs[index].state_dict())
         if index < 2:
-            level.upsample.load_state_dict(whole.upsamples[index].state_dict())
+            level.upsample.load_state_dict(whole.upsamples[-1 - index].state_dict())
     maps = make_maps([3, 4, 5], SIZES)
     top, outputs = None, []
     for level, x in zip(reversed(levels), reversed(maps), strict=True):
@@ -472,7 +472,7 @@ def test_foreign_names_load_inside_a_detector_and_into_copies():
         ({"fusion": "weighted"}, "fusion='weighted' is unknown, choose one of ('sum', 'avg')"),
         (
             {"upsample_mode": "bicubic"},
-            "upsample_mode='bicubic' is unknown; choose one of ['bilinear', 'deconv', 'nearest']",
+            "upsample_mode='bicubic' is unknown; choose one of ['bilinear', 'carafe', 'deconv', 'nearest', 'pixel_sh",
         ),
         ({"norm": "FrozenBN"}, "norm='FrozenBN' is unknown; choose one of ['BN', 'GN', 'LN', 'SyncBN']"),
         ({"act": "tanh"}, "act='tanh' is unknown; choose one of"),

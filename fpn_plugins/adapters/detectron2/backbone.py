@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ...backbones import build_backbone
 from ...features import FeatureSpec, level_names
 from ...necks import build_neck
+from ...necks.scripting import sharing_copy
 from ...weights import redirect_keys
 from ...weights.maps import fpn, simple_pyramid
 
@@ -38,6 +39,9 @@ class PyramidBackbone(Backbone):
     State dict: ``bottom_up.*`` and ``neck.*``; Detectron2's own FPN checkpoints (``fpn_lateral2``, ``top_block``, ...)
     and ViTDet's (``net``, ``simfp_2``, ...) load as they are. Levels that this pyramid does not have are left to
     Detectron2, which reports them.
+
+    ``torch.jit.script`` compiles it with Detectron2's ResNet, once ``detectron2.export`` is imported, and a neck that
+    scripts (`fpn_plugins.FPN` and its relatives), as it does Detectron2's own FPN.
 
     Raises:
         ValueError: a neck whose channels do not fit the backbone, ``in_features`` that the backbone does not have, or
@@ -78,10 +82,16 @@ class PyramidBackbone(Backbone):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Map images ``B 3 H W`` to the pyramid's maps by name, high to low resolution."""
-        maps = self.bottom_up(x)
-        if self.in_features:
-            maps = [maps[name] for name in self.in_features]
-        return dict(zip(self._out_features, self.neck(maps), strict=True))
+        features = self.bottom_up(x)
+        if self.in_features is None:
+            outputs = self.neck(features)
+        else:
+            outputs = self.neck([features[name] for name in self.in_features])
+        return {name: outputs[index] for index, name in enumerate(self._out_features)}
+
+    def __prepare_scriptable__(self) -> PyramidBackbone:
+        """What ``torch.jit.script`` compiles, which puts a form of the neck in the neck's place."""
+        return sharing_copy(self)
 
 
 def _check_square_pad(square_pad: int, stride: int) -> int:
@@ -94,12 +104,12 @@ def _check_square_pad(square_pad: int, stride: int) -> int:
 
 def _in_specs(
     bottom_up: nn.Module, in_features: Sequence[str] | None
-) -> tuple[tuple[str, ...], tuple[FeatureSpec, ...]]:
-    """Names (empty for this package's backbones, which return tuples) and specs of the maps that the neck reads."""
+) -> tuple[tuple[str, ...] | None, tuple[FeatureSpec, ...]]:
+    """Names (``None`` for this package's backbones, which return tuples) and specs of the maps that the neck reads."""
     if not isinstance(bottom_up, Backbone):
         if in_features:
             raise ValueError(f"in_features={list(in_features)} is for Detectron2 backbones; use out_indices instead")
-        return (), tuple(bottom_up.feature_specs)  # type: ignore[arg-type]
+        return None, tuple(bottom_up.feature_specs)  # type: ignore[arg-type]
     shapes: dict[str, ShapeSpec] = bottom_up.output_shape()
     names = tuple(in_features or shapes)
     unknown = [name for name in names if name not in shapes]

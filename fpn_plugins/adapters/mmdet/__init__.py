@@ -18,6 +18,7 @@ from .bfp import BFP
 from .bifpn import BiFPN
 from .csp_pafpn import CSPPAFPN, YOLOXPAFPN
 from .fpn import FPN, PAFPN, SingleScale, SSDPyramid
+from .fpn_carafe import FPN_CARAFE
 from .layer_decay import ViTLayerDecay
 from .nas_fpn import NASFPN
 from .panoptic_fpn import PanopticFPN, PanopticFPNHead
@@ -29,6 +30,7 @@ __all__ = [
     "BFP",
     "CSPPAFPN",
     "FPN",
+    "FPN_CARAFE",
     "LN2d",
     "NASFPN",
     "PAFPN",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmengine.model import BaseModule
 
@@ -16,7 +17,8 @@ from .fpn import XAVIER
 class BFP(necks.BFP, BaseModule):
     """`fpn_plugins.BFP` with the arguments of mmdet's (``models/necks/bfp.py``); its checkpoints load as they are.
 
-    It follows another neck: ``neck=[dict(type='fpn_plugins.FPN', ...), dict(type='fpn_plugins.BFP', ...)]``.
+    It follows another neck: ``neck=[dict(type='fpn_plugins.FPN', ...), dict(type='fpn_plugins.BFP', ...)]``. ``more``
+    are further arguments of the core class, by its own names (``gradient_checkpointing=True``).
     """
 
     def __init__(
@@ -28,6 +30,7 @@ class BFP(necks.BFP, BaseModule):
         conv_cfg: Cfg | None = None,
         norm_cfg: Cfg | None = None,
         init_cfg: Cfg | Sequence[Cfg] | None = XAVIER,  # noqa: B006  (never changed)
+        **more: Any,
     ) -> None:
         super().__init__(
             [in_channels] * num_levels,
@@ -35,6 +38,7 @@ class BFP(necks.BFP, BaseModule):
             refine=refine_type,
             norm=norm_factory(norm_cfg),
             conv=conv_factory(conv_cfg),
+            **more,
         )
         self.init_cfg = init_cfg
 

@@ -11,8 +11,8 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ... import necks
-from ...layers import Upsample
 from ...registry import MODELS
+from ...upsampling import Upsample
 from .factories import Cfg, act_factory, conv_factory, norm_factory, upsample_mode
 
 KAIMING = {

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from mmcv.cnn import build_activation_layer, build_conv_layer, build_norm_layer
 from torch import Tensor, nn
 
-from ...layers import ActFactory, ConvFactory, NormFactory, Upsample
+from ...layers import ActFactory, ConvFactory, NormFactory
+from ...upsampling import Upsample
 
 Cfg = Mapping[str, Any]
 

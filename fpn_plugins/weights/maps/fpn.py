@@ -5,6 +5,7 @@ Ours, with ``i`` the position of the level from the highest resolution and ``k``
     lateral_convs.{i}.conv.*   lateral_convs.{i}.norm.*
     output_convs.{i}.conv.*    output_convs.{i}.norm.*
     extra_levels.convs.{k}.conv.*
+    upsamples.{j}.*            j counting the steps of the top-down path, from the lowest resolution
 """
 
 from __future__ import annotations
@@ -24,6 +25,24 @@ def mmdet(num_levels: int) -> KeyMap:
     # PAFPN's second path
     places += [("downsample_convs.{i}", "downsample_convs.{i}"), ("pafpn_convs.{i}", "bottom_up_convs.{i}")]
     return conv_modules("mmdet FPN", places)
+
+
+def mmdet_carafe(num_levels: int, num_merged: int) -> KeyMap:
+    """mmdet's ``FPN_CARAFE``: extra levels are laterals too, and upsampling counts from the highest resolution.
+
+    Args:
+        num_levels: levels that have an input.
+        num_merged: levels of the top-down path, the extra ones too.
+    """
+    places = [(f"lateral_convs.{i}", f"lateral_convs.{i}") for i in range(num_levels)]
+    places += [(f"lateral_convs.{{k+{num_levels}}}", "extra_levels.convs.{k}")]
+    places += [("fpn_convs.{i}", "output_convs.{i}")]
+    upsamples: list[tuple[str, str | None]] = []
+    for i in range(num_merged - 1):
+        theirs, ours = f"upsample_modules.{i}", f"upsamples.{num_merged - 2 - i}"
+        upsamples += [(f"{theirs}.{part}", f"{ours}.deconv.{part}") for part in ("weight", "bias")]
+        upsamples += [(f"{theirs}.{{*}}", f"{ours}.{{*}}")]
+    return KeyMap("mmdet FPN_CARAFE", [*conv_modules("", places).rules, *upsamples])
 
 
 def detectron2(first_stage: int) -> KeyMap:
@@ -50,15 +69,17 @@ def torchvision() -> KeyMap:
 
 
 class FPNLayouts:
-    """The tables to try for the keys of an FPN of ``num_levels`` levels."""
+    """The tables to try for the keys of an FPN of ``num_levels`` inputs and ``num_merged`` levels of its path."""
 
-    def __init__(self, num_levels: int) -> None:
+    def __init__(self, num_levels: int, num_merged: int) -> None:
         self.num_levels = num_levels
+        self.num_merged = num_merged
 
     def __call__(self, keys: Iterable[str]) -> list[KeyMap]:
-        """Tables of the three layouts; detectron2's finest stage is read from ``keys``."""
+        """Tables of the layouts; detectron2's finest stage is read from ``keys``."""
         stages = [int(match[1]) for key in keys if (match := re.match(r"fpn_lateral(\d+)\.", key))]
-        return [mmdet(self.num_levels), detectron2(min(stages, default=2)), torchvision()]
+        mmdets = [mmdet(self.num_levels), mmdet_carafe(self.num_levels, self.num_merged)]
+        return [*mmdets, detectron2(min(stages, default=2)), torchvision()]
 
 
 def detectron2_backbone(levels: Iterable[int]) -> KeyMap:

@@ -1,0 +1,126 @@
+"""CARAFE's FPN for MMDetection, with every argument of mmdet's own class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch.nn.functional as F
+from mmengine.model import BaseModule, xavier_init
+from torch import Tensor, nn
+
+from ... import necks
+from ...layers import ActConv2d
+from ...registry import MODELS
+from ...upsampling import CARAFE, UpsampleMode, fit
+from .factories import Cfg, act_factory, norm_factory
+from .fpn import level_indices
+
+ACT_LAST = ("conv", "norm", "act")
+ACT_FIRST = ("act", "conv", "norm")
+CARAFE_CFG = {"type": "carafe", "up_kernel": 5, "up_group": 1, "encoder_kernel": 3, "encoder_dilation": 1}
+
+# mmdet's types of upsampling -> the core's names of their arguments
+ARGUMENTS: dict[str, dict[str, str]] = {
+    "nearest": {},
+    "bilinear": {},
+    "deconv": {"upsample_kernel": "kernel_size"},
+    "pixel_shuffle": {"upsample_kernel": "kernel_size"},
+    "carafe": {
+        "up_kernel": "kernel_size",
+        "up_group": "groups",
+        "encoder_kernel": "encoder_kernel_size",
+        "encoder_dilation": "encoder_dilation",
+        "compressed_channels": "compressed_channels",
+    },
+}
+
+
+@MODELS.register_module()
+class FPN_CARAFE(necks.FPN, BaseModule):  # noqa: N801  (mmdet's name)
+    """`fpn_plugins.FPN` with the arguments, defaults and initialisation of mmdet's ``FPN_CARAFE``.
+
+    Changing ``type='FPN_CARAFE'`` to ``type='fpn_plugins.FPN_CARAFE'`` changes nothing else
+    (``models/necks/fpn_carafe.py``); mmdet's checkpoints load as they are, and no compiled operator is needed. Unlike
+    in mmdet's ``FPN``, extra levels are strided convolutions of the last input that take part in the top-down path.
+    Deliberate difference: a map that is a cell larger than twice the coarser one is reached by repeating the last row
+    or column, where mmdet fails. ``more`` are further arguments of the core class, by its own names.
+
+    Raises:
+        ValueError: levels out of range; an ``order`` or ``upsample_cfg`` that mmdet does not know, its ``type=None``
+            (with which mmdet itself cannot build a second level) among them; an ``init_cfg``, which mmdet forbids.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int,
+        num_outs: int,
+        start_level: int = 0,
+        end_level: int = -1,
+        norm_cfg: Cfg | None = None,
+        act_cfg: Cfg | None = None,
+        order: Sequence[str] = ACT_LAST,
+        upsample_cfg: Cfg = CARAFE_CFG,
+        init_cfg: None = None,
+        **more: Any,
+    ) -> None:
+        if init_cfg is not None:
+            raise ValueError(f"init_cfg={init_cfg!r}: FPN_CARAFE initialises itself, leave it out")
+        if tuple(order) not in (ACT_LAST, ACT_FIRST):
+            raise ValueError(f"order={tuple(order)} must be {ACT_LAST} or {ACT_FIRST}")
+        act, first = act_factory(act_cfg), tuple(order) == ACT_FIRST
+        indices = level_indices(len(in_channels), start_level, end_level, num_outs)
+        levels = {"op": "conv", "source": "input", "relu": False, "bare": False, "in_top_down": True}
+        extra = num_outs - len(indices)
+        super().__init__(
+            in_channels,
+            out_channels,
+            in_indices=indices,
+            extra_levels={"num_levels": extra, **levels} if extra else None,
+            upsample_mode=upsample_mode(upsample_cfg),
+            norm=norm_factory(norm_cfg),
+            act=None if first else act,
+            conv=partial(ActConv2d, act) if first and act else None,
+            init="kaiming_normal",  # what mmcv's ConvModule does before `init_weights`
+            **more,
+        )
+        self.num_outs = num_outs
+        self.init_cfg = None
+
+    def init_weights(self) -> None:
+        """mmdet's: Glorot's for every convolution, then what CARAFE begins with."""
+        super().init_weights()
+        for layer in self.modules():
+            if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+                xavier_init(layer, distribution="uniform")
+        for layer in self.modules():
+            if isinstance(layer, CARAFE):
+                layer.reset_parameters()
+
+
+def upsample_mode(upsample_cfg: Cfg) -> UpsampleMode:
+    """The core's upsampling for mmdet's ``upsample_cfg`` of ``FPN_CARAFE``.
+
+    Raises:
+        ValueError: a type that is not one of mmdet's, or an argument that the type does not have.
+    """
+    arguments = dict(upsample_cfg)
+    kind = arguments.pop("type", None)
+    if kind not in ARGUMENTS:
+        raise ValueError(f"upsample_cfg type={kind!r} must be one of {sorted(ARGUMENTS)}")
+    names = ARGUMENTS[kind]
+    unknown = sorted(set(arguments) - set(names))
+    if unknown:
+        raise ValueError(f"upsample_cfg of type={kind!r} has no {unknown}, it has {sorted(names)}")
+    if "upsample_kernel" in names and "upsample_kernel" not in arguments:
+        raise ValueError(f"upsample_cfg of type={kind!r} needs upsample_kernel, the side of its kernel")
+    if kind == "bilinear":
+        return _bilinear_doubled
+    return {"type": kind, **{names[key]: value for key, value in arguments.items()}}
+
+
+def _bilinear_doubled(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Twice the size, then cropped; straight to an odd size would be other weights. For nearest it is the same."""
+    return fit(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False), size)

@@ -1,0 +1,68 @@
+"""Necks through ``torch.jit.script``: with any option the same maps, and nothing of the neck itself is changed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from fpn_plugins import FPN, PAFPN, ExtraLevels
+
+CHANNELS = [3, 4, 5]
+SIZES = [(11, 14), (6, 7), (3, 4)]  # PAFPN takes what rounds up
+OPTIONS: list[dict[str, Any]] = [
+    {"norm": "GN", "act": "relu"},
+    {"norm": "LN", "norm_on_lateral": False, "fusion": "avg"},
+    {"norm": partial(nn.BatchNorm2d, eps=1e-3), "upsample_mode": "bilinear", "in_indices": (1, 2)},
+    {"upsample_mode": "deconv", "extra_levels": ExtraLevels(2, "conv", "lateral")},
+    {"upsample_mode": "pixel_shuffle", "extra_levels": ExtraLevels(2, "conv", "output", bare=False), "act": "silu"},
+    {"upsample_mode": "carafe", "extra_levels": ExtraLevels(2, "conv", "input", in_top_down=True)},
+    {"extra_levels": ExtraLevels(2), "gradient_checkpointing": True},
+]
+
+
+def same(got: list[Tensor], expected: tuple[Tensor, ...]) -> None:
+    assert len(got) == len(expected)
+    for a, b in zip(got, expected, strict=True):
+        assert_close(a, b, rtol=0, atol=1e-5)
+
+
+@pytest.fixture(autouse=True)
+def no_deprecation() -> Any:
+    """PyTorch discourages TorchScript, on which Detectron2's deployment is built."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*torch.jit.*", DeprecationWarning)
+        yield
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options))
+@pytest.mark.parametrize("kind", [FPN, PAFPN])
+def test_scripted_equals_eager_in_outputs_and_gradients(kind: type[FPN], options: dict[str, Any], make_maps: Callable):
+    neck = kind(CHANNELS, 32, **options)
+    scripted = torch.jit.script(neck)
+    maps = make_maps(CHANNELS, SIZES)
+    expected = neck(maps)
+    assert isinstance(expected, tuple)
+    got = scripted(maps)
+    same(got, expected)
+    weights = list(neck.parameters())
+    assert {p.data_ptr() for p in scripted.parameters()} == {p.data_ptr() for p in weights}  # shared, not copied
+    grads = [torch.autograd.grad(sum(m.square().mean() for m in out), weights) for out in (got, expected)]
+    for a, b in zip(*grads, strict=True):
+        assert_close(a, b, rtol=0, atol=1e-5)
+
+
+def test_scripting_leaves_the_neck_as_it_was(make_maps: Callable):
+    neck = FPN(CHANNELS, 8)
+    layers = list(neck.modules())
+    torch.jit.script(neck)
+    assert all(after is before for after, before in zip(neck.modules(), layers, strict=True))
+    assert type(neck) is FPN and isinstance(neck(make_maps(CHANNELS, SIZES)), tuple)
+    with pytest.raises(ValueError, match="built for in_channels"):  # eager still checks
+        neck(make_maps(CHANNELS[:2], SIZES[:2]))
