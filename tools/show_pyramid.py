@@ -1,0 +1,103 @@
+"""Show what every level of a detector's backbone and neck responds to, and which level each object belongs to.
+
+    python tools/show_pyramid.py CONFIG CHECKPOINT IMAGE [--output work_dirs/pyramid.png]
+
+One figure: the image with its detections, coloured by the level whose objects have their size, and under it the mean
+absolute activation of each map. CONFIG is a file of either toolbox whose detector has this package's ``PyramidBackbone``.
+Beside it a JSON file says for each detection its class, score, box and level.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+from _detectors import build_detector, class_names, toolbox_of
+from _toolbox import user_errors
+
+from fpn_plugins.data import fpn_level, retinanet_level
+from fpn_plugins.features import level_names
+from fpn_plugins.files import write_atomically
+from fpn_plugins.weights import read_checkpoint
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Every level of backbone and neck on an image")
+    parser.add_argument("config")
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("image", type=Path)
+    parser.add_argument("--output", type=Path, default=Path("work_dirs/pyramid.png"))
+    parser.add_argument("--size", type=int, nargs=2, default=(800, 1333), metavar=("SHORT", "LONG"), help="in pixels")
+    parser.add_argument("--score", type=float, default=0.5)
+    parser.add_argument("--annotations", type=Path, help="COCO-format file, for the names of the classes")
+    return parser.parse_args()
+
+
+class Recorder:
+    """The maps of the last image that went through a backbone and its neck."""
+
+    def __init__(self, backbone: Any) -> None:
+        parts = {"backbone": getattr(backbone, "bottom_up", getattr(backbone, "backbone", None)), "neck": None}
+        parts["neck"] = getattr(backbone, "neck", None)
+        if any(not hasattr(part, "register_forward_hook") for part in parts.values()):
+            raise ValueError(f"{type(backbone).__name__} is not a PyramidBackbone of fpn_plugins, whose parts are known")
+        in_specs = parts["backbone"].feature_specs
+        self.specs = {"backbone": in_specs, "neck": parts["neck"].out_specs(in_specs)}
+        self.maps: dict[str, Any] = {}
+        for name, part in parts.items():
+            part.register_forward_hook(lambda module, inputs, output, name=name: self.maps.update({name: output}))
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """What `draw_pyramid` takes."""
+        prefixes = {"backbone": "c", "neck": "p"}
+        return {
+            part: {
+                name: feature[0]
+                for name, feature in zip(level_names(self.specs[part], prefixes[part]), maps, strict=True)
+            }
+            for part, maps in self.maps.items()
+        }
+
+
+def levels_of(objects: list[dict[str, Any]], shape: tuple[int, int], size: tuple[int, int], one_stage: bool) -> None:
+    """Write into each object the level whose objects have its size, after the resizing of the image."""
+    scale = min(size[0] / min(shape), size[1] / max(shape))
+    rule = retinanet_level if one_stage else fpn_level
+    for entry in objects:
+        side = (entry["bbox"][2] * entry["bbox"][3]) ** 0.5 * scale
+        entry["level"] = f"p{int(rule(side))}"
+
+
+def main() -> None:
+    """Detect, and draw."""
+    import numpy as np
+    from PIL import Image
+
+    from fpn_plugins.visualization import draw_pyramid
+
+    args = parse_args()
+    with user_errors():
+        model = build_detector(args.config)
+        model.load_state_dict(read_checkpoint(args.checkpoint))
+        recorder = Recorder(model.backbone)
+        predictor = importlib.import_module(f"fpn_plugins.adapters.{toolbox_of(args.config)}.inference").Predictor
+        with Image.open(args.image) as file:
+            image = np.asarray(file.convert("RGB"))
+        names = dict(enumerate(class_names(args.config, model, args.annotations)))
+        found = predictor(model, *args.size)(image).to_coco(0, list(names))
+        objects = [entry for entry in found if entry["score"] >= args.score]
+        one_stage = not any(hasattr(model, name) for name in ("roi_head", "roi_heads"))
+        levels_of(objects, image.shape[:2], tuple(args.size), one_stage)
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        title = f"{Path(args.config.split('::')[-1]).stem}: mean |activation|"
+        print(f"wrote {draw_pyramid(image, recorder.rows(), args.output, title, objects, names)}")
+        with write_atomically(args.output.with_suffix(".json")) as temporary:
+            temporary.write_text(json.dumps({"image": str(args.image), "classes": names, "objects": objects}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
