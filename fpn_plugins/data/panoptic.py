@@ -19,7 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from .scene import Scene, extent
+from ..files import write_atomically
+from .masks import extent
+from .scene import Scene
 from .shapes import CATEGORIES
 from .stuff import STUFF
 
@@ -142,6 +144,27 @@ def _stuff_of(scene: Scene) -> np.ndarray:
     if scene.stuff is None:
         raise ValueError("the scene has no stuff: set scene.stuff = draw_stuff(scene.height, scene.width, rng) first")
     return scene.stuff
+
+
+def write_panoptic(scene: Scene, name: str, mask_dir: Path, stuff_dir: Path) -> list[dict[str, Any]]:
+    """Write the two PNGs of a scene with stuff.
+
+    Args:
+        scene: with `stuff`.
+        name: of the files, without suffix.
+        mask_dir: folder of the RGB PNG.
+        stuff_dir: folder of the grey PNG.
+
+    Returns:
+        The scene's segments.
+    """
+    from PIL import Image
+
+    ids, segments = panoptic_segments(scene)
+    for folder, pixels in ((mask_dir, ids_as_rgb(ids)), (stuff_dir, stuff_labels(scene))):
+        with write_atomically(folder / f"{name}.png") as temporary:
+            Image.fromarray(pixels).save(temporary, format="PNG")
+    return segments
 
 
 def panoptic_categories() -> list[dict[str, Any]]:

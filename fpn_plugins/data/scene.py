@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .masks import encode_rle, extent, rasterize
 from .shapes import CATEGORIES, paint_background, paint_object, unit_outline
 from .stuff import paint_stuff
 
@@ -102,37 +103,6 @@ def _is_visible(pixels: int, scene_object: SceneObject) -> bool:
     return pixels >= max(MIN_VISIBLE_PIXELS, MIN_VISIBLE_SHARE * side_squared)
 
 
-def rasterize(outline: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Pixels of a polygon exactly as COCO's own tools see them.
-
-    Args:
-        outline: vertices x, y in px. Shape N x 2. May leave the image.
-        height: of the image in px.
-        width: of the image in px.
-
-    Returns:
-        Boolean mask. Shape H x W.
-    """
-    from pycocotools import mask as mask_api
-
-    return mask_api.decode(mask_api.frPyObjects([outline.ravel().tolist()], height, width)[0]).astype(bool)
-
-
-def encode_rle(mask: np.ndarray) -> dict[str, list[int]]:
-    """Uncompressed run lengths in COCO's column-major order, the first run being background.
-
-    Args:
-        mask: boolean, shape H x W.
-
-    Returns:
-        `{"counts": [...], "size": [height, width]}`.
-    """
-    flat = mask.ravel(order="F")
-    starts = np.flatnonzero(np.diff(flat)) + 1
-    runs = np.diff(np.concatenate([[0], starts, [flat.size]])).tolist()
-    return {"counts": [0, *runs] if flat[0] else runs, "size": list(mask.shape)}
-
-
 def _draw_object(
     rng: np.random.Generator, scene: Scene, category: str, side: float, center: np.ndarray | None = None
 ) -> SceneObject:
@@ -193,17 +163,6 @@ def draw_scene(rng: np.random.Generator, image_size: tuple[int, int]) -> Scene:
         category = CATEGORIES[rng.integers(len(CATEGORIES))]
         any(scene.place(_draw_object(rng, scene, category, side)) for _ in range(_PLACEMENT_TRIALS))
     return scene
-
-
-def extent(mask: np.ndarray) -> dict[str, Any]:
-    """COCO's `bbox` (x, y, width, height) and `area` of a mask, in px.
-
-    Args:
-        mask: boolean, shape H x W, not empty.
-    """
-    xs, ys = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-    x, y = int(xs[0]), int(ys[0])
-    return {"bbox": [x, y, int(xs[-1]) + 1 - x, int(ys[-1]) + 1 - y], "area": int(mask.sum())}
 
 
 def _annotation(mask: np.ndarray, category: str, segmentation: Any, is_crowd: bool) -> dict[str, Any]:

@@ -26,8 +26,8 @@ import numpy as np
 
 from ..files import write_atomically
 from .coco_folder import CocoSplit, find_split
-from .panoptic import ids_as_rgb, panoptic_categories, panoptic_segments, stuff_labels
-from .scene import Scene, annotate, draw_scene, paint
+from .panoptic import panoptic_categories, write_panoptic
+from .scene import annotate, draw_scene, paint
 from .shapes import CATEGORIES
 from .stuff import draw_stuff
 
@@ -106,34 +106,22 @@ def _folders(root: Path, split: str, arguments: dict[str, Any]) -> list[Path]:
     return [root / f"{split}2017", *(panoptic if "panoptic" in arguments else ())]
 
 
-def _save(path: Path, pixels: np.ndarray, **options: Any) -> None:
-    from PIL import Image
-
-    with write_atomically(path) as temporary:
-        Image.fromarray(pixels).save(temporary, **options)
-
-
 def _write_image(index: int, *, folders: list[Path], seed: int, split_index: int, image_size: tuple[int, int]) -> _Row:
     """Draw and write image number `index` of a split."""
+    from PIL import Image
+
     # Streams of their own, so that no detail of the painting or of the stuff can change an annotation.
     scene = draw_scene(np.random.default_rng([seed, split_index, index]), image_size)
     name = f"{index + 1:012d}"
     segments = []
     if len(folders) > 1:
         scene.stuff = draw_stuff(scene.height, scene.width, np.random.default_rng([seed, split_index, index, 2]))
-        segments = _write_panoptic(scene, name, *folders[1:])
+        segments = write_panoptic(scene, name, *folders[1:])
     pixels = paint(scene, np.random.default_rng([seed, split_index, index, 1]))
-    _save(folders[0] / f"{name}.jpg", pixels, format="JPEG", quality=95)
+    with write_atomically(folders[0] / f"{name}.jpg") as temporary:
+        Image.fromarray(pixels).save(temporary, format="JPEG", quality=95)
     record = {"id": index + 1, "file_name": f"{name}.jpg", "width": scene.width, "height": scene.height, "license": 1}
     return _Row(record, annotate(scene), segments)
-
-
-def _write_panoptic(scene: Scene, name: str, mask_dir: Path, stuff_dir: Path) -> list[dict[str, Any]]:
-    """Write the two PNGs of a scene with stuff; returns its segments."""
-    ids, segments = panoptic_segments(scene)
-    _save(mask_dir / f"{name}.png", ids_as_rgb(ids), format="PNG")
-    _save(stuff_dir / f"{name}.png", stuff_labels(scene), format="PNG")
-    return segments
 
 
 def _coco_json(rows: list[_Row], description: str) -> dict[str, Any]:

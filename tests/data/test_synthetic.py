@@ -10,7 +10,8 @@ import pytest
 
 from fpn_plugins.data import check_coco, make_synthetic_coco
 from fpn_plugins.data.coco_report import size_class
-from fpn_plugins.data.scene import MIN_VISIBLE_PIXELS, annotate, draw_scene, encode_rle, rasterize
+from fpn_plugins.data.masks import encode_rle, rasterize
+from fpn_plugins.data.scene import MIN_VISIBLE_PIXELS, annotate, draw_scene
 from fpn_plugins.data.shapes import CATEGORIES, paint_object, polygon_area, unit_outline
 
 # With this seed the first 12 images hold an empty one, a crowd region and portraits.
@@ -240,3 +241,5 @@ def test_command_line(tmp_path, capsys):
     assert capsys.readouterr().out.count("small/medium/large") == 2
     assert tool.main([*command, "--seed", "-1"]) == 1
     assert capsys.readouterr().err.startswith("error: seed=-1")
+    assert tool.main([str(tmp_path / "panoptic"), *command[1:], "--panoptic"]) == 0
+    assert (tmp_path / "panoptic/annotations/panoptic_train2017/000000000002.png").is_file()

@@ -130,7 +130,7 @@ def test_detectron2(tmp_path: Path) -> None:
         assert any(not p.equal(was) for p, was in zip(part.parameters(), old, strict=True))
     results = inference_on_dataset(model, instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator))
     assert 0 <= results["panoptic_seg"]["PQ"] <= 100
-    assert {"bbox", "sem_seg"} <= results.keys()
+    assert {"bbox", "sem_seg"} <= results.keys() and 0 <= results["sem_seg"]["mIoU"] <= 100
 
 
 @pytest.mark.detectron2
@@ -185,3 +185,16 @@ def test_detectron2_reads_what_the_set_says(tiny_coco: Path) -> None:
                 rle = mask_api.frPyObjects(rle, *labels.shape)[0]
             covered |= mask_api.decode(rle).astype(bool)
         assert np.array_equal(labels == 0, covered) and labels.max() <= 3
+
+
+@pytest.mark.detectron2
+@pytest.mark.parametrize("stem", ["demo_panoptic_fpn", "panoptic_fpn_r50_12e"])
+def test_the_semantic_evaluator_reads_labels_with_any_numpy(stem: str, tiny_coco: Path) -> None:
+    from detectron2.config import LazyConfig
+    from detectron2.evaluation import SemSegEvaluator
+
+    evaluators = LazyConfig.load(str(CONFIGS / f"detectron2/{stem}.py")).dataloader.evaluator
+    (semantic,) = (evaluator for evaluator in evaluators if evaluator._target_ is SemSegEvaluator)
+    file = find_panoptic_split(tiny_coco, "val").stuff_dir / "000000000001.png"
+    labels = semantic.sem_seg_loading_fn(str(file), dtype=int)
+    assert labels.shape in ((240, 320), (320, 240)) and set(np.unique(labels)) <= {0, 1, 2, 3}

@@ -1,6 +1,8 @@
-"""Our semantic head in the place of Detectron2's in its own LazyConfigs of Panoptic FPN."""
+"""Our semantic head in the place of Detectron2's in its own LazyConfigs of Panoptic FPN, and their evaluation."""
 
-from fpn_plugins.adapters.detectron2 import PanopticFPNHead
+from detectron2.evaluation import SemSegEvaluator
+
+from fpn_plugins.adapters.detectron2 import PanopticFPNHead, load_stuff_labels
 
 
 def use_panoptic_head(model):
@@ -8,3 +10,10 @@ def use_panoptic_head(model):
     model.sem_seg_head._target_ = PanopticFPNHead
     for shape in model.sem_seg_head.input_shape.values():
         shape.channels = "${....backbone.neck.out_channels}"
+
+
+def use_label_loader(dataloader):
+    """Let the semantic evaluator read its labels in a way that works with NumPy 2, too."""
+    for evaluator in dataloader.evaluator:
+        if evaluator._target_ is SemSegEvaluator:
+            evaluator.sem_seg_loading_fn = load_stuff_labels

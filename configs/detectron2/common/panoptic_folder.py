@@ -12,6 +12,8 @@ from detectron2 import model_zoo
 from fpn_plugins.adapters.detectron2 import register_coco_panoptic_folder as _register
 from fpn_plugins.data import find_panoptic_split as _find_split
 
+from .panoptic import use_label_loader as _use_label_loader
+
 _root = os.environ.get("FPN_PLUGINS_COCO", "data/coco")
 _train, _val = _register(_root)
 _split = _find_split(_root, "train")
@@ -21,3 +23,4 @@ dataloader = model_zoo.get_config("common/data/coco_panoptic_separated.py").data
 dataloader.train.dataset.names = _train
 dataloader.test.dataset.names = _val
 dataloader.train.mapper.instance_mask_format = "bitmask"  # takes polygons and RLE alike
+_use_label_loader(dataloader)

@@ -19,7 +19,7 @@ from .builders import (
     build_fpn_plugins_retinanet_resnet_fpn_backbone,
 )
 from .config import add_fpn_plugins_config, setup_environment
-from .datasets import register_coco_folder, register_coco_panoptic_folder
+from .datasets import load_stuff_labels, register_coco_folder, register_coco_panoptic_folder
 from .panoptic_fpn import PanopticFPNHead
 from .retinanet import FPNPluginsRetinaNet
 from .solver import bottom_up_lr_factor
@@ -33,6 +33,7 @@ __all__ = [
     "build_fpn_plugins_backbone",
     "build_fpn_plugins_resnet_fpn_backbone",
     "build_fpn_plugins_retinanet_resnet_fpn_backbone",
+    "load_stuff_labels",
     "register_coco_folder",
     "register_coco_panoptic_folder",
     "setup_environment",

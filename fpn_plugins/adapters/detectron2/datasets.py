@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances, register_coco_panoptic_separated
+from detectron2.data.detection_utils import read_image
 
 from ...data import CocoReport, PanopticSplit, check_coco, find_panoptic_split, find_split
 
@@ -81,6 +83,14 @@ def _panoptic_metadata(found: PanopticSplit) -> dict[str, object]:
         "stuff_classes": ["things", *found.stuff.values()],
         "stuff_dataset_id_to_contiguous_id": {0: 0, **{number: k for k, number in enumerate(found.stuff, start=1)}},
     }
+
+
+def load_stuff_labels(filename: str, dtype: Any = int) -> Any:
+    """Labels of a grey PNG as a NumPy array ``H W``, for ``SemSegEvaluator(sem_seg_loading_fn=...)``.
+
+    Detectron2's default asks NumPy for an array without a copy, which NumPy 2 refuses for an image.
+    """
+    return read_image(filename, "L").squeeze(2).astype(dtype)
 
 
 def register_from_environment() -> None:
