@@ -75,7 +75,8 @@ def _measure(
     """Runs in the fresh process."""
     torch.manual_seed(0)
     model = build(*arguments).to(device).train(mode == "training")
-    _run(model, torch.zeros(1, 3, 64, 64, device=device), mode)  # libraries load, gradients get their memory
+    # libraries load, gradients get their memory; two images, as batch norms refuse to train on a single cell
+    _run(model, torch.zeros(2, 3, 64, 64, device=device), mode)
     images = torch.zeros(batch_size, 3, *image_size, device=device)
     before = _reset_peak(device)
     _run(model, images, mode)

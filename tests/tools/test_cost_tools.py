@@ -1,0 +1,162 @@
+"""The command lines that count: both toolboxes' detectors, and the pages under ``docs`` that are made of counts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from fpn_plugins import NECKS
+from fpn_plugins.analysis.neck_facts import NECK_FACTS, UPSAMPLE_FACTS
+from fpn_plugins.layers import UPSAMPLE_MODES
+from fpn_plugins.visualization.neck_topologies import TOPOLOGIES
+from fpn_plugins.visualization.topology import draw_topologies
+
+ROOT = Path(__file__).resolve().parents[2]
+SIZE = (256, 320)
+
+
+@pytest.fixture(scope="module")
+def tools() -> object:
+    """Imports the command lines, which import each other by bare names, as scripts do."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(ROOT / "tools"))
+    try:
+        yield lambda name: __import__(name)
+    finally:
+        sys.path.remove(str(ROOT / "tools"))
+        for name in set(sys.modules) - before:
+            if str(ROOT / "tools") in str(getattr(sys.modules[name], "__file__", "")):
+                del sys.modules[name]
+
+
+@pytest.fixture
+def detectors(tools: object) -> ModuleType:
+    return tools("_detectors")
+
+
+@pytest.mark.mmdet
+@pytest.mark.detectron2
+@pytest.mark.parametrize("stem", ["mask_rcnn_r50_fpn_12e", "retinanet_r50_fpn_12e"])
+def test_both_toolboxes_cost_the_same(detectors: ModuleType, stem: str) -> None:
+    """One stem, one network: the same MACs in neck and heads, from two code bases.
+
+    Not in the backbone: Detectron2's ResNets stride in a stage's first 1x1 convolution, mmdet's in the 3x3.
+    """
+    ours, theirs = (
+        detectors.detector_cost(str(ROOT / "configs" / toolbox / f"{stem}.py"), SIZE)
+        for toolbox in ("mmdet", "detectron2")
+    )
+    for part in ("neck", "head"):
+        assert ours.total(part).macs == theirs.total(part).macs > 0
+    assert ours.total("neck").parameters == theirs.total("neck").parameters > 0
+    assert ours.total("backbone").macs > theirs.total("backbone").macs > 0
+    assert ours.conditions == theirs.conditions and ours.uncounted == theirs.uncounted == ()
+
+
+@pytest.mark.mmdet
+def test_mmdet_s_own_neck_costs_what_ours_costs(detectors: ModuleType) -> None:
+    config = "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py"
+    theirs = detectors.detector_cost(config, SIZE)
+    ours = detectors.detector_cost(config, SIZE, ["model.neck.type=fpn_plugins.FPN"])
+    costs = ({c.name: (c.parameters, c.macs) for c in r.components if c.part == "neck"} for r in (ours, theirs))
+    mine, others = costs
+    assert mine == others and {"lateral convs", "output convs", "extra levels"} <= set(mine)
+
+
+@pytest.mark.detectron2
+def test_the_head_of_a_c4_model_is_the_backbone_s_last_stage(detectors: ModuleType) -> None:
+    report = detectors.detector_cost("detectron2::COCO-Detection/faster_rcnn_R_50_C4_1x.yaml", (800, 1344))
+    # conv5 on 14 x 14 cells of each of 1000 regions: 3 blocks of 1x1, 3x3, 1x1, and the shortcut
+    first = 1024 * 512 + 9 * 512**2 + 512 * 2048 + 1024 * 2048
+    others = 2 * (2048 * 512 + 9 * 512**2 + 512 * 2048)
+    predictor = 2048 * (81 + 80 * 4)
+    assert report.total("head", "box head").macs == 1000 * (7 * 7 * (first + others) + predictor)
+    assert report.conditions == ("1000 proposals, the most that the config lets through",)
+
+
+@pytest.mark.detectron2
+@pytest.mark.timm
+def test_yaml_with_our_backbone(detectors: ModuleType) -> None:
+    report = detectors.detector_cost(str(ROOT / "configs/detectron2/demo_retinanet.yaml"), SIZE)
+    assert {c.name for c in report.components if c.part == "head"} == {"dense head"}
+    assert report.total("neck", "extra levels").macs > 0
+
+
+@pytest.mark.mmdet
+def test_what_is_not_known_is_an_error(detectors: ModuleType) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.py"):
+        detectors.detector_cost("nowhere.py", SIZE)
+    with pytest.raises(ValueError, match="toolbox 'caffe' is unknown"):
+        detectors.detector_cost("caffe::x", SIZE)
+    with pytest.raises(ValueError, match="DETR is neither"):
+        detectors.detector_cost("mmdet::detr/detr_r50_8xb2-150e_coco.py", SIZE)
+
+
+@pytest.mark.timm
+def test_the_command_line(tmp_path: Path) -> None:
+    files = ["--json", str(tmp_path / "c.json"), "--png", str(tmp_path / "c.png")]
+    network = ["--backbone", "resnet10t", "--neck", "FPN", "BiFPN", "--neck-args", "out_channels=32"]
+    command = [
+        sys.executable,
+        "tools/analyze_cost.py",
+        *network,
+        "--size",
+        "64",
+        "96",
+        "--batch-size",
+        "2",
+        "--measure",
+        "training",
+        *files,
+    ]
+    done = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "| neck | lateral convs |" in done.stdout and "MiB above the idle network" in done.stdout
+    content = json.loads((tmp_path / "c.json").read_text())
+    assert [report["title"] for report in content["counts"]] == ["resnet10t + FPN", "resnet10t + BiFPN"]
+    assert all(found["peak_bytes"] > 0 and found["seconds"] > 0 for found in content["measured"])
+    assert (tmp_path / "c.png").stat().st_size > 10_000
+
+
+@pytest.mark.timm
+def test_a_misspelt_neck_is_told_so() -> None:
+    command = [sys.executable, "tools/analyze_cost.py", "--backbone", "resnet10t", "--neck", "FPM"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and "near: ['FPN'" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_every_neck_and_upsampling_is_described_and_drawn() -> None:
+    assert set(NECKS) <= set(NECK_FACTS) and set(NECKS) <= set(TOPOLOGIES)
+    assert set(UPSAMPLE_MODES) <= set(UPSAMPLE_FACTS)
+
+
+def test_every_drawing_joins_maps_that_it_has(tmp_path: Path) -> None:
+    for name, make in TOPOLOGIES.items():
+        topology = make()
+        assert topology.arrows, name
+        for source, target, _ in topology.arrows:
+            assert {source, target} <= set(topology.boxes), name
+        assert all(0 <= box.column < len(topology.columns) for box in topology.boxes.values()), name
+    assert draw_topologies({"FPN": TOPOLOGIES["FPN"]()}, tmp_path / "x.png").stat().st_size > 5_000
+
+
+@pytest.mark.timm
+def test_the_page_of_necks_is_what_the_code_says(tools: object) -> None:
+    page = tools("render_necks")
+    assert (ROOT / "docs/necks.md").read_text() == page.render(), f"run {page.COMMAND}"
+    pictures = {path.stem.removeprefix("neck_") for path in (ROOT / "docs/images").glob("neck_*.png")}
+    assert pictures == set(NECKS), f"run {page.COMMAND}"
+
+
+@pytest.mark.timm
+@pytest.mark.detectron2
+def test_the_page_of_claims_is_what_the_code_says(tools: object) -> None:
+    page = tools("check_claims")
+    found = json.loads((ROOT / "docs/cost_measured.json").read_text())
+    assert (ROOT / "docs/cost.md").read_text() == page.render(found), f"run {page.COMMAND}"
