@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 from collections.abc import Callable, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,7 +75,7 @@ def toolbox_of(config: str) -> str:
 
 def build_detector(config: str, options: Sequence[str] = (), toolbox: str | None = None) -> nn.Module:
     """The detector of a config on the CPU, its weights as they are drawn; arguments as those of `detector_cost`."""
-    build, _ = _toolbox_module(config, toolbox)
+    build, _, _ = _toolbox_module(config, toolbox)
     return build(config, options, "cpu")
 
 
@@ -83,17 +84,33 @@ def facts_of(config: str, detector: nn.Module) -> DetectorFacts:
     return importlib.import_module(f"fpn_plugins.adapters.{toolbox_of(config)}.facts").detector_facts(detector)
 
 
-def _toolbox_module(config: str, toolbox: str | None) -> tuple[Callable[..., nn.Module], Any]:
+def class_names(config: str, detector: nn.Module, annotations: Path | None = None) -> list[str]:
+    """Names of a detector's classes: an annotation file's, or COCO's where it has as many, or numbers.
+
+    Raises:
+        ValueError: the annotation file has another number of categories than the detector classes.
+    """
+    number = facts_of(config, detector).num_classes
+    if annotations is not None:
+        names = [entry["name"] for entry in json.loads(annotations.read_text(encoding="utf-8"))["categories"]]
+        if len(names) != number:
+            raise ValueError(f"annotations={str(annotations)!r} has {len(names)} categories, the detector {number}")
+        return names
+    names = _toolbox_module(config, None)[2]
+    return names if len(names) == number else [str(index) for index in range(number)]
+
+
+def _toolbox_module(config: str, toolbox: str | None) -> tuple[Callable[..., nn.Module], Any, list[str]]:
     toolbox = toolbox or toolbox_of(config)
     if toolbox not in TOOLBOXES:
         raise ValueError(f"config {config!r}: toolbox {toolbox!r} is unknown, choose one of {TOOLBOXES}")
     module = importlib.import_module(f"_{toolbox}_detector")
-    return module.build, module.run
+    return module.build, module.run, module.coco_names()
 
 
 def load_detector(config: str, options: Sequence[str] = (), toolbox: str | None = None) -> Detector:
     """The detector of a config on the meta device; arguments as those of `detector_cost`."""
-    build, run = _toolbox_module(config, toolbox)
+    build, run, _ = _toolbox_module(config, toolbox)
     return Detector(on_meta(lambda: build(config, options, "meta")), run)
 
 

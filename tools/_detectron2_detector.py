@@ -9,6 +9,7 @@ import torch
 from _detectors import forget_weights
 from detectron2 import model_zoo
 from detectron2.config import LazyConfig, get_cfg, instantiate
+from detectron2.data import MetadataCatalog
 from detectron2.modeling import GeneralizedRCNN, build_model
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.modeling.roi_heads import Res5ROIHeads
@@ -31,6 +32,11 @@ def build(config: str, options: Sequence[str], device: str) -> nn.Module:
     cfg.MODEL.DEVICE = device
     forget_weights(cfg.MODEL.FPN_PLUGINS)
     return build_model(cfg)
+
+
+def coco_names() -> list[str]:
+    """Names of COCO's classes."""
+    return list(MetadataCatalog.get("coco_2017_val").thing_classes)
 
 
 def run(detector: Any, images: Tensor) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import mmdet
 import torch
 from _detectors import forget_weights
+from mmdet.datasets import CocoDataset
 from mmdet.models import SingleStageDetector, TwoStageDetector
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
@@ -26,6 +27,11 @@ def build(config: str, options: Sequence[str], device: str) -> nn.Module:
     forget_weights(cfg.model)
     with torch.device(device):
         return MODELS.build(cfg.model)
+
+
+def coco_names() -> list[str]:
+    """Names of COCO's classes."""
+    return list(CocoDataset.METAINFO["classes"])
 
 
 def run(detector: Any, images: Tensor) -> list[str]:

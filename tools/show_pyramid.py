@@ -44,7 +44,9 @@ class Recorder:
         parts = {"backbone": getattr(backbone, "bottom_up", getattr(backbone, "backbone", None)), "neck": None}
         parts["neck"] = getattr(backbone, "neck", None)
         if any(not hasattr(part, "register_forward_hook") for part in parts.values()):
-            raise ValueError(f"{type(backbone).__name__} is not a PyramidBackbone of fpn_plugins, whose parts are known")
+            raise ValueError(
+                f"{type(backbone).__name__} is not a PyramidBackbone of fpn_plugins, whose parts are known"
+            )
         in_specs = parts["backbone"].feature_specs
         self.specs = {"backbone": in_specs, "neck": parts["neck"].out_specs(in_specs)}
         self.maps: dict[str, Any] = {}
@@ -68,8 +70,8 @@ def levels_of(objects: list[dict[str, Any]], shape: tuple[int, int], size: tuple
     scale = min(size[0] / min(shape), size[1] / max(shape))
     rule = retinanet_level if one_stage else fpn_level
     for entry in objects:
-        side = (entry["bbox"][2] * entry["bbox"][3]) ** 0.5 * scale
-        entry["level"] = f"p{int(rule(side))}"
+        width, height = (side * scale for side in entry["bbox"][2:])
+        entry["level"] = f"p{int(rule(width, height))}"
 
 
 def main() -> None:
@@ -94,7 +96,7 @@ def main() -> None:
         levels_of(objects, image.shape[:2], tuple(args.size), one_stage)
         args.output.parent.mkdir(parents=True, exist_ok=True)
         title = f"{Path(args.config.split('::')[-1]).stem}: mean |activation|"
-        print(f"wrote {draw_pyramid(image, recorder.rows(), args.output, title, objects, names)}")
+        print(f"wrote {draw_pyramid(image, recorder.rows(), args.output, title, objects)}")
         with write_atomically(args.output.with_suffix(".json")) as temporary:
             temporary.write_text(json.dumps({"image": str(args.image), "classes": names, "objects": objects}, indent=1))
 

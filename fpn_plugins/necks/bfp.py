@@ -56,9 +56,11 @@ class NonLocal2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``B C H W`` to ``B C H W``."""
-        value, query, key = (embed(x).flatten(2).transpose(1, 2) for embed in (self.g, self.theta, self.phi))  # B HW C
+        value, query, key = (
+            embed(x).flatten(2).transpose(1, 2)[:, None] for embed in (self.g, self.theta, self.phi)
+        )  # B 1 HW C: the fused kernels need an axis of heads
         mixed = F.scaled_dot_product_attention(query, key, value, scale=1.0)
-        return x + self.conv_out(mixed.transpose(1, 2).reshape(x.shape))
+        return x + self.conv_out(mixed[:, 0].transpose(1, 2).reshape(x.shape))
 
 
 def _fill(layer: Any, std: float) -> None:

@@ -27,7 +27,11 @@ def energy(feature: Tensor) -> Tensor:
 
 
 def draw_pyramid(
-    image: np.ndarray, rows: Mapping[str, Mapping[str, Tensor]], path: str | os.PathLike[str], title: str = ""
+    image: np.ndarray,
+    rows: Mapping[str, Mapping[str, Tensor]],
+    path: str | os.PathLike[str],
+    title: str = "",
+    objects: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Draw every level of every row over a dimmed copy of the image.
 
@@ -36,6 +40,8 @@ def draw_pyramid(
         rows: row title (``"backbone"``, ``"neck"``) -> level name (``"c2"``) -> map ``C H W``, high to low resolution.
         path: PNG file.
         title: headline.
+        objects: drawn on the image: ``bbox`` (left, top, width, height, in pixels) and ``level`` (``"p3"``), which
+            gives the colour.
 
     Returns:
         The path.
@@ -56,6 +62,7 @@ def draw_pyramid(
         axis.set_axis_off()
     for line, (name, levels) in zip(axes, rows.items(), strict=False):
         _show_image(line[0], image, name)
+        _show_objects(line[0], objects)
         for axis, (level, feature) in zip(line[1:], levels.items(), strict=False):
             _show_level(axis, image, level, feature)
     if title:
@@ -77,6 +84,20 @@ def _check(rows: Mapping[str, Mapping[str, Tensor]]) -> None:
 def _show_image(axis: Any, image: np.ndarray, name: str) -> None:
     axis.imshow(image)
     axis.set_title(name, fontsize=10, fontweight="bold", loc="left")
+
+
+def _show_objects(axis: Any, objects: Sequence[Mapping[str, Any]]) -> None:
+    import matplotlib
+    from matplotlib.patches import Rectangle
+
+    palette = matplotlib.colormaps["Set1"]
+    order = {level: index for index, level in enumerate(sorted({entry["level"] for entry in objects}))}
+    for entry in objects:
+        x, y, width, height = entry["bbox"]
+        color = palette(order[entry["level"]])
+        axis.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor=color, linewidth=1.4))
+        box = {"facecolor": color, "alpha": 0.85, "edgecolor": "none", "pad": 0.8}
+        axis.text(x, max(y - 2, 6), entry["level"], fontsize=6, color="white", bbox=box, clip_on=True)
 
 
 def _show_level(axis: Any, image: np.ndarray, level: str, feature: Tensor) -> None:

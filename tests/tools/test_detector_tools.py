@@ -1,0 +1,142 @@
+"""The command lines that take a detector of either toolbox: convert, compare, predict, show the pyramid."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fpn_plugins.weights import read_checkpoint, write_checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = {"mmdet": "configs/mmdet/demo_mask_rcnn.py", "detectron2": "configs/detectron2/demo_mask_rcnn.py"}
+SIZE = ["--size", "120", "160"]
+pytestmark = [pytest.mark.mmdet, pytest.mark.detectron2, pytest.mark.timm]
+
+
+def run(arguments: list[Any], tiny_coco: Path, code: int = 0) -> str:
+    """Run a tool; returns what it printed."""
+    env = {**os.environ, "FPN_PLUGINS_COCO": str(tiny_coco)}
+    command = [sys.executable, *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == code, (done.stdout + done.stderr)[-3000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def weights(tiny_coco: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """mmdet's demo detector with random weights that find something."""
+    sys.path.insert(0, str(ROOT / "tools"))
+    os.environ["FPN_PLUGINS_COCO"] = str(tiny_coco)
+    try:
+        from _detectors import build_detector
+
+        torch.manual_seed(0)
+        model: Any = build_detector(CONFIGS["mmdet"])
+    finally:
+        sys.path.remove(str(ROOT / "tools"))
+        del os.environ["FPN_PLUGINS_COCO"]
+    torch.nn.init.normal_(model.roi_head.bbox_head.fc_cls.weight, std=0.3)
+    return write_checkpoint(model.state_dict(), tmp_path_factory.mktemp("weights") / "mmdet.pth")
+
+
+@pytest.fixture(scope="module")
+def converted(weights: Path, tiny_coco: Path) -> Path:
+    """The same weights for Detectron2."""
+    output = weights.with_name("detectron2.pkl")
+    command = ["tools/convert_checkpoint.py", weights, output, "--config", CONFIGS["detectron2"]]
+    printed = run([*command, "--source-config", CONFIGS["mmdet"]], tiny_coco)
+    assert "mmdet -> detectron2" in printed and "wrote" in printed
+    return output
+
+
+def test_converting_back_gives_the_same_file(weights: Path, converted: Path, tiny_coco: Path, tmp_path: Path) -> None:
+    back = tmp_path / "back.safetensors"
+    run(["tools/convert_checkpoint.py", converted, back, "--config", CONFIGS["mmdet"]], tiny_coco)
+    one, other = read_checkpoint(weights), read_checkpoint(back)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+def test_both_toolboxes_have_the_same_ap(weights: Path, converted: Path, tiny_coco: Path, tmp_path: Path) -> None:
+    output = tmp_path / "compare.json"
+    command = ["tools/compare_toolboxes.py", "--mmdet", CONFIGS["mmdet"], weights]
+    command += ["--detectron2", CONFIGS["detectron2"], converted, "--root", tiny_coco, "--output", output, *SIZE]
+    assert "detections agree" in run(command, tiny_coco)
+    report = json.loads(output.read_text())
+    assert report["agreement"]["share"] >= 0.99 and report["agreement"]["total"] > 10
+    for kind in ("bbox", "segm"):
+        one, other = (report["scores"][name][kind]["AP"] for name in ("mmdet", "detectron2"))
+        assert abs(one - other) <= 0.001
+
+
+@pytest.mark.parametrize("toolbox", ["mmdet", "detectron2"])
+def test_predict_draws_images_and_writes_json(
+    toolbox: str, weights: Path, converted: Path, tiny_coco: Path, tmp_path: Path
+) -> None:
+    from fpn_plugins.data import find_split
+
+    split = find_split(tiny_coco, "val")
+    file = weights if toolbox == "mmdet" else converted
+    command = ["tools/predict.py", CONFIGS[toolbox], file, split.image_dir, "--output", tmp_path, "--score", "0.01"]
+    run([*command, "--annotations", split.ann_file, *SIZE], tiny_coco)
+    found = json.loads((tmp_path / "predictions.json").read_text())
+    assert found["predictions"] and len(list(tmp_path.glob("*.png"))) == len(list(split.image_dir.iterdir()))
+    assert {entry["category_id"] for entry in found["predictions"]} <= {int(key) for key in found["classes"]}
+
+
+@pytest.mark.parametrize("toolbox", ["mmdet", "detectron2"])
+def test_the_pyramid_of_an_image(toolbox: str, weights: Path, converted: Path, tiny_coco: Path, tmp_path: Path) -> None:
+    from fpn_plugins.data import find_split
+
+    image = sorted(find_split(tiny_coco, "val").image_dir.iterdir())[0]
+    file = weights if toolbox == "mmdet" else converted
+    output = tmp_path / "pyramid.png"
+    run(
+        ["tools/show_pyramid.py", CONFIGS[toolbox], file, image, "--output", output, "--score", "0.01", *SIZE],
+        tiny_coco,
+    )
+    assert min(np.asarray(Image.open(output)).shape[:2]) > 200
+    objects = json.loads(output.with_suffix(".json").read_text())["objects"]
+    assert objects and {entry["level"] for entry in objects} <= {"p2", "p3", "p4", "p5"}
+
+
+class Payload:
+    """What a malicious checkpoint holds: a file appears when it is run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pkl"])
+def test_a_pickled_payload_is_refused_and_not_run(suffix: str, tiny_coco: Path, tmp_path: Path) -> None:
+    ran, file = tmp_path / "ran", tmp_path / f"bad{suffix}"
+    content = {"state_dict": {"a": torch.zeros(1)}, "meta": Payload(ran)}
+    if suffix == ".pth":
+        torch.save(content, file)
+    else:
+        file.write_bytes(pickle.dumps({"model": {"a": np.zeros(1)}, "meta": Payload(ran)}))
+    output = tmp_path / "out.pth"
+    printed = run(["tools/convert_checkpoint.py", file, output, "--config", CONFIGS["mmdet"]], tiny_coco, code=1)
+    assert "--trusted" in printed and not ran.exists() and not output.exists()
+
+
+def test_configs_that_differ_are_refused(weights: Path, tiny_coco: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.pth"
+    command = ["tools/convert_checkpoint.py", weights, output, "--config", CONFIGS["detectron2"], "--source-config"]
+    options = ["--options", "model.pixel_mean=[0,0,0]"]
+    assert "pixel_mean" in run([*command, CONFIGS["mmdet"], *options], tiny_coco, code=1) and not output.exists()
+    run([*command, CONFIGS["mmdet"], *options, "--force"], tiny_coco)
+    assert output.exists()
