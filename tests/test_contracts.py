@@ -272,6 +272,8 @@ NOT_SCRIPTABLE = {
     "BiFPN": "does not have a statically determinable length",
     "CSPPAFPN": "Sequence",
     "NASFPN": "Sequence",
+    "PanopticFPN": "Sequence",
+    "SimpleFeaturePyramid": "Sequence",
 }
 
 

@@ -19,7 +19,7 @@ from fpn_plugins import NECKS, FeatureSpec, TimmBackbone
 from fpn_plugins.analysis import CostReport, neck_cost, on_meta
 from fpn_plugins.analysis.neck_facts import NECK_FACTS, UPSAMPLE_FACTS, VIT_B, NeckFacts, Result, UpsampleFacts
 from fpn_plugins.files import write_atomically
-from fpn_plugins.layers import UPSAMPLE_MODES
+from fpn_plugins.upsampling import UPSAMPLE_MODES
 from fpn_plugins.visualization.neck_topologies import TOPOLOGIES
 from fpn_plugins.visualization.topology import draw_topologies, draw_topology
 

@@ -3,8 +3,8 @@
     python tools/show_pyramid.py CONFIG CHECKPOINT IMAGE [--output work_dirs/pyramid.png]
 
 One figure: the image with its detections, coloured by the level whose objects have their size, and under it the mean
-absolute activation of each map. CONFIG is a file of either toolbox whose detector has this package's ``PyramidBackbone``.
-Beside it a JSON file says for each detection its class, score, box and level.
+absolute activation of each map. CONFIG is a file of either toolbox whose detector has this package's
+``PyramidBackbone``. Beside it a JSON file says for each detection its class, score, box and level.
 """
 
 from __future__ import annotations

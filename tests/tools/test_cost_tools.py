@@ -13,7 +13,7 @@ import pytest
 
 from fpn_plugins import NECKS
 from fpn_plugins.analysis.neck_facts import NECK_FACTS, UPSAMPLE_FACTS
-from fpn_plugins.layers import UPSAMPLE_MODES
+from fpn_plugins.upsampling import UPSAMPLE_MODES
 from fpn_plugins.visualization.neck_topologies import TOPOLOGIES
 from fpn_plugins.visualization.topology import draw_topologies
 

@@ -23,6 +23,7 @@ PYTORCH = [
     "MODEL.PIXEL_STD=[58.395,57.12,57.375]",
     "INPUT.FORMAT=RGB",
 ]
+THIRD_STAGE = "[0.03333333,0.03333333,0.06666667,0.06666667]"
 NO_WEIGHTS = "model.backbone.init_cfg=None"
 # mmdet's config, its options, detectron2's config, its options
 PAIRS = {
@@ -40,7 +41,8 @@ PAIRS = {
     ),
     "cascade": (
         "cascade_rcnn/cascade-mask-rcnn_r50-caffe_fpn_1x_coco.py",
-        ["model.test_cfg.rcnn.score_thr=0.0"],
+        # mmdet rounds the third stage's: 0.033 and 0.067
+        ["model.test_cfg.rcnn.score_thr=0.0", f"model.roi_head.bbox_head.2.bbox_coder.target_stds={THIRD_STAGE}"],
         "Misc/cascade_mask_rcnn_R_50_FPN_1x.yaml",
         [*CAFFE, "MODEL.ROI_HEADS.SCORE_THRESH_TEST=0.0"],
     ),
