@@ -120,9 +120,8 @@ def main() -> None:
         names = dict(enumerate(class_names(args.config, model, args.annotations)))
         results: list[dict[str, Any]] = []
         for image_id, (file, frame, image) in enumerate(pictures(files, args.every)):
-            objects = [
-                entry for entry in detector(image).to_coco(image_id, list(names)) if entry["score"] >= args.score
-            ]
+            found = detector(image).to_coco(image_id, list(names))
+            objects = [entry for entry in found if entry["score"] >= args.score]
             results += [{**entry, "file": str(file), "frame": frame} for entry in objects]
             stem = file.stem if frame is None else f"{file.stem}_{frame:06d}"
             draw(image, objects, names, args.output / f"{image_id:05d}_{stem}.png")

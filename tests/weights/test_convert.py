@@ -80,7 +80,7 @@ def pair(name: str) -> tuple[Any, Any]:
 
 
 def draw(model: Any) -> Any:
-    """Statistics that keep a random network's maps alive, and predictors that tell classes and boxes apart."""
+    """Random weights, and statistics that keep the maps of a random ResNet within bounds."""
     torch.manual_seed(0)
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
@@ -88,22 +88,46 @@ def draw(model: Any) -> Any:
     for key, value in model.state_dict().items():
         if key.endswith("running_var"):
             value.fill_(4.0)
-        elif any(part in key for part in ("cls", "logits", "predictor", "retina")) and key.endswith("weight"):
-            value.normal_(std=0.02)
-        elif any(part in key for part in ("reg.", "deltas", "bbox_pred")) and key.endswith("weight"):
-            value.normal_(std=0.002)
     return model.eval()
+
+
+SPREAD = {  # standard deviation of what the predictors give: scores that differ, boxes near their anchors
+    **dict.fromkeys(
+        ("rpn_cls", "retina_cls", "fc_cls", "objectness_logits", "cls_score", "conv_logits", "predictor"), 2.0
+    ),
+    **dict.fromkeys(("rpn_reg", "retina_reg", "fc_reg", "anchor_deltas", "bbox_pred"), 0.3),
+}
+
+
+def calibrate(model: Any, detect: Any) -> None:
+    """Scale the predictors, in the order in which they run, so that their outputs tell detections apart."""
+
+    def scale(layer: Any, inputs: Any, output: Tensor, spread: float) -> Tensor:
+        factor = spread / output.std().clamp(min=1e-6)
+        layer.weight.data.mul_(factor)
+        return output * factor
+
+    names = {name: SPREAD.get(name.split(".")[-1]) for name, _ in model.named_modules()}
+    layers = [(model.get_submodule(name), spread) for name, spread in names.items() if spread]
+    hooks = [
+        layer.register_forward_hook(lambda m, x, y, spread=spread: scale(m, x, y, spread))
+        for layer, spread in layers
+        if hasattr(layer, "weight")
+    ]
+    detect(image())
+    for hook in hooks:
+        hook.remove()
 
 
 def image() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (128, 160, 3), dtype=np.uint8)
 
 
-def detections(models: tuple[Any, Any]) -> tuple[Any, Any]:
+def predictors(models: tuple[Any, Any]) -> tuple[Any, Any]:
     from fpn_plugins.adapters.detectron2.inference import Predictor as Detectron2Predictor
     from fpn_plugins.adapters.mmdet.inference import Predictor as MMDetPredictor
 
-    return MMDetPredictor(models[0], 128, 160)(image()), Detectron2Predictor(models[1], 128, 160)(image())
+    return MMDetPredictor(models[0], 128, 160), Detectron2Predictor(models[1], 128, 160)
 
 
 def set_equal_masks(model: Any) -> None:
@@ -119,13 +143,16 @@ def test_converted_detectors_find_the_same(name: str, direction: str) -> None:
     from fpn_plugins.analysis import agreement
 
     models = pair(name)
+    both = predictors(models)
+    first = direction.startswith("mmdet")
+    source, target = models if first else models[::-1]
+    calibrate(source, both[0] if first else both[1])
     if name == "cascade":
         set_equal_masks(models[0])
-    source, target = models if direction.startswith("mmdet") else models[::-1]
     weights, report = convert(source.state_dict(), target.state_dict())
     assert report.source == direction.split()[0] and set(weights) == set(target.state_dict())
     target.load_state_dict(weights)
-    one, other = detections(models)
+    one, other = (detect(image()) for detect in both)
     assert len(one.scores) > 10
     found = agreement([(0, one, other)], box_tolerance=0.01, score_tolerance=1e-4)
     assert found.share >= 0.99, found
