@@ -89,24 +89,32 @@ def relative_rows(table: Tensor, size: int) -> Tensor:
     return table[position[:, None] - position + size - 1]
 
 
-def pooled_relative_rows(table: Tensor, q_size: int, k_size: int) -> Tensor:
-    """`relative_rows` where queries and keys lie on grids of different steps.
+def pooled_relative_rows(table: Tensor, q_size: int, k_size: int, finer_keys: bool) -> Tensor:
+    """`relative_rows` where queries and keys are pooled by different steps.
 
-    Distances are those of the finer grid, rounded down, as in MViTv2's official code and detectron2's.
+    Distances are those of the finer grid, rounded down in single precision, as in MViTv2's official code and
+    detectron2's: where rounding errors decide, they decide alike.
 
     Args:
         table: ``L D``, linearly resized unless ``L = 2 max(q_size, k_size) - 1``.
         q_size: queries along the axis.
         k_size: keys along the axis.
+        finer_keys: whether there are at least as many keys as queries, or at most as many. It is not computed from the
+            sizes, so that a trace does not depend on them.
 
     Returns:
         ``q_size k_size D``.
     """
-    table = resize_relative_positions(table, 2 * torch.sym_max(q_size, k_size) - 1)
-    q_step, k_step = torch.sym_max(k_size / q_size, 1.0), torch.sym_max(q_size / k_size, 1.0)
-    queries = torch.arange(q_size, device=table.device) * q_step
-    keys = torch.arange(k_size, device=table.device) * k_step
-    return table[(queries[:, None] - keys + (k_size - 1) * k_step).long()]
+    table = resize_relative_positions(table, 2 * (k_size if finer_keys else q_size) - 1)
+    sizes = [torch.full((), size, dtype=torch.float64, device=table.device) for size in (q_size, k_size)]
+    queries = torch.arange(q_size, device=table.device)[:, None]
+    keys = torch.arange(k_size, device=table.device)
+    if finer_keys:
+        distance = queries * (sizes[1] / sizes[0]).float() - keys + (k_size - 1)
+    else:
+        step = sizes[0] / sizes[1]
+        distance = queries - keys * step.float() + ((k_size - 1) * step).float()
+    return table[distance.long()]
 
 
 def attend(qkv: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
