@@ -12,7 +12,7 @@ from .backbones import (
     ViT,
     build_backbone,
 )
-from .features import FeatureSpec, check_pyramid, level_names
+from .features import FeatureSpec, SemanticSpec, check_pyramid, level_names
 from .necks import (
     BFP,
     CSPPAFPN,
@@ -23,6 +23,8 @@ from .necks import (
     BiFPN,
     ExtraLevels,
     FPNLevel,
+    PanopticFPN,
+    SemanticMerge,
     SimpleFeaturePyramid,
     SingleScale,
     SSDPyramid,
@@ -47,7 +49,10 @@ __all__ = [
     "ImagePyramid",
     "MViT",
     "MultiDepthViT",
+    "PanopticFPN",
     "SSDPyramid",
+    "SemanticMerge",
+    "SemanticSpec",
     "SimpleFeaturePyramid",
     "SingleScale",
     "Swin",

@@ -31,10 +31,22 @@ class FeatureSpec(NamedTuple):
             raise ValueError(f"stride {self.stride} is not a power of two, so the map has no level name")
         return self.stride.bit_length() - 1
 
+    def name(self, prefix: str = "p") -> str:
+        """``p2``, ``p3``, ...; the number is the level."""
+        return f"{prefix}{self.level}"
+
+
+class SemanticSpec(FeatureSpec):
+    """Published shape of a map that is not a level of the pyramid, but made of several for a semantic head."""
+
+    def name(self, prefix: str = "p") -> str:
+        """Of the map, whatever the prefix of the levels."""
+        return "semantic"
+
 
 def level_names(specs: Iterable[FeatureSpec], prefix: str = "p") -> tuple[str, ...]:
     """Names of the maps, ``p2, p3, ...`` (or ``c2, ...`` with ``prefix="c"``); the number is ``log2(stride)``."""
-    return tuple(f"{prefix}{spec.level}" for spec in specs)
+    return tuple(spec.name(prefix) for spec in specs)
 
 
 def check_channels(features: Sequence[Tensor], in_channels: Sequence[int], owner: str) -> None:

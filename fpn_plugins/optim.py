@@ -1,6 +1,6 @@
 """Learning rates per layer for fine-tuning a Vision Transformer.
 
-Source: BEiT (arXiv:2106.08254, section 3.1) and ViTDet (arXiv:2203.16527, appendix A.1); reference implementation:
+Source: BEiT (arXiv:2106.08254) and ViTDet (arXiv:2203.16527, appendix); reference implementation:
 detectron2's ``get_vit_lr_decay_rate`` (``modeling/backbone/vit.py``).
 """
 

@@ -73,9 +73,9 @@ def make_maps() -> Callable[..., list[Tensor]]:
 
 @pytest.fixture(scope="session")
 def tiny_coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A COCO-format folder of a dozen synthetic images."""
+    """A COCO-format folder of a dozen synthetic images, with panoptic annotations."""
     from fpn_plugins.data import make_synthetic_coco
 
     root = tmp_path_factory.mktemp("tiny_coco") / "set"
-    make_synthetic_coco(root, num_train=8, num_val=4, progress=False)
+    make_synthetic_coco(root, num_train=8, num_val=4, progress=False, panoptic=True)
     return root

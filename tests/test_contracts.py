@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from fpn_plugins import BACKBONES, NECKS, FeatureSpec, check_pyramid
+from fpn_plugins import BACKBONES, NECKS, FeatureSpec, check_pyramid, level_names
 
 IN_SPECS = (FeatureSpec(8, 4), FeatureSpec(12, 8), FeatureSpec(16, 16), FeatureSpec(24, 32))
 OUT_CHANNELS = 32
@@ -128,7 +128,8 @@ def test_shapes_equal_the_published_specs(name: str, size: tuple[int, int]):
     module = build(name)
     specs = module.out_specs(in_specs(name)) if name in NECKS else module.feature_specs
     assert all(isinstance(spec, FeatureSpec) for spec in specs)
-    assert all(fine.stride < coarse.stride for fine, coarse in pairwise(specs))
+    assert all(fine.stride <= coarse.stride for fine, coarse in pairwise(specs))
+    assert len(set(level_names(specs))) == len(specs)  # only a map that is not a level may repeat a stride
     with torch.no_grad():
         maps = module(example(name, size))
     assert isinstance(maps, tuple)
@@ -342,6 +343,13 @@ NECK_KEYS = {
     "SSDPyramid": FPN_KEYS,
     "SingleScale": conv("lateral_convs.0", "output_convs.0"),
     "PAFPN": FPN_KEYS | conv(*(f"{kind}_convs.{i}" for kind in ("downsample", "bottom_up") for i in range(3))),
+    "PanopticFPN": {f"fpn.{key}" for key in FPN_KEYS}
+    | {
+        f"semantic_merge.branches.{i}.{k}.{key}"
+        for i in range(4)
+        for k in range(max(i, 1))
+        for key in ("conv.weight", "norm.weight", "norm.bias")
+    },
     "SimpleFeaturePyramid": {
         *(f"resamples.{i}.{j}.{part}" for i, j in ((0, 0), (0, 1), (0, 3), (1, 0)) for part in ("weight", "bias")),
         *(f"{kind}_convs.{i}.{part}" for kind in ("lateral", "output") for i in range(4) for part in CONV_LN),

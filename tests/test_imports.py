@@ -17,16 +17,8 @@ import fpn_plugins
 
 PACKAGE = Path(fpn_plugins.__file__).parent
 ANY = ("*",)
-CORE = (
-    "",
-    "features",
-    "files",
-    "layers",
-    "necks",
-    "backbones",
-    "optim",
-    "weights",
-)  # "" is what the package itself re-exports
+# "" is what the package itself re-exports
+CORE = ("", "checkpointing", "features", "files", "layers", "losses", "necks", "backbones", "optim", "weights")
 HOSTS = ("mmengine", "mmcv", "mmdet", "detectron2", "timm", "torchvision")
 OPTIONAL = (*HOSTS, "matplotlib", "PIL", "pycocotools", "safetensors")
 OUTSIDE = ("tools", "configs", "tests")  # they import the package, never the other way round
@@ -55,6 +47,7 @@ RULES = {
     "checkpointing": Allowed(external=("torch",)),
     "features": Allowed(external=("torch",)),
     "layers": Allowed(external=("torch",)),
+    "losses": Allowed(external=("torch",)),
     "necks": Allowed(("checkpointing", "features", "layers", "weights"), ("torch",)),
     "backbones": Allowed(("checkpointing", "features", "layers", "weights"), ("torch",)),
     "backbones.timm_backbone": Allowed(("features", "layers", "weights"), ("torch",), ("timm",)),

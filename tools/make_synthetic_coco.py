@@ -28,6 +28,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--num-val", type=int, default=100, help="number of validation images")
     parser.add_argument("--image-size", type=int, nargs=2, default=(320, 240), metavar=("W", "H"), help="in px")
     parser.add_argument("--seed", type=int, default=0, help="of every random number")
+    parser.add_argument(
+        "--panoptic", action="store_true", help="with stuff in the background, and panoptic annotations"
+    )
     parser.add_argument("--workers", type=int, help="number of threads; without it one per core, at most 8")
     return parser.parse_args(argv)
 
@@ -44,7 +47,13 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         splits = make_synthetic_coco(
-            args.root, args.num_train, args.num_val, tuple(args.image_size), args.seed, workers=args.workers
+            args.root,
+            args.num_train,
+            args.num_val,
+            tuple(args.image_size),
+            args.seed,
+            workers=args.workers,
+            panoptic=args.panoptic,
         )
         for split in splits.values():
             print(check_coco(split.ann_file, split.image_dir))

@@ -62,7 +62,8 @@ def run_yaml(args: argparse.Namespace) -> Any:
     """Train or evaluate what a YAML file describes."""
     cfg = yaml_config(args)
     default_setup(cfg, args)
-    heads = {"RetinaNet": cfg.MODEL.RETINANET, "GeneralizedRCNN": cfg.MODEL.ROI_HEADS}
+    retinanet, rcnn = cfg.MODEL.RETINANET, cfg.MODEL.ROI_HEADS
+    heads = {"RetinaNet": retinanet, "FPNPluginsRetinaNet": retinanet, "GeneralizedRCNN": rcnn}
     classes = getattr(heads.get(cfg.MODEL.META_ARCHITECTURE), "NUM_CLASSES", None)
     report([*([] if args.eval_only else cfg.DATASETS.TRAIN), *cfg.DATASETS.TEST], classes)
     if args.eval_only:

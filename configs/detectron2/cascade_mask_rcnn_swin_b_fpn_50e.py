@@ -7,35 +7,19 @@ Detectron2's own Cascade R-CNN with the heads and the recipe of its ViTDet proje
 """
 
 from detectron2 import model_zoo
-from detectron2.config import LazyCall as L
-from detectron2.solver import WarmupParamScheduler
-from fvcore.common.param_scheduler import MultiStepParamScheduler
 
-from .common.lsj import EPOCH, IMAGE_SIZE, dataloader
+from .common.cascade import use_cascade
 from .common.neck import TWO_STAGE
 from .common.swin import adamw, use_swin
+from .common.vitdet import EPOCHS_100, IMAGE_SIZE, lsj_data, schedule, training
 
-model = model_zoo.get_config("common/models/cascade_rcnn.py").model
-train = model_zoo.get_config("common/train.py").train
 _name = "swin_base_patch4_window7_224"
+model = model_zoo.get_config("common/models/mask_rcnn_vitdet.py").model
+train = training(EPOCHS_100 // 2, "")
 use_swin(model, train, _name, TWO_STAGE, release=f"{_name}_22k", norm="LN", drop_path_rate=0.4)
 model.backbone.square_pad = IMAGE_SIZE
-model.proposal_generator.head.conv_dims = [-1, -1]
-model.roi_heads.mask_head.conv_norm = "LN"
-for _head in model.roi_heads.box_heads:
-    _head.conv_dims, _head.fc_dims, _head.conv_norm = [256] * 4, [1024], "LN"
-
+use_cascade(model)
+dataloader = lsj_data()
 optimizer = adamw(lr=4e-5)
-train.max_iter = int(50 * EPOCH)
-train.amp.enabled = True
-train.ddp.fp16_compression = True
-lr_multiplier = L(WarmupParamScheduler)(
-    scheduler=L(MultiStepParamScheduler)(
-        values=[1.0, 0.1, 0.01],
-        milestones=[163889, 177546],  # of 100 epochs: the scheduler scales them
-        num_updates=184375,
-    ),
-    warmup_length=250 / train.max_iter,
-    warmup_factor=0.001,
-)
+lr_multiplier = schedule(train.max_iter, [163889 // 2, 177546 // 2])
 train.output_dir = "work_dirs/cascade_mask_rcnn_swin_b_fpn_50e_detectron2"

@@ -1,5 +1,20 @@
-"""Measurements: COCO average precision of the predictions of either toolbox."""
+"""Measurements: COCO average precision of the predictions of either toolbox, and what networks cost."""
 
 from .coco_ap import METRICS, evaluate_predictions
+from .cost import count_cost, on_meta
+from .peak_memory import peak_memory
+from .pyramids import build_pyramid, neck_cost, pyramid_cost
+from .report import ComponentCost, CostReport
 
-__all__ = ["METRICS", "evaluate_predictions"]
+__all__ = [
+    "METRICS",
+    "ComponentCost",
+    "CostReport",
+    "build_pyramid",
+    "count_cost",
+    "evaluate_predictions",
+    "neck_cost",
+    "on_meta",
+    "peak_memory",
+    "pyramid_cost",
+]

@@ -7,10 +7,9 @@
             blocks 7..9-- /16 ------------------------------> c4 /16
             blocks 10..12 /16 --2x2 max-pool----------------> c5 /32
 
-Sources: BEiT (arXiv:2106.08254, ``semantic_segmentation/backbone/beit.py``) and XCiT (arXiv:2106.09681, section 4.3)
-under UPerNet and Mask R-CNN with FPN; the idea of tapping several depths is DPT's (arXiv:2103.13413, section 3), which
-upsamples by the same transposed convolutions. ViTDet (arXiv:2203.16527, figure 2) compares its simple pyramid with this
-one.
+Sources: BEiT under UPerNet (arXiv:2106.08254, ``semantic_segmentation/backbone/beit.py``), whose layers these are; DPT
+(arXiv:2103.13413, section 3) taps blocks 3, 6, 9 and 12 too. ViTDet (arXiv:2203.16527, figure 2 (a)) compares its
+simple pyramid with an FPN on such maps.
 """
 
 from __future__ import annotations

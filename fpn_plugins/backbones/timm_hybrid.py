@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import checkpointing
@@ -69,6 +70,7 @@ class TimmHybrid(nn.Module):
         self.model = _create(name, pretrained, arguments)
         self.mean, self.std = _normalisation(name)
         cnn = self.model.patch_embed.backbone
+        _pad_by_integers(cnn)
         specs = [FeatureSpec(row["num_chs"], row["reduction"]) for row in cnn.feature_info if "stages" in row["module"]]
         on_c4 = specs[-1].stride < OUT_STRIDE
         self.downsample = stride_two(self.model.embed_dim) if on_c4 else None
@@ -107,7 +109,7 @@ class TimmHybrid(nn.Module):
         tokens = model.norm_pre(model._pos_embed(tokens))  # B 1+HW C
         for block in model.blocks:
             tokens = checkpointing.run(block, tokens, checkpointed=self.gradient_checkpointing)
-        tokens = model.norm(tokens)[:, model.num_prefix_tokens :]
+        tokens = model.norm(tokens[:, model.num_prefix_tokens :])
         return tokens.transpose(1, 2).unflatten(2, (height, width))
 
     def _load(self, checkpoint: str | os.PathLike[str]) -> None:
@@ -116,6 +118,35 @@ class TimmHybrid(nn.Module):
             self.model.load_state_dict(weights)
         except RuntimeError as error:
             raise ValueError(f"checkpoint {os.fspath(checkpoint)!r} does not fit {self.name!r}: {error}") from error
+
+
+class _SamePadding:
+    """TensorFlow's "same" padding before a layer, as a hook: an object, so that the module can be copied and pickled.
+
+    timm's own computes it in floating point, which a trace for any image size cannot simplify.
+    """
+
+    def __init__(self, kernel_size: int, stride: int, value: float) -> None:
+        self.kernel_size, self.stride, self.value = kernel_size, stride, value
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+        height, width = (self._total(side) for side in inputs[0].shape[-2:])
+        before, above = width // 2, height // 2
+        return F.pad(inputs[0], (before, width - before, above, height - above), value=self.value)
+
+    def _total(self, side: int) -> int:
+        return (-(-side // self.stride) - 1) * self.stride + self.kernel_size - side
+
+
+def _pad_by_integers(cnn: Any) -> None:
+    """Replace timm's padding in a ResNetV2: of the pool, and of the convolutions of more than one cell."""
+    cnn.stem.pool = nn.MaxPool2d(3, 2)
+    cnn.stem.pool.register_forward_pre_hook(_SamePadding(3, 2, float("-inf")))
+    for layer in cnn.modules():
+        if getattr(layer, "same_pad", False):
+            layer.same_pad = False
+            if layer.kernel_size[0] > 1:
+                layer.register_forward_pre_hook(_SamePadding(layer.kernel_size[0], layer.stride[0], 0.0))
 
 
 def _create(name: str, pretrained: bool, arguments: Mapping[str, Any]) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .shapes import CATEGORIES, paint_background, paint_object, unit_outline
+from .stuff import paint_stuff
 
 MIN_SIDE = 8.0
 MIN_VISIBLE_PIXELS = 12
@@ -54,12 +55,14 @@ class Scene:
         height: in px.
         width: in px.
         objects: back to front.
+        stuff: index into `STUFF` of what lies behind the objects, shape H x W; None where that has no meaning.
         owner: index into `objects`, -1 for the background. Shape H x W.
     """
 
     height: int
     width: int
     objects: list[SceneObject] = field(default_factory=list)
+    stuff: np.ndarray | None = None
     owner: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -192,13 +195,21 @@ def draw_scene(rng: np.random.Generator, image_size: tuple[int, int]) -> Scene:
     return scene
 
 
-def _annotation(mask: np.ndarray, category: str, segmentation: Any, is_crowd: bool) -> dict[str, Any]:
+def extent(mask: np.ndarray) -> dict[str, Any]:
+    """COCO's `bbox` (x, y, width, height) and `area` of a mask, in px.
+
+    Args:
+        mask: boolean, shape H x W, not empty.
+    """
     xs, ys = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     x, y = int(xs[0]), int(ys[0])
+    return {"bbox": [x, y, int(xs[-1]) + 1 - x, int(ys[-1]) + 1 - y], "area": int(mask.sum())}
+
+
+def _annotation(mask: np.ndarray, category: str, segmentation: Any, is_crowd: bool) -> dict[str, Any]:
     return {
         "category_id": CATEGORIES.index(category) + 1,
-        "bbox": [x, y, int(xs[-1]) + 1 - x, int(ys[-1]) + 1 - y],
-        "area": int(mask.sum()),
+        **extent(mask),
         "segmentation": segmentation,
         "iscrowd": int(is_crowd),
     }
@@ -243,6 +254,8 @@ def paint(scene: Scene, rng: np.random.Generator) -> np.ndarray:
         RGB, uint8. Shape H x W x 3.
     """
     canvas = paint_background(scene.height, scene.width, rng)
+    if scene.stuff is not None:
+        paint_stuff(canvas, scene.stuff)
     for scene_object in scene.objects:
         paint_object(canvas, scene_object.mask, scene_object.category, scene_object.center, scene_object.axes, rng)
     canvas += rng.standard_normal(canvas.shape, dtype=np.float32) * np.float32(rng.uniform(2, 6))

@@ -69,11 +69,14 @@ def _resize_factor(image: dict[str, Any], resize: tuple[int, int] | None) -> flo
     return min(resize[0] / short, resize[1] / long)
 
 
-def _check_arguments(bins: Any, resize: Any) -> None:
+def _check_bins(bins: Any) -> None:
     if isinstance(bins, bool) or not isinstance(bins, int):
         raise TypeError(f"bins={bins!r} is a {type(bins).__name__}; expected an integer >= 1")
     if bins < 1:
         raise ValueError(f"bins={bins} is too small; expected an integer >= 1")
+
+
+def _check_resize(resize: Any) -> None:
     is_pair = isinstance(resize, (tuple, list)) and len(resize) == 2
     if resize is not None and not (is_pair and 0 < resize[0] <= resize[1]):
         raise ValueError(f"resize={resize!r} is not (shorter side, longest side) in px; expected e.g. (800, 1333)")
@@ -110,6 +113,31 @@ def _resized_boxes(
     return np.array(sizes, dtype=float).reshape(-1, 2).T
 
 
+def _read_objects(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Content of a checked annotation file, and its annotations without crowd regions and boxes of zero size."""
+    content = read_coco(path)
+    check_content(path, content)
+    return content, [a for a in content["annotations"] if not a.get("iscrowd") and min(*a["bbox"][2:], a["area"]) > 0]
+
+
+def object_sizes(ann_file: str | os.PathLike[str], resize: tuple[int, int] | None = None) -> np.ndarray:
+    """Widths and heights of the objects' boxes in px; the objects are those of `size_statistics`.
+
+    Args:
+        ann_file: COCO annotation file.
+        resize: as for `size_statistics`.
+
+    Returns:
+        Shape 2 x N.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file has a problem that `check_coco` reports, or `resize` is out of range.
+    """
+    _check_resize(resize)
+    return _resized_boxes(*_read_objects(Path(ann_file)), resize)
+
+
 def size_statistics(
     ann_file: str | os.PathLike[str], bins: int = 24, resize: tuple[int, int] | None = None
 ) -> dict[str, Any]:
@@ -131,15 +159,13 @@ def size_statistics(
         FileNotFoundError: if there is no such file.
         ValueError: if the file has a problem that `check_coco` reports, or an argument is out of range.
     """
-    _check_arguments(bins, resize)
-    path = Path(ann_file)
-    content = read_coco(path)
-    check_content(path, content)
-    objects = [a for a in content["annotations"] if not a.get("iscrowd") and min(*a["bbox"][2:], a["area"]) > 0]
+    _check_bins(bins)
+    _check_resize(resize)
+    content, objects = _read_objects(Path(ann_file))
     areas = [annotation["area"] for annotation in objects]
     boxes = _resized_boxes(content, objects, resize)
     return {
-        "ann_file": path.name,
+        "ann_file": Path(ann_file).name,
         "resize": list(resize) if resize else None,
         "objects": len(objects),
         "size_classes": _class_counts(areas),

@@ -8,6 +8,9 @@ visible masks, crowd regions, empty images, landscape and portrait.
     <root>/annotations/instances_val2017.json     <root>/val2017/000000000001.jpg ...
     <root>/synthetic.json                         arguments of the set, and whether it is complete
 
+With ``panoptic=True`` the background consists of stuff (see `stuff`), and the set has COCO's panoptic files as well
+(see `panoptic`); objects and instance annotations are the same as without.
+
 Partly hidden objects are RLE, as exactness demands. MMDetection reads that as it is; Detectron2 needs
 `INPUT.MASK_FORMAT: bitmask` to train masks on it.
 """
@@ -17,20 +20,30 @@ import os
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..files import write_atomically
 from .coco_folder import CocoSplit, find_split
-from .scene import annotate, draw_scene, paint
+from .panoptic import ids_as_rgb, panoptic_categories, panoptic_segments, stuff_labels
+from .scene import Scene, annotate, draw_scene, paint
 from .shapes import CATEGORIES
+from .stuff import draw_stuff
 
 _MARKER = "synthetic.json"
 # Raised whenever the same arguments would give other images or annotations than before.
 _VERSION = 1
 _SPLITS = ("train", "val")
 _MIN_IMAGE_SIDE = 64
+
+
+class _Row(NamedTuple):
+    """What is written of one image: its COCO record, instances without ids, and panoptic segments."""
+
+    record: dict[str, Any]
+    annotations: list[dict[str, Any]]
+    segments: list[dict[str, Any]]
 
 
 def _check_integer(name: str, value: Any, minimum: int) -> int:
@@ -76,30 +89,55 @@ def _is_complete(root: Path, arguments: dict[str, Any]) -> bool:
         )
     counts = {"train": arguments["num_train"], "val": arguments["num_val"]}
     return marker["complete"] and all(
-        (root / "annotations" / f"instances_{split}2017.json").is_file()
-        and sum(1 for _ in (root / f"{split}2017").glob("[0-9]*.jpg")) == count
+        all(file.is_file() for file in _annotation_files(root, split, arguments).values())
+        and all(sum(1 for _ in folder.glob("[0-9]*")) == count for folder in _folders(root, split, arguments))
         for split, count in counts.items()
     )
 
 
-def _write_image(
-    index: int, *, folder: Path, seed: int, split_index: int, image_size: tuple[int, int]
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Draw and write image number `index` of a split; returns its COCO record and its annotations without ids."""
+def _annotation_files(root: Path, split: str, arguments: dict[str, Any]) -> dict[str, Path]:
+    kinds = ("instances", "panoptic") if "panoptic" in arguments else ("instances",)
+    return {kind: root / "annotations" / f"{kind}_{split}2017.json" for kind in kinds}
+
+
+def _folders(root: Path, split: str, arguments: dict[str, Any]) -> list[Path]:
+    """Of the images and, in a panoptic set, of the segment ids and the stuff labels."""
+    panoptic = [root / "annotations" / f"panoptic_{split}2017", root / f"panoptic_stuff_{split}2017"]
+    return [root / f"{split}2017", *(panoptic if "panoptic" in arguments else ())]
+
+
+def _save(path: Path, pixels: np.ndarray, **options: Any) -> None:
     from PIL import Image
 
-    # Two streams, so that no detail of the painting can change an annotation.
+    with write_atomically(path) as temporary:
+        Image.fromarray(pixels).save(temporary, **options)
+
+
+def _write_image(index: int, *, folders: list[Path], seed: int, split_index: int, image_size: tuple[int, int]) -> _Row:
+    """Draw and write image number `index` of a split."""
+    # Streams of their own, so that no detail of the painting or of the stuff can change an annotation.
     scene = draw_scene(np.random.default_rng([seed, split_index, index]), image_size)
+    name = f"{index + 1:012d}"
+    segments = []
+    if len(folders) > 1:
+        scene.stuff = draw_stuff(scene.height, scene.width, np.random.default_rng([seed, split_index, index, 2]))
+        segments = _write_panoptic(scene, name, *folders[1:])
     pixels = paint(scene, np.random.default_rng([seed, split_index, index, 1]))
-    name = f"{index + 1:012d}.jpg"
-    with write_atomically(folder / name) as temporary:
-        Image.fromarray(pixels).save(temporary, format="JPEG", quality=95)
-    record = {"id": index + 1, "file_name": name, "width": scene.width, "height": scene.height, "license": 1}
-    return record, annotate(scene)
+    _save(folders[0] / f"{name}.jpg", pixels, format="JPEG", quality=95)
+    record = {"id": index + 1, "file_name": f"{name}.jpg", "width": scene.width, "height": scene.height, "license": 1}
+    return _Row(record, annotate(scene), segments)
 
 
-def _coco_json(rows: list[tuple[dict[str, Any], list[dict[str, Any]]]], description: str) -> dict[str, Any]:
-    pairs = [(record, annotation) for record, annotations in rows for annotation in annotations]
+def _write_panoptic(scene: Scene, name: str, mask_dir: Path, stuff_dir: Path) -> list[dict[str, Any]]:
+    """Write the two PNGs of a scene with stuff; returns its segments."""
+    ids, segments = panoptic_segments(scene)
+    _save(mask_dir / f"{name}.png", ids_as_rgb(ids), format="PNG")
+    _save(stuff_dir / f"{name}.png", stuff_labels(scene), format="PNG")
+    return segments
+
+
+def _coco_json(rows: list[_Row], description: str) -> dict[str, Any]:
+    pairs = [(row.record, annotation) for row in rows for annotation in row.annotations]
     return {
         # Fixed, not today's date: the same arguments have to give the same bytes.
         "info": {
@@ -117,7 +155,7 @@ def _coco_json(rows: list[tuple[dict[str, Any], list[dict[str, Any]]]], descript
                 "url": "https://creativecommons.org/publicdomain/zero/1.0/",
             }
         ],
-        "images": [record for record, _ in rows],
+        "images": [row.record for row in rows],
         "annotations": [
             {"id": number, "image_id": record["id"], **annotation}
             for number, (record, annotation) in enumerate(pairs, start=1)
@@ -128,6 +166,19 @@ def _coco_json(rows: list[tuple[dict[str, Any], list[dict[str, Any]]]], descript
     }
 
 
+def _panoptic_json(rows: list[_Row], description: str) -> dict[str, Any]:
+    """The same head, with segments in the place of instances."""
+    annotations = [
+        {
+            "image_id": row.record["id"],
+            "file_name": row.record["file_name"].replace(".jpg", ".png"),
+            "segments_info": row.segments,
+        }
+        for row in rows
+    ]
+    return {**_coco_json(rows, description), "annotations": annotations, "categories": panoptic_categories()}
+
+
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(content), encoding="utf-8")
@@ -136,13 +187,14 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 def _write_split(root: Path, split: str, arguments: dict[str, Any], workers: int, progress: bool) -> None:
     from tqdm import tqdm
 
-    folder = root / f"{split}2017"
-    folder.mkdir(parents=True, exist_ok=True)
-    (root / "annotations").mkdir(exist_ok=True)
+    folders = _folders(root, split, arguments)
+    files = _annotation_files(root, split, arguments)
+    for folder in (*folders, root / "annotations"):
+        folder.mkdir(parents=True, exist_ok=True)
     count = arguments[f"num_{split}"]
     write = partial(
         _write_image,
-        folder=folder,
+        folders=folders,
         seed=arguments["seed"],
         split_index=_SPLITS.index(split),
         image_size=tuple(arguments["image_size"]),
@@ -153,7 +205,9 @@ def _write_split(root: Path, split: str, arguments: dict[str, Any], workers: int
         results = pool.imap(write, range(count))
         rows = list(tqdm(results, total=count, desc=f"synthetic {split}", unit="image", disable=not progress))
     description = f"fpn_plugins synthetic multi-scale shapes, {split}, seed {arguments['seed']}"
-    _write_json(root / "annotations" / f"instances_{split}2017.json", _coco_json(rows, description))
+    for kind, make in (("instances", _coco_json), ("panoptic", _panoptic_json)):
+        if kind in files:
+            _write_json(files[kind], make(rows, description))
 
 
 def make_synthetic_coco(
@@ -164,6 +218,7 @@ def make_synthetic_coco(
     seed: int = 0,
     progress: bool = True,
     workers: int | None = None,
+    panoptic: bool = False,
 ) -> dict[str, CocoSplit]:
     """Write the synthetic set, unless it is there already.
 
@@ -181,6 +236,7 @@ def make_synthetic_coco(
         seed: of every random number, at least 0.
         progress: show a progress bar.
         workers: number of threads; None = one per core, at most 8.
+        panoptic: paint stuff behind the objects, and write COCO's panoptic annotations as well.
 
     Returns:
         `{"train": CocoSplit, "val": CocoSplit}`.
@@ -196,6 +252,7 @@ def make_synthetic_coco(
         "num_val": _check_integer("num_val", num_val, 1),
         "image_size": list(_check_image_size(image_size)),
         "seed": _check_integer("seed", seed, 0),
+        **({"panoptic": True} if panoptic else {}),  # absent from the marker of sets without
     }
     workers = min(os.cpu_count() or 1, 8) if workers is None else _check_integer("workers", workers, 1)
     if not _is_complete(root, arguments):

@@ -17,12 +17,24 @@ from .extra_levels import ExtraLevels
 from .fpn import FPN, FPNLevel
 from .nas_fpn import NASFPN
 from .pafpn import PAFPN
+from .panoptic_fpn import PanopticFPN, SemanticMerge
 from .simple_pyramid import SimpleFeaturePyramid
 
 # every neck; the adapters register these and the contract tests run over them
 NECKS: dict[str, type[nn.Module]] = {
     neck.__name__: neck
-    for neck in (FPN, PAFPN, BiFPN, NASFPN, CSPPAFPN, BFP, SimpleFeaturePyramid, SingleScale, SSDPyramid)
+    for neck in (
+        FPN,
+        PAFPN,
+        BiFPN,
+        NASFPN,
+        CSPPAFPN,
+        BFP,
+        PanopticFPN,
+        SimpleFeaturePyramid,
+        SingleScale,
+        SSDPyramid,
+    )
 }
 
 __all__ = [
@@ -36,7 +48,9 @@ __all__ = [
     "ExtraLevels",
     "FPNLevel",
     "NeckChain",
+    "PanopticFPN",
     "SSDPyramid",
+    "SemanticMerge",
     "SimpleFeaturePyramid",
     "SingleScale",
     "build_neck",

@@ -17,13 +17,12 @@ ABLATIONS = (
     "faster_rcnn_r50_fpn512",
     "faster_rcnn_r50_fpn_gn",
     "faster_rcnn_r50_fpn_p3p5",
+    "faster_rcnn_r50_image_pyramid",
     "faster_rcnn_r50_single_scale",
 )
 # timm's, in the place of mmdet's
 OTHER_BACKBONES = ("retinanet_convnext_t_fpn_12e", "retinanet_efficientnet_b3_fpn_12e")
 MMDET_ONLY = {"yolox_s_csppafpn_300e"}  # Detectron2 has no YOLOX
-
-
 COCO_12E = [path for path in MMDET if path.stem.endswith("_12e") and path.stem not in OTHER_BACKBONES]
 
 
@@ -39,28 +38,27 @@ def coco_folder(tiny_coco: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def mmdet_config(path: Path) -> Any:
-    """A config of ours, without the checkpoints that the demo makes first."""
+    """A config of ours, without pretrained weights."""
     from mmengine.config import Config
 
     cfg = Config.fromfile(str(path))
-    make_small(cfg.model.backbone.get("backbone", cfg.model.backbone))
+    make_small(cfg.model.backbone)
     return cfg
 
 
-def make_small(backbone: Any) -> None:
-    """Drop the checkpoint, and the width of a Transformer: everything else of its config stays."""
-    backbone = backbone.get("vit", backbone)
-    if "checkpoint" in backbone:
-        backbone.checkpoint = None
-    if "pretrained" in backbone:
-        backbone.pretrained = False
-    kind = backbone.get("type", "ViT")
+def make_small(backbone: Any, kind: str = "") -> None:
+    """Drop checkpoints and downloads, and the width of Transformers: everything else of the config stays."""
+    backbone.update({key: none for key, none in (("checkpoint", None), ("pretrained", False)) if key in backbone})
+    kind = str(backbone.get("type", kind)).removeprefix("fpn_plugins.")
     if kind == "ViT":
         backbone.update(embed_dim=64, num_heads=4)
     elif kind == "MViT":
         backbone.update(embed_dim=8, num_heads=1)
     elif kind == "TimmHybrid":
-        backbone.model_args = {"embed_dim": 64, "num_heads": 4}
+        backbone["model_args"] = {"embed_dim": 64, "num_heads": 4}
+    for part, its_kind in (("backbone", ""), ("cnn", ""), ("vit", "ViT")):
+        if part in backbone:
+            make_small(backbone[part], its_kind)
 
 
 def detectron2_model(path: Path) -> Any:
@@ -83,7 +81,7 @@ def detectron2_model(path: Path) -> Any:
 
 
 def lazy_config(path: Path) -> Any:
-    """A LazyConfig of ours, without the checkpoint that the demo makes first."""
+    """A LazyConfig of ours, without pretrained weights."""
     from detectron2.config import LazyConfig
 
     cfg = LazyConfig.load(str(path))
@@ -111,7 +109,8 @@ def test_mmdet_config_builds_and_extracts_features(path: Path) -> None:
     strides = [pair[0] for pair in head.prior_generator.strides]
     assert [m.shape[-2:] for m in maps] == [(128 // s, 256 // s) for s in strides]
     neck = model.neck if model.with_neck else model.backbone.neck
-    assert type(neck).__module__.startswith("fpn_plugins.")
+    for part in neck if isinstance(neck, torch.nn.Sequential) else [neck]:
+        assert type(part).__module__.startswith("fpn_plugins.")
 
 
 def without_scopes(node: Any) -> Any:
@@ -124,7 +123,7 @@ def without_scopes(node: Any) -> Any:
 @pytest.mark.mmdet
 @pytest.mark.parametrize("path", COCO_12E, ids=by_stem)
 def test_mmdet_coco_configs_change_nothing_but_the_neck(path: Path) -> None:
-    """A `12e` config is mmdet's own but for the neck, or, of the FPN ablations, but for the model."""
+    """A `12e` config is mmdet's own but for the neck and weights of the levels, of the ablations but for the model."""
     from mmengine.config import Config
 
     base = next(line for line in path.read_text().splitlines() if line.startswith("_base_")).split("::")[1].rstrip('"')
@@ -135,14 +134,20 @@ def test_mmdet_coco_configs_change_nothing_but_the_neck(path: Path) -> None:
     if path.stem.startswith(ABLATIONS):  # whose heads follow the neck
         assert ours.pop("channels", 128) in (128, 512)
         ours["model"], stock["model"] = ({"neck": model["neck"]} for model in (ours["model"], stock["model"]))
+    if ours["model"].get("bbox_head", {}).pop("level_weights", None):
+        assert ours["model"]["bbox_head"].pop("type") == f"fpn_plugins.{stock['model']['bbox_head'].pop('type')}"
     own, theirs = ours["model"].pop("neck"), stock["model"].pop("neck")
+    if "semantic_head" in ours["model"]:  # ours takes the same arguments
+        own_type = ours["model"]["semantic_head"]["type"]
+        ours["model"]["semantic_head"]["type"] = own_type.removeprefix("fpn_plugins.")
     if backbone := ours["model"].get("backbone"):  # a class of ours that takes the arguments of mmdet's
         backbone["type"] = backbone["type"].removeprefix("fpn_plugins.")
     assert ours == stock
     if path.stem.startswith(ABLATIONS):
         return
-    if own.pop("type").removeprefix("fpn_plugins.") in (theirs.pop("type"), "SSDPyramid"):
-        assert own == theirs
+    for part, stock_part in zip(*([neck] if isinstance(neck, dict) else neck for neck in (own, theirs)), strict=True):
+        if part.pop("type").removeprefix("fpn_plugins.") in (stock_part.pop("type"), "SSDPyramid"):
+            assert part == stock_part
 
 
 @pytest.mark.detectron2
@@ -158,6 +163,14 @@ def test_detectron2_config_builds_and_extracts_features(path: Path) -> None:
     generator = getattr(model, "anchor_generator", None) or model.proposal_generator.anchor_generator
     assert [shapes[name].stride for name in maps] == list(generator.strides)
     assert [maps[name].shape[-2] for name in maps] == [-(-64 // shape.stride) for shape in shapes.values()]
+
+
+@pytest.mark.mmdet
+@pytest.mark.detectron2
+def test_level_weights_are_the_same_on_both_sides() -> None:
+    stem = "retinanet_r50_fpn_level_weights_12e"
+    theirs, lazy = mmdet_config(ROOT / f"mmdet/{stem}.py"), lazy_config(ROOT / f"detectron2/{stem}.py")
+    assert theirs.model.bbox_head.level_weights == list(lazy.model.level_weights)
 
 
 @pytest.mark.mmdet

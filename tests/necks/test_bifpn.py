@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -27,15 +27,6 @@ THEIR_FUSIONS = {"weighted": "fastattn", "softmax": "attn", "sum": "sum"}
 FUSIONS = sorted(THEIR_FUSIONS)
 THEIR_PADDINGS = {"same": "same", "symmetric": ""}
 ACTS = {"silu": "silu", "relu6": nn.ReLU6}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Thousands of tiny convolutions: a second thread only waits, for long where the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def halves(size: tuple[int, int], number: int, up: bool = True) -> list[tuple[int, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parity import assert_checkpointing_changes_nothing, assert_equals_peer, assert_exact_both_ways
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -19,15 +20,6 @@ from fpn_plugins import CSPPAFPN, FeatureSpec
 from fpn_plugins.weights.maps import csp_pafpn as tables
 
 CHANNELS = [4, 5, 6, 8]  # five is not even: the CSP layers halve it
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Hundreds of tiny convolutions: a second thread only waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 NORMS = {None: None, "BN": {"type": "BN", "momentum": 0.03, "eps": 0.001}}
@@ -45,14 +37,6 @@ def pair(levels: int, blocks: int, depthwise: bool, norm: str | None) -> tuple[n
     ours = CSPPAFPN(CHANNELS[-levels:], 3, blocks, depthwise, **OURS[norm]).double()
     ours.load_state_dict(theirs.state_dict())
     return theirs, ours
-
-
-def outputs_and_gradients(module: nn.Module, maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """Outputs, and the gradients of inputs and parameters, in order."""
-    leaves = [m.clone().requires_grad_() for m in maps]
-    outputs = module(leaves)
-    loss = sum((o * torch.linspace(-1, 1, o.numel(), dtype=o.dtype).view_as(o)).sum() for o in outputs)
-    return list(outputs), list(torch.autograd.grad(loss, [*leaves, *module.parameters()]))
 
 
 @pytest.mark.mmdet
@@ -73,13 +57,7 @@ def test_equals_mmdet(
     theirs.train(training), ours.train(training)
     sizes = [(coarsest[0] << k, coarsest[1] << k) for k in reversed(range(levels))]
     maps = [torch.randn(2, c, *size).double() for c, size in zip(CHANNELS[-levels:], sizes, strict=True)]
-    wanted, wanted_grads = outputs_and_gradients(theirs, maps)
-    got, grads = outputs_and_gradients(ours, maps)
-    for x, y in zip([*got, *grads], [*wanted, *wanted_grads], strict=True):
-        scale = max(1.0, float(y.detach().abs().max()))
-        assert_close(x / scale, y / scale, rtol=0, atol=1e-9)
-    for key, value in tables.mmdet().apply(theirs.state_dict())[0].items():  # what BN remembers
-        assert_close(ours.state_dict()[key], value, rtol=0, atol=1e-9)
+    assert_equals_peer(ours, theirs, maps, tables.mmdet(), 1e-9, statistics_tolerance=1e-9)
 
 
 @pytest.mark.mmdet
@@ -88,15 +66,7 @@ def test_equals_mmdet(
 @pytest.mark.parametrize("levels", [1, 3])
 def test_the_key_map_is_exact_both_ways(levels: int, depthwise: bool, norm: str | None):
     theirs, ours = pair(levels, 2, depthwise, norm)
-    table = tables.mmdet()
-    renamed, report = table.apply(theirs.state_dict(), ours.state_dict())
-    assert report.complete and not report.dropped, str(report)
-    assert list(renamed) == list(ours.state_dict())  # in the same order, too: initialisation draws alike
-    back, report = table.inverse().apply(ours.state_dict(), theirs.state_dict())
-    assert report.complete, str(report)
-    assert list(back) == list(theirs.state_dict())
-    copy.deepcopy(theirs).load_state_dict(back)
-    assert all(torch.equal(back[key], value) for key, value in theirs.state_dict().items())
+    assert_exact_both_ways(tables.mmdet(), theirs, ours)
 
 
 @pytest.mark.mmdet
@@ -192,10 +162,7 @@ def test_gradient_checkpointing_changes_neither_gradients_nor_statistics(make_ma
     maps = make_maps(CHANNELS, [(24, 16), (12, 8), (6, 4), (3, 2)], dtype=torch.double)
     plain = CSPPAFPN(CHANNELS, 4).double()
     frugal = CSPPAFPN(CHANNELS, 4, gradient_checkpointing=True).double()
-    frugal.load_state_dict(plain.state_dict())
-    (a, a_grads), (b, b_grads) = outputs_and_gradients(plain, maps), outputs_and_gradients(frugal, maps)
-    for x, y in zip([*a, *a_grads, *plain.buffers()], [*b, *b_grads, *frugal.buffers()], strict=True):
-        assert_close(x, y, rtol=1e-9, atol=1e-9)
+    assert_checkpointing_changes_nothing(plain, frugal, maps)
 
 
 # ----------------------------------------------------------------------------------------------------------- errors

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -25,15 +25,6 @@ Run = Callable[[nn.Module, list[Tensor]], tuple[Tensor, ...]]
 NORMS = (None, "BN", "GN")
 C5_LEVELS = ExtraLevels(2, "conv", source="input", relu=True, bare=True)
 P5_LEVELS = ExtraLevels(2, "conv", source="output", relu=True, bare=True)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Thousands of tiny convolutions: a second thread only waits, for long where the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 # ------------------------------------------------------------------------------------------- comparing with a peer

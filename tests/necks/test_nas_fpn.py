@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parity import assert_checkpointing_changes_nothing, assert_equals_peer, assert_exact_both_ways
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -21,15 +22,6 @@ from fpn_plugins.necks.nas_fpn import CELLS, GRAPH, gate, halve, max_pool_to
 from fpn_plugins.weights.maps import nas_fpn as tables
 
 CHANNELS = [2, 3, 4, 5]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Hundreds of tiny convolutions: a second thread only waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 # ------------------------------------------------------------------------------------------------------------ mmdet
@@ -65,16 +57,6 @@ def pyramids(draw: st.DrawFn) -> list[Tensor]:
     return [torch.randn(2, c, *s, generator=generator).double() for c, s in zip(channels, sizes, strict=True)]
 
 
-def outputs_and_gradients(module: nn.Module, maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """Outputs, and the gradients of inputs and parameters, in order."""
-    leaves = [m.clone().requires_grad_() for m in maps]
-    outputs = module(leaves)
-    loss = sum((o * torch.linspace(-1, 1, o.numel(), dtype=o.dtype).view_as(o)).sum() for o in outputs)
-    wanted = [*leaves, *module.parameters()]
-    grads = torch.autograd.grad(loss, wanted, allow_unused=True)
-    return list(outputs), [torch.zeros_like(w) if g is None else g for g, w in zip(grads, wanted, strict=True)]
-
-
 @pytest.mark.mmdet
 @pytest.mark.filterwarnings("ignore:Unnecessary conv bias")
 @settings(max_examples=30)
@@ -83,13 +65,8 @@ def test_equals_mmdet(maps: list[Tensor], norm: str | None, repeats: int, traini
     theirs, ours = (copy.deepcopy(module) for module in pair(len(maps), norm, repeats))
     single = min(maps[-1].shape[-2:]) >> (5 - len(maps)) == 1  # two cells of batch statistics: ill-conditioned
     theirs.train(training and not single), ours.train(training and not single)
-    wanted, wanted_grads = outputs_and_gradients(theirs, maps)
-    got, grads = outputs_and_gradients(ours, maps)
-    for x, y in zip([*got, *grads], [*wanted, *wanted_grads], strict=True):
-        scale = max(1.0, float(y.detach().abs().max()))
-        assert_close(x / scale, y / scale, rtol=0, atol=1e-10)
-    for key, value in tables.mmdet().apply(theirs.state_dict())[0].items():  # what BN remembers
-        assert_close(ours.state_dict()[key], value, rtol=0, atol=1e-8)
+    # BN's statistics are sums in another order
+    assert_equals_peer(ours, theirs, maps, tables.mmdet(), 1e-10, statistics_tolerance=1e-8, allow_unused=True)
 
 
 @pytest.mark.mmdet
@@ -98,15 +75,7 @@ def test_equals_mmdet(maps: list[Tensor], norm: str | None, repeats: int, traini
 @pytest.mark.parametrize("levels", [3, 4, 5])
 def test_the_key_map_is_exact_both_ways(levels: int, norm: str | None):
     theirs, ours = pair(levels, norm, 2)
-    table = tables.mmdet()
-    renamed, report = table.apply(theirs.state_dict(), ours.state_dict())
-    assert report.complete and not report.dropped, str(report)
-    assert list(renamed) == list(ours.state_dict())  # in the same order, too: initialisation draws alike
-    back, report = table.inverse().apply(ours.state_dict(), theirs.state_dict())
-    assert report.complete, str(report)
-    assert list(back) == list(theirs.state_dict())
-    copy.deepcopy(theirs).load_state_dict(back)
-    assert all(torch.equal(back[key], value) for key, value in theirs.state_dict().items())
+    assert_exact_both_ways(tables.mmdet(), theirs, ours)
 
 
 @pytest.mark.mmdet
@@ -196,10 +165,7 @@ def test_gradient_checkpointing_changes_neither_gradients_nor_statistics(make_ma
     maps = make_maps(CHANNELS, [(32, 24), (16, 12), (8, 6), (4, 3)], dtype=torch.double)
     plain = NASFPN(CHANNELS, 4, num_repeats=2, norm="BN").double()
     frugal = NASFPN(CHANNELS, 4, num_repeats=2, norm="BN", gradient_checkpointing=True).double()
-    frugal.load_state_dict(plain.state_dict())
-    (a, a_grads), (b, b_grads) = outputs_and_gradients(plain, maps), outputs_and_gradients(frugal, maps)
-    for x, y in zip([*a, *a_grads, *plain.buffers()], [*b, *b_grads, *frugal.buffers()], strict=True):
-        assert_close(x, y, rtol=1e-9, atol=1e-9)
+    assert_checkpointing_changes_nothing(plain, frugal, maps, allow_unused=True)
     with torch.no_grad():
         assert all(torch.equal(x, y) for x, y in zip(plain.eval()(maps), frugal.eval()(maps), strict=True))
 

@@ -33,9 +33,12 @@ class Case:
 
 
 RESNET = {"type": "TimmBackbone", "name": "resnet10t", "out_indices": [1, 2, 3]}
+TINY_ENCODER = {"embed_dim": 32, "depth": 2, "num_heads": 4}
+TINY_VIT = {**TINY_ENCODER, "depth": 4, "img_size": 320, "window_size": 7, "global_block_indices": [1, 3]}
 # a registered backbone that is missing fails
 CASES: dict[str, Case] = {
     "TimmBackbone": Case({"name": "resnet10t"}, hosts=(pytest.mark.timm,)),
+    "Swin": Case({"embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8], "window_size": 4}),
     "MViT": Case(
         {
             "name": "mvitv2_tiny",
@@ -47,6 +50,16 @@ CASES: dict[str, Case] = {
         }
     ),
     "ImagePyramid": Case({"backbone": RESNET}, "SSDPyramid", hosts=(pytest.mark.timm,)),
+    "ViT": Case(
+        TINY_VIT,
+        "SimpleFeaturePyramid",
+        detectron2={"extra_levels": {"num_levels": 1}},
+    ),
+    "MultiDepthViT": Case({"vit": TINY_VIT, "depths": [1, 2, 3, 4]}),
+    "HybridCNNViT": Case(
+        {"cnn": {**RESNET, "out_indices": [1, 2, 3, 4]}, "vit": TINY_ENCODER}, hosts=(pytest.mark.timm,)
+    ),
+    "TimmHybrid": Case({"name": "vit_small_r26_s32_224", "model_args": TINY_ENCODER}, hosts=(pytest.mark.timm,)),
 }
 NAMES = [pytest.param(name, marks=case.hosts) for name, case in CASES.items()]
 

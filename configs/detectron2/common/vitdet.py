@@ -1,7 +1,7 @@
 """ViTDet's data, schedule and heads, and our ViT and pyramid in the place of Detectron2's (``projects/ViTDet``).
 
 The wheel of Detectron2 ships ``common/models/mask_rcnn_vitdet.py`` and not the project's files, so that these are
-stated here (arXiv:2203.16527, appendix A.1).
+stated here (arXiv:2203.16527, appendix).
 """
 
 from functools import partial

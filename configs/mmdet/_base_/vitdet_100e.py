@@ -1,4 +1,4 @@
-"""ViTDet's schedule (arXiv:2203.16527, appendix A.1): 100 epochs of COCO in batches of 64, 16 GPUs with 4 images each.
+"""ViTDet's schedule (arXiv:2203.16527, appendix): 100 epochs of COCO in batches of 64, 16 GPUs with 4 images each.
 
 100 * 118287 / 64 is about 184375 iterations. ``ViTLayerDecay`` gives each parameter the learning rate and the weight
 decay that Detectron2's recipe gives it.

@@ -19,10 +19,14 @@ from .builders import (
     build_fpn_plugins_retinanet_resnet_fpn_backbone,
 )
 from .config import add_fpn_plugins_config, setup_environment
-from .datasets import register_coco_folder
+from .datasets import register_coco_folder, register_coco_panoptic_folder
+from .panoptic_fpn import PanopticFPNHead
+from .retinanet import FPNPluginsRetinaNet
 from .solver import bottom_up_lr_factor
 
 __all__ = [
+    "FPNPluginsRetinaNet",
+    "PanopticFPNHead",
     "PyramidBackbone",
     "add_fpn_plugins_config",
     "bottom_up_lr_factor",
@@ -30,5 +34,6 @@ __all__ = [
     "build_fpn_plugins_resnet_fpn_backbone",
     "build_fpn_plugins_retinanet_resnet_fpn_backbone",
     "register_coco_folder",
+    "register_coco_panoptic_folder",
     "setup_environment",
 ]

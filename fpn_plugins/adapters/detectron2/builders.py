@@ -52,26 +52,40 @@ def build_fpn_plugins_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PyramidB
     for Detectron2's ResNet and are not read: pass ``frozen_stages`` and the neck's own arguments.
     """
     node = cfg.MODEL.FPN_PLUGINS
-    backbone = build_backbone({"in_chans": input_shape.channels, **_plain(node.BACKBONE)})
-    _warn_of_other_pixels(cfg, backbone)
+    backbone = build_backbone(_with_channels(_plain(node.BACKBONE), input_shape.channels))
+    _warn_of_other_pixels(cfg, getattr(backbone, "backbone", backbone))
     return PyramidBackbone(
         backbone, _plain(node.NECK), square_pad=node.SQUARE_PAD, size_divisibility=node.SIZE_DIVISIBILITY
     )
+
+
+def _with_channels(backbone: dict[str, Any], channels: int) -> dict[str, Any]:
+    """The image's channels, for the part that reads the image where there is one, as in an ``ImagePyramid``."""
+    for part in ("backbone", "cnn", "vit"):
+        if part in backbone:
+            return {**backbone, part: _with_channels(backbone[part], channels)}
+    return {"in_chans": channels, **backbone}
 
 
 def _warn_of_other_pixels(cfg: CfgNode, backbone: Any) -> None:
     """Detectron2's default pixels (BGR, standard deviation 1) are not those that timm's weights were trained on."""
     wanted = {"PIXEL_MEAN": backbone.pixel_mean, "PIXEL_STD": backbone.pixel_std}
     same = all(
-        abs(have - want) < 0.5
+        len(cfg.MODEL[key]) == len(values)
+        and all(abs(a - b) < 0.5 for a, b in zip(cfg.MODEL[key], values, strict=True))
         for key, values in wanted.items()
-        for have, want in zip(cfg.MODEL[key], values, strict=True)
     )
     if not same or cfg.INPUT.FORMAT != "RGB":
         logger.warning(
             "the weights of %s expect INPUT.FORMAT RGB, MODEL.PIXEL_MEAN %s, MODEL.PIXEL_STD %s; "
             "the config has %s, %s, %s",
-            *(backbone.name, *wanted.values(), cfg.INPUT.FORMAT, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD),
+            *(
+                getattr(backbone, "name", type(backbone).__name__),
+                *wanted.values(),
+                cfg.INPUT.FORMAT,
+                cfg.MODEL.PIXEL_MEAN,
+                cfg.MODEL.PIXEL_STD,
+            ),
         )
 
 

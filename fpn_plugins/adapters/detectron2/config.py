@@ -17,6 +17,7 @@ def add_fpn_plugins_config(cfg: CfgNode) -> None:
         node[part] = CfgNode({"TYPE": default})
         # any key: they go to the constructor, which rejects what it does not know
         node[part].ARGS = CfgNode(new_allowed=True)
+    node.LEVEL_WEIGHTS = []  # of FPNPluginsRetinaNet's losses, one per level; empty is Detectron2's own loss
     node.SQUARE_PAD = 0  # pixels, 0 is off
     node.SIZE_DIVISIBILITY = None  # pixels; None is the stride of the backbone's last map, 0 is off
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import register_coco_instances
+from detectron2.data.datasets import register_coco_instances, register_coco_panoptic_separated
 
-from ...data import CocoReport, check_coco, find_split
+from ...data import CocoReport, PanopticSplit, check_coco, find_panoptic_split, find_split
 
 ENVIRONMENT_VARIABLE = "FPN_PLUGINS_COCO"
 
@@ -38,6 +38,49 @@ def register_coco_folder(root: str | os.PathLike[str], name: str = "coco_folder"
             MetadataCatalog.remove(names[-1])
         register_coco_instances(names[-1], {}, str(found.ann_file), str(found.image_dir))
     return names[0], names[1]
+
+
+def register_coco_panoptic_folder(root: str | os.PathLike[str], name: str = "coco_panoptic_folder") -> tuple[str, str]:
+    """Register the splits of a panoptic COCO folder as ``{name}_train_separated`` and ``{name}_val_separated``.
+
+    "Separated" is Detectron2's word for what its Panoptic FPN trains on: instances, and semantic labels in which all
+    things are class 0. ``{name}_{split}_stuffonly``, the semantic labels alone, is registered with each.
+
+    Args:
+        root: a folder that `fpn_plugins.data.find_panoptic_split` understands.
+        name: prefix of the names; those that are registered for another folder are registered anew.
+
+    Returns:
+        The two names.
+
+    Raises:
+        FileNotFoundError: files or folders of a split are missing; lists them.
+        ValueError: the annotation file is not a panoptic one.
+    """
+    names = []
+    for split in ("train", "val"):
+        found = find_panoptic_split(Path(root), split)
+        prefix = f"{name}_{split}"
+        names.append(f"{prefix}_separated")
+        if names[-1] in DatasetCatalog:
+            if MetadataCatalog.get(names[-1]).get("panoptic_json") == str(found.ann_file):
+                continue
+            for registered in (names[-1], f"{prefix}_stuffonly"):
+                DatasetCatalog.remove(registered)
+                MetadataCatalog.remove(registered)
+        files = (found.image_dir, found.mask_dir, found.ann_file, found.stuff_dir, found.instances_file)
+        register_coco_panoptic_separated(prefix, _panoptic_metadata(found), *map(str, files))
+    return names[0], names[1]
+
+
+def _panoptic_metadata(found: PanopticSplit) -> dict[str, object]:
+    """Names and contiguous ids of things (from 0) and stuff (from 1, as 0 is all things)."""
+    return {
+        "thing_classes": list(found.things.values()),
+        "thing_dataset_id_to_contiguous_id": {number: index for index, number in enumerate(found.things)},
+        "stuff_classes": ["things", *found.stuff.values()],
+        "stuff_dataset_id_to_contiguous_id": {0: 0, **{number: k for k, number in enumerate(found.stuff, start=1)}},
+    }
 
 
 def register_from_environment() -> None:

@@ -20,6 +20,8 @@ from .csp_pafpn import CSPPAFPN, YOLOXPAFPN
 from .fpn import FPN, PAFPN, SingleScale, SSDPyramid
 from .layer_decay import ViTLayerDecay
 from .nas_fpn import NASFPN
+from .panoptic_fpn import PanopticFPN, PanopticFPNHead
+from .retina_head import RetinaHead
 from .simple_pyramid import LN2d, SimpleFeaturePyramid
 from .swin import Swin, SwinTransformer
 
@@ -34,8 +36,11 @@ __all__ = [
     "HybridCNNViT",
     "ImagePyramid",
     "MViT",
+    "PanopticFPN",
+    "PanopticFPNHead",
     "MultiDepthViT",
     "PyramidBackbone",
+    "RetinaHead",
     "SSDPyramid",
     "SimpleFeaturePyramid",
     "SingleScale",

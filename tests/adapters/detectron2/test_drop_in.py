@@ -215,6 +215,25 @@ MODEL:
         build_backbone(cfg)
 
 
+def test_a_backbone_inside_another_from_yaml_keys() -> None:
+    """The image's channels reach the network inside."""
+    from detectron2.config import CfgNode, get_cfg
+    from detectron2.modeling import build_backbone
+
+    from fpn_plugins.adapters.detectron2 import add_fpn_plugins_config
+
+    cfg = get_cfg()
+    add_fpn_plugins_config(cfg)
+    cfg.MODEL.BACKBONE.NAME = "build_fpn_plugins_backbone"
+    cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = [0.0], [1.0]
+    cfg.MODEL.FPN_PLUGINS.BACKBONE.TYPE = "ImagePyramid"
+    inner = {"type": "TimmBackbone", "name": "resnet10t", "out_indices": [3]}
+    cfg.MODEL.FPN_PLUGINS.BACKBONE.ARGS.backbone = CfgNode(inner)
+    cfg.MODEL.FPN_PLUGINS.NECK.ARGS.out_channels = 8
+    outputs = build_backbone(cfg)(torch.randn(1, 1, 64, 96))  # as many channels as the mean has
+    assert {name: tuple(m.shape[-2:]) for name, m in outputs.items()} == {"p3": (8, 12), "p4": (4, 6), "p5": (2, 3)}
+
+
 def test_pixels_that_timms_weights_do_not_expect_are_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     """Detectron2's defaults are BGR with standard deviation 1: timm's weights would train, and score less."""
     from detectron2.config import get_cfg

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import random
 from typing import Any
 
@@ -92,6 +93,21 @@ def test_same_losses_as_the_stock_neck(path: str) -> None:
     for ours, theirs in zip(got, wanted, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-6)
     assert got[0] != got[1]
+
+
+def test_retinanet_trains_as_detectron2s_and_with_weights_of_the_levels() -> None:
+    from fpn_plugins.adapters.detectron2 import add_fpn_plugins_config
+
+    cfg = config("COCO-Detection/retinanet_R_50_FPN_1x.yaml")
+    add_fpn_plugins_config(cfg)
+    wanted, weights = losses_of(cfg, None)
+    cfg.MODEL.META_ARCHITECTURE = "FPNPluginsRetinaNet"
+    got, _ = losses_of(cfg, weights)
+    assert got == wanted  # to the last bit
+    cfg.MODEL.FPN_PLUGINS.LEVEL_WEIGHTS = [3.0, 1.0, 1.0, 0.5, 0.5]
+    weighted, _ = losses_of(cfg, weights)
+    assert wanted[0]["loss_cls"] < weighted[0]["loss_cls"] < 3 * wanted[0]["loss_cls"]  # P3 has most anchors
+    assert math.isfinite(weighted[1]["loss_cls"]) and weighted[1] != wanted[1]
 
 
 def test_official_pkl_loads_through_detectron2s_checkpointer(tmp_path: Any) -> None:

@@ -236,3 +236,36 @@ def test_square_padding_must_fit_the_strides() -> None:
     with pytest.raises(ValueError, match="square_pad=100 must be a multiple of the stride 16"):
         PyramidBackbone(vit, NECK, square_pad=100)
     assert PyramidBackbone(vit, NECK).size_divisibility == 16
+
+
+@pytest.mark.timm
+def test_from_yaml_keys(caplog: pytest.LogCaptureFixture) -> None:
+    """The image's channels reach the network that reads it; other pixels than the weights' are a warning."""
+    from detectron2.config import CfgNode, get_cfg
+    from detectron2.modeling import build_backbone
+
+    from fpn_plugins.adapters.detectron2 import add_fpn_plugins_config
+
+    vit = {**VIT, "global_block_indices": GLOBAL}
+    resnet = {"type": "TimmBackbone", "name": "resnet10t", "out_indices": [2, 3]}
+    for kind, arguments, neck in (
+        ("ViT", vit, "SimpleFeaturePyramid"),
+        ("MultiDepthViT", {"vit": vit, "depths": [1, 2, 3, 4]}, "FPN"),
+        (
+            "HybridCNNViT",
+            {"cnn": resnet, "vit": {"embed_dim": 24, "depth": 1, "num_heads": 3}, "vit_stride": 16},
+            "FPN",
+        ),
+    ):
+        cfg = get_cfg()
+        add_fpn_plugins_config(cfg)
+        cfg.MODEL.BACKBONE.NAME = "build_fpn_plugins_backbone"
+        cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = [0.0], [1.0]
+        node = cfg.MODEL.FPN_PLUGINS
+        node.SQUARE_PAD = 64
+        node.BACKBONE.TYPE, node.BACKBONE.ARGS = kind, CfgNode(arguments)
+        node.NECK.TYPE, node.NECK.ARGS = neck, CfgNode({"out_channels": 8})
+        backbone = build_backbone(cfg)
+        assert backbone.size_divisibility == 64
+        assert all(m.shape[1] == 8 for m in backbone(torch.randn(1, 1, 64, 96)).values())
+        assert f"the weights of {kind} expect INPUT.FORMAT RGB" in caplog.text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from drop_in import build_pair, closeness, deviations_from_kaiming, loss_of, random_maps
 
 pytestmark = pytest.mark.mmdet
 
@@ -49,43 +48,9 @@ def as_list(neck: Any) -> list[Any]:
     return list(neck) if isinstance(neck, (list, tuple)) else [neck]
 
 
-def build_pair(config: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
-    """mmdet's neck and ours from one config, each as mmdet initialises it, from the same random state."""
-    from mmdet.registry import MODELS
-    from mmdet.utils import register_all_modules
-
-    register_all_modules()
-    pair = []
-    for kind in (config["type"], f"fpn_plugins.{config['type']}"):
-        neck = MODELS.build({**copy.deepcopy(config), "type": kind})
-        torch.manual_seed(7)
-        neck.init_weights()
-        pair.append(neck)
-    return pair[0], pair[1]
-
-
-def maps(channels: list[int], size: tuple[int, int], scale: float = 1.0) -> list[Tensor]:
-    """Random input maps, each of half the size (rounded up) of the one before."""
-    result = []
-    for number in channels:
-        result.append(torch.randn(2, number, *size).mul_(scale).requires_grad_())
-        size = (-(-size[0] // 2), -(-size[1] // 2))
-    return result
-
-
 def input_channels(config: dict[str, Any]) -> list[int]:
     """Channels of the maps that a neck takes."""
     return [config["in_channels"]] * config["num_levels"] if config["type"] == "BFP" else config["in_channels"]
-
-
-def loss_of(outputs: tuple[Tensor, ...]) -> Tensor:
-    """A scalar that weighs each output cell differently, so that no gradient cancels."""
-    return sum((o * torch.linspace(-1, 1, o.numel()).view_as(o)).sum() / o.numel() for o in outputs)
-
-
-def closeness(got: Tensor, wanted: Tensor) -> float:
-    """Largest difference, relative to the largest value where that exceeds one."""
-    return float((got - wanted).abs().max() / wanted.abs().max().clamp(min=1))
 
 
 def uses_sync_bn(config: dict[str, Any]) -> bool:
@@ -120,7 +85,7 @@ def test_equal_outputs_and_gradients(index: int, size: tuple[int, int]) -> None:
     training = not uses_sync_bn(config)
     theirs.train(training), ours.train(training)
 
-    inputs = maps(input_channels(config), size)
+    inputs = random_maps(input_channels(config), size)
     twins = [x.detach().clone().requires_grad_() for x in inputs]
     wanted, got = theirs(inputs), ours(twins)
     assert [g.shape for g in got] == [w.shape for w in wanted]
@@ -151,9 +116,7 @@ def test_same_initial_statistics_before_init_weights() -> None:
     config = {"in_channels": [64, 128], "out_channels": 256, "num_outs": 3, "init_cfg": None}
     for neck in (MODELS.build({**config, "type": kind}) for kind in ("FPN", "fpn_plugins.FPN")):
         neck.init_weights()
-        deviations = [
-            float(p.std() * (p.shape[0] * p[0, 0].numel() / 2) ** 0.5) for p in neck.parameters() if p.dim() == 4
-        ]
+        deviations = deviations_from_kaiming(neck)
         assert deviations == pytest.approx([1.0] * 4, abs=0.02)
 
 
@@ -188,7 +151,7 @@ def test_scale_factor_and_align_corners_keep_their_meaning() -> None:
         config = {"type": "FPN", "in_channels": [8, 16], "out_channels": 8, "num_outs": 2, "upsample_cfg": upsample}
         theirs, ours = build_pair(config)
         ours.load_state_dict(theirs.state_dict())
-        inputs = maps([8, 16], (16, 24))
+        inputs = random_maps([8, 16], (16, 24))
         assert all(torch.equal(g, w) for g, w in zip(ours(inputs), theirs(inputs), strict=False))
 
 
@@ -198,6 +161,6 @@ def test_neck_keeps_working_after_pickling() -> None:
     _, ours = build_pair(
         {"type": "FPN", "in_channels": [8, 16], "out_channels": 8, "num_outs": 3, "norm_cfg": {"type": "BN"}}
     )
-    inputs = maps([8, 16], (8, 8))
+    inputs = random_maps([8, 16], (8, 8))
     again = pickle.loads(pickle.dumps(ours))
     assert all(torch.equal(a, b) for a, b in zip(again.eval()(inputs), ours.eval()(inputs), strict=False))

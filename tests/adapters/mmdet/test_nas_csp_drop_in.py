@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import copy
 import inspect
 import json
 import pickle
@@ -14,7 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from drop_in import build_pair, closeness, deviations_from_kaiming, loss_of, random_maps
+from torch import nn
 
 pytestmark = [pytest.mark.mmdet, pytest.mark.filterwarnings("ignore:Unnecessary conv bias")]
 
@@ -57,44 +57,10 @@ def neck_config(index: int) -> dict[str, Any]:
     return json.loads(sorted(shipped_necks())[index])
 
 
-def build_pair(config: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
-    """mmdet's neck and ours from one config, each as mmdet initialises it, from the same random state."""
-    from mmdet.registry import MODELS
-    from mmdet.utils import register_all_modules
-
-    register_all_modules()
-    pair = []
-    for kind in (config["type"], f"fpn_plugins.{config['type']}"):
-        neck = MODELS.build({**copy.deepcopy(config), "type": kind})
-        torch.manual_seed(7)
-        neck.init_weights()
-        pair.append(neck)
-    return pair[0], pair[1]
-
-
 def slim(config: dict[str, Any]) -> dict[str, Any]:
     """The same neck with an eighth of the channels: equality does not depend on them, time does."""
     channels = [number // 8 for number in config["in_channels"]]
     return {**config, "in_channels": channels, "out_channels": config["out_channels"] // 8}
-
-
-def maps(channels: list[int], size: tuple[int, int]) -> list[Tensor]:
-    """Random input maps, each of half the size (rounded up) of the one before."""
-    result = []
-    for number in channels:
-        result.append(torch.randn(2, number, *size).double().requires_grad_())
-        size = (-(-size[0] // 2), -(-size[1] // 2))
-    return result
-
-
-def loss_of(outputs: tuple[Tensor, ...]) -> Tensor:
-    """A scalar that weighs each output cell differently, so that no gradient cancels."""
-    return sum((o * torch.linspace(-1, 1, o.numel()).view_as(o)).sum() / o.numel() for o in outputs)
-
-
-def closeness(got: Tensor, wanted: Tensor) -> float:
-    """Largest difference, relative to the largest value where that exceeds one."""
-    return float((got - wanted).abs().max() / wanted.abs().max().clamp(min=1))
 
 
 def test_scan_finds_the_shipped_configs() -> None:
@@ -114,7 +80,8 @@ def test_equal_outputs_gradients_and_statistics(index: int, which: int) -> None:
         nn.init.normal_(p, std=0.2)
     ours.load_state_dict(theirs.state_dict())
 
-    inputs = maps(config["in_channels"], list(SIZES[config["type"]].values())[which])
+    size = list(SIZES[config["type"]].values())[which]
+    inputs = random_maps(config["in_channels"], size, torch.double)
     twins = [x.detach().clone().requires_grad_() for x in inputs]
     wanted, got = theirs(inputs), ours(twins)
     assert [g.shape for g in got] == [w.shape for w in wanted]
@@ -152,9 +119,7 @@ def test_equal_initial_weights_elsewhere(kind: str, before: bool) -> None:
         neck = MODELS.build({**config, "type": name})
         if not before:
             neck.init_weights()
-        deviations = [
-            float(p.std() * (p.shape[0] * p[0, 0].numel() / 2) ** 0.5) for p in neck.parameters() if p.dim() == 4
-        ]
+        deviations = deviations_from_kaiming(neck)
         assert deviations == pytest.approx([1.0] * len(deviations), abs=0.05)
 
 
@@ -188,7 +153,7 @@ def test_upsample_cfg_keeps_its_meaning(upsample: dict[str, Any]) -> None:
     config = {"type": "YOLOXPAFPN", "in_channels": [8, 16], "out_channels": 8, "upsample_cfg": upsample}
     theirs, ours = build_pair(config)
     ours.load_state_dict(theirs.state_dict())
-    inputs = maps([8, 16], (8, 12))
+    inputs = random_maps([8, 16], (8, 12), torch.double)
     theirs.double(), ours.double()
     assert all(torch.equal(g, w) for g, w in zip(ours(inputs), theirs(inputs), strict=True))
 
@@ -205,7 +170,7 @@ def test_conv_norm_and_act_cfg_keep_their_meaning(arguments: dict[str, Any]) -> 
     theirs, ours = build_pair({"type": "YOLOXPAFPN", "in_channels": [8, 16], "out_channels": 8, **arguments})
     assert all(torch.equal(p, q) for p, q in zip(theirs.parameters(), ours.parameters(), strict=True))
     ours.load_state_dict(theirs.state_dict())
-    inputs = [x.detach().float() for x in maps([8, 16], (8, 12))]
+    inputs = random_maps([8, 16], (8, 12))
     assert max(closeness(g, w) for g, w in zip(ours(inputs), theirs(inputs), strict=True)) <= 1e-5
 
 
@@ -242,5 +207,5 @@ def test_neck_keeps_working_after_pickling(index: int) -> None:
     config = slim(neck_config(index))
     _, ours = build_pair(config)
     again = pickle.loads(pickle.dumps(ours)).eval()
-    inputs = [x.detach().float() for x in maps(config["in_channels"], (32, 32))]
+    inputs = random_maps(config["in_channels"], (32, 32))
     assert all(torch.equal(a, b) for a, b in zip(again(inputs), ours.eval()(inputs), strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import pytest
@@ -79,6 +80,18 @@ def test_same_losses_as_the_stock_neck(name: str) -> None:
     for ours, theirs in zip(got, wanted, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-6)
     assert got[0]["loss"] != got[1]["loss"]
+
+
+def test_retina_head_trains_as_mmdets_and_with_weights_of_the_levels() -> None:
+    cfg = small_model("retinanet")
+    wanted, weights = losses_of(cfg, None)
+    cfg.bbox_head.type = "fpn_plugins.RetinaHead"
+    got, _ = losses_of(cfg, weights)
+    assert got == wanted  # to the last bit
+    cfg.bbox_head.level_weights = [3.0, 1.0, 1.0, 0.5, 0.5]
+    weighted, _ = losses_of(cfg, weights)
+    assert wanted[0]["loss_cls"] < weighted[0]["loss_cls"] < 3 * wanted[0]["loss_cls"]  # P3 has most anchors
+    assert math.isfinite(weighted[1]["loss"]) and weighted[1]["loss"] != wanted[1]["loss"]
 
 
 def test_official_layout_loads_through_mmengines_loader(tmp_path: Any) -> None:

@@ -1,0 +1,81 @@
+"""Panoptic FPN with a timm MobileNetV2, our FPN and our semantic head on the synthetic set, for two CPU cores.
+
+    python tools/demo.py --prepare-only          # makes the weights
+    python tools/make_synthetic_coco.py data/synthetic_panoptic --panoptic
+    FPN_PLUGINS_COCO=data/synthetic_panoptic python tools/train.py configs/mmdet/demo_panoptic_fpn.py
+
+The demo's Mask R-CNN with a semantic head. The Detectron2 file of the same stem has the same network, data, and
+schedule.
+"""
+
+import importlib
+import os
+
+_base_ = "demo_mask_rcnn.py"
+
+# a plain import of a package would make mmengine take this for a new-style config, which cannot inherit from `mmdet::`
+_find_split = importlib.import_module("fpn_plugins.data").find_panoptic_split
+_train, _val = (_find_split(os.environ.get("FPN_PLUGINS_COCO", "data/coco"), split) for split in ("train", "val"))
+_things, _stuff = tuple(_train.things.values()), tuple(_train.stuff.values())
+_metainfo = dict(classes=_things + _stuff, thing_classes=_things, stuff_classes=_stuff)
+num_things, num_stuff = len(_things), len(_stuff)
+
+model = dict(
+    type="PanopticFPN",
+    data_preprocessor=dict(mask_pad_value=0, pad_seg=True, seg_pad_value=255),
+    semantic_head=dict(
+        type="fpn_plugins.PanopticFPNHead",
+        num_things_classes=num_things,
+        num_stuff_classes=num_stuff,
+        in_channels={{_base_.channels}},
+        inner_channels={{_base_.channels}},
+        loss_seg=dict(type="CrossEntropyLoss", ignore_index=255, loss_weight=0.5),
+    ),
+    panoptic_fusion_head=dict(type="HeuristicFusionHead", num_things_classes=num_things, num_stuff_classes=num_stuff),
+    test_cfg=dict(
+        rcnn=dict(score_thr=0.5, nms=dict(class_agnostic=True)),
+        # px; COCO's images, for which 4096 is the default, are four times as large
+        panoptic=dict(mask_overlap=0.5, stuff_area_limit=256),
+    ),
+)
+
+train_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type="CocoPanopticDataset",
+        metainfo=_metainfo,
+        ann_file=str(_train.ann_file),
+        data_prefix=dict(img=str(_train.image_dir), seg=str(_train.mask_dir)),
+        filter_cfg=dict(filter_empty_gt=True),
+        pipeline=[
+            dict(type="LoadImageFromFile"),
+            dict(type="LoadPanopticAnnotations"),
+            dict(type="Resize", scale=(320, 240), keep_ratio=True),
+            dict(type="RandomFlip", prob=0.5),
+            dict(type="PackDetInputs"),
+        ],
+    ),
+)
+val_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type="CocoPanopticDataset",
+        metainfo=_metainfo,
+        ann_file=str(_val.ann_file),
+        data_prefix=dict(img=str(_val.image_dir), seg=str(_val.mask_dir)),
+        test_mode=True,
+        pipeline=[
+            dict(type="LoadImageFromFile"),
+            dict(type="Resize", scale=(320, 240), keep_ratio=True),
+            dict(type="LoadPanopticAnnotations"),
+            dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
+        ],
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(
+    _delete_=True, type="CocoPanopticMetric", ann_file=str(_val.ann_file), seg_prefix=str(_val.mask_dir)
+)
+test_evaluator = val_evaluator
+
+del importlib, os, _find_split, _train, _val, _things, _stuff, _metainfo

@@ -1,0 +1,66 @@
+"""The semantic head of Panoptic FPN for Detectron2 (``MODEL.SEM_SEG_HEAD.NAME: PanopticFPNHead``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from detectron2.config import configurable
+from detectron2.layers import ShapeSpec, get_norm
+from detectron2.modeling.meta_arch.semantic_seg import SEM_SEG_HEADS_REGISTRY, SemSegFPNHead
+from torch import Tensor
+
+from ...features import FeatureSpec
+from ...necks import SemanticMerge
+from ...weights import redirect_keys
+from ...weights.maps.panoptic_fpn import detectron2_head
+
+
+@SEM_SEG_HEADS_REGISTRY.register()
+class PanopticFPNHead(SemSegFPNHead):
+    """`SemanticMerge` in the place of the branches of Detectron2's ``SemSegFPNHead``; predictor and losses are its own.
+
+    Reads the same ``MODEL.SEM_SEG_HEAD`` keys, and loads its checkpoints as they are. On maps whose sizes are no
+    multiples of each other, where Detectron2's sum of the levels raises an error, each level is brought to the size of
+    the finer one; Detectron2's loss and post-processing need images padded to multiples of ``common_stride``.
+
+    Args:
+        input_shape: channels and stride of each feature, by name.
+        conv_dims: channels of the merged map.
+        common_stride: stride of the merged map, of the predictions before their upsampling.
+        norm: norm after each convolution, one of Detectron2's names or a factory; empty is none.
+        **host: the other arguments of ``SemSegFPNHead``.
+
+    Raises:
+        ValueError: no features, or strides that are no powers of two, or finer than ``common_stride``.
+        TypeError: an argument that ``SemSegFPNHead`` does not have.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        input_shape: Mapping[str, ShapeSpec],
+        *,
+        conv_dims: int,
+        common_stride: int,
+        norm: str | Callable[[int], Any] | None = None,
+        **host: Any,
+    ) -> None:
+        # by keyword: `configurable` takes a first positional argument from a LazyConfig for a whole config
+        super().__init__(input_shape=input_shape, conv_dims=conv_dims, common_stride=common_stride, norm=norm, **host)
+        for name in self.in_features:  # its branches
+            delattr(self, name)
+        del self.scale_heads
+        shapes = [input_shape[name] for name in self.in_features]
+        self.semantic_merge = SemanticMerge.to_stride(
+            [FeatureSpec(shape.channels, shape.stride) for shape in shapes],
+            common_stride,
+            conv_dims,
+            norm=partial(get_norm, norm),
+        )
+        redirect_keys(self, detectron2_head(self.in_features))
+
+    def layers(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Logits ``B num_classes H W`` at ``common_stride``."""
+        return self.predictor(self.semantic_merge([features[name] for name in self.in_features]))

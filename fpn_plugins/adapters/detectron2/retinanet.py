@@ -1,0 +1,109 @@
+"""RetinaNet for Detectron2, with weights of the levels in its loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY, RetinaNet
+from detectron2.modeling.box_regression import _dense_box_regression_loss
+from detectron2.structures import Boxes
+from detectron2.utils.events import get_event_storage
+from fvcore.nn import sigmoid_focal_loss_jit
+from torch import Tensor
+
+from ...losses import check_level_weights, weigh_levels
+
+
+@META_ARCH_REGISTRY.register()
+class FPNPluginsRetinaNet(RetinaNet):
+    """Detectron2's ``RetinaNet``, all of its arguments, and ``level_weights``.
+
+    Args:
+        level_weights: factor of each level's classification and box loss, high to low resolution; ``None`` or empty is
+            Detectron2's own loss. In YAML: ``MODEL.FPN_PLUGINS.LEVEL_WEIGHTS``. The divisor of both losses stays the
+            running mean of the number of positive anchors of all levels.
+        **kwargs: Detectron2's.
+
+    State dict: that of Detectron2's; its checkpoints load as they are.
+
+    Raises:
+        ValueError: another number of weights than levels (names both), or a weight that is negative or not finite.
+    """
+
+    @configurable
+    def __init__(self, *, level_weights: Sequence[float] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.level_weights = check_level_weights(level_weights, len(self.head_in_features))
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Detectron2's arguments, and the weights."""
+        return {**super().from_config(cfg), "level_weights": cfg.MODEL.FPN_PLUGINS.LEVEL_WEIGHTS}
+
+    def losses(
+        self,
+        anchors: list[Boxes],
+        pred_logits: list[Tensor],
+        gt_labels: list[Tensor],
+        pred_anchor_deltas: list[Tensor],
+        gt_boxes: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """Detectron2's losses, summed over the levels one by one, each times its weight.
+
+        Args:
+            anchors: of each level.
+            pred_logits: of each level. Shape B anchors classes.
+            gt_labels: of each image, over the anchors of all levels; -1 is ignored, the number of classes background.
+            pred_anchor_deltas: of each level. Shape B anchors 4.
+            gt_boxes: of each image, over the anchors of all levels.
+
+        Returns:
+            ``loss_cls`` and ``loss_box_reg``.
+        """
+        if self.level_weights is None:
+            return super().losses(anchors, pred_logits, gt_labels, pred_anchor_deltas, gt_boxes)
+        labels, boxes = torch.stack(gt_labels), torch.stack(gt_boxes)  # B R, B R 4
+        normaliser = self._normaliser(labels)
+        counts = [len(level) for level in anchors]
+        levels = zip(
+            *(anchors, pred_logits, pred_anchor_deltas, labels.split(counts, 1), boxes.split(counts, 1)), strict=True
+        )
+        pairs = [self._level_losses(*level) for level in levels]
+        totals = [torch.stack(weigh_levels(part, self.level_weights)).sum() for part in zip(*pairs, strict=True)]
+        return {"loss_cls": totals[0] / normaliser, "loss_box_reg": totals[1] / normaliser}
+
+    def _normaliser(self, labels: Tensor) -> float:
+        """Detectron2's: the running mean of the number of positive anchors, which is logged per image too."""
+        num_positive = self._positive(labels).sum().item()
+        get_event_storage().put_scalar("num_pos_anchors", num_positive / len(labels))
+        return self._ema_update("loss_normalizer", max(num_positive, 1), 100)
+
+    def _positive(self, labels: Tensor) -> Tensor:
+        return (labels >= 0) & (labels != self.num_classes)
+
+    def _level_losses(
+        self, anchors: Boxes, logits: Tensor, deltas: Tensor, labels: Tensor, boxes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Sums of the focal loss and of the box loss of one level, by Detectron2's own functions."""
+        valid = labels >= 0
+        targets = torch.nn.functional.one_hot(labels[valid], self.num_classes + 1)[:, :-1]  # background has no class
+        loss_cls = sigmoid_focal_loss_jit(
+            logits[valid],
+            targets.to(logits.dtype),
+            alpha=self.focal_loss_alpha,
+            gamma=self.focal_loss_gamma,
+            reduction="sum",
+        )
+        loss_box_reg = _dense_box_regression_loss(
+            [anchors],
+            self.box2box_transform,
+            [deltas],
+            boxes.unbind(),
+            self._positive(labels),
+            box_reg_loss_type=self.box_reg_loss_type,
+            smooth_l1_beta=self.smooth_l1_beta,
+        )
+        return loss_cls, loss_box_reg

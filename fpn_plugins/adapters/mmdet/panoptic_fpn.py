@@ -1,0 +1,96 @@
+"""Panoptic FPN for MMDetection: the semantic head with every argument of mmdet's own, and the neck."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmdet.models.seg_heads import PanopticFPNHead as MMDetPanopticFPNHead
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from ... import necks
+from ...registry import MODELS
+from ...weights import redirect_keys
+from ...weights.maps.panoptic_fpn import mmdet_head
+from .factories import Cfg, conv_factory, norm_factory
+from .fpn import FPNArguments
+
+
+@MODELS.register_module()
+class PanopticFPN(FPNArguments, necks.PanopticFPN, BaseModule):
+    """`fpn_plugins.PanopticFPN` with the arguments of mmdet's ``FPN``; see `FPNArguments`.
+
+    ``num_outs`` counts the levels of the pyramid; the semantic map comes before them. mmdet's dense heads read every
+    map they are given, its panoptic detector computes the semantic map in its ``semantic_head``: use `FPN` and
+    `PanopticFPNHead` there. ``inner_channels`` and ``semantic_norm`` are the core's.
+    """
+
+
+@MODELS.register_module()
+class PanopticFPNHead(MMDetPanopticFPNHead):
+    """The semantic head of Panoptic FPN, on the core's `SemanticMerge`; losses and predictions are mmdet's.
+
+    Changing ``type='PanopticFPNHead'`` to ``type='fpn_plugins.PanopticFPNHead'`` in a config changes nothing else, and
+    mmdet's checkpoints load as they are. On images whose sides are no multiples of the last stride, where mmdet's sum
+    of the levels raises an error, each level is brought to the size of the finer one.
+
+    Args:
+        num_things_classes: number of thing classes.
+        num_stuff_classes: number of stuff classes.
+        in_channels: channels of every level.
+        inner_channels: channels of the merged map.
+        start_level: first level that is merged; it is doubled ``start_level`` times, the next once more, and so on.
+        end_level: the level after the last one that is merged (exclusive).
+        conv_cfg: mmcv's.
+        norm_cfg: mmcv's.
+        **host: ``loss_seg`` and ``init_cfg`` of mmdet's class.
+
+    Raises:
+        ValueError: no level between ``start_level`` and ``end_level``.
+        TypeError: an argument that mmdet's class does not have.
+    """
+
+    def __init__(
+        self,
+        num_things_classes: int = 80,
+        num_stuff_classes: int = 53,
+        in_channels: int = 256,
+        inner_channels: int = 128,
+        start_level: int = 0,
+        end_level: int = 4,
+        conv_cfg: Cfg | None = None,
+        norm_cfg: Cfg | None = {"type": "GN", "num_groups": 32, "requires_grad": True},  # noqa: B006  (never changed)
+        **host: Any,
+    ) -> None:
+        levels = range(start_level, end_level)
+        if not levels or start_level < 0:
+            raise ValueError(
+                f"start_level={start_level}, end_level={end_level} choose no levels: end_level is exclusive, so "
+                "0, 4 are the four levels p2 to p5"
+            )
+        super().__init__(
+            num_things_classes,
+            num_stuff_classes,
+            in_channels,
+            inner_channels,
+            start_level,
+            end_level=start_level,  # so that mmdet builds no branches of its own
+            **host,
+        )
+        del self.conv_upsample_layers
+        self.end_level = end_level
+        self.num_stages = len(levels)
+        self.semantic_merge = necks.SemanticMerge(
+            [in_channels] * len(levels),
+            inner_channels,
+            num_upsamples=levels,
+            norm=norm_factory(norm_cfg),
+            conv=conv_factory(conv_cfg),
+        )
+        redirect_keys(self, mmdet_head())
+
+    def forward(self, x: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Predict from the pyramid ``x``; ``seg_preds`` are the logits ``B num_classes H W``, of ``seg_feats``."""
+        merged = self.semantic_merge(x[self.start_level : self.end_level])
+        return {"seg_preds": self.conv_logits(merged), "seg_feats": merged}

@@ -1,0 +1,40 @@
+"""RetinaNet's head for MMDetection, with weights of the levels in its loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmdet.models.dense_heads import RetinaHead as StockRetinaHead
+from torch import Tensor
+
+from ...losses import check_level_weights, weigh_levels
+from ...registry import MODELS
+
+
+@MODELS.register_module()
+class RetinaHead(StockRetinaHead):
+    """mmdet's ``RetinaHead`` (``models/dense_heads/retina_head.py``), all of its arguments, and ``level_weights``.
+
+    Args:
+        *args: mmdet's.
+        level_weights: factor of each level's classification and box loss, high to low resolution; ``None`` is mmdet's
+            own loss. The divisor of both losses stays the number of positive anchors of all levels.
+        **kwargs: mmdet's.
+
+    State dict: that of mmdet's head; its checkpoints load as they are.
+
+    Raises:
+        ValueError: another number of weights than levels (names both), or a weight that is negative or not finite.
+    """
+
+    def __init__(self, *args: Any, level_weights: Sequence[float] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.level_weights = check_level_weights(level_weights, self.prior_generator.num_levels)
+
+    def loss_by_feat(self, *args: Any, **kwargs: Any) -> dict[str, list[Tensor]]:
+        """mmdet's losses, ``loss_cls`` and ``loss_bbox`` with one entry per level, each times its level's weight."""
+        losses = super().loss_by_feat(*args, **kwargs)
+        if self.level_weights is None:
+            return losses
+        return {name: weigh_levels(values, self.level_weights) for name, values in losses.items()}

@@ -1,0 +1,123 @@
+"""Which component of a detector a module belongs to, by the names that this package and its peers give to modules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from torch import nn
+
+
+class Component(NamedTuple):
+    """A component: ``part`` is ``"backbone"``, ``"neck"`` or ``"head"``."""
+
+    part: str
+    name: str
+
+
+# what holds a backbone inside a module that is backbone and neck in one: here, Detectron2, its ViTDet, torchvision
+INNER_BACKBONES = ("bottom_up", "net", "body", "backbone")
+
+# by the first pattern that is found in the name of a module of a neck
+NECK_ROLES = (
+    (r"^semantic", "semantic branch"),
+    (r"extra_levels|top_block|extra_blocks", "extra levels"),
+    (r"lateral_conv|fpn_lateral|inner_blocks|reduce_(convs|layers)", "lateral convs"),
+    (r"^(\d+\.)*cells", "merging cells"),
+    (r"top_down_blocks", "top-down merges"),
+    (r"upsample", "top-down merges"),
+    (r"downsample|bottom_up|pafpn_convs", "bottom-up path"),
+    (r"output_conv|out_convs|fpn_output|fpn_convs|layer_blocks", "output convs"),
+    (r"resample|simfp_", "resampling"),
+    (r"refine", "refinement"),
+    (r"^(fpn|[\d.]*)$", "merges"),  # what the neck itself does between its layers: resizing and additions
+)
+HEAD_ROLES = (
+    (r"^(rpn_head|proposal_generator)", "RPN"),
+    (r"mask_head|mask_pooler", "mask head"),
+    (r"keypoint_head", "keypoint head"),
+    (r"sem(antic|_seg)_head", "semantic head"),
+    (r"^roi_heads?\b|shared_head", "box head"),
+    (r"^(bbox_head|head)\b", "dense head"),
+)
+
+
+def component_namer(model: nn.Module) -> Callable[[str], Component]:
+    """A function that tells the component of each module of ``model`` by its name.
+
+    Args:
+        model: a detector with ``backbone``, perhaps ``neck``, and heads; a ``backbone`` may hold the neck.
+    """
+    prefix, network = _backbone(model)
+    stages = {f"{prefix}.{inner}".rstrip("."): stage for inner, stage in _stages(network)}
+    pyramid = "backbone." if prefix != "backbone" else "neck."
+    laterals = len(getattr(getattr(model, "neck", None), "lateral_convs", ()))
+
+    def is_extra(inside: str) -> bool:
+        """mmdet's FPN keeps the convolutions of its extra levels behind the output convolutions."""
+        found = re.match(r"fpn_convs\.(\d+)", inside)
+        return found is not None and int(found[1]) >= laterals
+
+    def name(module: str) -> Component:
+        if module == prefix or module.startswith(f"{prefix}."):
+            fitting = [inner for inner in stages if module == inner or module.startswith(f"{inner}.")]
+            return Component("backbone", stages[max(fitting, key=len)] if fitting else "other")
+        if f"{module}.".startswith(pyramid) or module.startswith("neck"):
+            inside = f"{module}.".removeprefix(pyramid).removeprefix("neck.").rstrip(".")
+            return Component("neck", "extra levels" if is_extra(inside) else neck_role(inside))
+        return Component("head", _role(module, HEAD_ROLES, module.split(".")[0] or "other"))
+
+    return name
+
+
+def neck_role(name: str) -> str:
+    """The component of a neck that a module belongs to, by its name inside the neck (``""`` is the neck itself)."""
+    return _role(name, NECK_ROLES, "other")
+
+
+def _role(name: str, roles: tuple[tuple[str, str], ...], otherwise: str) -> str:
+    return next((role for pattern, role in roles if re.search(pattern, name)), otherwise)
+
+
+def _backbone(model: nn.Module) -> tuple[str, nn.Module]:
+    """Name and module of the backbone proper."""
+    backbone = model.get_submodule("backbone")
+    children = dict(backbone.named_children())
+    inner = next((name for name in INNER_BACKBONES if name in children), None)
+    if inner is None or len(children) == 1:  # a wrapper, such as an image pyramid, is no neck
+        return "backbone", backbone
+    return f"backbone.{inner}", children[inner]
+
+
+def _stages(network: nn.Module) -> Iterator[tuple[str, str]]:
+    """Names of modules, and the stage that each of them is, or belongs to.
+
+    Stages are the children that are lists of blocks, or hold one; what comes before the first of them is the stem.
+    """
+    prefix = ""
+    while len(children := list(network.named_children())) == 1 and not _is_list(children[0][1]):
+        name, network = children[0]
+        prefix += f"{name}."
+    found = False
+    for name, child in children:
+        if _is_list(child) and _holds_stages(name, child):
+            yield from ((f"{prefix}{name}.{inner}", f"{name}.{inner}") for inner, _ in child.named_children())
+            found = True
+        elif _is_stage(child):
+            yield f"{prefix}{name}", name
+            found = True
+        elif not found:
+            yield f"{prefix}{name}", "stem"
+
+
+def _is_list(module: nn.Module) -> bool:
+    return isinstance(module, (nn.Sequential, nn.ModuleList))
+
+
+def _is_stage(module: nn.Module) -> bool:
+    return _is_list(module) or any(_is_list(child) for child in module.children())
+
+
+def _holds_stages(name: str, modules: nn.Module) -> bool:
+    return name in ("stages", "layers") or all(_is_list(module) for module in modules.children())

@@ -1,0 +1,112 @@
+"""Cost of this package's backbones and necks, on images of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..backbones import build_backbone
+from ..features import FeatureSpec
+from ..necks import build_neck
+from .components import Component, neck_role
+from .cost import count_cost, on_meta
+from .report import CostReport
+
+
+class _Pyramid(nn.Module):
+    """A backbone, and a neck or none."""
+
+    def __init__(self, backbone: Mapping[str, Any], neck: Any) -> None:
+        super().__init__()
+        self.backbone = build_backbone(backbone)
+        self.neck = None if neck is None else build_neck(neck, self.backbone.feature_specs)
+
+    def forward(self, x: Tensor) -> Any:
+        maps = self.backbone(x)
+        return maps if self.neck is None else self.neck(maps)
+
+
+def build_pyramid(backbone: str | Mapping[str, Any], neck: str | Mapping[str, Any] | Sequence[Any] | None) -> nn.Module:
+    """A backbone and a neck as one module, image in, tuple of maps out.
+
+    Args:
+        backbone: ``{"type": name in BACKBONES, **arguments}``, or the name of a timm network, for its C2..C5.
+        neck: ``{"type": name in NECKS, **arguments}``, or a name alone for the default arguments, or several, one
+            behind the other; ``None`` is none.
+
+    Raises:
+        ValueError: an unknown name, or a neck that does not fit.
+    """
+    if isinstance(backbone, str):
+        backbone = {"type": "TimmBackbone", "name": backbone}
+    return _Pyramid(backbone, {"type": neck} if isinstance(neck, str) else neck)
+
+
+def pyramid_cost(
+    backbone: str | Mapping[str, Any],
+    neck: str | Mapping[str, Any] | Sequence[Any] | None = None,
+    image_size: tuple[int, int] = (800, 1344),
+    batch_size: int = 1,
+    title: str | None = None,
+) -> CostReport:
+    """Cost of a backbone and a neck of this package.
+
+    Args:
+        backbone: see `build_pyramid`.
+        neck: see `build_pyramid`.
+        image_size: height and width in pixels.
+        batch_size: number of images.
+        title: title of the report; ``None`` names backbone and neck.
+
+    Raises:
+        ValueError: an unknown name, a neck that does not fit, or a size that is not positive.
+    """
+    if min(*image_size, batch_size) < 1:
+        raise ValueError(f"image_size={image_size}, batch_size={batch_size}: all must be at least 1")
+    model = on_meta(lambda: build_pyramid(backbone, neck))
+    images = torch.empty(batch_size, 3, *image_size, device="meta")
+
+    def run() -> None:
+        with torch.device("meta"):  # for what forward makes without naming a device
+            model(images)
+
+    return count_cost(model, run, title or _title(backbone, neck), image_size)
+
+
+def _title(backbone: str | Mapping[str, Any], neck: Any) -> str:
+    parts = [backbone, *([] if neck is None else [neck] if isinstance(neck, (str, Mapping)) else neck)]
+    return " + ".join(part if isinstance(part, str) else str(part.get("name", part.get("type"))) for part in parts)
+
+
+def neck_cost(
+    neck: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    in_specs: Sequence[FeatureSpec],
+    image_size: tuple[int, int] = (800, 1344),
+    title: str | None = None,
+) -> CostReport:
+    """Cost of a neck alone, on maps of published shapes.
+
+    Args:
+        neck: as ``build_neck`` takes it; of several, one behind the other, all but the last are left out.
+        in_specs: what the backbone publishes.
+        image_size: height and width in pixels; a map has ``ceil(side / stride)`` cells.
+        title: title of the report; ``None`` is the neck's type.
+    """
+    *before, last = [neck] if isinstance(neck, Mapping) else list(neck)
+    specs = on_meta(lambda: build_neck(before, in_specs)).out_specs(in_specs) if before else tuple(in_specs)
+    module: nn.Module = on_meta(lambda: build_neck(last, specs))
+    shapes = [(1, spec.channels, *(-(-side // spec.stride) for side in image_size)) for spec in specs]
+    # a backbone's maps carry gradients, so that what needs them for its own weights keeps them
+    maps = [torch.empty(shape, device="meta", requires_grad=True) for shape in shapes]
+
+    def run() -> None:
+        with torch.device("meta"):
+            module(maps)
+
+    def component_of(name: str) -> Component:
+        return Component("neck", neck_role(name))
+
+    return count_cost(module, run, title or str(last["type"]), image_size, component_of)

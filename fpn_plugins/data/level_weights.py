@@ -1,0 +1,181 @@
+"""Weights of RetinaNet's levels from the sizes of a data set's objects, for the levels that few objects reach.
+
+An object belongs to the level that holds the anchor size nearest to it in log2 of sqrt(w h), at the size that the image
+has in training. RetinaNet's own matcher takes the anchors of IoU >= 0.5 (arXiv:1708.02002, section 4), on whatever
+levels they are; the one of largest IoU is on the object's level for about 95 of 100 boxes, for the others on its
+neighbour. With p_l the share of the objects on level l, of L levels:
+
+    q_l = (1 - smoothing) p_l + smoothing / L          so that an empty level has a weight too
+    w_l = q_l ** -exponent / sum_k(p_k q_k ** -exponent)
+
+Exponent 0 weighs all levels 1, exponent 1 without smoothing makes every level's objects count the same together. The
+weights' mean over the objects is 1, so that the loss keeps its scale as far as objects of all levels cost the same. The
+scheme is ours; inverse frequency with an exponent is common for rare classes (LVIS's repeat factors, word2vec).
+"""
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..features import FeatureSpec, level_names
+from ..files import write_atomically
+from .statistics import object_sizes
+
+RETINANET_STRIDES = (8, 16, 32, 64, 128)
+
+
+def anchor_sizes(
+    strides: Sequence[int] = RETINANET_STRIDES, octave_base_scale: float = 4, scales_per_octave: int = 3
+) -> list[list[float]]:
+    """Sides of each level's square anchors in px, in mmdet's terms; the defaults are RetinaNet's 32 ... 812.
+
+    Args:
+        strides: of the levels, high to low resolution.
+        octave_base_scale: smallest anchor of a level in strides.
+        scales_per_octave: sizes per level, evenly spaced in log2 up to the doubled one.
+
+    Raises:
+        ValueError: strides that do not ascend, or a scale that is not positive.
+    """
+    if not strides or list(strides) != sorted(set(strides)) or strides[0] < 1:
+        raise ValueError(f"strides={list(strides)} must ascend and be positive, e.g. {list(RETINANET_STRIDES)}")
+    if octave_base_scale <= 0 or scales_per_octave < 1:
+        raise ValueError(
+            f"octave_base_scale={octave_base_scale} must be above 0 and scales_per_octave={scales_per_octave} at least "
+            "1; RetinaNet has 4 and 3"
+        )
+    octave = [octave_base_scale * 2 ** (i / scales_per_octave) for i in range(scales_per_octave)]
+    return [[stride * scale for scale in octave] for stride in strides]
+
+
+def nearest_anchor_level(width: np.ndarray, height: np.ndarray, sizes: Sequence[Sequence[float]]) -> np.ndarray:
+    """Position of the level whose anchors hold the size nearest to each box in log2 of sqrt(w h).
+
+    Args:
+        width: of the boxes in input pixels, above 0. Shape N.
+        height: of the boxes in input pixels, above 0. Shape N.
+        sizes: anchor sides of each level in px, as `anchor_sizes` makes them. In the middle the larger one is nearer.
+
+    Returns:
+        Positions in ``sizes``. Shape N.
+    """
+    pairs = sorted((math.log2(size), position) for position, level in enumerate(sizes) for size in level)
+    octaves, positions = (np.array(part) for part in zip(*pairs, strict=True))
+    borders = (octaves[1:] + octaves[:-1]) / 2
+    octave = np.log2(np.asarray(width, float) * np.asarray(height, float)) / 2
+    return positions[np.searchsorted(borders, octave, side="right")]
+
+
+def balanced_level_weights(counts: Sequence[int], exponent: float = 0.5, smoothing: float = 0.1) -> list[float]:
+    """Weights of the levels by the formula on top of this file.
+
+    Args:
+        counts: objects of each level.
+        exponent: 0 weighs all levels 1, 1 by inverse frequency.
+        smoothing: share of the uniform distribution that is mixed in, 0 to 1.
+
+    Raises:
+        ValueError: no objects, a negative count or exponent, smoothing out of range, or an empty level without it.
+    """
+    shares = np.asarray(counts, float)
+    if not shares.size or shares.min() < 0 or shares.sum() == 0:
+        raise ValueError(f"counts={list(counts)} must hold at least one object, and none below 0")
+    if exponent < 0 or not 0 <= smoothing <= 1:
+        raise ValueError(f"exponent={exponent} must be 0 or more and smoothing={smoothing} between 0 and 1")
+    shares = shares / shares.sum()
+    smooth = (1 - smoothing) * shares + smoothing / len(shares)
+    if exponent and smooth.min() == 0:
+        raise ValueError(f"counts={list(counts)}: an empty level has no inverse frequency; set smoothing above 0")
+    weights = smooth**-exponent
+    return (weights / (shares @ weights)).tolist()
+
+
+def level_weight_report(
+    ann_file: str | os.PathLike[str],
+    strides: Sequence[int] = RETINANET_STRIDES,
+    octave_base_scale: float = 4,
+    scales_per_octave: int = 3,
+    resize: tuple[int, int] | None = (800, 1333),
+    exponent: float = 0.5,
+    smoothing: float = 0.1,
+) -> dict[str, Any]:
+    """Objects and weight of each level for an annotation file.
+
+    Args:
+        ann_file: COCO annotation file; crowd regions and boxes of zero size are left out.
+        strides: see `anchor_sizes`.
+        octave_base_scale: see `anchor_sizes`.
+        scales_per_octave: see `anchor_sizes`.
+        resize: shorter side and limit of the longer side in px to which training resizes the images; None = as they
+            are.
+        exponent: see `balanced_level_weights`.
+        smoothing: see `balanced_level_weights`.
+
+    Returns:
+        Content for a JSON file: `ann_file`, `resize`, `exponent`, `smoothing`, `objects`, and `levels`, each with
+        `level`, `stride` and `anchor_sizes` in px, `objects`, `share` (0..1) and `weight`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file has a problem that `check_coco` reports, or an argument is out of range.
+    """
+    sizes = anchor_sizes(strides, octave_base_scale, scales_per_octave)
+    names = level_names(FeatureSpec(1, stride) for stride in strides)
+    width, height = object_sizes(ann_file, resize)
+    if not width.size:
+        raise ValueError(f"{Path(ann_file).name} holds no object, so there is nothing to weigh the levels by")
+    counts = np.bincount(nearest_anchor_level(width, height, sizes), minlength=len(sizes)).tolist()
+    weights = balanced_level_weights(counts, exponent, smoothing)
+    columns = zip(names, strides, sizes, counts, weights, strict=True)
+    return {
+        "ann_file": Path(ann_file).name,
+        "resize": list(resize) if resize else None,
+        "exponent": exponent,
+        "smoothing": smoothing,
+        "objects": sum(counts),
+        "levels": [
+            {"level": n, "stride": s, "anchor_sizes": a, "objects": c, "share": c / sum(counts), "weight": w}
+            for n, s, a, c, w in columns
+        ],
+    }
+
+
+def plot_level_weights(report: dict[str, Any], path: str | os.PathLike[str]) -> Path:
+    """Draw the objects' share of each level, and the share of the loss that the weights make of it.
+
+    Args:
+        report: as returned by `level_weight_report`.
+        path: picture to write, `.png`.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ValueError: if `path` has another suffix.
+        FileNotFoundError: if the folder of `path` does not exist.
+    """
+    from matplotlib.figure import Figure  # without pyplot, which needs a display and changes the caller's figures
+
+    path = Path(path)
+    if path.suffix != ".png":
+        raise ValueError(f"path={str(path)!r} has the suffix {path.suffix!r}; expected '.png'")
+    levels = report["levels"]
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    positions, shares = np.arange(len(levels)), np.array([100 * level["share"] for level in levels])
+    weighted = shares * [level["weight"] for level in levels]
+    axes.bar(positions - 0.2, shares, 0.4, label="objects", color="#4477aa")
+    bars = axes.bar(positions + 0.2, weighted, 0.4, label="objects x weight", color="#ee8866")
+    axes.bar_label(bars, [f"x {level['weight']:.2f}" for level in levels], fontsize=8)
+    axes.set_xticks(positions, [level["level"] for level in levels])
+    size = "x".join(map(str, report["resize"])) if report["resize"] else "original size"
+    axes.set(xlabel=f"pyramid level ({size})", ylabel="share in %")
+    axes.legend(frameon=False, fontsize=8)
+    axes.set_title(f"{report['ann_file']}: {report['objects']} objects", fontsize=10)
+    with write_atomically(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+    return path

@@ -1,0 +1,177 @@
+"""Panoptic FPN: Panoptic Feature Pyramid Networks (Kirillov et al., CVPR 2019, arXiv:1901.02446, sections 3.1, 3.3).
+
+::
+
+    p5 /32 --3x3, x2--3x3, x2--3x3, x2--+
+    p4 /16 --3x3, x2--3x3, x2-----------+
+    p3 /8  --3x3, x2--------------------+
+    p2 /4  --3x3----------------------(sum)--> semantic map /4 --> the head's 1x1 predictor
+
+Each 3x3 convolution is followed by a norm and ReLU, ``x2`` is bilinear. Reference code: mmdet
+``models/seg_heads/panoptic_fpn_head.py``, detectron2 ``modeling/meta_arch/semantic_seg.py``. In both toolboxes this
+belongs to the semantic head, which reads the pyramid: the adapters have a ``PanopticFPNHead`` made of `SemanticMerge`.
+`PanopticFPN` is pyramid and semantic map in one, for networks of one's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..features import FeatureSpec, SemanticSpec, check_channels, check_in_channels
+from ..layers import ConvFactory, ConvNormAct, NormFactory, init_convs, make_upsample
+from ..weights import accept_layouts, redirect_keys
+from ..weights.maps.panoptic_fpn import panoptic_fpn, semantic_layouts
+from .fpn import FPN
+
+
+class SemanticMerge(nn.Module):
+    """The maps of a pyramid, each brought to the finest resolution by convolutions and upsamplings, and summed.
+
+    Args:
+        in_channels: channels of each map, high to low resolution.
+        inner_channels: channels of the branches and of the result (paper: 128).
+        num_upsamples: how often each map is doubled; a map has as many convolutions, at least one. ``None`` is
+            0, 1, 2, ..., the number that brings neighbouring levels to the size of the finest one.
+        norm: norm after each convolution: ``"GN"`` (paper), ``None``, ... or a factory; see `make_norm`.
+        conv: factory of every convolution, ``None`` is ``nn.Conv2d``.
+        init: see `init_convs`; both toolboxes have ``"kaiming_normal"``.
+
+    Where the peers upsample by the factor 2, and so need sizes divisible by the last stride, each upsampling here goes
+    to the size of the finer map that was given for that resolution (and doubles where there is none). On divisible
+    sizes the two are the same.
+
+    State dict: ``branches.{i}.{k}.conv.*``, ``branches.{i}.{k}.norm.*``. The layouts of mmdet's ``PanopticFPNHead`` and
+    detectron2's ``SemSegFPNHead``, without their 1x1 predictors, load as they are.
+
+    Raises:
+        ValueError: no channels, or another number of ``num_upsamples`` than of maps, or a negative one.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        inner_channels: int = 128,
+        num_upsamples: Sequence[int] | None = None,
+        norm: str | NormFactory | None = "GN",
+        conv: ConvFactory | None = None,
+        init: str | None = "kaiming_normal",
+    ) -> None:
+        super().__init__()
+        self.in_channels = check_in_channels(in_channels)
+        self.inner_channels = inner_channels
+        self.num_upsamples = tuple(range(len(self.in_channels)) if num_upsamples is None else num_upsamples)
+        if len(self.num_upsamples) != len(self.in_channels) or min(self.num_upsamples) < 0:
+            raise ValueError(
+                f"num_upsamples={list(self.num_upsamples)} must say for each of the {len(self.in_channels)} maps how "
+                "often it is doubled, 0 or more"
+            )
+        self.branches = nn.ModuleList(
+            nn.ModuleList(
+                ConvNormAct(inner_channels if k else channels, inner_channels, 3, norm=norm, act="relu", conv=conv)
+                for k in range(max(1, times))
+            )
+            for channels, times in zip(self.in_channels, self.num_upsamples, strict=True)
+        )
+        self.upsample = make_upsample("bilinear", inner_channels)
+        init_convs(self, init)
+        accept_layouts(self, semantic_layouts, numbered=("branches.",))
+
+    @classmethod
+    def to_stride(
+        cls, specs: Sequence[FeatureSpec], stride: int, inner_channels: int = 128, **arguments: Any
+    ) -> SemanticMerge:
+        """The module that brings maps of published shapes to one of ``stride``.
+
+        Args:
+            specs: of the maps, high to low resolution.
+            stride: of the result, in input pixels.
+            inner_channels: channels of the result.
+            **arguments: the other arguments of the class.
+
+        Raises:
+            ValueError: a stride that is not a power of two, or a map finer than ``stride``.
+        """
+        level = FeatureSpec(inner_channels, stride).level
+        num_upsamples = [spec.level - level for spec in specs]
+        return cls([spec.channels for spec in specs], inner_channels, num_upsamples, **arguments)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Merge maps ``B C H W``, high to low resolution, into one ``B inner_channels H W``.
+
+        Its size is that of the map that is not upsampled, or of the finest one, doubled as often as that is.
+
+        Raises:
+            ValueError: another number of maps or channels than the module was built for.
+        """
+        check_channels(maps, self.in_channels, type(self).__name__)
+        sizes = {times: (x.shape[-2], x.shape[-1]) for times, x in zip(self.num_upsamples, maps, strict=True)}
+        lifted = [
+            self._lift(x, branch, times, sizes)
+            for x, branch, times in zip(maps, self.branches, self.num_upsamples, strict=True)
+        ]
+        return sum(lifted[1:], lifted[0])
+
+    def _lift(self, x: Tensor, branch: Any, times: int, sizes: dict[int, tuple[int, int]]) -> Tensor:
+        """One branch: ``x`` (``B C h w``) to ``B inner_channels H W``; ``sizes`` are keyed by the doublings left."""
+        for conv in branch:
+            x = conv(x)
+            if times:
+                times -= 1
+                x = self.upsample(x, sizes.get(times, (2 * x.shape[-2], 2 * x.shape[-1])))
+        return x
+
+
+class PanopticFPN(nn.Module):
+    """FPN, and the semantic map made of its levels: ``semantic, *pyramid = neck(maps)``.
+
+    The semantic map comes first. It has the stride of the finest level, and its published spec is a `SemanticSpec`,
+    named ``semantic`` where the levels are named ``p2``, ``p3``, ...; extra levels do not contribute to it.
+
+    Args:
+        in_channels: channels of each input map, high to low resolution, as for `FPN`.
+        out_channels: channels of every level of the pyramid.
+        inner_channels: channels of the semantic map, see `SemanticMerge`.
+        semantic_norm: norm in the branches of the semantic map.
+        **arguments: the others of `FPN`, for the pyramid.
+
+    State dict: ``fpn.*`` as in `FPN`, ``semantic_merge.*`` as in `SemanticMerge`. Keys of a plain FPN, in any layout
+    that `FPN` loads, go to the pyramid (with ``strict=False``, as the semantic branch is not among them).
+
+    Raises:
+        ValueError: an argument outside of the above.
+        TypeError: an argument that `FPN` does not have.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int = 256,
+        inner_channels: int = 128,
+        semantic_norm: str | NormFactory | None = "GN",
+        **arguments: Any,
+    ) -> None:
+        super().__init__()
+        self.fpn = FPN(in_channels, out_channels, **arguments)
+        self.semantic_merge = SemanticMerge(
+            [out_channels] * len(self.fpn.in_indices), inner_channels, norm=semantic_norm, conv=arguments.get("conv")
+        )
+        self.in_channels, self.in_indices = self.fpn.in_channels, self.fpn.in_indices
+        self.out_channels = out_channels
+        redirect_keys(self, panoptic_fpn())
+
+    def out_specs(self, in_specs: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:
+        """The semantic map's, then the pyramid's; raises what `FPN` raises."""
+        pyramid = self.fpn.out_specs(in_specs)
+        return (SemanticSpec(self.semantic_merge.inner_channels, pyramid[0].stride), *pyramid)
+
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Compute the semantic map ``B inner_channels H W`` and the pyramid, of the same inputs as `FPN` takes.
+
+        Raises:
+            ValueError: another number of maps or channels than the neck was built for.
+        """
+        pyramid = self.fpn(inputs)
+        return (self.semantic_merge(pyramid[: len(self.in_indices)]), *pyramid)

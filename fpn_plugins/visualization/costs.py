@@ -1,0 +1,89 @@
+"""Costs of networks by component as stacked bars."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..files import write_atomically
+
+if TYPE_CHECKING:
+    from ..analysis import CostReport
+
+# field of a component's cost, unit, and the title of its column of bars
+MEASURES = (
+    ("parameters", 1e6, "parameters (M)"),
+    ("macs", 1e9, "GMACs"),
+    ("activation_bytes", 2**20, "kept for backward (MiB)"),
+)
+# one hue per part, its components from dark to light
+HUES = {"backbone": "Blues_r", "neck": "Oranges_r", "head": "Greens_r"}
+
+
+def draw_costs(reports: Sequence[CostReport], path: str | os.PathLike[str], title: str = "") -> Path:
+    """Draw one bar per network for each of parameters, MACs and activations, stacked by component.
+
+    Args:
+        reports: what `pyramid_cost` or `count_cost` found.
+        path: PNG file.
+        title: headline.
+
+    Raises:
+        ValueError: no reports.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    if not reports:
+        raise ValueError("reports must hold at least one cost report")
+    figure = Figure(figsize=(12, 1.6 + 0.75 * len(reports)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, len(MEASURES), sharey=True)
+    colours = _colours(reports)
+    for axis, (field, unit, label) in zip(axes, MEASURES, strict=True):
+        for row, report in enumerate(reports):
+            _draw_bar(axis, row, report, field, unit, colours)
+        axis.set_title(label, fontsize=10)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.margins(x=0.12)
+    axes[0].set_yticks(range(len(reports)), [report.title for report in reports], fontsize=9)
+    axes[0].invert_yaxis()
+    _draw_legend(figure, colours)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    with write_atomically(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    return Path(path)
+
+
+def _colours(reports: Sequence[CostReport]) -> dict[tuple[str, str], Any]:
+    """A colour for each component, in the order in which the reports name them."""
+    from matplotlib import colormaps
+
+    keys = list(
+        dict.fromkeys((c.part, c.name) for part in HUES for r in reports for c in r.components if c.part == part)
+    )
+    found = {}
+    for part, hue in HUES.items():
+        inside = [key for key in keys if key[0] == part]
+        for index, key in enumerate(inside):
+            found[key] = colormaps[hue](0.1 + 0.65 * index / max(1, len(inside) - 1))
+    return found
+
+
+def _draw_bar(axis: Any, row: int, report: CostReport, field: str, unit: float, colours: dict[Any, Any]) -> None:
+    left, total = 0.0, getattr(report.total(), field) / unit
+    for cost in report.components:
+        width = getattr(cost, field) / unit
+        axis.barh(row, width, left=left, color=colours[cost.part, cost.name], edgecolor="white", linewidth=0.5)
+        left += width
+    axis.annotate(f" {total:.1f}", (total, row), va="center", fontsize=9)
+
+
+def _draw_legend(figure: Any, colours: dict[tuple[str, str], Any]) -> None:
+    from matplotlib.patches import Patch
+
+    patches = [Patch(color=colour, label=f"{part}: {name}") for (part, name), colour in colours.items()]
+    figure.legend(handles=patches, loc="outside lower center", ncols=6, fontsize=7.5, frameon=False)

@@ -1,0 +1,60 @@
+"""Panoptic FPN: the semantic branch of mmdet and detectron2 -> ours.
+
+Ours, with ``i`` the position of the level from the highest resolution and ``k`` that of the convolution in its branch::
+
+    branches.{i}.{k}.conv.*   branches.{i}.{k}.norm.*
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from ..key_map import KeyMap
+from .mmcv import conv_modules
+
+MAX_CONVS = 8  # of one branch: a stride of 1024 at a common stride of 4
+
+
+def mmdet() -> KeyMap:
+    """mmdet's ``PanopticFPNHead``, without its ``conv_logits``; its usual norm comes first, for the inverse."""
+    theirs, ours = "conv_upsample_layers.{i}.conv.{k}", "branches.{i}.{k}"
+    table = conv_modules("mmdet PanopticFPNHead", [(theirs, ours)])
+    return KeyMap(table.layout, [(f"{theirs}.gn.{{*}}", f"{ours}.norm.{{*}}"), *table.rules])
+
+
+def detectron2(names: Sequence[str]) -> KeyMap:
+    """detectron2's ``SemSegFPNHead``, without its ``predictor``; convolutions and upsamplings take turns there.
+
+    Args:
+        names: its features (``p2``, ``p3``, ...), high to low resolution.
+    """
+    rules = []
+    for i, name in enumerate(names):
+        for k in range(MAX_CONVS):
+            theirs, ours = f"{name}.{2 * k}", f"branches.{i}.{k}"
+            rules += [(f"{theirs}.norm.{{*}}", f"{ours}.norm.{{*}}"), (f"{theirs}.{{*}}", f"{ours}.conv.{{*}}")]
+    return KeyMap("detectron2 SemSegFPNHead", rules)
+
+
+def semantic_layouts(keys: Iterable[str]) -> list[KeyMap]:
+    """The tables to try for the keys of the semantic branch; detectron2's features are read from ``keys``."""
+    features = {match[0]: int(match[1]) for key in keys if (match := re.match(r"[a-z]+(\d+)(?=\.\d+\.)", key))}
+    return [mmdet(), detectron2(sorted(features, key=lambda name: features[name]))]
+
+
+def mmdet_head() -> KeyMap:
+    """mmdet keeps the branches directly in its head; we keep them in ``semantic_merge``."""
+    name = "conv_upsample_layers.{*}"
+    return KeyMap("mmdet PanopticFPNHead", [(name, f"semantic_merge.{name}")])
+
+
+def detectron2_head(names: Iterable[str]) -> KeyMap:
+    """detectron2 keeps the branch of each of the features ``names`` in its head; we keep them in ``semantic_merge``."""
+    return KeyMap("detectron2 SemSegFPNHead", [(f"{name}.{{*}}", f"semantic_merge.{name}.{{*}}") for name in names])
+
+
+def panoptic_fpn() -> KeyMap:
+    """Keys of a plain FPN, in any layout, belong to the pyramid of a `PanopticFPN`."""
+    parts = [(f"{part}.{{*}}",) * 2 for part in ("fpn", "semantic_merge")]
+    return KeyMap("FPN", [*parts, ("{*}", "fpn.{*}")])

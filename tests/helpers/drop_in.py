@@ -1,0 +1,49 @@
+"""mmdet's neck and ours from one config of mmdet's, and what is compared of them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def build_pair(config: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
+    """mmdet's neck and ours from one config, each as mmdet initialises it, from the same random state."""
+    from mmdet.registry import MODELS
+    from mmdet.utils import register_all_modules
+
+    register_all_modules()
+    pair = []
+    for kind in (config["type"], f"fpn_plugins.{config['type']}"):
+        neck = MODELS.build({**copy.deepcopy(config), "type": kind})
+        torch.manual_seed(7)
+        neck.init_weights()
+        pair.append(neck)
+    return pair[0], pair[1]
+
+
+def random_maps(channels: Sequence[int], size: tuple[int, int], dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """Random input maps, each of half the size (rounded up) of the one before."""
+    result = []
+    for number in channels:
+        result.append(torch.randn(2, number, *size).to(dtype).requires_grad_())
+        size = (-(-size[0] // 2), -(-size[1] // 2))
+    return result
+
+
+def loss_of(outputs: tuple[Tensor, ...]) -> Tensor:
+    """A scalar that weighs each output cell differently, so that no gradient cancels."""
+    return sum((o * torch.linspace(-1, 1, o.numel()).view_as(o)).sum() / o.numel() for o in outputs)
+
+
+def closeness(got: Tensor, wanted: Tensor) -> float:
+    """Largest difference, relative to the largest value where that exceeds one."""
+    return float((got - wanted).abs().max() / wanted.abs().max().clamp(min=1))
+
+
+def deviations_from_kaiming(neck: nn.Module) -> list[float]:
+    """Standard deviation of each convolution's weights in units of what Kaiming's normal (fan-out) draws."""
+    return [float(p.std() * (p.shape[0] * p[0, 0].numel() / 2) ** 0.5) for p in neck.parameters() if p.dim() == 4]

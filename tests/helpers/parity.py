@@ -1,0 +1,65 @@
+"""A neck beside a peer's, or beside itself with another way to compute: the same outputs, gradients and statistics."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from fpn_plugins.weights import KeyMap
+
+
+def outputs_and_gradients(
+    module: nn.Module, maps: list[Tensor], allow_unused: bool = False
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Outputs, and the gradients of inputs and parameters, in order; zeros for what is allowed to be unused."""
+    leaves = [m.clone().requires_grad_() for m in maps]
+    outputs = module(leaves)
+    loss = sum((o * torch.linspace(-1, 1, o.numel(), dtype=o.dtype).view_as(o)).sum() for o in outputs)
+    wanted = [*leaves, *module.parameters()]
+    grads = torch.autograd.grad(loss, wanted, allow_unused=allow_unused)
+    return list(outputs), [torch.zeros_like(w) if g is None else g for g, w in zip(grads, wanted, strict=True)]
+
+
+def assert_equals_peer(
+    ours: nn.Module,
+    theirs: nn.Module,
+    maps: list[Tensor],
+    table: KeyMap,
+    tolerance: float,
+    statistics_tolerance: float,
+    allow_unused: bool = False,
+) -> None:
+    """Outputs and gradients within ``tolerance`` of the largest value above one, and what batch norms remember."""
+    wanted, wanted_grads = outputs_and_gradients(theirs, maps, allow_unused)
+    got, grads = outputs_and_gradients(ours, maps, allow_unused)
+    for x, y in zip([*got, *grads], [*wanted, *wanted_grads], strict=True):
+        scale = max(1.0, float(y.detach().abs().max()))
+        assert_close(x / scale, y / scale, rtol=0, atol=tolerance)
+    for key, value in table.apply(theirs.state_dict())[0].items():
+        assert_close(ours.state_dict()[key], value, rtol=0, atol=statistics_tolerance)
+
+
+def assert_exact_both_ways(table: KeyMap, theirs: nn.Module, ours: nn.Module) -> None:
+    """The key map leaves nothing over in either direction, and keeps the order."""
+    renamed, report = table.apply(theirs.state_dict(), ours.state_dict())
+    assert report.complete and not report.dropped, str(report)
+    assert list(renamed) == list(ours.state_dict())  # in the same order, too: initialisation draws alike
+    back, report = table.inverse().apply(ours.state_dict(), theirs.state_dict())
+    assert report.complete, str(report)
+    assert list(back) == list(theirs.state_dict())
+    copy.deepcopy(theirs).load_state_dict(back)
+    assert all(torch.equal(back[key], value) for key, value in theirs.state_dict().items())
+
+
+def assert_checkpointing_changes_nothing(
+    plain: nn.Module, frugal: nn.Module, maps: list[Tensor], allow_unused: bool = False
+) -> None:
+    """Outputs, gradients and statistics of a neck are those of the same neck without gradient checkpointing."""
+    frugal.load_state_dict(plain.state_dict())
+    a, a_grads = outputs_and_gradients(plain, maps, allow_unused)
+    b, b_grads = outputs_and_gradients(frugal, maps, allow_unused)
+    for x, y in zip([*a, *a_grads, *plain.buffers()], [*b, *b_grads, *frugal.buffers()], strict=True):
+        assert_close(x, y, rtol=1e-9, atol=1e-9)
