@@ -27,7 +27,7 @@ from ..weights import accept_layouts, read_checkpoint
 from ..weights.maps.mvit import MViTLayouts
 from .mvit_blocks import MultiScaleBlock
 from .mvit_plan import PATCH_STRIDE, find_variant, plan_blocks
-from .timm_backbone import timm_weights
+from .timm_networks import timm_weights
 from .vit import IMAGENET_MEAN, IMAGENET_STD
 
 

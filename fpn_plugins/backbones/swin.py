@@ -27,7 +27,7 @@ from ..features import FeatureSpec
 from ..weights import accept_layouts, read_checkpoint
 from ..weights.maps.swin import STAGES, SwinLayouts
 from .swin_blocks import SwinPatchEmbedding, SwinStage
-from .timm_backbone import timm_weights
+from .timm_networks import timm_weights
 from .vit import IMAGENET_MEAN, IMAGENET_STD
 
 PATCH_SIZE = 4

@@ -19,7 +19,7 @@ from .. import checkpointing
 from ..features import FeatureSpec
 from ..weights import read_checkpoint
 from .hybrid import OUT_STRIDE, stride_two
-from .timm_backbone import _normalisation, _timm
+from .timm_networks import import_timm, normalisation
 
 HYBRID = re.compile(r"vit_[a-z]+_r\d+_s\d+_\d+")
 
@@ -68,7 +68,7 @@ class TimmHybrid(nn.Module):
         self.name = name
         arguments = {**(model_args or {}), "drop_path_rate": drop_path_rate, "in_chans": in_chans}
         self.model = _create(name, pretrained, arguments)
-        self.mean, self.std = _normalisation(name)
+        self.mean, self.std = normalisation(name)
         cnn = self.model.patch_embed.backbone
         _pad_by_integers(cnn)
         specs = [FeatureSpec(row["num_chs"], row["reduction"]) for row in cnn.feature_info if "stages" in row["module"]]
@@ -150,7 +150,7 @@ def _pad_by_integers(cnn: Any) -> None:
 
 
 def _create(name: str, pretrained: bool, arguments: Mapping[str, Any]) -> Any:
-    timm = _timm()
+    timm = import_timm()
     hybrids = [model for model in timm.list_models("vit_*") if HYBRID.fullmatch(model)]
     if name.split(".")[0] not in hybrids:
         raise ValueError(f"name={name!r} is none of timm's hybrids on a ResNetV2 with stages: {', '.join(hybrids)}")
