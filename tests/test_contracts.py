@@ -89,6 +89,8 @@ def build(name: str) -> nn.Module:
     for key, p in module.named_parameters():
         if not p.any() and (p.dim() > 1 or key.endswith("weight")):  # a block that starts as the identity
             nn.init.normal_(p, std=0.1)
+        if p.dim() == 1 and bool((p == 1).all()):  # a norm: the mean of its output's squares would be constant
+            nn.init.uniform_(p, 0.5, 1.5)
     return module.eval()
 
 

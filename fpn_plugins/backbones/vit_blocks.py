@@ -162,11 +162,12 @@ class ViTBlock(nn.Module):
 def to_windows(x: Tensor, size: int) -> Tensor:
     """Cut tokens ``B H W C`` into windows ``B*n size size C``, row by row, zeros beyond the right and bottom edges."""
     batch, height, width, channels = x.shape
-    below, beside = -height % size, -width % size
+    rows, columns = -(-height // size), -(-width // size)
+    below, beside = rows * size - height, columns * size - width  # of a trace for any size, whole windows too
     # a trace must not depend on the size
     if torch.compiler.is_compiling() or below or beside:
         x = F.pad(x, (0, 0, 0, beside, 0, below))
-    x = x.reshape(batch, (height + below) // size, size, (width + beside) // size, size, channels)
+    x = x.reshape(batch, rows, size, columns, size, channels)
     return x.transpose(2, 3).reshape(-1, size, size, channels)
 
 
