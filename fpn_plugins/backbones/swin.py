@@ -144,7 +144,8 @@ class Swin(nn.Module):
         if use_abs_pos:
             side = pretrain_img_size // PATCH_SIZE
             self.absolute_pos_embed = nn.Parameter(torch.zeros(1, size.embed_dim, side, side))
-        rates = iter(torch.linspace(0, drop_path_rate, sum(size.depths)).tolist())
+        # on the CPU, so that a skeleton on the meta device can be built
+        rates = iter(torch.linspace(0, drop_path_rate, sum(size.depths), device="cpu").tolist())
         self.layers = nn.ModuleList(
             SwinStage(
                 size.embed_dim * 2**stage,
@@ -217,9 +218,11 @@ class Swin(nn.Module):
         try:
             self.load_state_dict(weights)
         except (RuntimeError, ValueError) as error:
+            first, *rest = str(error).split("\n\t")  # torch's message has a line per tensor of another shape
+            reason = "; ".join([first, *rest[:5]]) + (f"; ... ({len(rest) - 5} more)" if len(rest) > 5 else "")
             raise ValueError(
                 f"the checkpoint {source} does not fit Swin {self.name!r} (of a whole detector, pass the backbone's "
-                f"part: fpn_plugins.weights.under): {error}"
+                f"part: fpn_plugins.weights.under): {reason}"
             ) from error
 
     def _output(self, tokens: Tensor, stage: int) -> Tensor:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checkpointing import recompute, run
-from .vit_blocks import MLP, DropPath, from_windows, to_windows
+from .vit_blocks import MLP, DropPath
 from .window_attention import WindowAttention, window_kinds
 
 
@@ -60,9 +60,8 @@ class PatchMerging(nn.Module):
 
     def _merge(self, x: Tensor) -> Tensor:
         batch, height, width, channels = x.shape
-        if torch.compiler.is_compiling() or height % 2 or width % 2:
-            x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
-        x = x.reshape(batch, (height + 1) // 2, 2, (width + 1) // 2, 2, channels)
+        rows, columns = (height + 1) // 2, (width + 1) // 2
+        x = _fill_up(x, 2 * rows, 2 * columns).reshape(batch, rows, 2, columns, 2, channels)
         x = x.permute(0, 1, 3, 4, 2, 5).flatten(3)  # B H/2 W/2 column row C
         return self.reduction(x if self.norm is None else self.norm(x))
 
@@ -118,24 +117,40 @@ class SwinBlock(nn.Module):
 
     def _attend(self, x: Tensor) -> Tensor:
         batch, height, width, _ = x.shape
-        rows, columns = (-(-side // self.window_size) for side in (height, width))
+        rows, columns = _windows_along(height, self.window_size), _windows_along(width, self.window_size)
         kinds = window_kinds(batch, rows, columns, x.device) if self.shift else None
         windows = self.attn(recompute(self._windows, x), kinds)
-        windows = windows.unflatten(1, (self.window_size, self.window_size))
-        x = from_windows(windows, rows * self.window_size, columns * self.window_size)
+        windows = windows.reshape(batch, rows, columns, self.window_size, self.window_size, -1).transpose(2, 3)
+        x = windows.reshape(batch, rows * self.window_size, columns * self.window_size, -1)
         if self.shift:
             x = x.roll((self.shift, self.shift), (1, 2))
-        return x[:, :height, :width]
+        return x.narrow(1, 0, height).narrow(2, 0, width)
 
     def _windows(self, x: Tensor) -> Tensor:
-        """Queries, keys and values of each window, ``n N 3*C``."""
-        x = self.norm1(x)
+        """Queries, keys and values of each window, ``n N 3*C``, image by image and row by row."""
+        batch, height, width, channels = x.shape
+        size = self.window_size
+        rows, columns = _windows_along(height, size), _windows_along(width, size)
+        # padding comes first: the shift wraps around what is filled up
+        x = _fill_up(self.norm1(x), rows * size, columns * size)
         if self.shift:
-            height, width = x.shape[1:3]
-            # padding comes first: the shift wraps around what is filled up
-            x = F.pad(x, (0, 0, 0, -width % self.window_size, 0, -height % self.window_size))
             x = x.roll((-self.shift, -self.shift), (1, 2))
-        return self.attn.qkv(to_windows(x, self.window_size).flatten(1, 2))
+        x = x.reshape(batch, rows, size, columns, size, channels).transpose(2, 3)
+        return self.attn.qkv(x.reshape(batch * rows * columns, size * size, channels))
+
+
+def _windows_along(cells: int, size: int) -> int:
+    """Number of windows that cover a side of a map."""
+    return (cells + size - 1) // size
+
+
+def _fill_up(x: Tensor, height: int, width: int) -> Tensor:
+    """``B H W C`` with zeros at the bottom and at the right, up to ``height`` and ``width``."""
+    below, beside = height - x.shape[1], width - x.shape[2]
+    # a trace must not depend on the size
+    if torch.compiler.is_compiling() or below or beside:
+        x = F.pad(x, (0, 0, 0, beside, 0, below))
+    return x
 
 
 class SwinStage(nn.Module):

@@ -180,7 +180,7 @@ def window_kinds(images: int, rows: int, columns: int, device: torch.device) -> 
     """Kind of each window of shifted maps, image by image and row by row, as a position in `shift_masks`."""
     last_row = torch.arange(rows, device=device) == rows - 1
     last_column = torch.arange(columns, device=device) == columns - 1
-    return (2 * last_row[:, None] + last_column[None].int()).expand(images, -1, -1).flatten()
+    return (2 * last_row[:, None] + last_column[None].int()).expand(images, -1, -1).reshape(images * rows * columns)
 
 
 def _fit_table(module: WindowAttention, state_dict: dict[str, Tensor], prefix: str, *unused: object) -> None:
