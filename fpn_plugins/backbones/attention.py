@@ -13,20 +13,15 @@ a head.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from ..weights.resize import resize_relative_positions
+from .blocked_attention import blocked_attention, position_scores
 
 # fused kernels want heads of a multiple of this many channels
 FUSED_WIDTH = 8
-# scores in memory at a time on a CPU: what its caches hold (measured with tools/bench_attention.py)
-BLOCK_SCORES = 1 << 20
 
 
 class Attention(nn.Module):
@@ -112,7 +107,7 @@ def attend(qkv: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
 def reference_attention(qkv: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
     """The definition, with all scores in memory: what the others are tested against. Arguments as of `attend`."""
     q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # B M N D
-    bias_h, bias_w = _position_scores(q, rows_h, rows_w)
+    bias_h, bias_w = position_scores(q, rows_h, rows_w)
     bias = (bias_h[..., :, None] + bias_w[..., None, :]).flatten(-2)
     scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5 + bias
     return (scores.softmax(-1) @ v).transpose(1, 2)
@@ -129,102 +124,9 @@ def fused_attention(qkv: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
     height, width, channels = rows_h.shape[0], rows_w.shape[0], q.shape[-1]
     position = torch.arange(height * width, device=q.device)
     hot = torch.cat([F.one_hot(position // width, height), F.one_hot(position % width, width)], -1).to(k.dtype)
-    queries = torch.cat([q * channels**-0.5, *_position_scores(q, rows_h, rows_w)], -1)
+    queries = torch.cat([q * channels**-0.5, *position_scores(q, rows_h, rows_w)], -1)
     keys = torch.cat([k, hot.expand(*k.shape[:3], height + width)], -1)
     spare = -(channels + height + width) % FUSED_WIDTH
     values = F.pad(v, (0, height + width + spare))
     out = F.scaled_dot_product_attention(F.pad(queries, (0, spare)), F.pad(keys, (0, spare)), values, scale=1.0)
     return out[..., :channels].transpose(1, 2)
-
-
-def blocked_attention(qkv: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
-    """`attend` for some heads and some rows of queries after the other, `BLOCK_SCORES` scores at a time.
-
-    The backward pass computes each block's scores again. Not differentiable twice.
-    """
-    return _BlockedAttention.apply(qkv, rows_h, rows_w)
-
-
-def _position_scores(q: Tensor, rows_h: Tensor, rows_w: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores of queries ``... N D`` against the rows of their own position: ``... N H`` and ``... N W``."""
-    grid = q.unflatten(-2, (rows_h.shape[0], rows_w.shape[0]))
-    return (
-        torch.einsum("...yxd,yvd->...yxv", grid, rows_h).flatten(-3, -2),
-        torch.einsum("...yxd,xud->...yxu", grid, rows_w).flatten(-3, -2),
-    )
-
-
-def _blocks(total: int, size: int) -> Iterator[slice]:
-    for start in range(0, total, size):
-        yield slice(start, min(start + size, total))
-
-
-class _BlockedAttention(torch.autograd.Function):
-    """`blocked_attention`: an image's tokens are cut by heads first, then by rows of queries."""
-
-    @staticmethod
-    def forward(ctx: Any, qkv: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
-        out = torch.empty_like(qkv[:, :, 0], memory_format=torch.contiguous_format)
-        for image, heads in _images_and_heads(qkv):
-            q, k, v = qkv[image, :, :, heads].permute(1, 2, 0, 3).unbind(0)  # M N D
-            bias = _position_scores(q, rows_h, rows_w)
-            for rows in _query_rows(q):
-                out[image, rows, heads] = (_weights(q, k, bias, rows) @ v).transpose(0, 1)
-        ctx.save_for_backward(qkv, rows_h, rows_w, out)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        qkv, rows_h, rows_w, out = ctx.saved_tensors
-        grad_qkv = torch.empty_like(qkv)
-        grad_h, grad_w = torch.zeros_like(rows_h), torch.zeros_like(rows_w)
-        size = (rows_h.shape[0], rows_w.shape[0])
-        scale = qkv.shape[-1] ** -0.5
-        for image, heads in _images_and_heads(qkv):
-            q, k, v = qkv[image, :, :, heads].permute(1, 2, 0, 3).unbind(0)  # M N D
-            grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-            bias = _position_scores(q, rows_h, rows_w)
-            grad_bias = torch.empty_like(bias[0]), torch.empty_like(bias[1])
-            grad = grad_out[image, :, heads].transpose(0, 1)
-            # the softmax's gradient subtracts each query's mean, which is that of its output
-            mean = (grad * out[image, :, heads].transpose(0, 1)).sum(-1, keepdim=True)
-            for rows in _query_rows(q):
-                weights = _weights(q, k, bias, rows)
-                grad_v.baddbmm_(weights.transpose(1, 2), grad[:, rows])
-                grad_scores = torch.baddbmm(mean[:, rows], grad[:, rows], v.transpose(1, 2), beta=-1).mul_(weights)
-                grad_q[:, rows] = grad_scores @ k
-                grad_k.baddbmm_(grad_scores.transpose(1, 2), q[:, rows])
-                on_grid = grad_scores.unflatten(-1, size)
-                torch.sum(on_grid, -1, out=grad_bias[0][:, rows])
-                torch.sum(on_grid, -2, out=grad_bias[1][:, rows])
-            grad_q.mul_(scale)
-            grid, bias_h, bias_w = (t.unflatten(1, size) for t in (q, *grad_bias))
-            grad_q += torch.einsum("myxv,yvd->myxd", bias_h, rows_h).flatten(1, 2)
-            grad_q += torch.einsum("myxu,xud->myxd", bias_w, rows_w).flatten(1, 2)
-            grad_h += torch.einsum("myxv,myxd->yvd", bias_h, grid)
-            grad_w += torch.einsum("myxu,myxd->xud", bias_w, grid)
-            grads = torch.stack((grad_q, grad_k.mul_(scale), grad_v))
-            grad_qkv[image, :, :, heads] = grads.permute(2, 0, 1, 3)
-        return grad_qkv, grad_h, grad_w
-
-
-def _images_and_heads(qkv: Tensor) -> Iterator[tuple[int, slice]]:
-    """As many heads at a time as one row of queries allows, at least one."""
-    tokens, heads = qkv.shape[1], qkv.shape[3]
-    for image in range(qkv.shape[0]):
-        for some in _blocks(heads, max(1, BLOCK_SCORES // tokens**2)):
-            yield image, some
-
-
-def _query_rows(q: Tensor) -> Iterator[slice]:
-    """As many queries at a time as the scores of all keys allow, at least one."""
-    heads, tokens = q.shape[:2]
-    return _blocks(tokens, max(1, BLOCK_SCORES // (heads * tokens)))
-
-
-def _weights(q: Tensor, k: Tensor, bias: tuple[Tensor, Tensor], rows: slice) -> Tensor:
-    """Attention of some queries to all keys, ``M n N``."""
-    scores = (bias[0][:, rows, :, None] + bias[1][:, rows, None, :]).flatten(2)
-    scores.baddbmm_(q[:, rows], k.transpose(1, 2), alpha=q.shape[-1] ** -0.5)
-    return scores.softmax(-1).to(q.dtype)  # autocast makes it single precision

@@ -179,7 +179,7 @@ class ViT(nn.Module):
         return self
 
     def _check_size(self, x: Tensor) -> None:
-        if min(x.shape[-2:]) < self.patch_size:
+        if any(side < self.patch_size for side in x.shape[-2:]):
             raise ValueError(f"an image of {tuple(x.shape[-2:])} is smaller than one patch of {self.patch_size} pixels")
 
     def _initialise(self) -> None:

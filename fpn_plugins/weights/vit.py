@@ -92,9 +92,9 @@ def fold_layer_scale(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _with_new_parameters(weights: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Add what detection adds, with its present values, where the checkpoint knows nothing of it."""
+    """Add what detection adds, with its present values, where the checkpoint has blocks that know nothing of it."""
     filled = dict(weights)
-    for part in _ADDED_BY_DETECTION:
+    for part in _ADDED_BY_DETECTION if any("blocks." in key for key in weights) else ():
         if not any(part in key for key in weights):
             filled.update({key: value for key, value in own.items() if part in key})
     return filled

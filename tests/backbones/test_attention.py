@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fpn_plugins.backbones import attention
+from fpn_plugins.backbones import blocked_attention as blocked
 from fpn_plugins.backbones.attention import (
     Attention,
     blocked_attention,
@@ -51,13 +51,13 @@ def test_equal_to_the_definition(way: Way, height: int, width: int, heads: int, 
     """Blocks of a single query, of some rows of some heads, and of everything."""
     inputs = arguments(height, width, heads, channels)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attention, "BLOCK_SCORES", scores)
+        patch.setattr(blocked, "BLOCK_SCORES", scores)
         for ours, expected in zip(results(way, inputs), results(reference_attention, inputs), strict=True):
             assert_close(ours, expected, rtol=0, atol=1e-10)
 
 
 def test_gradients_are_those_of_finite_differences(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(attention, "BLOCK_SCORES", 20)
+    monkeypatch.setattr(blocked, "BLOCK_SCORES", 20)
     assert torch.autograd.gradcheck(blocked_attention, arguments(2, 3, heads=2, channels=3, batch=1))
 
 
@@ -96,7 +96,7 @@ def largest(way: Way, side: int, train: bool) -> int:
 def test_no_tensor_grows_with_the_square_of_the_tokens(way: Way, train: bool, monkeypatch: pytest.MonkeyPatch):
     """All scores would grow 16-fold from one side to the other. What is left grows with the tokens, 4-fold, but for
     the scores against rows and columns and the one-hot rows, which grow with the side too, as ``N (H + W)``."""
-    monkeypatch.setattr(attention, "BLOCK_SCORES", 1 << 12)
+    monkeypatch.setattr(blocked, "BLOCK_SCORES", 1 << 12)
     small, large = largest(way, 16, train), largest(way, 32, train)
     assert large < 2 * 32**4
     assert large / small <= 4 * 1.8
@@ -110,7 +110,7 @@ def test_the_definition_does_hold_all_scores():
 def test_tracing_takes_the_fused_kernel_and_no_loop():
     layer = Attention(16, 2, rel_pos_size=(4, 4)).eval()
     graph = str(torch.export.export(layer, (torch.randn(1, 6, 5, 16),)).graph)
-    assert graph.count("scaled_dot_product_attention") == 1
+    assert graph.count("aten.scaled_dot_product_attention") == 1
     assert "softmax" not in graph
 
 

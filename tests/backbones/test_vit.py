@@ -59,7 +59,7 @@ def outputs_and_gradients(net: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, 
 def assert_equal_to_detectron2(x: Tensor, **arguments: Any) -> None:
     ours, theirs = pair(**arguments)
     (out, grads), (expected, their_grads) = (outputs_and_gradients(net, x) for net in (ours, theirs))
-    assert_close(out, expected, rtol=0, atol=1e-5 * max(1.0, float(expected.abs().max())))
+    assert_close(out, expected, rtol=0, atol=1e-5 * max(1.0, float(expected.detach().abs().max())))
     assert set(grads) == set(their_grads)
     for name, grad in grads.items():
         scale = max(1.0, float(their_grads[name].abs().max()))
@@ -195,7 +195,7 @@ def test_drop_path_leaves_out_whole_images_and_keeps_the_mean():
     kept = drop(torch.ones(4000, 2, 3))
     per_image = kept.flatten(1)
     assert torch.equal(per_image.amin(1), per_image.amax(1))
-    assert set(per_image[:, 0].tolist()) == {0.0, pytest.approx(4 / 3)}
+    assert per_image[:, 0].unique().tolist() == pytest.approx([0, 4 / 3])
     assert abs(float(kept.mean()) - 1) < 0.05
     x = torch.randn(3, 2)
     assert drop.eval()(x) is x
@@ -265,6 +265,21 @@ def test_errors(arguments: dict[str, Any], message: str):
 def test_an_image_below_one_patch_is_an_error():
     with pytest.raises(ValueError, match=r"an image of \(15, 64\) is smaller than one patch of 16 pixels"):
         ViT(**TINY)(torch.randn(1, 3, 15, 64))
+
+
+def test_onnx_equals_eager_at_other_sizes(tmp_path: Path):
+    import onnxruntime
+
+    net = nothing_zero(ViT(**TINY)).eval()
+    file = tmp_path / "vit.onnx"
+    sides = {2: 16 * torch.export.Dim("height", min=2, max=64), 3: 16 * torch.export.Dim("width", min=2, max=64)}
+    torch.onnx.export(net, (torch.randn(1, 3, 96, 64),), file, dynamo=True, dynamic_shapes=(sides,), verbose=False)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    for size in ((96, 64), (48, 112)):
+        x = torch.randn(1, 3, *size)
+        (got,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        with torch.no_grad():
+            assert_close(torch.from_numpy(got), net(x)[0], rtol=0, atol=1e-4)
 
 
 # ------------------------------------------------------------------------------------------------------- in a toolbox

@@ -1,0 +1,33 @@
+"""The comparison of attentions, at a size that tells nothing about speed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.detectron2
+def test_report_has_both_in_both_modes(tmp_path: Path):
+    out = tmp_path / "made" / "attention"
+    arguments = ["--out", out, "--tokens", "2", "4", "--images", "--repeats", "1"]
+    command = [sys.executable, "tools/bench_attention.py", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads(out.with_suffix(".json").read_text())
+    rows = report["rows"]
+    assert [(row["side"], row["mode"]) for row in rows] == [(s, m) for s in (2, 4) for m in ("inference", "training")]
+    for row in rows:
+        assert set(row["seconds"]) == set(row["peak_bytes"]) == {"ours", "detectron2"}
+        assert (
+            row["time_ratio"] > 0 and row["memory_ratio"] == row["peak_bytes"]["ours"] / row["peak_bytes"]["detectron2"]
+        )
+        assert f"| {row['side']} x {row['side']} | {row['mode']} |" in out.with_suffix(".md").read_text()
+    assert set(report["memory_exponents"]) == {"inference", "training"}
+    assert report["hardware"]["processor"] in out.with_suffix(".md").read_text()
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
