@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from fpn_plugins import FeatureSpec, Swin
-from fpn_plugins.backbones import window_attention
+from fpn_plugins.backbones import window_attention, windows
 from fpn_plugins.backbones.swin import MODELS
 from fpn_plugins.weights import write_checkpoint
 from fpn_plugins.weights.maps.swin import SwinLayouts
@@ -151,7 +151,7 @@ def test_position_embeddings_equal_detectron2s_and_mmdets_load() -> None:
 def test_attention_in_portions_equals_the_plain_one(shift: int, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(window_attention, "SCORES_AT_ONCE", {"cpu": limit})
     heads = torch.randn(12, 16, 3, 2, 8, dtype=torch.double, requires_grad=True)
-    kinds = window_attention.window_kinds(2, 2, 3, heads.device) if shift else None
+    kinds = windows.window_kinds(2, 8, 12, 4, heads.device) if shift else None
     table = torch.randn(2, 16, 16, dtype=torch.double, requires_grad=True)
     weight = torch.randn(12, 16, 2, 8, dtype=torch.double)
     results = []
@@ -171,6 +171,25 @@ def test_masks_keep_tokens_of_opposite_edges_apart() -> None:
         assert apart[row, column, other_row, other_column] == ((column < 2) != (other_column < 2))
     assert torch.equal(masks[2].view(4, 4, 4, 4), masks[1].view(4, 4, 4, 4).permute(1, 0, 3, 2))
     assert torch.equal(masks[3] != 0, (masks[1] != 0) | (masks[2] != 0))
+
+
+@pytest.mark.parametrize("shift", [0, 1, 3])
+@pytest.mark.parametrize("size", [(1, 1), (4, 8), (5, 11)])
+def test_moving_by_index_is_cutting_and_joining(size: tuple[int, int], shift: int) -> None:
+    x = torch.randn(2, *size, 3, dtype=torch.double, requires_grad=True)
+    filling = torch.randn(1, 3, dtype=torch.double, requires_grad=True)
+    layout = windows.window_layout(2, *size, 4, shift, x.device)
+    moved = windows.into_windows(torch.cat([x.flatten(0, 2), filling]), layout)
+    plain = windows.cut(x - filling, 4, shift).flatten(0, 1) + filling
+    back = windows.out_of_windows(moved.square(), layout).view(x.shape)
+    plain_back = windows.join(plain.square().view(-1, 16, 3), 2, *size, 4, shift)
+    assert_equal_maps((moved, back), (plain, plain_back), tolerance=1e-12)
+    assert back.equal(x.square())
+    for ours, theirs in ((moved, plain), (back, plain_back)):
+        weight = torch.randn_like(ours)
+        leaves = (x, filling)
+        gradients = [torch.autograd.grad((y * weight).sum(), leaves, retain_graph=True) for y in (ours, theirs)]
+        assert_equal_maps(*gradients, tolerance=1e-12)
 
 
 @pytest.mark.parametrize("arguments", [{}, {"gradient_checkpointing": True}])
