@@ -1,8 +1,8 @@
 """Time and memory of a backbone of ours against the toolboxes' own: same weights, runs taking turns.
 
-    python tools/bench_backbones.py --model swin_t --size 512 512 --output work_dirs/bench/swin_t.json
+    python tools/bench_backbones.py --model swin_t --size 512 512 --out docs/swin_t
 
-Writes a JSON file and, beside it, the table in Markdown. Times are wall-clock seconds of whole passes, and the ratio is
+Writes OUT.json and OUT.md, a table. Times are wall-clock seconds of whole passes, and the ratio is
 the median over neighbouring runs; memory is the most that a pass holds beyond the weights, in a fresh process of each.
 """
 
@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--no-memory", action="store_true", help="times only")
-    parser.add_argument("--output", type=Path, help="JSON file; the table goes beside it")
+    parser.add_argument("--out", type=Path, help="where to write, without suffix")
     parser.add_argument("--memory-of", nargs=6, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -164,11 +164,10 @@ def main() -> None:
         return
     result = compare(args.model, [args.batch, 3, *args.size], args.repeats, not args.no_memory)
     print(table(result))
-    if args.output:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        texts = {args.output: json.dumps(result, indent=2), args.output.with_suffix(".md"): table(result)}
-        for path, text in texts.items():
-            with write_atomically(path) as temporary:
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        for suffix, text in ((".json", json.dumps(result, indent=2)), (".md", table(result))):
+            with write_atomically(args.out.with_suffix(suffix)) as temporary:
                 temporary.write_text(text)
 
 

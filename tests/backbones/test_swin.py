@@ -17,7 +17,7 @@ from torch.testing import assert_close
 
 from fpn_plugins import FeatureSpec, Swin
 from fpn_plugins.backbones import window_attention, windows
-from fpn_plugins.backbones.swin import MODELS
+from fpn_plugins.backbones.swin_sizes import MODELS
 from fpn_plugins.weights import write_checkpoint
 from fpn_plugins.weights.maps.swin import SwinLayouts
 
