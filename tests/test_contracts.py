@@ -45,7 +45,13 @@ BACKBONE_ARGUMENTS: dict[str, dict[str, Any]] = {
         "window_size": 8,
         "img_size": 64,
     },
-    "Swin": {"embed_dim": 16, "depths": (1, 1, 2, 1), "num_heads": (1, 2, 4, 8), "window_size": 4},
+    "Swin": {
+        "embed_dim": 16,
+        "depths": (1, 1, 2, 1),
+        "num_heads": (1, 2, 4, 8),
+        "window_size": 4,
+        "drop_path_rate": 0.0,
+    },
     "MultiDepthViT": {"vit": VIT_PARTS, "depths": (1, 2, 3, 4)},
     "HybridCNNViT": {"cnn": {"type": "TimmBackbone", "name": "resnet10t"}, "vit": TINY_ENCODER},
     "TimmHybrid": {"name": "vit_small_r26_s32_224", "model_args": TINY_ENCODER},
@@ -64,7 +70,7 @@ BACKBONE_NAMES = [pytest.param(name, marks=BACKBONE_HOSTS.get(name, ())) for nam
 # necks whose levels above the last input round odd sizes down, and backbones whose maps do, as their peers'
 ROUNDS_DOWN = {"NASFPN", "SimpleFeaturePyramid", "ViT"}
 # backbones whose residual stream stays in single precision under autocast, as their peers' does
-SINGLE_PRECISION_MAPS = {"MViT", "ViT"}
+SINGLE_PRECISION_MAPS = {"MViT", "Swin", "ViT"}
 MODULES = [*NECK_NAMES, *BACKBONE_NAMES]
 
 
@@ -85,6 +91,8 @@ def build(name: str) -> nn.Module:
     for layer in module.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             layer.running_mean.normal_(std=0.1), layer.running_var.uniform_(0.5, 1.5)
+            layer.weight.data.uniform_(0.5, 1.5), layer.bias.data.normal_(std=0.1)
+        if isinstance(layer, nn.LayerNorm):  # the mean square of a map behind an initial one is constant
             layer.weight.data.uniform_(0.5, 1.5), layer.bias.data.normal_(std=0.1)
     for key, p in module.named_parameters():
         if not p.any() and (p.dim() > 1 or key.endswith("weight")):  # a block that starts as the identity

@@ -173,7 +173,10 @@ def fused_pooled_attention(q: Tensor, k: Tensor, v: Tensor, rows_h: Tensor, rows
     spare = -(channels + height + width) % FUSED_WIDTH
     values = F.pad(v, (0, height + width + spare))
     out = F.scaled_dot_product_attention(F.pad(queries, (0, spare)), F.pad(keys, (0, spare)), values, scale=1.0)
-    height, width, channels = rows_h.shape[1], rows_w.shape[1], q.shape[-1]
-    hot_h = _one_hot_rows(height, k)[:, None].expand(height, width, height)
-    hot_w = _one_hot_rows(width, k).expand(height, width, width)
-    hot = torch.cat([hot_h, hot_w], -1).flatten(0, 1)  # n h+w
+    return out[..., :channels]
+
+
+def _one_hot_rows(size: int, like: Tensor) -> Tensor:
+    """Identity matrix; unlike ``F.one_hot`` and ``torch.eye`` it can be traced with any ``size``."""
+    position = torch.arange(size, device=like.device)
+    return (position[:, None] == position).to(like.dtype)
