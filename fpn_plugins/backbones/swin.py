@@ -24,15 +24,15 @@ from torch import Tensor, nn
 from ..features import FeatureSpec
 from ..weights import accept_layouts, read_checkpoint
 from ..weights.maps.swin import STAGES, SwinLayouts
+from .pixels import StatesPixels
 from .swin_blocks import SwinPatchEmbedding, SwinStage
 from .swin_sizes import SwinSize, check_size, published_size
 from .timm_networks import timm_weights
-from .vit import IMAGENET_MEAN, IMAGENET_STD
 
 PATCH_SIZE = 4
 
 
-class Swin(nn.Module):
+class Swin(StatesPixels, nn.Module):
     """Swin Transformer: image in, maps of strides 4, 8, 16, 32 out, each behind a norm of its own.
 
     Args:
@@ -152,16 +152,6 @@ class Swin(nn.Module):
         elif checkpoint is not None:
             self.load_weights(read_checkpoint(checkpoint), repr(os.fspath(checkpoint)))
         self._freeze()
-
-    @property
-    def pixel_mean(self) -> list[float]:
-        """Mean of the pixels that published weights expect, on the 0..255 scale, RGB, as both toolboxes state it."""
-        return [round(255 * value, 3) for value in IMAGENET_MEAN]
-
-    @property
-    def pixel_std(self) -> list[float]:
-        """Standard deviation of those pixels, on the 0..255 scale, RGB."""
-        return [round(255 * value, 3) for value in IMAGENET_STD]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B in_chans H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``."""

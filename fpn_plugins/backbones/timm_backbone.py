@@ -17,6 +17,7 @@ from ..features import FeatureSpec
 from ..layers import NormFactory, make_norm
 from ..weights import KeyMap, accept_layouts, read_checkpoint, recognise
 from ..weights.maps import resnet
+from .pixels import StatesPixels
 from .timm_networks import (
     adapt_first_conv,
     check_out_indices,
@@ -30,7 +31,7 @@ from .timm_networks import (
 )
 
 
-class TimmBackbone(nn.Module):
+class TimmBackbone(StatesPixels, nn.Module):
     """Backbone from timm: image in, tuple of maps out.
 
     Args:
@@ -104,16 +105,6 @@ class TimmBackbone(nn.Module):
         if checkpoint is not None:
             self._load(checkpoint, in_chans)
         self._freeze()
-
-    @property
-    def pixel_mean(self) -> list[float]:
-        """Mean of the pixels that the weights expect, on the 0..255 scale, RGB, as both toolboxes' configs state it."""
-        return [round(255 * value, 3) for value in self.mean]
-
-    @property
-    def pixel_std(self) -> list[float]:
-        """Standard deviation of those pixels, on the 0..255 scale, RGB."""
-        return [round(255 * value, 3) for value in self.std]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map an image batch ``B in_chans H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``."""

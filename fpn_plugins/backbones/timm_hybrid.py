@@ -19,12 +19,13 @@ from .. import checkpointing
 from ..features import FeatureSpec
 from ..weights import read_checkpoint
 from .hybrid import OUT_STRIDE, stride_two
+from .pixels import StatesPixels
 from .timm_networks import import_timm, normalisation
 
 HYBRID = re.compile(r"vit_[a-z]+_r\d+_s\d+_\d+")
 
 
-class TimmHybrid(nn.Module):
+class TimmHybrid(StatesPixels, nn.Module):
     """A hybrid of timm as a backbone: image in, C2..C5 out.
 
     Args:
@@ -78,16 +79,6 @@ class TimmHybrid(nn.Module):
         self.gradient_checkpointing = gradient_checkpointing
         if checkpoint is not None:
             self._load(checkpoint)
-
-    @property
-    def pixel_mean(self) -> list[float]:
-        """Mean of the pixels that the weights expect, on the 0..255 scale, RGB."""
-        return [round(255 * value, 3) for value in self.mean]
-
-    @property
-    def pixel_std(self) -> list[float]:
-        """Standard deviation of those pixels, on the 0..255 scale, RGB."""
-        return [round(255 * value, 3) for value in self.std]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B in_chans H W`` to the maps ``B C H/stride W/stride``, sizes rounded up."""
