@@ -72,6 +72,8 @@ ROUNDS_DOWN = {"NASFPN", "SimpleFeaturePyramid", "ViT"}
 # backbones whose residual stream stays in single precision under autocast, as their peers' does
 SINGLE_PRECISION_MAPS = {"MViT", "Swin", "ViT"}
 MODULES = [*NECK_NAMES, *BACKBONE_NAMES]
+# a softmax takes no notice of what is added to all keys alike: the gradient is rounding errors
+WITHOUT_EFFECT = "attn.norm_k.bias"
 
 
 def in_specs(name: str) -> tuple[FeatureSpec, ...]:
@@ -251,7 +253,7 @@ def test_compiles_without_graph_breaks(name: str):
     for run in (compiled, module):
         module.zero_grad()
         sum(m.square().mean() for m in run(inputs)).backward()
-        gradients.append([p.grad for p in module.parameters()])
+        gradients.append([p.grad for key, p in module.named_parameters() if not key.endswith(WITHOUT_EFFECT)])
     assert_same(*gradients, tolerance=1e-4)  # sums over all cells, in another order
 
 

@@ -7,9 +7,4 @@ The settings of Detectron2's ``projects/MViTv2``, which publishes box AP 48.3, m
     python tools/train.py configs/mmdet/mask_rcnn_mvitv2_t_fpn_36e.py
 """
 
-_base_ = [
-    "mmdet::_base_/models/mask-rcnn_r50_fpn.py",
-    "_base_/mvitv2_backbone.py",
-    "_base_/coco_multi_scale.py",
-    "_base_/mvitv2_36e.py",
-]
+_base_ = ["_base_/mask_rcnn_mvitv2.py", "_base_/coco_multi_scale.py", "_base_/mvitv2_36e.py"]

@@ -21,8 +21,8 @@ KNOWN: list[tuple[str, str, dict[str, Any], str]] = [
     ("hrnet_w18_small", "multiple of 32", {}, ""),
     ("swin_tiny_patch4_window7_224", "fixed 224x224", {"dynamic_img_size": True}, "multiple of 4"),
     ("vit_tiny_patch16_224", "fixed 224x224", {"dynamic_img_size": True, "dynamic_img_pad": True}, "any"),
-    ("maxvit_nano_rw_256", "fixed 256x256", {}, ""),
-    ("hiera_tiny_224", "fixed 224x224", {}, ""),
+    ("maxvit_nano_rw_256", "fixed 256x256", {"img_size": (256, 320)}, "chosen"),
+    ("hiera_tiny_224", "fixed 224x224", {"img_size": (256, 320)}, "chosen"),
     ("mvitv2_tiny", "fixed 224x224", {}, ""),
 ]
 

@@ -11,8 +11,8 @@ from detectron2.config import LazyCall as L
 from fpn_plugins.adapters.detectron2 import PyramidBackbone
 
 from .cascade import use_cascade
-from .lsj import IMAGE_SIZE
 from .neck import TWO_STAGE
+from .vitdet import IMAGE_SIZE
 
 EPOCHS_36 = 67500  # iterations of 64 images
 SHORT_EDGES = tuple(range(480, 801, 32))

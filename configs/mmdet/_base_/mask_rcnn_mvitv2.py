@@ -1,4 +1,6 @@
-"""MViTv2-T with our FPN, on pixels as ImageNet's."""
+"""Mask R-CNN with MViTv2-T and our FPN."""
+
+_base_ = "mmdet::_base_/models/mask-rcnn_r50_fpn.py"
 
 model = dict(
     backbone=dict(
