@@ -144,6 +144,8 @@ def probe_model(name: str) -> FamilyReport:
     except Exception as error:  # whatever timm raises is the answer
         return FamilyReport("", 1, name, note=_first_line(error))
     sizes, note = _sizes(backbone, name, {})
+    if "meta tensors" in note:  # its forward reads values
+        sizes, note = _sizes(TimmBackbone(name).eval(), name, {})
     arguments: Mapping[str, Any] = {}
     with_arguments = ""
     if sizes != ANY and not sizes.startswith("multiple"):
