@@ -13,7 +13,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
@@ -29,15 +31,49 @@ def run(function: Callable[..., Any], *arguments: Any, checkpointed: bool) -> An
     return checkpoint(function, *arguments, use_reentrant=False, context_fn=partial(_contexts, module))
 
 
-def recompute(function: Callable[..., Any], *arguments: Any) -> Any:
-    """``function(*arguments)``, keeping only the arguments for the backward pass, for what costs next to nothing twice.
+def linear_after(cheap: Callable[..., Tensor], linear: nn.Linear, x: Tensor, *parameters: Tensor) -> Tensor:
+    """``linear(cheap(x, *parameters))``, of which the backward pass keeps only ``x``.
 
-    Computing stops again as soon as the last tensor that the gradient needs is there: of a norm or an activation before
-    a linear layer only the former is computed a second time. The function must be free of batch norms and randomness.
+    What stands before a linear layer, a norm or an activation, is as large as its input and costs next to nothing: it
+    is computed again, the layer itself is not. Not differentiable twice.
+
+    Args:
+        cheap: a function of its arguments alone, free of randomness.
+        linear: the layer behind it.
+        x: the only large tensor that ``cheap`` reads.
+        parameters: what else it reads that gets gradients.
     """
     if not torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return function(*arguments)
-    return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
+        return linear(cheap(x, *parameters))
+    return _LinearAfter.apply(cheap, x, linear.weight, linear.bias, *parameters)
+
+
+class _LinearAfter(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, cheap: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None, *parameters: Tensor
+    ) -> Tensor:
+        ctx.cheap = cheap
+        ctx.autocast = torch.is_autocast_enabled(x.device.type), torch.get_autocast_dtype(x.device.type)
+        ctx.save_for_backward(x, weight, *parameters)
+        return F.linear(cheap(x, *parameters), weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, *parameters = ctx.saved_tensors
+        _, _, needs_weight, needs_bias, *_ = ctx.needs_input_grad
+        enabled, dtype = ctx.autocast
+        with torch.autocast(grad.device.type, dtype, enabled):
+            sources = [source.detach().requires_grad_() for source in (x, *parameters)]
+            with torch.enable_grad():
+                before = ctx.cheap(*sources)
+            grad_before = (grad @ weight.to(grad.dtype)).to(before.dtype)
+            grad_x, *grad_parameters = torch.autograd.grad(before, sources, grad_before)
+            rows = grad.flatten(0, -2)
+            grad_weight = rows.t() @ before.detach().flatten(0, -2).to(grad.dtype) if needs_weight else None
+            grad_bias = rows.sum(0) if needs_bias else None
+        return None, grad_x, grad_weight, grad_bias, *grad_parameters
 
 
 def _contexts(module: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from fractions import Fraction
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from fpn_plugins.layers import (
     init_convs,
     make_act,
     make_norm,
+    make_resample,
 )
 
 
@@ -183,3 +185,22 @@ def test_caffe2_xavier_equals_detectron2s():
     c2_xavier_fill(theirs)
     assert torch.equal(ours.weight, theirs.weight)
     assert torch.equal(ours.bias, theirs.bias)
+
+
+@pytest.mark.parametrize(
+    ("scale", "width"), [(8, 4), (4, 8), (2, 16), (1, 32), (Fraction(1, 2), 32), (Fraction(1, 4), 32)]
+)
+def test_resampling_by_powers_of_two(scale: Fraction, width: int) -> None:
+    x = torch.randn(2, 32, 5, 9)
+    for halve, channels in ((True, width), (False, 32)):
+        out = make_resample(32, Fraction(scale), norm="LN", halve_channels=halve)(x)
+        assert out.shape == (2, channels, int(5 * scale), int(9 * scale))
+    norms = [layer for layer in make_resample(32, Fraction(scale), norm="LN") if isinstance(layer, LayerNorm2d)]
+    assert len(norms) == max(int(scale).bit_length() - 2, 0)
+
+
+def test_resampling_errors() -> None:
+    with pytest.raises(ValueError, match=r"scale=3 must be a power of two"):
+        make_resample(8, Fraction(3))
+    with pytest.raises(ValueError, match="channels=6 .* multiple of 4"):
+        make_resample(6, Fraction(4), halve_channels=True)

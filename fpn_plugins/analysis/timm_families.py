@@ -2,7 +2,7 @@
 
 One small network of each family (a module of ``timm.models``) is built without weights and run on PyTorch's ``meta``
 device, where only shapes are computed: that takes seconds, and finds every assertion on sizes and every map whose size
-is not what its stride says.
+is not what its stride says. What it cannot find, an index outside of a table, one image in memory does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ OPTIONS: tuple[dict[str, Any], ...] = (
     {"strict_img_size": False},
 )
 ODD_SIZES = ((225, 319), (254, 193))
-STEPS = (2, 4, 8, 14, 16, 32, 64, 128, 224)
+STEPS = (1, 2, 4, 8, 14, 16, 32, 64, 128, 224)
 TYPICAL_SIDE = 256
 CHOSEN_SIZE = (256, 320)
 # networks of a family whose size is looked at to find a small one: some families have hundreds
@@ -143,7 +143,9 @@ def probe_model(name: str) -> FamilyReport:
         backbone = _on_meta(partial(TimmBackbone, name))
     except Exception as error:  # whatever timm raises is the answer
         return FamilyReport("", 1, name, note=_first_line(error))
-    sizes, note = _sizes(backbone, name)
+    sizes, note = _sizes(backbone, name, {})
+    if "meta tensors" in note:  # its forward reads values
+        sizes, note = _sizes(TimmBackbone(name).eval(), name, {})
     arguments: Mapping[str, Any] = {}
     with_arguments = ""
     if sizes != ANY and not sizes.startswith("multiple"):
@@ -192,27 +194,28 @@ def _with_options(name: str) -> tuple[Mapping[str, Any], str]:
             backbone = _on_meta(partial(TimmBackbone, name, model_args=option))
         except Exception:  # most networks do not have the argument, each says so in its own way
             continue
-        sizes, _ = _sizes(backbone, name)
+        sizes, _ = _sizes(backbone, name, option)
         if sizes == ANY or sizes.startswith("multiple"):
             return option, sizes
     chosen = {"img_size": CHOSEN_SIZE}
     try:
-        backbone = _on_meta(partial(TimmBackbone, name, model_args=chosen))
+        backbone = TimmBackbone(name, model_args=chosen).eval()
     except Exception:
         return {}, ""
     return (chosen, "chosen") if _failure(backbone, CHOSEN_SIZE) is None else ({}, "")
 
 
-def _sizes(backbone: TimmBackbone, name: str) -> tuple[str, str]:
+def _sizes(backbone: TimmBackbone, name: str, arguments: Mapping[str, Any]) -> tuple[str, str]:
     """Which sizes a network takes, and, where it takes none, why."""
     import timm
 
-    if all(_failure(backbone, size) is None for size in ODD_SIZES):
-        return ANY, ""
     for step in STEPS:
         odd = TYPICAL_SIDE // step | 1  # odd multiples, so that they are not multiples of twice the step
-        if all(_failure(backbone, size) is None for size in ((odd * step, (odd + 2) * step), (3 * step, odd * step))):
-            return f"multiple of {step}", ""
+        sizes = ((odd * step, (odd + 2) * step), (3 * step, odd * step)) if step > 1 else ODD_SIZES
+        if all(_failure(backbone, size) is None for size in sizes):
+            if _failure(TimmBackbone(name, model_args=arguments).eval(), sizes[0]) is not None:
+                break
+            return ANY if step == 1 else f"multiple of {step}", ""
     config = timm.get_pretrained_cfg(name)
     height, width = config.input_size[-2:] if config else (224, 224)
     failure = _failure(backbone, (height, width))
@@ -223,7 +226,7 @@ def _failure(backbone: TimmBackbone, size: tuple[int, int]) -> str | None:
     """Why the network does not take images of that size; ``None`` if it does."""
     try:
         with torch.no_grad():
-            maps = backbone(torch.zeros(1, 3, *size, device="meta"))
+            maps = backbone(torch.zeros(1, 3, *size, device=next(backbone.parameters()).device))
         check_pyramid(maps, backbone.feature_specs, size)
     except Exception as error:  # whatever timm raises is the answer
         return _first_line(error)

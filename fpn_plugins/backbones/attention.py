@@ -84,24 +84,32 @@ def relative_rows(table: Tensor, size: int) -> Tensor:
     return table[position[:, None] - position + size - 1]
 
 
-def pooled_relative_rows(table: Tensor, q_size: int, k_size: int) -> Tensor:
-    """`relative_rows` where queries and keys lie on grids of different steps.
+def pooled_relative_rows(table: Tensor, q_size: int, k_size: int, finer_keys: bool) -> Tensor:
+    """`relative_rows` where queries and keys are pooled by different steps.
 
-    Distances are those of the finer grid, rounded down, as in MViTv2's official code and detectron2's.
+    Distances are those of the finer grid, rounded down in single precision, as in MViTv2's official code and
+    detectron2's: where rounding errors decide, they decide alike.
 
     Args:
         table: ``L D``, linearly resized unless ``L = 2 max(q_size, k_size) - 1``.
         q_size: queries along the axis.
         k_size: keys along the axis.
+        finer_keys: whether there are at least as many keys as queries, or at most as many. It is not computed from the
+            sizes, so that a trace does not depend on them.
 
     Returns:
         ``q_size k_size D``.
     """
-    table = resize_relative_positions(table, 2 * torch.sym_max(q_size, k_size) - 1)
-    q_step, k_step = torch.sym_max(k_size / q_size, 1.0), torch.sym_max(q_size / k_size, 1.0)
-    queries = torch.arange(q_size, device=table.device) * q_step
-    keys = torch.arange(k_size, device=table.device) * k_step
-    return table[(queries[:, None] - keys + (k_size - 1) * k_step).long()]
+    table = resize_relative_positions(table, 2 * (k_size if finer_keys else q_size) - 1)
+    sizes = [torch.full((), size, dtype=torch.float64, device=table.device) for size in (q_size, k_size)]
+    queries = torch.arange(q_size, device=table.device)[:, None]
+    keys = torch.arange(k_size, device=table.device)
+    if finer_keys:
+        distance = queries * (sizes[1] / sizes[0]).float() - keys + (k_size - 1)
+    else:
+        step = sizes[0] / sizes[1]
+        distance = queries - keys * step.float() + ((k_size - 1) * step).float()
+    return table[distance.long()]
 
 
 def attend(qkv: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
@@ -157,11 +165,18 @@ def fused_pooled_attention(q: Tensor, k: Tensor, v: Tensor, rows_h: Tensor, rows
         ``B M N D``.
     """
     height, width, channels = rows_h.shape[1], rows_w.shape[1], q.shape[-1]
-    position = torch.arange(height * width, device=q.device)
-    hot = torch.cat([F.one_hot(position // width, height), F.one_hot(position % width, width)], -1).to(k.dtype)
+    hot_h = _one_hot_rows(height, k)[:, None].expand(height, width, height)
+    hot_w = _one_hot_rows(width, k).expand(height, width, width)
+    hot = torch.cat([hot_h, hot_w], -1).flatten(0, 1)  # n h+w
     queries = torch.cat([q * channels**-0.5, *position_scores(q, rows_h, rows_w)], -1)
     keys = torch.cat([k, hot.expand(*k.shape[:3], height + width)], -1)
     spare = -(channels + height + width) % FUSED_WIDTH
     values = F.pad(v, (0, height + width + spare))
     out = F.scaled_dot_product_attention(F.pad(queries, (0, spare)), F.pad(keys, (0, spare)), values, scale=1.0)
     return out[..., :channels]
+
+
+def _one_hot_rows(size: int, like: Tensor) -> Tensor:
+    """Identity matrix; unlike ``F.one_hot`` and ``torch.eye`` it can be traced with any ``size``."""
+    position = torch.arange(size, device=like.device)
+    return (position[:, None] == position).to(like.dtype)

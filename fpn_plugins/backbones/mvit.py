@@ -27,11 +27,11 @@ from ..weights import accept_layouts, read_checkpoint
 from ..weights.maps.mvit import MViTLayouts
 from .mvit_blocks import MultiScaleBlock
 from .mvit_plan import PATCH_STRIDE, find_variant, plan_blocks
-from .timm_backbone import timm_weights
-from .vit import IMAGENET_MEAN, IMAGENET_STD
+from .pixels import StatesPixels
+from .timm_networks import timm_weights
 
 
-class MViT(nn.Module):
+class MViT(StatesPixels, nn.Module):
     """MViTv2 with the forward that its detectors were trained with: image in, tuple of maps out.
 
     Equal to detectron2's ``MViT`` as its MViTv2 detectors configure it (hybrid window attention, a doubled key stride
@@ -113,16 +113,6 @@ class MViT(nn.Module):
             self._load(timm_weights(name) if checkpoint is None else read_checkpoint(checkpoint), checkpoint or name)
         self.frozen_stages = _check_frozen_stages(frozen_stages, self.out_indices[-1])
         self._freeze()
-
-    @property
-    def pixel_mean(self) -> list[float]:
-        """Mean of the pixels that published weights expect, on the 0..255 scale, RGB, as both toolboxes state it."""
-        return [round(255 * value, 3) for value in IMAGENET_MEAN]
-
-    @property
-    def pixel_std(self) -> list[float]:
-        """Standard deviation of those pixels, on the 0..255 scale, RGB."""
-        return [round(255 * value, 3) for value in IMAGENET_STD]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map an image batch ``B in_chans H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``.

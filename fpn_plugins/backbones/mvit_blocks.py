@@ -57,6 +57,7 @@ class MultiScaleAttention(nn.Module):
     def __init__(self, plan: BlockPlan, norm_eps: float) -> None:
         super().__init__()
         self.num_heads = plan.num_heads
+        self.finer_keys = plan.stride_kv < plan.stride_q
         self.q_window, self.kv_window = plan.window_size // plan.stride_q, plan.window_size // plan.stride_kv
         channels = plan.out_channels // plan.num_heads
         self.qkv = nn.Linear(plan.in_channels, 3 * plan.out_channels)
@@ -88,8 +89,8 @@ class MultiScaleAttention(nn.Module):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention between all tokens of ``q`` (``B H W C``) and of ``k``, ``v`` (``B h w C``)."""
-        rows_h = pooled_relative_rows(self.rel_pos_h, q.shape[1], k.shape[1])
-        rows_w = pooled_relative_rows(self.rel_pos_w, q.shape[2], k.shape[2])
+        rows_h = pooled_relative_rows(self.rel_pos_h, q.shape[1], k.shape[1], self.finer_keys)
+        rows_w = pooled_relative_rows(self.rel_pos_w, q.shape[2], k.shape[2], self.finer_keys)
         queries, keys, values = (
             part.flatten(1, 2).unflatten(2, (self.num_heads, -1)).transpose(1, 2) for part in (q, k, v)
         )  # B M N D

@@ -14,10 +14,8 @@ use ``TimmBackbone("swinv2_...", model_args={"strict_img_size": False})``.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,38 +24,19 @@ from torch import Tensor, nn
 from ..features import FeatureSpec
 from ..weights import accept_layouts, read_checkpoint
 from ..weights.maps.swin import STAGES, SwinLayouts
+from .pixels import StatesPixels
 from .swin_blocks import SwinPatchEmbedding, SwinStage
-from .timm_backbone import timm_weights
-from .vit import IMAGENET_MEAN, IMAGENET_STD
+from .swin_sizes import SwinSize, check_size, published_size
+from .timm_networks import timm_weights
 
 PATCH_SIZE = 4
 
 
-class SwinSize(NamedTuple):
-    """What the networks differ in: channels of the first stage, blocks and heads of each."""
-
-    embed_dim: int
-    depths: tuple[int, ...]
-    num_heads: tuple[int, ...]
-
-
-# arXiv:2103.14030, section 3.3; heads have 32 channels
-SIZES = {
-    "tiny": SwinSize(96, (2, 2, 6, 2), (3, 6, 12, 24)),
-    "small": SwinSize(96, (2, 2, 18, 2), (3, 6, 12, 24)),
-    "base": SwinSize(128, (2, 2, 18, 2), (4, 8, 16, 32)),
-    "large": SwinSize(192, (2, 2, 18, 2), (6, 12, 24, 48)),
-}
-# timm's names: size and window
-MODELS = {f"swin_{size}_patch4_window7_224": (SIZES[size], 7) for size in SIZES}
-MODELS |= {f"swin_{size}_patch4_window12_384": (SIZES[size], 12) for size in ("base", "large")}
-
-
-class Swin(nn.Module):
+class Swin(StatesPixels, nn.Module):
     """Swin Transformer: image in, maps of strides 4, 8, 16, 32 out, each behind a norm of its own.
 
     Args:
-        name: one of timm's names in ``MODELS``, with or without the tag of its weights, e.g.
+        name: one of timm's names in ``swin_sizes.MODELS``, with or without the tag of its weights, e.g.
             ``"swin_tiny_patch4_window7_224"`` or ``"swin_base_patch4_window7_224.ms_in22k"``.
         pretrained: load timm's weights of that name (downloaded by timm); needs timm.
         checkpoint: weights file read instead: of the official releases, timm, mmdet or detectron2, or this module's
@@ -126,9 +105,9 @@ class Swin(nn.Module):
         if pretrained and checkpoint is not None:
             raise ValueError(f"pretrained=True and checkpoint={str(checkpoint)!r} exclude each other; choose one")
         self.name = name
-        published, window = _lookup(name)
+        published, window = published_size(name)
         window = window if window_size is None else window_size
-        size = _check_size(
+        size = check_size(
             SwinSize(
                 published.embed_dim if embed_dim is None else embed_dim,
                 tuple(published.depths if depths is None else depths),
@@ -144,7 +123,8 @@ class Swin(nn.Module):
         if use_abs_pos:
             side = pretrain_img_size // PATCH_SIZE
             self.absolute_pos_embed = nn.Parameter(torch.zeros(1, size.embed_dim, side, side))
-        rates = iter(torch.linspace(0, drop_path_rate, sum(size.depths)).tolist())
+        # on the CPU, so that a skeleton on the meta device can be built
+        rates = iter(torch.linspace(0, drop_path_rate, sum(size.depths), device="cpu").tolist())
         self.layers = nn.ModuleList(
             SwinStage(
                 size.embed_dim * 2**stage,
@@ -172,16 +152,6 @@ class Swin(nn.Module):
         elif checkpoint is not None:
             self.load_weights(read_checkpoint(checkpoint), repr(os.fspath(checkpoint)))
         self._freeze()
-
-    @property
-    def pixel_mean(self) -> list[float]:
-        """Mean of the pixels that published weights expect, on the 0..255 scale, RGB, as both toolboxes state it."""
-        return [round(255 * value, 3) for value in IMAGENET_MEAN]
-
-    @property
-    def pixel_std(self) -> list[float]:
-        """Standard deviation of those pixels, on the 0..255 scale, RGB."""
-        return [round(255 * value, 3) for value in IMAGENET_STD]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B in_chans H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``."""
@@ -217,9 +187,11 @@ class Swin(nn.Module):
         try:
             self.load_state_dict(weights)
         except (RuntimeError, ValueError) as error:
+            first, *rest = str(error).split("\n\t")  # torch's message has a line per tensor of another shape
+            reason = "; ".join([first, *rest[:5]]) + (f"; ... ({len(rest) - 5} more)" if len(rest) > 5 else "")
             raise ValueError(
                 f"the checkpoint {source} does not fit Swin {self.name!r} (of a whole detector, pass the backbone's "
-                f"part: fpn_plugins.weights.under): {error}"
+                f"part: fpn_plugins.weights.under): {reason}"
             ) from error
 
     def _output(self, tokens: Tensor, stage: int) -> Tensor:
@@ -249,27 +221,6 @@ class Swin(nn.Module):
         if self.frozen_stages >= 0 and self.absolute_pos_embed is not None:
             self.absolute_pos_embed.requires_grad_(False)
         self.train(self.training)
-
-
-def _lookup(name: str) -> tuple[SwinSize, int]:
-    architecture = name.split(".")[0]
-    if architecture not in MODELS:
-        near = difflib.get_close_matches(architecture, MODELS, n=3, cutoff=0.4)
-        hint = f"; near names: {', '.join(near)}" if near else ""
-        raise ValueError(f"there is no Swin {name!r}; choose one of {sorted(MODELS)}{hint}")
-    return MODELS[architecture]
-
-
-def _check_size(size: SwinSize, window_size: int) -> SwinSize:
-    for argument, values in (("depths", size.depths), ("num_heads", size.num_heads)):
-        if len(values) != STAGES or min(values) < 1:
-            raise ValueError(f"{argument}={list(values)} must be {STAGES} numbers from 1 on, one per stage")
-    channels = [size.embed_dim * 2**stage for stage in range(STAGES)]
-    if size.embed_dim < 1 or any(dim % heads for dim, heads in zip(channels, size.num_heads, strict=True)):
-        raise ValueError(f"num_heads={list(size.num_heads)} must divide the stages' channels {channels}")
-    if window_size < 2:
-        raise ValueError(f"window_size={window_size} must be at least 2 tokens, so that windows can shift")
-    return size
 
 
 def _check_out_indices(out_indices: Sequence[int]) -> tuple[int, ...]:

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checkpointing import recompute, run
-from .vit_blocks import MLP, DropPath, from_windows, to_windows
-from .window_attention import WindowAttention, window_kinds
+from ..checkpointing import linear_after, run
+from .vit_blocks import MLP, DropPath
+from .window_attention import WindowAttention
+from .windows import WindowLayout, cut, fill_up, into_windows, join, out_of_windows, window_kinds, window_layout
 
 
 class SwinPatchEmbedding(nn.Module):
@@ -56,15 +57,15 @@ class PatchMerging(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``B H W C`` to ``B H/2 W/2 2*C``, rounded up."""
-        return recompute(self._merge, x)
+        parameters = () if self.norm is None else (self.norm.weight, self.norm.bias)
+        return linear_after(self._patches, self.reduction, x, *parameters)
 
-    def _merge(self, x: Tensor) -> Tensor:
+    def _patches(self, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
         batch, height, width, channels = x.shape
-        if torch.compiler.is_compiling() or height % 2 or width % 2:
-            x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
-        x = x.reshape(batch, (height + 1) // 2, 2, (width + 1) // 2, 2, channels)
+        rows, columns = (height + 1) // 2, (width + 1) // 2
+        x = fill_up(x, 2 * rows, 2 * columns).reshape(batch, rows, 2, columns, 2, channels)
         x = x.permute(0, 1, 3, 4, 2, 5).flatten(3)  # B H/2 W/2 column row C
-        return self.reduction(x if self.norm is None else self.norm(x))
+        return x if self.norm is None else F.layer_norm(x, x.shape[-1:], weight, bias, self.norm.eps)
 
 
 class SwinBlock(nn.Module):
@@ -110,32 +111,32 @@ class SwinBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim, norm_eps)
         self.mlp = MLP(dim, int(dim * mlp_ratio))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map tokens ``B H W C`` to tokens of the same shape."""
-        x = x + self.drop_path(self._attend(x))
-        hidden = recompute(lambda x: self.mlp.fc1(self.norm2(x)), x)
-        return x + self.drop_path(recompute(lambda hidden: self.mlp.fc2(self.mlp.act(hidden)), hidden))
+    def forward(self, x: Tensor, layout: WindowLayout | None = None) -> Tensor:
+        """Map tokens ``B H W C`` to tokens of the same shape; ``layout`` is the faster way, which does not trace."""
+        x = x + self.drop_path(self._attend_plainly(x) if layout is None else self._attend(x, layout))
+        hidden = linear_after(self._norm2, self.mlp.fc1, x, self.norm2.weight, self.norm2.bias)
+        return x + self.drop_path(linear_after(self.mlp.act, self.mlp.fc2, hidden))
 
-    def _attend(self, x: Tensor) -> Tensor:
+    def _attend_plainly(self, x: Tensor) -> Tensor:
         batch, height, width, _ = x.shape
-        rows, columns = (-(-side // self.window_size) for side in (height, width))
-        kinds = window_kinds(batch, rows, columns, x.device) if self.shift else None
-        windows = self.attn(recompute(self._windows, x), kinds)
-        windows = windows.unflatten(1, (self.window_size, self.window_size))
-        x = from_windows(windows, rows * self.window_size, columns * self.window_size)
-        if self.shift:
-            x = x.roll((self.shift, self.shift), (1, 2))
-        return x[:, :height, :width]
+        windows = self.attn.qkv(cut(self.norm1(x), self.window_size, self.shift))
+        kinds = window_kinds(batch, height, width, self.window_size, x.device) if self.shift else None
+        windows = self.attn.proj(self.attn(windows, kinds))
+        return join(windows, batch, height, width, self.window_size, self.shift)
 
-    def _windows(self, x: Tensor) -> Tensor:
-        """Queries, keys and values of each window, ``n N 3*C``."""
-        x = self.norm1(x)
-        if self.shift:
-            height, width = x.shape[1:3]
-            # padding comes first: the shift wraps around what is filled up
-            x = F.pad(x, (0, 0, 0, -width % self.window_size, 0, -height % self.window_size))
-            x = x.roll((-self.shift, -self.shift), (1, 2))
-        return self.attn.qkv(to_windows(x, self.window_size).flatten(1, 2))
+    def _attend(self, x: Tensor, layout: WindowLayout) -> Tensor:
+        """The same: what is filled up has the queries, keys and values of one row of zeros."""
+        qkv = linear_after(self._norm1_and_zeros, self.attn.qkv, x, self.norm1.weight, self.norm1.bias)
+        windows = into_windows(qkv, layout).unflatten(0, (-1, self.window_size**2))
+        tokens = out_of_windows(self.attn(windows, layout.kinds).flatten(0, 1), layout)
+        return self.attn.proj(tokens).view(x.shape)
+
+    def _norm1_and_zeros(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        x = F.layer_norm(x, x.shape[-1:], weight, bias, self.norm1.eps).flatten(0, 2)
+        return torch.cat([x, x.new_zeros(1, x.shape[1])])
+
+    def _norm2(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return F.layer_norm(x, x.shape[-1:], weight, bias, self.norm2.eps)
 
 
 class SwinStage(nn.Module):
@@ -170,15 +171,21 @@ class SwinStage(nn.Module):
         norm_eps: float,
     ) -> None:
         super().__init__()
-        shifts = [index % 2 * (window_size // 2) for index in range(len(drop_paths))]
+        self.window_size = window_size
+        self.shifts = [index % 2 * (window_size // 2) for index in range(len(drop_paths))]
         self.blocks = nn.ModuleList(
             SwinBlock(dim, num_heads, window_size, shift, mlp_ratio, qkv_bias, qk_scale, rate, norm_eps)
-            for shift, rate in zip(shifts, drop_paths, strict=True)
+            for shift, rate in zip(self.shifts, drop_paths, strict=True)
         )
         self.downsample = PatchMerging(dim, norm_eps if patch_norm else None) if merge else None
 
     def forward(self, x: Tensor, gradient_checkpointing: bool = False) -> tuple[Tensor, Tensor]:
         """Map tokens ``B H W C`` to tokens of the same shape, and to the merged ones (the same if nothing merges)."""
-        for block in self.blocks:
-            x = run(block, x, checkpointed=gradient_checkpointing)
+        layouts: dict[int, WindowLayout] = {}
+        if not torch.compiler.is_compiling():  # a layout is made for one size
+            batch, height, width, _ = x.shape
+            for shift in self.shifts[:2]:
+                layouts[shift] = window_layout(batch, height, width, self.window_size, shift, x.device)
+        for block, shift in zip(self.blocks, self.shifts, strict=True):
+            x = run(block, x, layouts.get(shift), checkpointed=gradient_checkpointing)
         return x, x if self.downsample is None else self.downsample(x)

@@ -19,12 +19,13 @@ from .. import checkpointing
 from ..features import FeatureSpec
 from ..weights import read_checkpoint
 from .hybrid import OUT_STRIDE, stride_two
-from .timm_backbone import _normalisation, _timm
+from .pixels import StatesPixels
+from .timm_networks import import_timm, normalisation
 
 HYBRID = re.compile(r"vit_[a-z]+_r\d+_s\d+_\d+")
 
 
-class TimmHybrid(nn.Module):
+class TimmHybrid(StatesPixels, nn.Module):
     """A hybrid of timm as a backbone: image in, C2..C5 out.
 
     Args:
@@ -68,7 +69,7 @@ class TimmHybrid(nn.Module):
         self.name = name
         arguments = {**(model_args or {}), "drop_path_rate": drop_path_rate, "in_chans": in_chans}
         self.model = _create(name, pretrained, arguments)
-        self.mean, self.std = _normalisation(name)
+        self.mean, self.std = normalisation(name)
         cnn = self.model.patch_embed.backbone
         _pad_by_integers(cnn)
         specs = [FeatureSpec(row["num_chs"], row["reduction"]) for row in cnn.feature_info if "stages" in row["module"]]
@@ -78,16 +79,6 @@ class TimmHybrid(nn.Module):
         self.gradient_checkpointing = gradient_checkpointing
         if checkpoint is not None:
             self._load(checkpoint)
-
-    @property
-    def pixel_mean(self) -> list[float]:
-        """Mean of the pixels that the weights expect, on the 0..255 scale, RGB."""
-        return [round(255 * value, 3) for value in self.mean]
-
-    @property
-    def pixel_std(self) -> list[float]:
-        """Standard deviation of those pixels, on the 0..255 scale, RGB."""
-        return [round(255 * value, 3) for value in self.std]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B in_chans H W`` to the maps ``B C H/stride W/stride``, sizes rounded up."""
@@ -150,7 +141,7 @@ def _pad_by_integers(cnn: Any) -> None:
 
 
 def _create(name: str, pretrained: bool, arguments: Mapping[str, Any]) -> Any:
-    timm = _timm()
+    timm = import_timm()
     hybrids = [model for model in timm.list_models("vit_*") if HYBRID.fullmatch(model)]
     if name.split(".")[0] not in hybrids:
         raise ValueError(f"name={name!r} is none of timm's hybrids on a ResNetV2 with stages: {', '.join(hybrids)}")

@@ -23,14 +23,11 @@ from ..weights import read_checkpoint
 from ..weights.maps.vit import ViTLayouts
 from ..weights.resize import resize_positions
 from ..weights.vit import accept_vit_layouts
+from .pixels import StatesPixels
 from .vit_blocks import PatchEmbedding, ViTBlock
 
-# of the images that MAE, DeiT, DINO and SAM saw, on the 0..1 scale, RGB
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
-
-class ViT(nn.Module):
+class ViT(StatesPixels, nn.Module):
     """Plain Vision Transformer: image in, maps of stride ``patch_size`` out.
 
     The defaults are ViTDet's ViT-B. ViT-L is ``embed_dim=1024, depth=24, num_heads=16`` with
@@ -146,16 +143,6 @@ class ViT(nn.Module):
         if checkpoint is not None:
             self.load_state_dict(read_checkpoint(checkpoint))
         self._freeze()
-
-    @property
-    def pixel_mean(self) -> list[float]:
-        """Mean of the pixels that published weights expect, on the 0..255 scale, RGB, as both toolboxes state it."""
-        return [round(255 * value, 3) for value in IMAGENET_MEAN]
-
-    @property
-    def pixel_std(self) -> list[float]:
-        """Standard deviation of those pixels, on the 0..255 scale, RGB."""
-        return [round(255 * value, 3) for value in IMAGENET_STD]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B in_chans H W`` to one map ``B C H/patch_size W/patch_size`` per entry of ``feature_specs``."""

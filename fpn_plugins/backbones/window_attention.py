@@ -78,7 +78,7 @@ class WindowAttention(nn.Module):
             kinds: of a shifted map, the kind of each window, see `window_kinds`.
 
         Returns:
-            Tokens ``n N M*D``.
+            What ``self.proj`` maps to tokens, ``n N M*D``.
         """
         windows, tokens, channels = qkv.shape
         heads = qkv.view(windows, tokens, 3, self.num_heads, channels // 3 // self.num_heads)
@@ -86,7 +86,7 @@ class WindowAttention(nn.Module):
         biases = bias[None] if kinds is None else bias + self.masks[:, None]  # kinds M N N
         biases = biases.to(qkv.dtype)
         out = attend if torch.compiler.is_compiling() else _Attend.apply
-        return self.proj(out(heads, biases, kinds, self.scale).reshape(windows, tokens, -1))
+        return out(heads, biases, kinds, self.scale).reshape(windows, tokens, -1)
 
 
 def attend(heads: Tensor, biases: Tensor, kinds: Tensor | None, scale: float) -> Tensor:
@@ -174,13 +174,6 @@ def shift_masks(window_size: int, shift: int) -> Tensor:
         origin = (2 * rows[:, None] + columns[None].int()).flatten()
         masks.append(torch.where(origin[:, None] == origin[None], 0.0, APART))
     return torch.stack(masks)
-
-
-def window_kinds(images: int, rows: int, columns: int, device: torch.device) -> Tensor:
-    """Kind of each window of shifted maps, image by image and row by row, as a position in `shift_masks`."""
-    last_row = torch.arange(rows, device=device) == rows - 1
-    last_column = torch.arange(columns, device=device) == columns - 1
-    return (2 * last_row[:, None] + last_column[None].int()).expand(images, -1, -1).flatten()
 
 
 def _fit_table(module: WindowAttention, state_dict: dict[str, Tensor], prefix: str, *unused: object) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,8 +23,8 @@ KNOWN: list[tuple[str, str, dict[str, Any], str]] = [
     ("hrnet_w18_small", "multiple of 32", {}, ""),
     ("swin_tiny_patch4_window7_224", "fixed 224x224", {"dynamic_img_size": True}, "multiple of 4"),
     ("vit_tiny_patch16_224", "fixed 224x224", {"dynamic_img_size": True, "dynamic_img_pad": True}, "any"),
-    ("maxvit_nano_rw_256", "fixed 256x256", {}, ""),
-    ("hiera_tiny_224", "fixed 224x224", {}, ""),
+    ("maxvit_nano_rw_256", "fixed 256x256", {"img_size": (256, 320)}, "chosen"),
+    ("hiera_tiny_224", "fixed 224x224", {"img_size": (256, 320)}, "chosen"),
     ("mvitv2_tiny", "fixed 224x224", {}, ""),
 ]
 
@@ -39,6 +41,19 @@ def test_a_family_is_represented_by_a_small_network():
     assert report.model == "pvt_v2_b0"
     assert report.num_models == 7
     assert "| pvt_v2 (7) | `pvt_v2_b0` | 4: 32, 8: 64, 16: 160, 32: 256 | any |  |" in families_table([report])
+
+
+def test_the_published_table_is_that_of_the_published_reports():
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    rows = json.loads((docs / "timm_families.json").read_text())
+    for row in rows:
+        row["model_args"] = {key: tuple(v) if isinstance(v, list) else v for key, v in row["model_args"].items()}
+    reports = [FamilyReport(**row) for row in rows]
+    assert (docs / "timm_families.md").read_text().endswith(families_table(reports))
+    by_model = {report.model: report.sizes for report in reports}
+    assert {name: sizes for name, sizes, _, _ in KNOWN if name in by_model} == {
+        name: by_model[name] for name, *_ in KNOWN if name in by_model
+    }
 
 
 def test_an_unknown_family():

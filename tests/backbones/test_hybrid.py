@@ -117,3 +117,16 @@ def test_timms_weights_load_without_the_classifier(tmp_path: Path) -> None:
     assert ours.pixel_mean == ours.pixel_std == [127.5] * 3
     with pytest.raises(ValueError, match="does not fit 'vit_small_r26_s32_224'"):
         TimmHybrid(name, checkpoint=file, model_args={**SMALL, "embed_dim": 64})
+
+
+def test_gradient_checkpointing_changes_no_gradient() -> None:
+    """Of the encoder in training, where timm drops paths at random."""
+    gradients = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        backbone = TimmHybrid(
+            "vit_small_r26_s32_224", model_args=SMALL, drop_path_rate=0.5, gradient_checkpointing=checkpointing
+        )
+        sum(m.square().mean() for m in backbone.train()(torch.randn(2, 3, 64, 64))).backward()
+        gradients.append([p.grad for p in backbone.parameters()])
+    assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(*gradients, strict=True))

@@ -112,13 +112,16 @@ def test_the_published_tiny_network_is_detectron2s():
 # ---------------------------------------------------------------------------------------------------------- attention
 
 
-@given(q_size=st.integers(1, 9), k_size=st.integers(1, 9), length=st.integers(1, 9))
+@given(q_size=st.integers(1, 40), k_size=st.integers(1, 40), length=st.integers(1, 9))
 @pytest.mark.detectron2
 def test_rows_are_detectron2s(q_size: int, k_size: int, length: int):
     from detectron2.modeling.backbone.utils import get_rel_pos
 
     table = torch.randn(2 * length - 1, 4)
-    assert torch.equal(pooled_relative_rows(table, q_size, k_size), get_rel_pos(q_size, k_size, table))
+    expected = get_rel_pos(q_size, k_size, table)
+    assert torch.equal(pooled_relative_rows(table, q_size, k_size, k_size > q_size), expected)
+    if q_size == k_size:
+        assert torch.equal(pooled_relative_rows(table, q_size, k_size, True), expected)
 
 
 def definition(q: Tensor, k: Tensor, v: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
@@ -310,7 +313,7 @@ def test_gradient_checkpointing_gives_equal_gradients():
 
 def test_drop_path_rises_and_drops_in_training_only():
     backbone = tiny(drop_path_rate=0.6)
-    assert [round(block.drop_path.rate, 3) for block in backbone.blocks] == [0.1 * i for i in range(7)]
+    assert [block.drop_path.rate for block in backbone.blocks] == pytest.approx([0.1 * i for i in range(7)])
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         assert not torch.equal(backbone.train()(x)[-1], backbone(x)[-1])

@@ -116,7 +116,8 @@ def test_output_norms_normalise_each_map_and_a_timm_file_leaves_them(checkpoint:
     assert {key for key in normed.state_dict() if key.startswith("norms.")} == {
         f"norms.{index}.{part}" for index in range(4) for part in ("weight", "bias")
     }
-    for got, m in zip(normed(images()), plain(images()), strict=True):
+    x = images()
+    for got, m in zip(normed(x), plain(x), strict=True):
         expected = nn.functional.layer_norm(m.permute(0, 2, 3, 1), (m.shape[1],), eps=1e-6).permute(0, 3, 1, 2)
         assert_close(got, expected, rtol=1e-5, atol=1e-5)
 

@@ -20,7 +20,10 @@ ABLATIONS = (
     "faster_rcnn_r50_image_pyramid",
     "faster_rcnn_r50_single_scale",
 )
+# timm's, in the place of mmdet's
+OTHER_BACKBONES = ("retinanet_convnext_t_fpn_12e", "retinanet_efficientnet_b3_fpn_12e")
 MMDET_ONLY = {"yolox_s_csppafpn_300e"}  # Detectron2 has no YOLOX
+COCO_12E = [path for path in MMDET if path.stem.endswith("_12e") and path.stem not in OTHER_BACKBONES]
 
 
 def by_stem(path: Path) -> str:
@@ -49,6 +52,8 @@ def make_small(backbone: Any, kind: str = "") -> None:
     kind = str(backbone.get("type", kind)).removeprefix("fpn_plugins.")
     if kind == "ViT":
         backbone.update(embed_dim=64, num_heads=4)
+    elif kind == "MViT":
+        backbone.update(embed_dim=8, num_heads=1)
     elif kind == "TimmHybrid":
         backbone["model_args"] = {"embed_dim": 64, "num_heads": 4}
     for part, its_kind in (("backbone", ""), ("cnn", ""), ("vit", "ViT")):
@@ -116,7 +121,7 @@ def without_scopes(node: Any) -> Any:
 
 
 @pytest.mark.mmdet
-@pytest.mark.parametrize("path", [path for path in MMDET if path.stem.endswith("_12e")], ids=by_stem)
+@pytest.mark.parametrize("path", COCO_12E, ids=by_stem)
 def test_mmdet_coco_configs_change_nothing_but_the_neck(path: Path) -> None:
     """A `12e` config is mmdet's own but for the neck and weights of the levels, of the ablations but for the model."""
     from mmengine.config import Config
@@ -217,3 +222,33 @@ def test_vitdet_has_the_same_settings_on_both_sides(stem: str) -> None:
     assert theirs.train_cfg.max_iters == lazy.train.max_iter
     if "milestones" in theirs.param_scheduler[1]:
         assert theirs.param_scheduler[1].milestones == lazy.lr_multiplier.scheduler.milestones
+
+
+MVITV2 = sorted(path.stem for path in MMDET if "_mvitv2_" in path.stem)
+
+
+@pytest.mark.mmdet
+@pytest.mark.detectron2
+@pytest.mark.parametrize("stem", MVITV2)
+def test_mvitv2_has_the_same_settings_on_both_sides(stem: str) -> None:
+    """Backbone, neck, pixels, optimiser and schedule; the data and the heads are each toolbox's own."""
+    from detectron2.config import LazyConfig
+    from mmengine.config import Config
+
+    theirs = Config.fromfile(str(ROOT / f"mmdet/{stem}.py"))
+    lazy = LazyConfig.load(str(ROOT / f"detectron2/{stem}.py"))
+    backbone = theirs.model.backbone.backbone.to_dict()
+    weights = Path(backbone.pop("checkpoint")).name  # Detectron2 loads it when it trains
+    assert backbone == dict(lazy.model.backbone.bottom_up)
+    assert lazy.train.init_checkpoint.endswith(weights)
+    assert theirs.model.backbone.neck.type == lazy.model.backbone.neck.type
+    assert theirs.model.data_preprocessor.mean == list(lazy.model.pixel_mean)
+    assert theirs.optim_wrapper.optimizer.lr == lazy.optimizer.lr
+    assert theirs.optim_wrapper.optimizer.weight_decay == lazy.optimizer.weight_decay
+    recipe, groups = theirs.optim_wrapper.paramwise_cfg, lazy.optimizer.params
+    assert set(recipe.custom_keys) == set(groups.overrides)
+    assert {key["decay_mult"] for key in recipe.custom_keys.values()} == {recipe.norm_decay_mult} == {0.0}
+    assert {key["weight_decay"] for key in groups.overrides.values()} == {groups.weight_decay_norm} == {0.0}
+    assert theirs.train_cfg.max_iters == theirs.param_scheduler[1].end == lazy.train.max_iter
+    assert theirs.param_scheduler[1].milestones == lazy.lr_multiplier.scheduler.milestones
+    assert theirs.train_dataloader.batch_size * 16 == lazy.dataloader.train.total_batch_size

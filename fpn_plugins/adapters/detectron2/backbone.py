@@ -34,7 +34,8 @@ class PyramidBackbone(Backbone):
             larger image is padded to the next multiple of it: `ImageList`'s own ``square_size``, which detectron2's
             ``SimpleFeaturePyramid`` and ``FPN`` use, cuts what exceeds it off without a word.
         size_divisibility: pad images to a multiple of this many pixels; ``None`` is the stride of the backbone's last
-            map, as in Detectron2's FPN. The necks need no padding; 0 turns it off.
+            map, as in Detectron2's FPN. The necks need no padding; 0 turns it off. `SimpleFeaturePyramid` halves that
+            map once more, rounding down: 32 keeps its P5 whole where ``square_pad`` is off.
 
     State dict: ``bottom_up.*`` and ``neck.*``; Detectron2's own FPN checkpoints (``fpn_lateral2``, ``top_block``, ...)
     and ViTDet's (``net``, ``simfp_2``, ...) load as they are. Levels that this pyramid does not have are left to

@@ -61,12 +61,12 @@ def run(model: Any) -> tuple[dict[str, float], dict[str, Tensor], list[Tensor]]:
     torch.manual_seed(1)
     model.train()
     data = model.data_preprocessor(inputs, True)
-    loss, logs = model.parse_losses(model.loss(**data))
+    loss, logs = model.parse_losses(model(**data, mode="loss"))
     loss.backward()
     gradients = {key: p.grad for key, p in model.named_parameters() if "backbone" not in key and p.grad is not None}
     model.eval()
     with torch.no_grad():
-        results = model.predict(**data)
+        results = model(**data, mode="predict")
     return {k: float(v) for k, v in logs.items()}, gradients, [result.pred_instances.bboxes for result in results]
 
 
@@ -109,10 +109,11 @@ def test_official_releases_initialise_as_in_mmdet(key: str, tmp_path: Path) -> N
 
     file = str(official_file(tmp_path))
     init = ConfigDict(init_cfg={"type": "Pretrained", "checkpoint": file})
-    stock = MODELS.build({"type": "SwinTransformer", **NARROW, **init, "convert_weights": True}).eval()
-    ours = backbone(convert_weights=True, **(init if key == "init_cfg" else {key: file})).eval()
+    stock = MODELS.build({"type": "SwinTransformer", **NARROW, **init, "convert_weights": True})
+    ours = backbone(convert_weights=True, **(init if key == "init_cfg" else {key: file}))
     for module in (stock, ours):
         module.init_weights()
+        module.eval()
     x = torch.randn(1, 3, 60, 75)
     with torch.no_grad():
         for a, b in zip(ours(x), stock(x), strict=True):

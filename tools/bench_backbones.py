@@ -1,0 +1,175 @@
+"""Time and memory of a backbone of ours against the toolboxes' own: same weights, runs taking turns.
+
+    python tools/bench_backbones.py --model swin_t --size 512 512 --out docs/swin_t
+
+Writes OUT.json and OUT.md, a table. Times are wall-clock seconds of whole passes, and the ratio is
+the median over neighbouring runs; memory is the most that a pass holds beyond the weights, in a fresh process of each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import resource
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fpn_plugins import BACKBONES
+from fpn_plugins.analysis.latency import hardware, interleaved_seconds, median_ratio, peak_extra_bytes
+from fpn_plugins.files import write_atomically
+
+OURS = "ours"
+SWIN_T = {"name": "swin_tiny_patch4_window7_224", "drop_path_rate": 0.0}
+# a peer is a class and its arguments
+MODELS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
+    "swin_t": {
+        OURS: ("Swin", SWIN_T),
+        "mmdet": ("mmdet.models.SwinTransformer", {"drop_path_rate": 0.0}),
+        "detectron2": ("detectron2.modeling.backbone.SwinTransformer", {"drop_path_rate": 0.0}),
+    },
+}
+
+
+def build(model: str, who: str) -> nn.Module:
+    """One implementation, with weights of a fixed seed."""
+    kind, arguments = MODELS[model][who]
+    torch.manual_seed(0)
+    if who == OURS:
+        return BACKBONES[kind](**arguments)
+    module, _, name = kind.rpartition(".")
+    return getattr(importlib.import_module(module), name)(**arguments)
+
+
+def maps_of(backbone: nn.Module, images: Tensor) -> list[Tensor]:
+    maps = backbone(images)
+    return list(maps.values() if isinstance(maps, dict) else maps)
+
+
+def inference(backbone: nn.Module, images: Tensor) -> Callable[[], object]:
+    backbone.eval()
+
+    def job() -> None:
+        with torch.no_grad():
+            maps_of(backbone, images)
+
+    return job
+
+
+def training(backbone: nn.Module, images: Tensor) -> Callable[[], object]:
+    """Forward and backward; the gradients exist before, as in every iteration but the first."""
+    backbone.train()
+    for parameter in backbone.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+
+    def job() -> None:
+        sum(m.square().mean() for m in maps_of(backbone, images)).backward()
+
+    return job
+
+
+MODES = {"inference": inference, "training": training}
+
+
+def largest_difference(backbones: dict[str, nn.Module], images: Tensor) -> dict[str, float]:
+    """How far apart the maps of ours with a peer's weights and the peer's are, relative to the largest value."""
+    found = {}
+    for who, peer in backbones.items():
+        if who == OURS:
+            continue
+        backbones[OURS].load_state_dict(peer.state_dict())
+        with torch.no_grad():
+            pairs = zip(maps_of(backbones[OURS].eval(), images), maps_of(peer.eval(), images), strict=True)
+            found[who] = max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
+    return found
+
+
+def measure_memory(model: str, who: str, mode: str, shape: list[int]) -> dict[str, int]:
+    """Peak bytes of one pass in a process of its own."""
+    command = [sys.executable, __file__, "--model", model, "--memory-of", who, mode, *map(str, shape)]
+    command += ["--threads", str(torch.get_num_threads())]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return json.loads(output.splitlines()[-1])
+
+
+def report_memory(model: str, who: str, mode: str, shape: list[int]) -> None:
+    """What `measure_memory` reads: tensors (counted at the allocator), then the resident set."""
+    job = MODES[mode](build(model, who), torch.randn(shape))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    job()
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    print(json.dumps({"tensors": peak_extra_bytes(job), "resident": 1024 * resident}))
+
+
+def compare(model: str, shape: list[int], repeats: int, memory: bool) -> dict[str, Any]:
+    """All figures of one model at one size."""
+    backbones = {who: build(model, who) for who in MODELS[model]}
+    images = torch.randn(shape)
+    result: dict[str, Any] = {"model": model, "images": shape, "repeats": repeats, **hardware()}
+    result["largest_relative_difference"] = largest_difference(backbones, images)
+    for mode, prepare in MODES.items():
+        print(f"{model}: {mode}, {repeats} rounds of {', '.join(backbones)}", file=sys.stderr, flush=True)
+        seconds = interleaved_seconds({who: prepare(net, images) for who, net in backbones.items()}, repeats)
+        result[mode] = {
+            who: {"seconds": statistics.median(runs), "time_ratio": median_ratio(seconds[OURS], runs)}
+            for who, runs in seconds.items()
+        }
+    for mode in MODES if memory else ():
+        print(f"{model}: memory of {mode}", file=sys.stderr, flush=True)
+        for who in backbones:
+            result[mode][who] |= measure_memory(model, who, mode, shape)
+        for row in result[mode].values():
+            row["memory_ratio"] = result[mode][OURS]["tensors"] / row["tensors"]
+    return result
+
+
+def table(result: dict[str, Any]) -> str:
+    """The figures in Markdown; ratios are ours over the row's."""
+    lines = [
+        f"{result['model']}, images {' x '.join(map(str, result['images']))}, {result['processor']}, "
+        f"{result['threads']} threads, PyTorch {result['torch']}",
+        "",
+        "| | | seconds | ours / this | peak MiB | ours / this |",
+        "|---|---|---|---|---|---|",
+    ]
+    for mode in MODES:
+        for who, row in result[mode].items():
+            peak = f"{row['tensors'] / 2**20:.0f} | {row['memory_ratio']:.2f}" if "tensors" in row else " | "
+            lines.append(f"| {mode} | {who} | {row['seconds']:.3f} | {row['time_ratio']:.2f} | {peak} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=sorted(MODELS), required=True)
+    parser.add_argument("--size", type=int, nargs=2, default=(512, 512), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--no-memory", action="store_true", help="times only")
+    parser.add_argument("--out", type=Path, help="where to write, without suffix")
+    parser.add_argument("--memory-of", nargs=6, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.memory_of:
+        who, mode, *shape = args.memory_of
+        report_memory(args.model, who, mode, [int(side) for side in shape])
+        return
+    result = compare(args.model, [args.batch, 3, *args.size], args.repeats, not args.no_memory)
+    print(table(result))
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        for suffix, text in ((".json", json.dumps(result, indent=2)), (".md", table(result))):
+            with write_atomically(args.out.with_suffix(suffix)) as temporary:
+                temporary.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
