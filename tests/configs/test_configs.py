@@ -45,13 +45,13 @@ def mmdet_config(path: Path) -> Any:
 
 def make_small(backbone: Any) -> None:
     """Drop the checkpoint, and the width of a Transformer: everything else of its config stays."""
-    backbone = backbone.get("vit", backbone)
-    if "checkpoint" in backbone:
-        backbone.checkpoint = None
-    kind = backbone.get("type", "ViT")
-    if kind == "ViT":
-        backbone.update(embed_dim=64, num_heads=4)
-    elif kind == "TimmHybrid":
+    vit = backbone if backbone.get("type") == "ViT" else backbone.get("vit")
+    for part in (backbone, vit or {}):
+        if "checkpoint" in part:
+            part.checkpoint = None
+    if vit is not None:
+        vit.update(embed_dim=64, num_heads=4)
+    elif backbone.get("type") == "TimmHybrid":
         backbone.model_args = {"embed_dim": 64, "num_heads": 4}
 
 
