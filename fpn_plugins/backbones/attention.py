@@ -122,11 +122,18 @@ def fused_attention(qkv: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
     """
     q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # B M N D
     height, width, channels = rows_h.shape[0], rows_w.shape[0], q.shape[-1]
-    position = torch.arange(height * width, device=q.device)
-    hot = torch.cat([F.one_hot(position // width, height), F.one_hot(position % width, width)], -1).to(k.dtype)
+    hot_h = _one_hot_rows(height, k)[:, None].expand(height, width, height)
+    hot_w = _one_hot_rows(width, k).expand(height, width, width)
+    hot = torch.cat([hot_h, hot_w], -1).flatten(0, 1)  # N H+W
     queries = torch.cat([q * channels**-0.5, *position_scores(q, rows_h, rows_w)], -1)
     keys = torch.cat([k, hot.expand(*k.shape[:3], height + width)], -1)
     spare = -(channels + height + width) % FUSED_WIDTH
     values = F.pad(v, (0, height + width + spare))
     out = F.scaled_dot_product_attention(F.pad(queries, (0, spare)), F.pad(keys, (0, spare)), values, scale=1.0)
     return out[..., :channels].transpose(1, 2)
+
+
+def _one_hot_rows(size: int, like: Tensor) -> Tensor:
+    """Identity matrix; unlike ``F.one_hot`` and ``torch.eye`` it can be traced with any ``size``."""
+    position = torch.arange(size, device=like.device)
+    return (position[:, None] == position).to(like.dtype)

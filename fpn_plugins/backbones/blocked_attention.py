@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# scores in memory at a time on a CPU: matrix products of fewer queries are slower
-BLOCK_SCORES = 1 << 22
+# scores in a buffer: fewer make the matrix products slower, more do not fit into a cache (2^19 .. 2^23 were measured)
+BLOCK_SCORES = 1 << 20
 
 
 def blocked_attention(qkv: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:

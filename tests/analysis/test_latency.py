@@ -38,7 +38,7 @@ def test_peak_is_what_is_held_at_one_time():
         third = second[: 1 << 19] * 3  # 6 MiB together
         del second, third
 
-    assert peak_extra_bytes(job) == 8 << 20
+    assert 8 << 20 <= peak_extra_bytes(job) < (8 << 20) + 1000  # and the numbers 2, 1 and 3
     assert peak_extra_bytes(lambda: None) == 0
 
 

@@ -230,9 +230,7 @@ def test_pixel_statistics_are_imagenets():
 
 def test_initial_weights():
     """Relative positions and residual blocks change nothing at first."""
-    torch.manual_seed(3)
-    net = ViT(**TINY, residual_block_indices=(1,)).eval()
-    torch.manual_seed(3)
+    net = ViT(**TINY, residual_block_indices=(1,)).eval().requires_grad_(False)
     plain = ViT(**TINY, use_rel_pos=False).eval()
     plain.load_state_dict({key: value for key, value in net.state_dict().items() if key in plain.state_dict()})
     x = torch.randn(1, 3, 48, 48)
