@@ -177,7 +177,9 @@ def from_windows(windows: Tensor, height: int, width: int) -> Tensor:
     size, channels = windows.shape[2:]
     rows, columns = _windows_along(height, size), _windows_along(width, size)
     x = windows.reshape(-1, rows, columns, size, size, channels).transpose(2, 3)
-    return x.reshape(-1, rows * size, columns * size, channels)[:, :height, :width]
+    x = x.reshape(-1, rows * size, columns * size, channels)[:, :height, :width]
+    # a trace must not depend on whether the last windows are cut, which the strides tell
+    return x.clone(memory_format=torch.contiguous_format) if torch.compiler.is_compiling() else x
 
 
 def _windows_along(side: int, size: int) -> int:
