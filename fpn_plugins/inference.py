@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -42,6 +43,15 @@ class Detections(NamedTuple):
                 entry["segmentation"] = {"size": rle["size"], "counts": rle["counts"].decode()}
             results.append(entry)
         return results
+
+
+def read_image(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read an image file as ``H W 3``, RGB, 0..255, turned as its EXIF orientation says, as both toolboxes do."""
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as image:
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
 
 def resize_shortest(image: np.ndarray, short: int, long: int) -> np.ndarray:

@@ -19,7 +19,7 @@ PACKAGE = Path(fpn_plugins.__file__).parent
 ANY = ("*",)
 # "" is what the package itself re-exports
 CORE = (
-    *("", "checkpointing", "features", "files", "layers", "losses", "upsampling"),
+    *("", "checkpointing", "features", "files", "inference", "layers", "losses", "upsampling"),
     *("necks", "backbones", "optim", "weights"),
 )
 HOSTS = ("mmengine", "mmcv", "mmdet", "detectron2", "timm", "torchvision")
@@ -55,6 +55,7 @@ RULES = {
     "necks": Allowed(("checkpointing", "features", "layers", "upsampling", "weights"), ("torch",)),
     "backbones": Allowed(("checkpointing", "features", "layers", "upsampling", "weights"), ("torch",)),
     "backbones.timm_networks": Allowed(external=("torch",), inside_functions=("timm",)),
+    "inference": Allowed(external=("torch", "numpy"), inside_functions=("PIL", "pycocotools")),
     "optim": Allowed(),
     "weights": Allowed(("files",), ("torch",), inside_functions=("safetensors",)),
     "weights.maps": Allowed(("weights.key_map", "weights.transforms")),
@@ -64,8 +65,8 @@ RULES = {
     "testing": NUMERIC,
     "registry": Allowed(external=("mmengine",)),
     "adapters": Allowed(),
-    "adapters.mmdet": Allowed((*CORE, "data", "registry"), ("torch", "mmengine", "mmcv", "mmdet")),
-    "adapters.detectron2": Allowed((*CORE, "data"), ("torch", "detectron2", "fvcore", "omegaconf")),
+    "adapters.mmdet": Allowed((*CORE, "data", "registry"), ("torch", "numpy", "mmengine", "mmcv", "mmdet")),
+    "adapters.detectron2": Allowed((*CORE, "data"), ("torch", "numpy", "detectron2", "fvcore", "omegaconf")),
     "adapters.torchvision": Allowed((*CORE, "data"), ("torch", "torchvision")),
 }
 

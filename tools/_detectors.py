@@ -18,9 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from fpn_plugins.analysis import CostReport, count_cost, on_meta
+from fpn_plugins.weights import read_checkpoint
 from fpn_plugins.weights.facts import DetectorFacts
 
 TOOLBOXES = ("mmdet", "detectron2")
+# computed from the config, and stored by some versions of the toolboxes
+COMPUTED = ("anchor_generator.", "pixel_mean", "pixel_std", "num_batches_tracked")
 
 
 class Detector(NamedTuple):
@@ -79,6 +82,27 @@ def build_detector(config: str, options: Sequence[str] = (), toolbox: str | None
     return build(config, options, "cpu")
 
 
+def load_weights(detector: nn.Module, checkpoint: str | Path) -> None:
+    """Load a checkpoint of this very detector; what old versions stored beside the weights is passed over.
+
+    Raises:
+        ValueError: parameters missing or left over, or of other shapes.
+    """
+    try:
+        missing, unexpected = detector.load_state_dict(read_checkpoint(checkpoint), strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"checkpoint {str(checkpoint)!r} does not fit the config: {error}") from error
+    missing, unexpected = (
+        [k for k in keys if not any(part in k for part in COMPUTED)] for keys in (missing, unexpected)
+    )
+    if missing or unexpected:
+        raise ValueError(
+            f"checkpoint {str(checkpoint)!r} is of another detector than the config: {len(missing)} parameters missing "
+            f"{missing[:4]}, {len(unexpected)} left over {unexpected[:4]}; tools/convert_checkpoint.py converts those "
+            "of the other toolbox"
+        )
+
+
 def facts_of(config: str, detector: nn.Module) -> DetectorFacts:
     """What a detector is beside its weights; ``config`` tells the toolbox."""
     return importlib.import_module(f"fpn_plugins.adapters.{toolbox_of(config)}.facts").detector_facts(detector)
@@ -90,9 +114,10 @@ def class_names(config: str, detector: nn.Module, annotations: Path | None = Non
     Raises:
         ValueError: the annotation file has another number of categories than the detector classes.
     """
-    number = facts_of(config, detector).num_classes
+    number = importlib.import_module(f"fpn_plugins.adapters.{toolbox_of(config)}.facts").num_classes(detector)
     if annotations is not None:
-        names = [entry["name"] for entry in json.loads(annotations.read_text(encoding="utf-8"))["categories"]]
+        categories = json.loads(annotations.read_text(encoding="utf-8"))["categories"]
+        names = [entry["name"] for entry in sorted(categories, key=lambda entry: entry["id"])]
         if len(names) != number:
             raise ValueError(f"annotations={str(annotations)!r} has {len(names)} categories, the detector {number}")
         return names

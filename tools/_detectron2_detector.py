@@ -20,7 +20,7 @@ from fpn_plugins.adapters.detectron2 import add_fpn_plugins_config
 
 def build(config: str, options: Sequence[str], device: str) -> nn.Module:
     """The detector of a YAML or LazyConfig file, or of one of the zoo's (``detectron2::NAME``); reads no weights."""
-    path = model_zoo.get_config_file(config.split("::")[1]) if "::" in config else config
+    path = _zoo_file(config.split("::")[1]) if "::" in config else config
     if path.endswith(".py"):
         cfg = LazyConfig.apply_overrides(LazyConfig.load(path), list(options))
         forget_weights(cfg.model)
@@ -32,6 +32,13 @@ def build(config: str, options: Sequence[str], device: str) -> nn.Module:
     cfg.MODEL.DEVICE = device
     forget_weights(cfg.MODEL.FPN_PLUGINS)
     return build_model(cfg)
+
+
+def _zoo_file(name: str) -> str:
+    try:
+        return model_zoo.get_config_file(name)
+    except RuntimeError as error:
+        raise FileNotFoundError(f"Detectron2's model zoo has no config {name!r}") from error
 
 
 def coco_names() -> list[str]:

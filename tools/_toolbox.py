@@ -40,6 +40,6 @@ def user_errors() -> Iterator[None]:
     """Mistakes of the user's inside end the program with their message alone, on standard error, and code 1."""
     try:
         yield
-    except (ValueError, FileNotFoundError, FileExistsError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -19,14 +19,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from _detectors import build_detector
+from _detectors import build_detector, class_names, load_weights
 from _toolbox import user_errors
 
 from fpn_plugins.analysis import METRICS, agreement, evaluate_predictions
 from fpn_plugins.data import find_split
 from fpn_plugins.files import write_atomically
-from fpn_plugins.inference import Detections
-from fpn_plugins.weights import read_checkpoint
+from fpn_plugins.inference import Detections, read_image
 
 TOOLBOXES = ("mmdet", "detectron2")
 
@@ -44,33 +43,29 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def predictor(toolbox: str, config: str, checkpoint: str, size: tuple[int, int]) -> Any:
-    """A detector with its weights, as a function of an image."""
+def predictor(toolbox: str, ann_file: Path, config: str, checkpoint: str, size: tuple[int, int]) -> Any:
+    """A detector with its weights, as a function of an image; its classes must be those of the set."""
     model = build_detector(config)
-    model.load_state_dict(read_checkpoint(checkpoint))
+    load_weights(model, checkpoint)
+    class_names(config, model, ann_file)
     return importlib.import_module(f"fpn_plugins.adapters.{toolbox}.inference").Predictor(model, *size)
 
 
 def images(ann_file: Path, image_dir: Path, number: int | None) -> Iterator[tuple[int, Any]]:
     """``(id, H W 3)`` of each image, with a progress bar."""
-    import numpy as np
-    from PIL import Image
     from tqdm import tqdm
 
     entries = json.loads(ann_file.read_text(encoding="utf-8"))["images"][:number]
     for entry in tqdm(entries, desc="images"):
-        with Image.open(image_dir / entry["file_name"]) as image:
-            yield entry["id"], np.asarray(image.convert("RGB"))
+        yield entry["id"], read_image(image_dir / entry["file_name"])
 
 
-def evaluate(ann_file: Path, found: dict[int, Detections], category_ids: list[int]) -> dict[str, dict[str, float]]:
-    """AP of boxes and, where there are some, of masks."""
-    results = [entry for image_id, one in found.items() for entry in one.to_coco(image_id, category_ids)]
-    kinds = ["bbox", "segm"] if any(one.masks is not None for one in found.values()) else ["bbox"]
+def evaluate(ann_file: Path, results: list[dict[str, Any]], image_ids: set[int]) -> dict[str, dict[str, float]]:
+    """AP of boxes and, where there are some, of masks, on some of the images."""
+    kinds = ["bbox", "segm"] if any("segmentation" in entry for entry in results) else ["bbox"]
     with tempfile.TemporaryDirectory() as folder:
-        truth = Path(folder) / "truth.json"
-        truth.write_text(json.dumps(only(ann_file, set(found))))
-        file = Path(folder) / "results.json"
+        truth, file = Path(folder) / "truth.json", Path(folder) / "results.json"
+        truth.write_text(json.dumps(only(ann_file, image_ids)))
         file.write_text(json.dumps(results))
         return {kind: evaluate_predictions(truth, file, kind) for kind in kinds}
 
@@ -111,16 +106,21 @@ def main() -> None:
     args = parse_args()
     with user_errors():
         split = find_split(args.root, args.split)
-        detectors = {name: predictor(name, *getattr(args, name), tuple(args.size)) for name in TOOLBOXES}
+        detectors = {
+            name: predictor(name, split.ann_file, *getattr(args, name), tuple(args.size)) for name in TOOLBOXES
+        }
+        categories = json.loads(split.ann_file.read_text(encoding="utf-8"))["categories"]
+        category_ids = sorted(category["id"] for category in categories)
         found: dict[str, dict[int, Detections]] = {name: {} for name in TOOLBOXES}
+        results: dict[str, list[dict[str, Any]]] = {name: [] for name in TOOLBOXES}
         for image_id, image in images(split.ann_file, split.image_dir, args.num_images):
             for name, detector in detectors.items():
-                found[name][image_id] = detector(image)
-        categories = json.loads(split.ann_file.read_text(encoding="utf-8"))["categories"]
-        category_ids = [category["id"] for category in categories]
-        scores = {name: evaluate(split.ann_file, results, category_ids) for name, results in found.items()}
-        one, other = (found[name] for name in TOOLBOXES)
-        agreed = agreement((image_id, one[image_id], other[image_id]) for image_id in one)
+                one = detector(image)
+                results[name] += one.to_coco(image_id, category_ids)
+                found[name][image_id] = one._replace(masks=None)  # of a whole set they would fill the memory
+        image_ids = set(found[TOOLBOXES[0]])
+        scores = {name: evaluate(split.ann_file, entries, image_ids) for name, entries in results.items()}
+        agreed = agreement((image_id, *(found[name][image_id] for name in TOOLBOXES)) for image_id in image_ids)
         print_report(scores, agreed)
         args.output.parent.mkdir(parents=True, exist_ok=True)
         with write_atomically(args.output) as temporary:

@@ -7,8 +7,8 @@
 parameter of it gets its value, or nothing is written. With ``--source-config`` what no checkpoint holds is compared
 too: pixels, anchors, number of classes, box coders, pooling, strides, the ReLU before P7.
 
-OUTPUT is ``.pth`` (both toolboxes), ``.pkl`` (Detectron2) or ``.safetensors``. Checkpoints are read without executing
-what is pickled in them.
+OUTPUT is ``.pth`` (both toolboxes), ``.pkl`` (Detectron2) or ``.safetensors`` (this package's tools). Checkpoints are
+read without executing what is pickled in them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--config", required=True, help="config of the detector that is to read the output")
     parser.add_argument("--options", nargs="+", default=[], metavar="KEY=VALUE", help="overrides of --config")
     parser.add_argument("--source-config", help="config that the checkpoint was trained with, to compare what it lacks")
-    parser.add_argument("--num-ratios", type=int, default=3, help="aspect ratios of the anchors")
     parser.add_argument(
         "--mask-stage", type=int, help="of mmdet's Cascade Mask R-CNN, the stage whose mask head to take"
     )
@@ -45,9 +44,12 @@ def main() -> None:
     """Read, convert, compare, write."""
     args = parse_args()
     with user_errors():
+        if args.output.suffix == ".pkl" and toolbox_of(args.config) == "mmdet":
+            raise ValueError(f"output={str(args.output)!r}: mmdet reads no .pkl; write a .pth")
         weights = read_checkpoint(args.checkpoint, trusted=args.trusted)
         target = build_detector(args.config, args.options)
-        result, conversion = convert(weights, target.state_dict(), args.num_ratios, args.mask_stage)
+        num_ratios = facts_of(args.config, target).num_ratios
+        result, conversion = convert(weights, target.state_dict(), num_ratios, args.mask_stage)
         print(conversion)
         differences = compare(args.source_config, args.config, target)
         if differences and not args.force:

@@ -16,11 +16,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from _detectors import build_detector, class_names, toolbox_of
+from _detectors import build_detector, class_names, load_weights, toolbox_of
 from _toolbox import user_errors
 
 from fpn_plugins.files import write_atomically
-from fpn_plugins.weights import read_checkpoint
+from fpn_plugins.inference import read_image
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".gif")
@@ -62,8 +62,6 @@ def files_of(inputs: Sequence[Path]) -> list[Path]:
 
 def pictures(files: Sequence[Path], every: int) -> Iterator[tuple[Path, int | None, Any]]:
     """``(file, frame or None, H W 3)`` of each image, RGB, with a progress bar."""
-    import numpy as np
-    from PIL import Image
     from tqdm import tqdm
 
     for file in tqdm(files, desc="files"):
@@ -71,8 +69,7 @@ def pictures(files: Sequence[Path], every: int) -> Iterator[tuple[Path, int | No
             for number, frame in frames(file, every):
                 yield file, number, frame
         else:
-            with Image.open(file) as image:
-                yield file, None, np.asarray(image.convert("RGB"))
+            yield file, None, read_image(file)
 
 
 def frames(file: Path, every: int) -> Iterator[tuple[int, Any]]:
@@ -93,7 +90,7 @@ def frames(file: Path, every: int) -> Iterator[tuple[int, Any]]:
 
 
 def draw(image: Any, objects: Sequence[dict[str, Any]], names: dict[int, str], path: Path) -> None:
-    """One picture of the image's own size."""
+    """One picture, enlarged where the image is so small that labels would not be legible."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -114,7 +111,7 @@ def main() -> None:
     with user_errors():
         files = files_of(args.inputs)
         model = build_detector(args.config)
-        model.load_state_dict(read_checkpoint(args.checkpoint))
+        load_weights(model, args.checkpoint)
         predictor = importlib.import_module(f"fpn_plugins.adapters.{toolbox_of(args.config)}.inference").Predictor
         detector = predictor(model, *args.size)
         names = dict(enumerate(class_names(args.config, model, args.annotations)))

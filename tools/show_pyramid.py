@@ -15,13 +15,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from _detectors import build_detector, class_names, toolbox_of
+from _detectors import build_detector, class_names, load_weights, toolbox_of
 from _toolbox import user_errors
 
 from fpn_plugins.data import fpn_level, retinanet_level
 from fpn_plugins.features import level_names
 from fpn_plugins.files import write_atomically
-from fpn_plugins.weights import read_checkpoint
+from fpn_plugins.inference import read_image
 
 
 def parse_args() -> argparse.Namespace:
@@ -76,19 +76,15 @@ def levels_of(objects: list[dict[str, Any]], shape: tuple[int, int], size: tuple
 
 def main() -> None:
     """Detect, and draw."""
-    import numpy as np
-    from PIL import Image
-
     from fpn_plugins.visualization import draw_pyramid
 
     args = parse_args()
     with user_errors():
         model = build_detector(args.config)
-        model.load_state_dict(read_checkpoint(args.checkpoint))
+        load_weights(model, args.checkpoint)
         recorder = Recorder(model.backbone)
         predictor = importlib.import_module(f"fpn_plugins.adapters.{toolbox_of(args.config)}.inference").Predictor
-        with Image.open(args.image) as file:
-            image = np.asarray(file.convert("RGB"))
+        image = read_image(args.image)
         names = dict(enumerate(class_names(args.config, model, args.annotations)))
         found = predictor(model, *args.size)(image).to_coco(0, list(names))
         objects = [entry for entry in found if entry["score"] >= args.score]

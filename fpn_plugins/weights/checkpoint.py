@@ -173,7 +173,8 @@ def write_checkpoint(
         if path.suffix == ".safetensors":
             from safetensors.torch import save_file
 
-            save_file({key: value.contiguous() for key, value in state_dict.items()}, temporary)
+            # a copy each, because it takes no tensors that share memory
+            save_file({key: value.detach().clone().contiguous() for key, value in state_dict.items()}, temporary)
         elif path.suffix == ".pkl":
             arrays = {key: value.numpy() for key, value in state_dict.items()}
             temporary.write_bytes(pickle.dumps({container: arrays, "__author__": "fpn_plugins"}, protocol=4))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .key_map import KeyMap, Transform
-from .maps.detectors import DETECTRON2, PARTS, containers, head_table, toolbox_of
+from .maps.detectors import PARTS, containers, head_table, toolbox_of
 
 MASK_HEAD = "roi_head.mask_head."
 COUNTER = "num_batches_tracked"
@@ -53,6 +53,7 @@ class Conversion:
         transformed: target's key -> what was done to its value.
         dropped: keys of the checkpoint that the target computes itself, or that hold no weights.
         restarted: counters of the target that the checkpoint does not have, and that start at zero.
+        computed: keys of the target that follow from its architecture and are its own.
     """
 
     source: str
@@ -61,6 +62,7 @@ class Conversion:
     transformed: dict[str, str] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)
     restarted: list[str] = field(default_factory=list)
+    computed: list[str] = field(default_factory=list)
 
     @property
     def renamed(self) -> dict[str, str]:
@@ -69,7 +71,7 @@ class Conversion:
 
     def __str__(self) -> str:
         lines = [f"{self.source} -> {self.target}: {len(self.matched)} keys matched, {len(self.renamed)} renamed"]
-        for name in ("transformed", "dropped", "restarted"):
+        for name in ("transformed", "dropped", "restarted", "computed"):
             keys = getattr(self, name)
             if keys:
                 lines.append(f"{len(keys)} {name}: {_listed(keys)}")
@@ -84,8 +86,8 @@ def convert(
     Args:
         state_dict: the checkpoint's keys and values; direction and architecture are recognised from the keys.
         target: the state dict of the detector to be filled, as it is built from its config; of its values only the
-            shapes are read.
-        num_ratios: aspect ratios of the anchors, on both sides (3 unless configured otherwise).
+            shapes are read, and what follows from the architecture, as the index of relative positions in a Swin.
+        num_ratios: aspect ratios of the anchors, on both sides (`DetectorFacts.num_ratios`).
         mask_stage: which of the mask heads to take where mmdet's Cascade Mask R-CNN, which averages one per stage, is
             converted to detectron2, which has one; ``None`` takes it only if all are equal.
 
@@ -97,6 +99,7 @@ def convert(
             of the two toolboxes; lists them.
     """
     conversion = Conversion(toolbox_of(state_dict), toolbox_of(target))
+    _check_anchors(state_dict, target)
     found = places(state_dict, num_ratios)
     target_places = places(target, num_ratios)
     wanted = {place.name: key for key, place in target_places.items() if place.name is not None}
@@ -104,7 +107,8 @@ def convert(
     _match_mask_heads(values, origin, set(wanted), mask_stage)
     conversion.dropped += _drop_counters(values, origin, wanted)
     _check_names(values, origin, wanted)
-    result = {}
+    result = {key: target[key].cpu().clone() for key, place in target_places.items() if place.name is None}
+    conversion.computed += list(result)
     for name, key in wanted.items():
         if name not in values:
             result[key] = torch.zeros_like(target[key], device="cpu")
@@ -135,7 +139,7 @@ def places(shapes: Mapping[str, Tensor], num_ratios: int = 3) -> dict[str, Place
         keys = {key: name.removeprefix(f"{part}.") for key, name in inside.items() if name.startswith(f"{part}.")}
         for key, place in zip(keys, _part(list(keys.values()), tables).values(), strict=True):
             found[key] = place if place.name is None else place._replace(name=f"{part}.{place.name}")
-    heads = head_table(toolbox, _anchors_per_cell(shapes), num_ratios)
+    heads = head_table(toolbox, shapes, _anchors_per_cell(shapes), num_ratios)
     rest = [key for key in shapes if key not in found]
     found.update(_explained(rest, heads))
     unexplained = [key for key in rest if key not in found]
@@ -180,6 +184,15 @@ def _anchors_per_cell(shapes: Mapping[str, Tensor]) -> int:
     return 1
 
 
+def _check_anchors(state_dict: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
+    have, want = _anchors_per_cell(state_dict), _anchors_per_cell(target)
+    if have != want:
+        raise ValueError(
+            f"the checkpoint predicts for {have} anchors per cell, the target for {want}; give the target's config the "
+            "anchors that the checkpoint was trained with"
+        )
+
+
 def _common(
     state_dict: Mapping[str, Tensor], found: Mapping[str, Place], conversion: Conversion
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -213,7 +226,7 @@ def _match_mask_heads(
         for stage in want:
             for name, value in masks.items():
                 copy = f"{MASK_HEAD}{stage}.{name.removeprefix(MASK_HEAD)}"
-                values[copy], origin[copy] = value, keys[name]
+                values[copy], origin[copy] = value.clone(), keys[name]
         return
     stage = _one_of(masks, have, mask_stage)
     for name, value in masks.items():
@@ -274,6 +287,3 @@ def _check_shapes(result: Mapping[str, Tensor], target: Mapping[str, Tensor], co
 def _listed(keys: Iterable[str]) -> str:
     keys = list(keys)
     return ", ".join(keys[:6]) + (f", ... ({len(keys) - 6} more)" if len(keys) > 6 else "") if keys else "none"
-
-
-__all__ = ["DETECTRON2", "Conversion", "Place", "convert", "places"]

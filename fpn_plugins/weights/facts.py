@@ -1,4 +1,8 @@
-"""What has to agree between two detectors and is in no checkpoint: pixels, anchors, strides, ReLUs."""
+"""What has to agree between two detectors and is in no checkpoint.
+
+Not all of it can be read from any detector: the source of P6, the fusion of the top-down path, dilation and the norms'
+``eps`` are those of the config, and have to be compared there.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,8 @@ class DetectorFacts:
         pixel_std: that it is then divided by.
         num_classes: thing classes.
         strides: input pixels per cell of each level that has anchors.
-        anchors: corners in pixels around the cell, ``A 4`` per level, ratio-major.
+        anchors: corners in pixels around the cell, ``A 4`` per level, in the order of mmdet's output channels.
+        num_ratios: aspect ratios of these anchors.
         box_weights: the box coder's, of the RPN or RetinaNet and then of each stage.
         pooling: ``(side, sampling ratio, aligned)`` of the box head's and the mask head's RoIAlign.
         stride_in_1x1: whether a ResNet's bottlenecks stride in their first convolution; ``None`` for other networks.
@@ -34,6 +39,7 @@ class DetectorFacts:
     num_classes: int
     strides: tuple[int, ...] = ()
     anchors: tuple[Tensor, ...] = ()
+    num_ratios: int = 1
     box_weights: tuple[tuple[float, ...], ...] = ()
     pooling: tuple[tuple[int, int, bool], ...] = ()
     stride_in_1x1: bool | None = None
@@ -85,8 +91,7 @@ def _strides(conv: nn.Module) -> Sequence[int]:
     return stride if isinstance(stride, tuple) else (stride,)
 
 
-def ratio_major(anchors: Tensor) -> Tensor:
-    """Anchors of one cell, ``A 4``, by aspect ratio and then by area, whatever their order was."""
+def num_ratios(anchors: Tensor) -> int:
+    """How many aspect ratios the anchors of one cell, ``A 4``, have."""
     width, height = anchors[:, 2] - anchors[:, 0], anchors[:, 3] - anchors[:, 1]
-    ratio, area = (height / width).log2().mul(8).round(), (width * height).log2().mul(8).round()
-    return anchors[torch.argsort(ratio * 1e4 + area)]
+    return len(set((height / width).log2().mul(32).round().tolist()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -39,3 +40,39 @@ def _positions_to_list(x: Tensor) -> Tensor:
 
 # position embeddings: a list `1 N C` of a square grid's cells -> a map `1 C H W`
 LISTED_POSITIONS = Transform("listed positions", _positions_to_grid, _positions_to_list)
+
+# the classes of Panoptic FPN's semantic head: "things" is detectron2's first channel and mmdet's last
+THINGS_LAST = Transform("things first -> last", lambda x: x.roll(-1, 0), lambda x: x.roll(1, 0))
+
+
+def anchor_order(num_anchors: int, num_ratios: int) -> Transform | None:
+    """Output channels of a predictor from size-major to ratio-major anchors; ``None`` where the two are the same.
+
+    Raises:
+        ValueError: ``num_anchors`` is not a multiple of ``num_ratios``.
+    """
+    if num_anchors == 1:
+        return None
+    if num_ratios < 1 or num_anchors % num_ratios:
+        raise ValueError(
+            f"num_ratios={num_ratios} does not divide the {num_anchors} anchors per cell of the checkpoint; "
+            "give the number of aspect ratios that the detector was trained with"
+        )
+    sizes = num_anchors // num_ratios
+    if sizes == 1 or num_ratios == 1:
+        return None
+    return Transform(
+        f"{sizes} sizes x {num_ratios} ratios of anchors -> ratios x sizes",
+        _transposed(sizes, num_ratios),
+        _transposed(num_ratios, sizes),
+    )
+
+
+def _transposed(outer: int, inner: int) -> Callable[[Tensor], Tensor]:
+    """Swap the two counts of which the first axis is made; what follows within an anchor (classes, box) stays."""
+
+    def transpose(x: Tensor) -> Tensor:
+        blocks = x.reshape(outer, inner, -1, *x.shape[1:])
+        return blocks.transpose(0, 1).reshape(x.shape)
+
+    return transpose

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from detectron2.modeling.backbone.fpn import LastLevelP6P7
+from torch import Tensor
 
 from ...necks.extra_levels import ConvLevels
-from ...weights.facts import DetectorFacts, ratio_major, stride_in_1x1
+from ...weights.facts import DetectorFacts, num_ratios, stride_in_1x1
 
 
 def detector_facts(model: Any) -> DetectorFacts:
@@ -24,17 +25,36 @@ def detector_facts(model: Any) -> DetectorFacts:
         )
     coder: Any = getattr(dense, "box2box_transform", None)
     return DetectorFacts(
-        channel_order=str(model.input_format or "BGR"),
+        channel_order=channel_order(model),
         pixel_mean=tuple(model.pixel_mean.flatten().tolist()),
         pixel_std=tuple(model.pixel_std.flatten().tolist()),
-        num_classes=int(getattr(model, "roi_heads", model).num_classes),
+        num_classes=num_classes(model),
         strides=tuple(int(stride) for stride in generator.strides),
-        anchors=tuple(ratio_major(level.cpu()) for level in generator.cell_anchors),
+        anchors=tuple(_ratio_major(level.cpu()) for level in generator.cell_anchors),
+        num_ratios=num_ratios(next(iter(generator.cell_anchors))),
         box_weights=tuple(tuple(map(float, entry.weights)) for entry in (coder, *_box_coders(model))),
         pooling=_pooling(getattr(model, "roi_heads", None)),
         stride_in_1x1=stride_in_1x1(model.backbone),
         relu_before_p7=_relu_before_p7(model.backbone),
     )
+
+
+def channel_order(model: Any) -> str:
+    """``"RGB"`` or ``"BGR"``; the latter is Detectron2's default, and of detectors that do not say."""
+    return str(getattr(model, "input_format", None) or "BGR")
+
+
+def num_classes(model: Any) -> int:
+    """Number of thing classes of a Detectron2 detector; ``ValueError`` where its heads do not say."""
+    found = getattr(getattr(model, "roi_heads", model), "num_classes", None)
+    if found is None:
+        raise ValueError(f"{type(model).__name__} does not say its number of classes")
+    return int(found)
+
+
+def _ratio_major(anchors: Tensor) -> Tensor:
+    """Detectron2 counts the sizes outside and the ratios inside."""
+    return anchors.unflatten(0, (-1, num_ratios(anchors))).transpose(0, 1).flatten(0, 1)
 
 
 def _box_coders(model: Any) -> list[Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...inference import Detections, resize_shortest
+from .facts import channel_order
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +29,7 @@ class Predictor:
     def __call__(self, image: np.ndarray) -> Detections:
         """Detect on ``H W 3``, RGB, 0..255."""
         resized = resize_shortest(image, self.short, self.long)
-        if self.model.input_format != "RGB":
+        if channel_order(self.model) == "BGR":
             resized = resized[..., ::-1]
         pixels = torch.from_numpy(resized.copy()).permute(2, 0, 1)
         with torch.no_grad():

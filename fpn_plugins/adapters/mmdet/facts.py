@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...necks.extra_levels import ConvLevels
-from ...weights.facts import DetectorFacts, ratio_major, stride_in_1x1
+from ...weights.facts import DetectorFacts, num_ratios, stride_in_1x1
 
 
 def detector_facts(model: Any) -> DetectorFacts:
@@ -25,14 +25,24 @@ def detector_facts(model: Any) -> DetectorFacts:
         channel_order=_channel_order(pixels),
         pixel_mean=tuple(pixels.mean.flatten().tolist()),
         pixel_std=tuple(pixels.std.flatten().tolist()),
-        num_classes=int((stages or [dense])[0].num_classes),
+        num_classes=num_classes(model),
         strides=tuple(int(stride[0]) for stride in generator.strides),
-        anchors=tuple(ratio_major(level.cpu()) for level in generator.base_anchors),
+        anchors=tuple(level.cpu() for level in generator.base_anchors),
+        num_ratios=num_ratios(generator.base_anchors[0]),
         box_weights=tuple(_weights(head.bbox_coder) for head in (dense, *stages)),
         pooling=_pooling(getattr(model, "roi_head", None)),
         stride_in_1x1=stride_in_1x1(model.backbone),
         relu_before_p7=_relu_before_p7(model),
     )
+
+
+def num_classes(model: Any) -> int:
+    """Number of thing classes of a detector of mmdet; ``ValueError`` where its heads do not say."""
+    heads = [*_box_heads(model), getattr(model, "bbox_head", None)]
+    found = next((head.num_classes for head in heads if hasattr(head, "num_classes")), None)
+    if found is None:
+        raise ValueError(f"{type(model).__name__} has no box head that says its number of classes")
+    return int(found)
 
 
 def _channel_order(pixels: Any) -> str:

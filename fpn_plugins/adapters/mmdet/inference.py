@@ -27,7 +27,7 @@ class Predictor:
         self.short, self.long = short, long
 
     def __call__(self, image: np.ndarray) -> Detections:
-        """Detect on ``H W 3``, RGB, 0..255."""
+        """Detect on ``H W 3``, RGB, 0..255; ``ValueError`` of a model that gives no instances."""
         resized = resize_shortest(image, self.short, self.long)
         pixels = torch.from_numpy(resized[..., ::-1].copy()).permute(2, 0, 1)  # mmdet's preprocessor expects BGR
         sizes = {
@@ -37,6 +37,11 @@ class Predictor:
         }
         with torch.no_grad():
             sample = self.model.test_step({"inputs": [pixels], "data_samples": [DetDataSample(metainfo=sizes)]})[0]
+        if "pred_instances" not in sample:
+            raise ValueError(
+                f"{type(self.model).__name__} gives no instances but {sorted(sample.keys())}; a Predictor is for "
+                "detectors (of a panoptic one, mmdet's own inference shows the segments)"
+            )
         found = sample.pred_instances
         return Detections(found.bboxes.cpu(), found.scores.cpu(), found.labels.cpu(), _masks(found))
 

@@ -52,15 +52,18 @@ def containers(toolbox: str, keys: Iterable[str]) -> KeyMap:
     return KeyMap(toolbox, [(f"{theirs}.{{*}}", f"{ours}.{{*}}") for theirs, ours in places])
 
 
-def head_table(toolbox: str, num_anchors: int, num_ratios: int) -> KeyMap:
+def head_table(toolbox: str, keys: Iterable[str], num_anchors: int, num_ratios: int) -> KeyMap:
     """The table of a toolbox's heads; see `heads`."""
-    return heads.detectron2(num_anchors, num_ratios) if toolbox == DETECTRON2 else heads.mmdet()
+    if toolbox == MMDET:
+        return heads.mmdet()
+    normed = "head.cls_subnet.1.weight" in set(keys)  # where there is no norm, an activation stands there
+    return heads.detectron2(num_anchors, num_ratios, normed)
 
 
 def bottom_up_tables(keys: Iterable[str]) -> list[KeyMap]:
     """Tables of the backbones that have several layouts, to try in this order; the last leaves all names."""
     timm = KeyMap("timm network of this package", [("model.{*}", "{*}")])
-    tables = [resnet.detectron2(), mvit.detectron2()]
+    tables = [resnet.detectron2(), resnet.mmdet_with_group_norm(), mvit.detectron2()]
     if any(key.endswith("relative_position_bias_table") for key in keys):
         tables = [swin.SwinLayouts().mmdet(), swin.SwinLayouts().detectron2()]
     return [*tables, timm, SAME]

@@ -10,15 +10,12 @@ Norms are called ``norm``, whatever their kind. Three things are stored in anoth
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
-from torch import Tensor
-
-from ..key_map import KeyMap, Rule, Transform
+from ..key_map import KeyMap, Rule
+from ..transforms import THINGS_LAST, anchor_order
 from . import panoptic_fpn
 from .mmcv import MMCV_NORMS
 
+MAX_CONVS = 8  # of one branch of RetinaNet's head
 FEATURES = range(2, 8)  # levels that Panoptic FPN may merge in detectron2, which names its branches by them
 
 
@@ -39,15 +36,16 @@ def _norm_places() -> list[tuple[str, str, str]]:
     return [(head, norm, part) for head in MMDET_HEADS for norm in MMCV_NORMS for part in NORM_PARTS]
 
 
-def detectron2(num_anchors: int, num_ratios: int) -> KeyMap:
+def detectron2(num_anchors: int, num_ratios: int, normed_retinanet: bool = False) -> KeyMap:
     """detectron2's heads -> mmdet's.
 
     Args:
         num_anchors: anchors per cell of the RPN or of RetinaNet.
         num_ratios: how many aspect ratios these are.
+        normed_retinanet: whether the convolutions of RetinaNet's heads have norms.
     """
     rules = [*_rpn(num_anchors, num_ratios), *_box_heads(), *_mask_head(), *_semantic_head()]
-    rules += _retinanet(num_anchors, num_ratios)
+    rules += _retinanet(num_anchors, num_ratios, normed_retinanet)
     # computed from the config in both toolboxes, and stored by old versions of detectron2
     rules += [Rule(f"{place}.{{*}}", None) for place in ("proposal_generator.anchor_generator", "anchor_generator")]
     rules += [Rule("pixel_mean", None), Rule("pixel_std", None)]
@@ -93,13 +91,15 @@ def _mask_head() -> list[Rule]:
     ]
 
 
-def _retinanet(num_anchors: int, num_ratios: int) -> list[Rule]:
+def _retinanet(num_anchors: int, num_ratios: int, normed: bool) -> list[Rule]:
     rules = []
     order = anchor_order(num_anchors, num_ratios)
-    for k in range(8):  # an activation stands between two convolutions
-        for branch in ("cls", "bbox"):
-            ours = f"bbox_head.{'cls' if branch == 'cls' else 'reg'}_convs.{k}.conv.{{*}}"
-            rules += [Rule(f"head.{branch}_subnet.{2 * k}.{{*}}", ours)]
+    step = 3 if normed else 2  # a convolution, its norm, its activation
+    for k in range(MAX_CONVS):
+        for branch, name in (("cls", "cls"), ("bbox", "reg")):
+            theirs, ours = f"head.{branch}_subnet.{{}}.{{{{*}}}}", f"bbox_head.{name}_convs.{k}"
+            rules += [Rule(theirs.format(step * k), f"{ours}.conv.{{*}}")]
+            rules += [Rule(theirs.format(step * k + 1), f"{ours}.norm.{{*}}")] if normed else []
     rules += [Rule("head.cls_score.{*}", "bbox_head.retina_cls.{*}", order)]
     rules += [Rule("head.bbox_pred.{*}", "bbox_head.retina_reg.{*}", order)]
     return rules
@@ -109,9 +109,8 @@ def _semantic_head() -> list[Rule]:
     """The branches have this package's names, with and without its own module around them."""
     levels = [f"p{level}" for level in FEATURES]
     rules = [(rule.theirs, rule.ours) for rule in panoptic_fpn.detectron2(levels).rules]
-    roll = Transform("things first -> last", lambda x: x.roll(-1, 0), lambda x: x.roll(1, 0))
     branches = [Rule(f"sem_seg_head.{theirs}", f"semantic_head.{ours}") for theirs, ours in _merged_branches(rules)]
-    return [Rule("sem_seg_head.predictor.{*}", "semantic_head.conv_logits.{*}", roll), *branches]
+    return [Rule("sem_seg_head.predictor.{*}", "semantic_head.conv_logits.{*}", THINGS_LAST), *branches]
 
 
 def _mmdet_branches() -> list[tuple[str, str | None]]:
@@ -120,34 +119,3 @@ def _mmdet_branches() -> list[tuple[str, str | None]]:
 
 def _merged_branches(stock: list[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
     return [*stock, ("semantic_merge.{*}", "{*}")]
-
-
-def anchor_order(num_anchors: int, num_ratios: int) -> Transform | None:
-    """Output channels of a predictor from size-major to ratio-major anchors; ``None`` where the two are the same.
-
-    Raises:
-        ValueError: ``num_anchors`` is not a multiple of ``num_ratios``.
-    """
-    if num_ratios < 1 or num_anchors % num_ratios:
-        raise ValueError(
-            f"num_ratios={num_ratios} does not divide the {num_anchors} anchors per cell of the checkpoint; "
-            "give the number of aspect ratios that the detector was trained with"
-        )
-    sizes = num_anchors // num_ratios
-    if sizes == 1 or num_ratios == 1:
-        return None
-    return Transform(
-        f"{sizes} sizes x {num_ratios} ratios of anchors -> ratios x sizes",
-        _transposed(sizes, num_ratios),
-        _transposed(num_ratios, sizes),
-    )
-
-
-def _transposed(outer: int, inner: int) -> Callable[[Tensor], Tensor]:
-    """Swap the two counts of which the first axis is made; what follows within an anchor (classes, box) stays."""
-
-    def transpose(x: Tensor) -> Tensor:
-        blocks = x.reshape(outer, inner, -1, *x.shape[1:])
-        return torch.transpose(blocks, 0, 1).reshape(x.shape)
-
-    return transpose

@@ -22,3 +22,10 @@ def detectron2() -> KeyMap:
         ("linear.{*}", None),
     ]
     return KeyMap("detectron2 ResNet", rules)
+
+
+def mmdet_with_group_norm() -> KeyMap:
+    """mmdet's ``ResNet`` with GN, which calls its norms ``gn1``; only dicts that hold such a norm fit."""
+    rules = [("gn{n}.{*}", "bn{n}.{*}"), ("layer{s}.{j}.gn{n}.{*}", "layer{s}.{j}.bn{n}.{*}")]
+    same = [(f"{part}.{{*}}",) * 2 for part in ("conv1", "layer{s}.{j}.conv{n}", "layer{s}.{j}.downsample")]
+    return KeyMap("mmdet ResNet with GN", [*rules, *same])
