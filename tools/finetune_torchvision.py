@@ -34,16 +34,19 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("work_dirs/torchvision/model.safetensors"))
     args = parser.parse_args()
     with user_errors():
+        device = "cuda" if torch.cuda.is_available() else "cpu"
         split = find_split(args.root, "train")
         ids = [entry["id"] for entry in json.loads(split.ann_file.read_text(encoding="utf-8"))["categories"]]
         weights = {"checkpoint": args.checkpoint} if args.checkpoint else {"pretrained": True}
-        backbone = PyramidBackbone({"type": "TimmBackbone", "name": args.backbone, **weights}, {"type": args.neck})
-        model = FasterRCNN(backbone, len(ids) + 1, rpn_anchor_generator=backbone.rpn_anchors()).train()
+        network = {"type": "TimmBackbone", "name": args.backbone, "frozen_stages": 1, "norm_eval": True, **weights}
+        backbone = PyramidBackbone(network, {"type": args.neck})
+        model = FasterRCNN(backbone, len(ids) + 1, rpn_anchor_generator=backbone.rpn_anchors()).train().to(device)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.0025, momentum=0.9, weight_decay=1e-4)
         images = CocoDetection(split.image_dir, split.ann_file)
         for step in (progress := trange(args.iterations)):
             image, objects = images[int(torch.randint(len(images), ()))]
-            losses = model([to_tensor(image)], [target_of(objects, ids)])
+            target = {key: value.to(device) for key, value in target_of(objects, ids).items()}
+            losses = model([to_tensor(image).to(device)], [target])
             loss = sum(losses.values())
             optimizer.zero_grad()
             loss.backward()
@@ -55,7 +58,7 @@ def main() -> None:
 
 def target_of(objects: list[dict], ids: list[int]) -> dict[str, torch.Tensor]:
     """torchvision's target: corners of the boxes, and labels from 1."""
-    boxes = [entry for entry in objects if not entry["iscrowd"] and min(entry["bbox"][2:]) > 0]
+    boxes = [entry for entry in objects if not entry.get("iscrowd") and min(entry["bbox"][2:]) > 0]
     corners = torch.tensor([entry["bbox"] for entry in boxes]).reshape(-1, 4)
     corners[:, 2:] += corners[:, :2]
     labels = torch.tensor([ids.index(entry["category_id"]) + 1 for entry in boxes], dtype=torch.int64)

@@ -40,6 +40,8 @@ class PyramidBackbone(nn.Module):
 
     State dict: ``body.*`` and ``fpn.*``, as in torchvision's ``BackboneWithFPN``. Of its checkpoints of detectors with
     a ResNet and an FPN, these parts load as they are into ``TimmBackbone("resnet50")`` and `FPN`.
+    torchvision runs the frozen batch norms of its COCO checkpoints with an ``eps`` of 0; set that of the loaded ones to
+    the same for equal maps.
 
     Raises:
         ValueError: a neck that does not fit the backbone, or whose maps differ in channels.

@@ -156,7 +156,7 @@ def test_converted_detectors_find_the_same(name: str, direction: str) -> None:
     assert len(one.scores) > 10
     found = agreement([(0, one, other)], box_tolerance=0.01, score_tolerance=1e-4)
     assert found.share >= 0.99, found
-    if name == "mask_rcnn" and one.masks is not None and other.masks is not None:
+    if name != "retinanet":
         order = [int((one.boxes - box).abs().amax(1).argmin()) for box in other.boxes]
         assert (one.masks[order] == other.masks).float().mean() > 0.999
 
@@ -174,9 +174,22 @@ def test_panoptic_segmentation_is_the_same(direction: str) -> None:
     torch.testing.assert_close(ours.roll(-1, 1), theirs, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", sorted(PAIRS))
+# other norms and other backbones, stock and ours: config, config
+MORE_PAIRS = {
+    "group norm": ("mmdet::gn/mask-rcnn_r50_fpn_gn-all_2x_coco.py", "detectron2::Misc/mask_rcnn_R_50_FPN_3x_gn.yaml"),
+    "Swin": ("mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py", "configs/detectron2/mask_rcnn_swin_t_fpn_12e.py"),
+    "ViTDet": ("configs/mmdet/mask_rcnn_vitdet_b_100e.py", "detectron2::common/models/mask_rcnn_vitdet.py"),
+}
+
+
+@pytest.mark.parametrize("name", [*sorted(PAIRS), *MORE_PAIRS])
 def test_there_and_back_is_exact(name: str) -> None:
-    mmdet, detectron2 = pair(name)
+    if name in PAIRS:
+        mmdet, detectron2 = pair(name)
+    else:
+        from _detectors import build_detector
+
+        mmdet, detectron2 = (build_detector(config) for config in MORE_PAIRS[name])
     if name == "cascade":
         set_equal_masks(mmdet)
     for source, target in ((mmdet, detectron2), (detectron2, mmdet)):
@@ -250,3 +263,31 @@ def test_ratios_that_do_not_divide_the_anchors_are_an_error() -> None:
     mmdet, detectron2 = pair("retinanet")
     with pytest.raises(ValueError, match="num_ratios=4 does not divide the 9 anchors"):
         convert(mmdet.state_dict(), detectron2.state_dict(), num_ratios=4)
+
+
+def test_anchors_with_one_size_are_not_permuted() -> None:
+    from fpn_plugins.weights.transforms import anchor_order
+
+    assert anchor_order(6, num_ratios=6) is None and anchor_order(1, num_ratios=3) is None
+    order = anchor_order(6, num_ratios=3)  # detectron2: size 0 of ratios 0, 1, 2, then size 1
+    assert order is not None
+    theirs = torch.tensor([0, 1, 2, 10, 11, 12])
+    assert order.to_ours(theirs).tolist() == [0, 10, 1, 11, 2, 12]
+    assert torch.equal(order.to_theirs(order.to_ours(theirs)), theirs)
+
+
+def test_another_number_of_anchors_is_an_error_that_says_so() -> None:
+    mmdet, detectron2 = pair("retinanet")
+    state = dict(mmdet.state_dict())
+    state["bbox_head.retina_reg.bias"] = torch.zeros(12)
+    with pytest.raises(ValueError, match="3 anchors per cell, the target for 9"):
+        convert(state, detectron2.state_dict())
+
+
+def test_the_copies_of_a_mask_head_are_written_as_safetensors(tmp_path: Path) -> None:
+    from fpn_plugins.weights import read_checkpoint, write_checkpoint
+
+    mmdet, detectron2 = pair("cascade")
+    weights, _ = convert(detectron2.state_dict(), mmdet.state_dict())
+    back = read_checkpoint(write_checkpoint(weights, tmp_path / "cascade.safetensors"))
+    assert back.keys() == weights.keys()
