@@ -20,12 +20,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 
+def traced() -> bool:
+    """Whether the computation is being recorded, by ``torch.compile``, ``torch.export`` or ``torch.jit.trace``."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
 def run(function: Callable[..., Any], *arguments: Any, checkpointed: bool) -> Any:
     """``function(*arguments)``, a module or a method of one; when ``checkpointed``, only the arguments are kept.
 
     Without gradients there is nothing to save, and under ``torch.compile`` the compiler decides what to keep.
     """
-    if not checkpointed or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if not checkpointed or not torch.is_grad_enabled() or traced():
         return function(*arguments)
     module: Any = getattr(function, "__self__", function)
     return checkpoint(function, *arguments, use_reentrant=False, context_fn=partial(_contexts, module))
@@ -35,7 +40,8 @@ def linear_after(cheap: Callable[..., Tensor], linear: nn.Linear, x: Tensor, *pa
     """``linear(cheap(x, *parameters))``, of which the backward pass keeps only ``x``.
 
     What stands before a linear layer, a norm or an activation, is as large as its input and costs next to nothing: it
-    is computed again, the layer itself is not. Not differentiable twice.
+    is computed again, the layer itself is not. Not differentiable twice. A layer with hooks, or of a class derived from
+    ``nn.Linear``, is called as it is.
 
     Args:
         cheap: a function of its arguments alone, free of randomness.
@@ -43,7 +49,8 @@ def linear_after(cheap: Callable[..., Tensor], linear: nn.Linear, x: Tensor, *pa
         x: the only large tensor that ``cheap`` reads.
         parameters: what else it reads that gets gradients.
     """
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+    hooked = linear._forward_hooks or linear._forward_pre_hooks
+    if not torch.is_grad_enabled() or traced() or type(linear) is not nn.Linear or hooked:
         return linear(cheap(x, *parameters))
     return _LinearAfter.apply(cheap, x, linear.weight, linear.bias, *parameters)
 

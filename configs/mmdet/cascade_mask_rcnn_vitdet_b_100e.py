@@ -1,7 +1,8 @@
 """Cascade Mask R-CNN, ViT-B, simple pyramid, 100 epochs of COCO with large-scale jitter (16 x 4 images).
 
 ``mask_rcnn_vitdet_b_100e`` with three box heads: box AP 54.0, mask AP 46.7, published by Detectron2. mmdet weights the
-losses of the stages 1, 0.5, 0.25; Detectron2 weights them alike and scales their gradients by a third.
+losses of the stages 1, 0.5, 0.25, and trains a mask head per stage, whose masks it averages; Detectron2 weights them
+alike, scales their gradients by a third, and has one mask head.
 
     python tools/train.py configs/mmdet/cascade_mask_rcnn_vitdet_b_100e.py
 """

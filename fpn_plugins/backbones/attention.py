@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checkpointing import traced
 from ..weights.resize import resize_relative_positions
 from .blocked_attention import blocked_attention, position_scores
 
@@ -126,8 +127,7 @@ def attend(qkv: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
     Returns:
         ``B N M D``.
     """
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if qkv.device.type == "cpu" and not traced:
+    if qkv.device.type == "cpu" and not traced():
         return blocked_attention(qkv, rows_h, rows_w)
     return fused_attention(qkv, rows_h, rows_w)
 

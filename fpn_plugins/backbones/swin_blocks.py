@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checkpointing import linear_after, run
+from ..checkpointing import linear_after, run, traced
 from .vit_blocks import MLP, DropPath
 from .window_attention import WindowAttention
 from .windows import WindowLayout, cut, fill_up, into_windows, join, out_of_windows, window_kinds, window_layout
@@ -182,7 +182,7 @@ class SwinStage(nn.Module):
     def forward(self, x: Tensor, gradient_checkpointing: bool = False) -> tuple[Tensor, Tensor]:
         """Map tokens ``B H W C`` to tokens of the same shape, and to the merged ones (the same if nothing merges)."""
         layouts: dict[int, WindowLayout] = {}
-        if not torch.compiler.is_compiling():  # a layout is made for one size
+        if not traced():  # a layout is made for one size
             batch, height, width, _ = x.shape
             for shift in self.shifts[:2]:
                 layouts[shift] = window_layout(batch, height, width, self.window_size, shift, x.device)

@@ -130,6 +130,9 @@ class TimmBackbone(StatesPixels, nn.Module):
     def _freeze(self) -> None:
         for name in self._frozen:
             self.model.get_submodule(name).requires_grad_(False)
+        if self.frozen_stages >= 0:  # a Transformer's position embeddings and tokens are parameters of its root
+            for parameter in getattr(self.model, "model", self.model).parameters(recurse=False):
+                parameter.requires_grad_(False)
         self.train(self.training)
 
     def _load(self, checkpoint: str | os.PathLike[str], in_chans: int) -> None:

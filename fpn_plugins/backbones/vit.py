@@ -61,9 +61,10 @@ class ViT(StatesPixels, nn.Module):
     Attributes:
         feature_specs: ``embed_dim`` channels at stride ``patch_size``, once per returned map.
 
-    Input: ``B in_chans H W``, RGB, normalised with ImageNet's mean and standard deviation (`pixel_mean`, `pixel_std`),
-    of any size from one patch on. Pixels beyond the last whole patch are not seen: sizes round down, as in detectron2.
-    There is no class token and no final norm, as in ViTDet.
+    Input: ``B in_chans H W``, RGB, normalised with ImageNet's mean and standard deviation (`pixel_mean`, `pixel_std`);
+    set the attributes ``mean`` and ``std`` for weights of other pixels, as many of timm's own ViTs are (``augreg``,
+    ``orig_in21k``: 0.5). Any size from one patch on; pixels beyond the last whole patch are not seen: sizes round down,
+    as in detectron2. There is no class token and no final norm, as in ViTDet.
 
     State dict: detectron2's names (``patch_embed.proj``, ``pos_embed``, ``blocks.{i}.*``). Checkpoints of detectron2's
     and mmdet's ViTDet, of MAE, of timm's and DeiT's plain ViTs, of DINO, of DINOv2 without registers and of SAM load as
@@ -119,7 +120,7 @@ class ViT(StatesPixels, nn.Module):
         if use_abs_pos:
             positions = (pretrain_img_size // patch_size) ** 2 + pretrain_use_cls_token
             self.pos_embed = nn.Parameter(torch.zeros(1, positions, embed_dim))
-        rates = torch.linspace(0, drop_path_rate, depth).tolist()
+        rates = torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()
         self.blocks = nn.ModuleList()
         for index in range(self.out_block_indices[-1] + 1):
             window = 0 if index in global_blocks else window_size

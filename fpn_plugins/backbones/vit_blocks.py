@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checkpointing import traced
 from ..layers import LayerNorm2d
 from .attention import Attention
 
@@ -166,7 +167,7 @@ def to_windows(x: Tensor, size: int) -> Tensor:
     rows, columns = _windows_along(height, size), _windows_along(width, size)
     below, beside = rows * size - height, columns * size - width  # of a trace for any size, whole windows too
     # a trace must not depend on the size
-    if torch.compiler.is_compiling() or below or beside:
+    if traced() or below or beside:
         x = F.pad(x, (0, 0, 0, beside, 0, below))
     x = x.reshape(batch, rows, size, columns, size, channels)
     return x.transpose(2, 3).reshape(-1, size, size, channels)
@@ -179,7 +180,7 @@ def from_windows(windows: Tensor, height: int, width: int) -> Tensor:
     x = windows.reshape(-1, rows, columns, size, size, channels).transpose(2, 3)
     x = x.reshape(-1, rows * size, columns * size, channels)[:, :height, :width]
     # a trace must not depend on whether the last windows are cut, which the strides tell
-    return x.clone(memory_format=torch.contiguous_format) if torch.compiler.is_compiling() else x
+    return x.clone(memory_format=torch.contiguous_format) if traced() else x
 
 
 def _windows_along(side: int, size: int) -> int:

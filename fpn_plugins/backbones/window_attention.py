@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ..checkpointing import traced
 from ..weights.resize import relative_bias_table
 
 # what separates two tokens of a window, as in the official implementation: exp(-100) adds nothing to a sum
@@ -85,7 +86,7 @@ class WindowAttention(nn.Module):
         bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)  # M N N
         biases = bias[None] if kinds is None else bias + self.masks[:, None]  # kinds M N N
         biases = biases.to(qkv.dtype)
-        out = attend if torch.compiler.is_compiling() else _Attend.apply
+        out = attend if traced() else _Attend.apply
         return out(heads, biases, kinds, self.scale).reshape(windows, tokens, -1)
 
 

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ..checkpointing import traced
+
 
 def windows_along(cells: int, size: int) -> int:
     """Number of windows that cover a side of a map."""
@@ -25,7 +27,7 @@ def fill_up(x: Tensor, height: int, width: int) -> Tensor:
     """``B H W C`` with zeros at the bottom and at the right, up to ``height`` and ``width``."""
     below, beside = height - x.shape[1], width - x.shape[2]
     # a trace must not depend on the size
-    if torch.compiler.is_compiling() or below or beside:
+    if traced() or below or beside:
         x = F.pad(x, (0, 0, 0, beside, 0, below))
     return x
 

@@ -33,6 +33,10 @@ def accept_vit_layouts(
     - Relative positions and residual blocks keep their initial values where the checkpoint has none at all.
     - Tables of another grid and patch filters of another size are resized, and a warning says so.
 
+    All of this needs the whole file. Detectron2's ``?matching_heuristics=True`` hands on only the keys whose ends are
+    names of the detector, so that LayerScale and tables of other sizes are left out before they come here: give such a
+    file to the backbone's ``checkpoint`` instead.
+
     Args:
         module: its own keys are detectron2's, and what it saves.
         layouts: the tables to try for a set of keys.

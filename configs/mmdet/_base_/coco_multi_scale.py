@@ -4,7 +4,7 @@ _base_ = "mmdet::_base_/datasets/coco_instance.py"
 
 _resize = dict(type="RandomChoiceResize", scales=[(side, 1333) for side in range(480, 801, 32)], keep_ratio=True)
 _crop = [
-    dict(type="RandomChoiceResize", scales=[(side, 1333) for side in (400, 500, 600)], keep_ratio=True),
+    dict(type="RandomChoiceResize", scales=[(side, 4200) for side in (400, 500, 600)], keep_ratio=True),
     dict(type="RandomCrop", crop_type="absolute_range", crop_size=(384, 600), allow_negative_crop=True),
 ]
 _train_pipeline = [

@@ -2,34 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from mmengine.model import BaseModule
+import torch
+from mmengine.dist import barrier, get_local_rank
+from mmengine.model import BaseModule, PretrainedInit
 from mmengine.model.weight_init import initialize
 from torch import Tensor
 
 from ... import backbones
 from ...registry import MODELS
+from ...weights import read_checkpoint, under
 from .factories import Cfg
 from .fpn import own_type
 
 
-class _LoadedBackbone(BaseModule):
-    """A backbone that has initialised itself and loaded its weights when it is built."""
+class LoadedBackbone(BaseModule):
+    """A backbone that has initialised itself and loaded its weights when it is built; it may be given others here."""
 
     def init_weights(self) -> None:
-        """Apply ``init_cfg`` alone: mmengine's own would go on to the inner modules and overwrite loaded weights."""
+        """Apply ``init_cfg`` alone: mmengine's own would go on to the inner modules and overwrite loaded weights.
+
+        A ``Pretrained`` file comes last, as in mmengine. It is read by this package, which knows every layout, executes
+        nothing, and loads it completely or not at all; of a whole detector, the part under ``prefix`` (``backbone.``).
+
+        Raises:
+            ValueError: a file of another architecture; lists the keys.
+        """
         if self.init_cfg and not self.is_init:
-            initialize(self, self.init_cfg)
+            entries = [self.init_cfg] if isinstance(self.init_cfg, Mapping) else list(self.init_cfg)
+            files = [entry for entry in entries if entry["type"] in ("Pretrained", PretrainedInit)]
+            others = [entry for entry in entries if entry not in files]
+            if others:
+                initialize(self, others)
+            for entry in files:
+                self._load_file(entry["checkpoint"], entry.get("prefix") or "backbone.")
             self._freeze()
         self._is_init = True
+
+    def _load_file(self, checkpoint: str, prefix: str) -> None:
+        weights = read_checkpoint(local_file(checkpoint))
+        if any(key.startswith(prefix) for key in weights):
+            weights = under(weights, prefix)
+        try:
+            self.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(
+                f"init_cfg checkpoint={checkpoint!r} does not fit {type(self).__name__}: {error}"
+            ) from error
 
     def _freeze(self) -> None:
         """Nothing, where the backbone fixes no parameters."""
 
 
+def local_file(checkpoint: str) -> str:
+    """The file itself, or that of an address in torch's download folder, where mmengine looks for it too."""
+    if urlsplit(checkpoint).scheme not in ("http", "https"):
+        return checkpoint
+    path = Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(checkpoint).path).name)
+    if get_local_rank() == 0 and not path.exists():  # once per machine
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(checkpoint, str(path))
+    barrier()
+    return str(path)
+
+
 @MODELS.register_module()
-class TimmBackbone(backbones.TimmBackbone, _LoadedBackbone):
+class TimmBackbone(backbones.TimmBackbone, LoadedBackbone):
     """`fpn_plugins.TimmBackbone` as an mmdet backbone; all of its arguments, and ``init_cfg``.
 
     mmdet's ``frozen_stages`` and ``norm_eval`` mean the same here. The image has to be normalised as the weights want
@@ -42,7 +84,7 @@ class TimmBackbone(backbones.TimmBackbone, _LoadedBackbone):
 
 
 @MODELS.register_module()
-class ViT(backbones.ViT, _LoadedBackbone):
+class ViT(backbones.ViT, LoadedBackbone):
     """`fpn_plugins.ViT` as an mmdet backbone; all of its arguments, and ``init_cfg``.
 
     Set the data preprocessor's ``mean`` and ``std`` to the backbone's ``pixel_mean`` and ``pixel_std``, with
@@ -55,7 +97,7 @@ class ViT(backbones.ViT, _LoadedBackbone):
 
 
 @MODELS.register_module()
-class MViT(backbones.MViT, _LoadedBackbone):
+class MViT(backbones.MViT, LoadedBackbone):
     """`fpn_plugins.MViT` as an mmdet backbone; all of its arguments, and ``init_cfg``.
 
     Set the data preprocessor's ``mean`` and ``std`` to the backbone's ``pixel_mean`` and ``pixel_std``, with
@@ -77,7 +119,7 @@ class ImagePyramid(backbones.ImagePyramid, BaseModule):
 
 
 @MODELS.register_module()
-class MultiDepthViT(backbones.MultiDepthViT, _LoadedBackbone):
+class MultiDepthViT(backbones.MultiDepthViT, LoadedBackbone):
     """`fpn_plugins.MultiDepthViT` as an mmdet backbone; all of its arguments, and ``init_cfg``."""
 
     def __init__(self, *args: Any, init_cfg: Cfg | list[Cfg] | None = None, **kwargs: Any) -> None:
@@ -95,7 +137,7 @@ class HybridCNNViT(backbones.HybridCNNViT, BaseModule):
 
 
 @MODELS.register_module()
-class TimmHybrid(backbones.TimmHybrid, _LoadedBackbone):
+class TimmHybrid(backbones.TimmHybrid, LoadedBackbone):
     """`fpn_plugins.TimmHybrid` as an mmdet backbone; all of its arguments, and ``init_cfg``."""
 
     def __init__(self, *args: Any, init_cfg: Cfg | list[Cfg] | None = None, **kwargs: Any) -> None:

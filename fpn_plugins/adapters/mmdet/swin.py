@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
-
-import torch
-from mmengine.dist import barrier, is_main_process
-from mmengine.model import BaseModule
-from mmengine.model.weight_init import initialize
 
 from ... import backbones
 from ...registry import MODELS
-from ...weights import read_checkpoint, under
+from .backbones import LoadedBackbone
 from .factories import Cfg
 
 LAYER_NORM_EPS = 1e-5  # torch's, which mmcv leaves as it is
@@ -30,7 +23,7 @@ FIXED: dict[str, Any] = {
 
 
 @MODELS.register_module()
-class Swin(backbones.Swin, BaseModule):
+class Swin(backbones.Swin, LoadedBackbone):
     """`fpn_plugins.Swin` as an mmdet backbone; all of its arguments, and ``init_cfg``.
 
     ``init_cfg=dict(type='Pretrained', checkpoint=...)`` takes a file or an address of an official release, of timm or
@@ -40,19 +33,6 @@ class Swin(backbones.Swin, BaseModule):
     def __init__(self, *args: Any, init_cfg: Cfg | list[Cfg] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.init_cfg = init_cfg
-
-    def init_weights(self) -> None:
-        """Apply ``init_cfg``; a file is read by this package, which knows every layout and executes nothing."""
-        if self.init_cfg and not self.is_init:
-            if isinstance(self.init_cfg, Mapping) and self.init_cfg.get("type") == "Pretrained":
-                checkpoint = self.init_cfg["checkpoint"]
-                weights = read_checkpoint(_local_file(checkpoint))
-                prefix = self.init_cfg.get("prefix", "backbone.")
-                found = any(key.startswith(prefix) for key in weights)
-                self.load_weights(under(weights, prefix) if found else weights, repr(checkpoint))
-            else:
-                initialize(self, self.init_cfg)
-        self._is_init = True
 
 
 @MODELS.register_module()
@@ -150,15 +130,3 @@ def _norm_eps(norm_cfg: Cfg) -> float:
     if arguments.pop("type") != "LN" or not arguments.pop("requires_grad") or set(arguments) != {"eps"}:
         raise ValueError(f"norm_cfg={dict(norm_cfg)!r} must be dict(type='LN'), with eps or without")
     return float(arguments["eps"])
-
-
-def _local_file(checkpoint: str) -> str:
-    """The file itself, or that of an address in torch's download folder, where mmengine looks for it too."""
-    if urlsplit(checkpoint).scheme not in ("http", "https"):
-        return checkpoint
-    path = Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(checkpoint).path).name)
-    if is_main_process() and not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(checkpoint, str(path))
-    barrier()
-    return str(path)
