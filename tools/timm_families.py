@@ -18,7 +18,8 @@ from fpn_plugins.files import write_atomically
 HEADER = """# timm's families as detection backbones
 
 Which image sizes one network of each family takes as `TimmBackbone`, tried with timm {version} by
-`python tools/timm_families.py --markdown docs/timm_families.md --json docs/timm_families.json` (shapes only).
+`python tools/timm_families.py --markdown docs/timm_families.md --json docs/timm_families.json` (shapes, and one
+image in memory).
 
 - The number behind a family is that of its networks; a small one was tried. Larger ones take the same sizes, but for
   those whose name carries another window or image size.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -80,8 +81,12 @@ def check_out_indices(name: str, out_indices: Sequence[int] | None, arguments: M
 
 def _feature_info(name: str, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
     """timm's rows for all feature maps of a network, without allocating its weights."""
+    build = partial(import_timm().create_model, name, features_only=True, **arguments)
     try:
-        info = skeleton(lambda: import_timm().create_model(name, features_only=True, **arguments)).feature_info
+        try:
+            info = skeleton(build).feature_info
+        except AssertionError:  # fewer maps than timm returns by default; the rows are those of all maps anyway
+            info = skeleton(partial(build, out_indices=(0,))).feature_info
     except (RuntimeError, AttributeError) as error:
         raise ValueError(f"timm's {name!r} offers no feature maps (features_only): {error}") from error
     return list(info.info)

@@ -289,7 +289,9 @@ def test_in_mmdet_weights_survive_init_weights(tmp_path: Path):
 
     source = tiny()
     file = write_checkpoint(source.state_dict(), tmp_path / "weights.pth")
-    backbone = MODELS.build({"type": "MViT", **TINY, "window_size": 8, "checkpoint": str(file), "frozen_stages": 1})
+    backbone = MODELS.build(
+        {"type": "fpn_plugins.MViT", **TINY, "window_size": 8, "checkpoint": str(file), "frozen_stages": 1}
+    )
     backbone.init_weights()
     assert all(torch.equal(value, source.state_dict()[key]) for key, value in backbone.state_dict().items())
 
