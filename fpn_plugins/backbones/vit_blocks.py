@@ -163,8 +163,8 @@ class ViTBlock(nn.Module):
 def to_windows(x: Tensor, size: int) -> Tensor:
     """Cut tokens ``B H W C`` into windows ``B*n size size C``, row by row, zeros beyond the right and bottom edges."""
     batch, height, width, channels = x.shape
-    rows, columns = -(-height // size), -(-width // size)
-    below, beside = rows * size - height, columns * size - width  # of a trace for any size, whole windows too
+    rows, columns = _windows_along(height, size), _windows_along(width, size)
+    below, beside = rows * size - height, columns * size - width
     # a trace must not depend on the size
     if torch.compiler.is_compiling() or below or beside:
         x = F.pad(x, (0, 0, 0, beside, 0, below))
@@ -175,8 +175,11 @@ def to_windows(x: Tensor, size: int) -> Tensor:
 def from_windows(windows: Tensor, height: int, width: int) -> Tensor:
     """The tokens ``B height width C`` of `to_windows`."""
     size, channels = windows.shape[2:]
-    rows, columns = -(-height // size), -(-width // size)
+    rows, columns = _windows_along(height, size), _windows_along(width, size)
     x = windows.reshape(-1, rows, columns, size, size, channels).transpose(2, 3)
-    x = x.reshape(-1, rows * size, columns * size, channels)[:, :height, :width]
-    # a trace must not depend on whether the last windows are cut, which the strides tell
-    return x.clone(memory_format=torch.contiguous_format) if torch.compiler.is_compiling() else x
+    return x.reshape(-1, rows * size, columns * size, channels)[:, :height, :width]
+
+
+def _windows_along(side: int, size: int) -> int:
+    """Rounded up, without negative numbers, which ONNX divides in another way."""
+    return (side + size - 1) // size
