@@ -177,7 +177,10 @@ def from_windows(windows: Tensor, height: int, width: int) -> Tensor:
     size, channels = windows.shape[2:]
     rows, columns = _windows_along(height, size), _windows_along(width, size)
     x = windows.reshape(-1, rows, columns, size, size, channels).transpose(2, 3)
-    return x.reshape(-1, rows * size, columns * size, channels)[:, :height, :width]
+    x = x.reshape(-1, rows * size, columns * size, channels)
+    if torch.compiler.is_compiling():  # the strides of a slice would fix whether there is something to cut off
+        return F.pad(x, (0, 0, 0, width - columns * size, 0, height - rows * size))
+    return x[:, :height, :width]
 
 
 def _windows_along(side: int, size: int) -> int:
