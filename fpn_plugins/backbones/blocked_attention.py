@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 # scores in a buffer: fewer make the matrix products slower, more do not fit into a cache (2^19 .. 2^23 were measured)
-BLOCK_SCORES = 1 << 20
+BLOCK_SCORES = 1 << 21
 
 
 def blocked_attention(qkv: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
