@@ -82,15 +82,20 @@ class MultiDepthViT(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B in_chans H W`` to one ``B C H/stride W/stride`` map per stride, rounded up."""
         height, width = x.shape[-2:]
-        below, beside = -height % self.cell, -width % self.cell
+        below, beside = (_cells(side, self.cell) * self.cell - side for side in (height, width))
         # a trace must not depend on the size
         if torch.compiler.is_compiling() or below or beside:
             x = F.pad(x, (0, beside, 0, below))
         maps = [resample(tokens) for resample, tokens in zip(self.resamples, self.vit(x), strict=True)]
         return tuple(
-            _crop(m, -(-height // spec.stride), -(-width // spec.stride))
+            _crop(m, _cells(height, spec.stride), _cells(width, spec.stride))
             for m, spec in zip(maps, self.feature_specs, strict=True)
         )
+
+
+def _cells(side: int, stride: int) -> int:
+    """Rounded up, without negative numbers, which ONNX divides in another way."""
+    return (side + stride - 1) // stride
 
 
 def _crop(x: Tensor, height: int, width: int) -> Tensor:

@@ -126,7 +126,7 @@ class _SamePadding:
         return F.pad(inputs[0], (before, width - before, above, height - above), value=self.value)
 
     def _total(self, side: int) -> int:
-        return (-(-side // self.stride) - 1) * self.stride + self.kernel_size - side
+        return (side - 1) // self.stride * self.stride + self.kernel_size - side
 
 
 def _pad_by_integers(cnn: Any) -> None:

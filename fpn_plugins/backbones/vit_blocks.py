@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -165,7 +164,7 @@ def to_windows(x: Tensor, size: int) -> Tensor:
     """Cut tokens ``B H W C`` into windows ``B*n size size C``, row by row, zeros beyond the right and bottom edges."""
     batch, height, width, channels = x.shape
     rows, columns = _windows_along(height, size), _windows_along(width, size)
-    below, beside = rows * size - height, columns * size - width  # of a trace for any size, whole windows too
+    below, beside = rows * size - height, columns * size - width
     # a trace must not depend on the size
     if traced() or below or beside:
         x = F.pad(x, (0, 0, 0, beside, 0, below))
@@ -178,9 +177,10 @@ def from_windows(windows: Tensor, height: int, width: int) -> Tensor:
     size, channels = windows.shape[2:]
     rows, columns = _windows_along(height, size), _windows_along(width, size)
     x = windows.reshape(-1, rows, columns, size, size, channels).transpose(2, 3)
-    x = x.reshape(-1, rows * size, columns * size, channels)[:, :height, :width]
-    # a trace must not depend on whether the last windows are cut, which the strides tell
-    return x.clone(memory_format=torch.contiguous_format) if traced() else x
+    x = x.reshape(-1, rows * size, columns * size, channels)
+    if traced():  # the strides of a slice would fix whether there is something to cut off
+        return F.pad(x, (0, 0, 0, width - columns * size, 0, height - rows * size))
+    return x[:, :height, :width]
 
 
 def _windows_along(side: int, size: int) -> int:
