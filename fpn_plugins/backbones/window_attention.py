@@ -75,7 +75,7 @@ class WindowAttention(nn.Module):
 
         Args:
             qkv: result of ``self.qkv``, ``n N 3*M*D``.
-            kinds: of a shifted map, the kind of each window, see `window_kinds`.
+            kinds: of a shifted map, the kind of each window, see `WindowLayout`.
 
         Returns:
             What ``self.proj`` maps to tokens, ``n N M*D``.
@@ -165,7 +165,7 @@ def relative_position_index(window_size: int) -> Tensor:
 def shift_masks(window_size: int, shift: int) -> Tensor:
     """What is added to the scores of each kind of window of a shifted map, ``4 N N``: 0, or `APART`.
 
-    The kinds are: inside, in the last column, in the last row, in the corner.
+    The kinds are those of `WindowLayout`: inside, in the last column, in the last row, in the corner.
     """
     moved = torch.arange(window_size) >= window_size - shift  # tokens that come from the opposite edge
     nothing = torch.zeros_like(moved)
