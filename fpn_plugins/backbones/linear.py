@@ -15,9 +15,9 @@ from torch.nn.grad import conv2d_weight
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``F.linear``; in single precision on a CPU as a 1x1 convolution.
 
-    PyTorch hands matrix products to MKL, which does not use all of an AMD processor's width, and convolutions to
-    oneDNN, which does: measured on a Zen 5, the convolution takes 0.45 times as long. It is never copied: tokens with
-    channels last are a map with channels last.
+    PyTorch hands matrix products to MKL and convolutions to oneDNN. On AMD's processors the latter is faster: on an
+    EPYC with AVX-512 it took 0.45 of the time forward, 0.55 backward. Nothing is copied for it: tokens with channels
+    last are a map with channels last.
 
     Args:
         x: ``... C_in``.

@@ -68,7 +68,8 @@ class Swin(nn.Module):
     of any size; the maps' sides are rounded up at every stage.
 
     Differences from the reference implementations, none in the result: relative positions' indices and the shifts'
-    masks are not stored; the scores of a window are never kept for the backward pass, norms and activations neither.
+    masks are not stored; no layer but the attention sees what fills up windows; the scores of a window are never kept
+    for the backward pass, what norms and activations return neither.
     Position embeddings are resized for other images (detectron2 does so, mmdet adds them as they are and fails).
 
     State dict: the official names, which are detectron2's.
