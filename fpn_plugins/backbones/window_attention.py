@@ -130,7 +130,8 @@ class _Attend(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         heads, biases, kinds = ctx.saved_tensors
-        grad_heads, grad_biases = torch.empty_like(heads), torch.zeros_like(biases, dtype=torch.float32)
+        grad_heads = torch.empty_like(heads)
+        grad_biases = torch.zeros_like(biases, dtype=torch.promote_types(biases.dtype, torch.float32))
         with torch.autocast(heads.device.type, enabled=False):
             for few, bias in _portions(heads, biases, kinds):
                 q, k, v = heads[few].permute(2, 0, 3, 1, 4).unbind(0)
@@ -141,7 +142,7 @@ class _Attend(torch.autograd.Function):
                 grad_heads[few, :, 1] = (grad_scores.mT @ q).mul_(ctx.scale).transpose(1, 2)
                 grad_heads[few, :, 0] = (grad_scores @ k).mul_(ctx.scale).transpose(1, 2)
                 # a mask is constant: all kinds have the gradient of the bias that they share
-                grad_biases[0] += grad_scores.sum(0, dtype=torch.float32)
+                grad_biases[0] += grad_scores.sum(0, dtype=grad_biases.dtype)
         return grad_heads, grad_biases.to(biases.dtype), None, None
 
 

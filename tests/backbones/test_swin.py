@@ -159,7 +159,7 @@ def test_attention_in_portions_equals_the_plain_one(shift: int, limit: int, monk
         biases = table[None] + (window_attention.shift_masks(4, shift)[:, None] if shift else 0)
         out = attend(heads, biases, kinds, 0.4)
         results.append([out, *torch.autograd.grad((out * weight).sum(), (heads, table))])
-    assert_equal_maps(*results, tolerance=1e-6)
+    assert_equal_maps(*results, tolerance=1e-12)
 
 
 def test_masks_keep_tokens_of_opposite_edges_apart() -> None:
