@@ -76,8 +76,9 @@ def share_proposals(stock: Any, ours: Any) -> None:
     find = stock.rpn_head.predict_by_feat
 
     def record(*args: Any, **kwargs: Any) -> Any:
-        proposals.append(find(*args, **kwargs))
-        return proposals[-1]
+        found = find(*args, **kwargs)
+        proposals.append(copy.deepcopy(found))  # the head renames the fields of what it gets
+        return found
 
     stock.rpn_head.predict_by_feat = record
     ours.rpn_head.predict_by_feat = lambda *args, **kwargs: proposals.pop(0)
