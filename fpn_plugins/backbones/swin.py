@@ -166,6 +166,9 @@ class Swin(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B in_chans H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``."""
+        # the image's, whichever the tokens lie in: mmcv's RoIAlign reads any map as if its channels were first
+        channels_last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
         tokens = self.patch_embed(x)  # B H W C
         if self.absolute_pos_embed is not None:
             positions = F.interpolate(self.absolute_pos_embed, size=tokens.shape[1:3], mode="bicubic")
@@ -174,7 +177,7 @@ class Swin(nn.Module):
         for index, stage in enumerate(self.layers):
             tokens, merged = stage(tokens, self.gradient_checkpointing)
             if index in self.out_indices:
-                maps.append(self._output(tokens, index))
+                maps.append(self._output(tokens, index).contiguous(memory_format=layout))
             tokens = merged
         return tuple(maps)
 

@@ -119,7 +119,10 @@ class SwinBlock(nn.Module):
         """Map tokens ``B H W C``, which lie in windows as ``layout`` says, to tokens of the same shape."""
         x = x + self.drop_path(self._attend(x, layout))
         hidden = linear_after(self._norm2, self.mlp.fc1, x, self.norm2.weight, self.norm2.bias)
-        return x + self.drop_path(linear_after(self.mlp.act, self.mlp.fc2, hidden))
+        # the widest tokens of all; without gradients nobody reads them again
+        in_place = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        act = torch.ops.aten.gelu_ if in_place else self.mlp.act
+        return x + self.drop_path(linear_after(act, self.mlp.fc2, hidden))
 
     def _attend(self, x: Tensor, layout: WindowLayout) -> Tensor:
         # what is filled up has the queries, keys and values of one row of zeros

@@ -104,7 +104,9 @@ def attend(heads: Tensor, biases: Tensor, kinds: Tensor | None, scale: float) ->
     q, k, v = heads.permute(2, 0, 3, 1, 4).unbind(0)  # n M N D
     if kinds is not None:
         biases = biases[kinds]
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=biases, scale=scale).transpose(1, 2)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=biases, scale=scale).transpose(1, 2)
+    # what is exported may run on another kernel, whose result lies in another order
+    return out.clone(memory_format=torch.contiguous_format) if torch.compiler.is_compiling() else out
 
 
 class _Attend(torch.autograd.Function):

@@ -88,6 +88,7 @@ def test_outputs_and_gradients_equal_the_peers(peer: Callable[..., nn.Module]) -
     table = getattr(SwinLayouts(), "mmdet" if peer is mmdets else "detectron2")()
     for size in SIZES:
         x = torch.randn(2, 3, *size)
+        assert all(m.is_contiguous() for m in module(x))
         results = []
         for net, run in ((module, module), (theirs, lambda image: maps_of(theirs, image))):
             net.zero_grad()
