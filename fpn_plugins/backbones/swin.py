@@ -25,11 +25,9 @@ from ..features import FeatureSpec
 from ..weights import accept_layouts, read_checkpoint
 from ..weights.maps.swin import STAGES, SwinLayouts
 from .swin_blocks import SwinPatchEmbedding, SwinStage
-from .swin_sizes import SwinSize, check_size, published_size
+from .swin_sizes import PATCH_SIZE, SwinSize, check_out_indices, check_size, published_size
 from .timm_backbone import timm_weights
 from .vit import IMAGENET_MEAN, IMAGENET_STD
-
-PATCH_SIZE = 4
 
 
 class Swin(nn.Module):
@@ -116,7 +114,7 @@ class Swin(nn.Module):
             ),
             window,
         )
-        self.out_indices = _check_out_indices(out_indices)
+        self.out_indices = check_out_indices(out_indices)
         self.frozen_stages = _check_frozen_stages(frozen_stages, self.out_indices[-1] + 1)
         self.gradient_checkpointing = gradient_checkpointing
         self.patch_embed = SwinPatchEmbedding(PATCH_SIZE, in_chans, size.embed_dim, norm_eps if patch_norm else None)
@@ -235,14 +233,6 @@ class Swin(nn.Module):
         if self.frozen_stages >= 0 and self.absolute_pos_embed is not None:
             self.absolute_pos_embed.requires_grad_(False)
         self.train(self.training)
-
-
-def _check_out_indices(out_indices: Sequence[int]) -> tuple[int, ...]:
-    chosen = tuple(out_indices)
-    if not chosen or list(chosen) != sorted(set(chosen)) or chosen[0] < 0 or chosen[-1] >= STAGES:
-        strides = ", ".join(f"{stage}: stride {PATCH_SIZE * 2**stage}" for stage in range(STAGES))
-        raise ValueError(f"out_indices={list(chosen)} must be ascending positions of the stages ({strides})")
-    return chosen
 
 
 def _check_frozen_stages(frozen_stages: int, num_stages: int) -> int:
