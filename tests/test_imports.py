@@ -55,7 +55,7 @@ RULES = {
     "weights": Allowed(("files",), ("torch",), inside_functions=("safetensors",)),
     "weights.hub": Allowed(inside_functions=("huggingface_hub",)),
     "weights.maps": Allowed(("weights.key_map", "weights.transforms")),
-    "weights.zoo": Allowed(("files", "weights.release_files"), inside_functions=("torch", "yaml")),
+    "weights.zoo": Allowed(("files", "weights"), inside_functions=("torch", "yaml")),
     "data": NUMERIC,
     "analysis": NUMERIC,
     "visualization": NUMERIC,

@@ -18,14 +18,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from _toolbox import user_errors
+from _zoo import count
 
 from fpn_plugins.files import write_atomically
 from fpn_plugins.weights import convert
 from fpn_plugins.weights.hub import hub_url, push_to_hub
 from fpn_plugins.weights.publish import Trained, clean_checkpoint, read_results, write_published
 from fpn_plugins.weights.release_files import SUFFIXES
-from fpn_plugins.weights.zoo import DEFAULT, OWN, TOOLBOXES, Cost, Entry, Result, Weights, Zoo, sha256_of
+from fpn_plugins.weights.zoo import DEFAULT, Zoo, sha256_of
 from fpn_plugins.weights.zoo_pages import model_card
+from fpn_plugins.weights.zoo_records import OWN, TOOLBOXES, Entry, Result, Weights
 
 
 def parse_args() -> argparse.Namespace:
@@ -87,15 +89,6 @@ def described(args: argparse.Namespace, zoo: Zoo, toolbox: str) -> Entry:
     return Entry(args.name, configs, data, schedule, results, cost, dict(old.weights) if old else {}, args.licence)
 
 
-def count(config: str, size: tuple[int, int]) -> Cost:
-    """What the detector of a config costs."""
-    from _detectors import detector_cost
-
-    report = detector_cost(config, size)
-    total = report.total()
-    return Cost(total.parameters, total.macs, list(size), list(report.conditions))
-
-
 def converted(trained: Trained, zoo: Zoo, entry: Entry) -> Trained:
     """The same weights for the other toolbox."""
     from _detectors import build_detector, facts_of
@@ -113,18 +106,19 @@ def converted(trained: Trained, zoo: Zoo, entry: Entry) -> Trained:
     return replace(trained, weights=weights, toolbox=target)
 
 
-def write_files(args: argparse.Namespace, zoo: Zoo, entry: Entry, models: list[Trained]) -> dict[str, Path]:
-    """Write the weights and the card, complete the entry; path in the published folder -> file."""
+def write_files(
+    args: argparse.Namespace, zoo: Zoo, entry: Entry, models: list[Trained], base: str | None
+) -> dict[str, Path]:
+    """Write the weights and the card, complete the entry; path in the published folder -> file.
+
+    ``base`` is the address that the folder will have.
+    """
     folder = args.output_dir / args.name
     files: dict[str, Path] = {}
     for model in models:
         path = write_published(model, folder / model.toolbox, args.name, f".{args.format}")
         inside = f"{model.toolbox}/{path.name}"
-        location = os.path.relpath(path, zoo.folder)
-        if args.push_to_hub:
-            location = hub_url(args.push_to_hub, inside)
-        elif args.url:
-            location = f"{args.url.rstrip('/')}/{inside}"
+        location = f"{base}/{inside}" if base else os.path.relpath(path, zoo.folder)
         source = None if model is models[0] else models[0].toolbox
         entry.weights[model.toolbox] = Weights(location, sha256_of(path), source)
         files[inside] = path
@@ -151,7 +145,8 @@ def main() -> None:
         zoo = Zoo.read(args.zoo) if args.zoo.exists() else Zoo([], args.zoo.parent)
         entry = described(args, zoo, trained.toolbox)
         models = [trained, converted(trained, zoo, entry)] if args.convert else [trained]
-        files = write_files(args, zoo, entry, models)
+        base = hub_url(args.push_to_hub, "") if args.push_to_hub else args.url
+        files = write_files(args, zoo, entry, models, base and base.rstrip("/"))
         if args.push_to_hub:
             print(f"uploaded: {push_to_hub(files, args.push_to_hub, f'Publish {args.name}')}")
         zoo.entries[entry.name] = entry

@@ -1,9 +1,9 @@
 """Make the model zoo's page and MIM's index out of ``configs/model_zoo.yml``.
 
-    python tools/render_model_zoo.py [--check]
+    python tools/render_model_zoo.py [--check | --count 800 1344]
 
 Writes ``docs/model_zoo.md``, ``configs/metafile.yml`` and ``model-index.yml``; with ``--check`` it writes nothing and
-fails if one of them is not what it would write.
+fails if one of them is not what it would write. ``--count`` first enters the cost of models that have none.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 from _toolbox import user_errors
+from _zoo import count
 
 from fpn_plugins.files import write_atomically
 from fpn_plugins.weights.zoo import DEFAULT, Zoo
@@ -22,7 +23,9 @@ def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description="Render the model zoo")
     parser.add_argument("--root", type=Path, default=DEFAULT.parents[1], help="the repository")
-    parser.add_argument("--check", action="store_true", help="write nothing, fail if a file is out of date")
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--check", action="store_true", help="write nothing, fail if a file is out of date")
+    choice.add_argument("--count", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="count the missing costs")
     return parser.parse_args()
 
 
@@ -40,6 +43,15 @@ def render(zoo: Zoo) -> dict[str, str]:
     }
 
 
+def enter_costs(zoo: Zoo, path: Path, size: tuple[int, int]) -> None:
+    """Count what the models cost that have no cost yet, and write each into the zoo's file as it is known."""
+    from tqdm import tqdm
+
+    for entry in tqdm([entry for entry in zoo.entries.values() if entry.cost is None], desc="models"):
+        entry.cost = count(zoo.config(entry.name, next(iter(entry.configs))), size)
+        zoo.write(path)
+
+
 def is_current(path: Path, text: str) -> bool:
     """Whether a file has that content."""
     return path.is_file() and path.read_text(encoding="utf-8") == text
@@ -49,7 +61,11 @@ def main() -> None:
     """Render, and write or compare."""
     args = parse_args()
     with user_errors():
-        files = render(Zoo.read(args.root / "configs" / "model_zoo.yml"))
+        path = args.root / "configs" / "model_zoo.yml"
+        zoo = Zoo.read(path)
+        if args.count:
+            enter_costs(zoo, path, tuple(args.count))
+        files = render(zoo)
         old = {name: text for name, text in files.items() if not is_current(args.root / name, text)}
         if args.check and old:
             raise ValueError(f"out of date: {', '.join(old)}; run python tools/render_model_zoo.py")

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .zoo import METRICS, OWN, Entry, Result, Zoo
+from .zoo import Zoo
+from .zoo_records import METRICS, OWN, Entry, Result
 
 NAMES = {"mmdet": "MMDetection", "detectron2": "Detectron2", OWN: "this project"}
 TASKS = {"box AP": "Object Detection", "mask AP": "Instance Segmentation", "PQ": "Panoptic Segmentation"}
 GENERATED = "Generated from configs/model_zoo.yml by tools/render_model_zoo.py"
 COLLECTION = "fpn_plugins"
+COSTS = ("parameters (M)", "GMACs")
 
 PAGE = """\
 <!-- {generated}; edit that. -->
@@ -20,7 +22,8 @@ PAGE = """\
 Every result says who measured it. Those *measured here* are this project's, on the hardware that is named. Those
 *published by others* are cited from the projects that trained the same network with the same recipe, and are what to
 expect of our config. Metrics are percent; AP is COCO's, averaged over IoU 0.50 to 0.95. Configs that nobody has
-published a result for are not in the tables ([all configs](../configs/README.md)).
+published a result for are not in the tables ([all configs](../configs/README.md)). Parameters and GMACs (1e9
+multiply-adds, each counted once) are counted here, for inference on one image (`tools/analyze_cost.py`).
 
 ## Measured here
 
@@ -105,12 +108,12 @@ def zoo_page(zoo: Zoo) -> str:
         for result in entry.results_by(own=False):
             who = f"[{NAMES.get(result.by, result.by)}]({result.source})" + (f": {result.note}" if result.note else "")
             facts = [f"`{entry.name}`", NAMES[result.toolbox], entry.schedule, *_metrics(result), who]
-            cited.append([*facts, result.hardware or "", _link(result)])
-    costs = ["parameters (M)", "GMACs"]
+            cited.append([*facts, result.hardware or "", *_cost(entry), _link(result)])
+    last = [*COSTS, "weights"]
     return PAGE.format(
         generated=GENERATED,
-        own=table(["model", "toolbox", "data", "schedule", "hardware", *METRICS, *costs, "weights"], own),
-        cited=table(["model", "config for", "schedule", *METRICS, "published by", "hardware", "weights"], cited),
+        own=table(["model", "toolbox", "data", "schedule", "hardware", *METRICS, *last], own),
+        cited=table(["model", "config for", "schedule", *METRICS, "published by", "hardware", *last], cited),
     )
 
 
@@ -195,7 +198,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     if not rows:
         return "Nothing yet."
     used = [index for index in range(len(head)) if any(row[index] for row in rows)]
-    numeric = {*METRICS, "parameters (M)", "GMACs"}
+    numeric = {*METRICS, *COSTS}
     lines = [[head[index] for index in used], ["--:" if head[index] in numeric else "---" for index in used]]
     lines += [[row[index] for index in used] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

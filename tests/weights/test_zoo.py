@@ -16,8 +16,9 @@ import yaml
 
 from fpn_plugins.weights import read_checkpoint
 from fpn_plugins.weights.publish import Trained, write_published
-from fpn_plugins.weights.zoo import OWN, Cost, Entry, Result, Weights, Zoo, forget_weights, sha256_of
+from fpn_plugins.weights.zoo import Zoo, forget_weights, sha256_of
 from fpn_plugins.weights.zoo_pages import mim_metafile, model_card, table, zoo_page
+from fpn_plugins.weights.zoo_records import OWN, Cost, Entry, Result, Weights
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = Trained({"rpn_head.weight": torch.arange(4.0)}, "mmdet", ("cat", "dog"))
