@@ -15,6 +15,7 @@ from ..files import write_atomically
 from .checkpoint import read_checkpoint
 
 SUFFIXES = (".pth", ".safetensors")
+METADATA = "detector"
 # where each toolbox looks for the state dict
 CONTAINERS = {"mmdet": "state_dict", "detectron2": "model"}
 
@@ -34,7 +35,8 @@ def serialise(weights: Mapping[str, Tensor], toolbox: str, classes: Sequence[str
     if suffix == ".safetensors":
         from safetensors.torch import save
 
-        return save(dict(weights), {"toolbox": toolbox, "classes": json.dumps(list(classes))})
+        # one entry: the library writes several in an order of its own, and the hash would depend on it
+        return save(dict(weights), {METADATA: json.dumps({"toolbox": toolbox, "classes": list(classes)})})
     if suffix != ".pth":
         raise ValueError(f"suffix={suffix!r}: published files are {SUFFIXES}")
     # into a buffer: in a file torch would write the file's name, and the hash would depend on it
@@ -59,4 +61,4 @@ def _classes(path: Path) -> list[str]:
 
     with safe_open(path, "pt") as file:
         metadata: dict[str, Any] = file.metadata() or {}
-    return json.loads(metadata.get("classes", "[]"))
+    return json.loads(metadata.get(METADATA, "{}")).get("classes", [])

@@ -135,7 +135,7 @@ def test_a_published_pth_holds_weights_and_classes_only(tmp_path: Path, toolbox:
 def test_a_published_safetensors_says_its_classes(tmp_path: Path) -> None:
     path = write_published(Trained(MMDET, "mmdet", ("cat",)), tmp_path, "net", ".safetensors")
     with safe_open(path, "pt") as file:
-        assert file.metadata() == {"toolbox": "mmdet", "classes": '["cat"]'}
+        assert file.metadata() == {"detector": '{"toolbox": "mmdet", "classes": ["cat"]}'}
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
