@@ -65,7 +65,7 @@ tags: [object-detection, feature-pyramid, mmdetection, detectron2]
 {cost}
 ## Load it
 
-With [fpn_plugins](https://pypi.org/project/fpn_plugins) and its source tree, whose `configs/` holds the configs:
+In the source tree of `fpn_plugins`, which holds the configs:
 
 {load}
 """
@@ -75,9 +75,9 @@ LOAD = {
 MMDetection (`{file}`):
 
 ```python
-from mmdet.apis import init_detector
+from fpn_plugins.adapters.mmdet.zoo import load_detector  # init_detector, and an error where weights do not fit
 
-model = init_detector("{config}", "{file}", device="cpu")
+model = load_detector("{config}", "{file}")
 ```
 
 or by name, once `configs/model_zoo.yml` lists it: `fpn_plugins.adapters.mmdet.zoo.load_published("{name}")`.
@@ -128,7 +128,7 @@ def model_card(entry: Entry) -> str:
         LOAD[toolbox].format(
             name=entry.name,
             config=f"configs/{entry.configs[toolbox]}",
-            file=weights.file_name,
+            file=f"{toolbox}/{weights.file_name}",
             option="MODEL.WEIGHTS " if Path(entry.configs[toolbox]).suffix != ".py" else "train.init_checkpoint=",
         )
         for toolbox, weights in entry.weights.items()

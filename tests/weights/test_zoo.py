@@ -255,7 +255,7 @@ def test_a_card_says_what_is_needed_to_use_the_model() -> None:
     assert front["license"] == "apache-2.0" and "mmdetection" in front["tags"]
     for part in ("2 iterations", "a set", "12.5", "an abacus", "2.5 million", "3.4 at 240 x 320", "100 proposals"):
         assert part in card
-    assert 'init_detector("configs/mmdet/tiny.py", "tiny-12345678.pth"' in card and "12" * 32 in card
+    assert 'load_detector("configs/mmdet/tiny.py", "mmdet/tiny-12345678.pth")' in card and "12" * 32 in card
     assert "Detectron2 (`" not in card
 
 

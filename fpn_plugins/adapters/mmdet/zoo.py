@@ -22,12 +22,20 @@ def load_published(name: str, zoo: Zoo | None = None, device: str = "cpu") -> nn
         ValueError: no such model, no weights published for MMDetection, or other weights than the config's.
     """
     zoo = zoo or Zoo.read()
-    config = Config.fromfile(zoo.config(name, "mmdet"))
-    forget_weights(config.model)
-    file = zoo.checkpoint(name, "mmdet")
-    detector = init_detector(config, file, device=device)
+    return load_detector(zoo.config(name, "mmdet"), zoo.checkpoint(name, "mmdet"), device)
+
+
+def load_detector(config: str, checkpoint: str, device: str = "cpu") -> nn.Module:
+    """What `mmdet.apis.init_detector` makes of a config and a file that has all weights; no other file is read.
+
+    Raises:
+        ValueError: the file holds other weights than the detector has.
+    """
+    content = Config.fromfile(config)
+    forget_weights(content.model)
+    detector = init_detector(content, checkpoint, device=device)
     try:
-        detector.load_state_dict(read_checkpoint(file))  # mmengine's loader only warns of keys that do not fit
+        detector.load_state_dict(read_checkpoint(checkpoint))  # mmengine's loader only warns of keys that do not fit
     except RuntimeError as error:
-        raise ValueError(f"{file} does not fit {zoo.config(name, 'mmdet')}: {error}") from error
+        raise ValueError(f"{checkpoint} does not fit {config}: {error}") from error
     return detector
