@@ -144,7 +144,7 @@ class Swin(nn.Module):
         if use_abs_pos:
             side = pretrain_img_size // PATCH_SIZE
             self.absolute_pos_embed = nn.Parameter(torch.zeros(1, size.embed_dim, side, side))
-        rates = iter(torch.linspace(0, drop_path_rate, sum(size.depths)).tolist())
+        rates = iter(torch.linspace(0, drop_path_rate, sum(size.depths), device="cpu").tolist())
         self.layers = nn.ModuleList(
             SwinStage(
                 size.embed_dim * 2**stage,

@@ -122,7 +122,7 @@ class ViT(nn.Module):
         if use_abs_pos:
             positions = (pretrain_img_size // patch_size) ** 2 + pretrain_use_cls_token
             self.pos_embed = nn.Parameter(torch.zeros(1, positions, embed_dim))
-        rates = torch.linspace(0, drop_path_rate, depth).tolist()
+        rates = torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()
         self.blocks = nn.ModuleList()
         for index in range(self.out_block_indices[-1] + 1):
             window = 0 if index in global_blocks else window_size
