@@ -79,14 +79,15 @@ def described(args: argparse.Namespace, zoo: Zoo, toolbox: str) -> Entry:
     if old is None and not (args.data and args.schedule):
         raise ValueError(f"{args.name!r} is new in {args.zoo}: say what it was trained on with --data and --schedule")
     data, schedule = args.data or old.data, args.schedule or old.schedule
-    results, cost = (list(old.results), old.cost) if old else ([], None)
+    results, costs, weights = (list(old.results), dict(old.costs), dict(old.weights)) if old else ([], {}, {})
     if args.results:
         results = [result for result in results if (result.by, result.toolbox) != (OWN, toolbox)]
         metrics = read_results(args.results, toolbox)
         results.insert(0, Result(OWN, toolbox, metrics, args.results.name, hardware=args.hardware))
     if args.count:
-        cost = count(str(zoo.folder / configs[toolbox]), tuple(args.count))
-    return Entry(args.name, configs, data, schedule, results, cost, dict(old.weights) if old else {}, args.licence)
+        counted = configs if args.convert else {toolbox: configs[toolbox]}
+        costs.update({key: count(str(zoo.folder / path), tuple(args.count)) for key, path in counted.items()})
+    return Entry(args.name, configs, data, schedule, results, costs, weights, args.licence)
 
 
 def converted(trained: Trained, zoo: Zoo, entry: Entry) -> Trained:

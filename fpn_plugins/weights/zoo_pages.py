@@ -104,11 +104,11 @@ def zoo_page(zoo: Zoo) -> str:
     for entry in zoo.entries.values():
         for result in entry.results_by(own=True):
             facts = [f"`{entry.name}`", NAMES[result.toolbox], entry.data, entry.schedule, result.hardware or ""]
-            own.append([*facts, *_metrics(result), *_cost(entry), _weights(entry, result.toolbox)])
+            own.append([*facts, *_metrics(result), *_cost(entry, result), _weights(entry, result.toolbox)])
         for result in entry.results_by(own=False):
             who = f"[{NAMES.get(result.by, result.by)}]({result.source})" + (f": {result.note}" if result.note else "")
             facts = [f"`{entry.name}`", NAMES[result.toolbox], entry.schedule, *_metrics(result), who]
-            cited.append([*facts, result.hardware or "", *_cost(entry), _link(result)])
+            cited.append([*facts, result.hardware or "", *_cost(entry, result), _link(result)])
     last = [*COSTS, "weights"]
     return PAGE.format(
         generated=GENERATED,
@@ -139,7 +139,7 @@ def model_card(entry: Entry) -> str:
         name=entry.name,
         facts="\n".join(f"- {key}: {value}" for key, value in facts.items()),
         results=table(["toolbox", *METRICS, "measured by", "hardware", "note"], rows),
-        cost=_cost_paragraph(entry),
+        cost=_cost_paragraphs(entry),
         load="\n".join([*load, *hashes]),
     )
 
@@ -171,8 +171,8 @@ def _mim_model(entry: Entry, folder: str) -> dict[str, Any]:
     own = [result for result in entry.results_by(own=True) if result.toolbox == "mmdet"]
     if own and own[0].hardware:
         metadata["Training Resources"] = own[0].hardware
-    if entry.cost:
-        metadata.update({"Parameters": entry.cost.parameters, "MACs": entry.cost.macs})
+    if cost := entry.costs.get("mmdet"):
+        metadata.update({"Parameters": cost.parameters, "MACs": cost.macs})
     if cited := [result for result in entry.results_by(own=False) if result.toolbox == "mmdet"]:
         metadata["Published By Others"] = "; ".join(_sentence(result) for result in cited)
     model: dict[str, Any] = {
@@ -213,22 +213,23 @@ def _metrics(result: Result) -> list[str]:
     return [f"{result.metrics[name]:.1f}" if name in result.metrics else "" for name in METRICS]
 
 
-def _cost(entry: Entry) -> list[str]:
-    cost = entry.cost
+def _cost(entry: Entry, result: Result) -> list[str]:
+    cost = entry.costs.get(result.toolbox)
     if cost is None:
         return ["", ""]
     return [f"{cost.parameters / 1e6:.1f}", f"{cost.macs / 1e9:.1f} at {cost.image_size[0]} x {cost.image_size[1]}"]
 
 
-def _cost_paragraph(entry: Entry) -> str:
-    if entry.cost is None:
-        return ""
-    parameters, macs = _cost(entry)
-    conditions = "".join(f" {condition.capitalize()}." for condition in entry.cost.conditions)
-    return (
-        f"Cost of one image: {parameters} million parameters, {macs} pixels GMACs (multiply-adds, each counted once)."
-        f"{conditions}\n"
-    )
+def _cost_paragraphs(entry: Entry) -> str:
+    lines = []
+    for toolbox, cost in entry.costs.items():
+        size = f"{cost.image_size[0]} x {cost.image_size[1]} pixels"
+        conditions = "".join(f" {condition.capitalize()}." for condition in cost.conditions)
+        lines.append(
+            f"Cost in {NAMES[toolbox]} of one image of {size}: {cost.parameters / 1e6:.1f} million parameters, "
+            f"{cost.macs / 1e9:.1f} GMACs (multiply-adds, each counted once).{conditions}\n"
+        )
+    return "\n".join(lines)
 
 
 def _weights(entry: Entry, toolbox: str) -> str:

@@ -85,7 +85,7 @@ class Entry:
         data: what it is trained and measured on.
         schedule: how long it is trained.
         results: by us and by others.
-        cost: of the model, in whichever toolbox.
+        costs: toolbox -> cost of the model.
         weights: toolbox -> our published file.
         licence: of those.
     """
@@ -95,7 +95,7 @@ class Entry:
     data: str
     schedule: str
     results: list[Result] = field(default_factory=list)
-    cost: Cost | None = None
+    costs: dict[str, Cost] = field(default_factory=dict)
     weights: dict[str, Weights] = field(default_factory=dict)
     licence: str | None = None
 
@@ -129,14 +129,14 @@ def read_entry(content: Any, where: str) -> Entry:
     """
     entry = _record(Entry, content, where)
     entry.results = [_record(Result, r, f"{where}, results[{n}]") for n, r in enumerate(entry.results)]
-    for toolbox in (*entry.configs, *entry.weights, *(result.toolbox for result in entry.results)):
+    for toolbox in (*entry.configs, *entry.weights, *entry.costs, *(result.toolbox for result in entry.results)):
         if toolbox not in TOOLBOXES:
             raise ValueError(f"{where} ({entry.name}): toolbox {toolbox!r} is unknown, choose one of {TOOLBOXES}")
     for result in entry.results:
         if not result.metrics or not set(result.metrics) <= set(METRICS):
             raise ValueError(f"{where} ({entry.name}): metrics are some of {METRICS}, got {result.metrics}")
     entry.weights = {key: _record(Weights, value, f"{where}, weights") for key, value in entry.weights.items()}
-    entry.cost = None if entry.cost is None else _record(Cost, entry.cost, f"{where}, cost")
+    entry.costs = {key: _record(Cost, value, f"{where}, costs") for key, value in entry.costs.items()}
     return entry
 
 

@@ -158,7 +158,9 @@ def test_a_published_demo_loads_by_name_in_both_toolboxes(
     assert done.code == 0, done.err
     zoo = Zoo.read(zoo_file)
     entry = zoo.find("demo_mask_rcnn")
-    assert entry.cost is not None and entry.cost.parameters == sum(p.numel() for p in source.parameters())
+    parameters = sum(p.numel() for p in source.parameters())
+    assert [cost.parameters for cost in entry.costs.values()] == [parameters, parameters]
+    assert all(cost.macs > 1e8 and cost.image_size == [64, 96] for cost in entry.costs.values())
     assert entry.weights["detectron2"].converted_from == "mmdet" and entry.weights["mmdet"].converted_from is None
 
     from fpn_plugins.adapters.detectron2 import zoo as detectron2

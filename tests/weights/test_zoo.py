@@ -32,7 +32,7 @@ def entry(**changes: Any) -> Entry:
         "data": "a set",
         "schedule": "2 iterations",
         "results": [Result(OWN, "mmdet", {"box AP": 12.5}, "results.json", hardware="an abacus")],
-        "cost": Cost(2_500_000, 3_400_000_000, [240, 320], ["100 proposals"]),
+        "costs": {"mmdet": Cost(2_500_000, 3_400_000_000, [240, 320], ["100 proposals"])},
         "licence": "Apache-2.0",
     }
     return Entry(**{**content, **changes})
@@ -120,7 +120,7 @@ def test_rendering_writes_what_is_out_of_date(
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     weights = {"mmdet": Weights("https://x.org/tiny-12345678.pth", "12" * 32, "detectron2")}
-    entries = [entry(weights=weights), entry(name="other", cost=None, licence=None, results=[])]
+    entries = [entry(weights=weights), entry(name="other", costs={}, licence=None, results=[])]
     zoo = Zoo.read(Zoo(entries, tmp_path).write(tmp_path / "zoo.yml"))
     assert list(zoo.entries.values()) == entries
 
@@ -237,6 +237,7 @@ def test_own_and_cited_results_stand_apart() -> None:
     cited = Result("mmdet", "mmdet", {"box AP": 77.7}, "https://mm.det/x", "x.py", weights="https://mm.det/y.pth")
     page = zoo_page(Zoo([entry(results=[*entry().results, cited])], "configs"))
     own, others = page.split("## Published by others")
+    assert "| 2.5 | 3.4 at 240 x 320 |" in own
     assert "12.5" in own and "an abacus" in own and "77.7" not in own
     assert "77.7" in others and "[MMDetection](https://mm.det/x)" in others and "12.5" not in others
 
@@ -253,7 +254,16 @@ def test_a_card_says_what_is_needed_to_use_the_model() -> None:
     card = model_card(entry(weights=weights))
     front = yaml.safe_load(card.split("---")[1])
     assert front["license"] == "apache-2.0" and "mmdetection" in front["tags"]
-    for part in ("2 iterations", "a set", "12.5", "an abacus", "2.5 million", "3.4 at 240 x 320", "100 proposals"):
+    for part in (
+        "2 iterations",
+        "a set",
+        "12.5",
+        "an abacus",
+        "2.5 million",
+        "240 x 320 pixels",
+        "3.4 GMACs",
+        "100 proposals",
+    ):
         assert part in card
     assert 'load_detector("configs/mmdet/tiny.py", "mmdet/tiny-12345678.pth")' in card and "12" * 32 in card
     assert "Detectron2 (`" not in card
