@@ -192,6 +192,19 @@ def test_a_published_demo_loads_by_name_in_both_toolboxes(
         mmdet.load_published("demo_mask_rcnn", Zoo.read(zoo_file))
 
 
+@pytest.mark.mmdet
+@pytest.mark.detectron2
+@pytest.mark.parametrize("toolbox", ["mmdet", "detectron2"])
+@pytest.mark.parametrize("name", ["retinanet_r50_fpn_12e", "mask_rcnn_swin_t_fpn_12e", "mask_rcnn_vitdet_b_100e"])
+def test_the_shipped_costs_are_what_is_counted(name: str, toolbox: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    from _zoo import count
+
+    zoo = Zoo.read()
+    cost = zoo.find(name).costs[toolbox]
+    assert count(zoo.config(name, toolbox), (cost.image_size[0], cost.image_size[1])) == cost
+
+
 # ------------------------------------------------------------------------------------------------------- refused files
 
 
