@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from payload import Payload
 from torch import Tensor
 
 from fpn_plugins.weights import read_checkpoint, write_checkpoint
@@ -93,16 +94,6 @@ def test_python_2_pickles_are_read(tmp_path: Path):
 
 
 # ------------------------------------------------------------------------------------------------------- refusing
-
-
-class Payload:
-    """Pickles as a call that creates a file when it is executed."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable, tuple[str, int]]:
-        return os.mkdir, (str(self.path), 0o777)
 
 
 def save_torch(content: object, path: Path) -> None:

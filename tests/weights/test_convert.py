@@ -101,8 +101,12 @@ SPREAD = {  # standard deviation of what the predictors give: scores that differ
 
 def calibrate(model: Any, detect: Any) -> None:
     """Scale the predictors, in the order in which they run, so that their outputs tell detections apart."""
+    scaled = set()
 
     def scale(layer: Any, inputs: Any, output: Tensor, spread: float) -> Tensor:
+        if layer in scaled:  # by the first level
+            return output
+        scaled.add(layer)
         factor = spread / output.std().clamp(min=1e-6)
         layer.weight.data.mul_(factor)
         return output * factor

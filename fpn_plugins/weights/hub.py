@@ -1,0 +1,59 @@
+"""Uploading of a published model to the Hugging Face hub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def _hub() -> Any:
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise ImportError("uploading needs huggingface_hub: pip install 'fpn_plugins[zoo]'") from error
+    return huggingface_hub
+
+
+def hub_url(repository: str, name: str, endpoint: str | None = None) -> str:
+    """Address that a file has once it is uploaded.
+
+    Args:
+        repository: ``USER/NAME``.
+        name: path in the repository.
+        endpoint: of the hub; ``None`` is huggingface_hub's (``HF_ENDPOINT``).
+
+    Raises:
+        ValueError: not the name of a repository.
+        ImportError: without huggingface_hub.
+    """
+    if repository.count("/") != 1:
+        raise ValueError(f"repository={repository!r} must be USER/NAME")
+    return _hub().hf_hub_url(repository, name, endpoint=endpoint)
+
+
+def push_to_hub(files: Mapping[str, Path], repository: str, message: str, endpoint: str | None = None) -> str:
+    """Upload files in one commit; the repository is created if it does not exist.
+
+    Args:
+        files: path in the repository -> local file.
+        repository: ``USER/NAME``.
+        message: of the commit.
+        endpoint: of the hub; ``None`` is huggingface_hub's (``HF_ENDPOINT``). The token is the one that huggingface_hub
+            finds (``HF_TOKEN``, or ``hf auth login``).
+
+    Returns:
+        Address of the commit.
+
+    Raises:
+        ValueError: the hub is out of reach or refuses; says what it answered.
+        ImportError: without huggingface_hub.
+    """
+    hub = _hub()
+    api = hub.HfApi(endpoint=endpoint)
+    operations = [hub.CommitOperationAdd(name, str(path)) for name, path in files.items()]
+    try:
+        api.create_repo(repository, exist_ok=True)
+        return str(api.create_commit(repository, operations, commit_message=message).commit_url)
+    except (hub.errors.HTTPError, hub.errors.HFValidationError, OSError) as error:
+        raise ValueError(f"the upload to {repository!r} failed: {error}") from error

@@ -1,0 +1,262 @@
+"""The tools that read checkpoints: publishing from the training to loading by name, and files that are refused."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from payload import Payload
+
+from fpn_plugins.weights import read_checkpoint
+from fpn_plugins.weights.zoo import Zoo
+from fpn_plugins.weights.zoo_records import Result
+
+ROOT = Path(__file__).resolve().parents[2]
+STATE = {"neck.w": torch.arange(6.0), "rpn_head.n": torch.tensor(7)}
+NEW = ["--data", "a set", "--schedule", "2 iterations"]
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def tool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """A function that runs a command line of ours in this process."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+
+    def run(name: str, *arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            runpy.run_path(str(ROOT / "tools" / name), run_name="__main__")
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        return Done(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def zoo_file(tmp_path: Path) -> Path:
+    """Place of a zoo with the configs of the demo, and of a model that is called tiny."""
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    for toolbox in ("mmdet", "detectron2"):
+        (folder / toolbox).symlink_to(ROOT / "configs" / toolbox)
+    return folder / "model_zoo.yml"
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """A training checkpoint, by its names."""
+    torch.save({"state_dict": STATE, "optimizer": {"lr": 1.0}, "meta": {"epoch": 1}}, tmp_path / "epoch_1.pth")
+    return tmp_path / "epoch_1.pth"
+
+
+@pytest.fixture
+def publish(tool: Callable[..., Done], zoo_file: Path, tmp_path: Path) -> Callable[..., Done]:
+    """A function that publishes a checkpoint under the name of the demo."""
+
+    def run(checkpoint: Path, *arguments: object) -> Done:
+        places = ["--zoo", zoo_file, "--output-dir", tmp_path / "published"]
+        return tool("publish_model.py", checkpoint, "--name", "demo_mask_rcnn", *places, *arguments)
+
+    return run
+
+
+def assert_nothing_was_written(tmp_path: Path, zoo_file: Path) -> None:
+    assert not (tmp_path / "published").exists() and not zoo_file.exists()
+
+
+# ---------------------------------------------------------------------------------------------------------- the entry
+
+
+def test_a_model_is_published_and_entered(publish: Callable, zoo_file: Path, tmp_path: Path, trained: Path) -> None:
+    (tmp_path / "results.json").write_text('{"mmdet": {"bbox": {"AP": 0.1234}}}')
+    results = ["--results", tmp_path / "results.json", "--hardware", "an abacus"]
+    done = publish(trained, *NEW, *results, "--licence", "CC0-1.0")
+    assert done.code == 0, done.err
+    assert "2 tensors; left out: optimizer" in done.out
+    folder = tmp_path / "published" / "demo_mask_rcnn"
+    (path,) = folder.glob("mmdet/demo_mask_rcnn-????????.pth")
+    entry = Zoo.read(zoo_file).find("demo_mask_rcnn")
+    assert entry.results == [
+        Result("fpn_plugins", "mmdet", {"box AP": 12.3}, "results.json", hardware="an abacus")
+    ] and (entry.data, entry.schedule, entry.licence) == ("a set", "2 iterations", "CC0-1.0")
+    assert Path(Zoo.read(zoo_file).checkpoint("demo_mask_rcnn", "mmdet")).resolve() == path.resolve()
+    card = (folder / "README.md").read_text()
+    assert "12.3" in card and path.name in card and "license: cc0-1.0" in card
+    assert sorted(p.name for p in folder.rglob("*") if p.is_file()) == sorted(["README.md", path.name])
+
+
+def test_an_entry_keeps_what_is_not_said_again(
+    publish: Callable, zoo_file: Path, tmp_path: Path, trained: Path
+) -> None:
+    assert publish(trained, *NEW).code == 0
+    zoo = Zoo.read(zoo_file)
+    cited = Result("somebody", "mmdet", {"box AP": 50.0}, "https://x.org", "x.py")
+    zoo.find("demo_mask_rcnn").results.append(cited)
+    zoo.write(zoo_file)
+    for value, expected in (("0.2", 20.0), ("0.3", 30.0)):
+        (tmp_path / "r.json").write_text(f'{{"coco/bbox_mAP": {value}}}')
+        done = publish(trained, "--results", tmp_path / "r.json", "--hardware", "x", "--url", "https://host.org/net/")
+        assert done.code == 0, done.err
+        entry = Zoo.read(zoo_file).find("demo_mask_rcnn")
+        assert [result.metrics["box AP"] for result in entry.results] == [expected, 50.0]
+    assert entry.data == "a set" and entry.results[1] == cited
+    assert entry.weights["mmdet"].location.startswith("https://host.org/net/mmdet/demo_mask_rcnn-")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 1, "is new in .*--data and --schedule"),
+        ([*NEW, "--results", "nowhere.json", "--hardware", "x"], 1, "nowhere.json"),
+        ([*NEW, "--results", "nowhere.json"], 2, "--results needs --hardware"),
+        ([*NEW, "--name", "demo_retina"], 1, "no config of that stem"),
+        ([*NEW, "--push-to-hub", "net"], 1, "must be USER/NAME"),
+        ([*NEW, "--name", "yolox_s_csppafpn_300e", "--convert"], 1, "has no config for detectron2"),
+    ],
+)
+def test_mistakes_are_told_and_nothing_is_entered(
+    publish: Callable, zoo_file: Path, trained: Path, arguments: list[str], code: int, message: str
+) -> None:
+    done = publish(trained, *arguments)
+    assert done.code == code and "Traceback" not in done.err
+    assert re.search(message, done.err), done.err
+    assert not zoo_file.exists()
+
+
+# ------------------------------------------------------------------------------------------------------------- by name
+
+
+@pytest.mark.mmdet
+@pytest.mark.detectron2
+def test_a_published_demo_loads_by_name_in_both_toolboxes(
+    publish: Callable, zoo_file: Path, tmp_path: Path, tiny_coco: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights of an MMDetection training, published for both toolboxes, give the same maps and boxes in both."""
+    monkeypatch.setenv("FPN_PLUGINS_COCO", str(tiny_coco))
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    from _detectors import build_detector
+
+    source = build_detector(str(zoo_file.parent / "mmdet" / "demo_mask_rcnn.py")).eval()
+    classes = ("disk", "box", "ring", "star")
+    checkpoint = {"state_dict": source.state_dict(), "meta": {"dataset_meta": {"classes": classes}}, "optimizer": {}}
+    torch.save(checkpoint, tmp_path / "iter_400.pth")
+    done = publish(tmp_path / "iter_400.pth", *NEW, "--convert", "--count", 64, 96)
+    assert done.code == 0, done.err
+    zoo = Zoo.read(zoo_file)
+    entry = zoo.find("demo_mask_rcnn")
+    parameters = sum(p.numel() for p in source.parameters())
+    assert [cost.parameters for cost in entry.costs.values()] == [parameters, parameters]
+    assert all(cost.macs > 1e8 and cost.image_size == [64, 96] for cost in entry.costs.values())
+    assert entry.weights["detectron2"].converted_from == "mmdet" and entry.weights["mmdet"].converted_from is None
+
+    from fpn_plugins.adapters.detectron2 import zoo as detectron2
+    from fpn_plugins.adapters.mmdet import zoo as mmdet
+
+    one, other = mmdet.load_published("demo_mask_rcnn", zoo), detectron2.load_published("demo_mask_rcnn", zoo)
+    assert tuple(one.dataset_meta["classes"]) == classes and not one.training and not other.training
+    state = source.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in one.state_dict().items())
+    image = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        maps, theirs, same = source.extract_feat(image), one.extract_feat(image), other.backbone(image)
+        scores, _ = source.rpn_head(maps)
+        other_scores, _ = other.proposal_generator.rpn_head(list(same.values()))
+    for ours, mine, its in zip(maps, theirs, same.values(), strict=True):
+        assert torch.equal(ours, mine)
+        torch.testing.assert_close(its, ours, rtol=1e-4, atol=1e-5)
+    for ours, its in zip(scores, other_scores, strict=True):
+        torch.testing.assert_close(its, ours, rtol=1e-4, atol=1e-5)
+
+    wrong = {key: value for key, value in state.items() if "rpn_cls" not in key}
+    broken = Path(zoo.checkpoint("demo_mask_rcnn", "mmdet"))
+    torch.save({"state_dict": wrong}, broken)
+    with pytest.raises(ValueError, match="damaged or replaced"):
+        mmdet.load_published("demo_mask_rcnn", zoo)
+    done = publish(broken, *NEW)
+    assert done.code == 0, done.err
+    with pytest.raises(ValueError, match="(?s)does not fit .*demo_mask_rcnn.py.*rpn_cls"):
+        mmdet.load_published("demo_mask_rcnn", Zoo.read(zoo_file))
+
+
+@pytest.mark.mmdet
+@pytest.mark.detectron2
+@pytest.mark.parametrize("toolbox", ["mmdet", "detectron2"])
+@pytest.mark.parametrize("name", ["retinanet_r50_fpn_12e", "mask_rcnn_swin_t_fpn_12e", "mask_rcnn_vitdet_b_100e"])
+def test_the_shipped_costs_are_what_is_counted(name: str, toolbox: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    from _zoo import count
+
+    zoo = Zoo.read()
+    cost = zoo.find(name).costs[toolbox]
+    assert count(zoo.config(name, toolbox), (cost.image_size[0], cost.image_size[1])) == cost
+
+
+# ------------------------------------------------------------------------------------------------------- refused files
+
+
+@pytest.fixture
+def read_by(tool: Callable, publish: Callable, zoo_file: Path, tmp_path: Path, tiny_coco: Path) -> Callable[..., Done]:
+    """A function that has a checkpoint read by one of the tools."""
+    configs = {name: str(zoo_file.parent / name / "demo_mask_rcnn.py") for name in ("mmdet", "detectron2")}
+
+    def run(name: str, path: Path) -> Done:
+        if name == "publish_model.py":
+            return publish(path, *NEW)
+        if name == "convert_checkpoint.py":
+            return tool(name, path, tmp_path / "published" / "out.pth", "--config", configs["detectron2"])
+        pairs = [part for toolbox, config in configs.items() for part in (f"--{toolbox}", config, path)]
+        return tool(name, *pairs, "--root", tiny_coco, "--output", tmp_path / "published" / "compare.json")
+
+    return run
+
+
+READERS = ("publish_model.py", "convert_checkpoint.py", "compare_toolboxes.py")
+
+
+@pytest.mark.mmdet
+@pytest.mark.detectron2
+@pytest.mark.parametrize("name", READERS)
+def test_a_payload_is_refused_and_does_not_run(
+    name: str, read_by: Callable, tmp_path: Path, zoo_file: Path, tiny_coco: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FPN_PLUGINS_COCO", str(tiny_coco))
+    trace = tmp_path / "trace"
+    torch.save({"state_dict": STATE, "meta": {"hook": Payload(trace)}}, tmp_path / "evil.pth")
+    done = read_by(name, tmp_path / "evil.pth")
+    assert done.code == 1 and "Traceback" not in done.err
+    assert "ValueError: cannot read checkpoint" in done.err and "evil.pth" in done.err and "not executed" in done.err
+    assert not trace.exists()
+    assert_nothing_was_written(tmp_path, zoo_file)
+    torch.load(tmp_path / "evil.pth", weights_only=False)  # it would have run: otherwise this test proves nothing
+    assert trace.is_dir()
+
+
+@pytest.mark.mmdet
+@pytest.mark.detectron2
+@pytest.mark.parametrize("name", READERS)
+def test_a_truncated_file_is_an_error_and_nothing_is_written(
+    name: str, read_by: Callable, tmp_path: Path, zoo_file: Path, tiny_coco: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FPN_PLUGINS_COCO", str(tiny_coco))
+    torch.save({"state_dict": STATE}, tmp_path / "whole.pth")
+    assert set(read_checkpoint(tmp_path / "whole.pth")) == set(STATE)
+    data = (tmp_path / "whole.pth").read_bytes()
+    (tmp_path / "cut.pth").write_bytes(data[: len(data) // 2])
+    done = read_by(name, tmp_path / "cut.pth")
+    assert done.code == 1 and "Traceback" not in done.err
+    assert "ValueError: cannot read checkpoint" in done.err and "cut.pth" in done.err and "damaged" in done.err
+    assert_nothing_was_written(tmp_path, zoo_file)
