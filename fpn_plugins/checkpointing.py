@@ -7,15 +7,13 @@ does with mmdet's ``with_cp``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
@@ -28,51 +26,6 @@ def run(module: nn.Module, *arguments: Any, checkpointed: bool) -> Any:
     if not checkpointed or not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return module(*arguments)
     return checkpoint(module, *arguments, use_reentrant=False, context_fn=partial(_contexts, module))
-
-
-def linear_after(cheap: Callable[..., Tensor], linear: nn.Linear, x: Tensor, *parameters: Tensor) -> Tensor:
-    """``linear(cheap(x, *parameters))``, of which the backward pass keeps only ``x``.
-
-    What stands before a linear layer, a norm or an activation, is as large as its input and costs next to nothing: it
-    is computed again, the layer itself is not. Not differentiable twice.
-
-    Args:
-        cheap: a function of its arguments alone, free of randomness.
-        linear: the layer behind it.
-        x: the only large tensor that ``cheap`` reads.
-        parameters: what else it reads that gets gradients.
-    """
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return linear(cheap(x, *parameters))
-    return _LinearAfter.apply(cheap, x, linear.weight, linear.bias, *parameters)
-
-
-class _LinearAfter(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, cheap: Callable[..., Tensor], x: Tensor, weight: Tensor, bias: Tensor | None, *parameters: Tensor
-    ) -> Tensor:
-        ctx.cheap = cheap
-        ctx.autocast = torch.is_autocast_enabled(x.device.type), torch.get_autocast_dtype(x.device.type)
-        ctx.save_for_backward(x, weight, *parameters)
-        return F.linear(cheap(x, *parameters), weight, bias)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, *parameters = ctx.saved_tensors
-        _, _, needs_weight, needs_bias, *_ = ctx.needs_input_grad
-        enabled, dtype = ctx.autocast
-        with torch.autocast(grad.device.type, dtype, enabled):
-            sources = [source.detach().requires_grad_() for source in (x, *parameters)]
-            with torch.enable_grad():
-                before = ctx.cheap(*sources)
-            grad_before = (grad @ weight.to(grad.dtype)).to(before.dtype)
-            grad_x, *grad_parameters = torch.autograd.grad(before, sources, grad_before)
-            rows = grad.flatten(0, -2)
-            grad_weight = rows.t() @ before.detach().flatten(0, -2).to(grad.dtype) if needs_weight else None
-            grad_bias = rows.sum(0) if needs_bias else None
-        return None, grad_x, grad_weight, grad_bias, *grad_parameters
 
 
 def _contexts(module: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

@@ -85,8 +85,10 @@ def largest_difference(backbones: dict[str, nn.Module], images: Tensor) -> dict[
         if who == OURS:
             continue
         backbones[OURS].load_state_dict(peer.state_dict())
+        for net in (backbones[OURS], peer):
+            net.eval()  # mmdet's returns nothing
         with torch.no_grad():
-            pairs = zip(maps_of(backbones[OURS].eval(), images), maps_of(peer.eval(), images), strict=True)
+            pairs = zip(maps_of(backbones[OURS], images), maps_of(peer, images), strict=True)
             found[who] = max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
     return found
 

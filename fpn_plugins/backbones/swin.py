@@ -26,10 +26,8 @@ from ..weights import accept_layouts, read_checkpoint
 from ..weights.maps.swin import STAGES, SwinLayouts
 from .pixels import StatesPixels
 from .swin_blocks import SwinPatchEmbedding, SwinStage
-from .swin_sizes import SwinSize, check_size, published_size
+from .swin_sizes import PATCH_SIZE, SwinSize, check_out_indices, check_size, published_size
 from .timm_networks import timm_weights
-
-PATCH_SIZE = 4
 
 
 class Swin(StatesPixels, nn.Module):
@@ -68,7 +66,8 @@ class Swin(StatesPixels, nn.Module):
     of any size; the maps' sides are rounded up at every stage.
 
     Differences from the reference implementations, none in the result: relative positions' indices and the shifts'
-    masks are not stored; the scores of a window are never kept for the backward pass, norms and activations neither.
+    masks are not stored; no layer but the attention sees what fills up windows; the scores of a window are never kept
+    for the backward pass, what norms and activations return neither.
     Position embeddings are resized for other images (detectron2 does so, mmdet adds them as they are and fails).
 
     State dict: the official names, which are detectron2's.
@@ -115,7 +114,7 @@ class Swin(StatesPixels, nn.Module):
             ),
             window,
         )
-        self.out_indices = _check_out_indices(out_indices)
+        self.out_indices = check_out_indices(out_indices)
         self.frozen_stages = _check_frozen_stages(frozen_stages, self.out_indices[-1] + 1)
         self.gradient_checkpointing = gradient_checkpointing
         self.patch_embed = SwinPatchEmbedding(PATCH_SIZE, in_chans, size.embed_dim, norm_eps if patch_norm else None)
@@ -155,6 +154,9 @@ class Swin(StatesPixels, nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B in_chans H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``."""
+        # the image's, whichever the tokens lie in: mmcv's RoIAlign reads any map as if its channels were first
+        channels_last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
         tokens = self.patch_embed(x)  # B H W C
         if self.absolute_pos_embed is not None:
             positions = F.interpolate(self.absolute_pos_embed, size=tokens.shape[1:3], mode="bicubic")
@@ -163,7 +165,7 @@ class Swin(StatesPixels, nn.Module):
         for index, stage in enumerate(self.layers):
             tokens, merged = stage(tokens, self.gradient_checkpointing)
             if index in self.out_indices:
-                maps.append(self._output(tokens, index))
+                maps.append(self._output(tokens, index).contiguous(memory_format=layout))
             tokens = merged
         return tuple(maps)
 
@@ -221,14 +223,6 @@ class Swin(StatesPixels, nn.Module):
         if self.frozen_stages >= 0 and self.absolute_pos_embed is not None:
             self.absolute_pos_embed.requires_grad_(False)
         self.train(self.training)
-
-
-def _check_out_indices(out_indices: Sequence[int]) -> tuple[int, ...]:
-    chosen = tuple(out_indices)
-    if not chosen or list(chosen) != sorted(set(chosen)) or chosen[0] < 0 or chosen[-1] >= STAGES:
-        strides = ", ".join(f"{stage}: stride {PATCH_SIZE * 2**stage}" for stage in range(STAGES))
-        raise ValueError(f"out_indices={list(chosen)} must be ascending positions of the stages ({strides})")
-    return chosen
 
 
 def _check_frozen_stages(frozen_stages: int, num_stages: int) -> int:

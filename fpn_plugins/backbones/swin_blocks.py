@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checkpointing import linear_after, run
+from ..checkpointing import run
+from .linear import linear, linear_after
 from .vit_blocks import MLP, DropPath
 from .window_attention import WindowAttention
-from .windows import WindowLayout, cut, fill_up, into_windows, join, out_of_windows, window_kinds, window_layout
+from .windows import WindowLayout, into_windows, out_of_windows, window_layout
 
 
 class SwinPatchEmbedding(nn.Module):
@@ -63,7 +64,10 @@ class PatchMerging(nn.Module):
     def _patches(self, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
         batch, height, width, channels = x.shape
         rows, columns = (height + 1) // 2, (width + 1) // 2
-        x = fill_up(x, 2 * rows, 2 * columns).reshape(batch, rows, 2, columns, 2, channels)
+        # a trace must not depend on the size
+        if torch.compiler.is_compiling() or height % 2 or width % 2:
+            x = F.pad(x, (0, 0, 0, 2 * columns - width, 0, 2 * rows - height))
+        x = x.reshape(batch, rows, 2, columns, 2, channels)
         x = x.permute(0, 1, 3, 4, 2, 5).flatten(3)  # B H/2 W/2 column row C
         return x if self.norm is None else F.layer_norm(x, x.shape[-1:], weight, bias, self.norm.eps)
 
@@ -111,25 +115,21 @@ class SwinBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim, norm_eps)
         self.mlp = MLP(dim, int(dim * mlp_ratio))
 
-    def forward(self, x: Tensor, layout: WindowLayout | None = None) -> Tensor:
-        """Map tokens ``B H W C`` to tokens of the same shape; ``layout`` is the faster way, which does not trace."""
-        x = x + self.drop_path(self._attend_plainly(x) if layout is None else self._attend(x, layout))
+    def forward(self, x: Tensor, layout: WindowLayout) -> Tensor:
+        """Map tokens ``B H W C``, which lie in windows as ``layout`` says, to tokens of the same shape."""
+        x = x + self.drop_path(self._attend(x, layout))
         hidden = linear_after(self._norm2, self.mlp.fc1, x, self.norm2.weight, self.norm2.bias)
-        return x + self.drop_path(linear_after(self.mlp.act, self.mlp.fc2, hidden))
-
-    def _attend_plainly(self, x: Tensor) -> Tensor:
-        batch, height, width, _ = x.shape
-        windows = self.attn.qkv(cut(self.norm1(x), self.window_size, self.shift))
-        kinds = window_kinds(batch, height, width, self.window_size, x.device) if self.shift else None
-        windows = self.attn.proj(self.attn(windows, kinds))
-        return join(windows, batch, height, width, self.window_size, self.shift)
+        # the widest tokens of all; without gradients nobody reads them again
+        in_place = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        act = torch.ops.aten.gelu_ if in_place else self.mlp.act
+        return x + self.drop_path(linear_after(act, self.mlp.fc2, hidden))
 
     def _attend(self, x: Tensor, layout: WindowLayout) -> Tensor:
-        """The same: what is filled up has the queries, keys and values of one row of zeros."""
+        # what is filled up has the queries, keys and values of one row of zeros
         qkv = linear_after(self._norm1_and_zeros, self.attn.qkv, x, self.norm1.weight, self.norm1.bias)
         windows = into_windows(qkv, layout).unflatten(0, (-1, self.window_size**2))
         tokens = out_of_windows(self.attn(windows, layout.kinds).flatten(0, 1), layout)
-        return self.attn.proj(tokens).view(x.shape)
+        return linear(tokens, self.attn.proj.weight, self.attn.proj.bias).view(x.shape)
 
     def _norm1_and_zeros(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         x = F.layer_norm(x, x.shape[-1:], weight, bias, self.norm1.eps).flatten(0, 2)
@@ -181,11 +181,10 @@ class SwinStage(nn.Module):
 
     def forward(self, x: Tensor, gradient_checkpointing: bool = False) -> tuple[Tensor, Tensor]:
         """Map tokens ``B H W C`` to tokens of the same shape, and to the merged ones (the same if nothing merges)."""
-        layouts: dict[int, WindowLayout] = {}
-        if not torch.compiler.is_compiling():  # a layout is made for one size
-            batch, height, width, _ = x.shape
-            for shift in self.shifts[:2]:
-                layouts[shift] = window_layout(batch, height, width, self.window_size, shift, x.device)
+        batch, height, width, _ = x.shape
+        layouts = {
+            shift: window_layout(batch, height, width, self.window_size, shift, x.device) for shift in self.shifts[:2]
+        }
         for block, shift in zip(self.blocks, self.shifts, strict=True):
-            x = run(block, x, layouts.get(shift), checkpointed=gradient_checkpointing)
+            x = run(block, x, layouts[shift], checkpointed=gradient_checkpointing)
         return x, x if self.downsample is None else self.downsample(x)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..weights.maps.swin import STAGES
+
+PATCH_SIZE = 4  # pixels
 
 
 class SwinSize(NamedTuple):
@@ -49,3 +52,12 @@ def check_size(size: SwinSize, window_size: int) -> SwinSize:
     if window_size < 2:
         raise ValueError(f"window_size={window_size} must be at least 2 tokens, so that windows can shift")
     return size
+
+
+def check_out_indices(out_indices: Sequence[int]) -> tuple[int, ...]:
+    """The wanted stages; ``ValueError`` unless they ascend."""
+    chosen = tuple(out_indices)
+    if not chosen or list(chosen) != sorted(set(chosen)) or chosen[0] < 0 or chosen[-1] >= STAGES:
+        strides = ", ".join(f"{stage}: stride {PATCH_SIZE * 2**stage}" for stage in range(STAGES))
+        raise ValueError(f"out_indices={list(chosen)} must be ascending positions of the stages ({strides})")
+    return chosen

@@ -75,7 +75,7 @@ class WindowAttention(nn.Module):
 
         Args:
             qkv: result of ``self.qkv``, ``n N 3*M*D``.
-            kinds: of a shifted map, the kind of each window, see `window_kinds`.
+            kinds: of a shifted map, the kind of each window, see `WindowLayout`.
 
         Returns:
             What ``self.proj`` maps to tokens, ``n N M*D``.
@@ -104,7 +104,9 @@ def attend(heads: Tensor, biases: Tensor, kinds: Tensor | None, scale: float) ->
     q, k, v = heads.permute(2, 0, 3, 1, 4).unbind(0)  # n M N D
     if kinds is not None:
         biases = biases[kinds]
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=biases, scale=scale).transpose(1, 2)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=biases, scale=scale).transpose(1, 2)
+    # what is exported may run on another kernel, whose result lies in another order
+    return out.clone(memory_format=torch.contiguous_format) if torch.compiler.is_compiling() else out
 
 
 class _Attend(torch.autograd.Function):
@@ -130,7 +132,8 @@ class _Attend(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         heads, biases, kinds = ctx.saved_tensors
-        grad_heads, grad_biases = torch.empty_like(heads), torch.zeros_like(biases, dtype=torch.float32)
+        grad_heads = torch.empty_like(heads)
+        grad_biases = torch.zeros_like(biases, dtype=torch.promote_types(biases.dtype, torch.float32))
         with torch.autocast(heads.device.type, enabled=False):
             for few, bias in _portions(heads, biases, kinds):
                 q, k, v = heads[few].permute(2, 0, 3, 1, 4).unbind(0)
@@ -141,7 +144,7 @@ class _Attend(torch.autograd.Function):
                 grad_heads[few, :, 1] = (grad_scores.mT @ q).mul_(ctx.scale).transpose(1, 2)
                 grad_heads[few, :, 0] = (grad_scores @ k).mul_(ctx.scale).transpose(1, 2)
                 # a mask is constant: all kinds have the gradient of the bias that they share
-                grad_biases[0] += grad_scores.sum(0, dtype=torch.float32)
+                grad_biases[0] += grad_scores.sum(0, dtype=grad_biases.dtype)
         return grad_heads, grad_biases.to(biases.dtype), None, None
 
 
@@ -165,7 +168,7 @@ def relative_position_index(window_size: int) -> Tensor:
 def shift_masks(window_size: int, shift: int) -> Tensor:
     """What is added to the scores of each kind of window of a shifted map, ``4 N N``: 0, or `APART`.
 
-    The kinds are: inside, in the last column, in the last row, in the corner.
+    The kinds are those of `WindowLayout`: inside, in the last column, in the last row, in the corner.
     """
     moved = torch.arange(window_size) >= window_size - shift  # tokens that come from the opposite edge
     nothing = torch.zeros_like(moved)
