@@ -46,6 +46,16 @@ class LayerNorm2d(nn.Module):
         return f"{self.weight.numel()}, eps={self.eps}"
 
 
+def memory_format_of(x: Tensor) -> torch.memory_format:
+    """Whether ``x`` (``B C H W``) lies in memory channels-last, or as usual.
+
+    A backbone that computes on ``B H W C`` gives its maps the image's format: mmcv's RoIAlign reads any map as if it
+    lay as usual.
+    """
+    channels_last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
 def _group_norm(channels: int) -> nn.Module:
     if channels % GROUPS:
         raise ValueError(f"norm='GN' needs channels divisible by {GROUPS}, got {channels}; pass a factory instead")

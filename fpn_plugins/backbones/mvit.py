@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from .. import checkpointing
 from ..features import FeatureSpec
+from ..layers import memory_format_of
 from ..weights import accept_layouts, read_checkpoint
 from ..weights.maps.mvit import MViTLayouts
 from .mvit_blocks import MultiScaleBlock
@@ -119,13 +120,14 @@ class MViT(StatesPixels, nn.Module):
 
         Sides are rounded up at every halving.
         """
+        layout = memory_format_of(x)
         x = self.patch_embed(x).permute(0, 2, 3, 1)  # B H W C
         maps = []
         for index, block in enumerate(self.blocks):
             x = checkpointing.run(block, x, checkpointed=self.gradient_checkpointing)
             stage = self.last_block_indices.index(index) if index in self.last_block_indices else None
             if stage in self.out_indices:
-                maps.append(self.norms[str(stage)](x).permute(0, 3, 1, 2))  # B C H W
+                maps.append(self.norms[str(stage)](x).permute(0, 3, 1, 2).contiguous(memory_format=layout))  # B C H W
         return tuple(maps)
 
     def train(self, mode: bool = True) -> MViT:

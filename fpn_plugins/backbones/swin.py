@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..features import FeatureSpec
+from ..layers import memory_format_of
 from ..weights import accept_layouts, read_checkpoint
 from ..weights.maps.swin import STAGES, SwinLayouts
 from .pixels import StatesPixels
@@ -154,9 +155,7 @@ class Swin(StatesPixels, nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B in_chans H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``."""
-        # the image's, whichever the tokens lie in: mmcv's RoIAlign reads any map as if its channels were first
-        channels_last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
-        layout = torch.channels_last if channels_last else torch.contiguous_format
+        layout = memory_format_of(x)
         tokens = self.patch_embed(x)  # B H W C
         if self.absolute_pos_embed is not None:
             positions = F.interpolate(self.absolute_pos_embed, size=tokens.shape[1:3], mode="bicubic")

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..features import FeatureSpec
-from ..layers import NormFactory, make_norm
+from ..layers import NormFactory, make_norm, memory_format_of
 from ..weights import KeyMap, accept_layouts, read_checkpoint, recognise
 from ..weights.maps import resnet
 from .pixels import StatesPixels
@@ -113,6 +113,8 @@ class TimmBackbone(StatesPixels, nn.Module):
             maps = [m.permute(0, 3, 1, 2) for m in maps]  # B H W C -> B C H W
         if len(self.norms):
             maps = [norm(m) for norm, m in zip(self.norms, maps, strict=True)]
+        if self._channels_last_maps or len(self.norms):
+            maps = [m.contiguous(memory_format=memory_format_of(x)) for m in maps]
         return tuple(maps)
 
     def train(self, mode: bool = True) -> TimmBackbone:

@@ -304,6 +304,13 @@ def test_published_specs():
     assert tiny(out_indices=(0, 2)).feature_specs == (FeatureSpec(8, 4), FeatureSpec(32, 16))
 
 
+def test_maps_lie_in_memory_as_the_image_does():
+    """mmcv's RoIAlign reads any map as if it lay as usual."""
+    x = torch.randn(2, 3, 64, 96)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        assert all(m.is_contiguous(memory_format=layout) for m in tiny()(x.contiguous(memory_format=layout)))
+
+
 def test_gradient_checkpointing_gives_equal_gradients():
     plain, saving = tiny().train(), tiny(gradient_checkpointing=True).train()
     saving.load_state_dict(plain.state_dict())

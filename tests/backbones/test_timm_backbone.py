@@ -117,6 +117,7 @@ def test_output_norms_normalise_each_map_and_a_timm_file_leaves_them(checkpoint:
         f"norms.{index}.{part}" for index in range(4) for part in ("weight", "bias")
     }
     x = images()
+    assert all(m.is_contiguous() for m in normed(x))
     for got, m in zip(normed(x), plain(x), strict=True):
         expected = nn.functional.layer_norm(m.permute(0, 2, 3, 1), (m.shape[1],), eps=1e-6).permute(0, 3, 1, 2)
         assert_close(got, expected, rtol=1e-5, atol=1e-5)
