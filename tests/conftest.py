@@ -49,8 +49,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def few_threads() -> None:
-    """Tiny tensors gain nothing from more."""
-    torch.set_num_threads(2)
+    """Tiny tensors gain nothing from more; processes of pytest-xdist share them."""
+    torch.set_num_threads(max(1, 2 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 
 
 @pytest.fixture(autouse=True)
