@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, TypeVar
 
@@ -46,8 +46,8 @@ class Cost:
 
     parameters: int
     macs: int
-    image_size: Sequence[int]
-    conditions: Sequence[str] = ()
+    image_size: list[int]
+    conditions: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
