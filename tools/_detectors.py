@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import importlib
 import json
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,16 +137,3 @@ def load_detector(config: str, options: Sequence[str] = (), toolbox: str | None 
     """The detector of a config on the meta device; arguments as those of `detector_cost`."""
     build, run, _ = _toolbox_module(config, toolbox)
     return Detector(on_meta(lambda: build(config, options, "meta")), run)
-
-
-def forget_weights(node: Any) -> None:
-    """Take the places that this package's backbones would read weights from out of any toolbox's config."""
-    if isinstance(node, MutableMapping):
-        for key, value in node.items():
-            if key in ("pretrained", "checkpoint"):
-                node[key] = False if value is True else None
-            else:
-                forget_weights(value)
-    elif isinstance(node, Sequence) and not isinstance(node, str):
-        for value in node:
-            forget_weights(value)

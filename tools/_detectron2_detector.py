@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from _detectors import forget_weights
 from detectron2 import model_zoo
 from detectron2.config import LazyConfig, get_cfg, instantiate
 from detectron2.data import MetadataCatalog
@@ -16,6 +15,7 @@ from detectron2.modeling.roi_heads import Res5ROIHeads
 from torch import Tensor, nn
 
 from fpn_plugins.adapters.detectron2 import add_fpn_plugins_config
+from fpn_plugins.weights.zoo import forget_weights
 
 
 def build(config: str, options: Sequence[str], device: str) -> nn.Module:

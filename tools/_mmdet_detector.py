@@ -8,13 +8,14 @@ from typing import Any
 
 import mmdet
 import torch
-from _detectors import forget_weights
 from mmdet.datasets import CocoDataset
 from mmdet.models import SingleStageDetector, TwoStageDetector
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config, DictAction
 from torch import Tensor, nn
+
+from fpn_plugins.weights.zoo import forget_weights
 
 
 def build(config: str, options: Sequence[str], device: str) -> nn.Module:

@@ -102,7 +102,7 @@ def converted(trained: Trained, zoo: Zoo, entry: Entry) -> Trained:
     own, other = (facts_of(paths[toolbox], detectors[toolbox]) for toolbox in (trained.toolbox, target))
     if differences := own.differences(other):
         raise ValueError("--convert: the two configs would detect otherwise:\n  " + "\n  ".join(differences))
-    weights, conversion = convert(trained.weights, detectors[target].state_dict())
+    weights, conversion = convert(trained.weights, detectors[target].state_dict(), other.num_ratios)
     print(conversion)
     return replace(trained, weights=weights, toolbox=target)
 

@@ -104,13 +104,18 @@ def read_checkpoint(path: str | os.PathLike[str], trusted: bool = False) -> dict
         FileNotFoundError: no such file.
         ValueError: damaged or truncated file, a file that needs to execute code, or one without tensors.
     """
+    return _tensors(_unwrap(read_content(path, trusted)), Path(path))
+
+
+def read_content(path: str | os.PathLike[str], trusted: bool = False) -> object:
+    """All that a checkpoint file holds, as `read_checkpoint` reads it; raises the same but for files without tensors."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
             f"checkpoint {os.fspath(path)!r} does not exist; it must be a local file, not an address"
         )
     try:
-        content = _read_any(path, trusted)
+        return _read_any(path, trusted)
     except Exception as error:
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"  # an empty file's error has no text
         raise ValueError(
@@ -118,7 +123,6 @@ def read_checkpoint(path: str | os.PathLike[str], trusted: bool = False) -> dict
             "damaged, or holds pickled objects other than tensors, which are not executed; re-save its state dict, or, "
             "if you made the file yourself, read it with trusted=True (--trusted)"
         ) from error
-    return _tensors(_unwrap(content), path)
 
 
 def _unwrap(content: object) -> object:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..files import write_atomically
-from .checkpoint import CONTAINERS, _read_any, read_checkpoint
+from .checkpoint import CONTAINERS, read_checkpoint, read_content
 from .maps.detectors import toolbox_of
 from .release_files import serialise
 
@@ -66,7 +66,7 @@ def clean_checkpoint(path: str | os.PathLike[str], trusted: bool = False) -> Tra
         ValueError: damaged, with objects that would have to be executed, or not the checkpoint of a detector.
     """
     weights = read_checkpoint(path, trusted)
-    content = _read_any(Path(path), trusted)
+    content = read_content(path, trusted)
     rest = dict(content) if isinstance(content, Mapping) else {}
     container = next((key for key in CONTAINERS if isinstance(rest.get(key), Mapping)), None)
     if container is None:

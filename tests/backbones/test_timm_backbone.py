@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from payload import Payload
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -452,16 +453,6 @@ def test_a_truncated_checkpoint_is_an_error_that_names_the_file(checkpoint: Call
 def test_a_missing_checkpoint_is_not_found():
     with pytest.raises(FileNotFoundError, match="nowhere.pth"):
         TimmBackbone("resnet18", checkpoint="nowhere.pth")
-
-
-class Payload:
-    """Pickles as a call that creates a folder when it is executed."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable, tuple[str, int]]:
-        return os.mkdir, (str(self.path), 0o777)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pkl"])

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from payload import Payload
 from PIL import Image
 
 from fpn_plugins.weights import read_checkpoint, write_checkpoint
@@ -108,16 +109,6 @@ def test_the_pyramid_of_an_image(toolbox: str, weights: Path, converted: Path, t
     assert min(np.asarray(Image.open(output)).shape[:2]) > 200
     objects = json.loads(output.with_suffix(".json").read_text())["objects"]
     assert objects and {entry["level"] for entry in objects} <= {"p2", "p3", "p4", "p5"}
-
-
-class Payload:
-    """What a malicious checkpoint holds: a file appears when it is run."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return (Path.touch, (self.path,))
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pkl"])
