@@ -108,7 +108,7 @@ def read_checkpoint(path: str | os.PathLike[str], trusted: bool = False) -> dict
 
 
 def read_content(path: str | os.PathLike[str], trusted: bool = False) -> object:
-    """All that a checkpoint file holds, as `read_checkpoint` reads it; raises the same but for files without tensors."""
+    """All that a file holds, as `read_checkpoint` reads it; raises the same, but takes files without tensors."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
