@@ -36,25 +36,40 @@ def window_layout(batch: int, height: int, width: int, size: int, shift: int, de
     """The layout of ``batch`` maps of ``height x width`` tokens, filled up to whole windows, shifted, and cut."""
     rows, columns = (height + size - 1) // size, (width + size - 1) // size
     tokens, windows = batch * height * width, batch * rows * columns
-    place = torch.arange(windows * size * size, device=device)
-    window, inside = place // (size * size), place % (size * size)
+    window, inside = _split(torch.arange(windows * size * size, device=device), size * size)
+    (image, row), column = _grid(window, rows, columns)
+    down, across = _split(inside, size)
     # padding comes before the shift, which wraps around what is filled up
-    y = (window // columns % rows * size + inside // size + shift) % (rows * size)
-    x = (window % columns * size + inside % size + shift) % (columns * size)
-    token = (window // (rows * columns) * height + y) * width + x
+    y = _wrap(row * size + down + shift, rows * size)
+    x = _wrap(column * size + across + shift, columns * size)
+    token = (image * height + y) * width + x
     sources = torch.where((y < height) & (x < width), token, tokens)
 
-    token = torch.arange(tokens, device=device)
-    y = (token // width % height - shift) % (rows * size)
-    x = (token % width - shift) % (columns * size)
-    window = (token // (height * width) * rows + y // size) * columns + x // size
-    places = window * (size * size) + y % size * size + x % size
-    return WindowLayout(sources, places, _kinds(windows, rows, columns, device) if shift else None)
+    (image, y), x = _grid(torch.arange(tokens, device=device), height, width)
+    row, down = _split(_wrap(y + (rows * size - shift), rows * size), size)
+    column, across = _split(_wrap(x + (columns * size - shift), columns * size), size)
+    places = ((image * rows + row) * columns + column) * (size * size) + down * size + across
+
+    (_, row), column = _grid(torch.arange(windows, device=device), rows, columns)
+    kinds = 2 * (row == rows - 1).long() + (column == columns - 1).long()
+    return WindowLayout(sources, places, kinds if shift else None)
 
 
-def _kinds(windows: int, rows: int, columns: int, device: torch.device) -> Tensor:
-    window = torch.arange(windows, device=device)
-    return 2 * (window // columns % rows == rows - 1).long() + (window % columns == columns - 1).long()
+def _split(x: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Quotient and remainder; ONNX has none of a symbolic size."""
+    quotient = x // size
+    return quotient, x - quotient * size
+
+
+def _grid(x: Tensor, height: int, width: int) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """``(image, row), column`` of each number of a cell."""
+    rows, column = _split(x, width)
+    return _split(rows, height), column
+
+
+def _wrap(x: Tensor, size: int) -> Tensor:
+    """Positions below ``2 * size``, taken round a circle of ``size``."""
+    return torch.where(x >= size, x - size, x)
 
 
 def into_windows(x: Tensor, layout: WindowLayout) -> Tensor:

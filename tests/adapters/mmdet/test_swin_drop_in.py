@@ -96,7 +96,8 @@ def test_losses_and_detections_of_mmdets_configs_stay_the_same(name: str) -> Non
     assert theirs[0] == pytest.approx(own[0], rel=1e-4, abs=1e-5)
     assert theirs[1].keys() == own[1].keys()
     for key, grad in theirs[1].items():
-        assert_close(own[1][key], grad, rtol=1e-3, atol=1e-3 * max(1.0, grad.abs().max().item()))
+        # as a whole: a ReLU at its edge passes one cell's gradient on, or does not
+        assert (own[1][key] - grad).norm() <= 0.01 * grad.norm() + 1e-6, key
     for a, b in zip(own[2], theirs[2], strict=True):
         assert len(a) == len(b) > 0
         close = (a.bboxes[:, None] - b.bboxes).abs().amax(-1) < 0.05  # pixels
