@@ -26,7 +26,7 @@ class LayerNorm2d(nn.Module):
     """LayerNorm over the channels of each position of a ``B C H W`` map.
 
     Equal to detectron2's channel-first ``LayerNorm`` (``layers/batch_norm.py``), whose ``eps`` is the default. The
-    result is laid out channels-last, as the norm computes it; the convolution that follows takes either.
+    result lies in memory as the map that is given (`memory_format_of`).
     """
 
     def __init__(self, channels: int, eps: float = 1e-6) -> None:
@@ -37,9 +37,10 @@ class LayerNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``x`` (``B C H W``) over ``C``."""
+        layout = memory_format_of(x)
         x = x.permute(0, 2, 3, 1)  # B H W C
         x = F.layer_norm(x, (x.shape[-1],), self.weight, self.bias, self.eps)
-        return x.permute(0, 3, 1, 2)  # B C H W
+        return x.permute(0, 3, 1, 2).contiguous(memory_format=layout)  # B C H W
 
     def extra_repr(self) -> str:
         """Shown by ``print(module)``."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .. import checkpointing
 from ..features import FeatureSpec
+from ..layers import memory_format_of
 from ..weights import read_checkpoint
 from .hybrid import OUT_STRIDE, stride_two
 from .pixels import StatesPixels
@@ -101,7 +102,8 @@ class TimmHybrid(StatesPixels, nn.Module):
         for block in model.blocks:
             tokens = checkpointing.run(block, tokens, checkpointed=self.gradient_checkpointing)
         tokens = model.norm(tokens[:, model.num_prefix_tokens :])
-        return tokens.transpose(1, 2).unflatten(2, (height, width))
+        top = tokens.transpose(1, 2).unflatten(2, (height, width))
+        return top.contiguous(memory_format=memory_format_of(x))
 
     def _load(self, checkpoint: str | os.PathLike[str]) -> None:
         weights = {key: value for key, value in read_checkpoint(checkpoint).items() if not key.startswith("head.")}

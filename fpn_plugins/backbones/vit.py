@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from .. import checkpointing
 from ..features import FeatureSpec
+from ..layers import memory_format_of
 from ..weights import read_checkpoint
 from ..weights.maps.vit import ViTLayouts
 from ..weights.resize import resize_positions
@@ -148,6 +149,7 @@ class ViT(StatesPixels, nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B in_chans H W`` to one map ``B C H/patch_size W/patch_size`` per entry of ``feature_specs``."""
         self._check_size(x)
+        layout = memory_format_of(x)
         tokens = self.patch_embed(x)  # B H W C
         if self.pos_embed is not None:
             table = self.pos_embed[:, 1:] if self.pretrain_use_cls_token else self.pos_embed
@@ -156,7 +158,7 @@ class ViT(StatesPixels, nn.Module):
         for index, block in enumerate(self.blocks):
             tokens = checkpointing.run(block, tokens, checkpointed=self.gradient_checkpointing)
             if index in self.out_block_indices:
-                maps.append(tokens.permute(0, 3, 1, 2))
+                maps.append(tokens.permute(0, 3, 1, 2).contiguous(memory_format=layout))
         return tuple(maps)
 
     def train(self, mode: bool = True) -> ViT:

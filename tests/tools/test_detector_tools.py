@@ -46,7 +46,14 @@ def weights(tiny_coco: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     finally:
         sys.path.remove(str(ROOT / "tools"))
         del os.environ["FPN_PLUGINS_COCO"]
-    torch.nn.init.normal_(model.roi_head.bbox_head.fc_cls.weight, std=0.3)
+    # spread, so that no two candidates are so alike that rounding decides between them
+    for layer, std in (
+        (model.rpn_head.rpn_cls, 1.0),
+        (model.rpn_head.rpn_reg, 0.1),
+        (model.roi_head.bbox_head.fc_cls, 0.5),
+        (model.roi_head.bbox_head.fc_reg, 0.05),
+    ):
+        torch.nn.init.normal_(layer.weight, std=std)
     return write_checkpoint(model.state_dict(), tmp_path_factory.mktemp("weights") / "mmdet.pth")
 
 
