@@ -4,7 +4,8 @@ TOOLBOX ?= both
 VENV := .venv
 PYTEST_ARGS ?=
 INSTALL_ARGS ?=
-OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
+CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
+WORKERS ?= $(shell [ $(CORES) -lt 4 ] && echo $(CORES) || echo 4)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint format clean distclean
@@ -19,8 +20,8 @@ install:  ## create .venv with everything; goes on where it stopped, does nothin
 demo: install  ## run the main job on a small data set made on the spot, in each toolbox
 	$(VENV)/bin/python tools/demo.py --toolbox $(TOOLBOX)
 
-test: install  ## run the whole test suite
-	OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+test: install  ## run the whole test suite, one process per core up to four
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 lint: install  ## check style, formatting and types
 	@status=0; for check in "ruff check ." "ruff format --check ." "mypy"; do \
