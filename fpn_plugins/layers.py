@@ -26,7 +26,7 @@ class LayerNorm2d(nn.Module):
     """LayerNorm over the channels of each position of a ``B C H W`` map.
 
     Equal to detectron2's channel-first ``LayerNorm`` (``layers/batch_norm.py``), whose ``eps`` is the default. The
-    result lies in memory as the map that is given (`memory_format_of`).
+    result lies in memory as the map that is given, channels-last or as usual.
     """
 
     def __init__(self, channels: int, eps: float = 1e-6) -> None:
@@ -37,14 +37,20 @@ class LayerNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``x`` (``B C H W``) over ``C``."""
-        layout = memory_format_of(x)
+        channels_last = is_channels_last(x)
         x = x.permute(0, 2, 3, 1)  # B H W C
         x = F.layer_norm(x, (x.shape[-1],), self.weight, self.bias, self.eps)
-        return x.permute(0, 3, 1, 2).contiguous(memory_format=layout)  # B C H W
+        x = x.permute(0, 3, 1, 2)  # B C H W
+        return x if channels_last else x.contiguous()
 
     def extra_repr(self) -> str:
         """Shown by ``print(module)``."""
         return f"{self.weight.numel()}, eps={self.eps}"
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Whether ``x`` (``B C H W``) lies in memory channels-last, and not also as usual."""
+    return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
 
 def memory_format_of(x: Tensor) -> torch.memory_format:
@@ -53,8 +59,7 @@ def memory_format_of(x: Tensor) -> torch.memory_format:
     A backbone that computes on ``B H W C`` gives its maps the image's format: mmcv's RoIAlign reads any map as if it
     lay as usual.
     """
-    channels_last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if channels_last else torch.contiguous_format
+    return torch.channels_last if is_channels_last(x) else torch.contiguous_format
 
 
 def _group_norm(channels: int) -> nn.Module:

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import lookup
+from .layers import is_channels_last, lookup
 
 Upsample = Callable[[Tensor, tuple[int, int]], Tensor]
 UpsampleMode = str | Mapping[str, Any] | Upsample
@@ -143,7 +144,8 @@ class CARAFE(nn.Module):
         weights = weights.unflatten(1, (self.groups, self.kernel_size * self.kernel_size, 4)).softmax(
             2
         )  # B G K*K 4 h w
-        return fit(F.pixel_shuffle(reassemble(x, weights, self.kernel_size), 2), size)
+        doubled = fit(F.pixel_shuffle(reassemble(x, weights, self.kernel_size), 2), size)
+        return doubled.contiguous(memory_format=torch.channels_last) if is_channels_last(x) else doubled
 
 
 def reassemble(x: Tensor, weights: Tensor, kernel_size: int) -> Tensor:

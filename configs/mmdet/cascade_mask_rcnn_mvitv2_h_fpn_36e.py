@@ -10,6 +10,8 @@
 
 _base_ = ["_base_/cascade_mask_rcnn_mvitv2.py", "_base_/mvitv2_lsj.py", "_base_/mvitv2_36e.py"]
 model = dict(
+    # every training image is filled up to the whole square, as in Detectron2
+    data_preprocessor=dict(batch_augments=[dict(type="BatchFixedSizePad", size=(1024, 1024), pad_mask=True)]),
     backbone=dict(
         backbone=dict(
             name="mvitv2_huge_cls",

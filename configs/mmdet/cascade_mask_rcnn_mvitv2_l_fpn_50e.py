@@ -10,6 +10,8 @@ box AP 55.8, mask AP 48.3 for it. Its images below 1024 pixels are padded with g
 
 _base_ = ["_base_/cascade_mask_rcnn_mvitv2.py", "_base_/mvitv2_lsj.py", "_base_/mvitv2_36e.py"]
 model = dict(
+    # every training image is filled up to the whole square, as in Detectron2
+    data_preprocessor=dict(batch_augments=[dict(type="BatchFixedSizePad", size=(1024, 1024), pad_mask=True)]),
     backbone=dict(
         backbone=dict(name="mvitv2_large_cls", drop_path_rate=0.5, checkpoint="data/weights/MViTv2_L_in21k.pyth")
     ),

@@ -96,7 +96,7 @@ def _stages(network: nn.Module) -> Iterator[tuple[str, str]]:
     Stages are the children that are lists of blocks, or hold one; what comes before the first of them is the stem.
     """
     prefix = ""
-    while len(children := list(network.named_children())) == 1 and not _is_list(children[0][1]):
+    while len(children := _computing(network)) == 1 and not _is_list(children[0][1]):
         name, network = children[0]
         prefix += f"{name}."
     found = False
@@ -109,6 +109,11 @@ def _stages(network: nn.Module) -> Iterator[tuple[str, str]]:
             found = True
         elif not found:
             yield f"{prefix}{name}", "stem"
+
+
+def _computing(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The children that compute maps; the norms behind the maps are none of the stages."""
+    return [(name, child) for name, child in network.named_children() if name != "norms"]
 
 
 def _is_list(module: nn.Module) -> bool:

@@ -183,7 +183,7 @@ def test_norm_and_position_arguments_reach_the_core() -> None:
 
 
 def test_addresses_are_downloaded_once_where_mmengine_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fpn_plugins.adapters.mmdet import swin
+    from fpn_plugins.adapters.mmdet.backbones import local_file
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     fetched: list[str] = []
@@ -197,7 +197,7 @@ def test_addresses_are_downloaded_once_where_mmengine_looks(tmp_path: Path, monk
         module = backbone(init_cfg={"type": "Pretrained", "checkpoint": "https://example.org/v1/swin.pth?x=1"})
         module.init_weights()
     assert fetched == ["https://example.org/v1/swin.pth?x=1"]
-    assert swin._local_file("swin.pth") == "swin.pth"
+    assert local_file("swin.pth") == "swin.pth"
     assert (tmp_path / "checkpoints" / "swin.pth").is_file()
 
 
