@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..checkpointing import traced
 from ..weights.resize import resize_relative_positions
 from .blocked_attention import blocked_attention, position_scores
+from .linear import apply_linear
 
 # fused kernels want heads of a multiple of this many channels
 FUSED_WIDTH = 8
@@ -60,14 +61,14 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens ``B H W C`` to tokens of the same shape."""
         batch, height, width, channels = x.shape
-        qkv = self.qkv(x).reshape(batch, height * width, 3, self.num_heads, channels // self.num_heads)
+        qkv = apply_linear(self.qkv, x).reshape(batch, height * width, 3, self.num_heads, channels // self.num_heads)
         if self.rel_pos_h is None or self.rel_pos_w is None:
             q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
             out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
         else:
             rows_h, rows_w = relative_rows(self.rel_pos_h, height), relative_rows(self.rel_pos_w, width)
             out = attend(qkv, rows_h.to(qkv.dtype), rows_w.to(qkv.dtype))
-        return self.proj(out.reshape(batch, height, width, channels))
+        return apply_linear(self.proj, out.reshape(batch, height, width, channels))
 
 
 def relative_rows(table: Tensor, size: int) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ..checkpointing import traced
 from ..layers import LayerNorm2d
 from .attention import Attention
+from .linear import apply_linear
 
 
 class DropPath(nn.Module):
@@ -70,7 +71,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``... C`` to ``... C``."""
-        return self.fc2(self.act(self.fc1(x)))
+        return apply_linear(self.fc2, self.act(apply_linear(self.fc1, x)))
 
 
 class ResidualBottleneck(nn.Module):
