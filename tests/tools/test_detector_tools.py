@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from calibration import calibrate
 from payload import Payload
 from PIL import Image
 
@@ -41,19 +42,15 @@ def weights(tiny_coco: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     try:
         from _detectors import build_detector
 
+        from fpn_plugins.adapters.mmdet.inference import Predictor
+
         torch.manual_seed(0)
         model: Any = build_detector(CONFIGS["mmdet"])
     finally:
         sys.path.remove(str(ROOT / "tools"))
         del os.environ["FPN_PLUGINS_COCO"]
-    # spread, so that no two candidates are so alike that rounding decides between them
-    for layer, std in (
-        (model.rpn_head.rpn_cls, 1.0),
-        (model.rpn_head.rpn_reg, 0.1),
-        (model.roi_head.bbox_head.fc_cls, 0.5),
-        (model.roi_head.bbox_head.fc_reg, 0.05),
-    ):
-        torch.nn.init.normal_(layer.weight, std=std)
+    image = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    calibrate(model, Predictor(model, 120, 160), image)
     return write_checkpoint(model.state_dict(), tmp_path_factory.mktemp("weights") / "mmdet.pth")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from calibration import calibrate
 from torch import Tensor, nn
 
 from fpn_plugins.weights import convert
@@ -91,38 +92,6 @@ def draw(model: Any) -> Any:
     return model.eval()
 
 
-SPREAD = {  # standard deviation of what the predictors give: scores that differ, boxes near their anchors
-    **dict.fromkeys(
-        ("rpn_cls", "retina_cls", "fc_cls", "objectness_logits", "cls_score", "conv_logits", "predictor"), 2.0
-    ),
-    **dict.fromkeys(("rpn_reg", "retina_reg", "fc_reg", "anchor_deltas", "bbox_pred"), 0.3),
-}
-
-
-def calibrate(model: Any, detect: Any) -> None:
-    """Scale the predictors, in the order in which they run, so that their outputs tell detections apart."""
-    scaled = set()
-
-    def scale(layer: Any, inputs: Any, output: Tensor, spread: float) -> Tensor:
-        if layer in scaled:  # by the first level
-            return output
-        scaled.add(layer)
-        factor = spread / output.std().clamp(min=1e-6)
-        layer.weight.data.mul_(factor)
-        return output * factor
-
-    names = {name: SPREAD.get(name.split(".")[-1]) for name, _ in model.named_modules()}
-    layers = [(model.get_submodule(name), spread) for name, spread in names.items() if spread]
-    hooks = [
-        layer.register_forward_hook(lambda m, x, y, spread=spread: scale(m, x, y, spread))
-        for layer, spread in layers
-        if hasattr(layer, "weight")
-    ]
-    detect(image())
-    for hook in hooks:
-        hook.remove()
-
-
 def image() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (128, 160, 3), dtype=np.uint8)
 
@@ -150,7 +119,7 @@ def test_converted_detectors_find_the_same(name: str, direction: str) -> None:
     both = predictors(models)
     first = direction.startswith("mmdet")
     source, target = models if first else models[::-1]
-    calibrate(source, both[0] if first else both[1])
+    calibrate(source, both[0] if first else both[1], image())
     weights, report = convert(source.state_dict(), target.state_dict())
     assert report.source == direction.split()[0] and set(weights) == set(target.state_dict())
     target.load_state_dict(weights)
