@@ -31,12 +31,12 @@ MODES = ("inference", "training")
 
 METHOD = """\
 All run in turn in one process, on maps of random values; times are medians, a ratio is the median over neighbouring
-runs, and below 1 speaks for ours. Others run as they are used today, on maps laid out NCHW; ours also as the adapters'
-`channels_last` option runs them, with maps made NCHW again for the heads. "convolutions" are those of our neck alone,
-one after the other: no norm, no activation, no upsampling, nothing is added. Training is forward and backward, without
-an optimiser. Memory is the most that a pass needs beyond weights, their gradients, the input maps and the gradients
-from the heads, each in a fresh process: tensors that PyTorch allocates, and growth of the resident process.
-Nothing here says how any of them does on a GPU."""
+runs, and below 1 speaks for ours. Others run as they are used today, on maps laid out NCHW; ours also on channels-last
+maps, as MMDetection's `PyramidBackbone(channels_last=True)` runs them, with the results made NCHW again for the heads.
+"convolutions" are those of our neck alone, one after the other: no norm, no activation, no upsampling, no sum, and of
+BFP's attention only the projections. Training is forward and backward, without an optimiser. Memory is the most that a
+pass needs beyond weights, their gradients, the input maps and the gradients from the heads, each in a fresh process:
+tensors that PyTorch allocates, and growth of the resident process. Nothing here says how any of them does on a GPU."""
 
 
 class Setting(NamedTuple):
