@@ -3,16 +3,17 @@ PYTHON ?= python3
 TOOLBOX ?= both
 VENV := .venv
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 INSTALL_ARGS ?=
 CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
 WORKERS ?= $(shell [ $(CORES) -lt 4 ] && echo $(CORES) || echo 4)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format clean distclean
+.PHONY: help install demo test bench lint format clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo "Variables: PYTHON=$(PYTHON)  TOOLBOX=both|mmdet|detectron2 (detectron2 needs no compiler)  PYTEST_ARGS=..."
+	@echo "Variables: PYTHON=$(PYTHON)  TOOLBOX=both|mmdet|detectron2 (detectron2 needs no compiler)  PYTEST_ARGS=...  BENCH_ARGS=..."
 
 install:  ## create .venv with everything; goes on where it stopped, does nothing when complete
 	@$(PYTHON) tools/install/install.py --toolbox $(TOOLBOX) $(INSTALL_ARGS)
@@ -22,6 +23,9 @@ demo: install  ## run the main job on a small data set made on the spot, in each
 
 test: install  ## run the whole test suite, one process per core up to four
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+bench: install  ## compare the necks' time and memory with other packages', into docs/bench_necks.*
+	OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(VENV)/bin/python tools/bench_necks.py --out docs/bench_necks $(BENCH_ARGS)
 
 lint: install  ## check style, formatting and types
 	@status=0; for check in "ruff check ." "ruff format --check ." "mypy"; do \

@@ -8,7 +8,6 @@ Writes OUT.json, OUT.md and OUT.png. Both compute the same numbers with the same
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _bench_report import write_report
 from _toolbox import user_errors
 from torch import nn
 
 from fpn_plugins import ViT
 from fpn_plugins.analysis.latency import growth_exponent, hardware, interleaved_seconds, median_ratio, peak_extra_bytes
 from fpn_plugins.backbones.attention import Attention
-from fpn_plugins.files import write_atomically
 
 DIM, HEADS = 768, 12  # ViT-B
 GLOBAL_BLOCKS = (2, 5, 8, 11)
@@ -132,13 +131,8 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw(report: dict[str, Any], path: Path) -> None:
+def draw(report: dict[str, Any], figure: Any) -> None:
     """Time and memory over the number of tokens, both axes logarithmic."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    FigureCanvasAgg(figure)
     for axis, (key, unit, label) in zip(
         figure.subplots(1, 2), [("seconds", 1e-3, "time, ms"), ("peak_bytes", 2**20, "peak memory, MiB")], strict=True
     ):
@@ -152,8 +146,6 @@ def draw(report: dict[str, Any], path: Path) -> None:
         axis.set(xlabel="tokens", ylabel=label)
         axis.grid(alpha=0.3, which="both")
     axis.legend()
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary, dpi=120)
 
 
 def main() -> None:
@@ -168,12 +160,7 @@ def main() -> None:
         torch.manual_seed(0)
         rows = list(measure_all(args))
         report = {"hardware": hardware(), "repeats": args.repeats, "rows": rows, "memory_exponents": exponents(rows)}
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        texts = {".json": json.dumps(report, indent=2) + "\n", ".md": markdown(report)}
-        for suffix, text in texts.items():
-            with write_atomically(args.out.with_suffix(suffix)) as temporary:
-                temporary.write_text(text)
-        draw(report, args.out.with_suffix(".png"))
+        write_report(args.out, report, markdown(report), draw)
 
 
 if __name__ == "__main__":

@@ -10,21 +10,19 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
-import resource
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from _bench_report import write_report
 from torch import Tensor, nn
 
 from fpn_plugins import BACKBONES
-from fpn_plugins.analysis.latency import hardware, interleaved_seconds, median_ratio, peak_extra_bytes
-from fpn_plugins.files import write_atomically
+from fpn_plugins.analysis import fresh_process_peaks
+from fpn_plugins.analysis.latency import hardware, interleaved_seconds, median_ratio
 
 OURS = "ours"
 SWIN_T = {"name": "swin_tiny_patch4_window7_224", "drop_path_rate": 0.0}
@@ -93,21 +91,9 @@ def largest_difference(backbones: dict[str, nn.Module], images: Tensor) -> dict[
     return found
 
 
-def measure_memory(model: str, who: str, mode: str, shape: list[int]) -> dict[str, int]:
-    """Peak bytes of one pass in a process of its own."""
-    command = [sys.executable, __file__, "--model", model, "--memory-of", who, mode, *map(str, shape)]
-    command += ["--threads", str(torch.get_num_threads())]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return json.loads(output.splitlines()[-1])
-
-
-def report_memory(model: str, who: str, mode: str, shape: list[int]) -> None:
-    """What `measure_memory` reads: tensors (counted at the allocator), then the resident set."""
-    job = MODES[mode](build(model, who), torch.randn(shape))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    job()
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    print(json.dumps({"tensors": peak_extra_bytes(job), "resident": 1024 * resident}))
+def prepare(model: str, who: str, mode: str, shape: list[int]) -> Callable[[], object]:
+    """One pass of one implementation, for a process of its own."""
+    return MODES[mode](build(model, who), torch.randn(shape))
 
 
 def compare(model: str, shape: list[int], repeats: int, memory: bool) -> dict[str, Any]:
@@ -126,7 +112,7 @@ def compare(model: str, shape: list[int], repeats: int, memory: bool) -> dict[st
     for mode in MODES if memory else ():
         print(f"{model}: memory of {mode}", file=sys.stderr, flush=True)
         for who in backbones:
-            result[mode][who] |= measure_memory(model, who, mode, shape)
+            result[mode][who] |= fresh_process_peaks(prepare, model, who, mode, shape)
         for row in result[mode].values():
             row["memory_ratio"] = result[mode][OURS]["tensors"] / row["tensors"]
     return result
@@ -157,20 +143,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--no-memory", action="store_true", help="times only")
     parser.add_argument("--out", type=Path, help="where to write, without suffix")
-    parser.add_argument("--memory-of", nargs=6, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    if args.memory_of:
-        who, mode, *shape = args.memory_of
-        report_memory(args.model, who, mode, [int(side) for side in shape])
-        return
     result = compare(args.model, [args.batch, 3, *args.size], args.repeats, not args.no_memory)
     print(table(result))
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        for suffix, text in ((".json", json.dumps(result, indent=2)), (".md", table(result))):
-            with write_atomically(args.out.with_suffix(suffix)) as temporary:
-                temporary.write_text(text)
+        write_report(args.out, result, table(result))
 
 
 if __name__ == "__main__":

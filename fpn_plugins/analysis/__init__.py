@@ -2,8 +2,9 @@
 
 from .agreement import Agreement, agreement
 from .coco_ap import METRICS, evaluate_predictions
+from .conv_floor import record_convs, run_convs
 from .cost import count_cost, on_meta
-from .peak_memory import peak_memory
+from .peak_memory import fresh_process_peaks, peak_memory
 from .pyramids import build_pyramid, neck_cost, pyramid_cost
 from .report import ComponentCost, CostReport
 
@@ -16,8 +17,11 @@ __all__ = [
     "build_pyramid",
     "count_cost",
     "evaluate_predictions",
+    "fresh_process_peaks",
     "neck_cost",
     "on_meta",
     "peak_memory",
     "pyramid_cost",
+    "record_convs",
+    "run_convs",
 ]

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .latency import Job, peak_extra_bytes
+
 MODES = ("inference", "training")
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -52,6 +54,34 @@ def peak_memory(
         raise ValueError(f"device='cpu' reads {STATUS}, which only Linux has; use device='cuda'")
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_measure, (build, arguments, image_size, mode, batch_size, repeats, device))
+
+
+def fresh_process_peaks(prepare: Callable[..., Job], *arguments: Any) -> dict[str, int]:
+    """Most memory that a job needs beyond what there was before it, on the CPU, each call in a process of its own.
+
+    Args:
+        prepare: makes the job, with all that is not to be counted; a function that a new process can import.
+        arguments: of ``prepare``.
+
+    Returns:
+        Bytes: ``"tensors"``, counted at PyTorch's allocator (see `peak_extra_bytes`), and on Linux ``"resident"``, by
+        which the process grew in its first run, memory of libraries such as oneDNN included.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # processes are copies of one that has imported PyTorch and done nothing
+    with context.Pool(1) as pool:
+        return pool.apply(_peaks, (prepare, arguments, torch.get_num_threads()))
+
+
+def _peaks(prepare: Callable[..., Job], arguments: tuple[Any, ...], threads: int) -> dict[str, int]:
+    """Runs in the fresh process."""
+    torch.set_num_threads(threads)
+    job = prepare(*arguments)
+    if not CLEAR.exists():
+        return {"tensors": peak_extra_bytes(job)}
+    before = _reset_peak("cpu")
+    job()
+    return {"resident": _peak("cpu") - before, "tensors": peak_extra_bytes(job)}
 
 
 def hardware(device: str) -> str:

@@ -154,6 +154,9 @@ class PyramidBackbone(BaseModule):
         neck: config of one of this package's necks without ``in_channels``, in mmdet's vocabulary (``num_outs``,
             ``norm_cfg``, ...); the scope may be left out.
         init_cfg: mmengine's.
+        channels_last: compute on maps that lie channels-last in memory, which is faster on most processors. Equal to
+            rounding. The maps are handed on as usual, at the cost of a copy: mmcv's RoIAlign reads any map as if it lay
+            so, without a word.
 
     Use it as ``backbone=`` of any detector with ``neck=None``. State dict: ``backbone.*`` and ``neck.*``.
 
@@ -161,7 +164,7 @@ class PyramidBackbone(BaseModule):
         TypeError: a backbone that publishes no ``feature_specs``, or a neck that is not of this package.
     """
 
-    def __init__(self, backbone: Cfg, neck: Cfg, init_cfg: Cfg | None = None) -> None:
+    def __init__(self, backbone: Cfg, neck: Cfg, init_cfg: Cfg | None = None, channels_last: bool = False) -> None:
         super().__init__(init_cfg=init_cfg)
         self.backbone = MODELS.build(own_type(backbone))
         specs = getattr(self.backbone, "feature_specs", None)
@@ -178,7 +181,13 @@ class PyramidBackbone(BaseModule):
             )
         self.neck = MODELS.build({"in_channels": [spec.channels for spec in specs], **neck})
         self.feature_specs = self.neck.out_specs(specs)
+        self.channels_last = channels_last
+        if channels_last:
+            self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B 3 H W`` to the pyramid's maps, high to low resolution."""
-        return self.neck(self.backbone(x))
+        if not self.channels_last:
+            return self.neck(self.backbone(x))
+        maps = self.neck(self.backbone(x.contiguous(memory_format=torch.channels_last)))
+        return tuple(feature.contiguous() for feature in maps)

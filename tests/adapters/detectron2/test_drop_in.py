@@ -312,3 +312,31 @@ def test_necks_one_behind_the_other() -> None:
     backbone = PyramidBackbone({"type": "TimmBackbone", "name": "resnet10t"}, [fpn, {"type": "BFP"}])
     outputs = backbone(torch.randn(1, 3, 64, 64))
     assert list(outputs) == ["p2", "p3", "p4", "p5", "p6"] and type(backbone.neck[1]).__name__ == "BFP"
+
+
+@pytest.mark.parametrize("pooler", ["ROIAlignV2", "ROIAlignRotated"])
+def test_channels_last_changes_nothing_but_the_speed(pooler: str) -> None:
+    """Maps and gradients, and what Detectron2's pooling reads from maps of that layout."""
+    from detectron2.modeling.poolers import ROIPooler
+    from detectron2.structures import Boxes, RotatedBoxes
+
+    from fpn_plugins.adapters.detectron2 import PyramidBackbone
+
+    parts = {"type": "TimmBackbone", "name": "resnet10t", "norm_eval": True}, {"type": "FPN", "out_channels": 16}
+    usual, fast = PyramidBackbone(*parts), PyramidBackbone(*parts, channels_last=True)
+    fast.load_state_dict(usual.state_dict())
+    weights = [p for p in fast.parameters() if p.dim() == 4]
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in weights)
+    images = torch.randn(1, 3, 96, 128)
+    wanted, got = list(usual(images).values()), list(fast(images).values())
+    assert got[0].is_contiguous(memory_format=torch.channels_last) and not got[0].is_contiguous()
+    boxes = [RotatedBoxes([[40.0, 40, 30, 50, 20]]) if "Rotated" in pooler else Boxes([[3.0, 5, 60, 90]])]
+    pool = ROIPooler(7, [1 / 4, 1 / 8, 1 / 16, 1 / 32], 2, pooler)
+    for a, b in zip([*got, pool(got, boxes)], [*wanted, pool(wanted, boxes)], strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+    grads = [
+        torch.autograd.grad(sum(x.square().mean() for x in maps), list(model.parameters()))
+        for maps, model in ((got, fast), (wanted, usual))
+    ]
+    for a, b in zip(*grads, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)

@@ -141,6 +141,41 @@ def test_pyramid_backbone_wires_the_channels() -> None:
     assert [spec.stride for spec in model.feature_specs] == [4, 8, 16, 32, 64]
 
 
+def test_channels_last_changes_nothing_but_the_speed() -> None:
+    """Maps and gradients, and what mmcv's RoIAlign, which asks for no layout, reads from the maps."""
+    from mmcv.ops import roi_align
+    from mmdet.registry import MODELS
+    from mmdet.utils import register_all_modules
+
+    register_all_modules()
+    config = {
+        "type": "fpn_plugins.PyramidBackbone",
+        "backbone": {"type": "TimmBackbone", "name": "resnet10t", "norm_eval": True},
+        "neck": {"type": "FPN", "out_channels": 16, "num_outs": 5},
+    }
+    usual, fast = MODELS.build(copy.deepcopy(config)), MODELS.build({**config, "channels_last": True})
+    fast.load_state_dict(usual.state_dict())
+    for model in (usual, fast):
+        model.init_weights()
+    fast.load_state_dict(usual.state_dict())
+    weights = [p for p in fast.parameters() if p.dim() == 4]
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in weights)
+    images, boxes = torch.randn(2, 3, 75, 97), torch.tensor([[0.0, 3, 5, 40, 50], [1, 20, 10, 90, 60]])
+    usual.train(), fast.train()
+    wanted, got = usual(images), fast(images)
+    assert all(x.is_contiguous() for x in got)
+    for a, b in zip(got, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+    pooled = [roi_align(maps[0], boxes, 7, 0.25) for maps in (got, wanted)]
+    torch.testing.assert_close(*pooled, rtol=0, atol=1e-5)
+    grads = [
+        torch.autograd.grad(sum(x.square().mean() for x in m), list(n.parameters()))
+        for m, n in ((got, fast), (wanted, usual))
+    ]
+    for a, b in zip(*grads, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
 def test_pyramid_backbone_needs_parts_of_this_package() -> None:
     from mmdet.registry import MODELS
     from mmdet.utils import register_all_modules

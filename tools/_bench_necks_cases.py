@@ -1,0 +1,118 @@
+"""What `bench_necks.py` compares: our necks in their usual form, and other packages' of the same kind."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from fpn_plugins import NECKS, FeatureSpec
+
+RESNET50 = tuple(FeatureSpec(256 << k, 4 << k) for k in range(4))  # C2..C5
+YOLOX_S = tuple(FeatureSpec(128 << k, 8 << k) for k in range(3))
+PYRAMID = tuple(FeatureSpec(256, 4 << k) for k in range(5))  # P2..P6
+PACKAGES = ("mmdet", "detectron2", "torchvision", "effdet")
+Build = Callable[[Sequence[FeatureSpec], tuple[int, int]], nn.Module]
+
+
+class Named(nn.Module):
+    """A neck that takes its maps by name."""
+
+    def __init__(self, neck: nn.Module) -> None:
+        super().__init__()
+        self.neck = neck
+
+    def forward(self, maps: Sequence[Tensor]) -> Any:
+        return self.neck(OrderedDict((str(index), x) for index, x in enumerate(maps)))
+
+
+def mmdet(kind: str, *arguments: Any, **more: Any) -> Build:
+    """mmdet's class of that name."""
+
+    def build(specs: Sequence[FeatureSpec], size: tuple[int, int]) -> nn.Module:
+        from mmdet.models import necks
+
+        return getattr(necks, kind)([spec.channels for spec in specs], *arguments, **more)
+
+    return build
+
+
+def mmdet_bfp(specs: Sequence[FeatureSpec], size: tuple[int, int]) -> nn.Module:
+    from mmdet.models.necks import BFP
+
+    return BFP(specs[0].channels, len(specs), refine_level=2, refine_type="non_local")
+
+
+def torchvision_fpn(specs: Sequence[FeatureSpec], size: tuple[int, int]) -> nn.Module:
+    from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
+
+    return Named(FeaturePyramidNetwork([spec.channels for spec in specs], 256, LastLevelMaxPool()))
+
+
+def detectron2_fpn(specs: Sequence[FeatureSpec], size: tuple[int, int]) -> nn.Module:
+    from detectron2.layers import ShapeSpec
+    from detectron2.modeling.backbone import FPN, Backbone
+    from detectron2.modeling.backbone.fpn import LastLevelMaxPool
+
+    class Given(Backbone):
+        """In the place of a backbone: passes the maps on."""
+
+        def forward(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
+            return maps
+
+        def output_shape(self) -> dict[str, ShapeSpec]:
+            return {str(k): ShapeSpec(channels=spec.channels, stride=spec.stride) for k, spec in enumerate(specs)}
+
+    return Named(FPN(Given(), [str(k) for k in range(len(specs))], 256, top_block=LastLevelMaxPool()))
+
+
+def effdet_bifpn(specs: Sequence[FeatureSpec], size: tuple[int, int]) -> nn.Module:
+    from effdet.config import default_detection_model_configs
+    from effdet.config.fpn_config import bifpn_config
+    from effdet.efficientdet import BiFpn
+
+    config = default_detection_model_configs()
+    config.image_size, config.fpn_config = list(size), bifpn_config(3, 7, "fastattn")
+    config.fpn_channels, config.fpn_cell_repeats = 64, 3
+    return BiFpn(config, [{"num_chs": spec.channels} for spec in specs])
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kind of neck: what it stands on, the arguments of ours, and the others by package."""
+
+    specs: tuple[FeatureSpec, ...]
+    peers: Mapping[str, Build]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def installed(self) -> list[str]:
+        """The packages that can be compared with here."""
+        return [name for name in self.peers if importlib.util.find_spec(name)]
+
+
+P6 = {"extra_levels": {"num_levels": 1}}
+CASES = {
+    "FPN": Case(
+        RESNET50, {"mmdet": mmdet("FPN", 256, 5), "detectron2": detectron2_fpn, "torchvision": torchvision_fpn}, P6
+    ),
+    "PAFPN": Case(RESNET50, {"mmdet": mmdet("PAFPN", 256, 5)}, P6),
+    "BiFPN": Case(RESNET50[1:], {"effdet": effdet_bifpn}),
+    "NASFPN": Case(
+        RESNET50[1:], {"mmdet": mmdet("NASFPN", 256, 5, stack_times=7, norm_cfg={"type": "BN"})}, {"norm": "BN"}
+    ),
+    "CSPPAFPN": Case(YOLOX_S, {"mmdet": mmdet("YOLOXPAFPN", 128, 1)}, {"out_channels": 128, "num_blocks": 1}),
+    "BFP": Case(PYRAMID, {"mmdet": mmdet_bfp}),
+}
+OURS = "ours"
+
+
+def build(kind: str, who: str, size: tuple[int, int]) -> nn.Module:
+    """Ours or a package's neck of a kind, for images of ``size`` (height, width)."""
+    case = CASES[kind]
+    if who == OURS:
+        return NECKS[kind](in_channels=[spec.channels for spec in case.specs], **case.arguments)
+    return case.peers[who](case.specs, size)

@@ -1,0 +1,42 @@
+"""What the benchmarks share: where a report comes from, and its three files."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fpn_plugins.analysis.latency import hardware
+from fpn_plugins.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def provenance(packages: Iterable[str]) -> dict[str, Any]:
+    """Day, hardware and versions of a measurement."""
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    return {"date": datetime.date.today().isoformat(), **hardware(), "versions": versions}
+
+
+def write_report(
+    out: Path, report: dict[str, Any], page: str, draw: Callable[[dict[str, Any], Figure], None] | None = None
+) -> None:
+    """Write ``OUT.json``, ``OUT.md`` and, with ``draw``, ``OUT.png``; the folder is made."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for suffix, text in ((".json", json.dumps(report, indent=2) + "\n"), (".md", page)):
+        with write_atomically(out.with_suffix(suffix)) as temporary:
+            temporary.write_text(text)
+    if draw is None:
+        return
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    draw(report, figure)
+    with write_atomically(out.with_suffix(".png")) as temporary:
+        figure.savefig(temporary, dpi=120)
