@@ -19,8 +19,9 @@ ANCHORS = {"retinanet": (12.0, 3), "mask_rcnn": (16.0, 1)}
 PADDING = 32  # to multiples of this, in both toolboxes
 POOLED_LEVELS = 4
 CANONICAL = 14  # a region of this many cells of the finest map begins the next level: 56 px on stride 4
-# shares of the training, as in the demo's configs
+# shares of the training, and the factor that the warm-up begins with, as in the demo's configs
 WARMUP, STEPS = 0.1, (0.7, 0.9)
+START_FACTORS = {"retinanet": 0.001, "mask_rcnn": 0.01}
 
 
 def base_config(head: str, toolbox: str) -> Path:
@@ -29,7 +30,7 @@ def base_config(head: str, toolbox: str) -> Path:
     return CONFIGS / toolbox / f"demo_{head}.{suffix}"
 
 
-def config_files(study: Study, cell: Cell, work_dir: Path) -> tuple[str, str]:
+def config_file(study: Study, cell: Cell, work_dir: Path) -> tuple[str, str]:
     """Name and content of a cell's config file; ``work_dir`` is where the toolbox shall write."""
     writer = {
         ("retinanet", "mmdet"): _mmdet_retinanet,
@@ -54,18 +55,22 @@ def _period(study: Study) -> int:
 
 
 # mmdet: a delta to the demo's config, written as Python
+NO_CHECKPOINT = {"type": "CheckpointHook", "by_epoch": False, "interval": -1, "save_last": False}
 
 
 def _mmdet(study: Study, cell: Cell, work_dir: Path, model: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     pyramid = {"_delete_": True, "type": "fpn_plugins.CorePyramid"}
     pyramid |= {"backbone": dict(cell.variant.backbone), "neck": dict(cell.variant.neck)}
     pyramid |= {"out_positions": cell.variant.levels and list(cell.variant.levels)}
-    warmup = {"type": "LinearLR", "start_factor": 0.001, "by_epoch": False, "begin": 0, "end": _warmup(study)}
+    warmup = {"type": "LinearLR", "start_factor": START_FACTORS[cell.head], "end": _warmup(study)}
     values = {
         "model": {"backbone": pyramid, **model},
         "train_cfg": {"max_iters": study.iterations, "val_interval": _period(study)},
-        "param_scheduler": [warmup, {"by_epoch": False, "begin": 0, "end": study.iterations, **second}],
-        "default_hooks": {"checkpoint": {"_delete_": True, "type": "CheckpointHook", "interval": -1}},
+        "param_scheduler": [
+            {"by_epoch": False, "begin": 0, **warmup},
+            {"by_epoch": False, "begin": 0, "end": study.iterations, **second},
+        ],
+        "default_hooks": {"checkpoint": {"_delete_": True, **NO_CHECKPOINT}},
         "randomness": {"seed": cell.seed},
         "work_dir": str(work_dir),
         "val_evaluator": {"outfile_prefix": str(work_dir / "predictions")},
