@@ -87,7 +87,7 @@ def run_cell(study: Study, cell: Cell, place: Place) -> dict[str, Any]:
         shutil.rmtree(stale)
     folder.mkdir(parents=True, exist_ok=True)
     _, config = config_file(study, cell, PLACEHOLDER)
-    measured = train(cell, config, study.options.get(cell.toolbox, {}), place, folder)
+    measured = train(cell, config, study.options.get(cell.toolbox, {}), place, folder, study.iterations)
     result = {
         "fingerprint": identity(study, cell, place),
         "study": {"title": study.title, "iterations": study.iterations, "evaluations": study.evaluations},
@@ -106,7 +106,9 @@ def run_cell(study: Study, cell: Cell, place: Place) -> dict[str, Any]:
     return result
 
 
-def train(cell: Cell, config: str, options: Mapping[str, Any], place: Place, folder: Path) -> dict[str, Any]:
+def train(
+    cell: Cell, config: str, options: Mapping[str, Any], place: Place, folder: Path, iterations: int
+) -> dict[str, Any]:
     """Run a saved config; scores, learning curve and seconds.
 
     Args:
@@ -115,6 +117,7 @@ def train(cell: Cell, config: str, options: Mapping[str, Any], place: Place, fol
         options: overrides.
         place: where the data are.
         folder: the config and the log stay there, nothing else does.
+        iterations: of the training.
     """
     work_dir = Path(tempfile.mkdtemp(prefix="work-", dir=folder)).resolve()
     path = folder / f"config{base_config(cell.head, cell.toolbox).suffix}"
@@ -123,7 +126,7 @@ def train(cell: Cell, config: str, options: Mapping[str, Any], place: Place, fol
     _run(_command(cell, path, work_dir, options), place, folder / "train.log")
     seconds = time.monotonic() - start
     scores = _scores(cell, work_dir, place)
-    points = list(_log(cell.toolbox, work_dir))
+    points = list(_log(cell.toolbox, work_dir, iterations))
     shutil.rmtree(work_dir)
     return {
         "scores": scores,
@@ -190,19 +193,21 @@ def _scores(cell: Cell, work_dir: Path, place: Place) -> dict[str, dict[str, flo
     return {kind: evaluate_predictions(ann_file, file(kind), kind) for kind in KINDS[cell.head]}
 
 
-def _log(toolbox: str, work_dir: Path) -> Iterator[tuple[int, dict[str, float]]]:
+# of each toolbox: its log, the step, what is to be added to count steps from 1, and name and factor of AP and loss
+LOGS: dict[str, tuple[str, str, int, dict[str, tuple[str, float]]]] = {
+    "mmdet": ("*/vis_data/scalars.json", "step", 0, {"AP": ("coco/bbox_mAP", 1.0), "loss": ("loss", 1.0)}),
+    "detectron2": ("metrics.json", "iteration", 1, {"AP": ("bbox/AP", 0.01), "loss": ("total_loss", 1.0)}),
+}
+
+
+def _log(toolbox: str, work_dir: Path, iterations: int) -> Iterator[tuple[int, dict[str, float]]]:
     """Iteration, and AP (0 to 1) or loss, of each line that the toolbox has logged; mmdet rounds AP to three digits."""
-    if toolbox == "mmdet":
-        names, scale, count, files = ("coco/bbox_mAP", "loss", "step"), 1.0, 0, work_dir.glob("*/vis_data/scalars.json")
-    else:
-        names, scale, count, files = ("bbox/AP", "total_loss", "iteration"), 0.01, 1, work_dir.glob("metrics.json")
-    score, loss, step = names
-    lines = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
-    last = max((line[step] + count for line in lines if loss in line), default=0)
-    for line in lines:
-        values = {name: line[key] * factor for name, key, factor in (("AP", score, scale), ("loss", loss, 1.0)) if key in line}
-        if values:
-            yield min(line[step] + count, last), values
+    pattern, step, offset, names = LOGS[toolbox]
+    for file in work_dir.glob(pattern):
+        for line in map(json.loads, file.read_text(encoding="utf-8").splitlines()):
+            values = {name: line[key] * factor for name, (key, factor) in names.items() if key in line}
+            if values:
+                yield min(line[step] + offset, iterations), values
 
 
 def cost(study: Study, cell: Cell, folder: Path) -> dict[str, Any]:

@@ -70,7 +70,10 @@ def _mmdet(study: Study, cell: Cell, work_dir: Path, model: Mapping[str, Any], s
             {"by_epoch": False, "begin": 0, **warmup},
             {"by_epoch": False, "begin": 0, "end": study.iterations, **second},
         ],
-        "default_hooks": {"checkpoint": {"_delete_": True, **NO_CHECKPOINT}},
+        "default_hooks": {
+            "checkpoint": {"_delete_": True, **NO_CHECKPOINT},
+            "logger": {"interval": min(20, study.iterations)},
+        },
         "randomness": {"seed": cell.seed},
         "work_dir": str(work_dir),
         "val_evaluator": {"outfile_prefix": str(work_dir / "predictions")},

@@ -145,7 +145,9 @@ def read_study(path: str | os.PathLike[str]) -> Study:
 def _variant(name: str, entry: Mapping[str, Any], backbones: Mapping[str, Any]) -> Variant:
     known = {"backbone", "neck", "levels", "note"}
     if not {"backbone", "neck"} <= set(entry) <= known:
-        raise ValueError(f"variant {name!r} has the keys {sorted(entry)}; expected backbone, neck, perhaps levels, note")
+        raise ValueError(
+            f"variant {name!r} has the keys {sorted(entry)}; expected backbone, neck, perhaps levels, note"
+        )
     if entry["backbone"] not in backbones:
         raise ValueError(f"variant {name!r}: backbone {entry['backbone']!r} is none of {sorted(backbones)}")
     levels = entry.get("levels")
@@ -253,14 +255,10 @@ def summarize(results: Iterable[Result], baseline: str, kind: str = "bbox") -> l
             cell = result["cell"]
             key = (cell["toolbox"], cell["head"], cell["variant"]["name"])
             groups.setdefault(key, {})[cell["seed"]] = result
-    return [
-        _summary(key, runs, groups.get((key[0], key[1], baseline), {}), kind) for key, runs in groups.items()
-    ]
+    return [_summary(key, runs, groups.get((key[0], key[1], baseline), {}), kind) for key, runs in groups.items()]
 
 
-def _summary(
-    key: tuple[str, str, str], runs: Mapping[int, Result], base: Mapping[int, Result], kind: str
-) -> Summary:
+def _summary(key: tuple[str, str, str], runs: Mapping[int, Result], base: Mapping[int, Result], kind: str) -> Summary:
     toolbox, head, variant = key
     seeds = sorted(runs)
     mean, deviation, difference, error = ({} for _ in range(4))  # type: ignore[var-annotated]
