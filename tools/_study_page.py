@@ -23,9 +23,9 @@ set of sizes in every variant, spread over the levels that it has. AP is COCO's,
 """
 
 MEANING = """\
-± is the standard deviation over the seeds. "Δ" is the mean difference to `{baseline}`, taken seed by seed, ± its standard
-error; a difference of less than about two standard errors is not one that these runs show, and with fewer than two seeds
-there is no standard error at all. GMACs and parameters are the whole detector's, for one image.
+± is the standard deviation over the seeds. "Δ" is the mean difference to `{baseline}`, taken seed by seed, ± its
+standard error; a difference of less than about two standard errors is not one that these runs show, and with fewer than
+two seeds there is no standard error at all. GMACs and parameters are the whole detector's, for one image.
 """
 
 PUBLISHED = """\
@@ -61,11 +61,11 @@ CARRIES_OVER = """\
   says nothing about COCO; its sign may, where it is many standard errors from zero and shows in both toolboxes.
 - Object sizes are log-uniform here, and backgrounds are plain; COCO's small objects are harder, so that what helps them
   can help more there.
-- One learning rate serves all variants. It was chosen for FPN, so that a variant that needs another one looks worse than
-  it is.
+- One learning rate serves all variants. It was chosen for FPN, so that a variant that needs another one looks worse
+  than it is.
 - Variants with parts that start from scratch (the ViTs, the blocks of the hybrid) compete with a pretrained network;
   their rows show that they train, not what they can do.
-- Learned upsampling, more channels and second paths need more iterations than these to pay off.
+- Parts of the neck that learn more, such as upsampling by CARAFE, begin from scratch and have a short time to learn.
 - The two toolboxes sample, draw augmentation and average losses in their own ways: compare within a toolbox.
 """
 

@@ -261,7 +261,7 @@ def summarize(results: Iterable[Result], baseline: str, kind: str = "bbox") -> l
 def _summary(key: tuple[str, str, str], runs: Mapping[int, Result], base: Mapping[int, Result], kind: str) -> Summary:
     toolbox, head, variant = key
     seeds = sorted(runs)
-    mean, deviation, difference, error = ({} for _ in range(4))  # type: ignore[var-annotated]
+    mean, deviation, difference, error = ({} for _ in range(4))
     for metric in METRICS:
         values = [_percent(runs[seed], kind, metric) for seed in seeds]
         pairs = [(_percent(runs[s], kind, metric), _percent(base[s], kind, metric)) for s in seeds if s in base]
