@@ -11,6 +11,7 @@ from pathlib import Path
 # how the launchers tell a process its place on its machine: torchrun, slurm, Open MPI
 LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK")
 SKIP_CHECK = "FPN_PLUGINS_CHECK_DATA"
+DETERMINISTIC = "FPN_PLUGINS_DETERMINISTIC"
 
 
 def mmdet_script(name: str) -> Path:
@@ -33,6 +34,19 @@ def checks_data() -> bool:
     """Whether this process is the one of its machine that checks the data; FPN_PLUGINS_CHECK_DATA=0 turns it off."""
     local_rank = next((os.environ[name] for name in LOCAL_RANKS if name in os.environ), "0")
     return local_rank == "0" and os.environ.get(SKIP_CHECK) != "0"
+
+
+def choose_deterministic() -> None:
+    """With FPN_PLUGINS_DETERMINISTIC=1, let PyTorch take deterministic algorithms, and warn where there is none."""
+    if os.environ.get(DETERMINISTIC) != "1":
+        return
+    # read when cuBLAS starts, which no process has done here
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import torch
+
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
 
 
 @contextmanager

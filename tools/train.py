@@ -4,7 +4,9 @@
 
 The command line is mmdet's (``--help`` shows it), and so is the script that runs. Several GPUs:
 ``torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch``; slurm: ``srun ... --launcher slurm``.
-Without a GPU, ``--launcher pytorch`` connects its processes over gloo. ``FPN_PLUGINS_CHECK_DATA=0`` skips the check.
+Without a GPU, ``--launcher pytorch`` connects its processes over gloo. ``FPN_PLUGINS_CHECK_DATA=0`` skips the check;
+``FPN_PLUGINS_DETERMINISTIC=1`` chooses deterministic algorithms, where ``randomness.deterministic`` stops at the first
+operation that has none.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from _toolbox import SKIP_CHECK, checks_data, mmdet_script, user_errors
+from _toolbox import SKIP_CHECK, checks_data, choose_deterministic, mmdet_script, user_errors
 
 # the loaders that each of mmdet's scripts reads
 LOADERS = {"train.py": ("train_dataloader", "val_dataloader"), "test.py": ("test_dataloader",)}
@@ -64,6 +66,7 @@ def main(script: str = "train.py") -> None:
         args = namespace["parse_args"]()
         if checks_data():
             check_data(args, LOADERS[script])
+    choose_deterministic()
     with connected(args.launcher):
         namespace["main"]()
 

@@ -5,6 +5,8 @@
 Detectron2's own scripts run our configs too (``DETECTRON2_ENV_MODULE=fpn_plugins.adapters.detectron2`` for YAML files);
 its distribution does not contain them, so this one stands in, with the same command line and a check of the data first
 (``FPN_PLUGINS_CHECK_DATA=0`` skips it). It evaluates COCO-format sets only, and without test-time augmentation.
+With a seed (``SEED``, ``train.seed``), the order of the images and their augmentation do not depend on the model, which
+in Detectron2 they do; ``FPN_PLUGINS_DETERMINISTIC=1`` chooses deterministic algorithms.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from _toolbox import checks_data, user_errors
+from _toolbox import checks_data, choose_deterministic, user_errors
 
 with user_errors():
     from fpn_plugins.adapters.detectron2 import add_fpn_plugins_config
@@ -34,10 +36,23 @@ from detectron2.engine import (
 )
 from detectron2.evaluation import COCOEvaluator, inference_on_dataset, print_csv_format
 from detectron2.utils import comm
+from detectron2.utils.env import seed_all_rng
+
+
+def draw_anew(seed: int | None) -> None:
+    """Seed the random numbers again once the model is there, whose initialisation has drawn from them; negative: no."""
+    if seed is not None and seed >= 0:
+        seed_all_rng(seed + comm.get_rank())
 
 
 class Trainer(DefaultTrainer):
     """Detectron2's default trainer with COCO evaluation."""
+
+    @classmethod
+    def build_train_loader(cls, cfg: Any) -> Any:
+        """Detectron2's loader; with a seed, what it draws is the same for every model."""
+        draw_anew(cfg.SEED)
+        return super().build_train_loader(cfg)
 
     @classmethod
     def build_evaluator(cls, cfg: Any, dataset_name: str, output_folder: str | None = None) -> COCOEvaluator:
@@ -104,6 +119,7 @@ def train_lazy(cfg: Any, model: Any, resume: bool) -> None:
     """Detectron2's training loop with the hooks of its ``lazyconfig_train_net.py``."""
     cfg.optimizer.params.model = model
     optimizer = instantiate(cfg.optimizer)
+    draw_anew(cfg.train.get("seed"))
     loader = instantiate(cfg.dataloader.train)
     model = create_ddp_model(model, **cfg.train.ddp)
     trainer = (AMPTrainer if cfg.train.amp.enabled else SimpleTrainer)(model, loader, optimizer)
@@ -142,6 +158,7 @@ def main(args: argparse.Namespace) -> Any:
     """Run one process of the job."""
     with user_errors():
         register_from_environment()
+    choose_deterministic()
     return run_lazy(args) if args.config_file.endswith(".py") else run_yaml(args)
 
 

@@ -13,7 +13,17 @@ except ImportError as error:
         "and what they need with pip install 'fpn_plugins[mmdet]'"
     ) from error
 
-from .backbones import HybridCNNViT, ImagePyramid, MultiDepthViT, MViT, PyramidBackbone, TimmBackbone, TimmHybrid, ViT
+from .backbones import (
+    CorePyramid,
+    HybridCNNViT,
+    ImagePyramid,
+    MultiDepthViT,
+    MViT,
+    PyramidBackbone,
+    TimmBackbone,
+    TimmHybrid,
+    ViT,
+)
 from .bfp import BFP
 from .bifpn import BiFPN
 from .csp_pafpn import CSPPAFPN, YOLOXPAFPN
@@ -35,6 +45,7 @@ __all__ = [
     "NASFPN",
     "PAFPN",
     "BiFPN",
+    "CorePyramid",
     "HybridCNNViT",
     "ImagePyramid",
     "MViT",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ from mmengine.model.weight_init import initialize
 from torch import Tensor
 
 from ... import backbones
+from ...necks import build_neck
 from ...registry import MODELS
 from ...weights import read_checkpoint, under
 from .factories import Cfg
@@ -191,3 +192,44 @@ class PyramidBackbone(BaseModule):
             return self.neck(self.backbone(x))
         maps = self.neck(self.backbone(x.contiguous(memory_format=torch.channels_last)))
         return tuple(feature.contiguous() for feature in maps)
+
+
+@MODELS.register_module()
+class CorePyramid(BaseModule):
+    """Backbone and neck in one as `PyramidBackbone`, both in this package's own vocabulary, not in mmdet's.
+
+    One and the same declaration builds the same network here and in Detectron2 (``MODEL.FPN_PLUGINS``), with the
+    package's own initialisation in both.
+
+    Args:
+        backbone: ``{"type": name in BACKBONES, **arguments}``.
+        neck: ``{"type": name in NECKS, **arguments}`` without ``in_channels``, or a list of them.
+        out_positions: which of the neck's maps the heads get, ascending; ``None`` is all.
+        init_cfg: mmengine's.
+
+    State dict: ``backbone.*`` and ``neck.*``.
+
+    Raises:
+        ValueError: unknown types, a neck that does not fit, or a position that it has no map at.
+    """
+
+    def __init__(
+        self,
+        backbone: Cfg,
+        neck: Cfg | Sequence[Cfg],
+        out_positions: Sequence[int] | None = None,
+        init_cfg: Cfg | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.backbone = backbones.build_backbone(backbone)
+        self.neck = build_neck(neck, self.backbone.feature_specs)
+        specs = self.neck.out_specs(self.backbone.feature_specs)
+        self.out_positions = tuple(range(len(specs)) if out_positions is None else out_positions)
+        if not set(self.out_positions) <= set(range(len(specs))):
+            raise ValueError(f"out_positions={list(self.out_positions)}: the neck has the maps 0..{len(specs) - 1}")
+        self.feature_specs = tuple(specs[position] for position in self.out_positions)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Map images ``B 3 H W`` to the chosen maps, high to low resolution."""
+        maps = self.neck(self.backbone(x))
+        return tuple(maps[position] for position in self.out_positions)

@@ -1,0 +1,288 @@
+"""Ablation studies: a grid of variants, heads, toolboxes and seeds, and the statistics of its results.
+
+A study is declared in YAML (``configs/studies``), in this package's own vocabulary; ``tools/study.py`` runs it. What a
+head has to know of a variant, its levels and channels, is asked of the modules themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ..features import FeatureSpec
+from .cost import on_meta
+from .pyramids import build_pyramid
+
+HEADS = ("retinanet", "mask_rcnn")
+TOOLBOXES = ("mmdet", "detectron2")
+METRICS = ("AP", "AP50", "AP_S", "AP_M", "AP_L")
+# octaves of anchor sizes that every variant has, however many levels carry them
+ANCHOR_OCTAVES = 5
+Result = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A pyramid to be compared.
+
+    Attributes:
+        name: short name, part of file names.
+        backbone: ``{"type": ..., **arguments}`` in this package's vocabulary.
+        neck: the same, without ``in_channels``.
+        levels: which of the neck's maps the head sees, by position; ``None`` is all.
+        note: what it is, for people.
+    """
+
+    name: str
+    backbone: Mapping[str, Any]
+    neck: Mapping[str, Any]
+    levels: tuple[int, ...] | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training: a point of the grid."""
+
+    variant: Variant
+    head: str
+    toolbox: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        return f"{self.variant.name}-{self.head}-{self.toolbox}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A grid of trainings that differ in what is compared, and in nothing else.
+
+    Attributes:
+        title: headline.
+        variants: the pyramids.
+        baseline: name of the variant that the others are compared with.
+        iterations: of each training.
+        heads: of ``HEADS``.
+        toolboxes: of ``TOOLBOXES``.
+        seeds: one training each.
+        evaluations: how often a training is evaluated, evenly spaced, the last time at its end.
+        image_size: height and width in pixels for which the cost is counted.
+        options: by toolbox, overrides of its config for all cells.
+    """
+
+    title: str
+    variants: tuple[Variant, ...]
+    baseline: str
+    iterations: int
+    heads: tuple[str, ...] = ("retinanet",)
+    toolboxes: tuple[str, ...] = TOOLBOXES
+    seeds: tuple[int, ...] = (0,)
+    evaluations: int = 1
+    image_size: tuple[int, int] = (240, 320)
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, values, allowed in (
+            ("head", self.heads, HEADS),
+            ("toolboxes", self.toolboxes, TOOLBOXES),
+            ("baseline", (self.baseline,), tuple(variant.name for variant in self.variants)),
+            ("options", tuple(self.options), TOOLBOXES),
+        ):
+            unknown = [value for value in values if value not in allowed]
+            if unknown:
+                raise ValueError(f"study's {name}: {unknown} must be of {list(allowed)}")
+        if not 1 <= self.evaluations <= self.iterations or self.iterations < 2:
+            raise ValueError(
+                f"iterations={self.iterations}, evaluations={self.evaluations}: at least 2, and 1 to as many"
+            )
+        if not self.seeds or min(self.seeds) < 0:
+            raise ValueError(f"seeds={list(self.seeds)} must be one or more numbers from 0")
+
+    def cells(self) -> list[Cell]:
+        """The grid, seed by seed, so that an unfinished study has whole comparisons."""
+        return [
+            Cell(variant, head, toolbox, seed)
+            for seed in self.seeds
+            for toolbox in self.toolboxes
+            for head in self.heads
+            for variant in self.variants
+        ]
+
+
+def read_study(path: str | os.PathLike[str]) -> Study:
+    """Read a study's YAML file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a key or a value that is not one of a study's, or a variant of an unknown backbone.
+    """
+    import yaml
+
+    content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    backbones, variants = content.pop("backbones", {}), content.pop("variants", {})
+    if "head" in content:
+        content["heads"] = content.pop("head")
+    for key in ("heads", "toolboxes", "seeds", "image_size"):
+        if key in content:
+            value = content[key]
+            content[key] = tuple(value) if isinstance(value, list) else (value,)
+    unknown = sorted(set(content) - {entry.name for entry in fields(Study)})
+    missing = sorted({"title", "baseline", "iterations"} - set(content))
+    if unknown or missing:
+        raise ValueError(f"study {str(path)!r}: unknown keys {unknown}, missing keys {missing}")
+    return Study(variants=tuple(_variant(name, entry, backbones) for name, entry in variants.items()), **content)
+
+
+def _variant(name: str, entry: Mapping[str, Any], backbones: Mapping[str, Any]) -> Variant:
+    known = {"backbone", "neck", "levels", "note"}
+    if not {"backbone", "neck"} <= set(entry) <= known:
+        raise ValueError(
+            f"variant {name!r} has the keys {sorted(entry)}; expected backbone, neck, perhaps levels, note"
+        )
+    if entry["backbone"] not in backbones:
+        raise ValueError(f"variant {name!r}: backbone {entry['backbone']!r} is none of {sorted(backbones)}")
+    levels = entry.get("levels")
+    return Variant(
+        name,
+        backbones[entry["backbone"]],
+        entry["neck"],
+        None if levels is None else tuple(levels),
+        entry.get("note", ""),
+    )
+
+
+def head_levels(variant: Variant) -> tuple[FeatureSpec, ...]:
+    """Channels and strides of the maps that a head of the variant sees.
+
+    Raises:
+        ValueError: a pyramid that does not fit together, or levels that it does not have.
+    """
+    backbone = _without_weights(variant.backbone)
+    pyramid: Any = on_meta(lambda: build_pyramid(backbone, variant.neck))
+    specs = pyramid.neck.out_specs(pyramid.backbone.feature_specs)
+    chosen = tuple(range(len(specs))) if variant.levels is None else variant.levels
+    if not chosen or not set(chosen) <= set(range(len(specs))):
+        raise ValueError(f"variant {variant.name!r}: levels={list(chosen)} must be of 0..{len(specs) - 1}")
+    return tuple(specs[position] for position in chosen)
+
+
+def _without_weights(config: Any) -> Any:
+    if isinstance(config, Mapping):
+        weights = ("checkpoint", "pretrained")
+        return {key: _without_weights(value) for key, value in config.items() if key not in weights}
+    return config
+
+
+def anchor_sizes(num_levels: int, smallest: float, per_octave: int) -> list[list[float]]:
+    """Sides of the anchors of each level in pixels, the same set of sizes for any number of levels.
+
+    ``ANCHOR_OCTAVES`` octaves from ``smallest`` on, one per level where there are as many levels. Fewer levels carry
+    several each, neighbours sharing some, because a head that is shared by the levels needs as many anchors on each: of
+    three levels, the first has the octaves 0-2, the second 1-3, the third 2-4.
+
+    Args:
+        num_levels: number of levels.
+        smallest: side of the smallest anchor in pixels.
+        per_octave: sizes in an octave.
+
+    Raises:
+        ValueError: more levels than octaves.
+    """
+    if not 1 <= num_levels <= ANCHOR_OCTAVES:
+        raise ValueError(f"num_levels={num_levels} must be 1 to {ANCHOR_OCTAVES}, the octaves of anchor sizes")
+    share = ANCHOR_OCTAVES - num_levels + 1
+    steps = [step / per_octave for step in range(share * per_octave)]
+    return [[smallest * 2 ** (level + step) for step in steps] for level in range(num_levels)]
+
+
+def fingerprint(content: Any) -> str:
+    """Hash of what a result depends on: JSON data, with dataclasses as their fields."""
+    text = json.dumps(content, sort_keys=True, default=asdict)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Results of a variant in one toolbox with one head, over its seeds; AP in percent.
+
+    Attributes:
+        variant: its name.
+        head: as in the study.
+        toolbox: as in the study.
+        seeds: those that have results.
+        mean: of each metric; ``None`` where the data set has no object of that size.
+        deviation: standard deviation over the seeds (n - 1); ``None`` with fewer than two.
+        difference: mean difference to the baseline over the seeds that both have; ``None`` without any.
+        error: standard error of that difference; ``None`` with fewer than two such seeds.
+        gmacs: 1e9 multiply-adds of the whole detector for one image.
+        parameters: of the whole detector.
+    """
+
+    variant: str
+    head: str
+    toolbox: str
+    seeds: tuple[int, ...]
+    mean: Mapping[str, float | None]
+    deviation: Mapping[str, float | None]
+    difference: Mapping[str, float | None]
+    error: Mapping[str, float | None]
+    gmacs: float
+    parameters: int
+
+
+def summarize(results: Iterable[Result], baseline: str, kind: str = "bbox") -> list[Summary]:
+    """Mean, standard deviation, and paired differences to a baseline, per toolbox, head and variant.
+
+    Runs of one seed see the same images in the same order, so that differences are taken seed by seed.
+
+    Args:
+        results: content of result files, of one study.
+        baseline: name of the variant to compare with.
+        kind: ``"bbox"`` or ``"segm"``; results without it are passed over.
+    """
+    groups: dict[tuple[str, str, str], dict[int, Result]] = {}
+    for result in results:
+        if kind in result["scores"]:
+            cell = result["cell"]
+            key = (cell["toolbox"], cell["head"], cell["variant"]["name"])
+            groups.setdefault(key, {})[cell["seed"]] = result
+    return [_summary(key, runs, groups.get((key[0], key[1], baseline), {}), kind) for key, runs in groups.items()]
+
+
+def _summary(key: tuple[str, str, str], runs: Mapping[int, Result], base: Mapping[int, Result], kind: str) -> Summary:
+    toolbox, head, variant = key
+    seeds = sorted(runs)
+    mean, deviation, difference, error = ({} for _ in range(4))
+    for metric in METRICS:
+        values = [_percent(runs[seed], kind, metric) for seed in seeds]
+        pairs = [(_percent(runs[s], kind, metric), _percent(base[s], kind, metric)) for s in seeds if s in base]
+        gains = [mine - theirs for mine, theirs in pairs if mine is not None and theirs is not None]
+        mean[metric], deviation[metric] = _mean_and_deviation([value for value in values if value is not None])
+        difference[metric], spread = _mean_and_deviation(gains)
+        error[metric] = None if spread is None else spread / math.sqrt(len(gains))
+    cost = runs[seeds[0]]["cost"]
+    return Summary(
+        *(variant, head, toolbox, tuple(seeds), mean, deviation, difference, error),
+        gmacs=cost["macs"] / 1e9,
+        parameters=cost["parameters"],
+    )
+
+
+def _percent(result: Result, kind: str, metric: str) -> float | None:
+    """pycocotools says -1 where there is no object of that size."""
+    value = result["scores"][kind][metric]
+    return None if value < 0 else 100 * value
+
+
+def _mean_and_deviation(values: Sequence[float]) -> tuple[float | None, float | None]:
+    mean = statistics.fmean(values) if values else None
+    return mean, statistics.stdev(values) if len(values) > 1 else None

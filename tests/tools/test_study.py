@@ -1,0 +1,88 @@
+"""The runner of studies: the smoke study in both toolboxes, stopped, resumed, verified and summarised."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fpn_plugins.analysis.study import read_study
+
+ROOT = Path(__file__).resolve().parents[2]
+SMOKE = ROOT / "configs/studies/smoke.yml"
+
+
+@pytest.fixture(scope="module")
+def work_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("study")
+
+
+@pytest.fixture
+def study(tiny_coco: Path, work_dir: Path):
+    """A function that runs the command line."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "tools/study.py", str(SMOKE), "--data", str(tiny_coco), "--work-dir", str(work_dir)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run([*command, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "toolbox",
+    [pytest.param("mmdet", marks=pytest.mark.mmdet), pytest.param("detectron2", marks=pytest.mark.detectron2)],
+)
+@pytest.mark.timm
+def test_cell_runs_resumes_and_repeats(study, work_dir: Path, toolbox: str):
+    name = f"fpn-retinanet-{toolbox}-seed0"
+    done = study("--only", name)
+    assert done.returncode == 0, done.stdout + done.stderr
+    path = work_dir / f"results/{name}.json"
+    result = json.loads(path.read_text())
+    assert result["scores"]["bbox"]["AP"] > 0  # otherwise the comparison below says nothing
+    assert result["curve"][-1]["iteration"] == 2 and result["cost"]["macs"] > 0 and result["versions"]["torch"]
+    assert not list((work_dir / "cells" / name).glob("work-*"))
+
+    before = path.stat().st_mtime_ns
+    again = study("--only", name)
+    assert "1 of them done before" in again.stdout and path.stat().st_mtime_ns == before
+
+    verified = study("--verify", name)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert f"AP {result['scores']['bbox']['AP']!r}" in verified.stdout
+
+    summary = study("--summary").stdout
+    assert "Results are missing" in summary and f"### {toolbox}, retinanet, boxes" in summary
+
+
+@pytest.fixture
+def cells_module(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    import _study_cells
+
+    return _study_cells
+
+
+@pytest.mark.timm
+def test_other_configs_and_broken_files_are_not_results(cells_module, tiny_coco: Path, tmp_path: Path):
+    from dataclasses import replace
+
+    study = read_study(SMOKE)
+    place = cells_module.Place(tiny_coco, tmp_path)
+    cell = study.cells()[0]
+    path = place.result(cell)
+    path.parent.mkdir()
+    content = dict.fromkeys(cells_module.COMPLETE) | {"fingerprint": cells_module.identity(study, cell, place)}
+    path.write_text(json.dumps(content))
+    assert cells_module.finished(study, cell, place) is not None
+    assert cells_module.finished(replace(study, iterations=4), cell, place) is None
+    path.write_text(json.dumps(content)[:-9])
+    assert cells_module.finished(study, cell, place) is None
+    del content["scores"]
+    path.write_text(json.dumps(content))
+    assert cells_module.finished(study, cell, place) is None

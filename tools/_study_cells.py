@@ -1,0 +1,249 @@
+"""One cell of a study: its training by the toolbox's own script in a process of its own, and its result."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from _study_configs import CONFIGS, base_config, config_file
+
+from fpn_plugins.analysis import evaluate_predictions
+from fpn_plugins.analysis.study import Cell, Study, fingerprint
+from fpn_plugins.data import find_split
+from fpn_plugins.files import write_atomically
+
+ROOT = CONFIGS.parent
+PACKAGES = ("torch", "mmengine", "mmcv", "mmdet", "detectron2", "timm", "pycocotools", "numpy")
+KINDS = {"retinanet": ("bbox",), "mask_rcnn": ("bbox", "segm")}
+COMPLETE = {"fingerprint", "cell", "scores", "curve", "cost", "seconds", "versions", "hardware", "config"}
+PLACEHOLDER = Path("WORK_DIR")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a study reads and writes.
+
+    Attributes:
+        data: a COCO-format folder.
+        root: the study's folder: ``results/CELL.json``, ``cells/CELL/`` with the config and the log.
+    """
+
+    data: Path
+    root: Path
+
+    def result(self, cell: Cell) -> Path:
+        """The cell's result file."""
+        return self.root / "results" / f"{cell.name}.json"
+
+
+def identity(study: Study, cell: Cell, place: Place) -> str:
+    """Hash of what the cell's result depends on: its config, the config below it, overrides, and the annotations."""
+    _, config = config_file(study, cell, PLACEHOLDER)
+    return fingerprint(
+        {
+            "config": config.replace(str(CONFIGS), ""),
+            "base": base_config(cell.head, cell.toolbox).read_text(encoding="utf-8"),
+            "options": study.options.get(cell.toolbox, {}),
+            "annotations": [_annotations(place.data, split) for split in ("train", "val")],
+        }
+    )
+
+
+@lru_cache
+def _annotations(data: Path, split: str) -> str:
+    return fingerprint(json.loads(find_split(data, split).ann_file.read_text(encoding="utf-8")))
+
+
+def finished(study: Study, cell: Cell, place: Place) -> dict[str, Any] | None:
+    """The cell's result, if there is a whole one of this very cell."""
+    try:
+        result = json.loads(place.result(cell).read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    whole = isinstance(result, dict) and set(result) >= COMPLETE
+    return result if whole and result["fingerprint"] == identity(study, cell, place) else None
+
+
+def run_cell(study: Study, cell: Cell, place: Place) -> dict[str, Any]:
+    """Train and evaluate a cell from its beginning, and write its result file.
+
+    Raises:
+        ValueError: the toolbox's script failed; shows the end of its log.
+    """
+    folder = place.root / "cells" / cell.name
+    for stale in folder.glob("work-*"):  # of a training that was killed: it would not go on bit for bit
+        shutil.rmtree(stale)
+    folder.mkdir(parents=True, exist_ok=True)
+    _, config = config_file(study, cell, PLACEHOLDER)
+    measured = train(cell, config, study.options.get(cell.toolbox, {}), place, folder, study.iterations)
+    result = {
+        "fingerprint": identity(study, cell, place),
+        "study": {"title": study.title, "iterations": study.iterations, "evaluations": study.evaluations},
+        "cell": asdict(cell),
+        "config": config,
+        "options": study.options.get(cell.toolbox, {}),
+        "data": {"folder": place.data.name, "annotations": [_annotations(place.data, s) for s in ("train", "val")]},
+        **measured,
+        "cost": cost(study, cell, folder),
+        "versions": versions(),
+        "hardware": hardware(),
+    }
+    place.result(cell).parent.mkdir(parents=True, exist_ok=True)
+    with write_atomically(place.result(cell)) as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+def train(
+    cell: Cell, config: str, options: Mapping[str, Any], place: Place, folder: Path, iterations: int
+) -> dict[str, Any]:
+    """Run a saved config; scores, learning curve and seconds.
+
+    Args:
+        cell: tells toolbox and head.
+        config: content of the config file, with ``PLACEHOLDER`` where the toolbox shall write.
+        options: overrides.
+        place: where the data are.
+        folder: the config and the log stay there, nothing else does.
+        iterations: of the training.
+    """
+    work_dir = Path(tempfile.mkdtemp(prefix="work-", dir=folder)).resolve()
+    path = folder / f"config{base_config(cell.head, cell.toolbox).suffix}"
+    path.write_text(config.replace(str(PLACEHOLDER), str(work_dir)), encoding="utf-8")
+    start = time.monotonic()
+    _run(_command(cell, path, work_dir, options), place, folder / "train.log")
+    seconds = time.monotonic() - start
+    scores = _scores(cell, work_dir, place)
+    points = list(_log(cell.toolbox, work_dir, iterations))
+    shutil.rmtree(work_dir)
+    return {
+        "scores": scores,
+        "curve": [{"iteration": at, "AP": values["AP"]} for at, values in points if "AP" in values],
+        "losses": [{"iteration": at, "loss": values["loss"]} for at, values in points if "loss" in values],
+        "seconds": round(seconds, 1),
+    }
+
+
+def _command(cell: Cell, config: Path, work_dir: Path, options: Mapping[str, Any]) -> list[str]:
+    pairs = [f"{key}={value}" for key, value in options.items()]
+    if cell.toolbox == "mmdet":
+        overrides = ["--cfg-options", *pairs] if pairs else []
+        return ["tools/train.py", str(config), "--work-dir", str(work_dir), *overrides]
+    if config.suffix == ".yaml":
+        pairs = [part for pair in [f"MODEL.DEVICE={_device()}", *pairs] for part in pair.split("=", 1)]
+    return ["tools/train_net.py", "--config-file", str(config), *pairs]
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def environment(place: Place) -> dict[str, str]:
+    """Of a training: the data, deterministic algorithms, and as many threads as the study's own process has."""
+    fixed = {
+        "FPN_PLUGINS_COCO": str(place.data),
+        "FPN_PLUGINS_CHECK_DATA": "0",  # done once, before the first cell
+        "FPN_PLUGINS_DETERMINISTIC": "1",
+        "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return {"OMP_NUM_THREADS": str(os.cpu_count() or 1), **os.environ, **fixed, "PYTHONPATH": path}
+
+
+def _run(arguments: list[str], place: Place, log: Path) -> None:
+    with log.open("w", encoding="utf-8") as file:
+        command = [sys.executable, *arguments]
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment(place), stdout=file, stderr=subprocess.STDOUT, text=True
+        )
+        try:
+            code = process.wait()
+        finally:
+            process.kill()  # an interrupted study leaves no training behind
+            process.wait()
+    if code:
+        tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
+        raise ValueError(f"{arguments[0]} failed with code {code}; the end of {log}:\n{tail}")
+
+
+def _scores(cell: Cell, work_dir: Path, place: Place) -> dict[str, dict[str, float]]:
+    """Of the last predictions, by pycocotools, for both toolboxes alike and unrounded."""
+    ann_file = find_split(place.data, "val").ann_file
+
+    def file(kind: str) -> Path:
+        if cell.toolbox == "mmdet":
+            return work_dir / f"predictions.{kind}.json"
+        return next(work_dir.rglob("coco_instances_results.json"))
+
+    return {kind: evaluate_predictions(ann_file, file(kind), kind) for kind in KINDS[cell.head]}
+
+
+# of each toolbox: its log, the step, what is to be added to count steps from 1, and name and factor of AP and loss
+LOGS: dict[str, tuple[str, str, int, dict[str, tuple[str, float]]]] = {
+    "mmdet": ("*/vis_data/scalars.json", "step", 0, {"AP": ("coco/bbox_mAP", 1.0), "loss": ("loss", 1.0)}),
+    "detectron2": ("metrics.json", "iteration", 1, {"AP": ("bbox/AP", 0.01), "loss": ("total_loss", 1.0)}),
+}
+
+
+def _log(toolbox: str, work_dir: Path, iterations: int) -> Iterator[tuple[int, dict[str, float]]]:
+    """Iteration, and AP (0 to 1) or loss, of each line that the toolbox has logged; mmdet rounds AP to three digits."""
+    pattern, step, offset, names = LOGS[toolbox]
+    for file in work_dir.glob(pattern):
+        for line in map(json.loads, file.read_text(encoding="utf-8").splitlines()):
+            values = {name: line[key] * factor for name, (key, factor) in names.items() if key in line}
+            if values:
+                yield min(line[step] + offset, iterations), values
+
+
+def cost(study: Study, cell: Cell, folder: Path) -> dict[str, Any]:
+    """Parameters and multiply-adds of the whole detector, from its config."""
+    from _detectors import detector_cost
+
+    path = folder / f"config{base_config(cell.head, cell.toolbox).suffix}"
+    report = detector_cost(str(path), study.image_size, toolbox=cell.toolbox)
+    total = report.total()
+    return {
+        "parameters": total.parameters,
+        "macs": total.macs,
+        "image_size": list(study.image_size),
+        "conditions": list(report.conditions),
+        "uncounted": list(report.uncounted),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of what a result depends on."""
+    import fpn_plugins
+
+    found = {name: _version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), "fpn_plugins": fpn_plugins.__version__, **found}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # a rebuild under another distribution's name
+        names = metadata.packages_distributions().get(package, [])
+        return f"{metadata.version(names[0])} ({names[0]})" if names else "none"
+
+
+def hardware() -> str:
+    """Name of the GPU, or of the processor with the threads of a training."""
+    from fpn_plugins.analysis.peak_memory import hardware as name_of
+
+    return name_of(_device())

@@ -1,0 +1,141 @@
+"""Run an ablation study: a grid of backbones, necks, heads, toolboxes and seeds, one training each.
+
+    python tools/study.py configs/studies/fpn_ablations.yml [--data FOLDER]      # trains what is missing
+    python tools/study.py configs/studies/fpn_ablations.yml --summary            # tables of what is there
+    python tools/study.py configs/studies/fpn_ablations.yml --page docs/accuracy.md
+    python tools/study.py configs/studies/fpn_ablations.yml --verify fpn-retinanet-mmdet-seed0
+
+Each training runs by ``tools/train.py`` or ``tools/train_net.py`` and leaves one file, ``results/CELL.json``, when it
+is complete: a study that was stopped goes on with the training at which it was, from the beginning of that one. A
+training runs again when its config, the config below it, or the annotations have changed. ``--verify`` runs a finished
+one again from its saved config and compares the AP to the last digit. ``tools/demo.py --prepare-only`` makes data and weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from _toolbox import user_errors
+
+if TYPE_CHECKING:
+    from _study_cells import Place
+
+    from fpn_plugins.analysis.study import Cell, Study
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Run an ablation study, resumably, and summarise it")
+    parser.add_argument("study", type=Path, help="YAML file, see configs/studies")
+    parser.add_argument("--data", type=Path, default=ROOT / "data/synthetic_coco", help="a COCO-format folder")
+    parser.add_argument("--work-dir", type=Path, help="default: work_dirs/studies/NAME")
+    parser.add_argument("--only", nargs="+", default=[], metavar="TEXT", help="cells whose name has one of these in it")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--list", action="store_true", help="list the cells and which are done")
+    what.add_argument("--summary", action="store_true", help="print tables of the results that are there")
+    what.add_argument("--page", type=Path, metavar="FILE.md", help="write a page, its pictures and its data")
+    what.add_argument("--verify", metavar="CELL", help="run a finished cell again and compare")
+    parser.add_argument("--baseline", help="variant to compare with (default: the study's)")
+    return parser.parse_args()
+
+
+def check_data(place: Place) -> None:
+    """Check the data set once, before the time is spent."""
+    from fpn_plugins.data import check_coco, find_split
+
+    for split in ("train", "val"):
+        found = find_split(place.data, split)
+        print(check_coco(found.ann_file, found.image_dir), flush=True)
+
+
+def run_missing(study: Study, cells: list[Cell], place: Place) -> None:
+    """Run the cells that have no result.
+
+    Raises:
+        ValueError: trainings failed; names them, after all others have run.
+    """
+    from _study_cells import finished, run_cell
+    from tqdm import tqdm
+
+    missing = [cell for cell in cells if finished(study, cell, place) is None]
+    print(f"{study.title}: {len(cells)} trainings, {len(cells) - len(missing)} of them done before", flush=True)
+    if missing:
+        check_data(place)
+    failures = []
+    with tqdm(missing, unit="training") as bar:
+        for cell in bar:
+            bar.set_postfix_str(cell.name)
+            try:
+                result = run_cell(study, cell, place)
+            except ValueError as error:
+                failures.append(cell.name)
+                tqdm.write(f"{cell.name}: {error}")
+            else:
+                tqdm.write(f"{cell.name}: AP {100 * result['scores']['bbox']['AP']:.2f}, {result['seconds']:.0f} s")
+    if failures:
+        raise ValueError(f"{len(failures)} of {len(missing)} trainings failed: {failures}")
+
+
+def verify(study: Study, cells: list[Cell], name: str, place: Place) -> None:
+    """Run a finished cell again from its saved config.
+
+    Raises:
+        ValueError: no such cell, or another AP.
+    """
+    from _study_cells import finished, train
+
+    cell = next((cell for cell in cells if cell.name == name), None)
+    saved = None if cell is None else finished(study, cell, place)
+    if cell is None or saved is None:
+        raise ValueError(f"--verify {name!r}: no finished cell of that name; --list shows them")
+    with tempfile.TemporaryDirectory() as folder:
+        again = train(cell, saved["config"], saved["options"], place, Path(folder), saved["study"]["iterations"])
+    if again["scores"] != saved["scores"]:
+        raise ValueError(f"{name}: scores differ: {saved['scores']} before, {again['scores']} now")
+    print(f"{name}: the same scores to the last digit, AP {saved['scores']['bbox']['AP']!r}")
+
+
+def read_results(study: Study, cells: list[Cell], place: Place) -> list[dict[str, Any]]:
+    """Results of the cells that are complete and of this very study."""
+    from _study_cells import finished
+
+    found = (finished(study, cell, place) for cell in cells)
+    return [result for result in found if result is not None]
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    args = parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
+    os.environ["FPN_PLUGINS_COCO"] = str(args.data.resolve())
+    with user_errors():
+        from _study_cells import Place, finished
+        from _study_page import tables, write_page
+
+        from fpn_plugins.analysis.study import read_study
+
+        study = read_study(args.study)
+        work_dir = args.work_dir or ROOT / "work_dirs/studies" / args.study.stem
+        place = Place(args.data.resolve(), work_dir.resolve())
+        cells = [cell for cell in study.cells() if not args.only or any(text in cell.name for text in args.only)]
+        if args.list:
+            for cell in cells:
+                print("done   " if finished(study, cell, place) else "missing", cell.name)
+        elif args.verify:
+            verify(study, cells, args.verify, place)
+        elif args.summary:
+            print(tables(study, read_results(study, cells, place), args.baseline or study.baseline))
+        elif args.page:
+            write_page(study, read_results(study, cells, place), args.page, args.baseline or study.baseline)
+        else:
+            run_missing(study, cells, place)
+
+
+if __name__ == "__main__":
+    main()
