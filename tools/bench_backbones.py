@@ -33,6 +33,10 @@ MODELS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "mmdet": ("mmdet.models.SwinTransformer", {"drop_path_rate": 0.0}),
         "detectron2": ("detectron2.modeling.backbone.SwinTransformer", {"drop_path_rate": 0.0}),
     },
+    "mvit_t": {
+        OURS: ("MViT", {"name": "mvitv2_tiny"}),
+        "detectron2": ("detectron2.modeling.backbone.MViT", {"depth": 10, "last_block_indexes": (0, 2, 7, 9)}),
+    },
 }
 
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import fused_pooled_attention, pooled_relative_rows
+from .linear import apply_linear
 from .vit_blocks import MLP, DropPath, from_windows, to_windows
 
 MLP_RATIO = 4
@@ -71,14 +72,14 @@ class MultiScaleAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``B H W C_in`` to ``B ceil(H / stride_q) ceil(W / stride_q) C``."""
-        q, k, v = self.qkv(x).chunk(3, dim=-1)  # each B H W C
+        q, k, v = apply_linear(self.qkv, x).chunk(3, dim=-1)  # each B H W C
         q = self._pool(q, self.pool_q, self.norm_q)
         k = self._pool(k, self.pool_k, self.norm_k)
         v = self._pool(v, self.pool_v, self.norm_v)
         if not self.q_window:
-            return self.proj(self._attend(q, k, v) + q)
+            return apply_linear(self.proj, self._attend(q, k, v) + q)
         windows = to_windows(q, self.q_window), to_windows(k, self.kv_window), to_windows(v, self.kv_window)
-        return self.proj(from_windows(self._attend(*windows), *q.shape[1:3]) + q)
+        return apply_linear(self.proj, from_windows(self._attend(*windows), *q.shape[1:3]) + q)
 
     def _pool(self, x: Tensor, pool: nn.Conv2d, norm: nn.LayerNorm) -> Tensor:
         """Pool tokens ``B H W C``, every head by the same filters."""

@@ -132,6 +132,59 @@ def test_converted_detectors_find_the_same(name: str, direction: str) -> None:
         assert (one.masks[order] == other.masks).float().mean() > 0.999
 
 
+@pytest.mark.parametrize("name", ["vitdet", "swin", "mvit"])
+def test_backbones_of_ours_detect_the_same_in_both_toolboxes(
+    name: str, tiny_coco: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The demo's Mask R-CNN on each Transformer, one set of weights."""
+    from fpn_plugins.analysis import agreement
+
+    monkeypatch.setenv("FPN_PLUGINS_COCO", str(tiny_coco))
+    models = demo_in_mmdet(name), demo_in_detectron2(name)
+    both = predictors(models)
+    calibrate(models[0], both[0], image())
+    models[1].load_state_dict(convert(models[0].state_dict(), models[1].state_dict())[0])
+    one, other = (detect(image()) for detect in both)
+    assert len(one.scores) > 5
+    assert agreement([(0, one, other)], box_tolerance=1e-3, score_tolerance=1e-4).share >= 0.99
+
+
+SMALL: dict[str, dict[str, Any]] = {
+    "swin": {"type": "Swin", "embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8], "window_size": 4},
+    "mvit": {
+        "type": "MViT",
+        "name": "mvitv2_tiny",
+        "embed_dim": 16,
+        "last_block_indices": [0, 2, 4, 6],
+        "window_size": 16,
+    },
+}
+
+
+def demo_in_mmdet(name: str) -> Any:
+    """The demo's Mask R-CNN with a small Transformer, or the demo's of ViTDet."""
+    from mmdet.registry import MODELS
+    from mmdet.utils import register_all_modules
+    from mmengine.config import Config
+
+    register_all_modules()
+    stem = "demo_mask_rcnn" if name in SMALL else "demo_mask_rcnn_vitdet"
+    model = Config.fromfile(str(ROOT / f"configs/mmdet/{stem}.py")).model
+    if name in SMALL:
+        model.backbone.backbone = SMALL[name]
+    return MODELS.build(model).eval()
+
+
+def demo_in_detectron2(name: str) -> Any:
+    from detectron2.config import LazyConfig, instantiate
+
+    stem = "demo_mask_rcnn" if name in SMALL else "demo_mask_rcnn_vitdet"
+    model = LazyConfig.load(str(ROOT / f"configs/detectron2/{stem}.py")).model
+    if name in SMALL:
+        model.backbone.bottom_up = SMALL[name]
+    return instantiate(model).eval()
+
+
 @pytest.mark.parametrize("direction", ["mmdet to detectron2", "detectron2 to mmdet"])
 def test_every_stage_of_a_cascade_is_the_same(direction: str) -> None:
     """The rule behind the stages is not: mmdet averages their logits, Detectron2 their probabilities."""
