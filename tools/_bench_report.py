@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import importlib
 import importlib.metadata
 import json
 from collections.abc import Callable, Iterable
@@ -18,8 +19,14 @@ if TYPE_CHECKING:
 
 def provenance(packages: Iterable[str]) -> dict[str, Any]:
     """Day, hardware and versions of a measurement."""
-    versions = {name: importlib.metadata.version(name) for name in packages}
+    versions = {name: _version(name) for name in packages}
     return {"date": datetime.date.today().isoformat(), **hardware(), "versions": versions}
+
+
+def _version(package: str) -> str:
+    """By the package's own word, as a rebuilt one may be distributed under another name."""
+    found = getattr(importlib.import_module(package), "__version__", None)
+    return found or importlib.metadata.version(package)
 
 
 def write_report(

@@ -95,7 +95,7 @@ def largest_difference(backbones: dict[str, nn.Module], images: Tensor) -> dict[
     return found
 
 
-def prepare(model: str, who: str, mode: str, shape: list[int]) -> Callable[[], object]:
+def prepare_pass(model: str, who: str, mode: str, shape: list[int]) -> Callable[[], object]:
     """One pass of one implementation, for a process of its own."""
     return MODES[mode](build(model, who), torch.randn(shape))
 
@@ -116,7 +116,7 @@ def compare(model: str, shape: list[int], repeats: int, memory: bool) -> dict[st
     for mode in MODES if memory else ():
         print(f"{model}: memory of {mode}", file=sys.stderr, flush=True)
         for who in backbones:
-            result[mode][who] |= fresh_process_peaks(prepare, model, who, mode, shape)
+            result[mode][who] |= fresh_process_peaks(prepare_pass, model, who, mode, shape)
         for row in result[mode].values():
             row["memory_ratio"] = result[mode][OURS]["tensors"] / row["tensors"]
     return result
