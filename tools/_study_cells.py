@@ -27,7 +27,10 @@ from fpn_plugins.files import write_atomically
 ROOT = CONFIGS.parent
 PACKAGES = ("torch", "mmengine", "mmcv", "mmdet", "detectron2", "timm", "pycocotools", "numpy")
 KINDS = {"retinanet": ("bbox",), "mask_rcnn": ("bbox", "segm")}
-COMPLETE = {"fingerprint", "cell", "scores", "curve", "cost", "seconds", "versions", "hardware", "config"}
+COMPLETE = {
+    *("fingerprint", "study", "cell", "config", "options", "data", "scores", "predictions", "curve", "losses"),
+    *("seconds", "cost", "versions", "hardware"),
+}
 PLACEHOLDER = Path("WORK_DIR")
 
 
@@ -109,7 +112,7 @@ def run_cell(study: Study, cell: Cell, place: Place) -> dict[str, Any]:
 def train(
     cell: Cell, config: str, options: Mapping[str, Any], place: Place, folder: Path, iterations: int
 ) -> dict[str, Any]:
-    """Run a saved config; scores, learning curve and seconds.
+    """Run a saved config; scores, a digest of the predictions, learning curve and seconds.
 
     Args:
         cell: tells toolbox and head.
@@ -125,11 +128,16 @@ def train(
     start = time.monotonic()
     _run(_command(cell, path, work_dir, options), place, folder / "train.log")
     seconds = time.monotonic() - start
-    scores = _scores(cell, work_dir, place)
+    files = _predictions(cell, work_dir)
+    ann_file = find_split(place.data, "val").ann_file
+    # by pycocotools, for both toolboxes alike and unrounded
+    scores = {kind: evaluate_predictions(ann_file, file, kind) for kind, file in files.items()}
+    digests = {kind: _digest(file) for kind, file in files.items()}
     points = list(_log(cell.toolbox, work_dir, iterations))
     shutil.rmtree(work_dir)
     return {
         "scores": scores,
+        "predictions": digests,
         "curve": [{"iteration": at, "AP": values["AP"]} for at, values in points if "AP" in values],
         "losses": [{"iteration": at, "loss": values["loss"]} for at, values in points if "loss" in values],
         "seconds": round(seconds, 1),
@@ -181,16 +189,17 @@ def _run(arguments: list[str], place: Place, log: Path) -> None:
         raise ValueError(f"{arguments[0]} failed with code {code}; the end of {log}:\n{tail}")
 
 
-def _scores(cell: Cell, work_dir: Path, place: Place) -> dict[str, dict[str, float]]:
-    """Of the last predictions, by pycocotools, for both toolboxes alike and unrounded."""
-    ann_file = find_split(place.data, "val").ann_file
+def _predictions(cell: Cell, work_dir: Path) -> dict[str, Path]:
+    """Files of the last evaluation's predictions, by kind."""
+    if cell.toolbox == "mmdet":
+        return {kind: work_dir / f"predictions.{kind}.json" for kind in KINDS[cell.head]}
+    return dict.fromkeys(KINDS[cell.head], next(work_dir.rglob("coco_instances_results.json")))
 
-    def file(kind: str) -> Path:
-        if cell.toolbox == "mmdet":
-            return work_dir / f"predictions.{kind}.json"
-        return next(work_dir.rglob("coco_instances_results.json"))
 
-    return {kind: evaluate_predictions(ann_file, file(kind), kind) for kind in KINDS[cell.head]}
+def _digest(file: Path) -> dict[str, Any]:
+    """Number and hash of the predictions: equal only if every box and score is, to the last digit."""
+    found = json.loads(file.read_text(encoding="utf-8"))
+    return {"number": len(found), "sha256": fingerprint(found)}
 
 
 # of each toolbox: its log, the step, what is to be added to count steps from 1, and name and factor of AP and loss

@@ -45,13 +45,28 @@ Table 1 of the paper, **average recall of RPN's proposals** (not AP; 1000 propos
 | (e) top-down path without laterals | 46.1 | 26.5 | 57.4 | 64.7 |
 | (f) finest level only | 51.3 | 35.1 | 59.7 | 67.6 |
 
+Table 2 of the paper, **AP of Fast R-CNN** on the fixed proposals of row (c) above:
+
+| features | AP50 | AP | AP, small | AP, medium | AP, large |
+|---|--:|--:|--:|--:|--:|
+| (a) one map, C4, with C5's stage as the head | 54.7 | 31.9 | 15.7 | 36.5 | 45.5 |
+| (b) one map, C5 | 52.9 | 28.8 | 11.9 | 32.4 | 43.4 |
+| (c) FPN | 56.9 | 33.9 | 17.8 | 37.7 | 45.8 |
+| (d) laterals without the top-down path | 44.9 | 24.9 | 10.9 | 24.4 | 38.5 |
+| (e) top-down path without laterals | 54.0 | 31.3 | 13.3 | 35.2 | 45.3 |
+| (f) finest level only | 56.3 | 33.4 | 17.3 | 37.3 | 45.6 |
+
 Table 3 of the paper, **AP of Faster R-CNN**, proposals and detector on the same features:
 
 | features | AP50 | AP | AP, small | AP, medium | AP, large |
 |---|--:|--:|--:|--:|--:|
-| (a) one map, C4 | 53.1 | 31.6 | 13.2 | 35.6 | 47.1 |
+| (a) one map, C4, with C5's stage as the head | 53.1 | 31.6 | 13.2 | 35.6 | 47.1 |
 | (b) one map, C5 | 51.7 | 28.0 | 9.6 | 31.9 | 43.1 |
 | (c) FPN | 56.9 | 33.9 | 17.8 | 37.7 | 45.8 |
+
+So FPN gains 8.0 points of AR over (a) in proposals (12.9 on small objects), and 2.3 points of AP over (a) in Faster
+R-CNN (4.6 on small, 2.1 on medium, -1.3 on large objects). The paper's detectors are two-stage; the study's RetinaNet
+is not, and (a) has another head than (c) there.
 """
 
 CARRIES_OVER = """\

@@ -106,9 +106,9 @@ def compare(model: str, shape: list[int], repeats: int, memory: bool) -> dict[st
     images = torch.randn(shape)
     result: dict[str, Any] = {"model": model, "images": shape, "repeats": repeats, **hardware()}
     result["largest_relative_difference"] = largest_difference(backbones, images)
-    for mode, prepare in MODES.items():
+    for mode, make_job in MODES.items():
         print(f"{model}: {mode}, {repeats} rounds of {', '.join(backbones)}", file=sys.stderr, flush=True)
-        seconds = interleaved_seconds({who: prepare(net, images) for who, net in backbones.items()}, repeats)
+        seconds = interleaved_seconds({who: make_job(net, images) for who, net in backbones.items()}, repeats)
         result[mode] = {
             who: {"seconds": statistics.median(runs), "time_ratio": median_ratio(seconds[OURS], runs)}
             for who, runs in seconds.items()

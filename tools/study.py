@@ -8,8 +8,13 @@
 Each training runs by ``tools/train.py`` or ``tools/train_net.py`` and leaves one file, ``results/CELL.json``, when it
 is complete: a study that was stopped goes on with the training at which it was, from the beginning of that one. A
 training runs again when its config, the config below it, or the annotations have changed. ``--verify`` runs a finished
+<<<<<<< HEAD
 one again from its saved config and compares the AP to the last digit. ``tools/demo.py --prepare-only`` makes data and
 weights.
+=======
+one again from its saved config and compares AP and predictions to the last digit. The data and the weights of the
+shipped studies are made by ``tools/demo.py --prepare-only``.
+>>>>>>> study
 """
 
 from __future__ import annotations
@@ -87,7 +92,7 @@ def verify(study: Study, cells: list[Cell], name: str, place: Place) -> None:
     """Run a finished cell again from its saved config.
 
     Raises:
-        ValueError: no such cell, or another AP.
+        ValueError: no such cell, or another AP, or another detection.
     """
     from _study_cells import finished, train
 
@@ -97,9 +102,11 @@ def verify(study: Study, cells: list[Cell], name: str, place: Place) -> None:
         raise ValueError(f"--verify {name!r}: no finished cell of that name; --list shows them")
     with tempfile.TemporaryDirectory() as folder:
         again = train(cell, saved["config"], saved["options"], place, Path(folder), saved["study"]["iterations"])
-    if again["scores"] != saved["scores"]:
-        raise ValueError(f"{name}: scores differ: {saved['scores']} before, {again['scores']} now")
-    print(f"{name}: the same scores to the last digit, AP {saved['scores']['bbox']['AP']!r}")
+    for key in ("scores", "predictions"):
+        if again[key] != saved[key]:
+            raise ValueError(f"{name}: {key} differ: {saved[key]} before, {again[key]} now")
+    number = saved["predictions"]["bbox"]["number"]
+    print(f"{name}: the same to the last digit, AP {saved['scores']['bbox']['AP']!r} and all {number} detections")
 
 
 def read_results(study: Study, cells: list[Cell], place: Place) -> list[dict[str, Any]]:

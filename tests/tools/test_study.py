@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fpn_plugins.analysis.study import read_study
+from fpn_plugins.analysis.study import Cell, read_study
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ROOT / "configs/studies/smoke.yml"
@@ -44,7 +44,7 @@ def test_cell_runs_resumes_and_repeats(study, work_dir: Path, toolbox: str):
     assert done.returncode == 0, done.stdout + done.stderr
     path = work_dir / f"results/{name}.json"
     result = json.loads(path.read_text())
-    assert result["scores"]["bbox"]["AP"] > 0  # otherwise the comparison below says nothing
+    assert result["predictions"]["bbox"]["number"] > 0  # otherwise the comparison below says nothing
     assert result["curve"][-1]["iteration"] == 2 and result["cost"]["macs"] > 0 and result["versions"]["torch"]
     assert not list((work_dir / "cells" / name).glob("work-*"))
 
@@ -54,7 +54,7 @@ def test_cell_runs_resumes_and_repeats(study, work_dir: Path, toolbox: str):
 
     verified = study("--verify", name)
     assert verified.returncode == 0, verified.stdout + verified.stderr
-    assert f"AP {result['scores']['bbox']['AP']!r}" in verified.stdout
+    assert f"all {result['predictions']['bbox']['number']} detections" in verified.stdout
 
     summary = study("--summary").stdout
     assert "Results are missing" in summary and f"### {toolbox}, retinanet, boxes" in summary
@@ -66,6 +66,30 @@ def cells_module(monkeypatch: pytest.MonkeyPatch):
     import _study_cells
 
     return _study_cells
+
+
+@pytest.mark.mmdet
+@pytest.mark.detectron2
+@pytest.mark.timm
+@pytest.mark.parametrize(
+    ("head", "names"), [("retinanet", None), ("mask_rcnn", ("fpn", "single_scale_c4", "fpn_p3p5", "fpn_128"))]
+)
+def test_both_toolboxes_get_the_same_network(
+    cells_module, tiny_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str, names: tuple | None
+):
+    """Every cell's config builds a detector whose heads run on its pyramid, and costs the same in both."""
+    monkeypatch.setenv("FPN_PLUGINS_COCO", str(tiny_coco))
+    study = read_study(ROOT / "configs/studies/fpn_ablations.yml")
+    for variant in study.variants:
+        if names is None or variant.name in names:
+            costs = []
+            for toolbox in study.toolboxes:
+                cell = Cell(variant, head, toolbox, 0)
+                file, content = cells_module.config_file(study, cell, tmp_path)
+                (tmp_path / file).write_text(content)
+                costs.append(cells_module.cost(study, cell, tmp_path))
+            assert costs[0] == costs[1], variant.name
+            assert costs[0]["macs"] > 0, variant.name
 
 
 @pytest.mark.timm
