@@ -8,13 +8,8 @@
 Each training runs by ``tools/train.py`` or ``tools/train_net.py`` and leaves one file, ``results/CELL.json``, when it
 is complete: a study that was stopped goes on with the training at which it was, from the beginning of that one. A
 training runs again when its config, the config below it, or the annotations have changed. ``--verify`` runs a finished
-<<<<<<< HEAD
-one again from its saved config and compares the AP to the last digit. ``tools/demo.py --prepare-only`` makes data and
-weights.
-=======
 one again from its saved config and compares AP and predictions to the last digit. The data and the weights of the
 shipped studies are made by ``tools/demo.py --prepare-only``.
->>>>>>> study
 """
 
 from __future__ import annotations
