@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..checkpointing import traced
 from ..layers import LayerNorm2d
 from .attention import Attention
-from .linear import apply_linear
+from .linear import apply_linear, linear_after
 
 
 class DropPath(nn.Module):
@@ -61,7 +61,7 @@ class PatchEmbedding(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two linear layers with GELU between them."""
+    """Two linear layers with GELU between them, which is computed again in the backward pass instead of being kept."""
 
     def __init__(self, dim: int, hidden_dim: int) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``... C`` to ``... C``."""
-        return apply_linear(self.fc2, self.act(apply_linear(self.fc1, x)))
+        return linear_after(self.act, self.fc2, apply_linear(self.fc1, x))
 
 
 class ResidualBottleneck(nn.Module):
