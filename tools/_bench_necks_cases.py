@@ -100,7 +100,7 @@ CASES = {
         RESNET50, {"mmdet": mmdet("FPN", 256, 5), "detectron2": detectron2_fpn, "torchvision": torchvision_fpn}, P6
     ),
     "PAFPN": Case(RESNET50, {"mmdet": mmdet("PAFPN", 256, 5)}, P6),
-    "BiFPN": Case(RESNET50[1:], {"effdet": effdet_bifpn}),
+    "BiFPN": Case(RESNET50[1:], {"effdet": effdet_bifpn}, {"bias_before_norm": True}),  # effdet's default
     "NASFPN": Case(
         RESNET50[1:], {"mmdet": mmdet("NASFPN", 256, 5, stack_times=7, norm_cfg={"type": "BN"})}, {"norm": "BN"}
     ),

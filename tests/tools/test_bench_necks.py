@@ -21,7 +21,7 @@ PEERS = {
     "BFP": ["mmdet"],
 }
 pytestmark = [getattr(pytest.mark, host) for host in ("mmdet", "detectron2", "torchvision", "effdet")]
-OURS = ["ours", "ours, channels_last"]
+OURS = ["ours", "ours, channels_last", "ours, channels_last, copied to NCHW"]
 FLOORS = ["convolutions", "convolutions, channels_last"]
 
 
