@@ -72,7 +72,7 @@ def _mmdet(study: Study, cell: Cell, work_dir: Path, model: Mapping[str, Any], s
         ],
         "default_hooks": {
             "checkpoint": {"_delete_": True, **NO_CHECKPOINT},
-            "logger": {"interval": min(20, study.iterations)},
+            "logger": {"interval": min(20, study.iterations), "log_metric_by_epoch": False},
         },
         "randomness": {"seed": cell.seed},
         "work_dir": str(work_dir),

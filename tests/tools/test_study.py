@@ -6,11 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from fpn_plugins.analysis.study import Cell, read_study
+from fpn_plugins.analysis.study import Cell, Study, read_study
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ROOT / "configs/studies/smoke.yml"
@@ -92,10 +93,73 @@ def test_both_toolboxes_get_the_same_network(
             assert costs[0]["macs"] > 0, variant.name
 
 
+@pytest.mark.detectron2
+@pytest.mark.timm
+def test_a_seed_gives_every_model_the_same_images(
+    cells_module, tiny_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """In Detectron2's own trainer, the flips depend on what the model's initialisation has drawn."""
+    from argparse import Namespace
+
+    import torch
+    import train_net
+
+    monkeypatch.setenv("FPN_PLUGINS_COCO", str(tiny_coco))
+    train_net.register_from_environment()
+    study = read_study(SMOKE)
+    cell = next(cell for cell in study.cells() if cell.toolbox == "detectron2")
+    file, content = cells_module.config_file(study, cell, tmp_path)
+    (tmp_path / file).write_text(content)
+
+    def first_batch(seed: int, drawn: int) -> list:
+        options = ["MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0", "SEED", str(seed)]
+        cfg = train_net.yaml_config(Namespace(config_file=str(tmp_path / file), opts=options))
+        torch.manual_seed(seed)
+        torch.rand(drawn)
+        batch = next(iter(train_net.Trainer.build_train_loader(cfg)))
+        return [(entry["image_id"], entry["image"].tolist()) for entry in batch]
+
+    assert first_batch(3, drawn=5) == first_batch(3, drawn=50)
+    assert first_batch(3, drawn=5) != first_batch(4, drawn=5)
+
+
+def fake_results(study: Study) -> list[dict]:
+    """What results look like, for the tables and the pictures."""
+    return [
+        {
+            "cell": json.loads(json.dumps(asdict(cell))),
+            "scores": {"bbox": dict.fromkeys(("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L"), 0.25)},
+            "curve": [{"iteration": 1, "AP": 0.1}, {"iteration": 2, "AP": 0.25}],
+            "cost": {"macs": 1_500_000_000, "parameters": 2_000_000},
+            **{"seconds": 1800.0, "versions": {"torch": "2"}, "hardware": "a machine"},
+            **{"study": {"iterations": study.iterations}, "data": {"folder": "set"}},
+        }
+        for cell in study.cells()
+    ]
+
+
+def test_page_says_what_is_missing_and_draws_what_is_there(cells_module, tmp_path: Path):
+    import _study_page
+
+    study = read_study(SMOKE)
+    path = tmp_path / "accuracy.md"
+    _study_page.write_page(study, [], path, "fpn")
+    assert "There are no results: none of the study's 4 trainings" in path.read_text()
+    assert json.loads(path.with_suffix(".json").read_text()) == []
+
+    results = fake_results(study)
+    _study_page.write_page(study, results[:3], path, "fpn")
+    text = path.read_text()
+    assert "1 of 4 trainings have not been run**: single_scale_c4-retinanet-detectron2-seed0." in text
+    assert "| `fpn` |  | 1 | 25.00 |" in text and "1.50 hours for 3 trainings" in text
+    linked = [line.split("](")[1].rstrip(")") for line in text.splitlines() if line.startswith("![")]
+    assert len(linked) == 6 and all((tmp_path / name).stat().st_size > 5000 for name in linked)
+    with pytest.raises(ValueError, match="baseline='pafpn' must be one of"):
+        _study_page.tables(study, results, "pafpn")
+
+
 @pytest.mark.timm
 def test_other_configs_and_broken_files_are_not_results(cells_module, tiny_coco: Path, tmp_path: Path):
-    from dataclasses import replace
-
     study = read_study(SMOKE)
     place = cells_module.Place(tiny_coco, tmp_path)
     cell = study.cells()[0]
