@@ -25,7 +25,7 @@ test: install  ## run the whole test suite, one process per core up to four
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 bench: install  ## compare the necks' time and memory with other packages', into docs/bench_necks.*
-	OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(VENV)/bin/python tools/bench_necks.py --out docs/bench_necks $(BENCH_ARGS)
+	OMP_NUM_THREADS=$(CORES) $(VENV)/bin/python tools/bench_necks.py --out docs/bench_necks $(BENCH_ARGS)
 
 lint: install  ## check style, formatting and types
 	@status=0; for check in "ruff check ." "ruff format --check ." "mypy"; do \
