@@ -75,3 +75,21 @@ def resize_shortest(image: np.ndarray, short: int, long: int) -> np.ndarray:
     return (
         image if size == (width, height) else np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
     )
+
+
+class ImagePredictor:
+    """A built detector as a function of an image; the subclass of each toolbox's adapter says how to call it.
+
+    Args:
+        model: the toolbox's detector; it is put into evaluation mode.
+        short: shorter side of the image in pixels, after resizing.
+        long: the most that its longer side may have.
+    """
+
+    def __init__(self, model: Any, short: int = 800, long: int = 1333) -> None:
+        self.model = model.eval()
+        self.short, self.long = short, long
+
+    def resized(self, image: np.ndarray) -> np.ndarray:
+        """The image ``H W 3`` as the detector gets it."""
+        return resize_shortest(image, self.short, self.long)

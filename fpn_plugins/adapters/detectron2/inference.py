@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from ...inference import Detections, resize_shortest
+from ...inference import Detections, ImagePredictor
 from .facts import channel_order
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-class Predictor:
-    """A built detector as a function of an image.
-
-    Args:
-        model: a Detectron2 detector; it is put into evaluation mode.
-        short: shorter side of the image in pixels, after resizing.
-        long: the most that its longer side may have.
-    """
-
-    def __init__(self, model: Any, short: int = 800, long: int = 1333) -> None:
-        self.model = model.eval()
-        self.short, self.long = short, long
+class Predictor(ImagePredictor):
+    """A Detectron2 detector as a function of an image; arguments as of `ImagePredictor`."""
 
     def __call__(self, image: np.ndarray) -> Detections:
         """Detect on ``H W 3``, RGB, 0..255."""
-        resized = resize_shortest(image, self.short, self.long)
+        resized = self.resized(image)
         if channel_order(self.model) == "BGR":
             resized = resized[..., ::-1]
         pixels = torch.from_numpy(resized.copy()).permute(2, 0, 1)

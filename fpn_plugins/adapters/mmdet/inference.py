@@ -7,28 +7,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from mmdet.structures import DetDataSample
 
-from ...inference import Detections, resize_shortest
+from ...inference import Detections, ImagePredictor
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-class Predictor:
-    """A built detector as a function of an image.
-
-    Args:
-        model: an mmdet detector; it is put into evaluation mode.
-        short: shorter side of the image in pixels, after resizing.
-        long: the most that its longer side may have.
-    """
-
-    def __init__(self, model: Any, short: int = 800, long: int = 1333) -> None:
-        self.model = model.eval()
-        self.short, self.long = short, long
+class Predictor(ImagePredictor):
+    """An mmdet detector as a function of an image; arguments as of `ImagePredictor`."""
 
     def __call__(self, image: np.ndarray) -> Detections:
         """Detect on ``H W 3``, RGB, 0..255; ``ValueError`` of a model that gives no instances."""
-        resized = resize_shortest(image, self.short, self.long)
+        resized = self.resized(image)
         pixels = torch.from_numpy(resized[..., ::-1].copy()).permute(2, 0, 1)  # mmdet's preprocessor expects BGR
         sizes = {
             "ori_shape": image.shape[:2],
