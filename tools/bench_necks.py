@@ -185,7 +185,7 @@ def page(report: dict[str, Any]) -> str:
         *(line for row in report["rows"] for line in table(row)),
         "",
         "Largest difference of the maps with the same weights, relative to the largest value: "
-        + ", ".join(f"{pair} {value:.0e}" for pair, value in differences.items())
+        + ", ".join(f"{pair} {value:.1g}" for pair, value in differences.items())
         + ".",
     ]
     return "\n".join(lines) + "\n"
