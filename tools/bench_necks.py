@@ -185,14 +185,14 @@ def page(report: dict[str, Any]) -> str:
         *(line for row in report["rows"] for line in table(row)),
         "",
         "Largest difference of the maps with the same weights, relative to the largest value: "
-        + ", ".join(f"{pair} {value:.0e}" for pair, value in differences.items())
+        + ", ".join(f"{pair} {value:.1g}" for pair, value in differences.items())
         + ".",
     ]
     return "\n".join(lines) + "\n"
 
 
 def draw(report: dict[str, Any], figure: Any) -> None:
-    """Time of each relative to our convolutions alone, both NCHW."""
+    """Time of each relative to our convolutions alone, laid out NCHW."""
     for axis, mode in zip(figure.subplots(1, 2, sharey=True), MODES, strict=True):
         rows = [row for row in report["rows"] if row["mode"] == mode]
         names = list(dict.fromkeys(who for row in rows for who in row["seconds"] if who != FLOOR))
@@ -205,6 +205,7 @@ def draw(report: dict[str, Any], figure: Any) -> None:
                 width,
                 label=who,
             )
+        axis.set_yscale("log", base=2)
         axis.axhline(1, color="black", linewidth=0.8)
         axis.set_xticks(range(len(rows)), [row["neck"] for row in rows])
         axis.set(title=mode, ylabel="time / time of the convolutions (NCHW)")

@@ -37,8 +37,9 @@ class PyramidBackbone(Backbone):
         size_divisibility: pad images to a multiple of this many pixels; ``None`` is the stride of the backbone's last
             map, as in Detectron2's FPN. The necks need no padding; 0 turns it off. `SimpleFeaturePyramid` halves that
             map once more, rounding down: 32 keeps its P5 whole where ``square_pad`` is off.
-        channels_last: compute on maps that lie channels-last in memory, which is faster on most processors, and hand
-            them on so: Detectron2's heads and its region pooling take either. Equal to rounding.
+        channels_last: compute on maps that lie channels-last in memory, and hand them on so: Detectron2's heads and its
+            ``ROIAlign``, which is torchvision's, take either. Equal to rounding; ``docs/bench_necks.md`` has what the
+            necks gain on a CPU.
 
     State dict: ``bottom_up.*`` and ``neck.*``; Detectron2's own FPN checkpoints (``fpn_lateral2``, ``top_block``, ...)
     and ViTDet's (``net``, ``simfp_2``, ...) load as they are. Levels that this pyramid does not have are left to

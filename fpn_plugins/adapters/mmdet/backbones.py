@@ -155,9 +155,9 @@ class PyramidBackbone(BaseModule):
         neck: config of one of this package's necks without ``in_channels``, in mmdet's vocabulary (``num_outs``,
             ``norm_cfg``, ...); the scope may be left out.
         init_cfg: mmengine's.
-        channels_last: compute on maps that lie channels-last in memory, which is faster on most processors. Equal to
-            rounding. The maps are handed on as usual, at the cost of a copy: mmcv's RoIAlign reads any map as if it lay
-            so, without a word.
+        channels_last: compute on maps that lie channels-last in memory. Equal to rounding. The maps are copied to the
+            usual layout at the end, as mmcv's RoIAlign reads any map as if it lay so, without a word; that copy takes
+            much of what a neck gains (``docs/bench_necks.md``), so measure before you turn it on.
 
     Use it as ``backbone=`` of any detector with ``neck=None``. State dict: ``backbone.*`` and ``neck.*``.
 
