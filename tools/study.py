@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,6 +139,8 @@ def main() -> None:
         elif args.page:
             write_page(study, read_results(study, cells, place), args.page, args.baseline or study.baseline)
         else:
+            # so that the training that runs is ended too
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
             run_missing(study, cells, place)
 
 
