@@ -200,7 +200,7 @@ def _with_options(name: str) -> tuple[Mapping[str, Any], str]:
     chosen = {"img_size": CHOSEN_SIZE}
     try:
         backbone = TimmBackbone(name, model_args=chosen).eval()
-    except Exception:
+    except Exception:  # nor can its size be chosen; the table then says at which one size it runs
         return {}, ""
     return (chosen, "chosen") if _failure(backbone, CHOSEN_SIZE) is None else ({}, "")
 
