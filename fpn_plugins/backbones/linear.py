@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -58,6 +58,29 @@ def linear_after(cheap: Callable[..., Tensor], layer: nn.Linear, x: Tensor, *par
     return _LinearAfter.apply(cheap, x, layer.weight, layer.bias, *parameters)
 
 
+def linear_after_norm(norm: nn.LayerNorm, layer: nn.Linear, x: Tensor) -> Tensor:
+    """``layer(norm(x))``, of which the backward pass keeps only ``x``; see `linear_after`."""
+    return linear_after(_bare(norm), layer, x, norm.weight, norm.bias)
+
+
+def linear_parts_after_norm(norm: nn.LayerNorm, layer: nn.Linear, x: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """`linear_after_norm`, its channels split into parts of ``sizes``, each of which lies in one piece."""
+    if traced() or not _is_plain(layer):
+        return list(linear_after_norm(norm, layer, x).split(list(sizes), -1))
+    weights = layer.weight.split(list(sizes))
+    biases = [None] * len(weights) if layer.bias is None else layer.bias.split(list(sizes))
+    cheap, parameters = _bare(norm), (norm.weight, norm.bias)
+    if torch.is_grad_enabled():
+        return [_LinearAfter.apply(cheap, x, *pair, *parameters) for pair in zip(weights, biases, strict=True)]
+    normed = cheap(x, *parameters)
+    return [linear(normed, weight, bias) for weight, bias in zip(weights, biases, strict=True)]
+
+
+def _bare(norm: nn.LayerNorm) -> Callable[..., Tensor]:
+    """The norm as a function of tokens, weight and bias."""
+    return lambda x, weight, bias: F.layer_norm(x, x.shape[-1:], weight, bias, norm.eps)
+
+
 class _LinearAfter(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -93,8 +116,10 @@ def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
 
 
 def _convolves(x: Tensor) -> bool:
-    """Whether oneDNN's convolution is there, and not also what PyTorch takes for linear layers (reduced precision)."""
+    """Whether PyTorch would take oneDNN's convolution, and does not take it for linear layers (reduced precision)."""
     if traced() or x.device.type != "cpu" or x.dtype != torch.float32:
+        return False
+    if torch.get_num_threads() == 1:  # PyTorch then has a slower one of its own for 1x1
         return False
     available = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
     return available and not torch.is_autocast_enabled("cpu")

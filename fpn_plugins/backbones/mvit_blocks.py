@@ -1,20 +1,23 @@
 """Blocks of MViTv2: attention on pooled queries, keys and values, within windows or over the whole map.
 
 Source: MViTv2 (arXiv:2112.01526), sections 4.1 (decomposed relative positions, residual pooling) and 4.2 (hybrid window
-attention); detectron2's ``modeling/backbone/mvit.py``, to which it is equal. Legend: ``X`` windows of all images, ``N``
-heads, ``L`` positions, ``C`` channels of a head; ``D = N C``.
+attention); detectron2's ``modeling/backbone/mvit.py``, to which it is equal. Letters in the shapes: ``M`` heads, ``D``
+channels of a head; ``h w`` is the grid of keys and values.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checkpointing import traced
 from .attention import fused_pooled_attention, pooled_relative_rows
-from .linear import apply_linear
+from .blocked_attention import blocked_window_attention
+from .linear import linear_after, linear_after_norm, linear_parts_after_norm
 from .vit_blocks import MLP, DropPath, from_windows, to_windows
 
 MLP_RATIO = 4
@@ -52,7 +55,8 @@ class MultiScaleAttention(nn.Module):
         norm_eps: of the norms.
 
     Windows that reach over the edge are filled up with zeros behind the pooling, and these take part in the attention
-    as tokens do, as in detectron2: checkpoints were trained so.
+    as tokens do, as in detectron2: checkpoints were trained so. For the backward pass are kept the input, queries, keys
+    and values before and behind their pooling, and what the attention returns.
     """
 
     def __init__(self, plan: BlockPlan, norm_eps: float) -> None:
@@ -70,33 +74,51 @@ class MultiScaleAttention(nn.Module):
         self.rel_pos_h = nn.Parameter(torch.zeros(length, channels))
         self.rel_pos_w = nn.Parameter(torch.zeros(length, channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``B H W C_in`` to ``B ceil(H / stride_q) ceil(W / stride_q) C``."""
-        q, k, v = apply_linear(self.qkv, x).chunk(3, dim=-1)  # each B H W C
-        q = self._pool(q, self.pool_q, self.norm_q)
-        k = self._pool(k, self.pool_k, self.norm_k)
-        v = self._pool(v, self.pool_v, self.norm_v)
-        if not self.q_window:
-            return apply_linear(self.proj, self._attend(q, k, v) + q)
-        windows = to_windows(q, self.q_window), to_windows(k, self.kv_window), to_windows(v, self.kv_window)
-        return apply_linear(self.proj, from_windows(self._attend(*windows), *q.shape[1:3]) + q)
+    def forward(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
+        """Map ``B H W C_in``, normed by ``norm`` first, to ``B ceil(H / stride_q) ceil(W / stride_q) C``."""
+        channels = self.proj.in_features
+        q, kv = linear_parts_after_norm(norm, self.qkv, x, (channels, 2 * channels))
+        (q,) = self._pool(q, (self.pool_q,), (self.norm_q,))
+        k, v = self._pool(kv, (self.pool_k, self.pool_v), (self.norm_k, self.norm_v))  # B h w M D
+        out = self._attend(q, k, v)
+        return linear_after(_sum_of_heads, self.proj, out, q)
 
-    def _pool(self, x: Tensor, pool: nn.Conv2d, norm: nn.LayerNorm) -> Tensor:
-        """Pool tokens ``B H W C``, every head by the same filters."""
-        weight = pool.weight.repeat(self.num_heads, 1, 1, 1)
-        x = F.conv2d(x.permute(0, 3, 1, 2), weight, None, pool.stride, pool.padding, groups=weight.shape[0])
-        normed = norm(x.permute(0, 2, 3, 1).unflatten(3, (self.num_heads, -1)))
-        return normed.flatten(3).to(x.dtype)  # autocast norms in single precision, and attends in half
+    def _pool(self, x: Tensor, pools: Sequence[nn.Conv2d], norms: Sequence[nn.LayerNorm]) -> list[Tensor]:
+        """Pool tokens ``B H W C`` of one part for each pooling, every head by the same filters, to ``B h w M D``."""
+        weight = torch.cat([pool.weight.repeat(self.num_heads, 1, 1, 1) for pool in pools])
+        step, padding = pools[0].stride, pools[0].padding
+        pooled = F.conv2d(x.permute(0, 3, 1, 2), weight, None, step, padding, groups=len(weight)).permute(0, 2, 3, 1)
+        parts = (part.unflatten(3, (self.num_heads, -1)) for part in pooled.chunk(len(pools), 3))
+        # autocast norms in single precision, and attends in half
+        return [norm(part).to(pooled.dtype) for norm, part in zip(norms, parts, strict=True)]
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attention between all tokens of ``q`` (``B H W C``) and of ``k``, ``v`` (``B h w C``)."""
-        rows_h = pooled_relative_rows(self.rel_pos_h, q.shape[1], k.shape[1], self.finer_keys)
-        rows_w = pooled_relative_rows(self.rel_pos_w, q.shape[2], k.shape[2], self.finer_keys)
+        """Attention of all tokens of ``q`` (``B H W M D``) to those of ``k``, ``v`` (``B h w M D``) in their window."""
+        q_sides = (self.q_window,) * 2 if self.q_window else q.shape[1:3]
+        k_sides = (self.kv_window,) * 2 if self.q_window else k.shape[1:3]
+        rows_h = pooled_relative_rows(self.rel_pos_h, q_sides[0], k_sides[0], self.finer_keys).to(q.dtype)
+        rows_w = pooled_relative_rows(self.rel_pos_w, q_sides[1], k_sides[1], self.finer_keys).to(q.dtype)
+        if not traced() and q.device.type == "cpu":
+            return blocked_window_attention(q, k, v, rows_h, rows_w)
+        return self._attend_fused(q, k, v, rows_h, rows_w)
+
+    def _attend_fused(self, q: Tensor, k: Tensor, v: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
+        height, width = q.shape[1:3]
+        if self.q_window:
+            q = to_windows(q.flatten(3), self.q_window)
+            k, v = (to_windows(part.flatten(3), self.kv_window) for part in (k, v))
         queries, keys, values = (
-            part.flatten(1, 2).unflatten(2, (self.num_heads, -1)).transpose(1, 2) for part in (q, k, v)
+            part.reshape(len(part), -1, self.num_heads, rows_h.shape[-1]).transpose(1, 2) for part in (q, k, v)
         )  # B M N D
-        out = fused_pooled_attention(queries, keys, values, rows_h, rows_w)
-        return out.transpose(1, 2).reshape(q.shape)
+        out = fused_pooled_attention(queries, keys, values, rows_h, rows_w).transpose(1, 2).reshape(q.shape)
+        if self.q_window:
+            out = from_windows(out, height, width).unflatten(3, (self.num_heads, -1))
+        return out
+
+
+def _sum_of_heads(out: Tensor, q: Tensor) -> Tensor:
+    """Residual pooling: the queries are added; ``B H W M D`` to ``B H W M*D``."""
+    return (out + q).flatten(3)
 
 
 def _pooling(channels: int, stride: int) -> nn.Conv2d:
@@ -129,9 +151,8 @@ class MultiScaleBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``B H W C_in`` to ``B ceil(H / stride_q) ceil(W / stride_q) C_out``."""
-        normed = self.norm1(x)
-        shortcut = x if self.proj is None else self.proj(normed)
+        shortcut = x if self.proj is None else linear_after_norm(self.norm1, self.proj, x)
         if self.pool_skip is not None:
             shortcut = self.pool_skip(shortcut.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        x = shortcut + self.drop_path(self.attn(normed))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        x = shortcut + self.drop_path(self.attn(x, self.norm1))
+        return x + self.drop_path(self.mlp(x, self.norm2))

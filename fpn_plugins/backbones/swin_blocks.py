@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checkpointing import run, traced
-from .linear import apply_linear, linear_after
+from .linear import apply_linear, linear_after, linear_after_norm
 from .vit_blocks import MLP, DropPath
 from .window_attention import WindowAttention
 from .windows import WindowLayout, into_windows, out_of_windows, window_layout
@@ -118,25 +118,23 @@ class SwinBlock(nn.Module):
     def forward(self, x: Tensor, layout: WindowLayout) -> Tensor:
         """Map tokens ``B H W C``, which lie in windows as ``layout`` says, to tokens of the same shape."""
         x = x + self.drop_path(self._attend(x, layout))
-        hidden = linear_after(self._norm2, self.mlp.fc1, x, self.norm2.weight, self.norm2.bias)
+        hidden = linear_after_norm(self.norm2, self.mlp.fc1, x)
         # the widest tokens of all; without gradients nobody reads them again
         in_place = not torch.is_grad_enabled() and not traced()
         act = torch.ops.aten.gelu_ if in_place else self.mlp.act
         return x + self.drop_path(linear_after(act, self.mlp.fc2, hidden))
 
     def _attend(self, x: Tensor, layout: WindowLayout) -> Tensor:
-        # what is filled up has the queries, keys and values of one row of zeros
-        qkv = linear_after(self._norm1_and_zeros, self.attn.qkv, x, self.norm1.weight, self.norm1.bias)
-        windows = into_windows(qkv, layout).unflatten(0, (-1, self.window_size**2))
+        # what is filled up has the queries, keys and values of one row of zeros; out of the windows nobody needs them
+        windows = into_windows(
+            linear_after(self._norm1_and_zeros, self.attn.qkv, x, self.norm1.weight, self.norm1.bias), layout
+        ).unflatten(0, (-1, self.window_size**2))
         tokens = out_of_windows(self.attn(windows, layout.kinds).flatten(0, 1), layout)
         return apply_linear(self.attn.proj, tokens).view(x.shape)
 
     def _norm1_and_zeros(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         x = F.layer_norm(x, x.shape[-1:], weight, bias, self.norm1.eps).flatten(0, 2)
         return torch.cat([x, x.new_zeros(1, x.shape[1])])
-
-    def _norm2(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return F.layer_norm(x, x.shape[-1:], weight, bias, self.norm2.eps)
 
 
 class SwinStage(nn.Module):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..checkpointing import traced
 from ..layers import LayerNorm2d
 from .attention import Attention
-from .linear import apply_linear, linear_after
+from .linear import linear_after, linear_after_norm
 
 
 class DropPath(nn.Module):
@@ -61,7 +61,10 @@ class PatchEmbedding(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two linear layers with GELU between them, which is computed again in the backward pass instead of being kept."""
+    """Two linear layers with GELU between them.
+
+    The backward pass keeps the input and what stands before GELU; all else is computed again.
+    """
 
     def __init__(self, dim: int, hidden_dim: int) -> None:
         super().__init__()
@@ -69,9 +72,9 @@ class MLP(nn.Module):
         self.act = nn.GELU()
         self.fc2 = nn.Linear(hidden_dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``... C`` to ``... C``."""
-        return linear_after(self.act, self.fc2, apply_linear(self.fc1, x))
+    def forward(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
+        """Map ``... C`` to ``... C``, normed by ``norm`` first, which is computed again as well."""
+        return linear_after(self.act, self.fc2, linear_after_norm(norm, self.fc1, x))
 
 
 class ResidualBottleneck(nn.Module):
@@ -148,7 +151,7 @@ class ViTBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens ``B H W C`` to tokens of the same shape."""
         x = x + self.drop_path(self._attend(self.norm1(x)))
-        x = x + self.drop_path(self.mlp(self.norm2(x)))
+        x = x + self.drop_path(self.mlp(x, self.norm2))
         if self.residual is not None:
             x = self.residual(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return x

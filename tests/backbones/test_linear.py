@@ -8,7 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from fpn_plugins.backbones.linear import linear, linear_after
+from fpn_plugins.backbones.linear import linear, linear_after, linear_after_norm, linear_parts_after_norm
+
+
+@pytest.fixture(params=[1, 2], autouse=True)
+def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As convolutions, and as PyTorch's own linear layers."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: request.param)
 
 
 def normed(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -64,3 +70,26 @@ def test_frozen_layers_pass_gradients_on() -> None:
     linear_after(F.gelu, layer, x).sum().backward()
     assert layer.weight.grad is None
     assert_close(x.grad, torch.autograd.grad(layer(F.gelu(x)).sum(), x)[0])
+
+
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_normed_layer_in_parts_is_the_layer(bias: bool, grad: bool) -> None:
+    layer, norm = nn.Linear(12, 20, bias=bias), nn.LayerNorm(12, eps=0.1)
+    x = torch.randn(2, 5, 12, requires_grad=True)
+    leaves = [x, *layer.parameters(), *norm.parameters()]
+    results = []
+    with torch.set_grad_enabled(grad):
+        parts = linear_parts_after_norm(norm, layer, x, (5, 15))
+        assert all(part.is_contiguous() for part in parts)
+        for out in (torch.cat(parts, -1), linear_after_norm(norm, layer, x), layer(norm(x))):
+            results.append([out, *(torch.autograd.grad(out.square().sum(), leaves) if grad else ())])
+    assert_close(results[0], results[2])
+    assert_close(results[1], results[2])
+
+
+def test_a_layer_with_a_hook_is_called_as_a_module() -> None:
+    layer, norm = nn.Linear(12, 20), nn.LayerNorm(12)
+    layer.register_forward_hook(lambda module, args, out: 2 * out)
+    x = torch.randn(3, 12)
+    assert_close(torch.cat(linear_parts_after_norm(norm, layer, x, (5, 15)), -1), layer(norm(x)))

@@ -17,7 +17,10 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fpn_plugins import FeatureSpec, MViT
+from fpn_plugins.backbones import blocked_attention as blocked
+from fpn_plugins.backbones import mvit_blocks
 from fpn_plugins.backbones.attention import fused_pooled_attention, pooled_relative_rows
+from fpn_plugins.backbones.mvit_blocks import BlockPlan, MultiScaleAttention
 from fpn_plugins.backbones.mvit_plan import VARIANTS
 from fpn_plugins.weights import KeyMap, write_checkpoint
 from fpn_plugins.weights.maps import mvit as maps
@@ -150,6 +153,34 @@ def test_fused_attention_is_the_definition(q_grid: tuple[int, int], k_grid: tupl
         results.append([out, *torch.autograd.grad((out * torch.arange(out.numel()).view(out.shape)).sum(), inputs)])
     for got, expected in zip(*results, strict=True):
         assert_close(got, expected, rtol=1e-9, atol=1e-9)
+
+
+@settings(max_examples=40)
+@given(
+    sides=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    strides=st.sampled_from([(1, 4), (1, 2), (2, 4), (2, 1), (1, 1)]),
+    window_size=st.sampled_from([0, 4, 8]),
+    heads=st.integers(1, 2),
+    scores=st.sampled_from([1, 100, 1000, 1 << 20]),
+)
+def test_blocked_and_fused_attention_are_alike(
+    sides: tuple[int, int], strides: tuple[int, int], window_size: int, heads: int, scores: int
+):
+    """Inside windows and over whole maps, in blocks of a single query, of heads, of images, and of everything."""
+    plan = BlockPlan(6 * heads, 6 * heads, heads, *strides, window_size, 16)
+    attention = nothing_zero(MultiScaleAttention(plan, 1e-6)).double()
+    q, k = (torch.randn(3, *(-(-side // step) for side in sides), heads, 6).double() for step in strides)
+    inputs = [x.requires_grad_() for x in (q, k, torch.randn_like(k))]
+    results = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocked, "BLOCK_SCORES", scores)
+        for fused in (False, True):
+            patch.setattr(mvit_blocks, "traced", lambda fused=fused: fused)
+            out = attention._attend(*inputs)
+            weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)
+            leaves = [*inputs, attention.rel_pos_h, attention.rel_pos_w]
+            results.append([out, *torch.autograd.grad((out * weights).sum(), leaves)])
+    assert_close(*results, rtol=0, atol=1e-10)
 
 
 class LargestTensor(TorchDispatchMode):
