@@ -11,13 +11,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from _study_configs import CONFIGS, base_config, config_file
+from _study_configs import CONFIG_NAME, CONFIGS, base_configs, config_file
 
 from fpn_plugins.analysis import evaluate_predictions
 from fpn_plugins.analysis.study import Cell, Study, fingerprint
@@ -53,11 +53,11 @@ class Place:
 
 def identity(study: Study, cell: Cell, place: Place) -> str:
     """Hash of what the cell's result depends on: its config, the config below it, overrides, and the annotations."""
-    _, config = config_file(study, cell, PLACEHOLDER)
+    config = config_file(study, cell, PLACEHOLDER)
     return fingerprint(
         {
             "config": config.replace(str(CONFIGS), ""),
-            "base": base_config(cell.head, cell.toolbox).read_text(encoding="utf-8"),
+            "base": [path.read_text(encoding="utf-8") for path in base_configs(cell.head, cell.toolbox)],
             "options": study.options.get(cell.toolbox, {}),
             "annotations": [_annotations(place.data, split) for split in ("train", "val")],
         }
@@ -89,7 +89,7 @@ def run_cell(study: Study, cell: Cell, place: Place) -> dict[str, Any]:
     for stale in folder.glob("work-*"):  # of a training that was killed: it would not go on bit for bit
         shutil.rmtree(stale)
     folder.mkdir(parents=True, exist_ok=True)
-    _, config = config_file(study, cell, PLACEHOLDER)
+    config = config_file(study, cell, PLACEHOLDER)
     measured = train(cell, config, study.options.get(cell.toolbox, {}), place, folder, study.iterations)
     result = {
         "fingerprint": identity(study, cell, place),
@@ -123,7 +123,7 @@ def train(
         iterations: of the training.
     """
     work_dir = Path(tempfile.mkdtemp(prefix="work-", dir=folder)).resolve()
-    path = folder / f"config{base_config(cell.head, cell.toolbox).suffix}"
+    path = folder / CONFIG_NAME
     path.write_text(config.replace(str(PLACEHOLDER), str(work_dir)), encoding="utf-8")
     start = time.monotonic()
     _run(_command(cell, path, work_dir, options), place, folder / "train.log")
@@ -149,15 +149,7 @@ def _command(cell: Cell, config: Path, work_dir: Path, options: Mapping[str, Any
     if cell.toolbox == "mmdet":
         overrides = ["--cfg-options", *pairs] if pairs else []
         return ["tools/train.py", str(config), "--work-dir", str(work_dir), *overrides]
-    if config.suffix == ".yaml":
-        pairs = [part for pair in [f"MODEL.DEVICE={_device()}", *pairs] for part in pair.split("=", 1)]
     return ["tools/train_net.py", "--config-file", str(config), *pairs]
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def environment(place: Place) -> dict[str, str]:
@@ -223,7 +215,10 @@ def cost(study: Study, cell: Cell, folder: Path) -> dict[str, Any]:
     """Parameters and multiply-adds of the whole detector, from its config."""
     from _detectors import detector_cost
 
-    path = folder / f"config{base_config(cell.head, cell.toolbox).suffix}"
+    # the toolboxes' own FPN does the work of ours; Detectron2's takes only sizes that its strides divide
+    ours = replace(cell, variant=replace(cell.variant, stock=False))
+    path = folder / "cost.py"
+    path.write_text(config_file(study, ours, PLACEHOLDER), encoding="utf-8")
     report = detector_cost(str(path), study.image_size, toolbox=cell.toolbox)
     total = report.total()
     return {
@@ -253,6 +248,8 @@ def _version(package: str) -> str:
 
 def hardware() -> str:
     """Name of the GPU, or of the processor with the threads of a training."""
+    import torch
+
     from fpn_plugins.analysis.peak_memory import hardware as name_of
 
-    return name_of(_device())
+    return name_of("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,6 +1,7 @@
 """Run an ablation study: a grid of backbones, necks, heads, toolboxes and seeds, one training each.
 
     python tools/study.py configs/studies/fpn_ablations.yml [--data FOLDER]      # trains what is missing
+    python tools/study.py configs/studies/fpn_ablations.yml --only 'fpn-*' '*-c4-*-seed0'
     python tools/study.py configs/studies/fpn_ablations.yml --summary            # tables of what is there
     python tools/study.py configs/studies/fpn_ablations.yml --page docs/accuracy.md
     python tools/study.py configs/studies/fpn_ablations.yml --verify fpn-retinanet-mmdet-seed0
@@ -15,6 +16,7 @@ shipped studies are made by ``tools/demo.py --prepare-only``.
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import os
 import signal
 import sys
@@ -38,7 +40,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("study", type=Path, help="YAML file, see configs/studies")
     parser.add_argument("--data", type=Path, default=ROOT / "data/synthetic_coco", help="a COCO-format folder")
     parser.add_argument("--work-dir", type=Path, help="default: work_dirs/studies/NAME")
-    parser.add_argument("--only", nargs="+", default=[], metavar="TEXT", help="cells whose name has one of these in it")
+    parser.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help="cells whose name matches one")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--list", action="store_true", help="list the cells and which are done")
     what.add_argument("--summary", action="store_true", help="print tables of the results that are there")
@@ -106,6 +108,10 @@ def verify(study: Study, cells: list[Cell], name: str, place: Place) -> None:
     print(f"{name}: the same to the last digit, AP {saved['scores']['bbox']['AP']!r} and all {number} detections")
 
 
+def _chosen(name: str, patterns: list[str]) -> bool:
+    return not patterns or any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+
+
 def read_results(study: Study, cells: list[Cell], place: Place) -> list[dict[str, Any]]:
     """Results of the cells that are complete and of this very study."""
     from _study_cells import finished
@@ -128,7 +134,7 @@ def main() -> None:
         study = read_study(args.study)
         work_dir = args.work_dir or ROOT / "work_dirs/studies" / args.study.stem
         place = Place(args.data.resolve(), work_dir.resolve())
-        cells = [cell for cell in study.cells() if not args.only or any(text in cell.name for text in args.only)]
+        cells = [cell for cell in study.cells() if _chosen(cell.name, args.only)]
         if args.list:
             for cell in cells:
                 print("done   " if finished(study, cell, place) else "missing", cell.name)

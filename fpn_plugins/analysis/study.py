@@ -38,6 +38,7 @@ class Variant:
         neck: the same, without ``in_channels``.
         levels: which of the neck's maps the head sees, by position; ``None`` is all.
         note: what it is, for people.
+        stock: whether the toolbox's own FPN stands in the place of ours, on the same backbone.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Variant:
     neck: Mapping[str, Any]
     levels: tuple[int, ...] | None = None
     note: str = ""
+    stock: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class Study:
         variants: the pyramids.
         baseline: name of the variant that the others are compared with.
         iterations: of each training.
-        heads: of ``HEADS``.
+        heads: of ``HEADS``, and the names of the variants that each is trained with; ``None`` is all.
         toolboxes: of ``TOOLBOXES``.
         seeds: one training each.
         evaluations: how often a training is evaluated, evenly spaced, the last time at its end.
@@ -83,7 +85,7 @@ class Study:
     variants: tuple[Variant, ...]
     baseline: str
     iterations: int
-    heads: tuple[str, ...] = ("retinanet",)
+    heads: Mapping[str, tuple[str, ...] | None] = field(default_factory=lambda: {"retinanet": None})
     toolboxes: tuple[str, ...] = TOOLBOXES
     seeds: tuple[int, ...] = (0,)
     evaluations: int = 1
@@ -91,10 +93,12 @@ class Study:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        names = tuple(variant.name for variant in self.variants)
         for name, values, allowed in (
-            ("head", self.heads, HEADS),
+            ("heads", tuple(self.heads), HEADS),
+            *((f"variants of {head}", chosen or (), names) for head, chosen in self.heads.items()),
             ("toolboxes", self.toolboxes, TOOLBOXES),
-            ("baseline", (self.baseline,), tuple(variant.name for variant in self.variants)),
+            ("baseline", (self.baseline,), names),
             ("options", tuple(self.options), TOOLBOXES),
         ):
             unknown = [value for value in values if value not in allowed]
@@ -104,6 +108,9 @@ class Study:
             raise ValueError(
                 f"iterations={self.iterations}, evaluations={self.evaluations}: at least 2, and 1 to as many"
             )
+        stock = [v.name for v in self.variants if v.stock and (v.neck.get("type") != "FPN" or v.levels is not None)]
+        if stock:
+            raise ValueError(f"stock variants {stock}: the toolboxes' own neck is for a neck FPN, with all its levels")
         if not self.seeds or min(self.seeds) < 0:
             raise ValueError(f"seeds={list(self.seeds)} must be one or more numbers from 0")
 
@@ -113,8 +120,9 @@ class Study:
             Cell(variant, head, toolbox, seed)
             for seed in self.seeds
             for toolbox in self.toolboxes
-            for head in self.heads
+            for head, chosen in self.heads.items()
             for variant in self.variants
+            if chosen is None or variant.name in chosen
         ]
 
 
@@ -129,9 +137,9 @@ def read_study(path: str | os.PathLike[str]) -> Study:
 
     content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     backbones, variants = content.pop("backbones", {}), content.pop("variants", {})
-    if "head" in content:
-        content["heads"] = content.pop("head")
-    for key in ("heads", "toolboxes", "seeds", "image_size"):
+    if "heads" in content:
+        content["heads"] = {head: chosen and tuple(chosen) for head, chosen in content["heads"].items()}
+    for key in ("toolboxes", "seeds", "image_size"):
         if key in content:
             value = content[key]
             content[key] = tuple(value) if isinstance(value, list) else (value,)
@@ -143,10 +151,10 @@ def read_study(path: str | os.PathLike[str]) -> Study:
 
 
 def _variant(name: str, entry: Mapping[str, Any], backbones: Mapping[str, Any]) -> Variant:
-    known = {"backbone", "neck", "levels", "note"}
+    known = {"backbone", "neck", "levels", "note", "stock"}
     if not {"backbone", "neck"} <= set(entry) <= known:
         raise ValueError(
-            f"variant {name!r} has the keys {sorted(entry)}; expected backbone, neck, perhaps levels, note"
+            f"variant {name!r} has the keys {sorted(entry)}; expected backbone, neck, perhaps levels, note, stock"
         )
     if entry["backbone"] not in backbones:
         raise ValueError(f"variant {name!r}: backbone {entry['backbone']!r} is none of {sorted(backbones)}")
@@ -157,6 +165,7 @@ def _variant(name: str, entry: Mapping[str, Any], backbones: Mapping[str, Any]) 
         entry["neck"],
         None if levels is None else tuple(levels),
         entry.get("note", ""),
+        entry.get("stock", False),
     )
 
 
@@ -166,13 +175,22 @@ def head_levels(variant: Variant) -> tuple[FeatureSpec, ...]:
     Raises:
         ValueError: a pyramid that does not fit together, or levels that it does not have.
     """
-    backbone = _without_weights(variant.backbone)
-    pyramid: Any = on_meta(lambda: build_pyramid(backbone, variant.neck))
+    pyramid = _on_meta(variant)
     specs = pyramid.neck.out_specs(pyramid.backbone.feature_specs)
     chosen = tuple(range(len(specs))) if variant.levels is None else variant.levels
     if not chosen or not set(chosen) <= set(range(len(specs))):
         raise ValueError(f"variant {variant.name!r}: levels={list(chosen)} must be of 0..{len(specs) - 1}")
     return tuple(specs[position] for position in chosen)
+
+
+def backbone_levels(variant: Variant) -> tuple[FeatureSpec, ...]:
+    """Channels and strides of the maps that a variant's neck is given."""
+    return tuple(_on_meta(variant).backbone.feature_specs)
+
+
+def _on_meta(variant: Variant) -> Any:
+    backbone = _without_weights(variant.backbone)
+    return on_meta(lambda: build_pyramid(backbone, variant.neck))
 
 
 def _without_weights(config: Any) -> Any:

@@ -89,7 +89,8 @@ def test_variants_of_the_shipped_studies_fit_together(path: Path):
     ("change", "message"),
     [
         ({"baseline": "none"}, "baseline"),
-        ({"heads": ("yolo",)}, "head"),
+        ({"heads": {"yolo": None}}, "heads"),
+        ({"heads": {"retinanet": ("fpm",)}}, "variants of retinanet"),
         ({"toolboxes": ("torchvision",)}, "toolboxes"),
         ({"iterations": 1}, "iterations=1"),
         ({"evaluations": 0}, "evaluations=0"),

@@ -28,7 +28,8 @@ class PyramidBackbone(Backbone):
         bottom_up: one of this package's backbones, a ``{"type": ..., **arguments}`` mapping of one, or any Detectron2
             ``Backbone`` (its ResNet, RegNet, ...).
         neck: a neck or a ``{"type": "FPN", **arguments}`` mapping without ``in_channels``, or a list of them, one
-            behind the other; ``norm`` may be any of Detectron2's names (``FrozenBN``, ``naiveSyncBN``, ...).
+            behind the other; ``norm`` may be any of Detectron2's names (``FrozenBN``, ``naiveSyncBN``, ...). ``None``
+            hands the backbone's own maps on, as ``c2``, ``c3``, ...: a bottom-up network for Detectron2's own FPN.
         in_features: which maps of a Detectron2 ``bottom_up`` to use, high to low resolution; ``None`` is all. Backbones
             of this package choose by their own ``out_indices``.
         square_pad: pad images to squares of this side in pixels, a multiple of the backbone's last stride; 0 is off. A
@@ -56,7 +57,7 @@ class PyramidBackbone(Backbone):
     def __init__(
         self,
         bottom_up: nn.Module | Mapping[str, Any],
-        neck: Neck | Sequence[Neck],
+        neck: Neck | Sequence[Neck] | None,
         in_features: Sequence[str] | None = None,
         square_pad: int = 0,
         size_divisibility: int | None = None,
@@ -65,9 +66,9 @@ class PyramidBackbone(Backbone):
         super().__init__()
         self.bottom_up = build_backbone(bottom_up)
         self.in_features, in_specs = _in_specs(self.bottom_up, in_features)
-        self.neck = build_neck(_with_detectron2_norm(neck), in_specs)
-        out_specs = self.neck.out_specs(in_specs)
-        self._out_features = list(level_names(out_specs))
+        self.neck = None if neck is None else build_neck(_with_detectron2_norm(neck), in_specs)
+        out_specs = in_specs if self.neck is None else self.neck.out_specs(in_specs)
+        self._out_features = list(level_names(out_specs, "c" if self.neck is None else "p"))
         self._out_feature_channels = {name: s.channels for name, s in zip(self._out_features, out_specs, strict=True)}
         self._out_feature_strides = {name: s.stride for name, s in zip(self._out_features, out_specs, strict=True)}
         self._size_divisibility = in_specs[-1].stride if size_divisibility is None else size_divisibility
@@ -94,10 +95,9 @@ class PyramidBackbone(Backbone):
         if self.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         features = self.bottom_up(x)
-        if self.in_features is None:
-            outputs = self.neck(features)
-        else:
-            outputs = self.neck([features[name] for name in self.in_features])
+        if self.in_features is not None:
+            features = [features[name] for name in self.in_features]
+        outputs = features if self.neck is None else self.neck(features)
         return {name: outputs[index] for index, name in enumerate(self._out_features)}
 
     def __prepare_scriptable__(self) -> PyramidBackbone:
