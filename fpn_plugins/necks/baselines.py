@@ -40,7 +40,8 @@ class TopDownPyramid(FPN):
 
     The last used map has its lateral 1x1 convolution. Each finer level is the one above it, upsampled to the size of
     the backbone's map, of which nothing else is read; every level has its 3x3 output convolution. Outputs and gradients
-    are those of an `FPN` whose finer laterals are zero.
+    are those of an `FPN` whose finer laterals are zero. Norms that a backbone has behind its finer maps (`Swin`) get no
+    gradient, for which distributed training wants ``find_unused_parameters``.
 
     Args:
         in_channels: channels of each input map, as for `FPN`.
