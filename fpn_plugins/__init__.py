@@ -28,6 +28,7 @@ from .necks import (
     SimpleFeaturePyramid,
     SingleScale,
     SSDPyramid,
+    TopDownPyramid,
     build_neck,
 )
 
@@ -58,6 +59,7 @@ __all__ = [
     "Swin",
     "TimmBackbone",
     "TimmHybrid",
+    "TopDownPyramid",
     "ViT",
     "build_backbone",
     "build_neck",

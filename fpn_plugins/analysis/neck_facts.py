@@ -180,6 +180,15 @@ NECK_FACTS: dict[str, NeckFacts] = {
         (),
         P6,
     ),
+    "TopDownPyramid": NeckFacts(
+        FPN_PAPER,
+        "FPN without laterals: the coarsest map alone, upsampled from level to level.",
+        "To measure what the laterals are worth on your data: everything else is equal.",
+        "As a detector's neck: fine levels have the semantics and not the places, which subsampling has lost. The FPN "
+        "paper's table 1 (e) finds it far behind FPN in the recall of proposals.",
+        (),
+        P6,
+    ),
     "SingleScale": NeckFacts(
         FPN_PAPER,
         "One map of the backbone, with FPN's convolutions.",

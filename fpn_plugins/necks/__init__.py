@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ..features import FeatureSpec
-from .baselines import SingleScale, SSDPyramid
+from .baselines import SingleScale, SSDPyramid, TopDownPyramid
 from .bfp import BFP
 from .bifpn import BiFPN
 from .csp_pafpn import CSPPAFPN
@@ -34,6 +34,7 @@ NECKS: dict[str, type[nn.Module]] = {
         SimpleFeaturePyramid,
         SingleScale,
         SSDPyramid,
+        TopDownPyramid,
     )
 }
 
@@ -53,6 +54,7 @@ __all__ = [
     "SemanticMerge",
     "SimpleFeaturePyramid",
     "SingleScale",
+    "TopDownPyramid",
     "build_neck",
 ]
 

@@ -1,14 +1,16 @@
-"""What a feature pyramid is compared with: one map, and a pyramid without a top-down path.
+"""What a feature pyramid is compared with: one map, a pyramid without a top-down path, and one without laterals.
 
 ::
 
-    SingleScale                              SSDPyramid
-    c5 /32 --1x1--3x3--> p5                  c5 /32 --1x1--3x3--> p5 --> extra levels
-                                             c4 /16 --1x1--3x3--> p4
-                                             c3 /8  --1x1--3x3--> p3
+    SingleScale                  SSDPyramid                        TopDownPyramid
+    c5 /32 --1x1--3x3--> p5      c5 /32 --1x1--3x3--> p5           c5 /32 --1x1--> m5 --3x3--> p5
+                                                                                   | x2
+                                 c4 /16 --1x1--3x3--> p4           c4 /16 (size)   m4 --3x3--> p4
+                                                                                   | x2
+                                 c3 /8  --1x1--3x3--> p3           c3 /8  (size)   m3 --3x3--> p3
 
-Sources: FPN (arXiv:1612.03144), figure 1 (b) and (c), table 1 rows (a), (b) and (d); SSD (arXiv:1512.02325). Both have
-FPN's convolutions, so that what differs from `FPN` is the merging and nothing else.
+Extra levels follow p5. Sources: FPN (arXiv:1612.03144), figure 1 (b) and (c), table 1 rows (a), (b), (d) and (e); SSD
+(arXiv:1512.02325). All have FPN's convolutions, so that what differs from `FPN` is the merging and nothing else.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from .fpn import FPN
 
@@ -31,6 +33,48 @@ class SSDPyramid(FPN):
     def top_down(self, laterals: list[Tensor]) -> list[Tensor]:
         """Return the laterals as they are."""
         return laterals
+
+
+class TopDownPyramid(FPN):
+    """The coarsest map alone, upsampled from level to level: FPN without laterals (FPN paper, table 1 (e)).
+
+    The last used map has its lateral 1x1 convolution. Each finer level is the one above it, upsampled to the size of
+    the backbone's map, of which nothing else is read; every level has its 3x3 output convolution. Outputs and gradients
+    are those of an `FPN` whose finer laterals are zero. Norms that a backbone has behind its finer maps (`Swin`) get no
+    gradient, for which distributed training wants ``find_unused_parameters``.
+
+    Args:
+        in_channels: channels of each input map, as for `FPN`.
+        out_channels: channels of every output map.
+        **arguments: the others of `FPN`; ``fusion`` has no effect. Extra levels cannot be ``in_top_down``: the path
+            would begin above the one lateral.
+
+    State dict: that of `FPN` without the finer laterals, the numbers of the levels as they are there. An FPN's weights
+    have keys too many, so they are a ``ValueError``, unless ``FPN_PLUGINS_PARTIAL_LOAD=1`` asks for those that fit.
+
+    Raises:
+        ValueError: an argument outside of the above.
+        TypeError: an argument that `FPN` does not have.
+    """
+
+    def __init__(self, in_channels: Sequence[int], out_channels: int = 256, **arguments: Any) -> None:
+        super().__init__(in_channels, out_channels, **arguments)
+        if self._extra_laterals:
+            raise ValueError(
+                "TopDownPyramid has no laterals but that of its last input, so extra_levels with in_top_down=True do "
+                "not fit; leave in_top_down out"
+            )
+        # built and dropped, so that a seed gives the weights that it gives an FPN
+        for index in range(len(self.lateral_convs) - 1):
+            self.lateral_convs[index] = nn.Identity()
+
+    def top_down(self, laterals: list[Tensor]) -> list[Tensor]:
+        """Upsample the last map to the size of each of the others; high to low resolution, as `FPN.top_down`."""
+        levels = [laterals[-1]]
+        for step, upsample in enumerate(self.upsamples):
+            finer = laterals[-2 - step]
+            levels.append(upsample(levels[-1], (finer.shape[-2], finer.shape[-1])))
+        return levels[::-1]
 
 
 class SingleScale(FPN):

@@ -32,6 +32,20 @@ def fpn(top_down: bool = True, extra: bool = True, levels: Sequence[int] = range
     return topology
 
 
+def top_down_pyramid() -> Topology:
+    """FPN without laterals; nothing but the size is read of the finer maps."""
+    topology = Topology(("backbone", "top-down", "output"))
+    levels = range(FINEST, COARSEST + 1)
+    _inputs(topology, levels)
+    topology.add("m5", Box(1, COARSEST, "M5"), "c5", label="1×1")
+    for level in reversed(levels):
+        if level < COARSEST:
+            topology.add(f"m{level}", Box(1, level, f"M{level}"), f"m{level + 1}")
+        topology.add(f"p{level}", Box(2, level, f"P{level}", "output"), f"m{level}", label="3×3")
+    topology.add("p6", Box(2, 6, "P6", "output"), "p5")
+    return topology
+
+
 def single_scale() -> Topology:
     """One map; the others are not used."""
     topology = Topology(("backbone", "lateral", "output"))
@@ -154,6 +168,7 @@ TOPOLOGIES: dict[str, Callable[[], Topology]] = {
     "CSPPAFPN": csp_pafpn,
     "BFP": bfp,
     "SSDPyramid": lambda: fpn(top_down=False),
+    "TopDownPyramid": top_down_pyramid,
     "SingleScale": single_scale,
     "SimpleFeaturePyramid": simple_feature_pyramid,
     "PanopticFPN": panoptic_fpn,

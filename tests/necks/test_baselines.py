@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.testing import assert_close
 
-from fpn_plugins import FPN, ExtraLevels, FeatureSpec, SingleScale, SSDPyramid
+from fpn_plugins import FPN, ExtraLevels, FeatureSpec, SingleScale, SSDPyramid, TopDownPyramid
 
 CHANNELS = [6, 8, 12]
 SIZES = [(9, 7), (5, 4), (3, 2)]
@@ -32,6 +36,65 @@ def test_ssd_pyramid_is_an_fpn_on_each_map_alone(make_maps: Callable[..., list[T
                 }
             )
             assert torch.equal(alone([m])[0], got[index])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"upsample_mode": "bilinear", "extra_levels": ExtraLevels(2, "conv", "input"), "act": "relu"},
+        {"upsample_mode": "deconv", "extra_levels": ExtraLevels(1, "conv", "lateral")},
+        {"in_indices": (0, 1), "extra_levels": ExtraLevels(1)},
+    ],
+    ids=lambda options: "-".join(options) or "defaults",
+)
+@given(height=st.integers(1, 40), width=st.integers(1, 40))
+def test_top_down_pyramid_is_an_fpn_whose_finer_laterals_are_zero(
+    options: dict[str, Any], height: int, width: int, make_maps: Callable[..., list[Tensor]]
+) -> None:
+    ours, fpn = TopDownPyramid(CHANNELS, 8, **options).double(), FPN(CHANNELS, 8, **options).double()
+    for parameter in fpn.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    for parameter in fpn.lateral_convs[:-1].parameters():
+        nn.init.zeros_(parameter)
+    ours.load_state_dict({key: value for key, value in fpn.state_dict().items() if key in ours.state_dict()})
+    sizes = [(-(-height // scale), -(-width // scale)) for scale in (1, 2, 4)]
+    maps = make_maps(CHANNELS, sizes, dtype=torch.float64)
+    got, expected = ours(maps), fpn(maps)
+    assert len(got) == len(expected) and all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+    for outputs in (got, expected):
+        sum(m.square().sum() for m in outputs).backward()
+    theirs = dict(fpn.named_parameters())
+    assert len(theirs) - len(list(ours.parameters())) == 2 * (len(ours.in_indices) - 1)
+    for key, parameter in ours.named_parameters():
+        assert_close(parameter.grad, theirs[key].grad, rtol=1e-10, atol=1e-10)
+
+
+def seeded(kind: type[FPN], seed: int) -> FPN:
+    torch.manual_seed(seed)
+    return kind(CHANNELS, 8)
+
+
+def test_top_down_pyramid_starts_as_an_fpn_and_takes_its_weights_on_request_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fpn, ours, other = (seeded(kind, seed) for kind, seed in ((FPN, 3), (TopDownPyramid, 3), (TopDownPyramid, 4)))
+    common = {
+        key: value
+        for key, value in fpn.state_dict().items()
+        if not key.startswith(("lateral_convs.0", "lateral_convs.1"))
+    }
+    assert_close(dict(ours.state_dict()), common, rtol=0, atol=0)
+    with pytest.raises(ValueError, match=r"only in part.*unexpected: lateral_convs\.0\.conv\.bias"):
+        other.load_state_dict(fpn.state_dict())
+    monkeypatch.setenv("FPN_PLUGINS_PARTIAL_LOAD", "1")
+    other.load_state_dict(fpn.state_dict())
+    assert_close(dict(other.state_dict()), common, rtol=0, atol=0)
+
+
+def test_top_down_pyramid_begins_at_its_lateral() -> None:
+    with pytest.raises(ValueError, match=r"in_top_down=True do not fit"):
+        TopDownPyramid(CHANNELS, 8, extra_levels=ExtraLevels(2, "conv", "input", in_top_down=True))
 
 
 @pytest.mark.parametrize(("index", "stride"), [(None, 32), ((1,), 16)])

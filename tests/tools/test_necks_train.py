@@ -17,6 +17,7 @@ CASES: dict[str, tuple[list[int], Any, Any]] = {
     "FPN": (PYRAMID, {"num_outs": 5}, {"extra_levels": {"num_levels": 1}}),
     "PAFPN": (PYRAMID, {"num_outs": 5}, {"extra_levels": {"num_levels": 1}}),
     "SSDPyramid": (PYRAMID, {"num_outs": 5}, {"extra_levels": {"num_levels": 1}}),
+    "TopDownPyramid": (PYRAMID, {"num_outs": 5}, {"extra_levels": {"num_levels": 1}}),
     "SingleScale": ([32], {"num_outs": 1, "start_level": 3}, {}),
     "BiFPN": (PYRAMID, {"num_outs": 5, "num_repeats": 1}, {"num_extra_levels": 1, "num_repeats": 1}),
     "NASFPN": (PYRAMID, {"num_outs": 5, "stack_times": 1}, {"num_repeats": 1}),

@@ -27,7 +27,7 @@ from .backbones import (
 from .bfp import BFP
 from .bifpn import BiFPN
 from .csp_pafpn import CSPPAFPN, YOLOXPAFPN
-from .fpn import FPN, PAFPN, SingleScale, SSDPyramid
+from .fpn import FPN, PAFPN, SingleScale, SSDPyramid, TopDownPyramid
 from .fpn_carafe import FPN_CARAFE
 from .layer_decay import ViTLayerDecay
 from .nas_fpn import NASFPN
@@ -61,6 +61,7 @@ __all__ = [
     "SwinTransformer",
     "TimmBackbone",
     "TimmHybrid",
+    "TopDownPyramid",
     "ViT",
     "ViTLayerDecay",
     "YOLOXPAFPN",

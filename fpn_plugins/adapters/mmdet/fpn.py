@@ -83,6 +83,11 @@ class SSDPyramid(FPNArguments, necks.SSDPyramid, BaseModule):
 
 
 @MODELS.register_module()
+class TopDownPyramid(FPNArguments, necks.TopDownPyramid, BaseModule):
+    """`fpn_plugins.TopDownPyramid` with the arguments of mmdet's ``FPN``; see `FPNArguments`."""
+
+
+@MODELS.register_module()
 class SingleScale(FPNArguments, necks.SingleScale, BaseModule):
     """`fpn_plugins.SingleScale` with mmdet's ``FPN`` arguments; ``start_level`` and ``end_level`` choose the map."""
 
