@@ -21,10 +21,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import checkpointing
+from ..checkpointing import traced
 from ..features import FeatureSpec, check_channels, check_specs
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs
 from ..weights import accept_layouts
 from ..weights.maps.bfp import bfp_layouts
+from .pooling import max_pool2d
 
 REFINES = ("conv", "non_local")
 
@@ -158,7 +160,13 @@ class BFP(nn.Module):
     def _resize(x: Tensor, size: Sequence[int], down: bool) -> Tensor:
         """Adaptive max-pooling to a smaller map, nearest to a larger one."""
         size = (int(size[0]), int(size[1]))
-        return F.adaptive_max_pool2d(x, size) if down else F.interpolate(x, size=size, mode="nearest")
+        if not down:
+            return F.interpolate(x, size=size, mode="nearest")
+        height, width = x.shape[-2:]
+        if traced() or height % size[0] or width % size[1]:
+            return F.adaptive_max_pool2d(x, size)
+        blocks = height // size[0], width // size[1]
+        return max_pool2d(x, blocks, blocks)
 
 
 def _check_same(in_channels: Sequence[int], out_channels: int | None) -> int:

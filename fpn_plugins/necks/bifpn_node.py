@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, make_act
+from .pooling import max_pool2d
 
 POOL_PADDINGS = ("same", "symmetric")
 EPSILON = 1e-4  # of the fast normalised fusion
@@ -35,8 +36,8 @@ def max_pool_to(x: Tensor, size: tuple[int, int], padding: str = "same") -> Tens
             f"BiFPN cannot pool {tuple(x.shape[-2:])} cells to {tuple(size)}: each map has to be half as large "
             "as the one before, rounded either way; give the inputs from high to low resolution, without gaps"
         )
-    # without a padded copy: max_pool2d pads both ends alike, and ceil_mode is the odd cell at the end
-    return F.max_pool2d(x, 3, stride=2, padding=start, ceil_mode=padding == "same")
+    # without a padded copy: pooling pads both ends alike, and ceil_mode is the odd cell at the end
+    return max_pool2d(x, (3, 3), (2, 2), (start[0], start[1]), ceil_mode=padding == "same")
 
 
 class SeparableConv(ConvNormAct):

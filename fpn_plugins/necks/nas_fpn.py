@@ -36,6 +36,7 @@ from ..weights import accept_layouts
 from ..weights.maps.nas_fpn import nas_fpn_layouts
 from .base import PyramidNeck
 from .graph import Graph, GraphCell, Node
+from .pooling import max_pool2d
 
 
 class Cell(NamedTuple):
@@ -77,13 +78,13 @@ def max_pool_to(x: Tensor, size: tuple[int, int]) -> Tensor:
     down, right = kernel[0] * height - x.shape[-2], kernel[1] * width - x.shape[-1]
     if down or right:
         x = F.pad(x, (right // 2, right - right // 2, down // 2, down - down // 2))
-    return F.max_pool2d(x, kernel, kernel)
+    return max_pool2d(x, kernel, kernel)
 
 
 def halve(x: Tensor) -> Tensor:
     """Max-pooling 2x2 that drops an odd last row or column; one cell stays one cell."""
-    kernel = [2 if side > 1 else 1 for side in x.shape[-2:]]
-    return F.max_pool2d(x, kernel, kernel)
+    kernel = (min(2, x.shape[-2]), min(2, x.shape[-1]))
+    return max_pool2d(x, kernel, kernel)
 
 
 def gate(first: Tensor, second: Tensor) -> Tensor:
