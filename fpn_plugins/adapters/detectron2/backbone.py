@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ...backbones import build_backbone
 from ...features import FeatureSpec, level_names
+from ...layers import as_autocast_dtype
 from ...necks import build_neck
 from ...necks.scripting import sharing_copy
 from ...weights import redirect_keys
@@ -41,6 +42,8 @@ class PyramidBackbone(Backbone):
         channels_last: compute on maps that lie channels-last in memory, and hand them on so: Detectron2's heads and its
             ``ROIAlign``, which is torchvision's, take either. Equal to rounding; ``docs/bench_necks.md`` has what the
             necks gain on a CPU.
+        autocast: ``"bfloat16"`` or ``"float16"``: compute backbone and neck under autocast, and hand the maps on in
+            single precision. ``None`` leaves precision to the toolbox.
 
     State dict: ``bottom_up.*`` and ``neck.*``; Detectron2's own FPN checkpoints (``fpn_lateral2``, ``top_block``, ...)
     and ViTDet's (``net``, ``simfp_2``, ...) load as they are. Levels that this pyramid does not have are left to
@@ -62,8 +65,10 @@ class PyramidBackbone(Backbone):
         square_pad: int = 0,
         size_divisibility: int | None = None,
         channels_last: bool = False,
+        autocast: str | None = None,
     ) -> None:
         super().__init__()
+        self.autocast_dtype = as_autocast_dtype(autocast)
         self.bottom_up = build_backbone(bottom_up)
         self.in_features, in_specs = _in_specs(self.bottom_up, in_features)
         self.neck = None if neck is None else build_neck(_with_detectron2_norm(neck), in_specs)
@@ -94,11 +99,23 @@ class PyramidBackbone(Backbone):
         """Map images ``B 3 H W`` to the pyramid's maps by name, high to low resolution."""
         if self.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
+        if self.autocast_dtype is None:
+            return self._maps(x)
+        return self._reduced_maps(x)
+
+    def _maps(self, x: Tensor) -> dict[str, Tensor]:
         features = self.bottom_up(x)
         if self.in_features is not None:
             features = [features[name] for name in self.in_features]
-        outputs = features if self.neck is None else self.neck(features)
+        outputs = features
+        if self.neck is not None:
+            outputs = self.neck(features)
         return {name: outputs[index] for index, name in enumerate(self._out_features)}
+
+    @torch.jit.unused
+    def _reduced_maps(self, x: Tensor) -> dict[str, Tensor]:
+        with torch.autocast(x.device.type, self.autocast_dtype):
+            return {name: x.float() for name, x in self._maps(x).items()}
 
     def __prepare_scriptable__(self) -> PyramidBackbone:
         """What ``torch.jit.script`` compiles, which puts a form of the neck in the neck's place."""

@@ -14,6 +14,7 @@ from mmengine.model.weight_init import initialize
 from torch import Tensor
 
 from ... import backbones
+from ...layers import as_autocast_dtype
 from ...necks import build_neck
 from ...registry import MODELS
 from ...weights import read_checkpoint, under
@@ -158,6 +159,8 @@ class PyramidBackbone(BaseModule):
         channels_last: compute on maps that lie channels-last in memory. Equal to rounding. The maps are copied to the
             usual layout at the end, as mmcv's RoIAlign reads any map as if it lay so, without a word; that copy takes
             much of what a neck gains (``docs/bench_necks.md``), so measure before you turn it on.
+        autocast: ``"bfloat16"`` or ``"float16"``: compute backbone and neck under autocast, and hand the maps on in
+            single precision, which is all that mmcv's ops for CPUs take. ``None`` leaves precision to the toolbox.
 
     Use it as ``backbone=`` of any detector with ``neck=None``. State dict: ``backbone.*`` and ``neck.*``.
 
@@ -165,8 +168,16 @@ class PyramidBackbone(BaseModule):
         TypeError: a backbone that publishes no ``feature_specs``, or a neck that is not of this package.
     """
 
-    def __init__(self, backbone: Cfg, neck: Cfg, init_cfg: Cfg | None = None, channels_last: bool = False) -> None:
+    def __init__(
+        self,
+        backbone: Cfg,
+        neck: Cfg,
+        init_cfg: Cfg | None = None,
+        channels_last: bool = False,
+        autocast: str | None = None,
+    ) -> None:
         super().__init__(init_cfg=init_cfg)
+        self.autocast_dtype = as_autocast_dtype(autocast)
         self.backbone = MODELS.build(own_type(backbone))
         specs = getattr(self.backbone, "feature_specs", None)
         if specs is None:
@@ -188,10 +199,14 @@ class PyramidBackbone(BaseModule):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B 3 H W`` to the pyramid's maps, high to low resolution."""
-        if not self.channels_last:
-            return self.neck(self.backbone(x))
-        maps = self.neck(self.backbone(x.contiguous(memory_format=torch.channels_last)))
-        return tuple(feature.contiguous() for feature in maps)
+        if self.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        if self.autocast_dtype is None:
+            maps = self.neck(self.backbone(x))
+        else:
+            with torch.autocast(x.device.type, self.autocast_dtype):
+                maps = tuple(feature.float() for feature in self.neck(self.backbone(x)))
+        return tuple(feature.contiguous() for feature in maps) if self.channels_last else maps
 
 
 @MODELS.register_module()

@@ -314,6 +314,35 @@ def test_necks_one_behind_the_other() -> None:
     assert list(outputs) == ["p2", "p3", "p4", "p5", "p6"] and type(backbone.neck[1]).__name__ == "BFP"
 
 
+def test_autocast_of_the_pyramid_hands_single_precision_on() -> None:
+    from fpn_plugins.adapters.detectron2 import PyramidBackbone
+
+    parts = {"type": "TimmBackbone", "name": "resnet10t", "norm_eval": True}, {"type": "FPN", "out_channels": 16}
+    usual, fast = PyramidBackbone(*parts), PyramidBackbone(*parts, autocast="bfloat16")
+    fast.load_state_dict(usual.state_dict())
+    images = torch.randn(1, 3, 96, 128)
+    for (name, wanted), got in zip(usual(images).items(), fast(images).values(), strict=True):
+        error = float((got - wanted).norm() / wanted.norm())
+        assert got.dtype == torch.float32 and 1e-5 < error < 0.05, name
+    sum(x.sum() for x in fast(images).values()).backward()
+    with pytest.raises(ValueError, match="autocast='bf16' is unknown; choose one of"):
+        PyramidBackbone(*parts, autocast="bf16")
+
+
+def test_without_a_neck_it_is_a_bottom_up_network() -> None:
+    from detectron2.modeling.backbone import FPN
+
+    from fpn_plugins.adapters.detectron2 import PyramidBackbone
+
+    bottom_up = PyramidBackbone({"type": "TimmBackbone", "name": "resnet10t"}, neck=None)
+    pyramid = FPN(bottom_up, in_features=["c3", "c4", "c5"], out_channels=16)
+    assert {name: tuple(x.shape[2:]) for name, x in pyramid(torch.randn(1, 3, 64, 96)).items()} == {
+        "p3": (8, 12),
+        "p4": (4, 6),
+        "p5": (2, 3),
+    }
+
+
 def test_channels_last_changes_nothing_but_the_speed() -> None:
     """Maps and gradients, and what Detectron2's pooling reads from maps of that layout."""
     from detectron2.modeling.poolers import ROIPooler

@@ -176,6 +176,28 @@ def test_channels_last_changes_nothing_but_the_speed() -> None:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
+def test_autocast_of_the_pyramid_hands_single_precision_on() -> None:
+    """Which mmcv's RoIAlign needs on a CPU."""
+    from mmdet.registry import MODELS
+    from mmdet.utils import register_all_modules
+
+    register_all_modules()
+    config = {
+        "type": "fpn_plugins.PyramidBackbone",
+        "backbone": {"type": "TimmBackbone", "name": "resnet10t", "norm_eval": True},
+        "neck": {"type": "FPN", "out_channels": 16, "num_outs": 5},
+    }
+    usual = MODELS.build(copy.deepcopy(config))
+    fast = MODELS.build({**copy.deepcopy(config), "autocast": "bfloat16", "channels_last": True})
+    fast.load_state_dict(usual.state_dict())
+    images = torch.randn(2, 3, 75, 97)
+    for got, wanted in zip(fast(images), usual(images), strict=True):
+        error = float((got - wanted).norm() / wanted.norm())
+        assert got.dtype == torch.float32 and got.is_contiguous() and 1e-5 < error < 0.05
+    with pytest.raises(ValueError, match="autocast='bf16' is unknown"):
+        MODELS.build({**copy.deepcopy(config), "autocast": "bf16"})
+
+
 def test_pyramid_backbone_needs_parts_of_this_package() -> None:
     from mmdet.registry import MODELS
     from mmdet.utils import register_all_modules
