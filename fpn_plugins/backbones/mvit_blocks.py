@@ -108,7 +108,7 @@ class MultiScaleAttention(nn.Module):
             q = to_windows(q.flatten(3), self.q_window)
             k, v = (to_windows(part.flatten(3), self.kv_window) for part in (k, v))
         queries, keys, values = (
-            part.reshape(len(part), -1, self.num_heads, rows_h.shape[-1]).transpose(1, 2) for part in (q, k, v)
+            part.reshape(part.shape[0], -1, self.num_heads, rows_h.shape[-1]).transpose(1, 2) for part in (q, k, v)
         )  # B M N D
         out = fused_pooled_attention(queries, keys, values, rows_h, rows_w).transpose(1, 2).reshape(q.shape)
         if self.q_window:
