@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fpn_plugins import BACKBONES, NECKS, FeatureSpec, check_pyramid, level_names
 
@@ -240,6 +241,35 @@ def test_bfloat16_autocast_stays_near(name: str):
     assert any(m.dtype == torch.bfloat16 for m in got) or name in SINGLE_PRECISION_MAPS
     assert_same(got, expected, tolerance=0.05)
     assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in module.parameters())
+
+
+class AsksForValues(TorchDispatchMode):
+    """Operations that a GPU's program would have to wait for, because Python or a size depends on what they find."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        waits = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(func.tags)
+        by_number = func.overloadpacket is torch.ops.aten.index and all(
+            index is None or index.dtype != torch.bool for index in args[1]
+        )
+        if waits and not by_number:
+            self.found.add(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_nothing_waits_for_what_is_computed(name: str):
+    """Forward and backward."""
+    module = build(name).train()
+    with AsksForValues() as asked:
+        torch.ones(2).nonzero()
+    assert asked.found == {"aten.nonzero.default"}  # so that what follows can fail
+    with AsksForValues() as asked:
+        sum(m.square().mean() for m in module(example(name))).backward()
+    assert asked.found == set()
 
 
 @pytest.mark.parametrize("name", NECK_NAMES)
