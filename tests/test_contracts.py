@@ -272,6 +272,23 @@ def test_nothing_waits_for_what_is_computed(name: str):
     assert asked.found == set()
 
 
+@pytest.mark.parametrize("name", BACKBONE_NAMES)
+def test_hooks_of_every_layer_run(name: str):
+    """Whatever stands for the calls of layers that nobody listens to."""
+    module = build(name)
+    x = example(name)
+    layers = {key: m for key, m in module.named_modules() if not list(m.children()) and list(m.parameters())}
+    for mode in (torch.enable_grad, torch.no_grad):
+        seen: set[str] = set()
+        with mode():
+            expected = module(x)
+            hooks = [m.register_forward_hook(lambda *_, key=key, seen=seen: seen.add(key)) for key, m in layers.items()]
+            assert_same(module(x), expected)
+        for hook in hooks:
+            hook.remove()
+        assert set(layers) == seen
+
+
 @pytest.mark.parametrize("name", NECK_NAMES)
 def test_gradient_checkpointing_changes_nothing_but_what_is_kept(name: str):
     """Outputs, gradients and what norms remember; kept for the backward pass is less than half, inputs aside."""
