@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fpn_plugins import BACKBONES, NECKS, FeatureSpec, check_pyramid, level_names
 
@@ -106,14 +107,14 @@ def build(name: str) -> nn.Module:
     return module.eval()
 
 
-def neck_inputs(name: str, size: tuple[int, int], batch: int = 2) -> tuple[Tensor, ...]:
+def neck_inputs(name: str, size: tuple[int, int], batch: int) -> tuple[Tensor, ...]:
     shapes = [(batch, spec.channels, *(-(-side // spec.stride) for side in size)) for spec in in_specs(name)]
     return tuple(torch.randn(shape) for shape in shapes)
 
 
-def example(name: str, size: tuple[int, int] = (65, 97)) -> Any:
+def example(name: str, size: tuple[int, int] = (65, 97), batch: int = 2) -> Any:
     """The one argument of ``forward``."""
-    return neck_inputs(name, size) if name in NECKS else torch.randn(2, 3, *size)
+    return neck_inputs(name, size, batch) if name in NECKS else torch.randn(batch, 3, *size)
 
 
 def each(inputs: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -245,6 +246,52 @@ def test_bfloat16_autocast_stays_near(name: str):
     assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in module.parameters())
 
 
+class AsksForValues(TorchDispatchMode):
+    """Operations that a GPU's program would have to wait for, because Python or a size depends on what they find."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        waits = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(func.tags)
+        by_number = func.overloadpacket is torch.ops.aten.index and all(
+            index is None or index.dtype != torch.bool for index in args[1]
+        )
+        if waits and not by_number:
+            self.found.add(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_nothing_waits_for_what_is_computed(name: str):
+    """Forward and backward."""
+    module = build(name).train()
+    with AsksForValues() as asked:
+        torch.ones(2).nonzero()
+    assert asked.found == {"aten.nonzero.default"}  # so that what follows can fail
+    with AsksForValues() as asked:
+        sum(m.square().mean() for m in module(example(name))).backward()
+    assert asked.found == set()
+
+
+@pytest.mark.parametrize("name", BACKBONE_NAMES)
+def test_hooks_of_every_layer_run(name: str):
+    """Whatever stands for the calls of layers that nobody listens to."""
+    module = build(name)
+    x = example(name)
+    layers = {key: m for key, m in module.named_modules() if not list(m.children()) and list(m.parameters())}
+    for mode in (torch.enable_grad, torch.no_grad):
+        seen: set[str] = set()
+        with mode():
+            expected = module(x)
+            hooks = [m.register_forward_hook(lambda *_, key=key, seen=seen: seen.add(key)) for key, m in layers.items()]
+            assert_same(module(x), expected)
+        for hook in hooks:
+            hook.remove()
+        assert set(layers) == seen
+
+
 @pytest.mark.parametrize("name", NECK_NAMES)
 def test_gradient_checkpointing_changes_nothing_but_what_is_kept(name: str):
     """Outputs, gradients and what norms remember; kept for the backward pass is less than half, inputs aside."""
@@ -371,23 +418,25 @@ def test_exports_with_dynamic_height_and_width(name: str):
             assert_same(program.module()(inputs), module(inputs))
 
 
-@pytest.mark.parametrize("name", sorted(set(NECKS) - NOT_EXPORTABLE))
+@pytest.mark.parametrize("name", EXPORTABLE)
 def test_onnx_equals_eager(name: str, tmp_path: Path):
     import onnxruntime
 
-    neck = build_neck(name).eval()
+    module = build(name)
     unit = coarsest_stride(name)
-    maps = neck_inputs(name, (3 * unit, 2 * unit), batch=1)
-    file = tmp_path / "neck.onnx"
-    sides = dynamic_sides([spec.stride for spec in in_specs(name)], unit)
-    torch.onnx.export(neck, (maps,), file, dynamo=True, dynamic_shapes=(sides,), verbose=False)
+    file = tmp_path / "module.onnx"
+    strides = [spec.stride for spec in in_specs(name)] if name in NECKS else [1]
+    sides = dynamic_sides(strides, unit)
+    shapes = sides if name in NECKS else sides[0]
+    inputs = example(name, (3 * unit, 2 * unit), batch=1)
+    torch.onnx.export(module, (inputs,), file, dynamo=True, dynamic_shapes=(shapes,), verbose=False)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     for size in ((3 * unit, 2 * unit), (2 * unit, 4 * unit)):
-        maps = neck_inputs(name, size, batch=1)
+        inputs = example(name, size, batch=1)
         names = [node.name for node in session.get_inputs()]
-        got = session.run(None, {key: x.numpy() for key, x in zip(names, maps, strict=True)})
+        got = session.run(None, {key: x.numpy() for key, x in zip(names, tensors(inputs), strict=True)})
         with torch.no_grad():
-            assert_same([torch.from_numpy(m) for m in got], neck(maps))
+            assert_same([torch.from_numpy(m) for m in got], module(inputs))
 
 
 def conv(*names: str) -> set[str]:

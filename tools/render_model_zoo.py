@@ -47,7 +47,9 @@ def enter_costs(zoo: Zoo, path: Path, size: tuple[int, int]) -> None:
     """Count what the models cost that have no cost yet, and write each into the zoo's file as it is known."""
     from tqdm import tqdm
 
-    missing = [(entry, toolbox) for entry in zoo.entries.values() for toolbox in entry.configs.keys() - entry.costs]
+    missing = [
+        (entry, toolbox) for entry in zoo.entries.values() for toolbox in entry.configs if toolbox not in entry.costs
+    ]
     for entry, toolbox in tqdm(missing, desc="configs"):
         entry.costs[toolbox] = count(zoo.config(entry.name, toolbox), size)
         zoo.write(path)

@@ -109,7 +109,9 @@ def _forward(inputs: Inputs) -> Tensor:
 
 def _backward(inputs: Inputs, out: Tensor, grad_out: Tensor, grads: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
     """Write the gradients of queries, keys and values, and return those of the rows."""
-    grad_h, grad_w = torch.zeros_like(inputs.rows_h), torch.zeros_like(inputs.rows_w)
+    # all windows add to the same rows, more of them than half precision can count
+    dtype = torch.promote_types(inputs.q.dtype, torch.float32)
+    grad_h, grad_w = (torch.zeros_like(rows, dtype=dtype) for rows in (inputs.rows_h, inputs.rows_w))
     buffers = _Buffers(inputs)
     for part in parts(inputs, BLOCK_SCORES):
         q, k, v, rows_h, rows_w = part.read(inputs)
@@ -126,7 +128,7 @@ def _backward(inputs: Inputs, out: Tensor, grad_out: Tensor, grads: tuple[Tensor
         part.queries.write(grads[0], grad_q)
         part.write_keys(grads[1], grad_k)
         part.write_keys(grads[2], grad_v)
-    return grad_h, grad_w
+    return grad_h.to(inputs.rows_h.dtype), grad_w.to(inputs.rows_w.dtype)
 
 
 class _Buffers:

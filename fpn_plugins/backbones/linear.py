@@ -31,13 +31,21 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return _tokens(F.conv2d(_as_map(x), weight[:, :, None, None], bias), x.shape[:-1])
 
 
+def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a call of ``module`` is what ``kind`` computes, and nothing else.
+
+    It is not where something else stands in the module's place (an adapter, a quantised layer), nor with hooks: such a
+    module has to be called.
+    """
+    hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    return type(module) is kind and not any(hooks) and "forward" not in module.__dict__
+
+
 def apply_linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """``layer(x)`` by `linear`; a layer with hooks, or of a class derived from ``nn.Linear``, is called as it is."""
-    return linear(x, layer.weight, layer.bias) if _is_plain(layer) else layer(x)
-
-
-def _is_plain(layer: nn.Linear) -> bool:
-    return type(layer) is nn.Linear and not layer._forward_hooks and not layer._forward_pre_hooks
+    """``layer(x)``; a plain ``nn.Linear`` by `linear`."""
+    if traced() or not is_plain(layer, nn.Linear):
+        return layer(x)
+    return linear(x, layer.weight, layer.bias)
 
 
 def linear_after(cheap: Callable[..., Tensor], layer: nn.Linear, x: Tensor, *parameters: Tensor) -> Tensor:
@@ -53,19 +61,46 @@ def linear_after(cheap: Callable[..., Tensor], layer: nn.Linear, x: Tensor, *par
         x: the only large tensor that ``cheap`` reads.
         parameters: what else it reads that gets gradients.
     """
-    if not torch.is_grad_enabled() or traced() or not _is_plain(layer):
+    if not torch.is_grad_enabled() or traced() or x.is_meta or not is_plain(layer, nn.Linear):
         return apply_linear(layer, cheap(x, *parameters))
     return _LinearAfter.apply(cheap, x, layer.weight, layer.bias, *parameters)
 
 
-def linear_after_norm(norm: nn.LayerNorm, layer: nn.Linear, x: Tensor) -> Tensor:
-    """``layer(norm(x))``, of which the backward pass keeps only ``x``; see `linear_after`."""
-    return linear_after(_bare(norm), layer, x, norm.weight, norm.bias)
+def _unchanged(x: Tensor) -> Tensor:
+    return x
+
+
+def linear_after_norm(
+    norm: nn.LayerNorm,
+    layer: nn.Linear,
+    x: Tensor,
+    before: Callable[[Tensor], Tensor] = _unchanged,
+    after: Callable[[Tensor], Tensor] = _unchanged,
+) -> Tensor:
+    """``layer(after(norm(before(x))))``, of which the backward pass keeps only ``x``; see `linear_after`.
+
+    What a norm returns is kept where it is another than a plain ``nn.LayerNorm``, which has to be called.
+
+    Args:
+        norm: over the channels.
+        layer: what follows.
+        x: ``... C``.
+        before: arranges tokens for the norm, without parameters.
+        after: arranges tokens for the layer, without parameters.
+    """
+    if traced() or not _is_plain_norm(norm):
+        return apply_linear(layer, after(norm(before(x))))
+    bare = _bare(norm)
+
+    def cheap(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return after(bare(before(x), weight, bias))
+
+    return linear_after(cheap, layer, x, norm.weight, norm.bias)
 
 
 def linear_parts_after_norm(norm: nn.LayerNorm, layer: nn.Linear, x: Tensor, sizes: Sequence[int]) -> list[Tensor]:
-    """`linear_after_norm`, its channels split into parts of ``sizes``, each of which lies in one piece."""
-    if traced() or not _is_plain(layer):
+    """`linear_after_norm`, its channels split into parts of ``sizes``; of plain modules each part lies in one piece."""
+    if traced() or x.is_meta or not is_plain(layer, nn.Linear) or not _is_plain_norm(norm):
         return list(linear_after_norm(norm, layer, x).split(list(sizes), -1))
     weights = layer.weight.split(list(sizes))
     biases = [None] * len(weights) if layer.bias is None else layer.bias.split(list(sizes))
@@ -76,9 +111,13 @@ def linear_parts_after_norm(norm: nn.LayerNorm, layer: nn.Linear, x: Tensor, siz
     return [linear(normed, weight, bias) for weight, bias in zip(weights, biases, strict=True)]
 
 
-def _bare(norm: nn.LayerNorm) -> Callable[..., Tensor]:
-    """The norm as a function of tokens, weight and bias."""
-    return lambda x, weight, bias: F.layer_norm(x, x.shape[-1:], weight, bias, norm.eps)
+def _is_plain_norm(norm: nn.LayerNorm) -> bool:
+    return is_plain(norm, nn.LayerNorm) and norm.weight is not None and norm.bias is not None
+
+
+def _bare(norm: nn.LayerNorm) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """A plain norm as a function of tokens, weight and bias."""
+    return lambda x, weight, bias: F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps)
 
 
 class _LinearAfter(torch.autograd.Function):
@@ -122,7 +161,7 @@ def _convolves(x: Tensor) -> bool:
     if torch.get_num_threads() == 1:  # PyTorch then has a slower one of its own for 1x1
         return False
     available = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
-    return available and not torch.is_autocast_enabled("cpu")
+    return available and not torch.is_autocast_enabled("cpu") and x.numel() > 0  # convolutions refuse empty maps
 
 
 def _as_map(x: Tensor) -> Tensor:

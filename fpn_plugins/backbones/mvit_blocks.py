@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..checkpointing import traced
 from .attention import fused_pooled_attention, pooled_relative_rows
 from .blocked_attention import blocked_window_attention
-from .linear import linear_after, linear_after_norm, linear_parts_after_norm
+from .linear import is_plain, linear_after, linear_after_norm, linear_parts_after_norm
 from .vit_blocks import MLP, DropPath, from_windows, to_windows
 
 MLP_RATIO = 4
@@ -76,7 +76,7 @@ class MultiScaleAttention(nn.Module):
 
     def forward(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
         """Map ``B H W C_in``, normed by ``norm`` first, to ``B ceil(H / stride_q) ceil(W / stride_q) C``."""
-        channels = self.proj.in_features
+        channels = self.num_heads * self.rel_pos_h.shape[1]
         q, kv = linear_parts_after_norm(norm, self.qkv, x, (channels, 2 * channels))
         (q,) = self._pool(q, (self.pool_q,), (self.norm_q,))
         k, v = self._pool(kv, (self.pool_k, self.pool_v), (self.norm_k, self.norm_v))  # B h w M D
@@ -85,12 +85,24 @@ class MultiScaleAttention(nn.Module):
 
     def _pool(self, x: Tensor, pools: Sequence[nn.Conv2d], norms: Sequence[nn.LayerNorm]) -> list[Tensor]:
         """Pool tokens ``B H W C`` of one part for each pooling, every head by the same filters, to ``B h w M D``."""
+        if all(is_plain(pool, nn.Conv2d) for pool in pools):
+            parts = self._pool_at_once(x, pools)
+        else:
+            parts = [self._pool_heads(part, pool) for part, pool in zip(x.chunk(len(pools), 3), pools, strict=True)]
+        # autocast norms in single precision, and attends in half
+        return [norm(part).to(part.dtype) for norm, part in zip(norms, parts, strict=True)]
+
+    def _pool_at_once(self, x: Tensor, pools: Sequence[nn.Conv2d]) -> list[Tensor]:
+        """All poolings and heads as groups of one convolution."""
         weight = torch.cat([pool.weight.repeat(self.num_heads, 1, 1, 1) for pool in pools])
         step, padding = pools[0].stride, pools[0].padding
         pooled = F.conv2d(x.permute(0, 3, 1, 2), weight, None, step, padding, groups=len(weight)).permute(0, 2, 3, 1)
-        parts = (part.unflatten(3, (self.num_heads, -1)) for part in pooled.chunk(len(pools), 3))
-        # autocast norms in single precision, and attends in half
-        return [norm(part).to(pooled.dtype) for norm, part in zip(norms, parts, strict=True)]
+        return [part.unflatten(3, (self.num_heads, -1)) for part in pooled.chunk(len(pools), 3)]
+
+    def _pool_heads(self, x: Tensor, pool: nn.Conv2d) -> Tensor:
+        """By a call of the module, heads as images."""
+        maps = x.unflatten(3, (self.num_heads, -1)).permute(0, 3, 4, 1, 2)  # B M D H W
+        return pool(maps.flatten(0, 1)).unflatten(0, maps.shape[:2]).permute(0, 3, 4, 1, 2)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention of all tokens of ``q`` (``B H W M D``) to those of ``k``, ``v`` (``B h w M D``) in their window."""
@@ -108,7 +120,7 @@ class MultiScaleAttention(nn.Module):
             q = to_windows(q.flatten(3), self.q_window)
             k, v = (to_windows(part.flatten(3), self.kv_window) for part in (k, v))
         queries, keys, values = (
-            part.reshape(len(part), -1, self.num_heads, rows_h.shape[-1]).transpose(1, 2) for part in (q, k, v)
+            part.reshape(part.shape[0], -1, self.num_heads, rows_h.shape[-1]).transpose(1, 2) for part in (q, k, v)
         )  # B M N D
         out = fused_pooled_attention(queries, keys, values, rows_h, rows_w).transpose(1, 2).reshape(q.shape)
         if self.q_window:

@@ -58,18 +58,20 @@ class PatchMerging(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``B H W C`` to ``B H/2 W/2 2*C``, rounded up."""
-        parameters = () if self.norm is None else (self.norm.weight, self.norm.bias)
-        return linear_after(self._patches, self.reduction, x, *parameters)
+        if self.norm is None:
+            return linear_after(_patches, self.reduction, x)
+        return linear_after_norm(self.norm, self.reduction, x, before=_patches)
 
-    def _patches(self, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
-        batch, height, width, channels = x.shape
-        rows, columns = (height + 1) // 2, (width + 1) // 2
-        # a trace must not depend on the size
-        if traced() or height % 2 or width % 2:
-            x = F.pad(x, (0, 0, 0, 2 * columns - width, 0, 2 * rows - height))
-        x = x.reshape(batch, rows, 2, columns, 2, channels)
-        x = x.permute(0, 1, 3, 4, 2, 5).flatten(3)  # B H/2 W/2 column row C
-        return x if self.norm is None else F.layer_norm(x, x.shape[-1:], weight, bias, self.norm.eps)
+
+def _patches(x: Tensor) -> Tensor:
+    """``B H W C`` as ``B H/2 W/2 4*C``, rounded up."""
+    batch, height, width, channels = x.shape
+    rows, columns = (height + 1) // 2, (width + 1) // 2
+    # a trace must not depend on the size
+    if traced() or height % 2 or width % 2:
+        x = F.pad(x, (0, 0, 0, 2 * columns - width, 0, 2 * rows - height))
+    x = x.reshape(batch, rows, 2, columns, 2, channels)
+    return x.permute(0, 1, 3, 4, 2, 5).flatten(3)  # B H/2 W/2 column row C
 
 
 class SwinBlock(nn.Module):
@@ -118,23 +120,21 @@ class SwinBlock(nn.Module):
     def forward(self, x: Tensor, layout: WindowLayout) -> Tensor:
         """Map tokens ``B H W C``, which lie in windows as ``layout`` says, to tokens of the same shape."""
         x = x + self.drop_path(self._attend(x, layout))
-        hidden = linear_after_norm(self.norm2, self.mlp.fc1, x)
-        # the widest tokens of all; without gradients nobody reads them again
-        in_place = not torch.is_grad_enabled() and not traced()
-        act = torch.ops.aten.gelu_ if in_place else self.mlp.act
-        return x + self.drop_path(linear_after(act, self.mlp.fc2, hidden))
+        return x + self.drop_path(self.mlp(x, self.norm2))
 
     def _attend(self, x: Tensor, layout: WindowLayout) -> Tensor:
         # what is filled up has the queries, keys and values of one row of zeros; out of the windows nobody needs them
         windows = into_windows(
-            linear_after(self._norm1_and_zeros, self.attn.qkv, x, self.norm1.weight, self.norm1.bias), layout
+            linear_after_norm(self.norm1, self.attn.qkv, x, after=_rows_and_zeros), layout
         ).unflatten(0, (-1, self.window_size**2))
         tokens = out_of_windows(self.attn(windows, layout.kinds).flatten(0, 1), layout)
         return apply_linear(self.attn.proj, tokens).view(x.shape)
 
-    def _norm1_and_zeros(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        x = F.layer_norm(x, x.shape[-1:], weight, bias, self.norm1.eps).flatten(0, 2)
-        return torch.cat([x, x.new_zeros(1, x.shape[1])])
+
+def _rows_and_zeros(x: Tensor) -> Tensor:
+    """Tokens ``B H W C`` as rows ``B*H*W+1 C``, the last one zeros."""
+    x = x.flatten(0, 2)
+    return torch.cat([x, x.new_zeros(1, x.shape[1])])
 
 
 class SwinStage(nn.Module):

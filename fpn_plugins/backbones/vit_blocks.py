@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checkpointing import traced
 from ..layers import LayerNorm2d
 from .attention import Attention
-from .linear import linear_after, linear_after_norm
+from .linear import apply_linear, is_plain, linear_after, linear_after_norm
 
 
 class DropPath(nn.Module):
@@ -63,7 +64,8 @@ class PatchEmbedding(nn.Module):
 class MLP(nn.Module):
     """Two linear layers with GELU between them.
 
-    The backward pass keeps the input and what stands before GELU; all else is computed again.
+    The backward pass keeps the input and what stands before GELU; all else is computed again. Without gradients GELU
+    overwrites the hidden tokens, the widest of the network. Another module in the place of GELU is called as it is.
     """
 
     def __init__(self, dim: int, hidden_dim: int) -> None:
@@ -74,7 +76,12 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
         """Map ``... C`` to ``... C``, normed by ``norm`` first, which is computed again as well."""
-        return linear_after(self.act, self.fc2, linear_after_norm(norm, self.fc1, x))
+        hidden = linear_after_norm(norm, self.fc1, x)
+        if traced() or not is_plain(self.act, nn.GELU):
+            return apply_linear(self.fc2, self.act(hidden))
+        if torch.is_grad_enabled() or not is_plain(self.fc1, nn.Linear):  # whose hooks may have kept them
+            return linear_after(self.act, self.fc2, hidden)
+        return apply_linear(self.fc2, torch.ops.aten.gelu_(hidden, approximate=self.act.approximate))
 
 
 class ResidualBottleneck(nn.Module):

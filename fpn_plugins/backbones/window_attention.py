@@ -87,7 +87,7 @@ class WindowAttention(nn.Module):
         biases = bias[None] if kinds is None else bias + self.masks[:, None]  # kinds M N N
         biases = biases.to(qkv.dtype)
         out = attend if traced() else _Attend.apply
-        return out(heads, biases, kinds, self.scale).reshape(windows, tokens, -1)
+        return out(heads, biases, kinds, self.scale).flatten(2)
 
 
 def attend(heads: Tensor, biases: Tensor, kinds: Tensor | None, scale: float) -> Tensor:

@@ -101,7 +101,8 @@ class _IntoWindows(torch.autograd.Function):
         tokens = len(places)
         grad_x = grad.new_empty(tokens + 1, grad.shape[1])
         torch.index_select(grad, 0, places, out=grad_x[:tokens])
-        filling = (sources == tokens).nonzero().flatten()
+        # the filling's places: the largest sources, as many as are left; to search for them would wait for the device
+        filling = sources.topk(len(sources) - tokens, sorted=False).indices
         grad_x[tokens] = grad.index_select(0, filling).sum(0)
         return grad_x, None
 

@@ -183,6 +183,22 @@ def test_blocked_and_fused_attention_are_alike(
     assert_close(*results, rtol=0, atol=1e-10)
 
 
+def test_gradients_of_positions_add_up_in_half_precision_too():
+    """Of a thousand windows that all add the same: bfloat16 alone counts to 256."""
+    window = [torch.randn(1, 2, 2, 1, 8) for _ in range(3)]
+    rows = [torch.randn(2, 2, 8) for _ in range(2)]
+    results = []
+    for dtype in (torch.bfloat16, torch.float32):
+        q, k, v = (x.to(dtype).repeat(1, 32, 32, 1, 1) for x in window)
+        tables = [x.to(dtype).requires_grad_() for x in rows]
+        weights = torch.linspace(-1, 1, 32).view(2, 2, 1, 8).repeat(32, 32, 1, 1)
+        out = blocked.blocked_window_attention(q, k, v, *tables)
+        results.append(torch.autograd.grad((out * weights).sum(), tables))
+    for half, single in zip(*results, strict=True):
+        assert half.dtype == torch.bfloat16
+        assert (half - single).norm() < 0.03 * single.norm()
+
+
 class LargestTensor(TorchDispatchMode):
     """Elements of the largest tensor that any operation makes."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from drop_in import closeness
 from torch import Tensor, nn
 
 pytestmark = pytest.mark.detectron2
@@ -94,11 +95,6 @@ def run(backbone: nn.Module, maps: dict[str, Tensor]) -> tuple[dict[str, Tensor]
     outputs = backbone(torch.zeros(1))
     sum((o * torch.linspace(-1, 1, o.numel()).view_as(o)).sum() / o.numel() for o in outputs.values()).backward()
     return outputs, copies
-
-
-def closeness(got: Tensor, wanted: Tensor) -> float:
-    """Largest difference, relative to the largest value where that exceeds one."""
-    return float((got - wanted).abs().max() / wanted.abs().max().clamp(min=1))
 
 
 def test_scan_finds_the_shipped_configs() -> None:

@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
-import random
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from detectron2_pair import (
+    CHANNELS,
+    assert_equal_detections,
+    assert_equal_training,
+    build_pair,
+    narrow_heads,
+    their_names,
+)
+from torch import nn
 
 pytestmark = pytest.mark.detectron2
 
 SIDE = 128
 VIT = {"img_size": SIDE, "embed_dim": 32, "depth": 4, "num_heads": 4, "pretrain_img_size": 64}
 GLOBAL, WINDOWED, RESIDUAL = (1, 3), [0, 2], [3]
-NECK = {"type": "SimpleFeaturePyramid", "out_channels": 16, "norm": "LN", "extra_levels": {"num_levels": 1}}
+NECK = {"type": "SimpleFeaturePyramid", "out_channels": CHANNELS, "norm": "LN", "extra_levels": {"num_levels": 1}}
 
 
 def stock_config() -> Any:
     """Detectron2's own Mask R-CNN config of ViTDet, made small."""
     from detectron2 import model_zoo
-    from detectron2.layers import ShapeSpec
 
-    model = model_zoo.get_config("common/models/mask_rcnn_vitdet.py").model
+    model = narrow_heads(model_zoo.get_config("common/models/mask_rcnn_vitdet.py").model)
     model.backbone.net.update(
         **VIT, window_size=3, window_block_indexes=WINDOWED, residual_block_indexes=RESIDUAL, drop_path_rate=0.0
     )
-    model.backbone.update(out_channels=16, square_pad=SIDE)
-    model.proposal_generator.head.in_channels = 16
-    roi = model.roi_heads
-    roi.update(num_classes=5, batch_size_per_image=32)
-    for head, side in ((roi.box_head, 7), (roi.mask_head, 14)):
-        head.input_shape = ShapeSpec(channels=16, height=side, width=side)
-        head.conv_dims = [16, 16]
-    roi.box_head.fc_dims = [32]
-    roi.box_predictor.update(input_shape=ShapeSpec(channels=32), test_score_thresh=0.0)
+    model.backbone.update(out_channels=CHANNELS, square_pad=SIDE)
     return model
 
 
@@ -59,100 +56,21 @@ def ours_config() -> Any:
     return model
 
 
-def build(cfg: Any) -> nn.Module:
-    """A detector without a zero in it: ViTDet starts with relative positions and residual norms that do nothing."""
-    from detectron2.config import instantiate
-
-    model = instantiate(cfg)
-    for p in model.parameters():
-        if not p.any():
-            nn.init.normal_(p, std=0.1)
-    return model
-
-
-def build_pair() -> tuple[nn.Module, nn.Module]:
-    """Both detectors, ours with the weights of the other as they are."""
-    seed(0)
-    theirs, ours = build(stock_config()), build(ours_config())
-    result = ours.load_state_dict(theirs.state_dict())
-    assert not result.missing_keys and not result.unexpected_keys
-    return theirs, ours
-
-
-def seed(number: int) -> None:
-    """Detectron2 draws from all three generators."""
-    torch.manual_seed(number)
-    random.seed(number)
-    np.random.seed(number)
-
-
-def batch() -> list[dict[str, Any]]:
-    """Two seeded pictures that fit the square, with boxes and polygons."""
-    from detectron2.structures import Boxes, Instances, PolygonMasks
-
-    samples = []
-    for height, width in ((97, 128), (120, 101)):
-        boxes = torch.rand(4, 4) * 40
-        boxes[:, 2:] += boxes[:, :2] + 20
-        instances = Instances((height, width))
-        instances.gt_boxes = Boxes(boxes)
-        instances.gt_classes = torch.randint(0, 5, (4,))
-        instances.gt_masks = PolygonMasks([[[x0, y0, x1, y0, x1, y1, x0, y1]] for x0, y0, x1, y1 in boxes.tolist()])
-        image = torch.randint(0, 255, (3, height, width), dtype=torch.uint8)
-        samples.append({"image": image, "instances": instances, "height": height, "width": width})
-    return samples
-
-
-def their_names(theirs: nn.Module, ours: nn.Module) -> dict[str, str]:
-    """Our parameter names -> Detectron2's, found by loading a state dict of serial numbers."""
-    numbered = {name: torch.full_like(p, index) for index, (name, p) in enumerate(theirs.named_parameters())}
-    kept = {name: p.detach().clone() for name, p in ours.state_dict().items()}
-    ours.load_state_dict(numbered, strict=False)
-    names = list(numbered)
-    found = {name: names[int(p.detach().flatten()[0])] for name, p in ours.named_parameters()}
-    ours.load_state_dict(kept)
-    assert len(set(found.values())) == len(numbered)
-    return found
-
-
-def closeness(got: Tensor, wanted: Tensor) -> float:
-    """Largest difference, relative to the largest value where that exceeds one."""
-    return float((got - wanted).abs().max() / wanted.abs().max().clamp(min=1))
+def vitdet_pair() -> tuple[nn.Module, nn.Module]:
+    """Detectron2's and ours."""
+    return build_pair(stock_config(), ours_config())
 
 
 def test_equal_losses_and_gradients_in_training() -> None:
-    from detectron2.utils.events import EventStorage
-
-    theirs, ours = build_pair()
-    losses = []
-    for model in (theirs, ours):
-        seed(1)
-        with EventStorage():
-            losses.append(model.train()(batch()))
-        sum(losses[-1].values()).backward()
-    wanted, got = ({name: float(value) for name, value in each.items()} for each in losses)
-    assert got == pytest.approx(wanted, rel=1e-5, abs=1e-6) and len(got) == 5
-    gradients = {name: p.grad for name, p in theirs.named_parameters()}
-    for name, theirs_name in their_names(theirs, ours).items():
-        assert closeness(dict(ours.named_parameters())[name].grad, gradients[theirs_name]) <= 1e-5, name
+    assert_equal_training(*vitdet_pair(), num_losses=5)
 
 
 def test_equal_detections() -> None:
-    theirs, ours = build_pair()
-    seed(2)
-    samples = [{key: value for key, value in sample.items() if key != "instances"} for sample in batch()]
-    with torch.no_grad():
-        wanted, got = (model.eval()(samples) for model in (theirs, ours))
-    for one, other in zip(wanted, got, strict=True):
-        one, other = one["instances"], other["instances"]
-        assert len(one) == len(other) > 0
-        assert torch.equal(one.pred_classes, other.pred_classes) and torch.equal(one.pred_masks, other.pred_masks)
-        assert torch.allclose(one.pred_boxes.tensor, other.pred_boxes.tensor, atol=1e-3)
-        assert torch.allclose(one.scores, other.scores, atol=1e-5)
+    assert_equal_detections(*vitdet_pair())
 
 
 def test_published_shapes_are_detectron2s() -> None:
-    theirs, ours = build_pair()
+    theirs, ours = vitdet_pair()
     assert ours.backbone.output_shape() == theirs.backbone.output_shape()
 
 
@@ -164,7 +82,7 @@ def test_parameter_groups_are_those_of_detectron2s_recipe(recipe: str) -> None:
 
     from fpn_plugins.optim import vit_lr_factor
 
-    theirs, ours = build_pair()
+    theirs, ours = vitdet_pair()
     overrides, norm = ({"pos_embed": {"weight_decay": 0.0}}, 0.0) if recipe == "b" else ({}, None)
     found = []
     for model, function in (
@@ -192,7 +110,7 @@ def test_weights_of_a_pretrained_vit_load_by_matching_names(tmp_path: Path) -> N
     """``train.init_checkpoint = "....pth?matching_heuristics=True"``, as ViTDet's configs load MAE's file."""
     from detectron2.checkpoint import DetectionCheckpointer
 
-    theirs, ours = build_pair()
+    theirs, ours = vitdet_pair()
     weights = {
         key.removeprefix("backbone.net."): torch.randn_like(value)
         for key, value in theirs.state_dict().items()
@@ -220,7 +138,7 @@ def sizes_of_batch(backbone: nn.Module, *sizes: tuple[int, int]) -> tuple[int, .
 
 def test_square_padding_never_cuts_an_image_off() -> None:
     """Where it fits it is Detectron2's square; Detectron2 silently crops what does not."""
-    theirs, ours = (model.backbone for model in build_pair())
+    theirs, ours = (model.backbone for model in vitdet_pair())
     for fitting in ([(97, 128)], [(31, 40), (128, 16)]):
         assert sizes_of_batch(ours, *fitting) == sizes_of_batch(theirs, *fitting) == (SIDE, SIDE)
     assert sizes_of_batch(ours, (129, 100)) == (2 * SIDE, SIDE)
