@@ -23,6 +23,16 @@ def provenance(packages: Iterable[str]) -> dict[str, Any]:
     return {"date": datetime.date.today().isoformat(), **hardware(), "versions": versions}
 
 
+def conditions(report: dict[str, Any], command: str) -> str:
+    """How a report came about: the sentence that a page begins with, to be gone on with."""
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    size = f"{report['size'][0]} x {report['size'][1]}"
+    return (
+        f"Measured on {report['date']} by `{command}` on {report['processor']}, {report['threads']} threads, with "
+        f"{versions}: images {report['batch']} x 3 x {size}"
+    )
+
+
 def _version(package: str) -> str:
     """By the package's own word, as a rebuilt one may be distributed under another name."""
     found = getattr(importlib.import_module(package), "__version__", None)
