@@ -115,13 +115,17 @@ def build(subject: Subject, form: Form) -> nn.Module:
 
 
 def prepare(subject: Subject, who: str, mode: str, setting: Setting) -> Callable[[], Any]:
+    """A pass of a detector that is built for it, in a process of its own."""
+    return make_pass(build(subject, FORMS[who]), subject.toolbox, who, mode, setting)
+
+
+def make_pass(model: nn.Module, toolbox: str, who: str, mode: str, setting: Setting) -> Callable[[], Any]:
     """What is timed: detection, or a training step without the optimiser; returns detections, or the losses by name."""
-    form = FORMS[who]
-    model = build(subject, form).train(mode == TRAINING)
+    model.train(mode == TRAINING)
     for parameter in model.parameters():  # there in every step but the first
         parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
     run = detect if mode == INFERENCE else train
-    return partial(run, _toolbox(subject.toolbox), model, draw_pictures(setting.batch, setting.size), form.bf16)
+    return partial(run, _toolbox(toolbox), model, draw_pictures(setting.batch, setting.size), FORMS[who].bf16)
 
 
 def detect(toolbox: Any, model: nn.Module, pictures: Any, bf16: bool) -> list[Detections]:

@@ -26,11 +26,13 @@ from _bench_detectors_passes import (
     TOOLBOXES,
     Setting,
     Subject,
+    build,
     draw_weights,
+    make_pass,
     prepare,
     usual_forms,
 )
-from _bench_report import conditions, provenance, write_report
+from _bench_report import conditions, draw_bars, provenance, write_report
 from _toolbox import user_errors
 
 from fpn_plugins.analysis import agreement, fresh_process_peaks
@@ -53,12 +55,12 @@ growth of the resident process. Nothing here says how any of them does on a GPU.
 
 def measure(subject: Subject, forms: Sequence[str], setting: Setting, repeats: int, memory: bool) -> Iterator[Any]:
     """The rows of one detector of one toolbox."""
+    models = {who: build(subject, FORMS[who]) for who in forms}
     for mode in MODES:
         print(f"{subject.toolbox} {subject.detector}: {mode}, {repeats} rounds of {'; '.join(forms)}", file=sys.stderr)
-        passes = {who: prepare(subject, who, mode, setting) for who in forms}
+        passes = {who: make_pass(model, subject.toolbox, who, mode, setting) for who, model in models.items()}
         compared = compare(mode, {who: run() for who, run in passes.items()})  # the warm-up
         seconds = interleaved_seconds(passes, repeats, warm_up=0)
-        del passes
         yield {
             "toolbox": subject.toolbox,
             "detector": subject.detector,
@@ -133,31 +135,23 @@ def page(report: dict[str, Any]) -> str:
 
 def draw(report: dict[str, Any], figure: Any) -> None:
     """Time and, where it was measured, memory of each form relative to the toolbox's own."""
-    rows = [row for row in report["rows"] if row["peak_bytes"]]
-    kinds = ["time", "memory"] if rows else ["time"]
+    kinds = ["time", "memory"] if all(row["peak_bytes"] for row in report["rows"]) else ["time"]
     figure.set_size_inches(10, 3.5 * len(kinds))
     for line, kind in zip(figure.subplots(len(kinds), 2, sharey="row", squeeze=False), kinds, strict=True):
         for axis, mode in zip(line, MODES, strict=True):
-            draw_ratios(axis, [row for row in report["rows"] if row["mode"] == mode], kind)
+            rows = [row for row in report["rows"] if row["mode"] == mode]
+            draw_bars(axis, [(f"{row['toolbox']}\n{row['detector']}", ratios(row, kind)) for row in rows])
             axis.set(title=mode, ylabel=f"{kind} / stock's")
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize="small")
 
 
-def draw_ratios(axis: Any, rows: Sequence[dict[str, Any]], kind: str) -> None:
-    """Groups of bars, one for each detector."""
-    forms = [who for who in rows[0]["seconds"] if who != STOCK]
-    width = 0.8 / max(len(forms), 1)
-    for place, who in enumerate(forms):
-        values = [row["time_ratios"][who] if kind == "time" else memory_ratio(row, who) for row in rows]
-        axis.bar([x + (place - (len(forms) - 1) / 2) * width for x in range(len(rows))], values, width, label=who)
-    axis.axhline(1, color="black", linewidth=0.8)
-    axis.set_xticks(range(len(rows)), [f"{row['toolbox']}\n{row['detector']}" for row in rows])
-
-
-def memory_ratio(row: dict[str, Any], who: str) -> float:
-    """Tensors of a form's pass relative to stock's."""
-    return row["peak_bytes"][who]["tensors"] / row["peak_bytes"][STOCK]["tensors"]
+def ratios(row: dict[str, Any], kind: str) -> dict[str, float]:
+    """Time, or tensors, of each form relative to stock's."""
+    if kind == "time":
+        return {who: ratio for who, ratio in row["time_ratios"].items() if who != STOCK}
+    tensors = {who: peaks["tensors"] for who, peaks in row["peak_bytes"].items()}
+    return {who: peak / tensors[STOCK] for who, peak in tensors.items() if who != STOCK}
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
