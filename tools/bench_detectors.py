@@ -80,11 +80,13 @@ def compare(mode: str, results: dict[str, Any]) -> dict[str, Any]:
             "objects": {who: sum(len(image.scores) for image in found) for who, found in results.items()},
             "equal_objects": {who: share_of_equals(results[STOCK], results[who]) for who in exact},
         }
-    largest = {
-        who: max(abs(value - results[STOCK][name]) / abs(results[STOCK][name]) for name, value in named.items())
-        for who, named in results.items()
-    }
+    largest = {who: largest_difference(results[STOCK], named) for who, named in results.items()}
     return {"losses": results, "largest_relative_difference": largest}
+
+
+def largest_difference(wanted: dict[str, float], got: dict[str, float]) -> float:
+    """Of losses by name, relative to the wanted one; of one that is zero, as it is."""
+    return max(abs(got[name] - value) / (abs(value) or 1) for name, value in wanted.items())
 
 
 def share_of_equals(first: list[Detections], second: list[Detections]) -> float:
