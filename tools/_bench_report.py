@@ -6,7 +6,7 @@ import datetime
 import importlib
 import importlib.metadata
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +23,32 @@ def provenance(packages: Iterable[str]) -> dict[str, Any]:
     return {"date": datetime.date.today().isoformat(), **hardware(), "versions": versions}
 
 
+def conditions(report: dict[str, Any], command: str) -> str:
+    """How a report came about: the sentence that a page begins with, to be gone on with."""
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    sizes = ", ".join(f"{height} x {width}" for height, width in report.get("sizes", [report["size"]]))
+    return (
+        f"Measured on {report['date']} by `{command}` on {report['processor']}, {report['threads']} threads, with "
+        f"{versions}: images of {sizes} pixels, batch {report['batch']}"
+    )
+
+
 def _version(package: str) -> str:
     """By the package's own word, as a rebuilt one may be distributed under another name."""
     found = getattr(importlib.import_module(package), "__version__", None)
     return found or importlib.metadata.version(package)
+
+
+def draw_bars(axis: Any, groups: Sequence[tuple[str, Mapping[str, float]]]) -> None:
+    """Groups of bars, by name of the group; those of one name have one colour and place in each. A line is at 1."""
+    names = list(dict.fromkeys(name for _, values in groups for name in values))
+    width = 0.8 / max(len(names), 1)
+    for place, name in enumerate(names):
+        offset = (place - (len(names) - 1) / 2) * width
+        bars = {x + offset: values[name] for x, (_, values) in enumerate(groups) if name in values}
+        axis.bar(list(bars), list(bars.values()), width, label=name)
+    axis.axhline(1, color="black", linewidth=0.8)
+    axis.set_xticks(range(len(groups)), [name for name, _ in groups])
 
 
 def write_report(

@@ -6,15 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from _bench_pictures import Picture
 from detectron2 import model_zoo
 from detectron2.config import LazyConfig, get_cfg, instantiate
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import GeneralizedRCNN, build_model
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.modeling.roi_heads import Res5ROIHeads
+from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
 from fpn_plugins.adapters.detectron2 import add_fpn_plugins_config
+from fpn_plugins.inference import Detections
 from fpn_plugins.weights.zoo import forget_weights
 
 
@@ -97,3 +101,31 @@ def _each(module: nn.Module) -> list[Any]:
 
 def _regions(number: int, channels: int, pooler: Any) -> Tensor:
     return torch.empty(number, channels, *pooler.output_size, requires_grad=True)
+
+
+def batch_of(pictures: Sequence[Picture]) -> list[dict[str, Any]]:
+    """Pictures as Detectron2's data loader hands them on."""
+    samples = []
+    for picture in pictures:
+        height, width = picture.pixels.shape[1:]
+        instances = Instances((height, width))
+        instances.gt_boxes, instances.gt_classes = Boxes(picture.boxes), picture.labels
+        instances.gt_masks = BitMasks(torch.from_numpy(picture.masks))
+        samples.append({"image": picture.pixels, "instances": instances, "height": height, "width": width})
+    return samples
+
+
+def losses(detector: nn.Module, pictures: Sequence[Picture]) -> tuple[Tensor, dict[str, float]]:
+    """A training step's forward pass, preprocessing included: the sum of the losses, and each of them."""
+    with EventStorage():  # where detectors log
+        found = detector(batch_of(pictures))
+    return sum(found.values()), {name: float(value) for name, value in found.items()}
+
+
+def detect(detector: nn.Module, pictures: Sequence[Picture]) -> list[Detections]:
+    """What a detector finds, postprocessing included."""
+    found = [output["instances"] for output in detector(batch_of(pictures))]
+    return [
+        Detections(entry.pred_boxes.tensor, entry.scores, entry.pred_classes, entry.get_fields().get("pred_masks"))
+        for entry in found
+    ]

@@ -8,13 +8,20 @@ from typing import Any
 
 import mmdet
 import torch
+from _bench_pictures import Picture
+from mmcv.ops import RoIAlign
 from mmdet.datasets import CocoDataset
 from mmdet.models import SingleStageDetector, TwoStageDetector
 from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
 from mmdet.utils import register_all_modules
 from mmengine.config import Config, DictAction
+from mmengine.structures import InstanceData
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
+from fpn_plugins.inference import Detections
 from fpn_plugins.weights.zoo import forget_weights
 
 
@@ -73,3 +80,41 @@ def _each(module: nn.Module) -> list[Any]:
 def _regions(roi_head: Any, extractor: Any, number: int) -> Tensor:
     sampled = torch.empty(number, extractor.out_channels, *extractor.roi_layers[0].output_size, requires_grad=True)
     return roi_head.shared_head(sampled) if roi_head.with_shared_head else sampled
+
+
+def batch_of(pictures: Sequence[Picture]) -> dict[str, Any]:
+    """Pictures as mmdet's data loader hands them on."""
+    samples = []
+    for picture in pictures:
+        size = tuple(picture.pixels.shape[1:])
+        sample = DetDataSample(metainfo={"img_shape": size, "ori_shape": size, "scale_factor": (1.0, 1.0)})
+        masks = BitmapMasks(picture.masks.astype("uint8"), *size)
+        sample.gt_instances = InstanceData(bboxes=picture.boxes, labels=picture.labels, masks=masks)
+        samples.append(sample)
+    return {"inputs": [picture.pixels for picture in pictures], "data_samples": samples}
+
+
+def losses(detector: Any, pictures: Sequence[Picture]) -> tuple[Tensor, dict[str, float]]:
+    """A training step's forward pass, preprocessing included: the sum of the losses, and each of them."""
+    data = detector.data_preprocessor(batch_of(pictures), training=True)
+    total, named = detector.parse_losses(detector(**data, mode="loss"))
+    return total, {name: float(value) for name, value in named.items() if "loss_" in name}
+
+
+def detect(detector: Any, pictures: Sequence[Picture]) -> list[Detections]:
+    """What a detector finds, postprocessing included."""
+    found = [sample.pred_instances for sample in detector.test_step(batch_of(pictures))]
+    return [Detections(entry.bboxes, entry.scores, entry.labels, entry.get("masks")) for entry in found]
+
+
+def allow_bf16(detector: nn.Module) -> None:
+    """Let a detector run under autocast to bfloat16 on a CPU, where mmcv's RoIAlign and NMS know single precision only.
+
+    RoIAlign's inputs are cast for it, and what the heads predict is, before boxes are decoded and losses computed.
+    """
+    for name, module in detector.named_modules():
+        if isinstance(module, RoIAlign):
+            module.register_forward_pre_hook(lambda _, inputs: tree_map_only(Tensor, Tensor.float, inputs))
+            module.register_forward_hook(lambda _, inputs, pooled: pooled.bfloat16())
+        elif name.split(".")[-1] in ("rpn_head", "bbox_head", "mask_head"):
+            module.register_forward_hook(lambda _, inputs, predicted: tree_map_only(Tensor, Tensor.float, predicted))

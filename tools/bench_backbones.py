@@ -1,9 +1,11 @@
 """Time and memory of a backbone of ours against the toolboxes' own: same weights, runs taking turns.
 
     python tools/bench_backbones.py --model swin_t --size 512 512 --out docs/swin_t
+    python tools/bench_backbones.py --model swin_t --slopes --out docs/swin_t_slopes     how both grow with the image
 
-Writes OUT.json and OUT.md, a table. Times are wall-clock seconds of whole passes, and the ratio is
-the median over neighbouring runs; memory is the most that a pass holds beyond the weights, in a fresh process of each.
+Writes OUT.json and OUT.md, a table, and with --slopes OUT.png. Times are wall-clock seconds of whole passes, and the
+ratio is the median over neighbouring runs; memory is the most that a pass holds beyond the weights, in a fresh process
+of each.
 """
 
 from __future__ import annotations
@@ -12,12 +14,14 @@ import argparse
 import importlib
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from _bench_growth import Sample, add_slopes_argument, curves, draw_growth, growth_table, scaled_sizes
 from _bench_report import write_report
+from _toolbox import user_errors
 from torch import Tensor, nn
 
 from fpn_plugins import BACKBONES
@@ -138,6 +142,31 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def samples(results: list[dict[str, Any]]) -> Iterator[Sample]:
+    """Time and tensors of every implementation in results of several sizes."""
+    for result in results:
+        for mode in MODES:
+            for who, row in result[mode].items():
+                size = tuple(result["images"][2:])
+                yield Sample(result["model"], mode, who, size, row["seconds"], row.get("tensors"))
+
+
+def slopes_page(report: dict[str, Any]) -> str:
+    """How time and memory grow, in Markdown."""
+    lines = [
+        f"{report['model']}, batch {report['batch']}, {report['processor']}, {report['threads']} threads, "
+        f"PyTorch {report['torch']}",
+        "",
+        *growth_table(report["curves"], report["sizes"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def draw_slopes(report: dict[str, Any], figure: Any) -> None:
+    """Every implementation."""
+    draw_growth(report["curves"], report["sizes"], figure)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=sorted(MODELS), required=True)
@@ -147,12 +176,21 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--no-memory", action="store_true", help="times only")
     parser.add_argument("--out", type=Path, help="where to write, without suffix")
+    add_slopes_argument(parser)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    result = compare(args.model, [args.batch, 3, *args.size], args.repeats, not args.no_memory)
-    print(table(result))
-    if args.out:
-        write_report(args.out, result, table(result))
+    with user_errors():
+        torch.set_num_threads(args.threads)
+        sizes = [tuple(args.size)] if args.slopes is None else scaled_sizes(args)
+        shapes = [[args.batch, 3, *size] for size in sizes]
+        results = [compare(args.model, shape, args.repeats, not args.no_memory) for shape in shapes]
+        report, text, draw = results[0], table(results[0]), None
+        if args.slopes is not None:
+            shared = {"model": args.model, "batch": args.batch, "repeats": args.repeats, **hardware()}
+            report = {**shared, "sizes": sizes, "curves": curves(samples(results))}
+            text, draw = slopes_page(report), draw_slopes
+        print(text)
+        if args.out:
+            write_report(args.out, report, text, draw)
 
 
 if __name__ == "__main__":

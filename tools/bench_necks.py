@@ -1,6 +1,8 @@
 """Time and memory of our necks, of other packages' of the same kind, and of the bare convolutions.
 
     python tools/bench_necks.py --out docs/bench_necks
+    python tools/bench_necks.py --slopes --out docs/bench_necks_slopes        how both grow with the image
+    python tools/bench_necks.py --compile --out docs/bench_necks_compiled     through torch.compile
 
 Writes OUT.json, OUT.md and OUT.png.
 """
@@ -10,25 +12,20 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import _bench_necks_compiled as compiled
 import torch
-from _bench_necks_cases import CASES, OURS, PACKAGES, build
-from _bench_report import provenance, write_report
+from _bench_growth import Sample, add_slopes_argument, curves, draw_growth, growth_table, scaled_sizes
+from _bench_necks_cases import CASES, OURS, PACKAGES
+from _bench_necks_passes import FLOOR, LAST, MODES, OUR_FORMS, Setting, largest_differences, prepare
+from _bench_report import conditions, draw_bars, provenance, write_report
 from _toolbox import user_errors
-from torch import Tensor, nn
 
-from fpn_plugins.analysis import fresh_process_peaks, on_meta, record_convs, run_convs
+from fpn_plugins.analysis import fresh_process_peaks
 from fpn_plugins.analysis.latency import interleaved_seconds, median_ratio
-
-FLOOR = "convolutions"
-LAST = ", channels_last"
-COPIED = ", copied to NCHW"
-OUR_FORMS = (OURS, OURS + LAST, OURS + LAST + COPIED)
-MODES = ("inference", "training")
 
 METHOD = """\
 All run in turn in one process, on maps of random values; times are medians, a ratio is the median over neighbouring
@@ -41,91 +38,9 @@ fresh process: tensors that PyTorch allocates, and growth of the resident proces
 does on a GPU."""
 
 
-class Setting(NamedTuple):
-    """What all of one report share; ``size`` is height and width of the image in pixels."""
-
-    size: tuple[int, int]
-    batch: int
-    bf16: bool
-    compiled: bool
-
-
-def map_shapes(kind: str, setting: Setting) -> list[tuple[int, ...]]:
-    """Shapes ``B C H W`` of the maps that a neck stands on."""
-    sides = [tuple(-(-side // spec.stride) for side in setting.size) for spec in CASES[kind].specs]
-    return [(setting.batch, spec.channels, *hw) for spec, hw in zip(CASES[kind].specs, sides, strict=True)]
-
-
-def output_shapes(kind: str, setting: Setting) -> list[torch.Size]:
-    """Shapes of a neck's maps; nothing is computed, so that it leaves no trace in the process's memory."""
-    neck = on_meta(lambda: build(kind, OURS, setting.size))
-    return [x.shape for x in neck([torch.empty(shape, device="meta") for shape in map_shapes(kind, setting)])]
-
-
-def make_maps(kind: str, setting: Setting, channels_last: bool = False) -> list[Tensor]:
-    """The maps, with random values."""
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    return [torch.randn(shape).to(memory_format=layout) for shape in map_shapes(kind, setting)]
-
-
-def outputs_of(neck: nn.Module, maps: list[Tensor], contiguous: bool) -> list[Tensor]:
-    """The pyramid as a list, high to low resolution."""
-    found = neck(list(maps))  # effdet's appends to what it is given
-    outputs = found.values() if isinstance(found, dict) else found
-    return [x.contiguous() if contiguous else x for x in outputs]
-
-
-def prepare(kind: str, who: str, mode: str, setting: Setting) -> Callable[[], None]:
-    """What is timed: one pass of a neck in inference, or forward and backward of it in training."""
-    torch.manual_seed(0)
-    copied = who.endswith(COPIED)
-    name, channels_last = who.removesuffix(COPIED).removesuffix(LAST), LAST in who
-    neck = build(kind, OURS if name == FLOOR else name, setting.size).eval()
-    if channels_last:
-        neck = neck.to(memory_format=torch.channels_last)
-    maps = make_maps(kind, setting, channels_last)
-    for parameter in neck.parameters():  # there in every step but the first
-        parameter.grad = torch.zeros_like(parameter)
-    run: Callable[[], Any]
-    layout = torch.channels_last if channels_last and not copied else torch.contiguous_format
-    gradients = [torch.randn(shape).to(memory_format=layout) for shape in output_shapes(kind, setting)]
-    if name == FLOOR:
-        run = partial(
-            run_convs, record_convs(neck, partial(_cast, partial(neck, maps), setting.bf16)), mode == "training"
-        )
-    else:
-        neck.train(mode == "training")
-        called = torch.compile(neck) if setting.compiled else neck
-        run = partial(_pass, called, maps, gradients if mode == "training" else None, copied)
-    return partial(_cast, run, setting.bf16)
-
-
-def _pass(neck: nn.Module, maps: list[Tensor], gradients: list[Tensor] | None, contiguous: bool) -> None:
-    with torch.set_grad_enabled(gradients is not None):
-        outputs = outputs_of(neck, [x.detach().requires_grad_(gradients is not None) for x in maps], contiguous)
-    if gradients is not None:
-        torch.autograd.backward(outputs, [g.to(x.dtype) for g, x in zip(gradients, outputs, strict=True)])
-
-
-def _cast(run: Callable[[], Any], bf16: bool) -> None:
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        run()
-
-
-def largest_differences(kind: str, setting: Setting) -> dict[str, float]:
-    """How far the maps of ours with a peer's weights are from the peer's, relative to the largest value."""
-    maps = make_maps(kind, setting)
-    found = {}
-    for who in CASES[kind].installed():
-        torch.manual_seed(0)
-        peer, ours = build(kind, who, setting.size).eval(), build(kind, OURS, setting.size).eval()
-        for parameter in peer.parameters():  # nothing zero: some blocks start as the identity
-            parameter.data.add_(torch.randn_like(parameter), alpha=0.02)
-        ours.load_state_dict(getattr(peer, "neck", peer).state_dict())
-        with torch.no_grad():
-            pairs = zip(outputs_of(ours, maps, False), outputs_of(peer, maps, False), strict=True)
-            found[who] = max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
-    return found
+SLOPES_METHOD = """\
+Each size is measured as `docs/bench_necks.md` describes. The exponent is the slope of a straight line through the
+points on logarithmic axes: 1 is growth in proportion to the number of pixels, less is a part that does not grow."""
 
 
 def measure(kind: str, setting: Setting, repeats: int, memory: bool) -> Iterator[dict[str, Any]]:
@@ -164,8 +79,6 @@ def table(row: dict[str, Any]) -> Iterator[str]:
 
 def page(report: dict[str, Any]) -> str:
     """The report in Markdown."""
-    options = [name for name, on in (("bf16 autocast", report["bf16"]), ("torch.compile", report["compiled"])) if on]
-    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     differences = {
         f"{row['neck']} and {who}'s": value
         for row in report["rows"]
@@ -174,9 +87,7 @@ def page(report: dict[str, Any]) -> str:
     lines = [
         "# Necks: time and memory",
         "",
-        f"Measured on {report['date']} by `make bench` on {report['processor']}, {report['threads']} threads, with "
-        f"{versions}: images {report['batch']} x 3 x {report['size'][0]} x {report['size'][1]}, "
-        f"{' and '.join(options) or 'single precision'}, {report['repeats']} runs.",
+        f"{conditions(report, 'tools/bench_necks.py')}, {precision(report)}, {report['repeats']} runs.",
         "",
         METHOD,
         "",
@@ -191,29 +102,55 @@ def page(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def precision(report: dict[str, Any]) -> str:
+    """In words."""
+    return "bf16 autocast" if report["bf16"] else "single precision"
+
+
 def draw(report: dict[str, Any], figure: Any) -> None:
     """Time of each relative to our convolutions alone, laid out NCHW."""
-    for axis, mode in zip(figure.subplots(1, 2, sharey=True), MODES, strict=True):
-        rows = [row for row in report["rows"] if row["mode"] == mode]
-        names = list(dict.fromkeys(who for row in rows for who in row["seconds"] if who != FLOOR))
-        for place, who in enumerate(names):
-            bars = [(x, row["seconds"]) for x, row in enumerate(rows) if who in row["seconds"]]
-            width = 0.8 / len(names)
-            axis.bar(
-                [x + (place - (len(names) - 1) / 2) * width for x, _ in bars],
-                [seconds[who] / seconds[FLOOR] for _, seconds in bars],
-                width,
-                label=who,
-            )
+    for axis, mode in zip(figure.subplots(1, len(MODES), sharey=True), MODES, strict=True):
+        groups = []
+        for row in report["rows"]:
+            seconds = row["seconds"]
+            others = {who: value / seconds[FLOOR] for who, value in seconds.items() if who != FLOOR}
+            groups += [(row["neck"], others)] if row["mode"] == mode else []
+        draw_bars(axis, groups)
         axis.set_yscale("log", base=2)
-        axis.axhline(1, color="black", linewidth=0.8)
-        axis.set_xticks(range(len(rows)), [row["neck"] for row in rows])
         axis.set(title=mode, ylabel="time / time of the convolutions (NCHW)")
     axis.legend(fontsize="small")
 
 
-def main() -> None:
-    """Parse the command line, measure, and write the three files."""
+def slopes_page(report: dict[str, Any]) -> str:
+    """The report of ``--slopes`` in Markdown."""
+    lines = [
+        "# Necks: how time and memory grow with the image",
+        "",
+        f"{conditions(report, 'tools/bench_necks.py --slopes')}, {precision(report)}, {report['repeats']} runs.",
+        "",
+        SLOPES_METHOD,
+        "",
+        *growth_table(report["curves"], report["sizes"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def draw_slopes(report: dict[str, Any], figure: Any) -> None:
+    """Our necks and the others, as they are used today."""
+    usual = [curve for curve in report["curves"] if curve["who"] in (OURS, *PACKAGES)]
+    draw_growth(usual, report["sizes"], figure)
+
+
+def samples(rows: Iterable[dict[str, Any]]) -> Iterator[Sample]:
+    """Time and tensors of every neck and its convolutions, of rows that say their size."""
+    for row in rows:
+        for who, seconds in row["seconds"].items():
+            peak = row["peak_bytes"].get(who, {}).get("tensors")
+            yield Sample(row["neck"], row["mode"], who, row["size"], seconds, peak)
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="where to write, without a suffix")
     parser.add_argument("--necks", nargs="+", choices=list(CASES), default=list(CASES))
@@ -224,21 +161,50 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--bf16", action="store_true", help="under autocast to bfloat16")
-    parser.add_argument("--compile", action="store_true", help="necks through torch.compile (not the convolutions)")
     parser.add_argument("--no-memory", action="store_true", help="times only")
-    args = parser.parse_args()
+    others = parser.add_mutually_exclusive_group()
+    add_slopes_argument(others)
+    others.add_argument(
+        "--compile",
+        nargs="?",
+        const="inductor",
+        metavar="BACKEND",
+        help="instead: time of the necks as they are and through torch.compile (default backend: inductor)",
+    )
+    return parser.parse_args()
+
+
+def run(args: argparse.Namespace) -> tuple[dict[str, Any], str, Callable[[dict[str, Any], Any], None]]:
+    """Measure what the command line asks for; the report, its page, and what draws it."""
+    setting = Setting(tuple(args.size), args.batch, args.bf16, args.compile)
+    packages = [name for name in PACKAGES if any(name in CASES[kind].installed() for kind in args.necks)]
+    report = {**provenance(["torch", "fpn_plugins", *packages]), **setting._asdict(), "repeats": args.repeats}
+    if args.compile:
+        rows = [row for kind in args.necks for row in compiled.measure_compiled(kind, setting, args.repeats)]
+        report = {**report, "rows": rows}
+        return report, compiled.page(report), compiled.draw
+    sizes = [setting.size] if args.slopes is None else scaled_sizes(args)
+    rows = [
+        {"size": size, **row}
+        for kind in args.necks
+        for size in sizes
+        for row in measure(kind, setting._replace(size=size), args.repeats, not args.no_memory)
+    ]
+    if args.slopes is None:
+        report = {**report, "rows": rows}
+        return report, page(report), draw
+    report = {**report, "sizes": sizes, "curves": curves(samples(rows))}
+    return report, slopes_page(report), draw_slopes
+
+
+def main() -> None:
+    """Parse the command line, measure, and write the three files."""
+    args = parse_args()
     with user_errors():
         torch.set_num_threads(args.threads)
-        setting = Setting(tuple(args.size), args.batch, args.bf16, args.compile)
-        packages = [name for name in PACKAGES if any(name in CASES[kind].installed() for kind in args.necks)]
-        report = {
-            **provenance(["torch", "fpn_plugins", *packages]),
-            **setting._asdict(),
-            "repeats": args.repeats,
-            "rows": [row for kind in args.necks for row in measure(kind, setting, args.repeats, not args.no_memory)],
-        }
-        write_report(args.out, report, page(report), draw)
-        print(page(report))
+        report, text, picture = run(args)
+        write_report(args.out, report, text, picture)
+        print(text)
 
 
 if __name__ == "__main__":

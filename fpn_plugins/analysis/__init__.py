@@ -1,6 +1,7 @@
 """Measurements: COCO average precision of the predictions of either toolbox, and what networks cost."""
 
 from .agreement import Agreement, agreement
+from .calibration import spread_predictions
 from .coco_ap import METRICS, evaluate_predictions
 from .conv_floor import record_convs, run_convs
 from .cost import count_cost, on_meta
@@ -24,4 +25,5 @@ __all__ = [
     "pyramid_cost",
     "record_convs",
     "run_convs",
+    "spread_predictions",
 ]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 ROOT = Path(__file__).resolve().parents[2]
 # the packages that each kind is compared with
@@ -64,6 +68,99 @@ def test_memory_is_that_of_the_pass(tmp_path: Path) -> None:
             assert peak["resident"] > 0
 
 
+def test_growth_with_the_image(tmp_path: Path) -> None:
+    report = bench(tmp_path / "slopes", "--necks", "PAFPN", "--slopes", 1, 0.5, "--no-memory")
+    assert report["sizes"] == [[64, 128], [128, 256]]
+    page = (tmp_path / "slopes.md").read_text()
+    assert [(curve["mode"], curve["who"]) for curve in report["curves"]] == [
+        (mode, who) for mode in ("inference", "training") for who in [*OURS, *PEERS["PAFPN"], *FLOORS]
+    ]
+    for curve in report["curves"]:
+        assert curve["pixels"] == [64 * 128, 128 * 256]
+        small, large = curve["seconds"]["values"]
+        assert curve["seconds"]["exponent"] == pytest.approx(math.log(large / small, 4))
+        assert f"| PAFPN | {curve['mode']} | {curve['who']} | {1e3 * small:.1f} | {1e3 * large:.1f} |" in page
+        assert "peak_bytes" not in curve
+
+
+def test_exponents_are_the_slopes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    growth = importlib.import_module("_bench_growth")
+    sizes = [(10, 10), (20, 30), (40, 40)]
+    needs = [(who, h, w) for h, w in sizes for who in ("linear", "unmeasured")]
+    samples = [
+        growth.Sample("FPN", "training", who, (h, w), h * w / 1000, 2**20 * (h * w) ** 2 if who == "linear" else None)
+        for who, h, w in needs
+    ]
+    linear, unmeasured = growth.curves(samples)
+    assert linear["pixels"] == [100, 600, 1600] and "peak_bytes" not in unmeasured
+    assert linear["seconds"]["exponent"] == unmeasured["seconds"]["exponent"] == pytest.approx(1)
+    assert linear["peak_bytes"]["exponent"] == pytest.approx(2)
+    header, rule, first, second = growth.growth_table([linear, unmeasured], sizes)
+    assert {line.count("|") for line in (header, rule, first, second)} == {12}
+    assert "| FPN | training | linear | 100.0 | 600.0 | 1600.0 | 1.00 | 10000.0 |" in first
+
+
+def test_growth_needs_sizes(tmp_path: Path) -> None:
+    command = [sys.executable, "tools/bench_necks.py", "--out", str(tmp_path / "slopes"), "--slopes", "2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 1 and "slopes=[2.0] must be at least two positive factors" in done.stderr
+
+
+def test_compiled_necks_are_timed_beside_themselves(tmp_path: Path) -> None:
+    report = bench(tmp_path / "compiled", "--necks", "PAFPN", "BFP", "--compile", "aot_eager")
+    assert [(row["neck"], row["mode"]) for row in report["rows"]] == [
+        (neck, mode) for neck in ("PAFPN", "BFP") for mode in ("inference", "training")
+    ]
+    page = (tmp_path / "compiled.md").read_text()
+    for row in report["rows"]:
+        necks = [*OURS[:2], *PEERS[row["neck"]]]
+        assert list(row["compiled_by_eager"]) == necks and not row["does_not_compile"]
+        assert all(row["first_pass_seconds"][who] > row["seconds"][f"{who}, compiled"] > 0 for who in necks)
+        assert row["time_ratios"]["ours, compiled"] == 1
+        assert all(f"| {row['neck']} | {row['mode']} | {who} |" in page for who in necks)
+    assert "backend aot_eager" in page
+
+
+@pytest.fixture
+def compiled_tool(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module behind ``--compile``; the command lines import each other by name."""
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    return importlib.import_module("_bench_necks_compiled")
+
+
+def test_a_graph_break_in_ours_is_an_error(compiled_tool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = importlib.import_module("_bench_necks_passes")
+
+    def broken(*arguments: Any) -> nn.Module:
+        neck = build(*arguments)
+        conv = next(layer for layer in neck.modules() if isinstance(layer, nn.Conv2d))
+        conv.register_forward_pre_hook(torch.compiler.disable(lambda *_: None))
+        return neck
+
+    build = passes.build
+    monkeypatch.setattr(passes, "build", broken)
+    with pytest.raises(RuntimeError, match="disable"):
+        next(compiled_tool.measure_compiled("BiFPN", passes.Setting((64, 64), 1, False, "eager"), 1))
+
+
+def test_a_peer_that_does_not_compile_is_timed_as_it_is(compiled_tool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise RuntimeError("no rule for this\nat length")
+
+    prepare = compiled_tool.prepare
+    monkeypatch.setattr(
+        compiled_tool,
+        "prepare",
+        lambda kind, who, *more: fail if who == "effdet, compiled" else prepare(kind, who, *more),
+    )
+    setting = compiled_tool.Setting((64, 64), 1, False, "eager")
+    row = next(compiled_tool.measure_compiled("BiFPN", setting, 1))
+    assert row["does_not_compile"] == {"effdet": "RuntimeError: no rule for this"}
+    assert "effdet" in row["seconds"] and "effdet, compiled" not in row["seconds"]
+    assert "does not compile: RuntimeError: no rule for this" in list(compiled_tool.table(row))[-1]
+
+
 def test_backbones_are_compared_likewise(tmp_path: Path) -> None:
     run("bench_backbones", "--model", "swin_t", "--size", 64, 64, "--out", tmp_path / "swin")
     report = json.loads((tmp_path / "swin.json").read_text())
@@ -72,3 +169,16 @@ def test_backbones_are_compared_likewise(tmp_path: Path) -> None:
         assert all(row["tensors"] > 0 and row["seconds"] > 0 for row in report[mode].values())
     assert max(report["largest_relative_difference"].values()) < 1e-4
     assert "| inference | mmdet |" in (tmp_path / "swin.md").read_text()
+
+
+def test_growth_of_backbones(tmp_path: Path) -> None:
+    out = tmp_path / "swin"
+    run("bench_backbones", "--model", "swin_t", "--size", 64, 64, "--slopes", 0.5, 1, "--no-memory", "--out", out)
+    report = json.loads(out.with_suffix(".json").read_text())
+    assert report["sizes"] == [[32, 32], [64, 64]]
+    assert [(curve["mode"], curve["who"]) for curve in report["curves"]] == [
+        (mode, who) for mode in ("inference", "training") for who in ("ours", "mmdet", "detectron2")
+    ]
+    assert all("exponent" in curve["seconds"] and "peak_bytes" not in curve for curve in report["curves"])
+    assert "| swin_t | training | mmdet |" in out.with_suffix(".md").read_text()
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")

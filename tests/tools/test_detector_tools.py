@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from calibration import calibrate
 from payload import Payload
 from PIL import Image
 
+from fpn_plugins.analysis import spread_predictions
 from fpn_plugins.weights import read_checkpoint, write_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,7 +50,7 @@ def weights(tiny_coco: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         sys.path.remove(str(ROOT / "tools"))
         del os.environ["FPN_PLUGINS_COCO"]
     image = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
-    calibrate(model, Predictor(model, 120, 160), image)
+    spread_predictions(model, lambda: Predictor(model, 120, 160)(image))
     return write_checkpoint(model.state_dict(), tmp_path_factory.mktemp("weights") / "mmdet.pth")
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from calibration import calibrate
 from torch import Tensor, nn
 
+from fpn_plugins.analysis import spread_predictions
 from fpn_plugins.weights import convert
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,7 +119,7 @@ def test_converted_detectors_find_the_same(name: str, direction: str) -> None:
     both = predictors(models)
     first = direction.startswith("mmdet")
     source, target = models if first else models[::-1]
-    calibrate(source, both[0] if first else both[1], image())
+    spread_predictions(source, lambda: both[0 if first else 1](image()))
     weights, report = convert(source.state_dict(), target.state_dict())
     assert report.source == direction.split()[0] and set(weights) == set(target.state_dict())
     target.load_state_dict(weights)
@@ -142,7 +142,7 @@ def test_backbones_of_ours_detect_the_same_in_both_toolboxes(
     monkeypatch.setenv("FPN_PLUGINS_COCO", str(tiny_coco))
     models = demo_in_mmdet(name), demo_in_detectron2(name)
     both = predictors(models)
-    calibrate(models[0], both[0], image())
+    spread_predictions(models[0], lambda: both[0](image()))
     models[1].load_state_dict(convert(models[0].state_dict(), models[1].state_dict())[0])
     one, other = (detect(image()) for detect in both)
     assert len(one.scores) > 5

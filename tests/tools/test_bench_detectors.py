@@ -1,0 +1,66 @@
+"""The comparison of whole detectors, at a size that tells nothing about speed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ALL_FORMS = ["stock", "ours", "ours, channels_last", "stock, bf16", "ours, channels_last, bf16"]
+pytestmark = pytest.mark.timm
+
+
+def run(out: Path, *arguments: Any, code: int = 0) -> str:
+    command = [sys.executable, "tools/bench_detectors.py", "--out", out, "--repeats", "1", "--threads", "2"]
+    done = subprocess.run([*map(str, [*command, *arguments])], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == code, done.stderr[-3000:]
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    "toolbox", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("mmdet", "detectron2")]
+)
+def test_every_form_computes_what_stock_does(toolbox: str, tmp_path: Path) -> None:
+    run(tmp_path / "det", "--toolboxes", toolbox, "--size", 64, 96, "--no-memory", "--forms", *ALL_FORMS)
+    report = json.loads((tmp_path / "det.json").read_text())
+    assert [(row["detector"], row["mode"]) for row in report["rows"]] == [
+        (detector, mode) for detector in ("mask_rcnn", "retinanet") for mode in ("inference", "training")
+    ]
+    page = (tmp_path / "det.md").read_text()
+    for row in report["rows"]:
+        assert list(row["seconds"]) == ALL_FORMS and row["time_ratios"]["stock"] == 1
+        assert all(f"| {row['detector']} | {row['mode']} | {who} |" in page for who in ALL_FORMS)
+        if row["mode"] == "inference":
+            assert row["objects"]["stock"] == 100  # as many as the configs let through
+            assert all(share > 0.95 for share in row["equal_objects"].values())
+        else:
+            found = row["largest_relative_difference"]
+            assert found["ours"] < 1e-5 and found["ours, channels_last"] < 1e-3
+            assert 0 < found["stock, bf16"] < 1 and 0 < found["ours, channels_last, bf16"] < 1
+            assert all(value > 0 for value in row["losses"]["ours"].values())
+    assert report["processor"] in page and report["size"] == [64, 96]
+    assert {"torch", "fpn_plugins", "timm", toolbox} <= set(report["versions"])
+    assert (tmp_path / "det.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.detectron2
+def test_memory_is_that_of_the_pass(tmp_path: Path) -> None:
+    arguments = ["--toolboxes", "detectron2", "--detectors", "retinanet", "--forms", "ours", "--batch", 2]
+    run(tmp_path / "det", *arguments, "--size", 64, 64)
+    inference, training = json.loads((tmp_path / "det.json").read_text())["rows"]
+    assert list(inference["peak_bytes"]) == list(training["peak_bytes"]) == ["stock", "ours"]
+    stem = 2 * 4 * 64 * 32 * 32  # the first map, of two images
+    for who, peak in training["peak_bytes"].items():
+        assert stem < inference["peak_bytes"][who]["tensors"] < peak["tensors"]
+    assert inference["objects"]["ours"] > 0
+
+
+@pytest.mark.detectron2
+def test_images_too_small_for_objects_are_refused(tmp_path: Path) -> None:
+    assert "is too small" in run(tmp_path / "det", "--toolboxes", "detectron2", "--size", 32, 64, code=1)
+    assert not list(tmp_path.iterdir())

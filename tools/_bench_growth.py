@@ -1,0 +1,121 @@
+"""How time and memory grow with the number of pixels: the slopes of both on logarithmic axes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from fpn_plugins.analysis.latency import growth_exponent
+
+FACTORS = (0.5, 1.0, 2.0, 4.0)
+KINDS = {"seconds": ("time, ms", 1e-3), "peak_bytes": ("peak memory, MiB", 2**20)}
+STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
+
+
+class Sample(NamedTuple):
+    """What one contender needs at one size; ``peak_bytes`` is ``None`` where it was not measured."""
+
+    what: str
+    mode: str
+    who: str
+    size: tuple[int, int]
+    seconds: float
+    peak_bytes: int | None
+
+
+def add_slopes_argument(parser: Any) -> None:
+    """``--slopes``, the same for all benchmarks."""
+    parser.add_argument(
+        "--slopes",
+        type=float,
+        nargs="*",
+        metavar="FACTOR",
+        help="instead: how time and memory grow with the image, whose sides are --size times these factors "
+        f"(default: {' '.join(f'{factor:g}' for factor in FACTORS)})",
+    )
+
+
+def scaled_sizes(args: argparse.Namespace) -> list[tuple[int, int]]:
+    """Heights and widths that the command line asks for, ascending.
+
+    Raises:
+        ValueError: fewer than two, or none that are positive.
+    """
+    factors = sorted(set(args.slopes or FACTORS))
+    if len(factors) < 2 or factors[0] <= 0:
+        raise ValueError(f"slopes={args.slopes} must be at least two positive factors of the sides")
+    return [(round(factor * args.size[0]), round(factor * args.size[1])) for factor in factors]
+
+
+def curves(samples: Iterable[Sample]) -> list[dict[str, Any]]:
+    """The samples of each contender over the sizes, and the exponents of their growth."""
+    groups: dict[tuple[str, str, str], list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault((sample.what, sample.mode, sample.who), []).append(sample)
+    return [_curve(group) for group in groups.values()]
+
+
+def _curve(samples: Sequence[Sample]) -> dict[str, Any]:
+    first = samples[0]
+    found: dict[str, Any] = {"what": first.what, "mode": first.mode, "who": first.who}
+    found["pixels"] = [sample.size[0] * sample.size[1] for sample in samples]
+    for kind in KINDS:
+        values = [getattr(sample, kind) for sample in samples]
+        if None not in values:
+            found[kind] = {"values": values, "exponent": growth_exponent(found["pixels"], values)}
+    return found
+
+
+def growth_table(found: Sequence[dict[str, Any]], sizes: Sequence[tuple[int, int]]) -> list[str]:
+    """The curves as a Markdown table."""
+    measured = [kind for kind in KINDS if any(kind in curve for curve in found)]
+    header, rule = ["", "", ""], ["---"] * 3
+    for kind in measured:
+        unit = KINDS[kind][0].split(", ")[1]
+        header += [f"{unit}, {height} x {width}" for height, width in sizes] + [f"{unit} ~ pixels to the power of"]
+        rule += ["--:"] * (len(sizes) + 1)
+    return [
+        f"| {' | '.join(header)} |",
+        f"|{'|'.join(rule)}|",
+        *(_line(curve, measured, len(sizes)) for curve in found),
+    ]
+
+
+def _line(curve: dict[str, Any], measured: Sequence[str], number: int) -> str:
+    columns = [curve["what"], curve["mode"], curve["who"]]
+    for kind in measured:
+        columns += _columns(curve[kind], KINDS[kind][1]) if kind in curve else [""] * (number + 1)
+    return f"| {' | '.join(columns)} |"
+
+
+def _columns(values: dict[str, Any], unit: float) -> Iterator[str]:
+    yield from (f"{value / unit:.1f}" for value in values["values"])
+    yield f"{values['exponent']:.2f}"
+
+
+def draw_growth(found: Sequence[dict[str, Any]], sizes: Sequence[tuple[int, int]], figure: Any) -> None:
+    """A line for each curve on logarithmic axes: colours by what it is, styles by whose it is."""
+    kinds = [kind for kind in KINDS if any(kind in curve for curve in found)]
+    modes, whats, whos = ([*dict.fromkeys(curve[key] for curve in found)] for key in ("mode", "what", "who"))
+    figure.set_size_inches(5 * len(modes), 4 * len(kinds) + 1)
+    for line, kind in zip(figure.subplots(len(kinds), len(modes), sharey="row", squeeze=False), kinds, strict=True):
+        label, unit = KINDS[kind]
+        for axis, mode in zip(line, modes, strict=True):
+            for curve in (curve for curve in found if curve["mode"] == mode and kind in curve):
+                axis.loglog(
+                    curve["pixels"],
+                    [value / unit for value in curve[kind]["values"]],
+                    linestyle=STYLES[whos.index(curve["who"]) % len(STYLES)],
+                    color=f"C{whats.index(curve['what'])}",
+                    marker="o",
+                    markersize=3,
+                    label=f"{curve['what']}, {curve['who']}",
+                )
+            axis.set(title=mode, xlabel="pixels", ylabel=label)
+            axis.set_xticks([h * w for h, w in sizes], [f"{h} x {w}" for h, w in sizes], fontsize="small")
+            axis.minorticks_off()
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.grid(alpha=0.3)
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
