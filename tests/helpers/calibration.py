@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 SPREAD = {  # standard deviation of what the predictors give: scores that differ, boxes near their anchors
     **dict.fromkeys(
@@ -16,8 +16,20 @@ SPREAD = {  # standard deviation of what the predictors give: scores that differ
 }
 
 
-def calibrate(model: Any, detect: Callable[[np.ndarray], Any], image: np.ndarray) -> None:
-    """Scale the predictors, in the order in which they run, so that their outputs tell detections apart."""
+def draw(model: Any) -> Any:
+    """Random weights, and statistics that keep the maps of a random ResNet within bounds."""
+    torch.manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(module.weight)
+    for key, value in model.state_dict().items():
+        if key.endswith("running_var"):
+            value.fill_(4.0)
+    return model.eval()
+
+
+def calibrate(model: Any, detect: Callable[[Any], Any], image: Any) -> None:
+    """Scale the predictors, in the order in which ``detect(image)`` runs them, so that outputs tell things apart."""
     scaled = set()
 
     def scale(layer: Any, inputs: Any, output: Tensor, spread: float) -> Tensor:
