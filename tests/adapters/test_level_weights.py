@@ -237,3 +237,13 @@ def test_the_same_weights_change_the_loss_by_the_same_factor(predictions: Any, w
         ratio = float(mmdet[0][name] / mmdet[1][name])
         assert ratio == pytest.approx(float(detectron2[0][name] / detectron2[1][name]), rel=1e-5)
         assert abs(ratio - 1) > 0.01
+
+
+@pytest.mark.mmdet
+@pytest.mark.detectron2
+@pytest.mark.parametrize("level_weights", [None, WEIGHTS])
+def test_without_momentum_detectron2_divides_as_mmdet(predictions: Any, level_weights: Any) -> None:
+    mmdet = mmdet_sums(mmdet_head("fpn_plugins.RetinaHead", level_weights=level_weights), predictions)
+    model = detectron2_model(level_weights=level_weights, normalizer_momentum=0.0)
+    for _ in range(2):  # the past counts for nothing
+        torch.testing.assert_close(detectron2_sums(model, predictions), mmdet, rtol=1e-5, atol=0)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from calibration import draw
+from torch import Tensor
 
 from fpn_plugins.analysis import spread_predictions
 from fpn_plugins.weights import convert
@@ -78,18 +79,6 @@ def pair(name: str) -> tuple[Any, Any]:
             draw(build_detector(f"detectron2::{detectron2}", detectron2_options)),
         )
     return _built[name]
-
-
-def draw(model: Any) -> Any:
-    """Random weights, and statistics that keep the maps of a random ResNet within bounds."""
-    torch.manual_seed(0)
-    for module in model.modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            nn.init.kaiming_normal_(module.weight)
-    for key, value in model.state_dict().items():
-        if key.endswith("running_var"):
-            value.fill_(4.0)
-    return model.eval()
 
 
 def image() -> np.ndarray:

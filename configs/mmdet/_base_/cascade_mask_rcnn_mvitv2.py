@@ -1,4 +1,7 @@
-"""Cascade Mask R-CNN of MViTv2: three class-agnostic box heads of four convolutions, batch norms, two in the RPN."""
+"""Cascade Mask R-CNN of MViTv2: three class-agnostic box heads of four convolutions, batch norms, two in the RPN.
+
+Anchors are matched, and proposals chosen, as in Detectron2 (``docs/same_training.md``).
+"""
 
 _base_ = "mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py"
 
@@ -32,4 +35,5 @@ model = dict(
     neck=None,
     rpn_head=dict(num_convs=2, loss_bbox=dict(_delete_=True, type="L1Loss")),
     roi_head=dict(bbox_head=_box_heads, mask_head=dict(norm_cfg=_norm)),
+    train_cfg=dict(rpn=dict(assigner=dict(min_pos_iou=0.0), allowed_border=-1), rpn_proposal=dict(max_per_img=1000)),
 )

@@ -1,4 +1,4 @@
-"""Mask R-CNN with MViTv2-T and our FPN."""
+"""Mask R-CNN with MViTv2-T and our FPN; anchors and regions matched as in Detectron2 (``docs/same_training.md``)."""
 
 _base_ = "mmdet::_base_/models/mask-rcnn_r50_fpn.py"
 
@@ -16,4 +16,8 @@ model = dict(
         neck=dict(type="FPN", out_channels=256, num_outs=5),
     ),
     neck=None,
+    train_cfg=dict(
+        rpn=dict(assigner=dict(min_pos_iou=0.0)),
+        rcnn=dict(assigner=dict(match_low_quality=False)),
+    ),
 )

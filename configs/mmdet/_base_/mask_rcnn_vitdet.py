@@ -1,4 +1,7 @@
-"""Mask R-CNN of ViTDet with ViT-B: the simple pyramid, two convolutions in the RPN, LayerNorm in the heads."""
+"""Mask R-CNN of ViTDet with ViT-B: the simple pyramid, two convolutions in the RPN, LayerNorm in the heads.
+
+Anchors and regions are matched as in Detectron2 (``docs/same_training.md``).
+"""
 
 _base_ = "mmdet::_base_/models/mask-rcnn_r50_fpn.py"
 
@@ -26,5 +29,9 @@ model = dict(
     roi_head=dict(
         bbox_head=dict(type="Shared4Conv1FCBBoxHead", conv_out_channels=256, norm_cfg=channel_norm),
         mask_head=dict(norm_cfg=channel_norm),
+    ),
+    train_cfg=dict(
+        rpn=dict(assigner=dict(min_pos_iou=0.0)),
+        rcnn=dict(assigner=dict(match_low_quality=False)),
     ),
 )

@@ -18,6 +18,7 @@ def add_fpn_plugins_config(cfg: CfgNode) -> None:
         # any key: they go to the constructor, which rejects what it does not know
         node[part].ARGS = CfgNode(new_allowed=True)
     node.LEVEL_WEIGHTS = []  # of FPNPluginsRetinaNet's losses, one per level; empty is Detectron2's own loss
+    node.NORMALIZER_MOMENTUM = 0.9  # of the running mean that FPNPluginsRetinaNet divides its losses by; 0 has no past
     node.SQUARE_PAD = 0  # pixels, 0 is off
     node.SIZE_DIVISIBILITY = None  # pixels; None is the stride of the backbone's last map, 0 is off
 

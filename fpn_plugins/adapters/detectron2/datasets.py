@@ -19,6 +19,9 @@ ENVIRONMENT_VARIABLE = "FPN_PLUGINS_COCO"
 def register_coco_folder(root: str | os.PathLike[str], name: str = "coco_folder") -> tuple[str, str]:
     """Register the splits of a COCO-format folder as ``{name}_train`` and ``{name}_val``.
 
+    Boxes are floats, whatever the annotation file has: Detectron2's own ``register_coco_instances`` keeps integers, and
+    its ``DatasetMapper`` then cuts the fractions off that resizing gives them.
+
     Args:
         root: a folder that `fpn_plugins.data.find_split` understands.
         name: prefix of the two names; names that are registered for another folder are registered anew.
@@ -39,6 +42,7 @@ def register_coco_folder(root: str | os.PathLike[str], name: str = "coco_folder"
             DatasetCatalog.remove(names[-1])
             MetadataCatalog.remove(names[-1])
         register_coco_instances(names[-1], {}, str(found.ann_file), str(found.image_dir))
+        _keep_fractions(names[-1])
     return names[0], names[1]
 
 
@@ -72,7 +76,21 @@ def register_coco_panoptic_folder(root: str | os.PathLike[str], name: str = "coc
                 MetadataCatalog.remove(registered)
         files = (found.image_dir, found.mask_dir, found.ann_file, found.stuff_dir, found.instances_file)
         register_coco_panoptic_separated(prefix, _panoptic_metadata(found), *map(str, files))
+        _keep_fractions(names[-1])
     return names[0], names[1]
+
+
+def _keep_fractions(name: str) -> None:
+    """Let the boxes of a registered data set be floats, which Detectron2's transforms resize without truncation."""
+    load = DatasetCatalog.pop(name)
+
+    def load_floats() -> list[dict[str, Any]]:
+        entries = load()
+        for annotation in (annotation for entry in entries for annotation in entry.get("annotations", ())):
+            annotation["bbox"] = [float(side) for side in annotation["bbox"]]
+        return entries
+
+    DatasetCatalog.register(name, load_floats)
 
 
 def _panoptic_metadata(found: PanopticSplit) -> dict[str, object]:

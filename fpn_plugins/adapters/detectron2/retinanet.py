@@ -1,4 +1,4 @@
-"""RetinaNet for Detectron2, with weights of the levels in its loss."""
+"""RetinaNet for Detectron2, with weights of the levels and a choice of divisor in its loss."""
 
 from __future__ import annotations
 
@@ -19,29 +19,46 @@ from ...losses import check_level_weights, weigh_levels
 
 @META_ARCH_REGISTRY.register()
 class FPNPluginsRetinaNet(RetinaNet):
-    """Detectron2's ``RetinaNet``, all of its arguments, and ``level_weights``.
+    """Detectron2's ``RetinaNet``, all of its arguments, ``level_weights`` and ``normalizer_momentum``.
 
     Args:
         level_weights: factor of each level's classification and box loss, high to low resolution; ``None`` or empty is
             Detectron2's own loss. In YAML: ``MODEL.FPN_PLUGINS.LEVEL_WEIGHTS``. The divisor of both losses stays the
             running mean of the number of positive anchors of all levels.
+        normalizer_momentum: share of the past in that running mean, which starts at 100. Detectron2's own is fixed at
+            0.9; 0 divides by the positive anchors of the batch alone, as mmdet does (``docs/same_training.md``). In
+            YAML: ``MODEL.FPN_PLUGINS.NORMALIZER_MOMENTUM``.
         **kwargs: Detectron2's.
 
     State dict: that of Detectron2's; its checkpoints load as they are.
 
     Raises:
-        ValueError: another number of weights than levels (names both), or a weight that is negative or not finite.
+        ValueError: another number of weights than levels (names both), a weight that is negative or not finite, or a
+            momentum outside of 0 <= momentum < 1.
     """
 
     @configurable
-    def __init__(self, *, level_weights: Sequence[float] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *, level_weights: Sequence[float] | None = None, normalizer_momentum: float = 0.9, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.level_weights = check_level_weights(level_weights, len(self.head_in_features))
+        if not 0 <= normalizer_momentum < 1:
+            raise ValueError(
+                f"normalizer_momentum={normalizer_momentum} must be at least 0 and below 1: 0.9 is Detectron2's, 0 "
+                "divides by the positive anchors of the batch alone"
+            )
+        self.normalizer_momentum = normalizer_momentum
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Detectron2's arguments, and the weights."""
-        return {**super().from_config(cfg), "level_weights": cfg.MODEL.FPN_PLUGINS.LEVEL_WEIGHTS}
+        """Detectron2's arguments, and ours."""
+        ours = cfg.MODEL.FPN_PLUGINS
+        return {
+            **super().from_config(cfg),
+            "level_weights": ours.LEVEL_WEIGHTS,
+            "normalizer_momentum": ours.NORMALIZER_MOMENTUM,
+        }
 
     def losses(
         self,
@@ -80,6 +97,12 @@ class FPNPluginsRetinaNet(RetinaNet):
         num_positive = self._positive(labels).sum().item()
         get_event_storage().put_scalar("num_pos_anchors", num_positive / len(labels))
         return self._ema_update("loss_normalizer", max(num_positive, 1), 100)
+
+    def _ema_update(self, name: str, value: float, initial_value: float, momentum: float | None = None) -> float:
+        """Detectron2's running mean, with this detector's momentum where the caller gives none."""
+        return super()._ema_update(
+            name, value, initial_value, self.normalizer_momentum if momentum is None else momentum
+        )
 
     def _positive(self, labels: Tensor) -> Tensor:
         return (labels >= 0) & (labels != self.num_classes)
