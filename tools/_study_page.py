@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fpn_plugins.analysis.study import METRICS, Study, Summary, summarize
+from fpn_plugins.analysis.study import Study
+from fpn_plugins.analysis.study_results import METRICS, Summary, summarize
 from fpn_plugins.files import write_atomically
 from fpn_plugins.visualization.studies import draw_cost, draw_curves, draw_sizes
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..files import write_atomically
 
 if TYPE_CHECKING:
-    from ..analysis.study import Summary
+    from ..analysis.study_results import Summary
 
 SIZES = ("AP", "AP_S", "AP_M", "AP_L")
 

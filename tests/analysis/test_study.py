@@ -8,15 +8,14 @@ from pathlib import Path
 import pytest
 
 from fpn_plugins.analysis.study import (
-    METRICS,
     Study,
     Variant,
     anchor_sizes,
     fingerprint,
     head_levels,
     read_study,
-    summarize,
 )
+from fpn_plugins.analysis.study_results import METRICS, summarize
 
 STUDIES = Path(__file__).resolve().parents[2] / "configs/studies"
 CNN = {"type": "TimmBackbone", "name": "mobilenetv2_100", "out_indices": [2, 3, 4]}

@@ -1,0 +1,90 @@
+"""The statistics of an ablation study's results."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+METRICS = ("AP", "AP50", "AP_S", "AP_M", "AP_L")
+Result = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Results of a variant in one toolbox with one head, over its seeds; AP in percent.
+
+    Attributes:
+        variant: its name.
+        head: as in the study.
+        toolbox: as in the study.
+        seeds: those that have results.
+        mean: of each metric; ``None`` where the data set has no object of that size.
+        deviation: standard deviation over the seeds (n - 1); ``None`` with fewer than two.
+        difference: mean difference to the baseline over the seeds that both have; ``None`` without any.
+        error: standard error of that difference; ``None`` with fewer than two such seeds.
+        gmacs: 1e9 multiply-adds of the whole detector for one image.
+        parameters: of the whole detector.
+    """
+
+    variant: str
+    head: str
+    toolbox: str
+    seeds: tuple[int, ...]
+    mean: Mapping[str, float | None]
+    deviation: Mapping[str, float | None]
+    difference: Mapping[str, float | None]
+    error: Mapping[str, float | None]
+    gmacs: float
+    parameters: int
+
+
+def summarize(results: Iterable[Result], baseline: str, kind: str = "bbox") -> list[Summary]:
+    """Mean, standard deviation, and paired differences to a baseline, per toolbox, head and variant.
+
+    Runs of one seed see the same images in the same order, so that differences are taken seed by seed.
+
+    Args:
+        results: content of result files, of one study.
+        baseline: name of the variant to compare with.
+        kind: ``"bbox"`` or ``"segm"``; results without it are passed over.
+    """
+    groups: dict[tuple[str, str, str], dict[int, Result]] = {}
+    for result in results:
+        if kind in result["scores"]:
+            cell = result["cell"]
+            key = (cell["toolbox"], cell["head"], cell["variant"]["name"])
+            groups.setdefault(key, {})[cell["seed"]] = result
+    return [_summary(key, runs, groups.get((key[0], key[1], baseline), {}), kind) for key, runs in groups.items()]
+
+
+def _summary(key: tuple[str, str, str], runs: Mapping[int, Result], base: Mapping[int, Result], kind: str) -> Summary:
+    toolbox, head, variant = key
+    seeds = sorted(runs)
+    mean, deviation, difference, error = ({} for _ in range(4))
+    for metric in METRICS:
+        values = [_percent(runs[seed], kind, metric) for seed in seeds]
+        pairs = [(_percent(runs[s], kind, metric), _percent(base[s], kind, metric)) for s in seeds if s in base]
+        gains = [mine - theirs for mine, theirs in pairs if mine is not None and theirs is not None]
+        mean[metric], deviation[metric] = _mean_and_deviation([value for value in values if value is not None])
+        difference[metric], spread = _mean_and_deviation(gains)
+        error[metric] = None if spread is None else spread / math.sqrt(len(gains))
+    cost = runs[seeds[0]]["cost"]
+    return Summary(
+        *(variant, head, toolbox, tuple(seeds), mean, deviation, difference, error),
+        gmacs=cost["macs"] / 1e9,
+        parameters=cost["parameters"],
+    )
+
+
+def _percent(result: Result, kind: str, metric: str) -> float | None:
+    """pycocotools says -1 where there is no object of that size."""
+    value = result["scores"][kind][metric]
+    return None if value < 0 else 100 * value
+
+
+def _mean_and_deviation(values: Sequence[float]) -> tuple[float | None, float | None]:
+    mean = statistics.fmean(values) if values else None
+    return mean, statistics.stdev(values) if len(values) > 1 else None
