@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fpn_plugins.analysis.study import Study
-from fpn_plugins.analysis.study_results import METRICS, Summary, summarize
+from fpn_plugins.analysis.study import METRICS, Study
+from fpn_plugins.analysis.study_results import Summary, Verdict, judge, summarize
 from fpn_plugins.files import write_atomically
 from fpn_plugins.visualization.studies import draw_cost, draw_curves, draw_sizes
 
@@ -101,6 +101,34 @@ def tables(study: Study, results: Sequence[Mapping[str, Any]], baseline: str) ->
     return "\n".join(parts)
 
 
+VERDICTS = {True: "holds", False: "**does not hold**", None: "one seed, no verdict"}
+
+
+def expectations(study: Study, results: Sequence[Mapping[str, Any]]) -> str:
+    """What was expected, and what was found; without rows where there are no results of both sides."""
+    lines = [
+        "## Expected, and found",
+        "",
+        "Taken from what is said of FPN, not from these results. The best of the others counts, on boxes. What is expected",
+        "to be better has to be so by more than twice the standard error of the difference.",
+        "",
+        "| toolbox | head | expected | by whom | found | seeds | |",
+        "|---|---|---|---|--:|--:|---|",
+    ]
+    return "\n".join([*lines, *(_row(verdict) for verdict in judge(results, study.expectations))]) + "\n"
+
+
+def _row(verdict: Verdict) -> str:
+    expected = verdict.expectation
+    others = " and ".join(f"`{name}`" for name in expected.others)
+    best = f" (against `{verdict.other}`)" if len(expected.others) > 1 else ""
+    found = _pair(verdict.difference, verdict.error, "+")
+    return (
+        f"| {verdict.toolbox} | {verdict.head} | {expected.metric} of `{expected.variant}` - {others} >= "
+        f"{expected.at_least:+g} | {expected.source} | {found}{best} | {verdict.seeds} | {VERDICTS[verdict.holds]} |"
+    )
+
+
 def state(study: Study, results: Sequence[Mapping[str, Any]]) -> str:
     """Which of the study's trainings have results, in words."""
     total = len(study.cells())
@@ -177,7 +205,12 @@ def write_page(study: Study, results: Sequence[Mapping[str, Any]], path: Path, b
     found = tables(study, results, baseline)
     parts = [INTRODUCTION.format(title=study.title), f"## Results\n\n{found}"]
     if results:
-        parts += [MEANING.format(baseline=baseline), _pictures(study, results, path, baseline), conditions(results)]
+        parts += [
+            MEANING.format(baseline=baseline),
+            expectations(study, results),
+            _pictures(study, results, path, baseline),
+            conditions(results),
+        ]
     parts += [PUBLISHED, CARRIES_OVER]
     with write_atomically(path.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(list(results), indent=1) + "\n", encoding="utf-8")

@@ -20,6 +20,7 @@ from .pyramids import build_pyramid
 
 HEADS = ("retinanet", "mask_rcnn")
 TOOLBOXES = ("mmdet", "detectron2")
+METRICS = ("AP", "AP50", "AP_S", "AP_M", "AP_L")
 # octaves of anchor sizes that every variant has, however many levels carry them
 ANCHOR_OCTAVES = 5
 
@@ -61,6 +62,25 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Expectation:
+    """What is expected of a study before it is run.
+
+    Attributes:
+        variant: name of a variant.
+        others: names of those that it is compared with; the best of them counts.
+        metric: of ``METRICS``.
+        at_least: by how many points of AP the variant exceeds the others.
+        source: who expects it.
+    """
+
+    variant: str
+    others: tuple[str, ...]
+    metric: str = "AP"
+    at_least: float = 0.0
+    source: str = ""
+
+
+@dataclass(frozen=True)
 class Study:
     """A grid of trainings that differ in what is compared, and in nothing else.
 
@@ -75,6 +95,7 @@ class Study:
         evaluations: how often a training is evaluated, evenly spaced, the last time at its end.
         image_size: height and width in pixels for which the cost is counted.
         options: by toolbox, overrides of its config for all cells.
+        expectations: what the results are held against.
     """
 
     title: str
@@ -87,6 +108,7 @@ class Study:
     evaluations: int = 1
     image_size: tuple[int, int] = (240, 320)
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    expectations: tuple[Expectation, ...] = ()
 
     def __post_init__(self) -> None:
         names = tuple(variant.name for variant in self.variants)
@@ -96,6 +118,8 @@ class Study:
             ("toolboxes", self.toolboxes, TOOLBOXES),
             ("baseline", (self.baseline,), names),
             ("options", tuple(self.options), TOOLBOXES),
+            *(("expectations", (e.variant, *e.others), names) for e in self.expectations),
+            ("expectations", tuple(e.metric for e in self.expectations), METRICS),
         ):
             unknown = [value for value in values if value not in allowed]
             if unknown:
@@ -135,6 +159,10 @@ def read_study(path: str | os.PathLike[str]) -> Study:
     backbones, variants = content.pop("backbones", {}), content.pop("variants", {})
     if "heads" in content:
         content["heads"] = {head: chosen and tuple(chosen) for head, chosen in content["heads"].items()}
+    if "expectations" in content:
+        content["expectations"] = tuple(
+            Expectation(**{**entry, "others": tuple(entry["others"])}) for entry in content["expectations"]
+        )
     for key in ("toolboxes", "seeds", "image_size"):
         if key in content:
             value = content[key]

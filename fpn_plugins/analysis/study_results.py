@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-METRICS = ("AP", "AP50", "AP_S", "AP_M", "AP_L")
+from .study import METRICS, Expectation
+
 Result = Mapping[str, Any]
 
 
@@ -88,3 +89,59 @@ def _percent(result: Result, kind: str, metric: str) -> float | None:
 def _mean_and_deviation(values: Sequence[float]) -> tuple[float | None, float | None]:
     mean = statistics.fmean(values) if values else None
     return mean, statistics.stdev(values) if len(values) > 1 else None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How an expectation fared with one head in one toolbox; AP in percent.
+
+    Attributes:
+        expectation: what was expected.
+        head: as in the study.
+        toolbox: as in the study.
+        other: the best of the variants that were compared with.
+        difference: mean over the seeds that both have.
+        error: standard error of that difference; ``None`` with one seed.
+        seeds: number of those seeds.
+        holds: whether the difference is large enough and, where one above zero is expected, more than twice its error;
+            ``None`` where one seed does not say.
+    """
+
+    expectation: Expectation
+    head: str
+    toolbox: str
+    other: str
+    difference: float
+    error: float | None
+    seeds: int
+    holds: bool | None
+
+
+def judge(results: Sequence[Result], expectations: Iterable[Expectation], kind: str = "bbox") -> list[Verdict]:
+    """Hold results against expectations, for each toolbox and head that has results of both sides."""
+    places = dict.fromkeys((result["cell"]["toolbox"], result["cell"]["head"]) for result in results)
+    verdicts = []
+    for expectation in expectations:
+        for toolbox, head in places:
+            own = [r for r in results if (r["cell"]["toolbox"], r["cell"]["head"]) == (toolbox, head)]
+            verdict = _verdict(expectation, own, toolbox, head, kind)
+            if verdict is not None:
+                verdicts.append(verdict)
+    return verdicts
+
+
+def _verdict(expectation: Expectation, results: Sequence[Result], toolbox: str, head: str, kind: str) -> Verdict | None:
+    metric = expectation.metric
+    by_name = {summary.variant: summary for summary in summarize(results, expectation.variant, kind)}
+    found = {name: by_name[name].mean[metric] for name in expectation.others if name in by_name}
+    others = {name: mean for name, mean in found.items() if mean is not None}
+    if expectation.variant not in by_name or len(others) < len(expectation.others):
+        return None
+    best = max(others, key=lambda name: others[name])
+    gap, error = by_name[best].difference[metric], by_name[best].error[metric]
+    if gap is None:
+        return None
+    difference, wanted = -gap, expectation.at_least
+    holds = None if error is None else difference >= wanted and (wanted <= 0 or difference > 2 * error)
+    seeds = len(set(by_name[best].seeds) & set(by_name[expectation.variant].seeds))
+    return Verdict(expectation, head, toolbox, best, difference, error, seeds, holds)

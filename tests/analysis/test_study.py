@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fpn_plugins.analysis.study import (
+    Expectation,
     Study,
     Variant,
     anchor_sizes,
@@ -15,7 +16,7 @@ from fpn_plugins.analysis.study import (
     head_levels,
     read_study,
 )
-from fpn_plugins.analysis.study_results import METRICS, summarize
+from fpn_plugins.analysis.study_results import METRICS, judge, summarize
 
 STUDIES = Path(__file__).resolve().parents[2] / "configs/studies"
 CNN = {"type": "TimmBackbone", "name": "mobilenetv2_100", "out_indices": [2, 3, 4]}
@@ -95,6 +96,8 @@ def test_variants_of_the_shipped_studies_fit_together(path: Path):
         ({"evaluations": 0}, "evaluations=0"),
         ({"seeds": (-1,)}, "seeds"),
         ({"options": {"torchvision": {}}}, "options"),
+        ({"expectations": (Expectation("fpn", ("c4",)),)}, "expectations"),
+        ({"expectations": (Expectation("fpn", ("fpn",), "AR"),)}, "expectations"),
     ],
 )
 def test_wrong_studies_are_refused(change: dict, message: str):
@@ -117,3 +120,39 @@ def test_fingerprints_follow_the_content():
     first = fingerprint({"a": 1, "b": Variant("v", CNN, {})})
     assert first == fingerprint({"b": Variant("v", CNN, {}), "a": 1})
     assert first != fingerprint({"a": 2, "b": Variant("v", CNN, {})})
+
+
+def results_of(variant: str, *values: float) -> list[dict]:
+    """One run per value of AP_S, in percent, seed by seed."""
+    scores = dict.fromkeys(("AP", "AP50", "AP_M", "AP_L"), 0.5)
+    return [
+        {
+            "cell": {"variant": {"name": variant}, "head": "retinanet", "toolbox": "mmdet", "seed": seed},
+            "scores": {"bbox": {**scores, "AP_S": value / 100}},
+            "cost": {"macs": 1, "parameters": 1},
+        }
+        for seed, value in enumerate(values)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fpn", "at_least", "found", "holds"),
+    [
+        ((20, 21, 22), 6.8, 9.0, True),
+        ((20, 21, 22), 9.5, 9.0, False),
+        ((10, 41, 12), 6.8, 9.0, False),  # within twice the error of 10
+        ((11, 12, 13), 0.0, 0.0, True),
+        ((20,), 6.8, 9.0, None),
+    ],
+)
+def test_expectations_are_held_against_the_best_of_the_others(
+    fpn: tuple[float, ...], at_least: float, found: float, holds: bool | None
+):
+    results = [*results_of("fpn", *fpn), *results_of("c4", 11, 12, 13), *results_of("c5", 9, 9, 9)]
+    (verdict,) = judge(results, [Expectation("fpn", ("c4", "c5"), "AP_S", at_least)])
+    assert verdict.other == "c4" and verdict.seeds == len(fpn)
+    assert verdict.difference == pytest.approx(found) and verdict.holds is holds
+
+
+def test_expectations_wait_for_results_of_both_sides():
+    assert judge(results_of("fpn", 20), [Expectation("fpn", ("c4",), "AP_S")]) == []
