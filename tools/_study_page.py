@@ -109,8 +109,8 @@ def expectations(study: Study, results: Sequence[Mapping[str, Any]]) -> str:
     lines = [
         "## Expected, and found",
         "",
-        "Taken from what is said of FPN, not from these results. The best of the others counts, on boxes. What is expected",
-        "to be better has to be so by more than twice the standard error of the difference.",
+        "Taken from what is said of FPN, not from these results. The best of the others counts, on boxes. What is to",
+        "be better has to be so by more than twice the standard error of the difference.",
         "",
         "| toolbox | head | expected | by whom | found | seeds | |",
         "|---|---|---|---|--:|--:|---|",
