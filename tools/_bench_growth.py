@@ -10,6 +10,7 @@ from fpn_plugins.analysis.latency import growth_exponent
 
 FACTORS = (0.5, 1.0, 2.0, 4.0)
 KINDS = {"seconds": ("time, ms", 1e-3), "peak_bytes": ("peak memory, MiB", 2**20)}
+STRIDE = 32
 STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 
 
@@ -31,8 +32,8 @@ def add_slopes_argument(parser: Any) -> None:
         type=float,
         nargs="*",
         metavar="FACTOR",
-        help="instead: how time and memory grow with the image, whose sides are --size times these factors "
-        f"(default: {' '.join(f'{factor:g}' for factor in FACTORS)})",
+        help="instead: how time and memory grow with the image, whose sides are --size times these factors, "
+        f"rounded to {STRIDE} pixels (default: {' '.join(f'{factor:g}' for factor in FACTORS)})",
     )
 
 
@@ -45,7 +46,13 @@ def scaled_sizes(args: argparse.Namespace) -> list[tuple[int, int]]:
     factors = sorted(set(args.slopes or FACTORS))
     if len(factors) < 2 or factors[0] <= 0:
         raise ValueError(f"slopes={args.slopes} must be at least two positive factors of the sides")
-    return [(round(factor * args.size[0]), round(factor * args.size[1])) for factor in factors]
+    height, width = args.size
+    return [(_whole(factor * height), _whole(factor * width)) for factor in factors]
+
+
+def _whole(side: float) -> int:
+    """Near ``side``, and one that Detectron2's FPN takes."""
+    return max(1, round(side / STRIDE)) * STRIDE
 
 
 def curves(samples: Iterable[Sample]) -> list[dict[str, Any]]:
