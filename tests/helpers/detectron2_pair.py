@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from detectron2_training import draw_batch, seed
 from torch import nn
 
 CHANNELS = 16
@@ -55,30 +54,6 @@ def build_pair(stock: Any, ours: Any) -> tuple[nn.Module, nn.Module]:
     return theirs, own
 
 
-def seed(number: int) -> None:
-    """Detectron2 draws from all three generators."""
-    torch.manual_seed(number)
-    random.seed(number)
-    np.random.seed(number)
-
-
-def batch() -> list[dict[str, Any]]:
-    """Two seeded pictures of up to 128 pixels, with boxes and polygons."""
-    from detectron2.structures import Boxes, Instances, PolygonMasks
-
-    samples = []
-    for height, width in ((97, 128), (120, 101)):
-        boxes = torch.rand(4, 4) * 40
-        boxes[:, 2:] += boxes[:, :2] + 20
-        instances = Instances((height, width))
-        instances.gt_boxes = Boxes(boxes)
-        instances.gt_classes = torch.randint(0, 5, (4,))
-        instances.gt_masks = PolygonMasks([[[x0, y0, x1, y0, x1, y1, x0, y1]] for x0, y0, x1, y1 in boxes.tolist()])
-        image = torch.randint(0, 255, (3, height, width), dtype=torch.uint8)
-        samples.append({"image": image, "instances": instances, "height": height, "width": width})
-    return samples
-
-
 def their_names(theirs: nn.Module, ours: nn.Module) -> dict[str, str]:
     """Our parameter names -> Detectron2's, found by loading a state dict of serial numbers."""
     numbered = {name: torch.full_like(p, index) for index, (name, p) in enumerate(theirs.named_parameters())}
@@ -99,7 +74,7 @@ def assert_equal_training(theirs: nn.Module, ours: nn.Module, num_losses: int, t
     for model in (theirs, ours):
         seed(1)
         with EventStorage():
-            losses.append(model.train()(batch()))
+            losses.append(model.train()(draw_batch(5, widest=128)))
         sum(losses[-1].values()).backward()
     wanted, got = ({name: float(value) for name, value in each.items()} for each in losses)
     assert got == pytest.approx(wanted, rel=1e-5, abs=1e-6) and len(got) == num_losses
@@ -113,7 +88,9 @@ def assert_equal_training(theirs: nn.Module, ours: nn.Module, num_losses: int, t
 def assert_equal_detections(theirs: nn.Module, ours: nn.Module) -> None:
     """Boxes, classes, scores and masks of one seeded batch."""
     seed(2)
-    samples = [{key: value for key, value in sample.items() if key != "instances"} for sample in batch()]
+    samples = [
+        {key: value for key, value in sample.items() if key != "instances"} for sample in draw_batch(5, widest=128)
+    ]
     with torch.no_grad():
         wanted, got = (model.eval()(samples) for model in (theirs, ours))
     for one, other in zip(wanted, got, strict=True):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import pickle
-import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from detectron2_training import draw_batch, losses_of
 from torch import Tensor, nn
 
 pytestmark = pytest.mark.detectron2
@@ -110,59 +109,14 @@ def with_ours(cfg: Any) -> Any:
     return cfg
 
 
-def batch() -> list[dict[str, Any]]:
-    """Two seeded pictures of odd sizes with boxes, polygons and semantic labels."""
-    from detectron2.structures import Boxes, Instances, PolygonMasks
-
-    found = []
-    for height, width in ((97, 129), (128, 101)):
-        boxes = torch.rand(4, 4) * 40
-        boxes[:, 2:] += boxes[:, :2] + 20
-        instances = Instances((height, width))
-        instances.gt_boxes = Boxes(boxes)
-        instances.gt_classes = torch.randint(0, 80, (4,))
-        instances.gt_masks = PolygonMasks([[[x0, y0, x1, y0, x1, y1, x0, y1]] for x0, y0, x1, y1 in boxes.tolist()])
-        image = torch.randint(0, 255, (3, height, width), dtype=torch.uint8)
-        labels = torch.randint(0, 54, (height, width))
-        found.append({"image": image, "instances": instances, "sem_seg": labels, "height": height, "width": width})
-    return found
-
-
-def seed(number: int) -> None:
-    """Detectron2 draws from all three generators."""
-    torch.manual_seed(number)
-    random.seed(number)
-    np.random.seed(number)
-
-
-def losses_of(cfg: Any, weights: dict[str, Any] | None) -> tuple[list[dict[str, float]], dict[str, Any]]:
-    """Losses of two SGD iterations, and the weights before them."""
-    from detectron2.modeling import build_model
-    from detectron2.utils.events import EventStorage
-
-    seed(0)
-    model = build_model(cfg).train()
-    if weights is not None:
-        model.load_state_dict(weights)
-    before = copy.deepcopy(model.state_dict())
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.001, momentum=0.9)
-    history = []
-    with EventStorage():
-        for number in (1, 2):
-            seed(number)
-            losses = model(batch())
-            optimizer.zero_grad()
-            sum(losses.values()).backward()
-            optimizer.step()
-            history.append({name: float(value) for name, value in losses.items()})
-    return history, before
+draw = partial(draw_batch, num_labels=54)
 
 
 def test_same_losses_as_the_stock_neck_and_head() -> None:
     """Detectron2's whole state dict goes into the model with our parts, strictly."""
     cfg = config()
-    wanted, weights = losses_of(cfg, None)
-    got, _ = losses_of(with_ours(cfg), weights)
+    wanted, weights = losses_of(cfg, None, draw)
+    got, _ = losses_of(with_ours(cfg), weights, draw)
     for ours, theirs in zip(got, wanted, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-6)
     assert got[0]["loss_sem_seg"] != got[1]["loss_sem_seg"]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import math
-import random
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from detectron2_training import losses_of
 
 pytestmark = pytest.mark.detectron2
 
@@ -32,54 +30,6 @@ def config(path: str) -> Any:
     cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE = 32
     cfg.MODEL.RESNETS.NORM = "BN"  # random weights with frozen norms overflow within a few iterations
     return cfg
-
-
-def batch() -> list[dict[str, Any]]:
-    """Two seeded pictures of odd sizes with boxes and polygons."""
-    from detectron2.structures import Boxes, Instances, PolygonMasks
-
-    samples = []
-    for height, width in ((97, 129), (128, 101)):
-        boxes = torch.rand(4, 4) * 40
-        boxes[:, 2:] += boxes[:, :2] + 20
-        instances = Instances((height, width))
-        instances.gt_boxes = Boxes(boxes)
-        instances.gt_classes = torch.randint(0, 80, (4,))
-        corners = [[[x0, y0, x1, y0, x1, y1, x0, y1]] for x0, y0, x1, y1 in boxes.tolist()]
-        instances.gt_masks = PolygonMasks(corners)
-        image = torch.randint(0, 255, (3, height, width), dtype=torch.uint8)
-        samples.append({"image": image, "instances": instances, "height": height, "width": width})
-    return samples
-
-
-def seed(number: int) -> None:
-    """Detectron2 draws from all three generators."""
-    torch.manual_seed(number)
-    random.seed(number)
-    np.random.seed(number)
-
-
-def losses_of(cfg: Any, weights: dict[str, Any] | None) -> tuple[list[dict[str, float]], dict[str, Any]]:
-    """Losses of two SGD iterations, and the weights before them."""
-    from detectron2.modeling import build_model
-    from detectron2.utils.events import EventStorage
-
-    seed(0)
-    model = build_model(cfg).train()
-    if weights is not None:
-        model.load_state_dict(weights)
-    before = copy.deepcopy(model.state_dict())
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.001, momentum=0.9)
-    history = []
-    with EventStorage():
-        for number in (1, 2):
-            seed(number)
-            losses = model(batch())
-            optimizer.zero_grad()
-            sum(losses.values()).backward()
-            optimizer.step()
-            history.append({name: float(value) for name, value in losses.items()})
-    return history, before
 
 
 @pytest.mark.parametrize("path", CASES)
