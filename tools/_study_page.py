@@ -77,6 +77,10 @@ CARRIES_OVER = """\
   says nothing about COCO; its sign may, where it is many standard errors from zero and shows in both toolboxes.
 - Object sizes are log-uniform here, and backgrounds are plain; COCO's small objects are harder, so that what helps them
   can help more there.
+- Anchors have the same set of sizes in every variant, but not the same density: pyramids of five levels have 9 at each
+  position, those of three levels 27, single maps 45. On pictures of 240 x 320 pixels, P6 has 4 x 5 positions and P7
+  2 x 3, so that few of the large anchors lie well on a large object. That is a likely cause where fewer levels find
+  medium and large objects better, as FPN P3-P5 does beside FPN P3-P7; nothing here isolates it.
 - One learning rate serves all variants. It was chosen for FPN, so that a variant that needs another one looks worse
   than it is.
 - Variants with parts that start from scratch (the ViTs, the blocks of the hybrid) compete with a pretrained network;
