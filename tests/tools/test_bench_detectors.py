@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timm
 
 
 def run(out: Path, *arguments: Any, code: int = 0) -> str:
-    command = [sys.executable, "tools/bench_detectors.py", "--out", out, "--repeats", "1", "--threads", "2"]
+    command = [sys.executable, "tools/bench_detectors.py", "--out", out, "--repeats", "1", "--threads", "1"]
     done = subprocess.run([*map(str, [*command, *arguments])], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == code, done.stderr[-3000:]
     return done.stderr

@@ -30,7 +30,7 @@ FLOORS = ["convolutions", "convolutions, channels_last"]
 
 
 def run(tool: str, *arguments: Any) -> None:
-    command = [sys.executable, f"tools/{tool}.py", *map(str, arguments), "--repeats", "1", "--threads", "2"]
+    command = [sys.executable, f"tools/{tool}.py", *map(str, arguments), "--repeats", "1", "--threads", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
 
