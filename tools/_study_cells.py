@@ -32,6 +32,7 @@ COMPLETE = {
     *("seconds", "cost", "versions", "hardware"),
 }
 PLACEHOLDER = Path("WORK_DIR")
+BASE_FOLDER = "CONFIGS_FOLDER"  # in saved configs, which run in any source tree
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def run_cell(study: Study, cell: Cell, place: Place) -> dict[str, Any]:
     for stale in folder.glob("work-*"):  # of a training that was killed: it would not go on bit for bit
         shutil.rmtree(stale)
     folder.mkdir(parents=True, exist_ok=True)
-    config = config_file(study, cell, PLACEHOLDER)
+    config = config_file(study, cell, PLACEHOLDER).replace(str(CONFIGS), BASE_FOLDER)
     measured = train(cell, config, study.options.get(cell.toolbox, {}), place, folder, study.iterations)
     result = {
         "fingerprint": identity(study, cell, place),
@@ -116,7 +117,8 @@ def train(
 
     Args:
         cell: tells toolbox and head.
-        config: content of the config file, with ``PLACEHOLDER`` where the toolbox shall write.
+        config: content of the config file, with ``PLACEHOLDER`` where the toolbox shall write, and
+            ``BASE_FOLDER`` where the base configs are.
         options: overrides.
         place: where the data are.
         folder: the config and the log stay there, nothing else does.
@@ -124,7 +126,8 @@ def train(
     """
     work_dir = Path(tempfile.mkdtemp(prefix="work-", dir=folder)).resolve()
     path = folder / CONFIG_NAME
-    path.write_text(config.replace(str(PLACEHOLDER), str(work_dir)), encoding="utf-8")
+    config = config.replace(str(PLACEHOLDER), str(work_dir)).replace(BASE_FOLDER, str(CONFIGS))
+    path.write_text(config, encoding="utf-8")
     start = time.monotonic()
     _run(_command(cell, path, work_dir, options), place, folder / "train.log")
     seconds = time.monotonic() - start
