@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib import metadata
@@ -42,10 +44,12 @@ class Place:
     Attributes:
         data: a COCO-format folder.
         root: the study's folder: ``results/CELL.json``, ``cells/CELL/`` with the config and the log.
+        gpus: of a training, by the toolbox's own launcher; 0 is one process without a launcher.
     """
 
     data: Path
     root: Path
+    gpus: int = 0
 
     def result(self, cell: Cell) -> Path:
         """The cell's result file."""
@@ -80,6 +84,49 @@ def finished(study: Study, cell: Cell, place: Place) -> dict[str, Any] | None:
     return result if whole and result["fingerprint"] == identity(study, cell, place) else None
 
 
+def adopt(study: Study, cells: list[Cell], place: Place, file: Path) -> int:
+    """Take over the results that a page's JSON has of these very cells and that are not here; how many those were.
+
+    Raises:
+        ValueError: not the JSON file of a study's page.
+    """
+    content = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(content, list) or not all(isinstance(r, dict) and set(r) >= COMPLETE for r in content):
+        raise ValueError(f"{str(file)!r} is not a list of results; expected the JSON file that --page writes")
+    by_fingerprint = {result["fingerprint"]: result for result in content}
+    taken = 0
+    for cell in cells:
+        result = by_fingerprint.get(identity(study, cell, place))
+        if result is not None and finished(study, cell, place) is None:
+            _save(result, place.result(cell))
+            taken += 1
+    return taken
+
+
+def _save(result: Mapping[str, Any], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_atomically(path) as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def claim(cell: Cell, place: Place) -> Iterator[bool]:
+    """Whether this process may run the cell; while it does, no other may.
+
+    The operating system drops the claims of processes that are killed, on this machine or on another that shares the
+    folder.
+    """
+    folder = place.root / "cells" / cell.name
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "claim").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
 def run_cell(study: Study, cell: Cell, place: Place) -> dict[str, Any]:
     """Train and evaluate a cell from its beginning, and write its result file.
 
@@ -102,11 +149,9 @@ def run_cell(study: Study, cell: Cell, place: Place) -> dict[str, Any]:
         **measured,
         "cost": cost(study, cell, folder),
         "versions": versions(),
-        "hardware": hardware(),
+        "hardware": hardware(place),
     }
-    place.result(cell).parent.mkdir(parents=True, exist_ok=True)
-    with write_atomically(place.result(cell)) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    _save(result, place.result(cell))
     return result
 
 
@@ -129,7 +174,7 @@ def train(
     config = config.replace(str(PLACEHOLDER), str(work_dir)).replace(BASE_FOLDER, str(CONFIGS))
     path.write_text(config, encoding="utf-8")
     start = time.monotonic()
-    _run(_command(cell, path, work_dir, options), place, folder / "train.log")
+    _run(command(cell, path, work_dir, options, place.gpus), place, folder / "train.log")
     seconds = time.monotonic() - start
     files = _predictions(cell, work_dir)
     ann_file = find_split(place.data, "val").ann_file
@@ -147,12 +192,33 @@ def train(
     }
 
 
-def _command(cell: Cell, config: Path, work_dir: Path, options: Mapping[str, Any]) -> list[str]:
+def command(cell: Cell, config: Path, work_dir: Path, options: Mapping[str, Any], gpus: int) -> list[str]:
+    """Arguments of Python that train a config on so many GPUs, on the same images at a time.
+
+    Raises:
+        ValueError: a batch that does not spread evenly over the GPUs.
+    """
     pairs = [f"{key}={value}" for key, value in options.items()]
-    if cell.toolbox == "mmdet":
-        overrides = ["--cfg-options", *pairs] if pairs else []
-        return ["tools/train.py", str(config), "--work-dir", str(work_dir), *overrides]
-    return ["tools/train_net.py", "--config-file", str(config), *pairs]
+    if cell.toolbox == "detectron2":
+        # of a port that is free: Detectron2's own is the same for all trainings of a user
+        launcher = ["--num-gpus", str(gpus), "--dist-url", "auto"] if gpus else []
+        return ["tools/train_net.py", *launcher, "--config-file", str(config), *pairs]
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(gpus)] if gpus else []
+    if gpus:
+        pairs.append(f"train_dataloader.batch_size={_batch_of_each(config, gpus)}")
+    end = ["--launcher", "pytorch"] if gpus else []
+    overrides = ["--cfg-options", *pairs] if pairs else []
+    return [*start, "tools/train.py", str(config), "--work-dir", str(work_dir), *end, *overrides]
+
+
+def _batch_of_each(config: Path, gpus: int) -> int:
+    """mmdet's batch is one GPU's, Detectron2's is that of all."""
+    from mmengine.config import Config
+
+    batch = Config.fromfile(config).train_dataloader.batch_size
+    if batch % gpus:
+        raise ValueError(f"--gpus {gpus} must divide the batch of {batch} images, so that it stays the same batch")
+    return batch // gpus
 
 
 def environment(place: Place) -> dict[str, str]:
@@ -170,9 +236,8 @@ def environment(place: Place) -> dict[str, str]:
 
 def _run(arguments: list[str], place: Place, log: Path) -> None:
     with log.open("w", encoding="utf-8") as file:
-        command = [sys.executable, *arguments]
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment(place), stdout=file, stderr=subprocess.STDOUT, text=True
+            [sys.executable, *arguments], cwd=ROOT, env=environment(place), stdout=file, stderr=subprocess.STDOUT
         )
         try:
             code = process.wait()
@@ -181,7 +246,7 @@ def _run(arguments: list[str], place: Place, log: Path) -> None:
             process.wait()
     if code:
         tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
-        raise ValueError(f"{arguments[0]} failed with code {code}; the end of {log}:\n{tail}")
+        raise ValueError(f"{' '.join(arguments)} failed with code {code}; the end of {log}:\n{tail}")
 
 
 def _predictions(cell: Cell, work_dir: Path) -> dict[str, Path]:
@@ -249,10 +314,11 @@ def _version(package: str) -> str:
         return f"{metadata.version(names[0])} ({names[0]})" if names else "none"
 
 
-def hardware() -> str:
-    """Name of the GPU, or of the processor with the threads of a training."""
+def hardware(place: Place) -> str:
+    """Name and number of the GPUs, or name of the processor with the threads of a training."""
     import torch
 
     from fpn_plugins.analysis.peak_memory import hardware as name_of
 
-    return name_of("cuda" if torch.cuda.is_available() else "cpu")
+    name = name_of("cuda" if torch.cuda.is_available() else "cpu")
+    return f"{place.gpus} x {name}" if place.gpus > 1 else name

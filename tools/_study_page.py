@@ -8,8 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fpn_plugins.analysis.study import METRICS, Study
+from _study_configs import ANCHORS, PADDING
+
+from fpn_plugins.analysis.anchor_reach import SIZES, AnchorReach, anchor_reach
+from fpn_plugins.analysis.study import METRICS, Study, anchor_sizes, head_levels
 from fpn_plugins.analysis.study_results import Summary, Verdict, judge, summarize
+from fpn_plugins.data import find_split
 from fpn_plugins.files import write_atomically
 from fpn_plugins.visualization.studies import draw_cost, draw_curves, draw_sizes
 
@@ -103,6 +107,38 @@ def tables(study: Study, results: Sequence[Mapping[str, Any]], baseline: str) ->
     for toolbox, head, kind, summaries in groups(study, results, baseline):
         parts.append(f"### {toolbox}, {head}, {KIND_NAMES[kind]}\n\n{_table(study, summaries, baseline)}")
     return "\n".join(parts)
+
+
+ANCHORS_INTRODUCTION = """\
+## What the anchors reach
+
+Counted on the objects of the validation images, without any training: how well the best anchor lies on an object (mean
+intersection over union), what share of the objects has an anchor that overlaps by 0.5 or more, which is what makes an
+anchor a positive one, and how many such anchors an object has. An object without any is given its best one.
+"""
+
+
+def anchors(study: Study, head: str, data: Path) -> str:
+    """Table of what the anchors of each layout of levels can reach with one head."""
+    layouts: dict[tuple[int, ...], list[str]] = {}
+    for variant in study.variants:
+        layouts.setdefault(tuple(level.stride for level in head_levels(variant)), []).append(variant.name)
+    lines = [
+        f"| {head}: strides of the levels | variants | {' | '.join(f'{size}: best, from 0.5, positives' for size in SIZES)} |",
+        f"|---|---|{'---|' * len(SIZES)}",
+    ]
+    ann_file = find_split(data, "val").ann_file
+    for strides, names in layouts.items():
+        sizes = anchor_sizes(len(strides), *ANCHORS[head])
+        reach = anchor_reach(ann_file, strides, sizes, divisibility=PADDING)
+        cells = [_reach(reach[size]) if size in reach else "–" for size in SIZES]
+        shown = ", ".join(f"`{name}`" for name in names)
+        lines.append(f"| {', '.join(map(str, strides))} | {shown} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _reach(reach: AnchorReach) -> str:
+    return f"{reach.best_iou:.2f}, {100 * reach.covered:.0f} %, {reach.positives:.1f}"
 
 
 VERDICTS = {True: "holds", False: "**does not hold**", None: "one seed, no verdict"}
@@ -204,14 +240,24 @@ def conditions(results: Sequence[Mapping[str, Any]]) -> str:
     return "## Conditions\n\n" + "\n".join(lines) + "\n"
 
 
-def write_page(study: Study, results: Sequence[Mapping[str, Any]], path: Path, baseline: str) -> None:
-    """Write the page, its pictures into ``images`` beside it, and the results that it is made of as JSON."""
+def write_page(study: Study, results: Sequence[Mapping[str, Any]], path: Path, baseline: str, data: Path) -> None:
+    """Write the page, its pictures into ``images`` beside it, and the results that it is made of as JSON.
+
+    Args:
+        study: what was to be run.
+        results: content of the result files.
+        path: of the page.
+        baseline: variant to compare with.
+        data: folder of the data set.
+    """
     found = tables(study, results, baseline)
     parts = [INTRODUCTION.format(title=study.title), f"## Results\n\n{found}"]
     if results:
         parts += [
             MEANING.format(baseline=baseline),
             expectations(study, results),
+            ANCHORS_INTRODUCTION,
+            *(anchors(study, head, data) for head in study.heads),
             _pictures(study, results, path, baseline),
             conditions(results),
         ]

@@ -2,6 +2,7 @@
 
     python tools/study.py configs/studies/fpn_ablations.yml [--data FOLDER]      # trains what is missing
     python tools/study.py configs/studies/fpn_ablations.yml --only 'fpn-*' '*-c4-*-seed0'
+    python tools/study.py configs/studies/fpn_ablations.yml --adopt docs/accuracy.json  # results of other machines
     python tools/study.py configs/studies/fpn_ablations.yml --summary            # tables of what is there
     python tools/study.py configs/studies/fpn_ablations.yml --page docs/accuracy.md
     python tools/study.py configs/studies/fpn_ablations.yml --verify fpn-retinanet-mmdet-seed0
@@ -11,6 +12,10 @@ is complete: a study that was stopped goes on with the training at which it was,
 training runs again when its config, the config below it, or the annotations have changed. ``--verify`` runs a finished
 one again from its saved config and compares AP and predictions to the last digit. The data and the weights of the
 shipped studies are made by ``tools/demo.py --prepare-only``.
+
+The same command, started several times on one machine or on several that share ``--work-dir``, shares the trainings
+out: each takes those that no other has. ``--gpus N`` trains each on N GPUs by the toolbox's own launcher, at the same
+batch; without it a training is one process, on a GPU where there is one (``CUDA_VISIBLE_DEVICES`` says which).
 """
 
 from __future__ import annotations
@@ -41,13 +46,18 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=ROOT / "data/synthetic_coco", help="a COCO-format folder")
     parser.add_argument("--work-dir", type=Path, help="default: work_dirs/studies/NAME")
     parser.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help="cells whose name matches one")
+    parser.add_argument("--gpus", type=int, default=0, metavar="N", help="of each training (default: no launcher)")
     what = parser.add_mutually_exclusive_group()
+    what.add_argument("--adopt", type=Path, metavar="FILE.json", help="take over results that --page has written")
     what.add_argument("--list", action="store_true", help="list the cells and which are done")
     what.add_argument("--summary", action="store_true", help="print tables of the results that are there")
     what.add_argument("--page", type=Path, metavar="FILE.md", help="write a page, its pictures and its data")
     what.add_argument("--verify", metavar="CELL", help="run a finished cell again and compare")
     parser.add_argument("--baseline", help="variant to compare with (default: the study's)")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.gpus < 0:
+        parser.error(f"--gpus {args.gpus} must be 0 or more")
+    return args
 
 
 def check_data(place: Place) -> None:
@@ -60,12 +70,12 @@ def check_data(place: Place) -> None:
 
 
 def run_missing(study: Study, cells: list[Cell], place: Place) -> None:
-    """Run the cells that have no result.
+    """Run the cells that have no result and that no other process is running.
 
     Raises:
         ValueError: trainings failed; names them, after all others have run.
     """
-    from _study_cells import finished, run_cell
+    from _study_cells import claim, finished
     from tqdm import tqdm
 
     missing = [cell for cell in cells if finished(study, cell, place) is None]
@@ -76,15 +86,27 @@ def run_missing(study: Study, cells: list[Cell], place: Place) -> None:
     with tqdm(missing, unit="training") as bar:
         for cell in bar:
             bar.set_postfix_str(cell.name)
-            try:
-                result = run_cell(study, cell, place)
-            except ValueError as error:
-                failures.append(cell.name)
-                tqdm.write(f"{cell.name}: {error}")
-            else:
-                tqdm.write(f"{cell.name}: AP {100 * result['scores']['bbox']['AP']:.2f}, {result['seconds']:.0f} s")
+            with claim(cell, place) as ours:
+                if not ours:
+                    tqdm.write(f"{cell.name}: another process runs it")
+                elif finished(study, cell, place) is None and not run_one(study, cell, place):
+                    failures.append(cell.name)
     if failures:
         raise ValueError(f"{len(failures)} of {len(missing)} trainings failed: {failures}")
+
+
+def run_one(study: Study, cell: Cell, place: Place) -> bool:
+    """Run a cell and say how it went; whether it went well."""
+    from _study_cells import run_cell
+    from tqdm import tqdm
+
+    try:
+        result = run_cell(study, cell, place)
+    except ValueError as error:
+        tqdm.write(f"{cell.name}: {error}")
+        return False
+    tqdm.write(f"{cell.name}: AP {100 * result['scores']['bbox']['AP']:.2f}, {result['seconds']:.0f} s")
+    return True
 
 
 def verify(study: Study, cells: list[Cell], name: str, place: Place) -> None:
@@ -126,24 +148,26 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
     os.environ["FPN_PLUGINS_COCO"] = str(args.data.resolve())
     with user_errors():
-        from _study_cells import Place, finished
+        from _study_cells import Place, adopt, finished
         from _study_page import tables, write_page
 
         from fpn_plugins.analysis.study import read_study
 
         study = read_study(args.study)
         work_dir = args.work_dir or ROOT / "work_dirs/studies" / args.study.stem
-        place = Place(args.data.resolve(), work_dir.resolve())
+        place = Place(args.data.resolve(), work_dir.resolve(), args.gpus)
         cells = [cell for cell in study.cells() if _chosen(cell.name, args.only)]
         if args.list:
             for cell in cells:
                 print("done   " if finished(study, cell, place) else "missing", cell.name)
+        elif args.adopt:
+            print(f"{adopt(study, cells, place, args.adopt)} results of {args.adopt} taken over")
         elif args.verify:
             verify(study, cells, args.verify, place)
         elif args.summary:
             print(tables(study, read_results(study, cells, place), args.baseline or study.baseline))
         elif args.page:
-            write_page(study, read_results(study, cells, place), args.page, args.baseline or study.baseline)
+            write_page(study, read_results(study, cells, place), args.page, args.baseline or study.baseline, place.data)
         else:
             # so that the training that runs is ended too
             signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))

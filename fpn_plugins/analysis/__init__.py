@@ -1,6 +1,7 @@
 """Measurements: COCO average precision of the predictions of either toolbox, and what networks cost."""
 
 from .agreement import Agreement, agreement
+from .anchor_reach import AnchorReach, anchor_reach
 from .calibration import spread_predictions
 from .coco_ap import METRICS, evaluate_predictions
 from .conv_floor import record_convs, run_convs
@@ -12,9 +13,11 @@ from .report import ComponentCost, CostReport
 __all__ = [
     "METRICS",
     "Agreement",
+    "AnchorReach",
     "ComponentCost",
     "CostReport",
     "agreement",
+    "anchor_reach",
     "build_pyramid",
     "count_cost",
     "evaluate_predictions",

@@ -90,7 +90,7 @@ class Study:
         baseline: name of the variant that the others are compared with.
         iterations: of each training.
         heads: of ``HEADS``, and the names of the variants that each is trained with; ``None`` is all.
-        toolboxes: of ``TOOLBOXES``.
+        toolboxes: of ``TOOLBOXES``, and the names of the variants that each trains; ``None`` is all.
         seeds: one training each.
         evaluations: how often a training is evaluated, evenly spaced, the last time at its end.
         image_size: height and width in pixels for which the cost is counted.
@@ -103,7 +103,7 @@ class Study:
     baseline: str
     iterations: int
     heads: Mapping[str, tuple[str, ...] | None] = field(default_factory=lambda: {"retinanet": None})
-    toolboxes: tuple[str, ...] = TOOLBOXES
+    toolboxes: Mapping[str, tuple[str, ...] | None] = field(default_factory=lambda: dict.fromkeys(TOOLBOXES))
     seeds: tuple[int, ...] = (0,)
     evaluations: int = 1
     image_size: tuple[int, int] = (240, 320)
@@ -114,8 +114,8 @@ class Study:
         names = tuple(variant.name for variant in self.variants)
         for name, values, allowed in (
             ("heads", tuple(self.heads), HEADS),
-            *((f"variants of {head}", chosen or (), names) for head, chosen in self.heads.items()),
-            ("toolboxes", self.toolboxes, TOOLBOXES),
+            ("toolboxes", tuple(self.toolboxes), TOOLBOXES),
+            *((f"variants of {key}", chosen or (), names) for key, chosen in {**self.heads, **self.toolboxes}.items()),
             ("baseline", (self.baseline,), names),
             ("options", tuple(self.options), TOOLBOXES),
             *(("expectations", (e.variant, *e.others), names) for e in self.expectations),
@@ -139,10 +139,10 @@ class Study:
         return [
             Cell(variant, head, toolbox, seed)
             for seed in self.seeds
-            for toolbox in self.toolboxes
+            for toolbox, trained in self.toolboxes.items()
             for head, chosen in self.heads.items()
             for variant in self.variants
-            if chosen is None or variant.name in chosen
+            if all(names is None or variant.name in names for names in (trained, chosen))
         ]
 
 
@@ -157,13 +157,15 @@ def read_study(path: str | os.PathLike[str]) -> Study:
 
     content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     backbones, variants = content.pop("backbones", {}), content.pop("variants", {})
-    if "heads" in content:
-        content["heads"] = {head: chosen and tuple(chosen) for head, chosen in content["heads"].items()}
+    for key in ("heads", "toolboxes"):
+        if key in content:
+            chosen = content[key] if isinstance(content[key], dict) else dict.fromkeys(content[key])
+            content[key] = {name: names and tuple(names) for name, names in chosen.items()}
     if "expectations" in content:
         content["expectations"] = tuple(
             Expectation(**{**entry, "others": tuple(entry["others"])}) for entry in content["expectations"]
         )
-    for key in ("toolboxes", "seeds", "image_size"):
+    for key in ("seeds", "image_size"):
         if key in content:
             value = content[key]
             content[key] = tuple(value) if isinstance(value, list) else (value,)

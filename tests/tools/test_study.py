@@ -171,20 +171,22 @@ def fake_results(study: Study) -> list[dict]:
     ]
 
 
-def test_page_says_what_is_missing_and_draws_what_is_there(cells_module, tmp_path: Path):
+@pytest.mark.timm
+def test_page_says_what_is_missing_and_draws_what_is_there(cells_module, tiny_coco: Path, tmp_path: Path):
     import _study_page
 
     study = read_study(SMOKE)
     path = tmp_path / "accuracy.md"
-    _study_page.write_page(study, [], path, "fpn")
+    _study_page.write_page(study, [], path, "fpn", tiny_coco)
     assert "There are no results: none of the study's 4 trainings" in path.read_text()
     assert json.loads(path.with_suffix(".json").read_text()) == []
 
     results = fake_results(study)
-    _study_page.write_page(study, results[:3], path, "fpn")
+    _study_page.write_page(study, results[:3], path, "fpn", tiny_coco)
     text = path.read_text()
     assert "1 of 4 trainings have not been run**: single_scale_c4-retinanet-detectron2-seed0." in text
     assert "| `fpn` |  | 1 | 25.00 |" in text and "1.50 hours for 3 trainings" in text
+    assert "| 8, 16, 32, 64, 128 | `fpn` | " in text and "| 16 | `single_scale_c4` | " in text
     linked = [line.split("](")[1].rstrip(")") for line in text.splitlines() if line.startswith("![")]
     assert len(linked) == 6 and all((tmp_path / name).stat().st_size > 5000 for name in linked)
     with pytest.raises(ValueError, match="baseline='pafpn' must be one of"):
@@ -207,3 +209,66 @@ def test_other_configs_and_broken_files_are_not_results(cells_module, tiny_coco:
     del content["scores"]
     path.write_text(json.dumps(content))
     assert cells_module.finished(study, cell, place) is None
+
+
+@pytest.mark.timm
+def test_results_of_other_machines_are_taken_over(cells_module, tiny_coco: Path, tmp_path: Path):
+    study = read_study(SMOKE)
+    place = cells_module.Place(tiny_coco, tmp_path / "here")
+    first, second, *_ = study.cells()
+    whole = dict.fromkeys(cells_module.COMPLETE)
+    theirs = [
+        whole | {"fingerprint": cells_module.identity(study, cell, place), "seconds": 7} for cell in (first, second)
+    ]
+    file = tmp_path / "accuracy.json"
+    file.write_text(json.dumps([*theirs, whole | {"fingerprint": "of another study"}]))
+    assert cells_module.adopt(study, study.cells(), place, file) == 2
+    assert cells_module.finished(study, first, place)["seconds"] == 7
+
+    path = place.result(first)
+    path.write_text(json.dumps(theirs[0] | {"seconds": 8}))
+    assert cells_module.adopt(study, study.cells(), place, file) == 0  # what is here stays
+    assert cells_module.finished(study, first, place)["seconds"] == 8
+
+    file.write_text(json.dumps([{"scores": {}}]))
+    with pytest.raises(ValueError, match="not a list of results"):
+        cells_module.adopt(study, study.cells(), place, file)
+
+
+@pytest.mark.timm
+def test_processes_share_the_trainings_out(cells_module, study, tiny_coco: Path, work_dir: Path):
+    """A training that another process has is left to it; one whose process is gone is free."""
+    declared = read_study(SMOKE)
+    cell = next(cell for cell in declared.cells() if cell.variant.name == "single_scale_c4")
+    place = cells_module.Place(tiny_coco, work_dir)
+    with cells_module.claim(cell, place) as ours:
+        assert ours
+        with cells_module.claim(cell, place) as again:
+            assert not again
+        other = study("--only", cell.name)
+        assert other.returncode == 0 and f"{cell.name}: another process runs it" in other.stdout + other.stderr
+        assert not place.result(cell).exists()
+    with cells_module.claim(cell, place) as ours:
+        assert ours
+
+
+def test_several_gpus_are_the_launchers_affair(cells_module, tmp_path: Path):
+    study = read_study(SMOKE)
+    cells = {cell.toolbox: cell for cell in study.cells()}
+    config = tmp_path / "config.py"
+    config.write_text("train_dataloader = dict(batch_size=4)\n")
+    detectron2 = cells_module.command(cells["detectron2"], config, tmp_path, {}, 2)
+    assert detectron2[:5] == ["tools/train_net.py", "--num-gpus", "2", "--dist-url", "auto"]
+    assert "--num-gpus" not in cells_module.command(cells["detectron2"], config, tmp_path, {}, 0)
+
+
+@pytest.mark.mmdet
+def test_several_gpus_share_mmdets_batch(cells_module, tmp_path: Path):
+    cell = Cell(read_study(SMOKE).variants[0], "retinanet", "mmdet", 0)
+    config = tmp_path / "config.py"
+    config.write_text("train_dataloader = dict(batch_size=4)\n")
+    mmdet = cells_module.command(cell, config, tmp_path, {"a": 1}, 2)
+    assert mmdet[:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    assert mmdet[-5:] == ["--launcher", "pytorch", "--cfg-options", "a=1", "train_dataloader.batch_size=2"]
+    with pytest.raises(ValueError, match="--gpus 3 must divide the batch of 4 images"):
+        cells_module.command(cell, config, tmp_path, {}, 3)

@@ -1,0 +1,74 @@
+"""How anchors lie on objects, against cases that can be counted by hand and against torchvision's overlaps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from fpn_plugins.analysis import anchor_reach
+from fpn_plugins.analysis.study import anchor_sizes
+
+
+def coco_file(path: Path, *boxes: tuple[float, float, float, float], crowd: int = 0) -> Path:
+    """An image of 64 x 96 pixels with these boxes, left, top, width, height, and one crowd region."""
+    annotations = [
+        {"id": k + 1, "image_id": 1, "category_id": 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+        for k, box in enumerate(boxes)
+    ]
+    annotations.append({"id": 99, "image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "area": 81, "iscrowd": 1})
+    content = {
+        "images": [
+            {"id": 1, "file_name": "a.png", "height": 64, "width": 96},
+            {"id": 2, "file_name": "empty.png", "height": 64, "width": 96},
+        ],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "thing"}],
+    }
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_an_anchor_that_is_the_object_reaches_it(tmp_path: Path):
+    path = coco_file(tmp_path / "a.json", (24, 24, 16, 16))  # centre 32, 32: a multiple of 16
+    reach = anchor_reach(path, [16], [[16.0]], ratios=[1.0])["small"]
+    assert reach.objects == 1 and reach.best_iou == pytest.approx(1) and reach.covered == 1 and reach.positives == 1
+
+
+def test_an_object_between_small_anchors_is_not_covered(tmp_path: Path):
+    path = coco_file(tmp_path / "a.json", (32, 32, 16, 16))  # its centre is 8 px from those of the next anchors
+    found = anchor_reach(path, [16], [[16.0]], ratios=[1.0])["small"]
+    assert found.best_iou == pytest.approx(64 / (2 * 256 - 64)) and found.covered == 0 and found.positives == 0
+    # a finer level of the same anchors has one at its centre, and four at 8 px in one direction: 128 / 384 each
+    assert anchor_reach(path, [8], [[16.0]], ratios=[1.0], threshold=0.3)["small"].positives == 5
+
+
+def test_overlaps_are_those_of_all_anchors(tmp_path: Path):
+    ops = pytest.importorskip("torchvision.ops")
+    boxes = [(3.0, 5.0, 20.0, 11.0), (40.0, 2.0, 50.0, 60.0), (10.0, 30.0, 7.0, 30.0)]
+    strides, sizes, ratios = [8, 16], anchor_sizes(2, 6.0, 2), (0.5, 1.0, 2.0)
+    anchors = []
+    for stride, of_level in zip(strides, sizes, strict=True):
+        for y in range(0, 64, stride):
+            for x in range(0, 96, stride):
+                for side in of_level:
+                    for ratio in ratios:
+                        width, height = side / ratio**0.5, side * ratio**0.5
+                        anchors.append([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
+    corners = torch.tensor([[x, y, x + w, y + h] for x, y, w, h in boxes], dtype=torch.float64)
+    expected = ops.box_iou(corners, torch.tensor(anchors, dtype=torch.float64))
+    found = anchor_reach(coco_file(tmp_path / "a.json", *boxes), strides, sizes, ratios)
+    assert {name: reach.objects for name, reach in found.items()} == {"small": 2, "medium": 1}
+    small = expected[[0, 2]]
+    assert found["small"].best_iou == pytest.approx(float(small.amax(1).mean()))
+    assert found["small"].positives == pytest.approx(float((small >= 0.5).sum(1).double().mean()))
+    assert found["medium"].best_iou == pytest.approx(float(expected[1].max()))
+    assert found["medium"].covered == float(expected[1].max() >= 0.5)
+
+
+@pytest.mark.parametrize(("strides", "sizes"), [([], []), ([8, 16], [[16.0]])])
+def test_levels_without_sizes_are_refused(tmp_path: Path, strides: list, sizes: list):
+    with pytest.raises(ValueError, match="expected as many of both"):
+        anchor_reach(coco_file(tmp_path / "a.json"), strides, sizes)
