@@ -15,6 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .memory_format import is_channels_last
+from .winograd import WinogradConv2d
+
 NormFactory = Callable[[int], nn.Module]
 ActFactory = Callable[[], nn.Module]
 ConvFactory = Callable[..., nn.Module]
@@ -48,20 +51,6 @@ class LayerNorm2d(nn.Module):
         return f"{self.weight.numel()}, eps={self.eps}"
 
 
-def is_channels_last(x: Tensor) -> bool:
-    """Whether ``x`` (``B C H W``) lies in memory channels-last, and not also as usual."""
-    return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
-
-
-def memory_format_of(x: Tensor) -> torch.memory_format:
-    """Whether ``x`` (``B C H W``) lies in memory channels-last, or as usual.
-
-    A backbone that computes on ``B H W C`` gives its maps the image's format: mmcv's RoIAlign reads any map as if it
-    lay as usual.
-    """
-    return torch.channels_last if is_channels_last(x) else torch.contiguous_format
-
-
 AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -91,6 +80,7 @@ NORMS: dict[str, NormFactory] = {
     "GN": _group_norm,
     "LN": LayerNorm2d,
 }
+CONVS: dict[str, ConvFactory] = {"winograd": WinogradConv2d}
 ACTIVATIONS: dict[str, ActFactory] = {
     "relu": nn.ReLU,
     "gelu": nn.GELU,
@@ -132,9 +122,24 @@ def make_act(act: str | ActFactory | None) -> nn.Module | None:
     return lookup(act, ACTIVATIONS, "act")() if isinstance(act, str) else act()
 
 
-def with_bias(conv: ConvFactory | None) -> ConvFactory:
-    """The same convolutions (``None`` is ``nn.Conv2d``), with a bias even before a norm, as some peers have it."""
-    return partial(_with_bias, conv or nn.Conv2d)
+def make_conv(conv: str | ConvFactory | None) -> ConvFactory:
+    """What builds the convolutions.
+
+    Args:
+        conv: ``None`` for ``nn.Conv2d``, one of ``CONVS`` (``"winograd"``, see `WinogradConv2d`), or a factory, called
+            with the arguments of ``nn.Conv2d``.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if conv is None:
+        return nn.Conv2d
+    return lookup(conv, CONVS, "conv") if isinstance(conv, str) else conv
+
+
+def with_bias(conv: str | ConvFactory | None) -> ConvFactory:
+    """The same convolutions (see `make_conv`), with a bias even before a norm, as some peers have it."""
+    return partial(_with_bias, make_conv(conv))
 
 
 def _with_bias(conv: ConvFactory, *args: Any, **kwargs: Any) -> nn.Module:
@@ -172,7 +177,7 @@ class ConvNormAct(nn.Module):
         norm: see `make_norm`.
         act: see `make_act`.
         conv: factory called as ``conv(in_channels, out_channels, kernel_size, stride=, padding=, bias=)``;
-            ``None`` is ``nn.Conv2d``.
+            see `make_conv`.
     """
 
     def __init__(
@@ -183,11 +188,11 @@ class ConvNormAct(nn.Module):
         stride: int = 1,
         norm: str | NormFactory | None = None,
         act: str | ActFactory | None = None,
-        conv: ConvFactory | None = None,
+        conv: str | ConvFactory | None = None,
     ) -> None:
         super().__init__()
         norm_layer = make_norm(norm, out_channels)
-        self.conv = (conv or nn.Conv2d)(
+        self.conv = make_conv(conv)(
             in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2, bias=norm_layer is None
         )
         self.norm = norm_layer

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import is_channels_last, lookup
+from .layers import lookup
+from .memory_format import is_channels_last
 
 Upsample = Callable[[Tensor, tuple[int, int]], Tensor]
 UpsampleMode = str | Mapping[str, Any] | Upsample

@@ -19,8 +19,8 @@ PACKAGE = Path(fpn_plugins.__file__).parent
 ANY = ("*",)
 # "" is what the package itself re-exports
 CORE = (
-    *("", "checkpointing", "features", "files", "inference", "layers", "losses", "upsampling"),
-    *("necks", "backbones", "optim", "weights"),
+    *("", "checkpointing", "features", "files", "inference", "layers", "losses", "memory_format", "upsampling"),
+    *("winograd", "necks", "backbones", "optim", "weights"),
 )
 HOSTS = ("mmengine", "mmcv", "mmdet", "detectron2", "timm", "torchvision")
 OPTIONAL = (*HOSTS, "matplotlib", "PIL", "pycocotools", "safetensors")
@@ -49,11 +49,13 @@ RULES = {
     "files": Allowed(),
     "checkpointing": Allowed(external=("torch",)),
     "features": Allowed(external=("torch",)),
-    "layers": Allowed(external=("torch",)),
+    "layers": Allowed(("memory_format", "winograd"), ("torch",)),
+    "memory_format": Allowed(external=("torch",)),
+    "winograd": Allowed(("checkpointing", "memory_format"), ("torch",)),
     "losses": Allowed(external=("torch",)),
-    "upsampling": Allowed(("layers",), ("torch",)),
-    "necks": Allowed(("checkpointing", "features", "layers", "upsampling", "weights"), ("torch",)),
-    "backbones": Allowed(("checkpointing", "features", "layers", "upsampling", "weights"), ("torch",)),
+    "upsampling": Allowed(("layers", "memory_format"), ("torch",)),
+    "necks": Allowed(("checkpointing", "features", "layers", "memory_format", "upsampling", "weights"), ("torch",)),
+    "backbones": Allowed(("checkpointing", "features", "layers", "memory_format", "upsampling", "weights"), ("torch",)),
     "backbones.timm_networks": Allowed(external=("torch",), inside_functions=("timm",)),
     "inference": Allowed(external=("torch", "numpy"), inside_functions=("PIL", "pycocotools")),
     "optim": Allowed(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from torch import nn
 from fpn_plugins.analysis import spread_predictions
 from fpn_plugins.inference import Detections
 from fpn_plugins.weights import convert, read_checkpoint, write_checkpoint
+from fpn_plugins.winograd import use_winograd
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 TOOLBOXES, DETECTORS = ("mmdet", "detectron2"), ("mask_rcnn", "retinanet")
@@ -56,6 +57,7 @@ class Form(NamedTuple):
     ours: bool = True
     channels_last: bool = False
     bf16: bool = False
+    winograd: bool = False
 
 
 STOCK, OURS = "stock", "ours"
@@ -63,6 +65,7 @@ FORMS = {
     STOCK: Form(ours=False),
     OURS: Form(),
     "ours, channels_last": Form(channels_last=True),
+    "ours, channels_last, winograd": Form(channels_last=True, winograd=True),
     "stock, bf16": Form(ours=False, bf16=True),
     "ours, channels_last, bf16": Form(channels_last=True, bf16=True),
 }
@@ -74,6 +77,11 @@ def usual_forms() -> list[str]:
     capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch 2.11
     bf16 = any(capabilities.get(name) for name in BF16_INSTRUCTIONS)
     return [name for name, form in FORMS.items() if bf16 or not form.bf16]
+
+
+def forms_of(mode: str, forms: Sequence[str]) -> list[str]:
+    """Those of the forms that are others than the rest in this mode; `WinogradConv2d` is for inference."""
+    return [who for who in forms if mode == INFERENCE or not FORMS[who].winograd]
 
 
 class Setting(NamedTuple):
@@ -109,6 +117,8 @@ def build(subject: Subject, form: Form) -> nn.Module:
     config = str(CONFIGS / subject.toolbox / f"{subject.detector}_r50_fpn_12e.py") if form.ours else STOCK_CONFIGS[case]
     model = build_detector(config, options)
     model.load_state_dict(convert(read_checkpoint(subject.weights), model.state_dict())[0])
+    if form.winograd:
+        use_winograd(model)
     if form.bf16 and subject.toolbox == "mmdet":
         _toolbox("mmdet").allow_bf16(model)
     return model

@@ -15,9 +15,16 @@ from fpn_plugins.analysis import on_meta, record_convs, run_convs
 FLOOR = "convolutions"
 LAST = ", channels_last"
 COPIED = ", copied to NCHW"
+WINOGRAD = ", winograd"
 COMPILED = ", compiled"
-OUR_FORMS = (OURS, OURS + LAST, OURS + LAST + COPIED)
+OUR_FORMS = (OURS, OURS + LAST, OURS + LAST + COPIED, OURS + LAST + WINOGRAD, OURS + LAST + WINOGRAD + COPIED)
 MODES = ("inference", "training")
+
+
+def our_forms(kind: str, mode: str) -> list[str]:
+    """The forms of ours that are different ones; `WinogradConv2d` is for wide 3x3 convolutions at inference."""
+    winograd = mode == "inference" and CASES[kind].winograd
+    return [form for form in OUR_FORMS if winograd or WINOGRAD not in form]
 
 
 class Setting(NamedTuple):
@@ -59,7 +66,7 @@ def prepare(kind: str, who: str, mode: str, setting: Setting) -> Callable[[], No
     torch.manual_seed(0)
     compiled, copied, channels_last = COMPILED in who, COPIED in who, LAST in who
     name = who.split(", ")[0]
-    neck = build(kind, OURS if name == FLOOR else name, setting.size).eval()
+    neck = build(kind, OURS if name == FLOOR else name, setting.size, WINOGRAD in who).eval()
     if channels_last:
         neck = neck.to(memory_format=torch.channels_last)
     maps = make_maps(kind, setting, channels_last)

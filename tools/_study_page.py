@@ -123,8 +123,9 @@ def anchors(study: Study, head: str, data: Path) -> str:
     layouts: dict[tuple[int, ...], list[str]] = {}
     for variant in study.variants:
         layouts.setdefault(tuple(level.stride for level in head_levels(variant)), []).append(variant.name)
+    columns = [f"{size}: best, from 0.5, positives" for size in SIZES]
     lines = [
-        f"| {head}: strides of the levels | variants | {' | '.join(f'{size}: best, from 0.5, positives' for size in SIZES)} |",
+        f"| {head}: strides of the levels | variants | {' | '.join(columns)} |",
         f"|---|---|{'---|' * len(SIZES)}",
     ]
     ann_file = find_split(data, "val").ann_file

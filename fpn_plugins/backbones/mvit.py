@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from .. import checkpointing
 from ..features import FeatureSpec
-from ..layers import memory_format_of
+from ..memory_format import memory_format_of
 from ..weights import accept_layouts, read_checkpoint
 from ..weights.maps.mvit import MViTLayouts
 from .mvit_blocks import MultiScaleBlock

@@ -14,7 +14,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..features import FeatureSpec
-from ..layers import NormFactory, make_norm, memory_format_of
+from ..layers import NormFactory, make_norm
+from ..memory_format import memory_format_of
 from ..weights import KeyMap, accept_layouts, read_checkpoint, recognise
 from ..weights.maps import resnet
 from .pixels import StatesPixels

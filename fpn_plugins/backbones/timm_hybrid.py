@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .. import checkpointing
 from ..features import FeatureSpec
-from ..layers import memory_format_of
+from ..memory_format import memory_format_of
 from ..weights import read_checkpoint
 from .hybrid import OUT_STRIDE, stride_two
 from .pixels import StatesPixels

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .. import checkpointing
 from ..features import FeatureSpec
-from ..layers import memory_format_of
+from ..memory_format import memory_format_of
 from ..weights import read_checkpoint
 from ..weights.maps.vit import ViTLayouts
 from ..weights.resize import resize_positions

@@ -43,7 +43,9 @@ class NonLocal2d(nn.Module):
         conv: factory of the convolutions; ``None`` is ``nn.Conv2d``.
     """
 
-    def __init__(self, channels: int, norm: str | NormFactory | None = None, conv: ConvFactory | None = None) -> None:
+    def __init__(
+        self, channels: int, norm: str | NormFactory | None = None, conv: str | ConvFactory | None = None
+    ) -> None:
         super().__init__()
         self.g = ConvNormAct(channels, channels, 1, conv=conv)
         self.conv_out = ConvNormAct(channels, channels, 1, norm=norm, conv=conv)
@@ -102,7 +104,7 @@ class BFP(nn.Module):
         refine: str | None = "non_local",
         norm: str | NormFactory | None = None,
         act: str | ActFactory | None = "relu",
-        conv: ConvFactory | None = None,
+        conv: str | ConvFactory | None = None,
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()

@@ -104,7 +104,7 @@ class BiFPN(PyramidNeck):
         fusion: str = "weighted",
         norm: str | NormFactory | None = batch_norm,
         act: str | ActFactory | None = "silu",
-        conv: ConvFactory | None = None,
+        conv: str | ConvFactory | None = None,
         separable_conv: bool = True,
         bias_before_norm: bool = False,
         pool_padding: str = "same",

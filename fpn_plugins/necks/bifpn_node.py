@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, make_act
+from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, make_act, make_conv
 from .pooling import max_pool2d
 
 POOL_PADDINGS = ("same", "symmetric")
@@ -51,10 +51,14 @@ class SeparableConv(ConvNormAct):
     """
 
     def __init__(
-        self, channels: int, norm: str | NormFactory | None, conv: ConvFactory | None, depthwise: ConvFactory | None
+        self,
+        channels: int,
+        norm: str | NormFactory | None,
+        conv: str | ConvFactory | None,
+        depthwise: str | ConvFactory | None,
     ) -> None:
         super().__init__(channels, channels, 1, norm=norm, conv=conv)
-        build = depthwise or nn.Conv2d
+        build = make_conv(depthwise)
         self.depthwise = build(channels, channels, 3, stride=1, padding=1, bias=False, groups=channels)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory
+from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, make_conv
 
 
 class DepthwiseSeparableConv(nn.Module):
@@ -36,10 +36,10 @@ class DepthwiseSeparableConv(nn.Module):
         stride: int = 1,
         norm: str | NormFactory | None = None,
         act: str | ActFactory | None = None,
-        conv: ConvFactory | None = None,
+        conv: str | ConvFactory | None = None,
     ) -> None:
         super().__init__()
-        each = partial(conv or nn.Conv2d, groups=in_channels)
+        each = partial(make_conv(conv), groups=in_channels)
         self.depthwise_conv = ConvNormAct(in_channels, in_channels, kernel_size, stride, norm=norm, act=act, conv=each)
         self.pointwise_conv = ConvNormAct(in_channels, out_channels, 1, norm=norm, act=act, conv=conv)
 

@@ -70,7 +70,7 @@ class CSPPAFPN(PyramidNeck):
         upsample_mode: UpsampleMode = "nearest",
         norm: str | NormFactory | None = YOLOX_NORM,
         act: str | ActFactory | None = "silu",
-        conv: ConvFactory | None = None,
+        conv: str | ConvFactory | None = None,
         init: str | None = None,
         gradient_checkpointing: bool = False,
     ) -> None:

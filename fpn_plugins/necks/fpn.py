@@ -100,7 +100,7 @@ class FPN(PyramidNeck):
         norm: str | NormFactory | None = None,
         norm_on_lateral: bool = True,
         act: str | ActFactory | None = None,
-        conv: ConvFactory | None = None,
+        conv: str | ConvFactory | None = None,
         init: str | None = "caffe2_xavier",
         gradient_checkpointing: bool = False,
     ) -> None:
@@ -121,9 +121,9 @@ class FPN(PyramidNeck):
             ConvNormAct(out_channels, out_channels, 3, norm=norm, act=act, conv=conv) for _ in range(num_merged)
         )
         self.extra_levels = extra.build(used[-1], out_channels, norm, act, conv) if extra else None
-        # only a plain convolution or a norm of ours is known not to keep its result for the backward pass, and an extra
+        # only a convolution or a norm of ours is known not to keep its result for the backward pass, and an extra
         # lateral is what the next one reads
-        self._in_place = act is None and conv is None and not callable(lateral_norm) and not self._extra_laterals
+        self._in_place = act is None and not callable(conv) and not callable(lateral_norm) and not self._extra_laterals
         init_convs(self, init)
         # built last, because learned ones have an initialisation of their own
         self.upsamples = nn.ModuleList(make_upsample(upsample_mode, out_channels) for _ in range(num_merged - 1))
@@ -192,7 +192,7 @@ class FPNLevel(nn.Module):
         fusion: str = "sum",
         norm: str | NormFactory | None = None,
         act: str | ActFactory | None = None,
-        conv: ConvFactory | None = None,
+        conv: str | ConvFactory | None = None,
         init: str | None = "caffe2_xavier",
     ) -> None:
         super().__init__()

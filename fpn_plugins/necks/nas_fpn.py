@@ -160,7 +160,7 @@ class NASFPN(PyramidNeck):
         in_indices: Sequence[int] | None = None,
         norm: str | NormFactory | None = None,
         act: str | ActFactory | None = "relu",
-        conv: ConvFactory | None = None,
+        conv: str | ConvFactory | None = None,
         init: str | None = "caffe2_xavier",
         gradient_checkpointing: bool = False,
     ) -> None:

@@ -58,7 +58,7 @@ class SemanticMerge(nn.Module):
         inner_channels: int = 128,
         num_upsamples: Sequence[int] | None = None,
         norm: str | NormFactory | None = "GN",
-        conv: ConvFactory | None = None,
+        conv: str | ConvFactory | None = None,
         init: str | None = "kaiming_normal",
     ) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..checkpointing import traced
-from ..layers import is_channels_last
+from ..memory_format import is_channels_last
 
 Pair = tuple[int, int]
 

@@ -64,7 +64,7 @@ class SimpleFeaturePyramid(nn.Module):
         extra_levels: ExtraLevels | Mapping[str, object] | None = None,
         norm: str | NormFactory | None = "LN",
         act: str | ActFactory | None = None,
-        conv: ConvFactory | None = None,
+        conv: str | ConvFactory | None = None,
         init: str | None = None,
         gradient_checkpointing: bool = False,
     ) -> None:

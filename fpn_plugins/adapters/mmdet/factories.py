@@ -11,7 +11,9 @@ from mmcv.cnn import build_activation_layer, build_conv_layer, build_norm_layer
 from torch import Tensor, nn
 
 from ...layers import ActFactory, ConvFactory, NormFactory
+from ...registry import MODELS
 from ...upsampling import Upsample
+from ...winograd import WinogradConv2d
 
 Cfg = Mapping[str, Any]
 
@@ -19,9 +21,18 @@ Cfg = Mapping[str, Any]
 _WITHOUT_INPLACE = ("Tanh", "PReLU", "Sigmoid", "HSigmoid", "Swish", "GELU")
 
 
-def conv_factory(conv_cfg: Cfg | None) -> ConvFactory | None:
+# for `conv_cfg` of mmdet's own modules, too
+MODELS.register_module(module=WinogradConv2d)
+_WINOGRAD = {"type": "fpn_plugins.WinogradConv2d"}
+
+
+def conv_factory(conv_cfg: Cfg | None) -> str | ConvFactory | None:
     """Convolutions of mmcv's registry (``ConvWS``, ``DCNv2``, ...); ``None`` is the core's ``nn.Conv2d``."""
-    return None if conv_cfg is None else partial(build_conv_layer, dict(conv_cfg))
+    if conv_cfg is None:
+        return None
+    if dict(conv_cfg) == _WINOGRAD:
+        return "winograd"
+    return partial(build_conv_layer, dict(conv_cfg))
 
 
 def norm_factory(norm_cfg: Cfg | None) -> NormFactory | None:

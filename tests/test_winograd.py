@@ -1,0 +1,222 @@
+"""Winograd convolutions against PyTorch's own: results, and where they have to keep out."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from fpn_plugins import FPN, PAFPN, BiFPN
+from fpn_plugins.layers import ConvNormAct
+from fpn_plugins.memory_format import memory_format_of
+from fpn_plugins.winograd import BLOCK, PATCH, WinogradConv2d, convolve, transform_kernel, use_winograd
+
+
+def make(in_channels: int = 128, out_channels: int = 128, **arguments) -> WinogradConv2d:
+    torch.manual_seed(0)
+    return WinogradConv2d(in_channels, out_channels, 3, padding=1, **arguments)
+
+
+def exact(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+    bias = None if conv.bias is None else conv.bias.double()
+    return F.conv2d(x.double(), conv.weight.double(), bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+def error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+@pytest.fixture
+def winograd_calls(monkeypatch: pytest.MonkeyPatch) -> list:
+    """One entry per convolution that does not go to PyTorch's."""
+    from fpn_plugins import winograd
+
+    calls = []
+
+    def recorded(x, kernel, bias):
+        calls.append(tuple(x.shape))
+        return convolve(x, kernel, bias)
+
+    monkeypatch.setattr(winograd, "convolve", recorded)
+    return calls
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    batch=st.integers(1, 2),
+    height=st.integers(1, 23),
+    width=st.integers(1, 23),
+    channels=st.tuples(st.integers(2, 9), st.integers(2, 9)),
+    bias=st.booleans(),
+    channels_last=st.booleans(),
+)
+def test_any_size_is_convolved(batch, height, width, channels, bias, channels_last):
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    x = torch.randn(batch, channels[0], height, width).contiguous(memory_format=layout)
+    conv = nn.Conv2d(*channels, 3, padding=1, bias=bias)
+    before = x.clone()
+    with torch.no_grad():
+        y = convolve(x, transform_kernel(conv.weight), conv.bias)
+        assert error(y, exact(conv, x)) < 5e-6
+    assert torch.equal(x, before) and memory_format_of(y) == memory_format_of(x)
+
+
+def test_maps_of_several_blocks_are_convolved(winograd_calls: list):
+    conv, x = make(256, 128), torch.randn(1, 256, 70, 131)
+    assert PATCH**2 * (256 + 128) * (72 // 4) * (132 // 4) > 2 * BLOCK
+    with torch.no_grad():
+        assert error(conv(x), exact(conv, x)) < 5e-6
+    assert winograd_calls == [(1, 256, 70, 131)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "size"),
+    [
+        ({"stride": 2}, (24, 24)),
+        ({"groups": 2}, (24, 24)),
+        ({"dilation": 2}, (24, 24)),
+        ({"in_channels": 64}, (24, 24)),
+        ({"out_channels": 64}, (24, 24)),
+        ({}, (8, 20)),
+    ],
+)
+def test_other_convolutions_are_pytorchs(winograd_calls: list, arguments: dict, size: tuple[int, int]):
+    conv = make(**arguments)
+    x = torch.randn(1, conv.in_channels, *size)
+    with torch.no_grad():
+        assert torch.equal(conv(x), F.conv2d(x, conv.weight, conv.bias, *arguments_of(conv)))
+    assert winograd_calls == []
+
+
+def arguments_of(conv: nn.Conv2d) -> tuple:
+    return conv.stride, conv.padding, conv.dilation, conv.groups
+
+
+def test_gradients_autocast_and_other_types_are_pytorchs(winograd_calls: list):
+    conv, x = make(), torch.randn(1, 128, 24, 24)
+    conv(x).sum().backward()
+    assert conv.weight.grad is not None
+    with torch.no_grad():
+        with torch.autocast("cpu", torch.bfloat16):
+            assert conv(x).dtype == torch.bfloat16
+        assert copy.deepcopy(conv).double()(x.double()).dtype == torch.float64
+        assert conv(x[0]).shape == (128, 24, 24)
+        assert winograd_calls == []
+        conv(x)
+    conv.requires_grad_(False)
+    conv(x)
+    assert len(winograd_calls) == 2
+
+
+@pytest.mark.parametrize("change", ["in place", "data", "state dict", "another parameter"])
+def test_changed_weights_count(change: str):
+    """As an optimiser, an average of weights, a checkpoint and a conversion change them."""
+    conv, x = make(), torch.randn(1, 128, 24, 24)
+    with torch.no_grad():
+        conv(x)
+        new = torch.randn_like(conv.weight)
+        if change == "in place":
+            conv.weight.copy_(new)
+        elif change == "data":
+            conv.weight.data.copy_(new)
+        elif change == "state dict":
+            conv.load_state_dict({"weight": new, "bias": conv.bias})
+        else:
+            conv.weight = nn.Parameter(new)
+        assert error(conv(x), exact(conv, x)) < 1e-5
+
+
+def test_inference_mode_and_what_follows_it():
+    conv, x = make(), torch.randn(1, 128, 24, 24)
+    with torch.inference_mode():
+        first = conv(x)
+    with torch.no_grad():
+        assert torch.equal(conv(x), first)
+    with torch.inference_mode():
+        inside = make()
+        assert torch.equal(inside(x), first)
+
+
+def test_copies_and_state_dicts_hold_no_transformed_weights():
+    conv, x = make(), torch.randn(1, 128, 24, 24)
+    with torch.no_grad():
+        y = conv(x)
+        assert set(conv.state_dict()) == {"weight", "bias"}
+        assert len(pickle.dumps(conv)) < 1.2 * 4 * conv.weight.numel()
+        for other in (copy.deepcopy(conv), pickle.loads(pickle.dumps(conv))):
+            assert other._kernel is None and torch.equal(other(x), y)
+
+
+@pytest.mark.parametrize("neck_class", [FPN, PAFPN])
+def test_necks_give_the_same_maps(winograd_calls: list, neck_class: type):
+    channels, sizes = (64, 128), ((37, 50), (19, 25))
+    maps = [
+        torch.randn(2, c, *size).to(memory_format=torch.channels_last) for c, size in zip(channels, sizes, strict=True)
+    ]
+    plain = neck_class(channels, 128).eval()
+    fast = neck_class(channels, 128, conv="winograd").eval()
+    fast.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        for found, expected in zip(fast(maps), plain(maps), strict=True):
+            assert error(found, expected) < 1e-5
+            assert found.stride() == expected.stride()
+    assert winograd_calls
+
+
+def test_scripted_and_exported_necks_have_pytorchs(winograd_calls: list):
+    maps = [torch.randn(1, 16, 32, 48), torch.randn(1, 32, 16, 24)]
+    neck = FPN((16, 32), 128, conv="winograd").eval()
+    with torch.no_grad():
+        eager = neck(maps)
+        assert len(winograd_calls) == 2
+        scripted = torch.jit.script(neck)(maps)
+        exported = torch.export.export(neck, (maps,)).module()(maps)
+        compiled = torch.compile(neck, backend="eager", fullgraph=True)(maps)
+    assert len(winograd_calls) == 2
+    for others in (scripted, exported, compiled):
+        assert max(error(a, b) for a, b in zip(others, eager, strict=True)) < 1e-5
+
+
+def test_names_of_convolutions_are_checked():
+    with pytest.raises(ValueError, match="conv='fft' is unknown; choose one of"):
+        ConvNormAct(8, 8, 3, conv="fft")
+    neck = BiFPN([8, 8], 16, num_extra_levels=0, conv="winograd", bias_before_norm=True)
+    assert sum(isinstance(module, WinogradConv2d) for module in neck.modules()) > 0
+    assert not any(type(module) is nn.Conv2d for module in neck.modules())
+
+
+def test_networks_that_are_built_are_turned(winograd_calls: list):
+    class Other(nn.Conv2d):
+        """A toolbox's own, whose forward may be another."""
+
+    network = nn.Sequential(
+        nn.Conv2d(3, 128, 3, padding=1), nn.Conv2d(128, 128, 3, padding=1), nn.ReLU(), Other(128, 128, 3, padding=1)
+    ).eval()
+    x = torch.randn(1, 3, 24, 24)
+    with torch.no_grad():
+        expected, keys = network(x), list(network.state_dict())
+        assert use_winograd(network) == 1 and use_winograd(network) == 0
+        assert [type(layer) for layer in network] == [nn.Conv2d, WinogradConv2d, nn.ReLU, Other]
+        assert error(network(x), expected) < 1e-5 and list(network.state_dict()) == keys
+    assert len(winograd_calls) == 1
+
+
+@pytest.mark.mmdet
+def test_mmdet_takes_it_as_conv_cfg():
+    from mmcv.cnn import build_conv_layer
+    from mmdet.registry import MODELS
+
+    cfg = {"type": "fpn_plugins.WinogradConv2d"}
+    neck = MODELS.build(
+        {"type": "fpn_plugins.FPN", "in_channels": [8, 8], "out_channels": 8, "num_outs": 2, "conv_cfg": cfg}
+    )
+    assert all(isinstance(layer.conv, WinogradConv2d) for layer in neck.output_convs)
+    assert isinstance(build_conv_layer(cfg, 8, 8, 3, padding=1), WinogradConv2d)
+    head = MODELS.build({"type": "RetinaHead", "num_classes": 3, "in_channels": 8, "feat_channels": 8, "conv_cfg": cfg})
+    assert isinstance(head.cls_convs[0].conv, WinogradConv2d)
