@@ -81,10 +81,14 @@ CARRIES_OVER = """\
   says nothing about COCO; its sign may, where it is many standard errors from zero and shows in both toolboxes.
 - Object sizes are log-uniform here, and backgrounds are plain; COCO's small objects are harder, so that what helps them
   can help more there.
-- Anchors have the same set of sizes in every variant, but not the same density: pyramids of five levels have 9 at each
-  position, those of three levels 27, single maps 45. On pictures of 240 x 320 pixels, P6 has 4 x 5 positions and P7
-  2 x 3, so that few of the large anchors lie well on a large object. That is a likely cause where fewer levels find
-  medium and large objects better, as FPN P3-P5 does beside FPN P3-P7; nothing here isolates it.
+- Anchors have the same set of sizes in every variant, but not the same density, because they are as dense as the maps
+  that carry them. The smallest objects have 8 pixels, so that the anchors of P3 begin at 12, 1.5 times its stride;
+  RetinaNet's own begin at 4 times. The table of what the anchors reach says what that does: an object of any size has
+  about five positive anchors in a pyramid of strides 8-128, a large one over a hundred on C4. That, and not the
+  features, is where a single map finds medium and large objects better than FPN P3-P7. `fpn_p2p6` is the test of it:
+  the same FPN and the same anchors, one level finer.
+- FPN P3-P5 has the anchors of P3-P7 on fewer, finer maps, for small objects no more of them: what it gains on medium
+  and large ones is of the same kind.
 - One learning rate serves all variants. It was chosen for FPN, so that a variant that needs another one looks worse
   than it is.
 - Variants with parts that start from scratch (the ViTs, the blocks of the hybrid) compete with a pretrained network;
