@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 from _toolbox import user_errors
 
 if TYPE_CHECKING:
-    from _study_cells import Place
+    from _study_training import Place
 
     from fpn_plugins.analysis.study import Cell, Study
 
@@ -115,7 +115,8 @@ def verify(study: Study, cells: list[Cell], name: str, place: Place) -> None:
     Raises:
         ValueError: no such cell, or another AP, or another detection.
     """
-    from _study_cells import finished, train
+    from _study_cells import finished
+    from _study_training import train
 
     cell = next((cell for cell in cells if cell.name == name), None)
     saved = None if cell is None else finished(study, cell, place)
@@ -148,8 +149,9 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
     os.environ["FPN_PLUGINS_COCO"] = str(args.data.resolve())
     with user_errors():
-        from _study_cells import Place, adopt, finished
+        from _study_cells import adopt, finished
         from _study_page import tables, write_page
+        from _study_training import Place
 
         from fpn_plugins.analysis.study import read_study
 

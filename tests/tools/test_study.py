@@ -253,22 +253,26 @@ def test_processes_share_the_trainings_out(cells_module, study, tiny_coco: Path,
 
 
 def test_several_gpus_are_the_launchers_affair(cells_module, tmp_path: Path):
+    from _study_training import command
+
     study = read_study(SMOKE)
     cells = {cell.toolbox: cell for cell in study.cells()}
     config = tmp_path / "config.py"
     config.write_text("train_dataloader = dict(batch_size=4)\n")
-    detectron2 = cells_module.command(cells["detectron2"], config, tmp_path, {}, 2)
+    detectron2 = command(cells["detectron2"], config, tmp_path, {}, 2)
     assert detectron2[:5] == ["tools/train_net.py", "--num-gpus", "2", "--dist-url", "auto"]
-    assert "--num-gpus" not in cells_module.command(cells["detectron2"], config, tmp_path, {}, 0)
+    assert "--num-gpus" not in command(cells["detectron2"], config, tmp_path, {}, 0)
 
 
 @pytest.mark.mmdet
 def test_several_gpus_share_mmdets_batch(cells_module, tmp_path: Path):
+    from _study_training import command
+
     cell = Cell(read_study(SMOKE).variants[0], "retinanet", "mmdet", 0)
     config = tmp_path / "config.py"
     config.write_text("train_dataloader = dict(batch_size=4)\n")
-    mmdet = cells_module.command(cell, config, tmp_path, {"a": 1}, 2)
+    mmdet = command(cell, config, tmp_path, {"a": 1}, 2)
     assert mmdet[:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     assert mmdet[-5:] == ["--launcher", "pytorch", "--cfg-options", "a=1", "train_dataloader.batch_size=2"]
     with pytest.raises(ValueError, match="--gpus 3 must divide the batch of 4 images"):
-        cells_module.command(cell, config, tmp_path, {}, 3)
+        command(cell, config, tmp_path, {}, 3)
