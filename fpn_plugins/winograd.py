@@ -54,12 +54,13 @@ class WinogradConv2d(nn.Conv2d):
     compiled, exported or scripted take PyTorch's own convolution. Channels-last maps are best: others are copied.
 
     It keeps a transformed copy of its weight, four times as large, made when it is first needed and whenever the weight
-    has changed.
+    has changed. The attribute ``min_channels`` is the number that it takes at least.
 
     Use it as a convolution factory: ``FPN(..., conv="winograd")``, or any module of this package that takes ``conv``;
     `use_winograd` changes networks that are built already.
     """
 
+    min_channels: int = MIN_CHANNELS
     _kernel: _Kernel | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,7 +71,7 @@ class WinogradConv2d(nn.Conv2d):
 
     def _is_faster(self, x: Tensor) -> bool:
         weight = self.weight
-        if traced() or torch.is_autocast_enabled("cpu") or not suits(self):
+        if traced() or torch.is_autocast_enabled("cpu") or not suits(self, self.min_channels):
             return False
         if x.dim() != 4 or torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
             return False
@@ -96,14 +97,14 @@ class WinogradConv2d(nn.Conv2d):
         return plain
 
 
-def suits(conv: nn.Conv2d) -> bool:
-    """Whether a convolution is of a kind, and wide enough, to be faster so."""
+def suits(conv: nn.Conv2d, min_channels: int) -> bool:
+    """Whether a convolution is of the kind, and as wide."""
     kind = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode)
     same = kind == ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros")
-    return same and min(conv.in_channels, conv.out_channels) >= MIN_CHANNELS
+    return same and min(conv.in_channels, conv.out_channels) >= min_channels
 
 
-def use_winograd(module: nn.Module) -> int:
+def use_winograd(module: nn.Module, min_channels: int = MIN_CHANNELS) -> int:
     """Turn the plain convolutions of a network that suit into `WinogradConv2d`, with the parameters that they have.
 
     For whole detectors before inference on a CPU: heads of both toolboxes and backbones of timm have their 3x3
@@ -112,13 +113,21 @@ def use_winograd(module: nn.Module) -> int:
 
     Args:
         module: the network, changed in place.
+        min_channels: convolutions of fewer channels, in or out, stay as they are. Where the gain begins depends on
+            the processor.
 
     Returns:
         The number of convolutions that were turned.
+
+    Raises:
+        ValueError: ``min_channels`` below 1.
     """
-    found = [layer for layer in module.modules() if type(layer) is nn.Conv2d and suits(layer)]
+    if min_channels < 1:
+        raise ValueError(f"min_channels={min_channels!r} must be at least 1; 128 is where the gain begins on most CPUs")
+    found = [layer for layer in module.modules() if type(layer) is nn.Conv2d and suits(layer, min_channels)]
     for layer in found:
-        layer.__class__ = WinogradConv2d  # which has no more state than a cache
+        layer.__class__ = WinogradConv2d  # which has no more state than this
+        vars(layer)["min_channels"] = min_channels
     return len(found)
 
 

@@ -207,6 +207,17 @@ def test_networks_that_are_built_are_turned(winograd_calls: list):
     assert len(winograd_calls) == 1
 
 
+def test_how_many_channels_are_worth_it_can_be_said(winograd_calls: list):
+    network = nn.Sequential(nn.Conv2d(8, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)).eval()
+    x = torch.randn(1, 8, 24, 24)
+    with torch.no_grad():
+        expected = network(x)
+        assert [use_winograd(network, number) for number in (17, 16, 8)] == [0, 1, 1]
+        assert error(network(x), expected) < 1e-5 and len(winograd_calls) == 2
+    with pytest.raises(ValueError, match="min_channels=0 must be at least 1"):
+        use_winograd(network, min_channels=0)
+
+
 @pytest.mark.mmdet
 def test_mmdet_takes_it_as_conv_cfg():
     from mmcv.cnn import build_conv_layer

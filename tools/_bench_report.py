@@ -39,15 +39,15 @@ def _version(package: str) -> str:
     return found or importlib.metadata.version(package)
 
 
-def draw_bars(axis: Any, groups: Sequence[tuple[str, Mapping[str, float]]]) -> None:
-    """Groups of bars, by name of the group; those of one name have one colour and place in each. A line is at 1."""
+def draw_bars(axis: Any, groups: Sequence[tuple[str, Mapping[str, float]]], line: float = 1) -> None:
+    """Groups of bars, by name of the group; those of one name have one colour and place in each; and a ``line``."""
     names = list(dict.fromkeys(name for _, values in groups for name in values))
     width = 0.8 / max(len(names), 1)
     for place, name in enumerate(names):
         offset = (place - (len(names) - 1) / 2) * width
         bars = {x + offset: values[name] for x, (_, values) in enumerate(groups) if name in values}
         axis.bar(list(bars), list(bars.values()), width, label=name)
-    axis.axhline(1, color="black", linewidth=0.8)
+    axis.axhline(line, color="black", linewidth=0.8)
     axis.set_xticks(range(len(groups)), [name for name, _ in groups])
 
 

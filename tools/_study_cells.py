@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import platform
 import shutil
 from collections.abc import Iterator, Mapping
@@ -86,11 +87,12 @@ def claim(cell: Cell, place: Place) -> Iterator[bool]:
     """Whether this process may run the cell; while it does, no other may.
 
     The operating system drops the claims of processes that are killed, on this machine or on another that shares the
-    folder.
+    folder. A training shares the claim of its study, so that one which outlives it keeps others away.
     """
     folder = place.root / "cells" / cell.name
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "claim").open("a") as file:
+        os.set_inheritable(file.fileno(), True)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -127,7 +127,12 @@ def environment(place: Place) -> dict[str, str]:
 def _run(arguments: list[str], place: Place, log: Path) -> None:
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
-            [sys.executable, *arguments], cwd=ROOT, env=environment(place), stdout=file, stderr=subprocess.STDOUT
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env=environment(place),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            close_fds=False,  # of files, a process inherits those alone that are meant to be: the claim
         )
         try:
             code = process.wait()

@@ -12,20 +12,17 @@ agree within 0.01 px and 1e-4 of score, and the images with the largest differen
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from _detectors import build_detector, class_names, load_weights
+from _detectors import build_detector, load_weights
+from _evaluation import detect, predictor
 from _toolbox import user_errors
 
-from fpn_plugins.analysis import METRICS, agreement, evaluate_predictions
+from fpn_plugins.analysis import METRICS, agreement
 from fpn_plugins.data import find_split
 from fpn_plugins.files import write_atomically
-from fpn_plugins.inference import Detections, read_image
 
 TOOLBOXES = ("mmdet", "detectron2")
 
@@ -41,41 +38,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--num-images", type=int, help="only the first N")
     parser.add_argument("--output", type=Path, default=Path("work_dirs/compare_toolboxes.json"))
     return parser.parse_args()
-
-
-def predictor(toolbox: str, ann_file: Path, config: str, checkpoint: str, size: tuple[int, int]) -> Any:
-    """A detector with its weights, as a function of an image; its classes must be those of the set."""
-    model = build_detector(config)
-    load_weights(model, checkpoint)
-    class_names(config, model, ann_file)
-    return importlib.import_module(f"fpn_plugins.adapters.{toolbox}.inference").Predictor(model, *size)
-
-
-def images(ann_file: Path, image_dir: Path, number: int | None) -> Iterator[tuple[int, Any]]:
-    """``(id, H W 3)`` of each image, with a progress bar."""
-    from tqdm import tqdm
-
-    entries = json.loads(ann_file.read_text(encoding="utf-8"))["images"][:number]
-    for entry in tqdm(entries, desc="images"):
-        yield entry["id"], read_image(image_dir / entry["file_name"])
-
-
-def evaluate(ann_file: Path, results: list[dict[str, Any]], image_ids: set[int]) -> dict[str, dict[str, float]]:
-    """AP of boxes and, where there are some, of masks, on some of the images."""
-    kinds = ["bbox", "segm"] if any("segmentation" in entry for entry in results) else ["bbox"]
-    with tempfile.TemporaryDirectory() as folder:
-        truth, file = Path(folder) / "truth.json", Path(folder) / "results.json"
-        truth.write_text(json.dumps(only(ann_file, image_ids)))
-        file.write_text(json.dumps(results))
-        return {kind: evaluate_predictions(truth, file, kind) for kind in kinds}
-
-
-def only(ann_file: Path, image_ids: set[int]) -> dict[str, Any]:
-    """The annotations of some images."""
-    content = json.loads(ann_file.read_text(encoding="utf-8"))
-    content["images"] = [entry for entry in content["images"] if entry["id"] in image_ids]
-    content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] in image_ids]
-    return content
 
 
 def print_report(scores: dict[str, Any], agreed: Any) -> None:
@@ -106,20 +68,14 @@ def main() -> None:
     args = parse_args()
     with user_errors():
         split = find_split(args.root, args.split)
-        detectors = {
-            name: predictor(name, split.ann_file, *getattr(args, name), tuple(args.size)) for name in TOOLBOXES
-        }
-        categories = json.loads(split.ann_file.read_text(encoding="utf-8"))["categories"]
-        category_ids = sorted(category["id"] for category in categories)
-        found: dict[str, dict[int, Detections]] = {name: {} for name in TOOLBOXES}
-        results: dict[str, list[dict[str, Any]]] = {name: [] for name in TOOLBOXES}
-        for image_id, image in images(split.ann_file, split.image_dir, args.num_images):
-            for name, detector in detectors.items():
-                one = detector(image)
-                results[name] += one.to_coco(image_id, category_ids)
-                found[name][image_id] = one._replace(masks=None)  # of a whole set they would fill the memory
-        image_ids = set(found[TOOLBOXES[0]])
-        scores = {name: evaluate(split.ann_file, entries, image_ids) for name, entries in results.items()}
+        detectors = {}
+        for name in TOOLBOXES:
+            config, checkpoint = getattr(args, name)
+            model = build_detector(config)
+            load_weights(model, checkpoint)
+            detectors[name] = predictor(config, model, split.ann_file, tuple(args.size))
+        scores, found = detect(detectors, split, args.num_images)
+        image_ids = found[TOOLBOXES[0]]
         agreed = agreement((image_id, *(found[name][image_id] for name in TOOLBOXES)) for image_id in image_ids)
         print_report(scores, agreed)
         args.output.parent.mkdir(parents=True, exist_ok=True)

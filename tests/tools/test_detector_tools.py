@@ -84,6 +84,47 @@ def test_both_toolboxes_have_the_same_ap(weights: Path, converted: Path, tiny_co
         assert abs(one - other) <= 0.001
 
 
+def test_fast_paths_are_compared_with_single_precision(
+    weights: Path, converted: Path, tiny_coco: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "precision"
+    detectors = [("--detector", CONFIGS["mmdet"], weights), ("--detector", CONFIGS["detectron2"], converted)]
+    run(
+        ["tools/compare_precision.py", *detectors[0], *detectors[1], "--root", tiny_coco, "--out", out, *SIZE],
+        tiny_coco,
+    )
+    report, page = json.loads(out.with_suffix(".json").read_text()), out.with_suffix(".md").read_text()
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert [row["form"] for row in report["rows"]] == 2 * [
+        *("single precision", "channels_last", "channels_last, winograd"),
+        *("channels_last, backbone and neck in bf16", "channels_last, all in bf16"),
+    ]
+    for row in report["rows"]:
+        exact = "bf16" not in row["form"]
+        # of random weights, which of many like scores are the highest is a matter of digits
+        assert row["agree"] >= (0.99 if exact else 0.1) and row["detections"] > 10
+        assert all(abs(row["differences"][kind]["AP"]) < (0.1 if exact else 3) for kind in ("bbox", "segm"))
+        assert (row["winograd_convolutions"] >= 4) == ("winograd" in row["form"])
+        assert f"| {row['detector']} | masks | {row['form']} |" in page
+    rounded = report["rows"][-1]
+    assert rounded["agree"] < 1 or rounded["scores"] != report["rows"][5]["scores"]  # it was computed otherwise
+
+
+def test_a_detector_without_a_fast_path_is_refused(weights: Path, tiny_coco: Path, tmp_path: Path) -> None:
+    config = "mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py"
+    command = [
+        "tools/compare_precision.py",
+        "--detector",
+        config,
+        weights,
+        "--root",
+        tiny_coco,
+        "--out",
+        tmp_path / "x",
+    ]
+    assert "PyramidBackbone" in run(command, tiny_coco, code=1) and not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("toolbox", ["mmdet", "detectron2"])
 def test_predict_draws_images_and_writes_json(
     toolbox: str, weights: Path, converted: Path, tiny_coco: Path, tmp_path: Path

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -250,6 +253,50 @@ def test_processes_share_the_trainings_out(cells_module, study, tiny_coco: Path,
         assert not place.result(cell).exists()
     with cells_module.claim(cell, place) as ours:
         assert ours
+
+
+ORPHAN = """
+import sys
+from pathlib import Path
+from _study_cells import claim
+from _study_training import Place, _run
+from fpn_plugins.analysis.study import read_study
+study, root, log = map(Path, sys.argv[1:])
+place = Place(root, root)
+with claim(read_study(study).cells()[0], place):
+    _run(["-c", "import os, time; print(os.getpid(), flush=True); time.sleep(300)"], place, log)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process inherits locks so on Linux")
+def test_a_training_that_outlives_its_study_keeps_the_cell(cells_module, tmp_path: Path):
+    log, cell, place = tmp_path / "log", read_study(SMOKE).cells()[0], cells_module.Place(tmp_path, tmp_path)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tools")])}
+    parent = subprocess.Popen([sys.executable, "-c", ORPHAN, str(SMOKE), str(tmp_path), str(log)], env=env)
+    try:
+        wait_until(lambda: log.exists() and log.read_text().endswith("\n"))
+    finally:
+        parent.kill()
+        parent.wait()
+    training = int(log.read_text())
+    try:
+        with cells_module.claim(cell, place) as ours:
+            assert not ours
+    finally:
+        os.kill(training, signal.SIGKILL)
+    wait_until(lambda: is_free(cells_module, cell, place))
+
+
+def is_free(cells_module, cell: Cell, place) -> bool:
+    with cells_module.claim(cell, place) as ours:
+        return ours
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_several_gpus_are_the_launchers_affair(cells_module, tmp_path: Path):

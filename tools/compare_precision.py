@@ -1,0 +1,191 @@
+"""AP of trained detectors as they are, and on the fast paths for inference.
+
+    python tools/compare_precision.py --detector CONFIG CHECKPOINT [--detector CONFIG CHECKPOINT ...] \
+        --root COCO_FOLDER [--split val] [--size 800 1333] [--num-images N] [--out docs/precision]
+
+Each detector, of either toolbox, is one whose backbone is this package's `PyramidBackbone`. It is evaluated in single
+precision, with ``channels_last``, with that and Winograd convolutions, with that and backbone and neck in bfloat16, and
+all in bfloat16; all forms see the same pixels. Writes OUT.json, OUT.md and OUT.png. Processors without instructions for
+bfloat16 emulate it, with the same kind of rounding, many times slower.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from _bench_report import draw_bars, provenance, write_report
+from _detectors import build_detector, load_weights, toolbox_of
+from _evaluation import Predict, detect, predictor
+from _toolbox import user_errors
+from torch import nn
+
+from fpn_plugins.analysis import agreement
+from fpn_plugins.data import CocoSplit, find_split
+from fpn_plugins.inference import Detections
+from fpn_plugins.winograd import use_winograd
+
+
+class Form(NamedTuple):
+    """How a detector is run: config overrides, and what is done to the model."""
+
+    options: Sequence[str] = ()
+    winograd: bool = False
+    bf16: bool = False
+
+
+LAST = ("model.backbone.channels_last=True",)
+REFERENCE = "single precision"
+FORMS = {
+    REFERENCE: Form(),
+    "channels_last": Form(LAST),
+    "channels_last, winograd": Form(LAST, winograd=True),
+    "channels_last, backbone and neck in bf16": Form((*LAST, "model.backbone.autocast=bfloat16")),
+    "channels_last, all in bf16": Form(LAST, bf16=True),
+}
+BOX_TOLERANCE, SCORE_TOLERANCE = 1.0, 0.02  # bf16 has three digits
+METRICS = ("AP", "AP50", "AP_S", "AP_M", "AP_L")
+METHOD = f"""\
+Trained detectors, evaluated by pycocotools on the same pixels in every form. "difference" is AP minus that in single
+precision, in points. "agree" is the share of detections that have a partner among those in single precision, of the
+same class, within {BOX_TOLERANCE:g} px and {SCORE_TOLERANCE} of score. "winograd" computes 3x3 convolutions by
+F(4x4, 3x3), here those of any number of channels, and the number of them is given; "bf16" is autocast to bfloat16, of
+`PyramidBackbone` alone or of the whole detector. Time is not measured here: see `bench_detectors.md`."""
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="AP of trained detectors on the fast paths")
+    parser.add_argument("--detector", nargs=2, action="append", required=True, metavar=("CONFIG", "CHECKPOINT"))
+    parser.add_argument("--root", type=Path, required=True, help="folder of a COCO-format set")
+    parser.add_argument("--split", default="val", choices=("train", "val"))
+    parser.add_argument("--size", type=int, nargs=2, default=(800, 1333), metavar=("SHORT", "LONG"), help="in pixels")
+    parser.add_argument("--num-images", type=int, help="only the first N")
+    parser.add_argument("--forms", nargs="+", choices=list(FORMS), default=list(FORMS))
+    parser.add_argument(
+        "--out", type=Path, default=Path("work_dirs/precision"), help="where to write, without a suffix"
+    )
+    args = parser.parse_args()
+    args.forms = [REFERENCE, *(form for form in args.forms if form != REFERENCE)]
+    return args
+
+
+def build(config: str, checkpoint: str, form: Form) -> tuple[nn.Module, int]:
+    """A detector with its weights in one of its forms, and how many convolutions are Winograd's.
+
+    Raises:
+        ValueError: its backbone is not a `PyramidBackbone`.
+    """
+    model: Any = build_detector(config)
+    if not hasattr(model.backbone, "channels_last"):
+        raise ValueError(
+            f"config {config!r}: its backbone {type(model.backbone).__name__} has no fast path; expected "
+            "PyramidBackbone of this package"
+        )
+    if form.options:
+        model = build_detector(config, form.options)
+    load_weights(model, checkpoint)
+    if form.bf16 and toolbox_of(config) == "mmdet":
+        importlib.import_module("_mmdet_detector").allow_bf16(model)
+    return model, use_winograd(model, min_channels=1) if form.winograd else 0
+
+
+def in_bf16(detector: Predict, image: Any) -> Detections:
+    """What a detector finds under autocast, with boxes and scores in single precision."""
+    with torch.autocast("cpu", torch.bfloat16):
+        found = detector(image)
+    return found._replace(boxes=found.boxes.float(), scores=found.scores.float())
+
+
+def measure(config: str, checkpoint: str, split: CocoSplit, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """A row for each form of a detector."""
+    detectors, turned = {}, {}
+    for name in args.forms:
+        model, turned[name] = build(config, checkpoint, FORMS[name])
+        detector = predictor(config, model, split.ann_file, tuple(args.size))
+        detectors[name] = partial(in_bf16, detector) if FORMS[name].bf16 else detector
+    scores, found = detect(detectors, split, args.num_images)
+    for name in args.forms:
+        pairs = ((image_id, of_reference, found[name][image_id]) for image_id, of_reference in found[REFERENCE].items())
+        agreed = agreement(pairs, BOX_TOLERANCE, SCORE_TOLERANCE)
+        yield {
+            "detector": f"{Path(config).stem} ({toolbox_of(config)})",
+            "form": name,
+            "winograd_convolutions": turned[name],
+            "scores": scores[name],
+            "differences": {
+                kind: {metric: 100 * (value[metric] - scores[REFERENCE][kind][metric]) for metric in METRICS}
+                for kind, value in scores[name].items()
+                if kind in scores[REFERENCE]
+            },
+            "images": len(found[REFERENCE]),
+            "detections": agreed.total,
+            "agree": agreed.share,
+        }
+
+
+def page(report: dict[str, Any]) -> str:
+    """The report in Markdown."""
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    short, long = report["size"]
+    lines = [
+        "# Fast paths: what they do to AP",
+        "",
+        f"Measured on {report['date']} by `tools/compare_precision.py` on {report['processor']}, with {versions}: "
+        f"{report['images']} images of {report['data']}, {short} px on their short side, at most {long} on their long.",
+        "",
+        METHOD,
+        "",
+        f"| detector | | | {' | '.join(METRICS)} | difference of AP | agree | Winograd convolutions |",
+        f"|---|---|---|{'--:|' * (len(METRICS) + 3)}",
+        *(line for row in report["rows"] for line in table(row)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def table(row: dict[str, Any]) -> Iterator[str]:
+    """Lines of the table, one for boxes and one for masks."""
+    for kind, names in (("bbox", "boxes"), ("segm", "masks")):
+        if kind not in row["differences"]:
+            continue
+        values = [f"{100 * row['scores'][kind][metric]:.2f}" for metric in METRICS]
+        share = f"{100 * row['agree']:.1f} %" if kind == "bbox" else ""
+        turned = str(row["winograd_convolutions"]) if kind == "bbox" and FORMS[row["form"]].winograd else ""
+        difference = f"{row['differences'][kind]['AP']:+.2f}"
+        columns = [row["detector"], names, row["form"], *values, difference, share, turned]
+        yield f"| {' | '.join(columns)} |"
+
+
+def draw(report: dict[str, Any], figure: Any) -> None:
+    """Differences of box AP, and of those by size of the objects, of each form from single precision."""
+    names = list(dict.fromkeys(row["detector"] for row in report["rows"]))
+    for axis, name in zip(figure.subplots(1, len(names), sharey=True, squeeze=False)[0], names, strict=True):
+        rows = [row for row in report["rows"] if row["detector"] == name and row["form"] != REFERENCE]
+        metrics = [metric for metric in METRICS if metric != "AP50"]
+        groups = [(m, {row["form"]: row["differences"]["bbox"][m] for row in rows}) for m in metrics]
+        draw_bars(axis, groups, line=0)
+        axis.set_title(name, fontsize="small")
+    axis.legend(fontsize="x-small")
+    figure.axes[0].set_ylabel("difference from single precision, points")
+
+
+def main() -> None:
+    """Evaluate every form of every detector, and write the three files."""
+    args = parse_args()
+    with user_errors():
+        split = find_split(args.root, args.split)
+        rows = [row for detector in args.detector for row in measure(*detector, split, args)]
+        packages = ["torch", "fpn_plugins", *dict.fromkeys(toolbox_of(config) for config, _ in args.detector)]
+        data = {"data": args.root.resolve().name, "images": rows[0]["images"], "size": list(args.size)}
+        report = {**provenance(packages), **data, "rows": rows}
+        write_report(args.out, report, page(report), draw)
+        print(page(report))
+
+
+if __name__ == "__main__":
+    main()
