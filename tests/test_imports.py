@@ -20,7 +20,7 @@ ANY = ("*",)
 # "" is what the package itself re-exports
 CORE = (
     *("", "checkpointing", "features", "files", "inference", "layers", "losses", "memory_format", "upsampling"),
-    *("winograd", "necks", "backbones", "optim", "weights"),
+    *("winograd", "winograd_transforms", "necks", "backbones", "optim", "weights"),
 )
 HOSTS = ("mmengine", "mmcv", "mmdet", "detectron2", "timm", "torchvision")
 OPTIONAL = (*HOSTS, "matplotlib", "PIL", "pycocotools", "safetensors")
@@ -51,7 +51,8 @@ RULES = {
     "features": Allowed(external=("torch",)),
     "layers": Allowed(("memory_format", "winograd"), ("torch",)),
     "memory_format": Allowed(external=("torch",)),
-    "winograd": Allowed(("checkpointing", "memory_format"), ("torch",)),
+    "winograd": Allowed(("checkpointing", "winograd_transforms"), ("torch",)),
+    "winograd_transforms": Allowed(("memory_format",), ("torch",)),
     "losses": Allowed(external=("torch",)),
     "upsampling": Allowed(("layers", "memory_format"), ("torch",)),
     "necks": Allowed(("checkpointing", "features", "layers", "memory_format", "upsampling", "weights"), ("torch",)),

@@ -1,4 +1,4 @@
-"""Winograd convolutions against PyTorch's own: results, and where they have to keep out."""
+"""Winograd convolutions against PyTorch's own: results, gradients, and where they have to keep out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from torch import nn
 from fpn_plugins import FPN, PAFPN, BiFPN
 from fpn_plugins.layers import ConvNormAct
 from fpn_plugins.memory_format import memory_format_of
-from fpn_plugins.winograd import BLOCK, PATCH, WinogradConv2d, convolve, transform_kernel, use_winograd
+from fpn_plugins.winograd import WinogradConv2d, _Convolution, use_winograd
+from fpn_plugins.winograd_transforms import BLOCK, PATCH, convolve, transform_kernel, turned, weight_gradient
 
 
 def make(in_channels: int = 128, out_channels: int = 128, **arguments) -> WinogradConv2d:
@@ -47,15 +48,18 @@ def winograd_calls(monkeypatch: pytest.MonkeyPatch) -> list:
     return calls
 
 
+ANY_SIZE = {
+    "batch": st.integers(1, 2),
+    "height": st.integers(1, 23),
+    "width": st.integers(1, 23),
+    "channels": st.tuples(st.integers(2, 9), st.integers(2, 9)),
+    "bias": st.booleans(),
+    "channels_last": st.booleans(),
+}
+
+
 @settings(max_examples=25, deadline=None)
-@given(
-    batch=st.integers(1, 2),
-    height=st.integers(1, 23),
-    width=st.integers(1, 23),
-    channels=st.tuples(st.integers(2, 9), st.integers(2, 9)),
-    bias=st.booleans(),
-    channels_last=st.booleans(),
-)
+@given(**ANY_SIZE)
 def test_any_size_is_convolved(batch, height, width, channels, bias, channels_last):
     layout = torch.channels_last if channels_last else torch.contiguous_format
     x = torch.randn(batch, channels[0], height, width).contiguous(memory_format=layout)
@@ -67,12 +71,67 @@ def test_any_size_is_convolved(batch, height, width, channels, bias, channels_la
     assert torch.equal(x, before) and memory_format_of(y) == memory_format_of(x)
 
 
+@settings(max_examples=25, deadline=None)
+@given(**ANY_SIZE)
+def test_gradients_at_any_size(batch, height, width, channels, bias, channels_last):
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    x = torch.randn(batch, channels[0], height, width).contiguous(memory_format=layout)
+    conv = nn.Conv2d(*channels, 3, padding=1, bias=bias)
+    wanted = gradients_of(
+        lambda y, weight, b: F.conv2d(y, weight, b, padding=1), x.double(), copy.deepcopy(conv).double()
+    )
+    found = gradients_of(_Convolution.apply, x, conv)
+    assert len(found) == len(wanted) == 2 + bias
+    for one, other in zip(found, wanted, strict=True):
+        assert one.dtype == torch.float32 and error(one, other) < 1e-5
+
+
+def gradients_of(function, x: torch.Tensor, conv: nn.Conv2d) -> tuple[torch.Tensor, ...]:
+    """With respect to the map and the parameters, from a gradient that is the same for both types."""
+    x = x.detach().requires_grad_()
+    y = function(x, conv.weight, conv.bias)
+    gradient = torch.randn(y.shape, generator=torch.Generator().manual_seed(0)).to(y.dtype)
+    return torch.autograd.grad(y, (x, *conv.parameters()), gradient)
+
+
+def test_gradients_are_those_of_the_function():
+    x, conv = torch.randn(2, 3, 6, 9, dtype=torch.float64), nn.Conv2d(3, 2, 3).double()
+    arguments = (x.requires_grad_(), conv.weight, conv.bias)
+    assert torch.autograd.gradcheck(_Convolution.apply, arguments, atol=1e-7)
+
+
+def test_gradients_that_nobody_wants_are_not_computed(monkeypatch: pytest.MonkeyPatch):
+    from fpn_plugins import winograd
+
+    computed = []
+    monkeypatch.setattr(winograd, "weight_gradient", lambda *a: computed.append("weight") or weight_gradient(*a))
+    monkeypatch.setattr(winograd, "turned", lambda *a: computed.append("inputs") or turned(*a))
+    conv, x = make(), torch.randn(1, 128, 24, 24)
+    conv(x).sum().backward()
+    assert computed == ["weight"] and conv.weight.grad is not None and conv.bias.grad is not None
+    conv.requires_grad_(False)
+    conv(x.requires_grad_()).sum().backward()
+    assert computed == ["weight", "inputs"] and x.grad is not None
+
+
+def test_second_gradients_are_an_error():
+    x = torch.randn(1, 128, 24, 24, requires_grad=True)
+    (gradient,) = torch.autograd.grad(make()(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
 def test_maps_of_several_blocks_are_convolved(winograd_calls: list):
     conv, x = make(256, 128), torch.randn(1, 256, 70, 131)
     assert PATCH**2 * (256 + 128) * (72 // 4) * (132 // 4) > 2 * BLOCK
     with torch.no_grad():
         assert error(conv(x), exact(conv, x)) < 5e-6
     assert winograd_calls == [(1, 256, 70, 131)]
+    wanted = gradients_of(
+        lambda y, weight, b: F.conv2d(y, weight, b, padding=1), x.double(), copy.deepcopy(conv).double()
+    )
+    for one, other in zip(gradients_of(_Convolution.apply, x, conv), wanted, strict=True):
+        assert error(one, other) < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -98,10 +157,25 @@ def arguments_of(conv: nn.Conv2d) -> tuple:
     return conv.stride, conv.padding, conv.dilation, conv.groups
 
 
-def test_gradients_autocast_and_other_types_are_pytorchs(winograd_calls: list):
+def test_small_maps_in_training_are_pytorchs(winograd_calls: list):
+    conv = make()
+    for size, calls in (((20, 28), 0), ((21, 21), 1)):  # 35 and 36 tiles
+        conv(torch.randn(1, 128, *size)).sum().backward()
+        assert len(winograd_calls) == calls
+    with torch.no_grad():
+        conv(torch.randn(1, 128, 20, 28))
+    assert len(winograd_calls) == 2
+
+
+def test_regions_count_together_unless_they_are_tiny(winograd_calls: list):
+    conv = make()
+    for shape, calls in (((9, 128, 7, 7), 1), ((8, 128, 7, 7), 1), ((99, 128, 5, 5), 1), ((99, 128, 6, 6), 2)):
+        x = torch.randn(shape)
+        assert error(conv(x), exact(conv, x)) < 1e-5 and len(winograd_calls) == calls
+
+
+def test_autocast_and_other_types_are_pytorchs(winograd_calls: list):
     conv, x = make(), torch.randn(1, 128, 24, 24)
-    conv(x).sum().backward()
-    assert conv.weight.grad is not None
     with torch.no_grad():
         with torch.autocast("cpu", torch.bfloat16):
             assert conv(x).dtype == torch.bfloat16
@@ -167,6 +241,27 @@ def test_necks_give_the_same_maps(winograd_calls: list, neck_class: type):
             assert error(found, expected) < 1e-5
             assert found.stride() == expected.stride()
     assert winograd_calls
+
+
+@pytest.mark.parametrize("gradient_checkpointing", [False, True])
+@pytest.mark.parametrize("neck_class", [FPN, PAFPN])
+def test_necks_train_alike(winograd_calls: list, neck_class: type, gradient_checkpointing: bool):
+    channels, sizes = (64, 128), ((41, 50), (21, 25))
+    torch.manual_seed(0)
+    maps = [torch.randn(2, c, *size) for c, size in zip(channels, sizes, strict=True)]
+    plain = neck_class(channels, 128)
+    fast = neck_class(channels, 128, conv="winograd", gradient_checkpointing=gradient_checkpointing)
+    fast.load_state_dict(plain.state_dict())
+    for found, expected in zip(trained(fast, maps), trained(plain, maps), strict=True):
+        assert error(found, expected) < 1e-5
+    assert winograd_calls
+
+
+def trained(neck: nn.Module, maps: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Gradients with respect to maps and parameters."""
+    maps = [x.clone().requires_grad_() for x in maps]
+    sum((y * torch.linspace(-1, 1, y.shape[-1])).square().sum() for y in neck(maps)).backward()
+    return [x.grad for x in (*maps, *neck.parameters())]
 
 
 def test_scripted_and_exported_necks_have_pytorchs(winograd_calls: list):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,6 @@ from torch import nn
 from fpn_plugins.analysis import spread_predictions
 from fpn_plugins.inference import Detections
 from fpn_plugins.weights import convert, read_checkpoint, write_checkpoint
-from fpn_plugins.winograd import use_winograd
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 TOOLBOXES, DETECTORS = ("mmdet", "detectron2"), ("mask_rcnn", "retinanet")
@@ -79,11 +78,6 @@ def usual_forms() -> list[str]:
     return [name for name, form in FORMS.items() if bf16 or not form.bf16]
 
 
-def forms_of(mode: str, forms: Sequence[str]) -> list[str]:
-    """Those of the forms that are others than the rest in this mode; `WinogradConv2d` is for inference."""
-    return [who for who in forms if mode == INFERENCE or not FORMS[who].winograd]
-
-
 class Setting(NamedTuple):
     """What all of one report share; ``size`` is height and width of the images in pixels."""
 
@@ -118,7 +112,7 @@ def build(subject: Subject, form: Form) -> nn.Module:
     model = build_detector(config, options)
     model.load_state_dict(convert(read_checkpoint(subject.weights), model.state_dict())[0])
     if form.winograd:
-        use_winograd(model)
+        _toolbox(subject.toolbox).use_winograd(model)
     if form.bf16 and subject.toolbox == "mmdet":
         _toolbox("mmdet").allow_bf16(model)
     return model

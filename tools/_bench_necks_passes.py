@@ -21,10 +21,9 @@ OUR_FORMS = (OURS, OURS + LAST, OURS + LAST + COPIED, OURS + LAST + WINOGRAD, OU
 MODES = ("inference", "training")
 
 
-def our_forms(kind: str, mode: str) -> list[str]:
-    """The forms of ours that are different ones; `WinogradConv2d` is for wide 3x3 convolutions at inference."""
-    winograd = mode == "inference" and CASES[kind].winograd
-    return [form for form in OUR_FORMS if winograd or WINOGRAD not in form]
+def our_forms(kind: str) -> list[str]:
+    """The forms of ours that are different ones; `WinogradConv2d` is for wide 3x3 convolutions."""
+    return [form for form in OUR_FORMS if CASES[kind].winograd or WINOGRAD not in form]
 
 
 class Setting(NamedTuple):

@@ -28,7 +28,6 @@ from _bench_detectors_passes import (
     Subject,
     build,
     draw_weights,
-    forms_of,
     make_pass,
     prepare,
     usual_forms,
@@ -47,22 +46,21 @@ from pixels to objects; training is forward pass, losses and backward pass, with
 same in every pass. "stock" is the toolbox's own config of a ResNet-50 with FPN, in single precision on maps laid out
 NCHW; "ours" is this package's config, in which only the neck is another. "channels_last" is
 `PyramidBackbone(channels_last=True)`: in Detectron2 around its own ResNet, in MMDetection around timm's ResNet-50 with
-the weights of mmdet's. "winograd" is `use_winograd` on the whole of it: wide 3x3 convolutions by Winograd's filtering,
-at inference; Detectron2's ResNet and RPN have convolutions of a class of its own, which stay as they are. "bf16" is the
-whole detector under autocast to bfloat16; in MMDetection, stock or not, with the inputs of RoIAlign and the outputs of
-the heads cast to single precision, as mmcv's kernels for CPUs take no bfloat16.
-Weights are random, with predictors scaled so that there is as much to treat as the configs let through. Memory is the
-most that a pass needs beyond weights and their gradients, each in a fresh process: tensors that PyTorch allocates, and
-growth of the resident process. Nothing here says how any of them does on a GPU."""
+the weights of mmdet's. "winograd" is `use_winograd` on the whole of it: wide 3x3 convolutions by Winograd's filtering.
+"bf16" is the whole detector under autocast to bfloat16; in MMDetection, stock or not, with the inputs of RoIAlign and
+the outputs of the heads cast to single precision, as mmcv's kernels for CPUs take no bfloat16. Weights are random, with
+predictors scaled so that there is as much to treat as the configs let through. Memory is the most that a pass needs
+beyond weights and their gradients, each in a fresh process: tensors that PyTorch allocates, and growth of the resident
+process; with "winograd" that has transformed weights, which stay at inference. Nothing here says how any does on
+a GPU."""
 
 
 def measure(subject: Subject, forms: Sequence[str], setting: Setting, repeats: int, memory: bool) -> Iterator[Any]:
     """The rows of one detector of one toolbox."""
     models = {who: build(subject, FORMS[who]) for who in forms}
     for mode in MODES:
-        timed = forms_of(mode, forms)
-        print(f"{subject.toolbox} {subject.detector}: {mode}, {repeats} rounds of {'; '.join(timed)}", file=sys.stderr)
-        passes = {who: make_pass(models[who], subject.toolbox, who, mode, setting) for who in timed}
+        print(f"{subject.toolbox} {subject.detector}: {mode}, {repeats} rounds of {'; '.join(forms)}", file=sys.stderr)
+        passes = {who: make_pass(models[who], subject.toolbox, who, mode, setting) for who in forms}
         compared = compare(mode, {who: run() for who, run in passes.items()})  # the warm-up
         seconds = interleaved_seconds(passes, repeats, warm_up=0)
         yield {
@@ -71,7 +69,7 @@ def measure(subject: Subject, forms: Sequence[str], setting: Setting, repeats: i
             "mode": mode,
             "seconds": {who: statistics.median(times) for who, times in seconds.items()},
             "time_ratios": {who: median_ratio(times, seconds[STOCK]) for who, times in seconds.items()},
-            "peak_bytes": {who: fresh_process_peaks(prepare, subject, who, mode, setting) for who in timed if memory},
+            "peak_bytes": {who: fresh_process_peaks(prepare, subject, who, mode, setting) for who in forms if memory},
             **compared,
         }
 

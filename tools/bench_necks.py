@@ -41,11 +41,11 @@ All run in turn in one process, on maps of random values; times are medians, a r
 runs, and below 1 speaks for ours. Others run as they are used today, on maps laid out NCHW; ours also on channels-last
 maps, as `PyramidBackbone(channels_last=True)` runs them: for Detectron2 as they are, for MMDetection with the results
 copied to NCHW; and both with `conv="winograd"`, which computes 3x3 convolutions of many channels with fewer
-multiplications at inference. "convolutions" are those of our neck alone, one after the other, by PyTorch: no norm, no
+multiplications. "convolutions" are those of our neck alone, one after the other, by PyTorch: no norm, no
 activation, no upsampling, no sum, and of BFP's attention only the projections. Training is forward and backward,
 without an optimiser. Memory is the most that a pass needs beyond weights, their gradients, the input maps and the
 gradients from the heads, each in a fresh process: tensors that PyTorch allocates, and growth of the resident process;
-with "winograd" that has the transformed weights, which stay. Nothing here says how any of them does on a GPU."""
+with "winograd" that has transformed weights, which stay at inference. Nothing here says how any does on a GPU."""
 
 
 SLOPES_METHOD = """\
@@ -57,7 +57,7 @@ def measure(kind: str, setting: Setting, repeats: int, memory: bool) -> Iterator
     """The rows of one kind of neck."""
     differences = largest_differences(kind, setting)
     for mode in MODES:
-        forms = our_forms(kind, mode)
+        forms = our_forms(kind)
         necks = [*forms, *CASES[kind].installed()]
         contenders = [*necks, FLOOR, FLOOR + LAST]
         print(f"{kind}: {mode}, {repeats} rounds of {'; '.join(contenders)}", file=sys.stderr, flush=True)

@@ -28,7 +28,6 @@ from torch import nn
 from fpn_plugins.analysis import agreement
 from fpn_plugins.data import CocoSplit, find_split
 from fpn_plugins.inference import Detections
-from fpn_plugins.winograd import use_winograd
 
 
 class Form(NamedTuple):
@@ -90,9 +89,10 @@ def build(config: str, checkpoint: str, form: Form) -> tuple[nn.Module, int]:
     if form.options:
         model = build_detector(config, form.options)
     load_weights(model, checkpoint)
+    toolbox = importlib.import_module(f"_{toolbox_of(config)}_detector")
     if form.bf16 and toolbox_of(config) == "mmdet":
-        importlib.import_module("_mmdet_detector").allow_bf16(model)
-    return model, use_winograd(model, min_channels=1) if form.winograd else 0
+        toolbox.allow_bf16(model)
+    return model, toolbox.use_winograd(model, min_channels=1) if form.winograd else 0
 
 
 def in_bf16(detector: Predict, image: Any) -> Detections:

@@ -30,9 +30,9 @@ WINOGRAD = ["ours, channels_last, winograd", "ours, channels_last, winograd, cop
 FLOORS = ["convolutions", "convolutions, channels_last"]
 
 
-def contenders(neck: str, mode: str) -> list[str]:
+def contenders(neck: str) -> list[str]:
     """All that is timed; the other necks' 3x3 convolutions are depthwise or narrow, or there are none."""
-    winograd = WINOGRAD if mode == "inference" and neck in ("FPN", "PAFPN", "NASFPN") else []
+    winograd = WINOGRAD if neck in ("FPN", "PAFPN", "NASFPN") else []
     return [*OURS, *winograd, *PEERS[neck], *FLOORS]
 
 
@@ -59,7 +59,7 @@ def test_every_kind_is_timed_beside_its_peers_and_its_convolutions(
     ]
     page = (tmp_path / "made" / "necks.md").read_text()
     for row in report["rows"]:
-        assert list(row["seconds"]) == contenders(row["neck"], row["mode"])
+        assert list(row["seconds"]) == contenders(row["neck"])
         assert all(seconds > 0 for seconds in row["seconds"].values())
         assert row["time_ratios"]["ours"]["ours"] == 1
         assert all(difference < 1e-4 for difference in row["largest_relative_difference"].values())
@@ -84,7 +84,7 @@ def test_growth_with_the_image(tmp_path: Path) -> None:
     assert report["sizes"] == [[64, 128], [128, 256]]
     page = (tmp_path / "slopes.md").read_text()
     assert [(curve["mode"], curve["who"]) for curve in report["curves"]] == [
-        (mode, who) for mode in ("inference", "training") for who in contenders("PAFPN", mode)
+        (mode, who) for mode in ("inference", "training") for who in contenders("PAFPN")
     ]
     for curve in report["curves"]:
         assert curve["pixels"] == [64 * 128, 128 * 256]
