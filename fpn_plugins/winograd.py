@@ -145,7 +145,7 @@ def use_winograd(
     """
     if min_channels < 1:
         raise ValueError(f"min_channels={min_channels!r} must be at least 1; 128 is where the gain begins on most CPUs")
-    becomes = {nn.Conv2d: WinogradConv2d, **(others or {})}
+    becomes: dict[type, type[nn.Conv2d]] = {nn.Conv2d: WinogradConv2d, **(others or {})}
     plain = (layer for layer in module.modules() if isinstance(layer, nn.Conv2d) and type(layer) in becomes)
     found = [layer for layer in plain if suits(layer, min_channels)]
     for layer in found:

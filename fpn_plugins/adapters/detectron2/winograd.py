@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from detectron2.layers import Conv2d
 from torch import Tensor, nn
 
@@ -13,6 +15,8 @@ class _Conv2d(WinogradConv2d, Conv2d):
     """Detectron2's ``Conv2d``, which has a norm and an activation behind it."""
 
     plain = Conv2d
+    norm: nn.Module | None
+    activation: Callable[[Tensor], Tensor] | None
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.convolved(x)
