@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from .study import METRICS, Expectation
 
@@ -91,6 +91,9 @@ def _mean_and_deviation(values: Sequence[float]) -> tuple[float | None, float | 
     return mean, statistics.stdev(values) if len(values) > 1 else None
 
 
+Outcome = Literal["holds", "noise", "fails", "one seed"]
+
+
 @dataclass(frozen=True)
 class Verdict:
     """How an expectation fared with one head in one toolbox; AP in percent.
@@ -103,8 +106,9 @@ class Verdict:
         difference: mean over the seeds that both have.
         error: standard error of that difference; ``None`` with one seed.
         seeds: number of those seeds.
-        holds: whether the difference is large enough and, where one above zero is expected, more than twice its error;
-            ``None`` where one seed does not say.
+        outcome: ``"holds"`` if the difference is large enough and, where one above zero is expected, more than twice
+            its error; ``"noise"`` if it is not, but would be with twice its error more; ``"fails"`` otherwise;
+            ``"one seed"`` where that is all there is.
     """
 
     expectation: Expectation
@@ -114,7 +118,7 @@ class Verdict:
     difference: float
     error: float | None
     seeds: int
-    holds: bool | None
+    outcome: Outcome
 
 
 def judge(results: Sequence[Result], expectations: Iterable[Expectation], kind: str = "bbox") -> list[Verdict]:
@@ -141,7 +145,14 @@ def _verdict(expectation: Expectation, results: Sequence[Result], toolbox: str, 
     gap, error = by_name[best].difference[metric], by_name[best].error[metric]
     if gap is None:
         return None
-    difference, wanted = -gap, expectation.at_least
-    holds = None if error is None else difference >= wanted and (wanted <= 0 or difference > 2 * error)
+    outcome = _outcome(-gap, error, expectation.at_least)
     seeds = len(set(by_name[best].seeds) & set(by_name[expectation.variant].seeds))
-    return Verdict(expectation, head, toolbox, best, difference, error, seeds, holds)
+    return Verdict(expectation, head, toolbox, best, -gap, error, seeds, outcome)
+
+
+def _outcome(difference: float, error: float | None, wanted: float) -> Outcome:
+    if error is None:
+        return "one seed"
+    if difference >= wanted and (wanted <= 0 or difference > 2 * error):
+        return "holds"
+    return "noise" if difference + 2 * error >= wanted else "fails"
