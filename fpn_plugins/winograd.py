@@ -82,7 +82,8 @@ class WinogradConv2d(nn.Conv2d):
 
     def convolved(self, x: Tensor) -> Tensor | None:
         """The result, where it is computed so; ``None`` where it is PyTorch's affair."""
-        gradients = torch.is_grad_enabled() and any(y.requires_grad for y in (x, *self.parameters(recurse=False)))
+        used = (x, self.weight, self.bias)
+        gradients = torch.is_grad_enabled() and any(y is not None and y.requires_grad for y in used)
         if not self._is_faster(x, MIN_TILES_TRAINING if gradients else MIN_TILES):
             return None
         if gradients:

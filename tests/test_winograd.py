@@ -97,7 +97,7 @@ def gradients_of(function, x: torch.Tensor, conv: nn.Conv2d) -> tuple[torch.Tens
 def test_gradients_are_those_of_the_function():
     x, conv = torch.randn(2, 3, 6, 9, dtype=torch.float64), nn.Conv2d(3, 2, 3).double()
     arguments = (x.requires_grad_(), conv.weight, conv.bias)
-    assert torch.autograd.gradcheck(_Convolution.apply, arguments, atol=1e-7)
+    assert torch.autograd.gradcheck(_Convolution.apply, arguments, atol=1e-7, fast_mode=True)
 
 
 def test_gradients_that_nobody_wants_are_not_computed(monkeypatch: pytest.MonkeyPatch):
@@ -112,6 +112,18 @@ def test_gradients_that_nobody_wants_are_not_computed(monkeypatch: pytest.Monkey
     conv.requires_grad_(False)
     conv(x.requires_grad_()).sum().backward()
     assert computed == ["weight", "inputs"] and x.grad is not None
+
+
+def test_weights_that_are_computed_have_gradients(winograd_calls: list):
+    conv = nn.utils.parametrizations.weight_norm(make(bias=False))
+    x = torch.randn(1, 128, 24, 24)
+    conv(x).square().sum().backward()
+    found = [parameter.grad.clone() for parameter in conv.parameters()]
+    conv.zero_grad()
+    F.conv2d(x, conv.weight, padding=1).square().sum().backward()
+    for one, parameter in zip(found, conv.parameters(), strict=True):
+        assert error(one, parameter.grad) < 1e-5
+    assert winograd_calls
 
 
 def test_second_gradients_are_an_error():
