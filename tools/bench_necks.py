@@ -134,8 +134,11 @@ def draw(report: dict[str, Any], figure: Any) -> None:
             groups += [(row["neck"], others)] if row["mode"] == mode else []
         draw_bars(axis, groups)
         axis.set_yscale("log", base=2)
+        axis.yaxis.set_major_formatter("{x:g}")
         axis.set(title=mode, ylabel="time / time of the convolutions (NCHW)")
-    axis.legend(fontsize="small")
+    handles, labels = axis.get_legend_handles_labels()
+    figure.set_size_inches(10, 5)
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
 
 
 def slopes_page(report: dict[str, Any]) -> str:

@@ -170,8 +170,9 @@ def draw(report: dict[str, Any], figure: Any) -> None:
         groups = [(m, {row["form"]: row["differences"]["bbox"][m] for row in rows}) for m in metrics]
         draw_bars(axis, groups, line=0)
         axis.set_title(name, fontsize="small")
-    axis.legend(fontsize="x-small")
-    figure.axes[0].set_ylabel("difference from single precision, points")
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize="small")
+    figure.axes[0].set_ylabel("AP minus that in single precision, points")
 
 
 def main() -> None:

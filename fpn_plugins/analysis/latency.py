@@ -76,11 +76,13 @@ def growth_exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
 
 def hardware() -> dict[str, Any]:
     """What the figures were measured on: processor, threads, PyTorch."""
-    return {"processor": _processor(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    return {"processor": processor(), "threads": torch.get_num_threads(), "torch": torch.__version__}
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name of the processor, and the widest instructions that PyTorch uses on it, which names leave open."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()})"

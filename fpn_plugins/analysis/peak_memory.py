@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import platform
 import re
 import statistics
 import time
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .latency import Job, peak_extra_bytes
+from .latency import Job, peak_extra_bytes, processor
 
 MODES = ("inference", "training")
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -88,9 +87,7 @@ def hardware(device: str) -> str:
     """Name of the GPU, or of the processor and the number of threads that PyTorch uses."""
     if device == "cuda":
         return torch.cuda.get_device_name()
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
-    return f"{found[1] if found else platform.processor()}, {torch.get_num_threads()} threads"
+    return f"{processor()}, {torch.get_num_threads()} threads"
 
 
 def _measure(
