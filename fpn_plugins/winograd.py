@@ -29,9 +29,9 @@ MIN_OUTPUTS = 7  # of a tile's sixteen, on average: those beyond the edges are c
 
 
 class _Kernel(NamedTuple):
-    """A transformed weight ``36 C_in C_out``, and sum and norm of the weight that it was made from."""
+    """A transformed weight ``36 C_in C_out``, and a copy of the weight that it was made from."""
 
-    origin: tuple[float, float]
+    origin: Tensor
     values: Tensor
 
 
@@ -47,11 +47,12 @@ class _Convolution(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         (x, weight), (of_x, of_weight, of_bias) = ctx.saved_tensors, ctx.needs_input_grad
-        return (
-            convolve(gradient, transform_kernel(turned(weight)), None) if of_x else None,
-            weight_gradient(x, gradient) if of_weight else None,
-            gradient.sum((0, 2, 3)) if of_bias else None,
-        )
+        with torch.autocast("cpu", enabled=False):  # which may be on again where the user goes back
+            return (
+                convolve(gradient, transform_kernel(turned(weight)), None) if of_x else None,
+                weight_gradient(x, gradient) if of_weight else None,
+                gradient.sum((0, 2, 3)) if of_bias else None,
+            )
 
 
 class WinogradConv2d(nn.Conv2d):
@@ -60,12 +61,13 @@ class WinogradConv2d(nn.Conv2d):
     Arguments, parameters, state dict and results are those of ``nn.Conv2d``; results and gradients differ by rounding,
     by less than 1e-5 of the largest value. Other kernels than 3x3 of stride 1 and padding 1, fewer than 128 channels,
     other types than single precision, maps with less than twelve tiles together (36 in training) or of few cells each
-    (5 x 5), autocast, other devices, and networks that are compiled, exported or scripted take PyTorch's own.
-    Channels-last maps are best: others are copied. Gradients are first ones: to differentiate them is an error.
+    (5 x 5), autocast, other devices, the transforms of ``torch.func``, and networks that are traced, compiled, exported
+    or scripted take PyTorch's own. Channels-last maps are best: others are copied. Gradients are first ones, backward:
+    to differentiate them, or forward, is an error.
 
-    Where no gradient is wanted it keeps a transformed copy of its weight, four times as large, made when it is first
-    needed and whenever the weight has changed; in training there is one for the time of each pass. The attribute
-    ``min_channels`` is the number that it takes at least.
+    Where no gradient is wanted it keeps a copy of its weight and a transformed one, four times as large, made when they
+    are first needed and whenever the weight has changed, until gradients are wanted; then there is one for the time of
+    each pass. The attribute ``min_channels`` is the number of channels that it takes at least.
 
     Use it as a convolution factory: ``FPN(..., conv="winograd")``, or any module of this package that takes ``conv``;
     `use_winograd` changes networks that are built already.
@@ -82,29 +84,31 @@ class WinogradConv2d(nn.Conv2d):
 
     def convolved(self, x: Tensor) -> Tensor | None:
         """The result, where it is computed so; ``None`` where it is PyTorch's affair."""
+        if not self._can(x):
+            return None
         used = (x, self.weight, self.bias)
         gradients = torch.is_grad_enabled() and any(y is not None and y.requires_grad for y in used)
-        if not self._is_faster(x, MIN_TILES_TRAINING if gradients else MIN_TILES):
+        if not _pays(x, MIN_TILES_TRAINING if gradients else MIN_TILES):
             return None
         if gradients:
+            self._kernel = None  # the weight is about to change
             return _Convolution.apply(x, self.weight, self.bias)
         return convolve(x, self._transformed(), self.bias)
 
-    def _is_faster(self, x: Tensor, min_tiles: int) -> bool:
-        weight = self.weight
-        if traced() or torch.is_autocast_enabled("cpu") or not suits(self, self.min_channels) or x.dim() != 4:
+    def _can(self, x: Tensor) -> bool:
+        if type(x) not in (Tensor, nn.Parameter) or x.dim() != 4 or x.shape[1] != self.in_channels:
             return False
-        if {x.dtype, weight.dtype} != {torch.float32} or {x.device.type, weight.device.type} != {"cpu"}:
+        if {x.dtype, self.weight.dtype} != {torch.float32} or {x.device.type, self.weight.device.type} != {"cpu"}:
             return False
-        (down, across), (batch, _, height, width) = tiles(x), x.shape
-        return batch * down * across >= min_tiles and height * width >= MIN_OUTPUTS * down * across
+        if traced() or torch.is_autocast_enabled("cpu") or torch._C._are_functorch_transforms_active():
+            return False
+        return suits(self, self.min_channels)
 
     def _transformed(self) -> Tensor:
         # by content: PyTorch does not count changes through `.data`, by which averaged weights are exchanged
         weight = self.weight.detach()
-        origin = float(weight.sum()), float(weight.norm())
-        if self._kernel is None or self._kernel.origin != origin:
-            self._kernel = _Kernel(origin, transform_kernel(weight))
+        if self._kernel is None or not torch.equal(self._kernel.origin, weight):
+            self._kernel = _Kernel(weight.clone(), transform_kernel(weight))
         return self._kernel.values
 
     def __getstate__(self) -> dict[str, Any]:
@@ -115,6 +119,12 @@ class WinogradConv2d(nn.Conv2d):
         plain = self.plain.__new__(self.plain)
         plain.__dict__.update(self.__getstate__())
         return plain
+
+
+def _pays(x: Tensor, min_tiles: int) -> bool:
+    """Whether a map has enough tiles, and those enough outputs."""
+    (down, across), (batch, _, height, width) = tiles(x), x.shape
+    return batch * down * across >= min_tiles and height * width >= MIN_OUTPUTS * down * across
 
 
 def suits(conv: nn.Conv2d, min_channels: int) -> bool:
@@ -134,8 +144,8 @@ def use_winograd(
 
     Args:
         module: the network, changed in place.
-        min_channels: convolutions of fewer channels, in or out, stay as they are. Where the gain begins depends on
-            the processor.
+        min_channels: convolutions of fewer channels, in or out, stay as they are, and those that are turned already
+            compute as before. Where the gain begins depends on the processor.
         others: by subclass of ``nn.Conv2d``, what its convolutions become; those of no other subclass are turned.
 
     Returns:
@@ -146,6 +156,9 @@ def use_winograd(
     """
     if min_channels < 1:
         raise ValueError(f"min_channels={min_channels!r} must be at least 1; 128 is where the gain begins on most CPUs")
+    for layer in module.modules():
+        if isinstance(layer, WinogradConv2d):
+            layer.min_channels = min_channels
     becomes: dict[type, type[nn.Conv2d]] = {nn.Conv2d: WinogradConv2d, **(others or {})}
     plain = (layer for layer in module.modules() if isinstance(layer, nn.Conv2d) and type(layer) in becomes)
     found = [layer for layer in plain if suits(layer, min_channels)]

@@ -24,17 +24,19 @@ A = 3 / 4  # the interpolation points are 0, A, -A, B, -B and infinity
 B = 2 * A
 
 
-def _kernel_transform() -> Tensor:
+def _kernel_transform(like: Tensor) -> Tensor:
     """``G`` of the paper in both dimensions, ``36 9``; A**-3 because outputs are scaled behind (``S``)."""
     rows = [(point, 2 * point**2 * (point**2 - other**2)) for point, other in ((A, B), (-A, B), (B, A), (-B, A))]
     products = [(1 / n, point / n, point**2 / n) for point, n in rows]
-    one = torch.tensor([(1 / (A * B) ** 2, 0.0, 0.0), *products, (0.0, 0.0, A**-3)], dtype=torch.float64)
-    return torch.kron(one, one)
+    one = torch.tensor(
+        [(1 / (A * B) ** 2, 0.0, 0.0), *products, (0.0, 0.0, A**-3)], dtype=torch.float64, device=like.device
+    )
+    return torch.kron(one, one).to(like.dtype)
 
 
 def _scale(x: Tensor) -> Tensor:
     """``S``, because the points are A times 0, 1, -1, 2, -2, which ``A^T`` of the paper is for: ``4 1 4 1``."""
-    powers = A ** torch.arange(TILE, dtype=x.dtype)
+    powers = A ** torch.arange(TILE, dtype=x.dtype, device=x.device)
     return (powers[:, None] * powers)[:, None, :, None]
 
 
@@ -42,7 +44,7 @@ def transform_kernel(weight: Tensor) -> Tensor:
     """``C_out C_in 3 3`` to ``36 C_in C_out``."""
     out_channels, in_channels, _, _ = weight.shape
     taps = weight.permute(2, 3, 1, 0).reshape(9, -1)
-    return (_kernel_transform().to(taps.dtype) @ taps).view(PATCH**2, in_channels, out_channels)
+    return (_kernel_transform(taps) @ taps).view(PATCH**2, in_channels, out_channels)
 
 
 def turned(weight: Tensor) -> Tensor:
@@ -87,7 +89,7 @@ def weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
         patches = _patches(padded[images, _inputs(rows)]).view(PATCH**2, -1, channels)
         products = _transform_gradients(scaled[images, rows]).view(PATCH**2, -1, out_channels)
         total.baddbmm_(patches.transpose(1, 2), products)
-    taps = _kernel_transform().to(x.dtype).T @ total.view(PATCH**2, -1)
+    taps = _kernel_transform(x).T @ total.view(PATCH**2, -1)
     return taps.view(3, 3, channels, out_channels).permute(3, 2, 0, 1).contiguous()
 
 

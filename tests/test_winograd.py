@@ -200,7 +200,7 @@ def test_autocast_and_other_types_are_pytorchs(winograd_calls: list):
     assert len(winograd_calls) == 2
 
 
-@pytest.mark.parametrize("change", ["in place", "data", "state dict", "another parameter"])
+@pytest.mark.parametrize("change", ["in place", "data", "flipped", "state dict", "another parameter"])
 def test_changed_weights_count(change: str):
     """As an optimiser, an average of weights, a checkpoint and a conversion change them."""
     conv, x = make(), torch.randn(1, 128, 24, 24)
@@ -209,6 +209,8 @@ def test_changed_weights_count(change: str):
         new = torch.randn_like(conv.weight)
         if change == "in place":
             conv.weight.copy_(new)
+        elif change == "flipped":
+            conv.weight.data.copy_(conv.weight.flip(3))
         elif change == "data":
             conv.weight.data.copy_(new)
         elif change == "state dict":
@@ -227,6 +229,41 @@ def test_inference_mode_and_what_follows_it():
     with torch.inference_mode():
         inside = make()
         assert torch.equal(inside(x), first)
+
+
+def test_transformed_weights_go_when_training_begins():
+    conv, x = make(), torch.randn(1, 128, 24, 24)
+    with torch.no_grad():
+        conv(x)
+    assert conv._kernel is not None
+    conv(x)
+    assert conv._kernel is None
+
+
+def test_gradients_are_exact_under_autocast():
+    conv, x = make(), torch.randn(1, 128, 24, 24, requires_grad=True)
+    wanted = torch.autograd.grad(conv(x).square().sum(), (x, conv.weight))
+    y = conv(x).square().sum()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = torch.autograd.grad(y, (x, conv.weight))
+    assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
+
+
+def test_transforms_and_traces_are_pytorchs(winograd_calls: list):
+    conv, x = make(), torch.randn(1, 128, 24, 24)
+    gradient = torch.func.grad(lambda y: conv(y).square().sum())(x)
+    traced = torch.fx.symbolic_trace(nn.Sequential(conv))
+    assert winograd_calls == []
+    y = x.clone().requires_grad_()
+    conv(y).square().sum().backward()
+    assert error(gradient, y.grad) < 1e-5 and error(traced(x), exact(conv, x)) < 1e-5
+    with torch.device("meta"), torch.no_grad():  # which is where new tensors go
+        assert error(conv(x), exact(conv, x)) < 1e-5
+
+
+def test_wrong_channels_are_pytorchs_error():
+    with torch.no_grad(), pytest.raises(RuntimeError, match="to have 128 channels, but got 130 channels"):
+        make()(torch.randn(1, 130, 24, 24))
 
 
 def test_copies_and_state_dicts_hold_no_transformed_weights():
@@ -321,6 +358,8 @@ def test_how_many_channels_are_worth_it_can_be_said(winograd_calls: list):
         expected = network(x)
         assert [use_winograd(network, number) for number in (17, 16, 8)] == [0, 1, 1]
         assert error(network(x), expected) < 1e-5 and len(winograd_calls) == 2
+        assert use_winograd(network, 9) == 0  # of those that are turned already
+        assert error(network(x), expected) < 1e-5 and len(winograd_calls) == 3
     with pytest.raises(ValueError, match="min_channels=0 must be at least 1"):
         use_winograd(network, min_channels=0)
 

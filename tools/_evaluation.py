@@ -37,9 +37,15 @@ def predictor(config: str, model: nn.Module, ann_file: Path, size: tuple[int, in
 
 
 def images(split: CocoSplit, number: int | None) -> Iterator[tuple[int, Any]]:
-    """``(id, H W 3)`` of each image, or of the first ``number``, with a progress bar."""
+    """``(id, H W 3)`` of each image, or of the first ``number``, with a progress bar.
+
+    Raises:
+        ValueError: ``number`` below 1.
+    """
     from tqdm import tqdm
 
+    if number is not None and number < 1:
+        raise ValueError(f"number={number} of images must be at least 1; leave it out for all")
     entries = json.loads(split.ann_file.read_text(encoding="utf-8"))["images"][:number]
     for entry in tqdm(entries, desc="images"):
         yield entry["id"], read_image(split.image_dir / entry["file_name"])

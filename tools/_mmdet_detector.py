@@ -119,5 +119,5 @@ def allow_bf16(detector: nn.Module) -> None:
         if isinstance(module, RoIAlign):
             module.register_forward_pre_hook(lambda _, inputs: tree_map_only(Tensor, Tensor.float, inputs))
             module.register_forward_hook(lambda _, inputs, pooled: pooled.bfloat16())
-        elif name.split(".")[-1] in ("rpn_head", "bbox_head", "mask_head"):
+        elif name.rstrip(".0123456789").split(".")[-1] in ("rpn_head", "bbox_head", "mask_head"):  # of a stage, or all
             module.register_forward_hook(lambda _, inputs, predicted: tree_map_only(Tensor, Tensor.float, predicted))

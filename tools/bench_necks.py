@@ -44,8 +44,9 @@ copied to NCHW; and both with `conv="winograd"`, which computes 3x3 convolutions
 multiplications. "convolutions" are those of our neck alone, one after the other, by PyTorch: no norm, no
 activation, no upsampling, no sum, and of BFP's attention only the projections. Training is forward and backward,
 without an optimiser. Memory is the most that a pass needs beyond weights, their gradients, the input maps and the
-gradients from the heads, each in a fresh process: tensors that PyTorch allocates, and growth of the resident process;
-with "winograd" that has transformed weights, which stay at inference. Nothing here says how any does on a GPU."""
+gradients from the heads, each in a fresh process: tensors that PyTorch allocates, and growth of the resident process.
+With "winograd", transformed weights, four times as large as those of the 3x3 convolutions, stay from the first
+inference on, and are in the resident memory alone. Nothing here says how any does on a GPU."""
 
 
 SLOPES_METHOD = """\

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,24 +28,34 @@ from torch import nn
 from fpn_plugins.analysis import agreement
 from fpn_plugins.data import CocoSplit, find_split
 from fpn_plugins.inference import Detections
+from fpn_plugins.winograd import WinogradConv2d
 
 
 class Form(NamedTuple):
-    """How a detector is run: config overrides, and what is done to the model."""
+    """How a detector is run."""
 
-    options: Sequence[str] = ()
+    channels_last: bool = True
     winograd: bool = False
-    bf16: bool = False
+    autocast: bool = False  # of backbone and neck
+    bf16: bool = False  # everywhere
+
+    def options(self, config: str) -> list[str]:
+        """Overrides of a config."""
+        if Path(config).suffix in (".yaml", ".yml"):
+            keys = ("MODEL.FPN_PLUGINS.CHANNELS_LAST", "MODEL.FPN_PLUGINS.AUTOCAST")
+        else:
+            keys = ("model.backbone.channels_last", "model.backbone.autocast")
+        values = ("True" if self.channels_last else "", "bfloat16" if self.autocast else "")
+        return [f"{key}={value}" for key, value in zip(keys, values, strict=True) if value]
 
 
-LAST = ("model.backbone.channels_last=True",)
 REFERENCE = "single precision"
 FORMS = {
-    REFERENCE: Form(),
-    "channels_last": Form(LAST),
-    "channels_last, winograd": Form(LAST, winograd=True),
-    "channels_last, backbone and neck in bf16": Form((*LAST, "model.backbone.autocast=bfloat16")),
-    "channels_last, all in bf16": Form(LAST, bf16=True),
+    REFERENCE: Form(channels_last=False),
+    "channels_last": Form(),
+    "channels_last, winograd": Form(winograd=True),
+    "channels_last, backbone and neck in bf16": Form(autocast=True),
+    "channels_last, all in bf16": Form(bf16=True),
 }
 BOX_TOLERANCE, SCORE_TOLERANCE = 1.0, 0.02  # bf16 has three digits
 METRICS = ("AP", "AP50", "AP_S", "AP_M", "AP_L")
@@ -54,7 +64,7 @@ Trained detectors, evaluated by pycocotools on the same pixels in every form. "d
 precision, in points. "agree" is the share of detections that have a partner among those in single precision, of the
 same class, within {BOX_TOLERANCE:g} px and {SCORE_TOLERANCE} of score. "winograd" computes 3x3 convolutions by
 F(4x4, 3x3), here those of any number of channels, and the number of them is given; "bf16" is autocast to bfloat16, of
-`PyramidBackbone` alone or of the whole detector. Time is not measured here: see `bench_detectors.md`."""
+`PyramidBackbone` alone or of the whole detector. Time is not measured here: see the pages of `bench_detectors.py`."""
 
 
 def parse_args() -> argparse.Namespace:
@@ -78,7 +88,7 @@ def build(config: str, checkpoint: str, form: Form) -> tuple[nn.Module, int]:
     """A detector with its weights in one of its forms, and how many convolutions are Winograd's.
 
     Raises:
-        ValueError: its backbone is not a `PyramidBackbone`.
+        ValueError: its backbone is not a `PyramidBackbone`, or on a fast path by its config.
     """
     model: Any = build_detector(config)
     if not hasattr(model.backbone, "channels_last"):
@@ -86,8 +96,11 @@ def build(config: str, checkpoint: str, form: Form) -> tuple[nn.Module, int]:
             f"config {config!r}: its backbone {type(model.backbone).__name__} has no fast path; expected "
             "PyramidBackbone of this package"
         )
-    if form.options:
-        model = build_detector(config, form.options)
+    winograd = any(isinstance(layer, WinogradConv2d) for layer in model.modules())
+    if model.backbone.channels_last or model.backbone.autocast_dtype or winograd:
+        raise ValueError(f"config {config!r} is on a fast path already; take its options out, they are compared here")
+    if form != FORMS[REFERENCE]:
+        model = build_detector(config, form.options(config))
     load_weights(model, checkpoint)
     toolbox = importlib.import_module(f"_{toolbox_of(config)}_detector")
     if form.bf16 and toolbox_of(config) == "mmdet":
@@ -119,7 +132,7 @@ def measure(config: str, checkpoint: str, split: CocoSplit, args: argparse.Names
             "winograd_convolutions": turned[name],
             "scores": scores[name],
             "differences": {
-                kind: {metric: 100 * (value[metric] - scores[REFERENCE][kind][metric]) for metric in METRICS}
+                kind: {m: 100 * (value[m] - scores[REFERENCE][kind][m]) for m in METRICS if value[m] >= 0}
                 for kind, value in scores[name].items()
                 if kind in scores[REFERENCE]
             },
@@ -153,7 +166,8 @@ def table(row: dict[str, Any]) -> Iterator[str]:
     for kind, names in (("bbox", "boxes"), ("segm", "masks")):
         if kind not in row["differences"]:
             continue
-        values = [f"{100 * row['scores'][kind][metric]:.2f}" for metric in METRICS]
+        found = [row["scores"][kind][metric] for metric in METRICS]
+        values = [f"{100 * value:.2f}" if value >= 0 else "–" for value in found]  # no objects of that size
         share = f"{100 * row['agree']:.1f} %" if kind == "bbox" else ""
         turned = str(row["winograd_convolutions"]) if kind == "bbox" and FORMS[row["form"]].winograd else ""
         difference = f"{row['differences'][kind]['AP']:+.2f}"
@@ -166,7 +180,7 @@ def draw(report: dict[str, Any], figure: Any) -> None:
     names = list(dict.fromkeys(row["detector"] for row in report["rows"]))
     for axis, name in zip(figure.subplots(1, len(names), sharey=True, squeeze=False)[0], names, strict=True):
         rows = [row for row in report["rows"] if row["detector"] == name and row["form"] != REFERENCE]
-        metrics = [metric for metric in METRICS if metric != "AP50"]
+        metrics = [metric for metric in METRICS if metric != "AP50" and metric in rows[0]["differences"]["bbox"]]
         groups = [(m, {row["form"]: row["differences"]["bbox"][m] for row in rows}) for m in metrics]
         draw_bars(axis, groups, line=0)
         axis.set_title(name, fontsize="small")

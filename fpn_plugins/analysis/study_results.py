@@ -106,9 +106,9 @@ class Verdict:
         difference: mean over the seeds that both have.
         error: standard error of that difference; ``None`` with one seed.
         seeds: number of those seeds.
-        outcome: ``"holds"`` if the difference is large enough and, where one above zero is expected, more than twice
-            its error; ``"noise"`` if it is not, but would be with twice its error more; ``"fails"`` otherwise;
-            ``"one seed"`` where that is all there is.
+        outcome: ``"holds"`` if the difference is as large as expected and more than twice its error, or, where none
+            above zero is expected, would be as large with twice its error less; ``"fails"`` if it would not be as
+            large with twice its error more; ``"noise"`` in between; ``"one seed"`` where that is all there is.
     """
 
     expectation: Expectation
@@ -153,6 +153,6 @@ def _verdict(expectation: Expectation, results: Sequence[Result], toolbox: str, 
 def _outcome(difference: float, error: float | None, wanted: float) -> Outcome:
     if error is None:
         return "one seed"
-    if difference >= wanted and (wanted <= 0 or difference > 2 * error):
+    if difference >= wanted and difference - 2 * error >= min(wanted, 0):
         return "holds"
     return "noise" if difference + 2 * error >= wanted else "fails"

@@ -28,7 +28,14 @@ def _resnet_fpn(cfg: CfgNode, input_shape: ShapeSpec, extra_levels: ExtraLevels)
         "fusion": cfg.MODEL.FPN.FUSE_TYPE,
         "extra_levels": extra_levels,
     }
-    return PyramidBackbone(build_resnet_backbone(cfg, input_shape), neck, in_features=cfg.MODEL.FPN.IN_FEATURES)
+    in_features = cfg.MODEL.FPN.IN_FEATURES
+    return PyramidBackbone(build_resnet_backbone(cfg, input_shape), neck, in_features=in_features, **_fast_path(cfg))
+
+
+def _fast_path(cfg: CfgNode) -> dict[str, Any]:
+    """Arguments of `PyramidBackbone`; those builders that do not need our keys work without them."""
+    node = cfg.MODEL.get("FPN_PLUGINS")
+    return {} if node is None else {"channels_last": node.CHANNELS_LAST, "autocast": node.AUTOCAST}
 
 
 @BACKBONE_REGISTRY.register()
@@ -54,9 +61,8 @@ def build_fpn_plugins_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PyramidB
     node = cfg.MODEL.FPN_PLUGINS
     backbone = build_backbone(_with_channels(_plain(node.BACKBONE), input_shape.channels))
     _warn_of_other_pixels(cfg, getattr(backbone, "backbone", backbone))
-    return PyramidBackbone(
-        backbone, _plain(node.NECK), square_pad=node.SQUARE_PAD, size_divisibility=node.SIZE_DIVISIBILITY
-    )
+    padding = {"square_pad": node.SQUARE_PAD, "size_divisibility": node.SIZE_DIVISIBILITY}
+    return PyramidBackbone(backbone, _plain(node.NECK), **padding, **_fast_path(cfg))
 
 
 def _with_channels(backbone: dict[str, Any], channels: int) -> dict[str, Any]:

@@ -21,6 +21,8 @@ def add_fpn_plugins_config(cfg: CfgNode) -> None:
     node.NORMALIZER_MOMENTUM = 0.9  # of the running mean that FPNPluginsRetinaNet divides its losses by; 0 has no past
     node.SQUARE_PAD = 0  # pixels, 0 is off
     node.SIZE_DIVISIBILITY = None  # pixels; None is the stride of the backbone's last map, 0 is off
+    node.CHANNELS_LAST = False  # of PyramidBackbone, by any of our builders
+    node.AUTOCAST = None  # "bfloat16" or "float16": of PyramidBackbone, by any of our builders
 
 
 def setup_environment() -> None:

@@ -211,6 +211,29 @@ MODEL:
         build_backbone(cfg)
 
 
+@pytest.mark.parametrize("name", ["build_fpn_plugins_backbone", "build_fpn_plugins_resnet_fpn_backbone"])
+def test_the_fast_path_from_yaml_keys(name: str) -> None:
+    from detectron2.config import get_cfg
+    from detectron2.modeling import build_backbone
+
+    from fpn_plugins.adapters.detectron2 import add_fpn_plugins_config
+
+    cfg = get_cfg()
+    cfg.MODEL.RESNETS.OUT_FEATURES = cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3"]
+    if name != "build_fpn_plugins_backbone":
+        cfg.MODEL.BACKBONE.NAME = name
+        assert not build_backbone(cfg).channels_last  # without our keys
+    add_fpn_plugins_config(cfg)
+    keys = ["MODEL.BACKBONE.NAME", name, "MODEL.FPN_PLUGINS.CHANNELS_LAST", True, "MODEL.FPN_PLUGINS.AUTOCAST"]
+    cfg.MODEL.FPN_PLUGINS.BACKBONE.ARGS.name = "resnet10t"
+    cfg.merge_from_list([*keys, "bfloat16"])
+    backbone = build_backbone(cfg)
+    assert backbone.channels_last and backbone.autocast_dtype is torch.bfloat16
+    cfg.MODEL.FPN_PLUGINS.AUTOCAST = "bf16"
+    with pytest.raises(ValueError, match="autocast='bf16' is unknown; choose one of"):
+        build_backbone(cfg)
+
+
 def test_a_backbone_inside_another_from_yaml_keys() -> None:
     """The image's channels reach the network inside."""
     from detectron2.config import CfgNode, get_cfg
