@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 EXACT = ["stock", "ours", "ours, channels_last", "ours, channels_last, winograd"]
-ALL_FORMS = [*EXACT, "stock, bf16", "ours, channels_last, bf16"]
+BF16 = ["stock, bf16", "ours, channels_last, bf16"]
+TOOLBOXES = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("mmdet", "detectron2")]
 pytestmark = pytest.mark.timm
 
 
@@ -23,30 +24,38 @@ def run(out: Path, *arguments: Any, code: int = 0) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize(
-    "toolbox", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("mmdet", "detectron2")]
-)
+@pytest.mark.parametrize("toolbox", TOOLBOXES)
 def test_every_form_computes_what_stock_does(toolbox: str, tmp_path: Path) -> None:
-    run(tmp_path / "det", "--toolboxes", toolbox, "--size", 64, 96, "--no-memory", "--forms", *ALL_FORMS)
+    run(tmp_path / "det", "--toolboxes", toolbox, "--size", 64, 96, "--no-memory", "--forms", *EXACT)
     report = json.loads((tmp_path / "det.json").read_text())
     assert [(row["detector"], row["mode"]) for row in report["rows"]] == [
         (detector, mode) for detector in ("mask_rcnn", "retinanet") for mode in ("inference", "training")
     ]
     page = (tmp_path / "det.md").read_text()
     for row in report["rows"]:
-        assert list(row["seconds"]) == ALL_FORMS and row["time_ratios"]["stock"] == 1
-        assert all(f"| {row['detector']} | {row['mode']} | {who} |" in page for who in ALL_FORMS)
+        assert list(row["seconds"]) == EXACT and row["time_ratios"]["stock"] == 1
+        assert all(f"| {row['detector']} | {row['mode']} | {who} |" in page for who in EXACT)
         if row["mode"] == "inference":
             assert row["objects"]["stock"] == 100  # as many as the configs let through
             assert all(share > 0.95 for share in row["equal_objects"].values())
         else:
             found = row["largest_relative_difference"]
             assert found["ours"] < 1e-5 and all(found[who] < 1e-3 for who in EXACT)
-            assert 0 < found["stock, bf16"] < 1 and 0 < found["ours, channels_last, bf16"] < 1
             assert all(value > 0 for value in row["losses"]["ours"].values())
     assert report["processor"] in page and report["size"] == [64, 96]
     assert {"torch", "fpn_plugins", "timm", toolbox} <= set(report["versions"])
     assert (tmp_path / "det.png").read_bytes().startswith(b"\x89PNG")
+
+
+# processors without instructions for bf16 emulate it, slowly: Mask R-CNN has its test where AP is compared
+@pytest.mark.parametrize("toolbox", TOOLBOXES)
+def test_bf16_rounds_the_losses(toolbox: str, tmp_path: Path) -> None:
+    options = ["--toolboxes", toolbox, "--detectors", "retinanet", "--size", 64, 64, "--no-memory"]
+    run(tmp_path / "det", *options, "--forms", "stock", *BF16)
+    inference, training = json.loads((tmp_path / "det.json").read_text())["rows"]
+    assert list(inference["seconds"]) == list(training["seconds"]) == ["stock", *BF16]
+    assert list(inference["equal_objects"]) == ["stock"] and all(inference["objects"].values())
+    assert all(0 < training["largest_relative_difference"][who] < 1 for who in BF16)
 
 
 @pytest.mark.detectron2
