@@ -69,7 +69,8 @@ CARRIES_OVER = """\
   it, the same FPN and the same anchors one level finer: it is better at every size than FPN P3-P7, so that density is
   much of the reason. On large objects, where C4 has seven times its anchors, it still is behind C4.
 - Mask R-CNN shows the same by size as RetinaNet: FPN P3-P7 is far ahead of C4 on small objects and far behind on the
-  others, which comes to about the same AP. The paper's Mask and Faster R-CNN begin at P2, which the study's do not.
+  others, which comes to about the same AP of boxes and a higher one of masks. The paper's detectors begin at P2, which
+  this one does not.
 - FPN P3-P5 has the anchors of P3-P7 on fewer, finer maps, and so more positive ones for objects of every size. It gains
   on medium and large objects, and loses on small ones, which the number of anchors does not explain.
 - One learning rate serves all variants. It was chosen for FPN, so that a variant that needs another one looks worse
