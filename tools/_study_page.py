@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from _study_configs import ANCHORS, PADDING
-from _study_words import ANCHORS_INTRODUCTION, CARRIES_OVER, INTRODUCTION, MEANING, PUBLISHED
+from _study_words import AGREEMENT, ANCHORS_INTRODUCTION, CARRIES_OVER, INTRODUCTION, MEANING, PUBLISHED
 
 from fpn_plugins.analysis.anchor_reach import SIZES, AnchorReach, anchor_reach
 from fpn_plugins.analysis.study import METRICS, Study, anchor_sizes, head_levels
-from fpn_plugins.analysis.study_results import Summary, Verdict, judge, summarize
+from fpn_plugins.analysis.study_results import Agreement, Summary, Verdict, agreements, judge, summarize
 from fpn_plugins.data import find_split
 from fpn_plugins.files import write_atomically
 from fpn_plugins.visualization.studies import draw_cost, draw_curves, draw_sizes
@@ -92,6 +92,39 @@ def _row(verdict: Verdict) -> str:
         f"| {verdict.toolbox} | {verdict.head} | {expected.metric} of `{expected.variant}` - {others} >= "
         f"{expected.at_least:+g} | {expected.source} | {found}{best} | {verdict.seeds} | {OUTCOMES[verdict.outcome]} |"
     )
+
+
+def agreement(study: Study, results: Sequence[Mapping[str, Any]], baseline: str) -> str:
+    """The toolboxes side by side; nothing where no variant has two seeds in two of them."""
+    lines = []
+    for kind, name in KIND_NAMES.items():
+        summaries = [row for group in groups(study, results, baseline) if group[2] == kind for row in group[3]]
+        lines += [_agreement_row(found, name) for found in agreements(summaries, baseline, ("AP", "AP_S"))]
+    if not lines:
+        return ""
+    return "\n".join([AGREEMENT.format(baseline=baseline), *lines, "", *_orders(study, results, baseline)]) + "\n"
+
+
+def _agreement_row(found: Agreement, kind: str) -> str:
+    each = [
+        f"{toolbox} {_pair(gain, error, '+')}"
+        for toolbox, gain, error in zip(found.toolboxes, found.differences, found.errors, strict=True)
+    ]
+    verdict = "agree" if found.within_noise else "**differ**"
+    cells = [found.head, kind, f"`{found.variant}`", found.metric, *each, _pair(found.gap, found.error, "+"), verdict]
+    return f"| {' | '.join(cells)} |"
+
+
+def _orders(study: Study, results: Sequence[Mapping[str, Any]], baseline: str) -> Iterable[str]:
+    """The variants that every toolbox of the study has, by their mean AP of boxes."""
+    found = [group for group in groups(study, results, baseline) if group[2] == "bbox"]
+    for head in study.heads:
+        own = [(toolbox, summaries) for toolbox, its_head, _, summaries in found if its_head == head]
+        common = set.intersection(*({row.variant for row in summaries} for _, summaries in own)) if own else set()
+        for toolbox, summaries in own if len(own) > 1 else ():
+            means = {row.variant: row.mean["AP"] or 0.0 for row in summaries if row.variant in common}
+            ranked = sorted(means, key=lambda name: -means[name])
+            yield f"- {head}, {toolbox}, by AP of boxes: {', '.join(f'`{name}` {means[name]:.1f}' for name in ranked)}"
 
 
 def state(study: Study, results: Sequence[Mapping[str, Any]]) -> str:
@@ -181,6 +214,7 @@ def write_page(study: Study, results: Sequence[Mapping[str, Any]], path: Path, b
         parts += [
             MEANING.format(baseline=baseline),
             expectations(study, results),
+            agreement(study, results, baseline),
             ANCHORS_INTRODUCTION,
             *(anchors(study, head, data) for head in study.heads),
             _pictures(study, results, path, baseline),

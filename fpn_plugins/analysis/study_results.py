@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, Literal
 
 from .study import METRICS, Expectation
@@ -89,6 +90,63 @@ def _percent(result: Result, kind: str, metric: str) -> float | None:
 def _mean_and_deviation(values: Sequence[float]) -> tuple[float | None, float | None]:
     mean = statistics.fmean(values) if values else None
     return mean, statistics.stdev(values) if len(values) > 1 else None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A variant's difference to the baseline in two toolboxes; AP in percent.
+
+    Attributes:
+        variant: its name.
+        head: as in the study.
+        metric: of ``METRICS``.
+        toolboxes: the two.
+        differences: mean over the seeds, in each.
+        errors: standard error of each difference.
+    """
+
+    variant: str
+    head: str
+    metric: str
+    toolboxes: tuple[str, str]
+    differences: tuple[float, float]
+    errors: tuple[float, float]
+
+    @property
+    def gap(self) -> float:
+        """How much larger the difference is in the first toolbox."""
+        return self.differences[0] - self.differences[1]
+
+    @property
+    def error(self) -> float:
+        """Standard error of the gap: the toolboxes draw independently."""
+        return math.hypot(*self.errors)
+
+    @property
+    def within_noise(self) -> bool:
+        """Whether the gap is at most two standard errors."""
+        return abs(self.gap) <= 2 * self.error
+
+
+def agreements(summaries: Sequence[Summary], baseline: str, metrics: Sequence[str]) -> list[Agreement]:
+    """Each variant and head that two toolboxes have with at least two seeds, the baseline excepted.
+
+    Args:
+        summaries: what `summarize` gives for that baseline.
+        baseline: its name.
+        metrics: of ``METRICS``.
+    """
+    found = []
+    for one, other in combinations([row for row in summaries if row.variant != baseline], 2):
+        if (one.variant, one.head) != (other.variant, other.head):
+            continue
+        for metric in metrics:
+            pair = [(row.difference[metric], row.error[metric]) for row in (one, other)]
+            values = [(gain, error) for gain, error in pair if gain is not None and error is not None]
+            if len(values) == 2:
+                gains, errors = zip(*values, strict=True)
+                found.append(Agreement(one.variant, one.head, metric, (one.toolbox, other.toolbox), gains, errors))
+    return found
 
 
 Outcome = Literal["holds", "noise", "fails", "one seed"]

@@ -16,7 +16,7 @@ from fpn_plugins.analysis.study import (
     head_levels,
     read_study,
 )
-from fpn_plugins.analysis.study_results import METRICS, judge, summarize
+from fpn_plugins.analysis.study_results import METRICS, agreements, judge, summarize
 
 STUDIES = Path(__file__).resolve().parents[2] / "configs/studies"
 CNN = {"type": "TimmBackbone", "name": "mobilenetv2_100", "out_indices": [2, 3, 4]}
@@ -162,3 +162,18 @@ def test_expectations_are_held_against_the_best_of_the_others(
 
 def test_expectations_wait_for_results_of_both_sides():
     assert judge(results_of("fpn", 20), [Expectation("fpn", ("c4",), "AP_S")]) == []
+
+
+@pytest.mark.parametrize(("second", "within_noise"), [((0.24, 0.28), True), ((0.20, 0.20), False)])
+def test_toolboxes_agree_where_their_differences_do(second: tuple[float, float], within_noise: bool):
+    results = [result("fpn", seed, 0.30, toolbox=toolbox) for seed in (0, 1) for toolbox in ("mmdet", "detectron2")]
+    results += [result("c4", seed, ap) for seed, ap in enumerate((0.28, 0.26))]
+    results += [result("c4", seed, ap, toolbox="detectron2") for seed, ap in enumerate(second)]
+    results += [result("c5", seed, 0.1) for seed in (0, 1)]  # not in the other
+    results += [result("p2", seed, 0.1, toolbox=toolbox) for seed, toolbox in ((0, "mmdet"), (0, "detectron2"))]
+    (found,) = agreements(summarize(results, "fpn"), "fpn", ["AP"])
+    assert (found.variant, found.toolboxes) == ("c4", ("mmdet", "detectron2"))
+    assert found.differences == pytest.approx((-3, 50 * sum(second) - 30))
+    assert found.gap == pytest.approx(27 - 50 * sum(second))
+    assert found.error == pytest.approx(math.hypot(1, 50 * (second[1] - second[0])))
+    assert found.within_noise is within_noise

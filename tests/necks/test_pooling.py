@@ -1,4 +1,4 @@
-"""Max-pooling by slices: PyTorch's values for every window, and PyTorch's own where there are gradients."""
+"""Max-pooling on a CPU: PyTorch's values and gradients for every window."""
 
 from __future__ import annotations
 
@@ -14,32 +14,45 @@ axes = st.tuples(st.integers(1, 13), st.integers(1, 5), st.integers(1, 5), st.in
 
 
 @given(down=axes, across=axes, ceil_mode=st.booleans(), channels_last=st.booleans())
-def test_values_are_pytorchs(
+def test_values_and_gradients_are_pytorchs(
     down: tuple[int, int, int, int], across: tuple[int, int, int, int], ceil_mode: bool, channels_last: bool
 ):
-    """Windows that overlap, that leave cells out, that reach over the edges; negative values, infinities and NaN."""
+    """Windows that overlap, leave cells out, reach over the edges; ties, negative values, infinities and NaN."""
     axes = [(side, kernel, stride, min(padding, kernel // 2)) for side, kernel, stride, padding in (down, across)]
     axes = [(max(side, kernel - 2 * padding), kernel, stride, padding) for side, kernel, stride, padding in axes]
     sides, *window = zip(*axes, strict=True)
-    x = torch.randn(2, 3, *sides) - 2
+    x = (torch.randn(2, 3, *sides) - 2).round(decimals=1)
     x[torch.rand(x.shape) < 0.1] = -torch.inf
     x[torch.rand(x.shape) < 0.05] = torch.nan
     if channels_last:
         x = x.contiguous(memory_format=torch.channels_last)
     kept = x.clone()
-    got = max_pool2d(x, *window, ceil_mode=ceil_mode)
-    torch.testing.assert_close(got, F.max_pool2d(x, *window, ceil_mode=ceil_mode), rtol=0, atol=0, equal_nan=True)
-    torch.testing.assert_close(x, kept, rtol=0, atol=0, equal_nan=True)
+    expected = F.max_pool2d(x, *window, ceil_mode=ceil_mode)
+    same(max_pool2d(x, *window, ceil_mode=ceil_mode), expected)
+    same(x, kept)
+    gradient = torch.randint(-9, 9, expected.shape).float()  # sums of which are the same in any order
+    gradients = []
+    for pool in (max_pool2d, F.max_pool2d):
+        y = pool(x.requires_grad_(), *window, ceil_mode=ceil_mode)
+        same(y.detach(), expected)
+        gradients += torch.autograd.grad(y, x, gradient)
+    same(*gradients)
 
 
-def test_slices_serve_inference_and_pytorch_serves_training(monkeypatch: pytest.MonkeyPatch):
-    x = torch.randn(1, 2, 4, 6)
-    expected = F.max_pool2d(x, 2)
-    calls = []
-    monkeypatch.setattr(F, "max_pool2d", lambda *args, **kwargs: calls.append(args) or expected)
-    assert torch.equal(max_pool2d(x, (2, 2), (2, 2)), expected) and not calls
-    max_pool2d(x.requires_grad_(), (2, 2), (2, 2))
-    assert len(calls) == 1
-    with torch.no_grad():
-        max_pool2d(x, (2, 2), (2, 2))
-    assert len(calls) == 1
+def same(one: torch.Tensor, other: torch.Tensor) -> None:
+    torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_pytorchs_own_serves_what_is_channels_last(channels_last: bool, monkeypatch: pytest.MonkeyPatch):
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    x, calls, pool = torch.randn(1, 2, 4, 6).contiguous(memory_format=layout), [], F.max_pool2d
+    monkeypatch.setattr(F, "max_pool2d", lambda *args, **kwargs: calls.append(args) or pool(*args, **kwargs))
+    for y in (x, x.requires_grad_()):
+        max_pool2d(y, (2, 2), (2, 2))
+    assert len(calls) == 2 * channels_last
+
+
+def test_second_gradients():
+    x = torch.randn(1, 2, 5, 6, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda y: max_pool2d(y, (3, 3), (2, 2), (1, 1)).square(), x)

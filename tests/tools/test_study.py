@@ -192,6 +192,12 @@ def test_page_says_what_is_missing_and_draws_what_is_there(cells_module, tiny_co
     assert "| 8, 16, 32, 64, 128 | `fpn` | " in text and "| 16 | `single_scale_c4` | " in text
     linked = [line.split("](")[1].rstrip(")") for line in text.splitlines() if line.startswith("![")]
     assert len(linked) == 6 and all((tmp_path / name).stat().st_size > 5000 for name in linked)
+    assert "Do the toolboxes agree?" not in text
+    twice = replace(study, seeds=(0, 1))
+    side_by_side = _study_page.agreement(twice, fake_results(twice), "fpn")
+    row = "mmdet +0.00 ± 0.00 | detectron2 +0.00 ± 0.00 | +0.00 ± 0.00 | agree |"
+    assert f"| retinanet | boxes | `single_scale_c4` | AP_S | {row}" in side_by_side
+    assert "- retinanet, detectron2, by AP of boxes: `fpn` 25.0, `single_scale_c4` 25.0" in side_by_side
     with pytest.raises(ValueError, match="baseline='pafpn' must be one of"):
         _study_page.tables(study, results, "pafpn")
 
