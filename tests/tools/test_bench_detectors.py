@@ -74,3 +74,24 @@ def test_memory_is_that_of_the_pass(tmp_path: Path) -> None:
 def test_images_too_small_for_objects_are_refused(tmp_path: Path) -> None:
     assert "is too small" in run(tmp_path / "det", "--toolboxes", "detectron2", "--size", 32, 64, code=1)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.mmdet
+def test_heads_of_a_cascade_take_part_in_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    import _mmdet_detector as toolbox
+    import torch
+    from _bench_pictures import draw_pictures
+
+    options = ["test_cfg.rpn.max_per_img=20", "test_cfg.rcnn.score_thr=0.0", "test_cfg.rcnn.max_per_img=2"]
+    options += [f"roi_head.bbox_head.{stage}.fc_out_channels=64" for stage in range(3)]
+    config = "mmdet::cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py"
+    torch.manual_seed(0)
+    model = toolbox.build(config, [f"model.{option}" for option in options], "cpu").eval()
+    toolbox.allow_bf16(model)
+    types = []
+    for head in model.roi_head.bbox_head:
+        head.fc_cls.register_forward_hook(lambda _, inputs, scores: types.append(scores.dtype))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        (found,) = toolbox.detect(model, draw_pictures(1, (64, 64)))
+    assert types == 3 * [torch.bfloat16] and len(found.boxes) and found.boxes.dtype == torch.float32
