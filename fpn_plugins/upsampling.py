@@ -99,12 +99,12 @@ class CARAFE(nn.Module):
         channels: channels of the map.
         kernel_size: side of the neighbourhood in coarse cells; odd.
         groups: groups of channels with weights of their own.
-        encoder_kernel_size: side of the kernel that predicts the weights.
+        encoder_kernel_size: side of the kernel that predicts the weights; odd.
         encoder_dilation: its dilation.
         compressed_channels: channels that it reads.
 
     Raises:
-        ValueError: an even ``kernel_size``, or ``groups`` that do not divide the channels.
+        ValueError: an even ``kernel_size`` or ``encoder_kernel_size``, or ``groups`` that do not divide the channels.
     """
 
     def __init__(
@@ -118,7 +118,8 @@ class CARAFE(nn.Module):
     ) -> None:
         super().__init__()
         _check_odd("kernel_size", kernel_size)
-        if channels % groups:
+        _check_odd("encoder_kernel_size", encoder_kernel_size)
+        if groups < 1 or channels % groups:
             raise ValueError(f"groups={groups} must divide the {channels} channels")
         self.kernel_size = kernel_size
         self.groups = groups

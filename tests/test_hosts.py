@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+HOSTS = ("mmdet", "detectron2", "timm", "torchvision", "effdet")
+
 
 @pytest.mark.parametrize(
     "host",
-    [pytest.param(host, marks=getattr(pytest.mark, host)) for host in ("mmdet", "detectron2", "timm", "torchvision")],
+    [pytest.param(host, marks=getattr(pytest.mark, host)) for host in HOSTS],
 )
 def test_declared_host_imports(host: str):
     importlib.import_module(host)
@@ -33,7 +35,7 @@ def test_a_declared_host_that_does_not_import_fails_and_undeclared_ones_are_skip
     result = run_this_file("timm", tmp_path)
     assert result.returncode == 1, result.stdout
     assert "timm is broken" in result.stdout
-    assert "1 failed, 3 skipped" in result.stdout
+    assert "1 failed, 4 skipped" in result.stdout
     assert "mmdet is not declared in FPN_PLUGINS_TEST_HOSTS" in result.stdout
 
 

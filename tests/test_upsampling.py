@@ -100,6 +100,8 @@ def test_an_unknown_name_lists_the_choices(mode: Any):
         ({"type": "carafe", "up_kernel": 3}, TypeError, "up_kernel"),
         ({"type": "carafe", "kernel_size": 4}, ValueError, "kernel_size=4 must be odd"),
         ({"type": "carafe", "groups": 3}, ValueError, "groups=3 must divide the 8 channels"),
+        ({"type": "carafe", "groups": 0}, ValueError, "groups=0 must divide the 8 channels"),
+        ({"type": "carafe", "encoder_kernel_size": 2}, ValueError, "encoder_kernel_size=2 must be odd"),
         ({"type": "pixel_shuffle", "kernel_size": 2}, ValueError, "kernel_size=2 must be odd"),
         ({"kernel_size": 3}, ValueError, "upsample_mode='None' is unknown"),
     ],

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from _study_configs import ANCHORS, PADDING
-from _study_words import AGREEMENT, ANCHORS_INTRODUCTION, CARRIES_OVER, INTRODUCTION, MEANING, PUBLISHED
+from _study_words import AGREEMENT, ANCHORS_INTRODUCTION, INTRODUCTION, MEANING
 
 from fpn_plugins.analysis.anchor_reach import SIZES, AnchorReach, anchor_reach
 from fpn_plugins.analysis.study import METRICS, Study, anchor_sizes, head_levels
@@ -37,9 +37,10 @@ def tables(study: Study, results: Sequence[Mapping[str, Any]], baseline: str) ->
 
 
 def anchors(study: Study, head: str, data: Path) -> str:
-    """Table of what the anchors of each layout of levels can reach with one head."""
+    """Table of what the anchors of each layout of levels can reach with one head, of the variants trained with it."""
     layouts: dict[tuple[int, ...], list[str]] = {}
-    for variant in study.variants:
+    trained = study.heads[head]
+    for variant in (v for v in study.variants if trained is None or v.name in trained):
         layouts.setdefault(tuple(level.stride for level in head_levels(variant)), []).append(variant.name)
     columns = [f"{size}: best, from 0.5, positives" for size in SIZES]
     lines = [
@@ -220,7 +221,7 @@ def write_page(study: Study, results: Sequence[Mapping[str, Any]], path: Path, b
             _pictures(study, results, path, baseline),
             conditions(results),
         ]
-    parts += [PUBLISHED, CARRIES_OVER]
+    parts += [study.remarks] if study.remarks else []
     with write_atomically(path.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(list(results), indent=1) + "\n", encoding="utf-8")
     with write_atomically(path) as temporary:

@@ -40,9 +40,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if bool(args.configs) == bool(args.backbone):
         parser.error("give either configs, or --backbone and perhaps --neck")
-    if args.configs and args.measure:
-        parser.error("--measure runs backbone and neck: give --backbone")
+    _refuse_unused(parser, args)
     return args
+
+
+def _refuse_unused(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    of_pyramids = ("neck", "neck_args", "backbone_args", "batch_size", "measure")
+    for name in of_pyramids if args.configs else ("options",):
+        if getattr(args, name) != parser.get_default(name):
+            wanted = "--backbone" if args.configs else "configs"
+            parser.error(f"--{name.replace('_', '-')} is of no use here: give {wanted}")
+    if args.neck_args and not args.configs and not any(args.neck):
+        parser.error("--neck-args is of no use here: give --neck")
 
 
 def arguments(pairs: list[str]) -> dict[str, Any]:

@@ -38,6 +38,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("give either ann_file and image_dir, or --root")
     if args.root and (args.stats or args.plot):
         parser.error("--stats and --plot describe one file: give ann_file and image_dir instead of --root")
+    if args.resize and not (args.stats or args.plot):
+        parser.error("--resize is for the statistics: give --stats or --plot")
     return args
 
 

@@ -96,6 +96,8 @@ class Study:
         image_size: height and width in pixels for which the cost is counted.
         options: by toolbox, overrides of its config for all cells.
         expectations: what the results are held against.
+        remarks: Markdown that ends its page, what others published and what its authors make of the results; in the
+            YAML file the name of a file beside it.
     """
 
     title: str
@@ -109,6 +111,7 @@ class Study:
     image_size: tuple[int, int] = (240, 320)
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     expectations: tuple[Expectation, ...] = ()
+    remarks: str = ""
 
     def __post_init__(self) -> None:
         names = tuple(variant.name for variant in self.variants)
@@ -150,21 +153,23 @@ def read_study(path: str | os.PathLike[str]) -> Study:
     """Read a study's YAML file.
 
     Raises:
-        FileNotFoundError: no such file.
+        FileNotFoundError: no such file, or none of its remarks.
         ValueError: a key or a value that is not one of a study's, or a variant of an unknown backbone.
     """
     import yaml
 
     content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"study {str(path)!r} must be a mapping of a study's keys, see configs/studies")
     backbones, variants = content.pop("backbones", {}), content.pop("variants", {})
     for key in ("heads", "toolboxes"):
         if key in content:
             chosen = content[key] if isinstance(content[key], dict) else dict.fromkeys(content[key])
             content[key] = {name: names and tuple(names) for name, names in chosen.items()}
     if "expectations" in content:
-        content["expectations"] = tuple(
-            Expectation(**{**entry, "others": tuple(entry["others"])}) for entry in content["expectations"]
-        )
+        content["expectations"] = tuple(_expectation(entry) for entry in content["expectations"])
+    if "remarks" in content:
+        content["remarks"] = Path(path).with_name(content["remarks"]).read_text(encoding="utf-8")
     for key in ("seeds", "image_size"):
         if key in content:
             value = content[key]
@@ -174,6 +179,13 @@ def read_study(path: str | os.PathLike[str]) -> Study:
     if unknown or missing:
         raise ValueError(f"study {str(path)!r}: unknown keys {unknown}, missing keys {missing}")
     return Study(variants=tuple(_variant(name, entry, backbones) for name, entry in variants.items()), **content)
+
+
+def _expectation(entry: Mapping[str, Any]) -> Expectation:
+    known = {"variant", "others", "metric", "at_least", "source"}
+    if not {"variant", "others"} <= set(entry) <= known:
+        raise ValueError(f"expectation {dict(entry)}: expected variant, others, perhaps metric, at_least, source")
+    return Expectation(**{**entry, "others": tuple(entry["others"])})
 
 
 def _variant(name: str, entry: Mapping[str, Any], backbones: Mapping[str, Any]) -> Variant:

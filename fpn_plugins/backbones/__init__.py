@@ -42,10 +42,12 @@ def build_backbone(backbone: nn.Module | Mapping[str, Any]) -> Any:
 
     Raises:
         ValueError: unknown type (suggests near names).
-        TypeError: an argument that the backbone does not have.
+        TypeError: an argument that the backbone does not have, or something else than the above, such as a name alone.
     """
     if isinstance(backbone, nn.Module):
         return backbone
+    if not isinstance(backbone, Mapping):
+        raise TypeError(f'backbone={backbone!r} must be a backbone, or a mapping such as {{"type": "TimmBackbone"}}')
     arguments = {str(key): value for key, value in backbone.items()}
     name = arguments.pop("type", None)
     if name not in BACKBONES:

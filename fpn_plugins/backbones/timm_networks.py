@@ -145,9 +145,9 @@ def normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 def modules_up_to(model: Any, index: int, last: int) -> list[str]:
     """Names of the modules that compute feature map ``index`` and everything before it, in order of definition."""
-    if index < 0:
+    if index == -1:
         return []
-    if index > last:
+    if not 0 <= index <= last:
         raise ValueError(
             f"frozen_stages={index} must be -1 (none) or the position of a map up to the last wanted, {last}"
         )

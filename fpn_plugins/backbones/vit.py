@@ -143,8 +143,14 @@ class ViT(StatesPixels, nn.Module):
         self._initialise()
         accept_vit_layouts(self, ViTLayouts(len(self.blocks), depth), pretrain_use_cls_token)
         if checkpoint is not None:
-            self.load_state_dict(read_checkpoint(checkpoint))
+            self._load(checkpoint)
         self._freeze()
+
+    def _load(self, checkpoint: str | os.PathLike[str]) -> None:
+        try:
+            self.load_state_dict(read_checkpoint(checkpoint))
+        except RuntimeError as error:
+            raise ValueError(f"checkpoint={os.fspath(checkpoint)!r} does not fit this ViT: {error}") from error
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B in_chans H W`` to one map ``B C H/patch_size W/patch_size`` per entry of ``feature_specs``."""

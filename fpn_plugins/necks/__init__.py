@@ -82,11 +82,13 @@ def build_neck(
 
     Raises:
         ValueError: unknown type (suggests near names), or a neck built for other channels.
-        TypeError: an argument that the neck does not have.
+        TypeError: an argument that the neck does not have, or something else than the above, such as a name alone.
     """
     if isinstance(neck, nn.Module):
         neck.out_specs(in_specs)  # type: ignore[operator]  # raises when it does not fit
         return neck
+    if isinstance(neck, str) or not isinstance(neck, (Mapping, Sequence)) or not neck:
+        raise TypeError(f'neck={neck!r} must be a neck, a mapping such as {{"type": "FPN"}}, or a list of such')
     if not isinstance(neck, Mapping):
         chain = NeckChain()
         for part in neck:

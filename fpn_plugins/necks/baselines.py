@@ -26,9 +26,21 @@ from .fpn import FPN
 class SSDPyramid(FPN):
     """Each map on its own: lateral 1x1 and output 3x3 convolution, no top-down path (FPN paper, table 1 (d)).
 
-    The arguments are those of `FPN`; ``upsample_mode`` and ``fusion`` have no effect. State dict: that of `FPN` with a
-    parameter-free upsampling, so an FPN's weights can be loaded, and compared with.
+    Args:
+        in_channels: channels of each input map, as for `FPN`.
+        out_channels: channels of every output map.
+        **arguments: the others of `FPN`; ``fusion`` and a parameter-free ``upsample_mode`` have no effect.
+
+    State dict: that of `FPN` with a parameter-free upsampling, so an FPN's weights can be loaded, and compared with.
+
+    Raises:
+        ValueError: an argument outside of the above, a learned ``upsample_mode``, or extra levels ``in_top_down``.
+        TypeError: an argument that `FPN` does not have.
     """
+
+    def __init__(self, in_channels: Sequence[int], out_channels: int = 256, **arguments: Any) -> None:
+        super().__init__(in_channels, out_channels, **arguments)
+        _check_no_top_down(self)
 
     def top_down(self, laterals: list[Tensor]) -> list[Tensor]:
         """Return the laterals as they are."""
@@ -84,12 +96,12 @@ class SingleScale(FPN):
         in_channels: channels of each input map, as for `FPN`.
         out_channels: channels of the output map.
         in_indices: the position of the one map that is used; ``None`` is the last, C5 of C2..C5; ``(2,)`` is C4.
-        **arguments: the others of `FPN`; ``upsample_mode`` and ``fusion`` have no effect.
+        **arguments: the others of `FPN`; ``fusion`` and ``upsample_mode`` have no effect.
 
     Heads see a single level: give them its stride, and anchors of all sizes on it.
 
     Raises:
-        ValueError: more than one position, or one out of range.
+        ValueError: more than one position, or one out of range, or extra levels ``in_top_down``.
         TypeError: an argument that `FPN` does not have.
     """
 
@@ -104,3 +116,12 @@ class SingleScale(FPN):
         if len(indices) != 1:
             raise ValueError(f"SingleScale uses one map, got in_indices={list(indices)}; name the position of one")
         super().__init__(in_channels, out_channels, in_indices=indices, **arguments)
+        _check_no_top_down(self)
+
+
+def _check_no_top_down(neck: FPN) -> None:
+    name = type(neck).__name__
+    if neck._extra_laterals:
+        raise ValueError(f"{name} has no top-down path for extra_levels with in_top_down=True; leave in_top_down out")
+    if any(True for _ in neck.upsamples.parameters()):
+        raise ValueError(f"{name} has no top-down path for a learned upsample_mode to serve; leave upsample_mode out")

@@ -38,7 +38,7 @@ The weights are theirs, under their licence; our modules recognise their layouts
 ## Load a model by its name
 
 ```python
-from fpn_plugins.adapters.mmdet.zoo import load_published  # or adapters.detectron2
+from fpn_plugins.adapters.mmdet.zoo import load_published  # or adapters.detectron2.zoo
 
 model = load_published(NAME)  # in evaluation mode; downloads the weights once
 ```

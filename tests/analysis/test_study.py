@@ -112,6 +112,12 @@ def test_unknown_keys_and_backbones_are_refused(tmp_path: Path):
     path.write_text("title: t\nbaseline: a\niterations: 2\nsteps: 3\n")
     with pytest.raises(ValueError, match=r"unknown keys \['steps'\]"):
         read_study(path)
+    path.write_text("- title\n")
+    with pytest.raises(ValueError, match="must be a mapping of a study's keys"):
+        read_study(path)
+    path.write_text("title: t\nbaseline: a\niterations: 2\nexpectations: [{variant: a, other: b}]\n")
+    with pytest.raises(ValueError, match="expected variant, others, perhaps metric"):
+        read_study(path)
     path.write_text("title: t\nbaseline: a\niterations: 2\nvariants: {a: {backbone: b, neck: {type: FPN}}}\n")
     with pytest.raises(ValueError, match="backbone 'b' is none of"):
         read_study(path)

@@ -382,11 +382,13 @@ def test_a_network_without_gradient_checkpointing_says_so():
         TimmBackbone("hrnet_w18_small", gradient_checkpointing=True)
 
 
-def test_frozen_stages_out_of_range():
+@pytest.mark.parametrize("stages", [5, -5])
+def test_frozen_stages_out_of_range(stages: int):
     with pytest.raises(
-        ValueError, match=r"frozen_stages=5 must be -1 \(none\) or the position of a map up to the last wanted, 4"
+        ValueError,
+        match=rf"frozen_stages={stages} must be -1 \(none\) or the position of a map up to the last wanted, 4",
     ):
-        TimmBackbone("resnet18", frozen_stages=5)
+        TimmBackbone("resnet18", frozen_stages=stages)
 
 
 def test_a_network_without_feature_maps_says_so(monkeypatch: pytest.MonkeyPatch):

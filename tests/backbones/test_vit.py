@@ -260,6 +260,12 @@ def test_errors(arguments: dict[str, Any], message: str):
         ViT(**{**TINY, **arguments})
 
 
+def test_a_file_of_another_depth_is_an_error(tmp_path: Path):
+    file = write_checkpoint(ViT(**{**TINY, "depth": 2, "global_block_indices": (1,)}).state_dict(), tmp_path / "v.pth")
+    with pytest.raises(ValueError, match=r"does not fit"):
+        ViT(**TINY, checkpoint=file)
+
+
 def test_an_image_below_one_patch_is_an_error():
     with pytest.raises(ValueError, match=r"an image of \(15, 64\) is smaller than one patch of 16 pixels"):
         ViT(**TINY)(torch.randn(1, 3, 15, 64))

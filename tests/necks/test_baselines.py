@@ -97,6 +97,15 @@ def test_top_down_pyramid_begins_at_its_lateral() -> None:
         TopDownPyramid(CHANNELS, 8, extra_levels=ExtraLevels(2, "conv", "input", in_top_down=True))
 
 
+@pytest.mark.parametrize("neck", [SSDPyramid, SingleScale])
+def test_what_belongs_to_a_top_down_path_is_refused_where_there_is_none(neck: type) -> None:
+    with pytest.raises(ValueError, match=f"{neck.__name__} has no top-down path for extra_levels"):
+        neck(CHANNELS, 8, extra_levels=ExtraLevels(2, "conv", "input", in_top_down=True))
+    if neck is SSDPyramid:
+        with pytest.raises(ValueError, match="SSDPyramid has no top-down path for a learned upsample_mode"):
+            neck(CHANNELS, 8, upsample_mode="deconv")
+
+
 @pytest.mark.parametrize(("index", "stride"), [(None, 32), ((1,), 16)])
 def test_single_scale_reads_one_map(
     index: tuple[int, ...] | None, stride: int, make_maps: Callable[..., list[Tensor]]

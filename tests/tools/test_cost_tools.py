@@ -131,6 +131,27 @@ def test_a_misspelt_neck_is_told_so() -> None:
     assert done.returncode == 1 and "near: ['FPN'" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["c.py", "--neck", "FPN"], "--neck is of no use here: give --backbone"),
+        (["c.py", "--batch-size", "2"], "--batch-size is of no use here: give --backbone"),
+        (["c.py", "--measure", "training"], "--measure is of no use here: give --backbone"),
+        (["--backbone", "resnet10t", "--options", "a=1"], "--options is of no use here: give configs"),
+        (["--backbone", "resnet10t", "--neck-args", "a=1"], "--neck-args is of no use here: give --neck"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(
+    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    import analyze_cost
+
+    with pytest.raises(SystemExit):
+        analyze_cost.parse_args(arguments)
+    assert message in capsys.readouterr().err
+
+
 def test_every_neck_and_upsampling_is_described_and_drawn() -> None:
     assert set(NECKS) <= set(NECK_FACTS) and set(NECKS) <= set(TOPOLOGIES)
     assert set(UPSAMPLE_MODES) <= set(UPSAMPLE_FACTS)

@@ -40,8 +40,8 @@ class PyramidBackbone(Backbone):
             map, as in Detectron2's FPN. The necks need no padding; 0 turns it off. `SimpleFeaturePyramid` halves that
             map once more, rounding down: 32 keeps its P5 whole where ``square_pad`` is off.
         channels_last: compute on maps that lie channels-last in memory, and hand them on so: Detectron2's heads and its
-            ``ROIAlign``, which is torchvision's, take either. Equal to rounding; ``docs/bench_necks.md`` has what the
-            necks gain on a CPU.
+            ``ROIAlign``, which is torchvision's, take either. Equal to rounding. On a CPU inference gains; whether
+            training does depends on the processor (``docs/bench_necks.md``), so measure before you turn it on.
         autocast: ``"bfloat16"`` or ``"float16"``: compute backbone and neck under autocast, and hand the maps on in
             single precision. ``None`` leaves precision to the toolbox.
 
@@ -53,8 +53,9 @@ class PyramidBackbone(Backbone):
     scripts (`fpn_plugins.FPN` and its relatives), as it does Detectron2's own FPN.
 
     Raises:
-        ValueError: a neck whose channels do not fit the backbone, ``in_features`` that the backbone does not have, or
-            ``square_pad`` that its stride does not divide.
+        ValueError: a neck whose channels do not fit the backbone, ``in_features`` that the backbone does not have,
+            maps that share a stride, or ``square_pad`` that its stride does not divide.
+        TypeError: a backbone or a neck that is none, such as a name alone.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class PyramidBackbone(Backbone):
         self.in_features, in_specs = _in_specs(self.bottom_up, in_features)
         self.neck = None if neck is None else build_neck(_with_detectron2_norm(neck), in_specs)
         out_specs = in_specs if self.neck is None else self.neck.out_specs(in_specs)
-        self._out_features = list(level_names(out_specs, "c" if self.neck is None else "p"))
+        self._out_features = _names(out_specs, "c" if self.neck is None else "p")
         self._out_feature_channels = {name: s.channels for name, s in zip(self._out_features, out_specs, strict=True)}
         self._out_feature_strides = {name: s.stride for name, s in zip(self._out_features, out_specs, strict=True)}
         self._size_divisibility = in_specs[-1].stride if size_divisibility is None else size_divisibility
@@ -122,6 +123,16 @@ class PyramidBackbone(Backbone):
         return sharing_copy(self)
 
 
+def _names(specs: Sequence[FeatureSpec], prefix: str) -> list[str]:
+    names = list(level_names(specs, prefix))
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"the maps {names} share a stride, by which Detectron2's are named; choose one of each stride (the "
+            "backbone's out_indices or out_block_indices), or give a neck that makes a pyramid of them"
+        )
+    return names
+
+
 def _check_square_pad(square_pad: int, stride: int) -> int:
     if square_pad % stride:
         raise ValueError(
@@ -147,9 +158,10 @@ def _in_specs(
 
 
 def _with_detectron2_norm(neck: Neck | Sequence[Neck]) -> Any:
-    """Let Detectron2 build the norms that are given by name."""
-    if isinstance(neck, nn.Module):
+    """Let Detectron2 build the norms that are given by name; ``""`` is none, there and here."""
+    if isinstance(neck, (nn.Module, str)):
         return neck
     if not isinstance(neck, Mapping):
         return [_with_detectron2_norm(part) for part in neck]
-    return {**neck, "norm": partial(get_norm, neck["norm"])} if isinstance(neck.get("norm"), str) else neck
+    norm = neck.get("norm")
+    return {**neck, "norm": partial(get_norm, norm)} if isinstance(norm, str) and norm else neck

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,7 @@ def check_datasets(names: Iterable[str], num_classes: int | None = None) -> list
             continue
         if "://" in metadata.json_file:
             continue  # on a server that only Detectron2's PathManager knows how to read
-        report = check_coco(metadata.json_file, metadata.image_root, annotated="test" not in name)
+        report = check_coco(metadata.json_file, metadata.image_root, annotated="test" not in re.split(r"[_\-.]", name))
         outside = list(report.per_category)[num_classes:] if num_classes is not None else []
         if outside:
             raise ValueError(

@@ -165,7 +165,7 @@ class PyramidBackbone(BaseModule):
     Use it as ``backbone=`` of any detector with ``neck=None``. State dict: ``backbone.*`` and ``neck.*``.
 
     Raises:
-        TypeError: a backbone that publishes no ``feature_specs``, or a neck that is not of this package.
+        TypeError: a backbone that publishes no ``feature_specs``, or a neck that is not of this package or not one.
     """
 
     def __init__(
@@ -184,6 +184,10 @@ class PyramidBackbone(BaseModule):
             raise TypeError(
                 f"PyramidBackbone backbone={backbone['type']!r} publishes no feature_specs; use a backbone of "
                 "fpn_plugins, or give backbone and neck to the detector separately"
+            )
+        if not isinstance(neck, Mapping):
+            raise TypeError(
+                f"PyramidBackbone neck={neck!r} must be the config of one neck; give several to the detector separately"
             )
         neck = own_type(neck)
         if not hasattr(neck["type"], "out_specs"):
@@ -225,7 +229,7 @@ class CorePyramid(BaseModule):
     State dict: ``backbone.*`` and ``neck.*``.
 
     Raises:
-        ValueError: unknown types, a neck that does not fit, or a position that it has no map at.
+        ValueError: unknown types, a neck that does not fit, or positions that are not of its maps, ascending.
     """
 
     def __init__(
@@ -240,8 +244,11 @@ class CorePyramid(BaseModule):
         self.neck = build_neck(neck, self.backbone.feature_specs)
         specs = self.neck.out_specs(self.backbone.feature_specs)
         self.out_positions = tuple(range(len(specs)) if out_positions is None else out_positions)
-        if not set(self.out_positions) <= set(range(len(specs))):
-            raise ValueError(f"out_positions={list(self.out_positions)}: the neck has the maps 0..{len(specs) - 1}")
+        chosen = sorted(set(self.out_positions) & set(range(len(specs))))
+        if not chosen or chosen != list(self.out_positions):
+            raise ValueError(
+                f"out_positions={list(self.out_positions)} must be one or more of 0..{len(specs) - 1}, ascending"
+            )
         self.feature_specs = tuple(specs[position] for position in self.out_positions)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:

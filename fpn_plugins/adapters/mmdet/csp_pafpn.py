@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ... import necks
 from ...registry import MODELS
-from ...upsampling import Upsample
+from ...upsampling import UpsampleMode
 from .factories import Cfg, act_factory, conv_factory, norm_factory, upsample_mode
 
 KAIMING = {
@@ -66,7 +66,7 @@ class CSPPAFPN(necks.CSPPAFPN, BaseModule):
 YOLOXPAFPN = CSPPAFPN
 
 
-def to_finer(upsample_cfg: Cfg) -> str | Upsample:
+def to_finer(upsample_cfg: Cfg) -> UpsampleMode:
     """The core's upsampling for mmdet's arguments of ``nn.Upsample``: as given, unless it doubles the resolution."""
     arguments = {"mode": "nearest", **upsample_cfg}
     if arguments.pop("scale_factor", None) == 2:

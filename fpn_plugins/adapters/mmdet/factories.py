@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...layers import ActFactory, ConvFactory, NormFactory
 from ...registry import MODELS
-from ...upsampling import Upsample
+from ...upsampling import UPSAMPLE_MODES, UpsampleMode
 from ...winograd import WinogradConv2d
 
 Cfg = Mapping[str, Any]
@@ -70,9 +70,22 @@ class Interpolate:
         return F.interpolate(x, size=size, **self.arguments)
 
 
-def upsample_mode(upsample_cfg: Cfg) -> str | Upsample:
-    """The core's mode of that name where there is one, else `Interpolate`; ``deconv`` is the core's learned one."""
+_FIXED = ("nearest", "nearest-exact", "bilinear", "bicubic", "area")  # of F.interpolate, for maps
+
+
+def upsample_mode(upsample_cfg: Cfg) -> UpsampleMode:
+    """The core's learned mode of that name with its arguments, or what ``F.interpolate`` does with ``upsample_cfg``.
+
+    Raises:
+        ValueError: a mode that neither has.
+    """
     arguments = dict(upsample_cfg)
-    if arguments in ({"mode": "nearest"}, {"mode": "deconv"}):
-        return str(arguments["mode"])
-    return Interpolate(arguments)
+    mode = arguments.get("mode", "nearest")
+    if arguments == {"mode": "nearest"}:
+        return "nearest"
+    if mode in _FIXED:
+        return Interpolate(arguments)
+    if mode not in UPSAMPLE_MODES:
+        raise ValueError(f"upsample_cfg mode={mode!r} must be one of {sorted({*_FIXED, *UPSAMPLE_MODES})}")
+    del arguments["mode"]
+    return {"type": mode, **arguments}

@@ -23,13 +23,15 @@ class FPNArguments:
 
     - ``end_level`` is inclusive, as mmdet implements it (its docstring says exclusive).
     - ``add_extra_convs=True`` is ``'on_input'``; without it, extra levels are max-pooled.
-    - ``upsample_cfg`` also takes ``dict(mode='deconv')``, a learned upsampling.
+    - ``upsample_cfg`` also takes the learned ``mode='deconv'``, ``'pixel_shuffle'`` and ``'carafe'``, with arguments of
+      their classes (``dict(mode='carafe', kernel_size=5)``).
 
     ``more`` are further arguments of the core class, by its own names (``fusion='avg'``); one that it does not have is
     a ``TypeError``.
 
     Raises:
-        ValueError: ``num_outs`` smaller than the number of levels, levels out of range, unknown ``add_extra_convs``.
+        ValueError: ``num_outs`` smaller than the number of levels, levels out of range, unknown ``add_extra_convs`` or
+            mode of upsampling.
     """
 
     def __init__(

@@ -234,6 +234,20 @@ def test_the_fast_path_from_yaml_keys(name: str) -> None:
         build_backbone(cfg)
 
 
+@pytest.mark.parametrize("norm", ["", "BN"])
+def test_merging_adds_in_place_without_a_norm_of_detectron2s(norm: str) -> None:
+    """Performance: the default of ``MODEL.FPN.NORM`` is an empty name."""
+    from detectron2.config import get_cfg
+    from detectron2.modeling import build_backbone
+
+    cfg = get_cfg()
+    cfg.MODEL.RESNETS.OUT_FEATURES = cfg.MODEL.FPN.IN_FEATURES = ["res4", "res5"]
+    cfg.merge_from_list(["MODEL.FPN.NORM", norm, "MODEL.BACKBONE.NAME", "build_fpn_plugins_resnet_fpn_backbone"])
+    neck = build_backbone(cfg).neck
+    laterals = [torch.randn(1, 256, 4, 4), torch.randn(1, 256, 2, 2)]
+    assert (neck.top_down(laterals)[0].data_ptr() == laterals[0].data_ptr()) == (norm == "")
+
+
 def test_a_backbone_inside_another_from_yaml_keys() -> None:
     """The image's channels reach the network inside."""
     from detectron2.config import CfgNode, get_cfg
@@ -305,6 +319,28 @@ def test_a_folder_registered_again_is_read_again(tiny_coco: Path, tmp_path: Path
     assert MetadataCatalog.get("again_train").json_file.startswith(str(other))
 
 
+@pytest.mark.parametrize(("name", "refused"), [("latest_of_it", True), ("it_test", False), ("it_test-dev", False)])
+def test_sets_for_testing_alone_may_lack_annotations(name: str, refused: bool, tmp_path: Path) -> None:
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+    from detectron2.data.datasets import register_coco_instances
+
+    from fpn_plugins.adapters.detectron2.datasets import check_datasets
+
+    image = {"id": 1, "file_name": "a.jpg", "width": 8, "height": 8}
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "set.json").write_text(json.dumps({"images": [image], "categories": [{"id": 1, "name": "cat"}]}))
+    register_coco_instances(name, {}, str(tmp_path / "set.json"), str(tmp_path))
+    try:
+        if refused:
+            with pytest.raises(ValueError, match="annotations"):
+                check_datasets([name])
+        else:
+            assert len(check_datasets([name])) == 1
+    finally:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
 def test_errors_of_pyramid_backbone() -> None:
     from detectron2.layers import ShapeSpec
     from detectron2.modeling import build_resnet_backbone
@@ -322,6 +358,14 @@ def test_errors_of_pyramid_backbone() -> None:
     resnet = build_resnet_backbone(config(zoo() / "Base-RCNN-FPN.yaml"), ShapeSpec(channels=3))
     with pytest.raises(ValueError, match="the backbone has no"):
         PyramidBackbone(resnet, {"type": "FPN"}, in_features=["res7"])
+    for neck in ("FPN", ["FPN"], [], 5):
+        with pytest.raises(TypeError, match=r"neck=.* must be a neck, a mapping such as"):
+            PyramidBackbone(small, neck)
+    with pytest.raises(TypeError, match="backbone='resnet18' must be a backbone, or a mapping such as"):
+        PyramidBackbone("resnet18", {"type": "FPN"})
+    vit = {"type": "ViT", "img_size": 32, "embed_dim": 8, "depth": 2, "num_heads": 1, "global_block_indices": ()}
+    with pytest.raises(ValueError, match=r"the maps \['c4', 'c4'\] share a stride"):
+        PyramidBackbone({**vit, "out_block_indices": (0, 1)}, None)
 
 
 def test_necks_one_behind_the_other() -> None:

@@ -34,6 +34,7 @@ def test_init_weights_keeps_the_package_s_own():
     assert all(value.equal(before[key]) for key, value in pyramid.state_dict().items())
 
 
-def test_refuses_maps_that_are_not_there():
-    with pytest.raises(ValueError, match=r"out_positions=\[4\]: the neck has the maps 0..3"):
-        build(out_positions=[4])
+@pytest.mark.parametrize("positions", [[4], [1, 0], [0, 0], []])
+def test_refuses_positions_that_are_none(positions: list[int]):
+    with pytest.raises(ValueError, match=r"out_positions=.* must be one or more of 0..3, ascending"):
+        build(out_positions=positions)

@@ -72,7 +72,8 @@ def test_scan_finds_the_shipped_configs() -> None:
     necks, unreadable = shipped_necks()
     files = {kind: sum(len(names) for text, names in necks.items() if f'"type": "{kind}"' in text) for kind in OURS}
     assert files["FPN"] == 559 and files["PAFPN"] > 0 and files["BFP"] > 0, files
-    assert len([text for text in necks if "force_grad_on_level" not in text]) == NUM_NECKS
+    buildable = [text for text in necks if "force_grad_on_level" not in text]
+    assert len(buildable) == NUM_NECKS and sum('"type": "FPN"' in text for text in buildable) == 42
     assert len(unreadable) < 20, unreadable
 
 
@@ -137,6 +138,8 @@ def test_a_misspelt_argument_is_an_error() -> None:
         ({"num_outs": 2, "start_level": 2}, "start_level=2"),
         ({"num_outs": 3, "end_level": 0}, "extra levels exist only above the last input"),
         ({"num_outs": 3, "add_extra_convs": "on_top"}, "on_input"),
+        ({"num_outs": 2, "upsample_cfg": {"mode": "trilinear"}}, "upsample_cfg mode='trilinear' must be one of"),
+        ({"num_outs": 2, "upsample_cfg": {"mode": "carafe", "kernel_size": 4}}, "kernel_size=4 must be odd"),
     ],
 )
 def test_errors_name_argument_and_remedy(arguments: dict[str, Any], message: str) -> None:
@@ -153,6 +156,19 @@ def test_scale_factor_and_align_corners_keep_their_meaning() -> None:
         ours.load_state_dict(theirs.state_dict())
         inputs = random_maps([8, 16], (16, 24))
         assert all(torch.equal(g, w) for g, w in zip(ours(inputs), theirs(inputs), strict=False))
+
+
+@pytest.mark.parametrize("mode", ["deconv", "pixel_shuffle", "carafe"])
+@pytest.mark.parametrize("kind", ["FPN", "PAFPN"])
+def test_learned_upsampling_with_its_arguments(kind: str, mode: str) -> None:
+    from mmdet.registry import MODELS
+
+    cfg = {"mode": mode, "kernel_size": 5}
+    config = {"in_channels": [8, 16], "out_channels": 8, "num_outs": 2, "upsample_cfg": cfg}
+    neck = MODELS.build({"type": f"fpn_plugins.{kind}", **config})
+    finer, _ = neck(random_maps([8, 16], (15, 24)))
+    assert finer.shape[-2:] == (15, 24) and list(neck.upsamples.parameters())
+    assert cfg == {"mode": mode, "kernel_size": 5}
 
 
 def test_neck_keeps_working_after_pickling() -> None:
