@@ -159,9 +159,9 @@ def _in_specs(
 
 def _with_detectron2_norm(neck: Neck | Sequence[Neck]) -> Any:
     """Let Detectron2 build the norms that are given by name; ``""`` is none, there and here."""
-    if isinstance(neck, (nn.Module, str)):
-        return neck
-    if not isinstance(neck, Mapping):
+    if isinstance(neck, Mapping):
+        norm = neck.get("norm")
+        return {**neck, "norm": partial(get_norm, norm)} if isinstance(norm, str) and norm else neck
+    if isinstance(neck, Sequence) and not isinstance(neck, str):
         return [_with_detectron2_norm(part) for part in neck]
-    norm = neck.get("norm")
-    return {**neck, "norm": partial(get_norm, norm)} if isinstance(norm, str) and norm else neck
+    return neck

@@ -240,6 +240,8 @@ def test_merging_adds_in_place_without_a_norm_of_detectron2s(norm: str) -> None:
     from detectron2.config import get_cfg
     from detectron2.modeling import build_backbone
 
+    import fpn_plugins.adapters.detectron2  # noqa: F401  (registers the builder)
+
     cfg = get_cfg()
     cfg.MODEL.RESNETS.OUT_FEATURES = cfg.MODEL.FPN.IN_FEATURES = ["res4", "res5"]
     cfg.merge_from_list(["MODEL.FPN.NORM", norm, "MODEL.BACKBONE.NAME", "build_fpn_plugins_resnet_fpn_backbone"])
