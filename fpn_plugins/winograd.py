@@ -155,7 +155,7 @@ def use_winograd(
         ValueError: ``min_channels`` below 1.
     """
     if min_channels < 1:
-        raise ValueError(f"min_channels={min_channels!r} must be at least 1; 128 is where the gain begins on most CPUs")
+        raise ValueError(f"min_channels={min_channels!r} must be at least 1; 128 is the default")
     for layer in module.modules():
         if isinstance(layer, WinogradConv2d):
             layer.min_channels = min_channels

@@ -87,8 +87,7 @@ def page(report: dict[str, Any]) -> str:
     lines = [
         "# Necks through torch.compile",
         "",
-        f"{conditions(report, 'tools/bench_necks.py --compile')}, {precision}, backend {report['backend']}, "
-        f"{report['repeats']} runs.",
+        f"{conditions(report)}, {precision}, backend {report['backend']}, {report['repeats']} runs.",
         "",
         METHOD,
         "",

@@ -6,6 +6,8 @@ import datetime
 import importlib
 import importlib.metadata
 import json
+import shlex
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,19 +20,32 @@ if TYPE_CHECKING:
 
 
 def provenance(packages: Iterable[str]) -> dict[str, Any]:
-    """Day, hardware and versions of a measurement."""
+    """Day, command line, hardware and versions of a measurement."""
     versions = {name: _version(name) for name in packages}
-    return {"date": datetime.date.today().isoformat(), **hardware(), "versions": versions}
+    return {"date": datetime.date.today().isoformat(), "command": command_line(), **hardware(), "versions": versions}
 
 
-def conditions(report: dict[str, Any], command: str) -> str:
-    """How a report came about: the sentence that a page begins with, to be gone on with."""
+def command_line() -> str:
+    """What this process was called with, but for where it writes."""
+    tool, *arguments = sys.argv
+    if "--out" in arguments:
+        place = arguments.index("--out")
+        del arguments[place : place + 2]
+    return shlex.join([f"tools/{Path(tool).name}", *arguments])
+
+
+def measured(report: dict[str, Any]) -> str:
+    """By what, where and when a report came about: the sentence that a page begins with, to be gone on with."""
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-    sizes = ", ".join(f"{height} x {width}" for height, width in report.get("sizes", [report["size"]]))
-    return (
-        f"Measured on {report['date']} by `{command}` on {report['processor']}, {report['threads']} threads, with "
-        f"{versions}: images of {sizes} pixels, batch {report['batch']}"
-    )
+    machine = f"{report['processor']}, {report['threads']} threads"
+    return f"Measured on {report['date']} by `{report['command']}` on {machine}, with {versions}"
+
+
+def conditions(report: dict[str, Any]) -> str:
+    """`measured`, and the images."""
+    sides = report["sizes"] if "sizes" in report else [report["size"]]
+    sizes = ", ".join(f"{height} x {width}" for height, width in sides)
+    return f"{measured(report)}: images of {sizes} pixels, batch {report['batch']}"
 
 
 def _version(package: str) -> str:

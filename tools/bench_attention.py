@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _bench_report import write_report
+from _bench_report import measured, provenance, write_report
 from _toolbox import user_errors
 from torch import nn
 
 from fpn_plugins import ViT
-from fpn_plugins.analysis.latency import growth_exponent, hardware, interleaved_seconds, median_ratio, peak_extra_bytes
+from fpn_plugins.analysis.latency import growth_exponent, interleaved_seconds, median_ratio, peak_extra_bytes
 from fpn_plugins.backbones.attention import Attention
 
 DIM, HEADS = 768, 12  # ViT-B
@@ -109,12 +109,10 @@ def exponents(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 def markdown(report: dict[str, Any]) -> str:
     """The report as a page."""
-    machine = report["hardware"]
     lines = [
         "# Attention with decomposed relative positions",
         "",
-        f"`tools/bench_attention.py` on {machine['processor']}, {machine['threads']} threads, PyTorch "
-        f"{machine['torch']}: medians of {report['repeats']} runs in turn, single precision, batch 1, {DIM} channels, "
+        f"{measured(report)}: medians of {report['repeats']} runs in turn, single precision, batch 1, {DIM} channels, "
         f"{HEADS} heads. Memory is the peak of what is allocated beyond weights and input. Nothing here says how "
         "either does on a GPU.",
         "",
@@ -159,7 +157,8 @@ def main() -> None:
     with user_errors():
         torch.manual_seed(0)
         rows = list(measure_all(args))
-        report = {"hardware": hardware(), "repeats": args.repeats, "rows": rows, "memory_exponents": exponents(rows)}
+        report = {**provenance(["torch", "fpn_plugins", "detectron2"]), "repeats": args.repeats, "rows": rows}
+        report["memory_exponents"] = exponents(rows)
         write_report(args.out, report, markdown(report), draw)
 
 

@@ -3,9 +3,7 @@
     python tools/bench_backbones.py --model swin_t --size 512 512 --out docs/swin_t
     python tools/bench_backbones.py --model swin_t --slopes --out docs/swin_t_slopes     how both grow with the image
 
-Writes OUT.json and OUT.md, a table, and with --slopes OUT.png. Times are wall-clock seconds of whole passes, and the
-ratio is the median over neighbouring runs; memory is the most that a pass holds beyond the weights, in a fresh process
-of each.
+Writes OUT.json and OUT.md, a table, and with --slopes OUT.png.
 """
 
 from __future__ import annotations
@@ -20,13 +18,18 @@ from typing import Any
 
 import torch
 from _bench_growth import Sample, add_slopes_argument, curves, draw_growth, growth_table, scaled_sizes
-from _bench_report import write_report
+from _bench_report import conditions, provenance, write_report
 from _toolbox import user_errors
 from torch import Tensor, nn
 
 from fpn_plugins import BACKBONES
 from fpn_plugins.analysis import fresh_process_peaks
-from fpn_plugins.analysis.latency import hardware, interleaved_seconds, median_ratio
+from fpn_plugins.analysis.latency import interleaved_seconds, median_ratio
+
+METHOD = """\
+All run in turn in one process with the same weights; times are medians over whole passes, a ratio is the median over
+neighbouring runs, and below 1 speaks for ours. Training is forward and backward, without an optimiser. Memory is the
+most that a pass holds beyond weights and their gradients, counted at PyTorch's allocator, each in a fresh process."""
 
 OURS = "ours"
 SWIN_T = {"name": "swin_tiny_patch4_window7_224", "drop_path_rate": 0.0}
@@ -108,7 +111,8 @@ def compare(model: str, shape: list[int], repeats: int, memory: bool) -> dict[st
     """All figures of one model at one size."""
     backbones = {who: build(model, who) for who in MODELS[model]}
     images = torch.randn(shape)
-    result: dict[str, Any] = {"model": model, "images": shape, "repeats": repeats, **hardware()}
+    batch, _, *size = shape
+    result: dict[str, Any] = {"model": model, **origin(model), "batch": batch, "size": size, "repeats": repeats}
     result["largest_relative_difference"] = largest_difference(backbones, images)
     for mode, make_job in MODES.items():
         print(f"{model}: {mode}, {repeats} rounds of {', '.join(backbones)}", file=sys.stderr, flush=True)
@@ -126,11 +130,19 @@ def compare(model: str, shape: list[int], repeats: int, memory: bool) -> dict[st
     return result
 
 
+def origin(model: str) -> dict[str, Any]:
+    """See `provenance`."""
+    return provenance(["torch", "fpn_plugins", *(who for who in MODELS[model] if who != OURS)])
+
+
 def table(result: dict[str, Any]) -> str:
     """The figures in Markdown; ratios are ours over the row's."""
     lines = [
-        f"{result['model']}, images {' x '.join(map(str, result['images']))}, {result['processor']}, "
-        f"{result['threads']} threads, PyTorch {result['torch']}",
+        f"# {result['model']}: time and memory",
+        "",
+        f"{conditions(result)}, single precision, {result['repeats']} runs.",
+        "",
+        METHOD,
         "",
         "| | | seconds | ours / this | peak MiB | ours / this |",
         "|---|---|---|---|---|---|",
@@ -139,6 +151,8 @@ def table(result: dict[str, Any]) -> str:
         for who, row in result[mode].items():
             peak = f"{row['tensors'] / 2**20:.0f} | {row['memory_ratio']:.2f}" if "tensors" in row else " | "
             lines.append(f"| {mode} | {who} | {row['seconds']:.3f} | {row['time_ratio']:.2f} | {peak} |")
+    differences = (f"{who}'s {value:.1g}" for who, value in result["largest_relative_difference"].items())
+    lines += ["", f"Largest difference of the maps, relative to the largest value: {', '.join(differences)}."]
     return "\n".join(lines) + "\n"
 
 
@@ -147,15 +161,17 @@ def samples(results: list[dict[str, Any]]) -> Iterator[Sample]:
     for result in results:
         for mode in MODES:
             for who, row in result[mode].items():
-                size = tuple(result["images"][2:])
-                yield Sample(result["model"], mode, who, size, row["seconds"], row.get("tensors"))
+                yield Sample(result["model"], mode, who, tuple(result["size"]), row["seconds"], row.get("tensors"))
 
 
 def slopes_page(report: dict[str, Any]) -> str:
     """How time and memory grow, in Markdown."""
     lines = [
-        f"{report['model']}, batch {report['batch']}, {report['processor']}, {report['threads']} threads, "
-        f"PyTorch {report['torch']}",
+        f"# {report['model']}: how time and memory grow with the image",
+        "",
+        f"{conditions(report)}, single precision, {report['repeats']} runs.",
+        "",
+        METHOD,
         "",
         *growth_table(report["curves"], report["sizes"]),
     ]
@@ -185,7 +201,7 @@ def main() -> None:
         results = [compare(args.model, shape, args.repeats, not args.no_memory) for shape in shapes]
         report, text, draw = results[0], table(results[0]), None
         if args.slopes is not None:
-            shared = {"model": args.model, "batch": args.batch, "repeats": args.repeats, **hardware()}
+            shared = {"model": args.model, "batch": args.batch, "repeats": args.repeats, **origin(args.model)}
             report = {**shared, "sizes": sizes, "curves": curves(samples(results))}
             text, draw = slopes_page(report), draw_slopes
         print(text)

@@ -126,7 +126,7 @@ def page(report: dict[str, Any]) -> str:
     lines = [
         "# Detectors: time and memory",
         "",
-        f"{conditions(report, 'tools/bench_detectors.py')}, {report['repeats']} runs.",
+        f"{conditions(report)}, {report['repeats']} runs.",
         "",
         METHOD,
         "",

@@ -105,7 +105,7 @@ def page(report: dict[str, Any]) -> str:
     lines = [
         "# Necks: time and memory",
         "",
-        f"{conditions(report, 'tools/bench_necks.py')}, {precision(report)}, {report['repeats']} runs.",
+        f"{conditions(report)}, {precision(report)}, {report['repeats']} runs.",
         "",
         METHOD,
         "",
@@ -147,7 +147,7 @@ def slopes_page(report: dict[str, Any]) -> str:
     lines = [
         "# Necks: how time and memory grow with the image",
         "",
-        f"{conditions(report, 'tools/bench_necks.py --slopes')}, {precision(report)}, {report['repeats']} runs.",
+        f"{conditions(report)}, {precision(report)}, {report['repeats']} runs.",
         "",
         SLOPES_METHOD,
         "",

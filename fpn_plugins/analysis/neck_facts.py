@@ -1,7 +1,7 @@
 """What there is to know of each neck besides its code: the paper, when to use it, what others have published for it.
 
-One entry per class of ``NECKS``, and a few for classes that may be registered later. Numbers of parameters and MACs are
-not here: they are counted (`fpn_plugins.analysis.neck_cost`).
+One entry per class of ``NECKS``. Numbers of parameters and MACs are not here: they are counted
+(`fpn_plugins.analysis.neck_cost`).
 """
 
 from __future__ import annotations

@@ -86,6 +86,9 @@ class BFP(nn.Module):
         gradient_checkpointing: keep only the inputs for the backward pass, and compute the maps between them and the
             outputs again.
 
+    ``torch.export``, and ONNX export with it, makes a graph of it for one size only: the sizes of the blocks that are
+    pooled become constants.
+
     The 3x3 convolution starts from Kaiming's normal, the non-local block as the identity, as in mmdet, whose
     ``init_cfg`` these two overwrite.
 

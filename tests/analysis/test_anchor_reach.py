@@ -45,8 +45,10 @@ def test_an_object_between_small_anchors_is_not_covered(tmp_path: Path):
     assert anchor_reach(path, [8], [[16.0]], ratios=[1.0], threshold=0.3)["small"].positives == 5
 
 
+@pytest.mark.torchvision
 def test_overlaps_are_those_of_all_anchors(tmp_path: Path):
-    ops = pytest.importorskip("torchvision.ops")
+    from torchvision import ops
+
     boxes = [(3.0, 5.0, 20.0, 11.0), (40.0, 2.0, 50.0, 60.0), (10.0, 30.0, 7.0, 30.0)]
     strides, sizes, ratios = [8, 16], anchor_sizes(2, 6.0, 2), (0.5, 1.0, 2.0)
     anchors = []

@@ -26,8 +26,10 @@ def test_weights_fit_timms_network(name: str, tmp_path: Path) -> None:
     assert write_packaged_weights(name, path) == path and path.stat().st_mtime_ns == written
 
 
+@pytest.mark.torchvision
 def test_mobilenet_equals_torchvisions(tmp_path: Path) -> None:
-    torchvision = pytest.importorskip("torchvision")
+    import torchvision
+
     path = write_packaged_weights("mobilenetv2_100", tmp_path / "weights.safetensors")
     ours = TimmBackbone("mobilenetv2_100", out_indices=(4,), checkpoint=path).eval()
     theirs = torchvision.models.mobilenet_v2().eval()

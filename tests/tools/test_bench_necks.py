@@ -179,7 +179,8 @@ def test_backbones_are_compared_likewise(tmp_path: Path) -> None:
         assert list(report[mode]) == ["ours", "mmdet", "detectron2"]
         assert all(row["tensors"] > 0 and row["seconds"] > 0 for row in report[mode].values())
     assert max(report["largest_relative_difference"].values()) < 1e-4
-    assert "| inference | mmdet |" in (tmp_path / "swin.md").read_text()
+    page = (tmp_path / "swin.md").read_text()
+    assert "| inference | mmdet |" in page and f"Measured on {report['date']} by `tools/bench_backbones.py" in page
 
 
 def test_growth_of_backbones(tmp_path: Path) -> None:
