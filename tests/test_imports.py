@@ -19,7 +19,18 @@ PACKAGE = Path(fpn_plugins.__file__).parent
 ANY = ("*",)
 # "" is what the package itself re-exports
 CORE = (
-    *("", "checkpointing", "features", "files", "inference", "layers", "losses", "memory_format", "upsampling"),
+    *(
+        "",
+        "checkpointing",
+        "features",
+        "files",
+        "inference",
+        "layers",
+        "losses",
+        "memory_format",
+        "resampling",
+        "upsampling",
+    ),
     *("winograd", "winograd_transforms", "necks", "backbones", "optim", "weights"),
 )
 HOSTS = ("mmengine", "mmcv", "mmdet", "detectron2", "timm", "torchvision")
@@ -43,6 +54,7 @@ class Allowed:
 
 
 NUMERIC = Allowed((*CORE, "data", "analysis", "visualization"), ("torch", "numpy"), ANY)
+PARTS = ("checkpointing", "features", "layers", "memory_format", "resampling", "upsampling")
 # by module, the longest prefix wins; what an entry covers may import each other
 RULES = {
     "": Allowed(("features", "necks", "backbones")),
@@ -50,13 +62,14 @@ RULES = {
     "checkpointing": Allowed(external=("torch",)),
     "features": Allowed(external=("torch",)),
     "layers": Allowed(("memory_format", "winograd"), ("torch",)),
+    "resampling": Allowed(("layers",), ("torch",)),
     "memory_format": Allowed(external=("torch",)),
     "winograd": Allowed(("checkpointing", "winograd_transforms"), ("torch",)),
     "winograd_transforms": Allowed(("memory_format",), ("torch",)),
     "losses": Allowed(external=("torch",)),
     "upsampling": Allowed(("layers", "memory_format"), ("torch",)),
-    "necks": Allowed(("checkpointing", "features", "layers", "memory_format", "upsampling", "weights"), ("torch",)),
-    "backbones": Allowed(("checkpointing", "features", "layers", "memory_format", "upsampling", "weights"), ("torch",)),
+    "necks": Allowed((*PARTS, "weights"), ("torch",)),
+    "backbones": Allowed((*PARTS, "weights"), ("torch",)),
     "backbones.timm_networks": Allowed(external=("torch",), inside_functions=("timm",)),
     "inference": Allowed(external=("torch", "numpy"), inside_functions=("PIL", "pycocotools")),
     "optim": Allowed(),

@@ -22,8 +22,8 @@ from fpn_plugins.layers import (
     init_convs,
     make_act,
     make_norm,
-    make_resample,
 )
+from fpn_plugins.resampling import make_resample
 
 
 def randomised(module: nn.Module) -> nn.Module:

@@ -24,7 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..features import FeatureSpec
-from ..layers import NormFactory, make_resample
+from ..layers import NormFactory
+from ..resampling import make_resample
 from .vit import ViT
 
 

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from .. import checkpointing
 from ..features import FeatureSpec, check_channels, check_in_channels, check_specs
-from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs, make_resample
+from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs
+from ..resampling import make_resample
 from ..weights import accept_layouts
 from ..weights.maps.simple_pyramid import SimplePyramidLayouts
 from .extra_levels import ExtraLevels, as_extra_levels

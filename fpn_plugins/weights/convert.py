@@ -18,8 +18,8 @@ from torch import Tensor
 
 from .key_map import KeyMap, Transform
 from .maps.detectors import PARTS, containers, head_table, toolbox_of
+from .mask_heads import match_mask_heads
 
-MASK_HEAD = "roi_head.mask_head."
 COUNTER = "num_batches_tracked"
 
 
@@ -104,7 +104,7 @@ def convert(
     target_places = places(target, num_ratios)
     wanted = {place.name: key for key, place in target_places.items() if place.name is not None}
     values, origin = _common(state_dict, found, conversion)
-    _match_mask_heads(values, origin, set(wanted), mask_stage)
+    match_mask_heads(values, origin, set(wanted), mask_stage)
     conversion.dropped += _drop_counters(values, origin, wanted)
     _check_names(values, origin, wanted)
     result = {key: target[key].cpu().clone() for key, place in target_places.items() if place.name is None}
@@ -208,48 +208,6 @@ def _common(
             raise ValueError(f"two keys become {place.name!r}: {origin[place.name]!r} and {key!r}")
         values[place.name], origin[place.name] = place.to_common(value), key
     return values, origin
-
-
-def _match_mask_heads(
-    values: dict[str, Tensor], origin: dict[str, str], wanted: set[str], mask_stage: int | None
-) -> None:
-    """One mask head for each of Cascade R-CNN's stages, or one for all, as the target has it."""
-    have, want = (
-        sorted({int(m[1]) for n in names if (m := re.match(rf"{re.escape(MASK_HEAD)}(\d+)\.", n))})
-        for names in (values, wanted)
-    )
-    if bool(have) == bool(want) or not any(name.startswith(MASK_HEAD) for name in wanted):
-        return
-    masks = {name: values.pop(name) for name in list(values) if name.startswith(MASK_HEAD)}
-    keys = {name: origin.pop(name) for name in masks}
-    if want:  # one head that every stage shares gives the average that mmdet takes
-        for stage in want:
-            for name, value in masks.items():
-                copy = f"{MASK_HEAD}{stage}.{name.removeprefix(MASK_HEAD)}"
-                values[copy], origin[copy] = value.clone(), keys[name]
-        return
-    stage = _one_of(masks, have, mask_stage)
-    for name, value in masks.items():
-        if name.startswith(f"{MASK_HEAD}{stage}."):
-            one = MASK_HEAD + name.removeprefix(f"{MASK_HEAD}{stage}.")
-            values[one], origin[one] = value, keys[name]
-
-
-def _one_of(masks: Mapping[str, Tensor], stages: list[int], mask_stage: int | None) -> int:
-    """The stage whose mask head stands for all."""
-    if mask_stage is not None:
-        if mask_stage not in stages:
-            raise ValueError(f"mask_stage={mask_stage} is not among the stages {stages} of the checkpoint")
-        return mask_stage
-    first = f"{MASK_HEAD}{stages[0]}."
-    for name, value in masks.items():
-        stage_free = re.sub(rf"^{re.escape(MASK_HEAD)}\d+\.", first, name)
-        if not torch.equal(value, masks[stage_free]):
-            raise ValueError(
-                f"mmdet averages the masks of {len(stages)} different mask heads, detectron2 has one: no conversion is "
-                f"exact. Pass mask_stage={stages[-1]} to take the last stage's alone"
-            )
-    return stages[0]
 
 
 def _drop_counters(values: dict[str, Tensor], origin: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:

@@ -1,0 +1,47 @@
+"""Learned resampling by powers of two, of which pyramids of plain Vision Transformers are made."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from torch import nn
+
+from .layers import NormFactory, make_norm
+
+
+def make_resample(
+    channels: int, scale: Fraction, norm: str | NormFactory | None = None, halve_channels: bool = False
+) -> nn.Sequential:
+    """Learned resampling of a map by a power of two, as the pyramids of plain Vision Transformers have it.
+
+    Each doubling is a 2x2 transposed convolution of stride 2, with norm and GELU between two of them; a map is made
+    smaller by max-pooling, which rounds down; a ``scale`` of 1 is no layer at all. Sources: BEiT's
+    (arXiv:2106.08254) ``semantic_segmentation/backbone/beit.py``; with halved channels detectron2's
+    ``SimpleFeaturePyramid``. Both number the layers alike.
+
+    Args:
+        channels: channels of the map.
+        scale: size of the output relative to the map.
+        norm: norm between two transposed convolutions, see `make_norm`.
+        halve_channels: whether each doubling halves the channels, to ``channels / scale``.
+
+    Raises:
+        ValueError: ``scale`` is not a power of two, or the channels cannot be halved often enough.
+    """
+    up, down = scale.numerator, scale.denominator
+    if scale <= 0 or up & (up - 1) or down & (down - 1):
+        raise ValueError(f"scale={float(scale):g} must be a power of two")
+    if halve_channels and channels % up:
+        raise ValueError(
+            f"channels={channels} cannot be halved for each doubling of scale {up}; they must be a multiple of {up}"
+        )
+    if down > 1:
+        return nn.Sequential(nn.MaxPool2d(down, stride=down))
+    layers: list[nn.Module] = []
+    for _ in range(up.bit_length() - 1):
+        if layers:
+            layers += [make_norm(norm, channels) or nn.Identity(), nn.GELU()]
+        out_channels = channels // 2 if halve_channels else channels
+        layers.append(nn.ConvTranspose2d(channels, out_channels, 2, stride=2))
+        channels = out_channels
+    return nn.Sequential(*layers)
