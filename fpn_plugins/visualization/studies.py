@@ -43,17 +43,29 @@ def draw_sizes(summaries: Sequence[Summary], path: str | os.PathLike[str], title
 
 
 def draw_cost(summaries: Sequence[Summary], path: str | os.PathLike[str], title: str = "") -> Path:
-    """Draw AP against the GMACs of the whole detector, one point per variant; arguments as those of `draw_sizes`."""
+    """Draw AP against the GMACs of the whole detector, one point per variant; arguments as those of `draw_sizes`.
+
+    Names stand beside the axes in the order of AP, each with a line to its point, as many points lie close together.
+    """
     figure, axes = _figure(summaries, (9, 6))
     (axis,) = axes
-    for summary in summaries:
-        if summary.mean["AP"] is None:
-            continue
-        point = (summary.gmacs, summary.mean["AP"])
-        axis.errorbar(*point, yerr=summary.deviation["AP"] or 0.0, fmt="o", color="#4c78a8", capsize=2)
-        axis.annotate(summary.variant, point, xytext=(5, 4), textcoords="offset points", fontsize=8)
-    axis.set_xscale("log")
-    axis.set_xlabel("GMACs of the detector, one image (logarithmic)")
+    points = {
+        s.variant: (s.gmacs, s.mean["AP"], s.deviation["AP"] or 0.0) for s in summaries if s.mean["AP"] is not None
+    }
+    ranked = sorted(points, key=lambda name: points[name][1], reverse=True)
+    for rank, name in enumerate(ranked):
+        gmacs, ap, deviation = points[name]
+        axis.errorbar(gmacs, ap, yerr=deviation, fmt="o", color="#4c78a8", capsize=2)
+        axis.annotate(
+            name,
+            (gmacs, ap),
+            xytext=(1.02, 1 - (rank + 0.5) / len(ranked)),
+            textcoords="axes fraction",
+            fontsize=8,
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": "0.75", "linewidth": 0.6, "relpos": (0, 0.5)},
+        )
+    axis.set_xlabel("GMACs of the detector, one image")
     axis.set_ylabel("AP")
     return _save(figure, axes, path, title)
 
