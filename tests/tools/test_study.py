@@ -202,6 +202,17 @@ def test_page_says_what_is_missing_and_draws_what_is_there(cells_module, tiny_co
         _study_page.tables(study, results, "pafpn")
 
 
+def test_the_published_page_is_what_its_results_say(cells_module):
+    import _study_page
+
+    study = read_study(ROOT / "configs/studies/fpn_ablations.yml")
+    page = (ROOT / "docs/accuracy.md").read_text()
+    results = json.loads((ROOT / "docs/accuracy.json").read_text())
+    for part in (_study_page.tables, _study_page.agreement):
+        assert part(study, results, study.baseline) in page
+    assert _study_page.expectations(study, results) in page and study.remarks in page
+
+
 @pytest.mark.timm
 def test_other_configs_and_broken_files_are_not_results(cells_module, tiny_coco: Path, tmp_path: Path):
     study = read_study(SMOKE)
