@@ -11,10 +11,35 @@ from torch.testing import assert_close
 from fpn_plugins.backbones.linear import linear, linear_after, linear_after_norm, linear_parts_after_norm
 
 
-@pytest.fixture(params=[1, 2], autouse=True)
-def threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As convolutions, and as PyTorch's own linear layers."""
-    monkeypatch.setattr(torch, "get_num_threads", lambda: request.param)
+@pytest.fixture(
+    params=[(1, "AVX512"), (2, "AVX512"), (2, "AVX2")], ids=["linear", "convolutions", "both"], autouse=True
+)
+def processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As PyTorch's own linear layers, as convolutions, and as convolutions but for the gradients of weights."""
+    threads, capability = request.param
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+
+
+def test_gradients_of_weights_convolve_where_that_is_faster(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fpn_plugins.backbones import linear as module
+
+    forward, backward = [], []
+    conv2d, conv2d_weight = F.conv2d, module.conv2d_weight
+    monkeypatch.setattr(F, "conv2d", lambda *a, **k: forward.append(a) or conv2d(*a, **k))
+    monkeypatch.setattr(module, "conv2d_weight", lambda *a, **k: backward.append(a) or conv2d_weight(*a, **k))
+    kind = request.node.callspec.id
+    layer, x = nn.Linear(12, 20), torch.randn(3, 12, requires_grad=True)
+    linear_after(F.gelu, layer, x).sum().backward()
+    assert bool(forward) == (kind != "linear") and bool(backward) == (kind == "convolutions")
+    forward.clear()
+    linear(x, layer.weight, layer.bias).sum().backward()  # PyTorch's own backward pass
+    assert bool(forward) == (kind == "convolutions")
+    with torch.no_grad():
+        linear(x, layer.weight, layer.bias)
+    assert bool(forward) == (kind != "linear")
 
 
 def normed(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
