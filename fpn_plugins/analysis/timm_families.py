@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import random
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection
@@ -20,6 +20,7 @@ import torch
 
 from ..backbones import TimmBackbone
 from ..features import check_pyramid
+from .cost import on_meta
 
 # arguments of timm's constructors that change which sizes a network takes; tried in this order
 OPTIONS: tuple[dict[str, Any], ...] = (
@@ -140,7 +141,7 @@ def probe_model(name: str) -> FamilyReport:
         The report, with an empty ``family``.
     """
     try:
-        backbone = _on_meta(partial(TimmBackbone, name))
+        backbone = on_meta(partial(TimmBackbone, name))
     except Exception as error:  # whatever timm raises is the answer
         return FamilyReport("", 1, name, note=_first_line(error))
     sizes, note = _sizes(backbone, name, {})
@@ -170,7 +171,7 @@ def _parameters(models: list[str]) -> list[tuple[int, str]]:
     rows: list[tuple[int, str]] = []
     for name in random.Random(0).sample(models, min(SAMPLE, len(models))):
         try:
-            network = _on_meta(partial(timm.create_model, name))
+            network = on_meta(partial(timm.create_model, name))
         except Exception:  # an optional dependency, say; reported if no other network of the family can be built
             rows.append((sys.maxsize, name))
         else:
@@ -178,20 +179,11 @@ def _parameters(models: list[str]) -> list[tuple[int, str]]:
     return rows
 
 
-def _on_meta(build: Callable[[], Any]) -> Any:
-    """A network without memory for its weights; where its constructor needs values, they are dropped afterwards."""
-    try:
-        with torch.device("meta"):
-            return build().eval()
-    except NotImplementedError:
-        return build().to("meta").eval()
-
-
 def _with_options(name: str) -> tuple[Mapping[str, Any], str]:
     """The first arguments that free the network of its one size, and which sizes it takes with them."""
     for option in OPTIONS:
         try:
-            backbone = _on_meta(partial(TimmBackbone, name, model_args=option))
+            backbone = on_meta(partial(TimmBackbone, name, model_args=option))
         except Exception:  # most networks do not have the argument, each says so in its own way
             continue
         sizes, _ = _sizes(backbone, name, option)
