@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .memory_format import is_channels_last
+from .ops.memory_format import is_channels_last
 from .winograd import WinogradConv2d
 
 NormFactory = Callable[[int], nn.Module]

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .layers import lookup
-from .memory_format import is_channels_last
+from .ops.memory_format import is_channels_last
 
 Upsample = Callable[[Tensor, tuple[int, int]], Tensor]
 UpsampleMode = str | Mapping[str, Any] | Upsample

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from .checkpointing import traced
+from .ops.tracing import traced
 from .winograd_transforms import convolve, tiles, transform_kernel, turned, weight_gradient
 
 MIN_CHANNELS = 128  # below, the sums take longer than the products that they save

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .memory_format import memory_format_of
+from .ops.memory_format import memory_format_of
 
 TILE = 4  # outputs per side
 PATCH = TILE + 2  # inputs per side

@@ -19,18 +19,7 @@ PACKAGE = Path(fpn_plugins.__file__).parent
 ANY = ("*",)
 # "" is what the package itself re-exports
 CORE = (
-    *(
-        "",
-        "checkpointing",
-        "features",
-        "files",
-        "inference",
-        "layers",
-        "losses",
-        "memory_format",
-        "resampling",
-        "upsampling",
-    ),
+    *("", "features", "files", "inference", "layers", "losses", "ops", "resampling", "upsampling"),
     *("winograd", "winograd_transforms", "necks", "backbones", "optim", "weights"),
 )
 HOSTS = ("mmengine", "mmcv", "mmdet", "detectron2", "timm", "torchvision")
@@ -54,20 +43,19 @@ class Allowed:
 
 
 NUMERIC = Allowed((*CORE, "data", "analysis", "visualization"), ("torch", "numpy"), ANY)
-PARTS = ("checkpointing", "features", "layers", "memory_format", "resampling", "upsampling")
+PARTS = ("features", "layers", "ops", "resampling", "upsampling")
 # by module, the longest prefix wins; what an entry covers may import each other
 RULES = {
     "": Allowed(("features", "necks", "backbones")),
     "files": Allowed(),
-    "checkpointing": Allowed(external=("torch",)),
     "features": Allowed(external=("torch",)),
-    "layers": Allowed(("memory_format", "winograd"), ("torch",)),
+    "layers": Allowed(("ops", "winograd"), ("torch",)),
     "resampling": Allowed(("layers",), ("torch",)),
-    "memory_format": Allowed(external=("torch",)),
-    "winograd": Allowed(("checkpointing", "winograd_transforms"), ("torch",)),
-    "winograd_transforms": Allowed(("memory_format",), ("torch",)),
+    "ops": Allowed(external=("torch",)),
+    "winograd": Allowed(("ops", "winograd_transforms"), ("torch",)),
+    "winograd_transforms": Allowed(("ops",), ("torch",)),
     "losses": Allowed(external=("torch",)),
-    "upsampling": Allowed(("layers", "memory_format"), ("torch",)),
+    "upsampling": Allowed(("layers", "ops"), ("torch",)),
     "necks": Allowed((*PARTS, "weights"), ("torch",)),
     "backbones": Allowed((*PARTS, "weights"), ("torch",)),
     "backbones.timm_networks": Allowed(external=("torch",), inside_functions=("timm",)),

@@ -14,7 +14,7 @@ from torch import nn
 
 from fpn_plugins import FPN, PAFPN, BiFPN
 from fpn_plugins.layers import ConvNormAct
-from fpn_plugins.memory_format import memory_format_of
+from fpn_plugins.ops.memory_format import memory_format_of
 from fpn_plugins.winograd import WinogradConv2d, _Convolution, use_winograd
 from fpn_plugins.winograd_transforms import BLOCK, PATCH, convolve, transform_kernel, turned, weight_gradient
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checkpointing import traced
+from ..ops.tracing import traced
 from ..weights.resize import resize_relative_positions
 from .blocked_attention import blocked_attention, position_scores
 from .linear import apply_linear

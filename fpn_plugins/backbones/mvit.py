@@ -21,9 +21,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from .. import checkpointing
+from ..ops import checkpointing
 from ..features import FeatureSpec
-from ..memory_format import memory_format_of
+from ..ops.memory_format import memory_format_of
 from ..weights import accept_layouts, read_checkpoint
 from ..weights.maps.mvit import MViTLayouts
 from .mvit_blocks import MultiScaleBlock

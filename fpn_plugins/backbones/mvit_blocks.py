@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checkpointing import traced
+from ..ops.tracing import traced
 from .attention import fused_pooled_attention, pooled_relative_rows
 from .blocked_attention import blocked_window_attention
 from .linear import is_plain, linear_after, linear_after_norm, linear_parts_after_norm

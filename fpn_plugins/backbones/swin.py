@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..features import FeatureSpec
-from ..memory_format import memory_format_of
+from ..ops.memory_format import memory_format_of
 from ..weights import accept_layouts, read_checkpoint
 from ..weights.maps.swin import STAGES, SwinLayouts
 from .pixels import StatesPixels

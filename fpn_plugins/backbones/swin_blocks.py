@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checkpointing import run, traced
+from ..ops.checkpointing import run
+from ..ops.tracing import traced
 from .linear import apply_linear, linear_after, linear_after_norm
 from .vit_blocks import MLP, DropPath
 from .window_attention import WindowAttention

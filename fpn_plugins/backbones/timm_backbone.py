@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..features import FeatureSpec
 from ..layers import NormFactory, make_norm
-from ..memory_format import memory_format_of
+from ..ops.memory_format import memory_format_of
 from ..weights import KeyMap, accept_layouts, read_checkpoint, recognise
 from ..weights.maps import resnet
 from .pixels import StatesPixels

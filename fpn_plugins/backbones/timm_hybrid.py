@@ -15,9 +15,9 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import checkpointing
+from ..ops import checkpointing
 from ..features import FeatureSpec
-from ..memory_format import memory_format_of
+from ..ops.memory_format import memory_format_of
 from ..weights import read_checkpoint
 from .hybrid import OUT_STRIDE, stride_two
 from .pixels import StatesPixels

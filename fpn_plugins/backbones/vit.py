@@ -17,9 +17,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .. import checkpointing
+from ..ops import checkpointing
 from ..features import FeatureSpec
-from ..memory_format import memory_format_of
+from ..ops.memory_format import memory_format_of
 from ..weights import read_checkpoint
 from ..weights.maps.vit import ViTLayouts
 from ..weights.resize import resize_positions

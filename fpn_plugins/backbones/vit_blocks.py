@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checkpointing import traced
+from ..ops.tracing import traced
 from ..layers import LayerNorm2d
 from .attention import Attention
 from .linear import apply_linear, is_plain, linear_after, linear_after_norm

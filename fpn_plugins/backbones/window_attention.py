@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ..checkpointing import traced
+from ..ops.tracing import traced
 from ..weights.resize import relative_bias_table
 
 # what separates two tokens of a window, as in the official implementation: exp(-100) adds nothing to a sum

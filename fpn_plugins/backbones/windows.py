@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..checkpointing import traced
+from ..ops.tracing import traced
 
 
 class WindowLayout(NamedTuple):

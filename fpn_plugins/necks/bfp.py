@@ -20,13 +20,13 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import checkpointing
-from ..checkpointing import traced
+from ..ops import checkpointing
+from ..ops.tracing import traced
 from ..features import FeatureSpec, check_channels, check_specs
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs
 from ..weights import accept_layouts
 from ..weights.maps.bfp import bfp_layouts
-from .pooling import max_pool2d
+from ..ops.pooling import max_pool2d
 
 REFINES = ("conv", "non_local")
 

@@ -28,7 +28,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from .. import checkpointing
+from ..ops import checkpointing
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs, with_bias
 from ..weights import accept_layouts
 from ..weights.maps.bifpn import BiFPNLayouts

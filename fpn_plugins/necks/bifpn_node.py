@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, make_act, make_conv
-from .pooling import max_pool2d
+from ..ops.pooling import max_pool2d
 
 POOL_PADDINGS = ("same", "symmetric")
 EPSILON = 1e-4  # of the fast normalised fusion

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from .. import checkpointing
+from ..ops import checkpointing
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs
 from ..upsampling import UpsampleMode, make_upsample
 from ..weights import accept_layouts

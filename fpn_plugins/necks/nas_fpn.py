@@ -30,13 +30,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import checkpointing
+from ..ops import checkpointing
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs, make_act, with_bias
 from ..weights import accept_layouts
 from ..weights.maps.nas_fpn import nas_fpn_layouts
 from .base import PyramidNeck
 from .graph import Graph, GraphCell, Node
-from .pooling import max_pool2d
+from ..ops.pooling import max_pool2d
 
 
 class Cell(NamedTuple):

@@ -20,7 +20,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .. import checkpointing
+from ..ops import checkpointing
 from ..features import FeatureSpec, SemanticSpec, check_channels, check_in_channels
 from ..layers import ConvFactory, ConvNormAct, NormFactory, init_convs
 from ..upsampling import make_upsample

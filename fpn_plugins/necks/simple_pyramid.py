@@ -19,7 +19,7 @@ from fractions import Fraction
 
 from torch import Tensor, nn
 
-from .. import checkpointing
+from ..ops import checkpointing
 from ..features import FeatureSpec, check_channels, check_in_channels, check_specs
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs
 from ..resampling import make_resample

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fpn_plugins.necks.pooling import max_pool2d
+from fpn_plugins.ops.pooling import max_pool2d
 
 axes = st.tuples(st.integers(1, 13), st.integers(1, 5), st.integers(1, 5), st.integers(0, 2))
 

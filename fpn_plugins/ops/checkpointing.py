@@ -17,10 +17,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-
-def traced() -> bool:
-    """Whether the computation is being recorded, by ``torch.compile``, ``torch.export`` or ``torch.jit.trace``."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+from .tracing import traced
 
 
 def run(function: Callable[..., Any], *arguments: Any, checkpointed: bool) -> Any:
