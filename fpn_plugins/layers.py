@@ -15,13 +15,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .ops.memory_format import is_channels_last
-from .winograd import WinogradConv2d
 
 NormFactory = Callable[[int], nn.Module]
 ActFactory = Callable[[], nn.Module]
 ConvFactory = Callable[..., nn.Module]
 
 GROUPS = 32  # both toolboxes' GN
+WINOGRAD_REMOVED = (
+    "Winograd convolutions (conv='winograd', WinogradConv2d) were removed; use channels-last maps, torch.compile with "
+    "freezing, or an export to ONNX Runtime or OpenVINO instead"
+)
 
 
 class LayerNorm2d(nn.Module):
@@ -79,7 +82,6 @@ NORMS: dict[str, NormFactory] = {
     "GN": _group_norm,
     "LN": LayerNorm2d,
 }
-CONVS: dict[str, ConvFactory] = {"winograd": WinogradConv2d}
 ACTIVATIONS: dict[str, ActFactory] = {
     "relu": nn.ReLU,
     "gelu": nn.GELU,
@@ -121,22 +123,24 @@ def make_act(act: str | ActFactory | None) -> nn.Module | None:
     return lookup(act, ACTIVATIONS, "act")() if isinstance(act, str) else act()
 
 
-def make_conv(conv: str | ConvFactory | None) -> ConvFactory:
-    """What builds the convolutions.
+def make_conv(conv: ConvFactory | None) -> ConvFactory:
+    """Resolve ``conv`` to a convolution factory.
 
     Args:
-        conv: ``None`` for ``nn.Conv2d``, one of ``CONVS`` (``"winograd"``, see `WinogradConv2d`), or a factory, called
-            with the arguments of ``nn.Conv2d``.
+        conv: ``None`` for ``nn.Conv2d``, or a factory called with the arguments of ``nn.Conv2d``.
 
     Raises:
-        ValueError: unknown name.
+        ValueError: a string; convolutions have no names.
     """
     if conv is None:
         return nn.Conv2d
-    return lookup(conv, CONVS, "conv") if isinstance(conv, str) else conv
+    if isinstance(conv, str):
+        unknown = f"conv={conv!r} is unknown; pass None or a factory such as nn.Conv2d"
+        raise ValueError(WINOGRAD_REMOVED if conv == "winograd" else unknown)
+    return conv
 
 
-def with_bias(conv: str | ConvFactory | None) -> ConvFactory:
+def with_bias(conv: ConvFactory | None) -> ConvFactory:
     """The same convolutions (see `make_conv`), with a bias even before a norm, as some peers have it."""
     return partial(_with_bias, make_conv(conv))
 
@@ -187,7 +191,7 @@ class ConvNormAct(nn.Module):
         stride: int = 1,
         norm: str | NormFactory | None = None,
         act: str | ActFactory | None = None,
-        conv: str | ConvFactory | None = None,
+        conv: ConvFactory | None = None,
     ) -> None:
         super().__init__()
         norm_layer = make_norm(norm, out_channels)

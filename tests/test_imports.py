@@ -20,7 +20,7 @@ ANY = ("*",)
 # "" is what the package itself re-exports
 CORE = (
     *("", "features", "files", "inference", "layers", "losses", "ops", "resampling", "upsampling"),
-    *("winograd", "winograd_transforms", "necks", "backbones", "optim", "weights"),
+    *("necks", "backbones", "optim", "weights"),
 )
 HOSTS = ("mmengine", "mmcv", "mmdet", "detectron2", "timm", "torchvision")
 OPTIONAL = (*HOSTS, "matplotlib", "PIL", "pycocotools", "safetensors")
@@ -49,11 +49,9 @@ RULES = {
     "": Allowed(("features", "necks", "backbones")),
     "files": Allowed(),
     "features": Allowed(external=("torch",)),
-    "layers": Allowed(("ops", "winograd"), ("torch",)),
+    "layers": Allowed(("ops",), ("torch",)),
     "resampling": Allowed(("layers",), ("torch",)),
     "ops": Allowed(external=("torch",)),
-    "winograd": Allowed(("ops", "winograd_transforms"), ("torch",)),
-    "winograd_transforms": Allowed(("ops",), ("torch",)),
     "losses": Allowed(external=("torch",)),
     "upsampling": Allowed(("layers", "ops"), ("torch",)),
     "necks": Allowed((*PARTS, "weights"), ("torch",)),

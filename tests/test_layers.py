@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
+from fpn_plugins import NECKS
 from fpn_plugins.layers import (
     ACTIVATIONS,
     INITS,
@@ -21,6 +22,7 @@ from fpn_plugins.layers import (
     LayerNorm2d,
     init_convs,
     make_act,
+    make_conv,
     make_norm,
 )
 from fpn_plugins.resampling import make_resample
@@ -131,6 +133,18 @@ def test_activations_by_name_leave_their_input_alone(name: str, function: Callab
 def test_an_unknown_name_lists_the_choices(build: Callable, argument: str, choices: dict):
     with pytest.raises(ValueError, match=re.escape(f"{argument} is unknown; choose one of {sorted(choices)}")):
         build()
+
+
+def test_convolutions_have_no_names():
+    assert make_conv(None) is nn.Conv2d and make_conv(nn.ConvTranspose2d) is nn.ConvTranspose2d
+    with pytest.raises(ValueError, match="conv='ConvWS' is unknown; pass None or a factory"):
+        make_conv("ConvWS")
+
+
+@pytest.mark.parametrize("kind", ["FPN", "PAFPN", "BiFPN", "NASFPN", "CSPPAFPN"])
+def test_winograd_convolutions_are_removed_and_the_error_names_what_is_better(kind: str):
+    with pytest.raises(ValueError, match="were removed; use channels-last .*torch.compile .*ONNX Runtime or OpenVINO"):
+        NECKS[kind]([32, 32, 32], conv="winograd")
 
 
 FAN_IN, FAN_OUT = 48 * 9, 96 * 9

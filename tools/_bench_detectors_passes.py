@@ -56,7 +56,6 @@ class Form(NamedTuple):
     ours: bool = True
     channels_last: bool = False
     bf16: bool = False
-    winograd: bool = False
 
 
 STOCK, OURS = "stock", "ours"
@@ -64,7 +63,6 @@ FORMS = {
     STOCK: Form(ours=False),
     OURS: Form(),
     "ours, channels_last": Form(channels_last=True),
-    "ours, channels_last, winograd": Form(channels_last=True, winograd=True),
     "stock, bf16": Form(ours=False, bf16=True),
     "ours, channels_last, bf16": Form(channels_last=True, bf16=True),
 }
@@ -111,8 +109,6 @@ def build(subject: Subject, form: Form) -> nn.Module:
     config = str(CONFIGS / subject.toolbox / f"{subject.detector}_r50_fpn_12e.py") if form.ours else STOCK_CONFIGS[case]
     model = build_detector(config, options)
     model.load_state_dict(convert(read_checkpoint(subject.weights), model.state_dict())[0])
-    if form.winograd:
-        _toolbox(subject.toolbox).use_winograd(model)
     if form.bf16 and subject.toolbox == "mmdet":
         _toolbox("mmdet").allow_bf16(model)
     return model

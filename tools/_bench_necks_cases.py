@@ -83,15 +83,11 @@ def effdet_bifpn(specs: Sequence[FeatureSpec], size: tuple[int, int]) -> nn.Modu
 
 @dataclass(frozen=True)
 class Case:
-    """A kind of neck: what it stands on, the arguments of ours, and the others by package.
-
-    ``winograd`` tells whether it has 3x3 convolutions that `WinogradConv2d` makes faster.
-    """
+    """A kind of neck: what it stands on, the arguments of ours, and the others by package."""
 
     specs: tuple[FeatureSpec, ...]
     peers: Mapping[str, Build]
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    winograd: bool = False
 
     def installed(self) -> list[str]:
         """The packages that can be compared with here."""
@@ -104,12 +100,11 @@ CASES = {
         RESNET50,
         {"mmdet": mmdet("FPN", 256, 5), "detectron2": detectron2_fpn, "torchvision": torchvision_fpn},
         P6,
-        True,
     ),
-    "PAFPN": Case(RESNET50, {"mmdet": mmdet("PAFPN", 256, 5)}, P6, True),
+    "PAFPN": Case(RESNET50, {"mmdet": mmdet("PAFPN", 256, 5)}, P6),
     "BiFPN": Case(RESNET50[1:], {"effdet": effdet_bifpn}, {"bias_before_norm": True}),  # effdet's default
     "NASFPN": Case(
-        RESNET50[1:], {"mmdet": mmdet("NASFPN", 256, 5, stack_times=7, norm_cfg={"type": "BN"})}, {"norm": "BN"}, True
+        RESNET50[1:], {"mmdet": mmdet("NASFPN", 256, 5, stack_times=7, norm_cfg={"type": "BN"})}, {"norm": "BN"}
     ),
     "CSPPAFPN": Case(YOLOX_S, {"mmdet": mmdet("YOLOXPAFPN", 128, 1)}, {"out_channels": 128, "num_blocks": 1}),
     "BFP": Case(PYRAMID, {"mmdet": mmdet_bfp}),
@@ -117,10 +112,9 @@ CASES = {
 OURS = "ours"
 
 
-def build(kind: str, who: str, size: tuple[int, int], winograd: bool = False) -> nn.Module:
-    """Ours, with `WinogradConv2d` or without, or a package's neck of a kind, for images of ``size`` (height, width)."""
+def build(kind: str, who: str, size: tuple[int, int]) -> nn.Module:
+    """Ours, or a package's neck of a kind, for images of ``size`` (height, width)."""
     case = CASES[kind]
     if who == OURS:
-        more = {"conv": "winograd"} if winograd else {}
-        return NECKS[kind](in_channels=[spec.channels for spec in case.specs], **case.arguments, **more)
+        return NECKS[kind](in_channels=[spec.channels for spec in case.specs], **case.arguments)
     return case.peers[who](case.specs, size)

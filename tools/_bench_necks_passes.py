@@ -15,15 +15,9 @@ from fpn_plugins.analysis import on_meta, record_convs, run_convs
 FLOOR = "convolutions"
 LAST = ", channels_last"
 COPIED = ", copied to NCHW"
-WINOGRAD = ", winograd"
 COMPILED = ", compiled"
-OUR_FORMS = (OURS, OURS + LAST, OURS + LAST + COPIED, OURS + LAST + WINOGRAD, OURS + LAST + WINOGRAD + COPIED)
+OUR_FORMS = (OURS, OURS + LAST, OURS + LAST + COPIED)
 MODES = ("inference", "training")
-
-
-def our_forms(kind: str) -> list[str]:
-    """The forms of ours that are different ones; `WinogradConv2d` is for wide 3x3 convolutions."""
-    return [form for form in OUR_FORMS if CASES[kind].winograd or WINOGRAD not in form]
 
 
 class Setting(NamedTuple):
@@ -65,7 +59,7 @@ def prepare(kind: str, who: str, mode: str, setting: Setting) -> Callable[[], No
     torch.manual_seed(0)
     compiled, copied, channels_last = COMPILED in who, COPIED in who, LAST in who
     name = who.split(", ")[0]
-    neck = build(kind, OURS if name == FLOOR else name, setting.size, WINOGRAD in who).eval()
+    neck = build(kind, OURS if name == FLOOR else name, setting.size).eval()
     if channels_last:
         neck = neck.to(memory_format=torch.channels_last)
     maps = make_maps(kind, setting, channels_last)

@@ -17,11 +17,11 @@ from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
-from fpn_plugins.adapters.detectron2 import add_fpn_plugins_config, use_winograd
+from fpn_plugins.adapters.detectron2 import add_fpn_plugins_config
 from fpn_plugins.inference import Detections
 from fpn_plugins.weights.zoo import forget_weights
 
-__all__ = ["batch_of", "build", "coco_names", "detect", "losses", "run", "use_winograd"]
+__all__ = ["batch_of", "build", "coco_names", "detect", "losses", "run"]
 
 
 def build(config: str, options: Sequence[str], device: str) -> nn.Module:

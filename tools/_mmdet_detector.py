@@ -23,9 +23,8 @@ from torch.utils._pytree import tree_map_only
 
 from fpn_plugins.inference import Detections
 from fpn_plugins.weights.zoo import forget_weights
-from fpn_plugins.winograd import use_winograd
 
-__all__ = ["allow_bf16", "batch_of", "build", "coco_names", "detect", "losses", "run", "use_winograd"]
+__all__ = ["allow_bf16", "batch_of", "build", "coco_names", "detect", "losses", "run"]
 
 
 def build(config: str, options: Sequence[str], device: str) -> nn.Module:

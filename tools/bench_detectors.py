@@ -1,9 +1,7 @@
-r"""Time and memory of whole detectors, the toolboxes' own and the same with our neck, in inference and training.
+"""Time and memory of whole detectors, the toolboxes' own and the same with our neck, in inference and training.
 
     python tools/bench_detectors.py --out docs/bench_detectors
     python tools/bench_detectors.py --size 800 1344 --out docs/bench_detectors_800
-    python tools/bench_detectors.py --forms stock ours "ours, channels_last" "ours, channels_last, winograd" \
-        --out docs/bench_detectors_winograd
 
 Writes OUT.json, OUT.md and OUT.png.
 """
@@ -48,13 +46,11 @@ from pixels to objects; training is forward pass, losses and backward pass, with
 same in every pass. "stock" is the toolbox's own config of a ResNet-50 with FPN, in single precision on maps laid out
 NCHW; "ours" is this package's config, in which only the neck is another. "channels_last" is
 `PyramidBackbone(channels_last=True)`: in Detectron2 around its own ResNet, in MMDetection around timm's ResNet-50 with
-the weights of mmdet's. "winograd" is `use_winograd` on the whole of it: wide 3x3 convolutions by Winograd's filtering.
-"bf16" is the whole detector under autocast to bfloat16; in MMDetection, stock or not, with the inputs of RoIAlign and
-the outputs of the heads cast to single precision, as mmcv's kernels for CPUs take no bfloat16. Weights are random, with
-predictors scaled so that there is as much to treat as the configs let through. Memory is the most that a pass needs
-beyond weights and their gradients, each in a fresh process: tensors that PyTorch allocates, and growth of the resident
-process. With "winograd", transformed weights, four times as large as those of the 3x3 convolutions, stay from the first
-inference on, and are in the resident memory alone. Nothing here says how any does on a GPU."""
+the weights of mmdet's. "bf16" is the whole detector under autocast to bfloat16; in MMDetection, stock or not, with the
+inputs of RoIAlign and the outputs of the heads cast to single precision, as mmcv's kernels for CPUs take no bfloat16.
+Weights are random, with predictors scaled so that there is as much to treat as the configs let through. Memory is the
+most that a pass needs beyond weights and their gradients, each in a fresh process: tensors that PyTorch allocates, and
+growth of the resident process. Nothing here says how any of them does on a GPU."""
 
 
 def measure(subject: Subject, forms: Sequence[str], setting: Setting, repeats: int, memory: bool) -> Iterator[Any]:

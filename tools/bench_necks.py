@@ -27,7 +27,6 @@ from _bench_necks_passes import (
     OUR_FORMS,
     Setting,
     largest_differences,
-    our_forms,
     prepare,
 )
 from _bench_report import conditions, draw_bars, provenance, write_report
@@ -40,13 +39,11 @@ METHOD = """\
 All run in turn in one process, on maps of random values; times are medians, a ratio is the median over neighbouring
 runs, and below 1 speaks for ours. Others run as they are used today, on maps laid out NCHW; ours also on channels-last
 maps, as `PyramidBackbone(channels_last=True)` runs them: for Detectron2 as they are, for MMDetection with the results
-copied to NCHW; and both with `conv="winograd"`, which computes 3x3 convolutions of many channels with fewer
-multiplications. "convolutions" are those of our neck alone, one after the other, by PyTorch: no norm, no
-activation, no upsampling, no sum, and of BFP's attention only the projections. Training is forward and backward,
-without an optimiser. Memory is the most that a pass needs beyond weights, their gradients, the input maps and the
-gradients from the heads, each in a fresh process: tensors that PyTorch allocates, and growth of the resident process.
-With "winograd", transformed weights, four times as large as those of the 3x3 convolutions, stay from the first
-inference on, and are in the resident memory alone. Nothing here says how any does on a GPU."""
+copied to NCHW. "convolutions" are those of our neck alone, one after the other: no norm, no activation, no upsampling,
+no sum, and of BFP's attention only the projections. Training is forward and backward, without an optimiser. Memory is
+the most that a pass needs beyond weights, their gradients, the input maps and the gradients from the heads, each in a
+fresh process: tensors that PyTorch allocates, and growth of the resident process. Nothing here says how any does on a
+GPU."""
 
 
 SLOPES_METHOD = """\
@@ -58,8 +55,7 @@ def measure(kind: str, setting: Setting, repeats: int, memory: bool) -> Iterator
     """The rows of one kind of neck."""
     differences = largest_differences(kind, setting)
     for mode in MODES:
-        forms = our_forms(kind)
-        necks = [*forms, *CASES[kind].installed()]
+        necks = [*OUR_FORMS, *CASES[kind].installed()]
         contenders = [*necks, FLOOR, FLOOR + LAST]
         print(f"{kind}: {mode}, {repeats} rounds of {'; '.join(contenders)}", file=sys.stderr, flush=True)
         seconds = interleaved_seconds({who: prepare(kind, who, mode, setting) for who in contenders}, repeats)
@@ -70,7 +66,7 @@ def measure(kind: str, setting: Setting, repeats: int, memory: bool) -> Iterator
             "largest_relative_difference": differences,
             "seconds": {who: statistics.median(times) for who, times in seconds.items()},
             "time_ratios": {
-                ours: {who: median_ratio(seconds[ours], times) for who, times in seconds.items()} for ours in forms
+                ours: {who: median_ratio(seconds[ours], times) for who, times in seconds.items()} for ours in OUR_FORMS
             },
             "peak_bytes": peaks,
         }
@@ -79,7 +75,7 @@ def measure(kind: str, setting: Setting, repeats: int, memory: bool) -> Iterator
 def table(row: dict[str, Any]) -> Iterator[str]:
     """Lines of the Markdown table, one for each that was timed."""
     for who, seconds in row["seconds"].items():
-        ratios = " | ".join(ratio(row, ours, who) for ours in OUR_FORMS)
+        ratios = " | ".join(f"{row['time_ratios'][ours][who]:.2f}" for ours in OUR_FORMS)
         peaks = row["peak_bytes"]
         memory = [
             f"{peaks[who][key] / 2**20:.0f}" if key in peaks.get(who, {}) else "" for key in ("tensors", "resident")
@@ -87,12 +83,6 @@ def table(row: dict[str, Any]) -> Iterator[str]:
         share = f"{peaks[OURS]['tensors'] / peaks[who]['tensors']:.2f}" if who in peaks else ""
         columns = [row["neck"], row["mode"], who, f"{1e3 * seconds:.1f}", ratios, memory[0], share, memory[1]]
         yield f"| {' | '.join(columns)} |"
-
-
-def ratio(row: dict[str, Any], ours: str, who: str) -> str:
-    """Time of a form of ours by that of any other; nothing where that form was not timed."""
-    ratios = row["time_ratios"]
-    return f"{ratios[ours][who]:.2f}" if ours in ratios else ""
 
 
 def page(report: dict[str, Any]) -> str:

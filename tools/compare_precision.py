@@ -4,9 +4,9 @@
         --root COCO_FOLDER [--split val] [--size 800 1333] [--num-images N] [--out docs/precision]
 
 Each detector, of either toolbox, is one whose backbone is this package's `PyramidBackbone`. It is evaluated in single
-precision, with ``channels_last``, with that and Winograd convolutions, with that and backbone and neck in bfloat16, and
-all in bfloat16; all forms see the same pixels. Writes OUT.json, OUT.md and OUT.png. Processors without instructions for
-bfloat16 emulate it, with the same kind of rounding, many times slower.
+precision, with ``channels_last``, with that and backbone and neck in bfloat16, and all in bfloat16; all forms see the
+same pixels. Writes OUT.json, OUT.md and OUT.png. Processors without instructions for bfloat16 emulate it, with the same
+kind of rounding, many times slower.
 """
 
 from __future__ import annotations
@@ -28,14 +28,12 @@ from torch import nn
 from fpn_plugins.analysis import agreement
 from fpn_plugins.data import CocoSplit, find_split
 from fpn_plugins.inference import Detections
-from fpn_plugins.winograd import WinogradConv2d
 
 
 class Form(NamedTuple):
     """How a detector is run."""
 
     channels_last: bool = True
-    winograd: bool = False
     autocast: bool = False  # of backbone and neck
     bf16: bool = False  # everywhere
 
@@ -53,7 +51,6 @@ REFERENCE = "single precision"
 FORMS = {
     REFERENCE: Form(channels_last=False),
     "channels_last": Form(),
-    "channels_last, winograd": Form(winograd=True),
     "channels_last, backbone and neck in bf16": Form(autocast=True),
     "channels_last, all in bf16": Form(bf16=True),
 }
@@ -62,8 +59,7 @@ METRICS = ("AP", "AP50", "AP_S", "AP_M", "AP_L")
 METHOD = f"""\
 Trained detectors, evaluated by pycocotools on the same pixels in every form. "difference" is AP minus that in single
 precision, in points. "agree" is the share of detections that have a partner among those in single precision, of the
-same class, within {BOX_TOLERANCE:g} px and {SCORE_TOLERANCE} of score. "winograd" computes 3x3 convolutions by
-F(4x4, 3x3), here those of any number of channels, and the number of them is given; "bf16" is autocast to bfloat16, of
+same class, within {BOX_TOLERANCE:g} px and {SCORE_TOLERANCE} of score. "bf16" is autocast to bfloat16, of
 `PyramidBackbone` alone or of the whole detector. Time is not measured here: see the pages of `bench_detectors.py`."""
 
 
@@ -84,8 +80,8 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def build(config: str, checkpoint: str, form: Form) -> tuple[nn.Module, int]:
-    """A detector with its weights in one of its forms, and how many convolutions are Winograd's.
+def build(config: str, checkpoint: str, form: Form) -> nn.Module:
+    """A detector with its weights in one of its forms.
 
     Raises:
         ValueError: its backbone is not a `PyramidBackbone`, or on a fast path by its config.
@@ -96,16 +92,14 @@ def build(config: str, checkpoint: str, form: Form) -> tuple[nn.Module, int]:
             f"config {config!r}: its backbone {type(model.backbone).__name__} has no fast path; expected "
             "PyramidBackbone of this package"
         )
-    winograd = any(isinstance(layer, WinogradConv2d) for layer in model.modules())
-    if model.backbone.channels_last or model.backbone.autocast_dtype or winograd:
+    if model.backbone.channels_last or model.backbone.autocast_dtype:
         raise ValueError(f"config {config!r} is on a fast path already; take its options out, they are compared here")
     if form != FORMS[REFERENCE]:
         model = build_detector(config, form.options(config))
     load_weights(model, checkpoint)
-    toolbox = importlib.import_module(f"_{toolbox_of(config)}_detector")
     if form.bf16 and toolbox_of(config) == "mmdet":
-        toolbox.allow_bf16(model)
-    return model, toolbox.use_winograd(model, min_channels=1) if form.winograd else 0
+        importlib.import_module("_mmdet_detector").allow_bf16(model)
+    return model
 
 
 def in_bf16(detector: Predict, image: Any) -> Detections:
@@ -117,9 +111,9 @@ def in_bf16(detector: Predict, image: Any) -> Detections:
 
 def measure(config: str, checkpoint: str, split: CocoSplit, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """A row for each form of a detector."""
-    detectors, turned = {}, {}
+    detectors = {}
     for name in args.forms:
-        model, turned[name] = build(config, checkpoint, FORMS[name])
+        model = build(config, checkpoint, FORMS[name])
         detector = predictor(config, model, split.ann_file, tuple(args.size))
         detectors[name] = partial(in_bf16, detector) if FORMS[name].bf16 else detector
     scores, found = detect(detectors, split, args.num_images)
@@ -129,7 +123,6 @@ def measure(config: str, checkpoint: str, split: CocoSplit, args: argparse.Names
         yield {
             "detector": f"{Path(config).stem} ({toolbox_of(config)})",
             "form": name,
-            "winograd_convolutions": turned[name],
             "scores": scores[name],
             "differences": {
                 kind: {m: 100 * (value[m] - scores[REFERENCE][kind][m]) for m in METRICS if value[m] >= 0}
@@ -154,8 +147,8 @@ def page(report: dict[str, Any]) -> str:
         "",
         METHOD,
         "",
-        f"| detector | | | {' | '.join(METRICS)} | difference of AP | agree | Winograd convolutions |",
-        f"|---|---|---|{'--:|' * (len(METRICS) + 3)}",
+        f"| detector | | | {' | '.join(METRICS)} | difference of AP | agree |",
+        f"|---|---|---|{'--:|' * (len(METRICS) + 2)}",
         *(line for row in report["rows"] for line in table(row)),
     ]
     return "\n".join(lines) + "\n"
@@ -169,9 +162,8 @@ def table(row: dict[str, Any]) -> Iterator[str]:
         found = [row["scores"][kind][metric] for metric in METRICS]
         values = [f"{100 * value:.2f}" if value >= 0 else "–" for value in found]  # no objects of that size
         share = f"{100 * row['agree']:.1f} %" if kind == "bbox" else ""
-        turned = str(row["winograd_convolutions"]) if kind == "bbox" and FORMS[row["form"]].winograd else ""
         difference = f"{row['differences'][kind]['AP']:+.2f}"
-        columns = [row["detector"], names, row["form"], *values, difference, share, turned]
+        columns = [row["detector"], names, row["form"], *values, difference, share]
         yield f"| {' | '.join(columns)} |"
 
 

@@ -20,13 +20,13 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops import checkpointing
-from ..ops.tracing import traced
 from ..features import FeatureSpec, check_channels, check_specs
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs
+from ..ops import checkpointing
+from ..ops.pooling import max_pool2d
+from ..ops.tracing import traced
 from ..weights import accept_layouts
 from ..weights.maps.bfp import bfp_layouts
-from ..ops.pooling import max_pool2d
 
 REFINES = ("conv", "non_local")
 
@@ -43,9 +43,7 @@ class NonLocal2d(nn.Module):
         conv: factory of the convolutions; ``None`` is ``nn.Conv2d``.
     """
 
-    def __init__(
-        self, channels: int, norm: str | NormFactory | None = None, conv: str | ConvFactory | None = None
-    ) -> None:
+    def __init__(self, channels: int, norm: str | NormFactory | None = None, conv: ConvFactory | None = None) -> None:
         super().__init__()
         self.g = ConvNormAct(channels, channels, 1, conv=conv)
         self.conv_out = ConvNormAct(channels, channels, 1, norm=norm, conv=conv)
@@ -107,7 +105,7 @@ class BFP(nn.Module):
         refine: str | None = "non_local",
         norm: str | NormFactory | None = None,
         act: str | ActFactory | None = "relu",
-        conv: str | ConvFactory | None = None,
+        conv: ConvFactory | None = None,
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()

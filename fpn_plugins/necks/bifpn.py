@@ -28,8 +28,8 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from ..ops import checkpointing
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs, with_bias
+from ..ops import checkpointing
 from ..weights import accept_layouts
 from ..weights.maps.bifpn import BiFPNLayouts
 from .base import PyramidNeck
@@ -104,7 +104,7 @@ class BiFPN(PyramidNeck):
         fusion: str = "weighted",
         norm: str | NormFactory | None = batch_norm,
         act: str | ActFactory | None = "silu",
-        conv: str | ConvFactory | None = None,
+        conv: ConvFactory | None = None,
         separable_conv: bool = True,
         bias_before_norm: bool = False,
         pool_padding: str = "same",

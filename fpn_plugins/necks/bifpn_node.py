@@ -54,8 +54,8 @@ class SeparableConv(ConvNormAct):
         self,
         channels: int,
         norm: str | NormFactory | None,
-        conv: str | ConvFactory | None,
-        depthwise: str | ConvFactory | None,
+        conv: ConvFactory | None,
+        depthwise: ConvFactory | None,
     ) -> None:
         super().__init__(channels, channels, 1, norm=norm, conv=conv)
         build = make_conv(depthwise)

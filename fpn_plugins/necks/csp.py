@@ -36,7 +36,7 @@ class DepthwiseSeparableConv(nn.Module):
         stride: int = 1,
         norm: str | NormFactory | None = None,
         act: str | ActFactory | None = None,
-        conv: str | ConvFactory | None = None,
+        conv: ConvFactory | None = None,
     ) -> None:
         super().__init__()
         each = partial(make_conv(conv), groups=in_channels)

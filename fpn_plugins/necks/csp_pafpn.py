@@ -26,8 +26,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..ops import checkpointing
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs
+from ..ops import checkpointing
 from ..upsampling import UpsampleMode, make_upsample
 from ..weights import accept_layouts
 from ..weights.maps.csp_pafpn import csp_pafpn_layouts
@@ -70,7 +70,7 @@ class CSPPAFPN(PyramidNeck):
         upsample_mode: UpsampleMode = "nearest",
         norm: str | NormFactory | None = YOLOX_NORM,
         act: str | ActFactory | None = "silu",
-        conv: str | ConvFactory | None = None,
+        conv: ConvFactory | None = None,
         init: str | None = None,
         gradient_checkpointing: bool = False,
     ) -> None:

@@ -65,7 +65,7 @@ class ExtraLevels:
         out_channels: int,
         norm: str | NormFactory | None = None,
         act: str | ActFactory | None = None,
-        conv: str | ConvFactory | None = None,
+        conv: ConvFactory | None = None,
     ) -> nn.Module:
         """Build the module; it is called as ``module(inputs, laterals, outputs)`` and returns the extra maps.
 

@@ -21,8 +21,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from ..ops import checkpointing
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs
+from ..ops import checkpointing
 from ..upsampling import UpsampleMode, make_upsample
 from ..weights import accept_layouts
 from ..weights.maps.fpn import FPNLayouts
@@ -100,7 +100,7 @@ class FPN(PyramidNeck):
         norm: str | NormFactory | None = None,
         norm_on_lateral: bool = True,
         act: str | ActFactory | None = None,
-        conv: str | ConvFactory | None = None,
+        conv: ConvFactory | None = None,
         init: str | None = "caffe2_xavier",
         gradient_checkpointing: bool = False,
     ) -> None:
@@ -192,7 +192,7 @@ class FPNLevel(nn.Module):
         fusion: str = "sum",
         norm: str | NormFactory | None = None,
         act: str | ActFactory | None = None,
-        conv: str | ConvFactory | None = None,
+        conv: ConvFactory | None = None,
         init: str | None = "caffe2_xavier",
     ) -> None:
         super().__init__()

@@ -30,13 +30,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops import checkpointing
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs, make_act, with_bias
+from ..ops import checkpointing
+from ..ops.pooling import max_pool2d
 from ..weights import accept_layouts
 from ..weights.maps.nas_fpn import nas_fpn_layouts
 from .base import PyramidNeck
 from .graph import Graph, GraphCell, Node
-from ..ops.pooling import max_pool2d
 
 
 class Cell(NamedTuple):
@@ -160,7 +160,7 @@ class NASFPN(PyramidNeck):
         in_indices: Sequence[int] | None = None,
         norm: str | NormFactory | None = None,
         act: str | ActFactory | None = "relu",
-        conv: str | ConvFactory | None = None,
+        conv: ConvFactory | None = None,
         init: str | None = "caffe2_xavier",
         gradient_checkpointing: bool = False,
     ) -> None:

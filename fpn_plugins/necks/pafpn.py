@@ -55,7 +55,7 @@ class PAFPN(FPN):
         out_channels: int = 256,
         norm: str | NormFactory | None = None,
         act: str | ActFactory | None = None,
-        conv: str | ConvFactory | None = None,
+        conv: ConvFactory | None = None,
         init: str | None = "caffe2_xavier",
         bottom_up_act: str | ActFactory | None = None,
         **arguments: Any,

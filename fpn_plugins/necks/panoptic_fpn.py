@@ -20,9 +20,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..ops import checkpointing
 from ..features import FeatureSpec, SemanticSpec, check_channels, check_in_channels
 from ..layers import ConvFactory, ConvNormAct, NormFactory, init_convs
+from ..ops import checkpointing
 from ..upsampling import make_upsample
 from ..weights import accept_layouts, redirect_keys
 from ..weights.maps.panoptic_fpn import panoptic_fpn, semantic_layouts
@@ -58,7 +58,7 @@ class SemanticMerge(nn.Module):
         inner_channels: int = 128,
         num_upsamples: Sequence[int] | None = None,
         norm: str | NormFactory | None = "GN",
-        conv: str | ConvFactory | None = None,
+        conv: ConvFactory | None = None,
         init: str | None = "kaiming_normal",
     ) -> None:
         super().__init__()

@@ -19,9 +19,9 @@ from fractions import Fraction
 
 from torch import Tensor, nn
 
-from ..ops import checkpointing
 from ..features import FeatureSpec, check_channels, check_in_channels, check_specs
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs
+from ..ops import checkpointing
 from ..resampling import make_resample
 from ..weights import accept_layouts
 from ..weights.maps.simple_pyramid import SimplePyramidLayouts
@@ -65,7 +65,7 @@ class SimpleFeaturePyramid(nn.Module):
         extra_levels: ExtraLevels | Mapping[str, object] | None = None,
         norm: str | NormFactory | None = "LN",
         act: str | ActFactory | None = None,
-        conv: str | ConvFactory | None = None,
+        conv: ConvFactory | None = None,
         init: str | None = None,
         gradient_checkpointing: bool = False,
     ) -> None:

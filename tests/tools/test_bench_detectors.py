@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-EXACT = ["stock", "ours", "ours, channels_last", "ours, channels_last, winograd"]
+EXACT = ["stock", "ours", "ours, channels_last"]
 BF16 = ["stock, bf16", "ours, channels_last, bf16"]
 TOOLBOXES = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("mmdet", "detectron2")]
 pytestmark = pytest.mark.timm

@@ -26,14 +26,12 @@ PEERS = {
 }
 pytestmark = [getattr(pytest.mark, host) for host in ("mmdet", "detectron2", "torchvision", "effdet")]
 OURS = ["ours", "ours, channels_last", "ours, channels_last, copied to NCHW"]
-WINOGRAD = ["ours, channels_last, winograd", "ours, channels_last, winograd, copied to NCHW"]
 FLOORS = ["convolutions", "convolutions, channels_last"]
 
 
 def contenders(neck: str) -> list[str]:
-    """All that is timed; the other necks' 3x3 convolutions are depthwise or narrow, or there are none."""
-    winograd = WINOGRAD if neck in ("FPN", "PAFPN", "NASFPN") else []
-    return [*OURS, *winograd, *PEERS[neck], *FLOORS]
+    """Everything that is timed for a neck."""
+    return [*OURS, *PEERS[neck], *FLOORS]
 
 
 def run(tool: str, *arguments: Any) -> None:

@@ -23,7 +23,6 @@ from .datasets import load_stuff_labels, register_coco_folder, register_coco_pan
 from .panoptic_fpn import PanopticFPNHead
 from .retinanet import FPNPluginsRetinaNet
 from .solver import bottom_up_lr_factor
-from .winograd import use_winograd
 
 __all__ = [
     "FPNPluginsRetinaNet",
@@ -38,5 +37,4 @@ __all__ = [
     "register_coco_folder",
     "register_coco_panoptic_folder",
     "setup_environment",
-    "use_winograd",
 ]

@@ -10,10 +10,8 @@ import torch.nn.functional as F
 from mmcv.cnn import build_activation_layer, build_conv_layer, build_norm_layer
 from torch import Tensor, nn
 
-from ...layers import ActFactory, ConvFactory, NormFactory
-from ...registry import MODELS
+from ...layers import WINOGRAD_REMOVED, ActFactory, ConvFactory, NormFactory
 from ...upsampling import UPSAMPLE_MODES, UpsampleMode
-from ...winograd import WinogradConv2d
 
 Cfg = Mapping[str, Any]
 
@@ -21,17 +19,16 @@ Cfg = Mapping[str, Any]
 _WITHOUT_INPLACE = ("Tanh", "PReLU", "Sigmoid", "HSigmoid", "Swish", "GELU")
 
 
-# for `conv_cfg` of mmdet's own modules, too
-MODELS.register_module(module=WinogradConv2d)
-_WINOGRAD = {"type": "fpn_plugins.WinogradConv2d"}
+def conv_factory(conv_cfg: Cfg | None) -> ConvFactory | None:
+    """Convolutions of mmcv's registry (``ConvWS``, ``DCNv2``, ...); ``None`` is the core's ``nn.Conv2d``.
 
-
-def conv_factory(conv_cfg: Cfg | None) -> str | ConvFactory | None:
-    """Convolutions of mmcv's registry (``ConvWS``, ``DCNv2``, ...); ``None`` is the core's ``nn.Conv2d``."""
+    Raises:
+        ValueError: ``fpn_plugins.WinogradConv2d``, which was removed.
+    """
     if conv_cfg is None:
         return None
-    if dict(conv_cfg) == _WINOGRAD:
-        return "winograd"
+    if conv_cfg.get("type") == "fpn_plugins.WinogradConv2d":
+        raise ValueError(WINOGRAD_REMOVED)
     return partial(build_conv_layer, dict(conv_cfg))
 
 

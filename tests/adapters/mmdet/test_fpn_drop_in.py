@@ -140,6 +140,7 @@ def test_a_misspelt_argument_is_an_error() -> None:
         ({"num_outs": 3, "add_extra_convs": "on_top"}, "on_input"),
         ({"num_outs": 2, "upsample_cfg": {"mode": "trilinear"}}, "upsample_cfg mode='trilinear' must be one of"),
         ({"num_outs": 2, "upsample_cfg": {"mode": "carafe", "kernel_size": 4}}, "kernel_size=4 must be odd"),
+        ({"num_outs": 2, "conv_cfg": {"type": "fpn_plugins.WinogradConv2d"}}, "were removed; use channels-last"),
     ],
 )
 def test_errors_name_argument_and_remedy(arguments: dict[str, Any], message: str) -> None:
