@@ -2,6 +2,9 @@
 
 ``FPN_PLUGINS_TEST_HOSTS`` declares the hosts that are installed (default: all). A declared host that does not import
 fails in ``test_hosts.py``; the tests of an undeclared one are skipped, with the reason shown by ``pytest -rs``.
+
+``FPN_PLUGINS_TEST_SEED`` (default 0) moves every random number, see ``helpers/seeds.py``, and
+``FPN_PLUGINS_TEST_MARGINS`` names a file for the margins of numeric comparisons, see ``helpers/margins.py``.
 """
 
 from __future__ import annotations
@@ -10,17 +13,15 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import margins
 import pytest
+import seeds
 import torch
 from hypothesis import settings
 from torch import Tensor
 
 HOSTS = ("mmdet", "detectron2", "timm", "torchvision", "effdet")
 VARIABLE = "FPN_PLUGINS_TEST_HOSTS"
-
-# the same examples on every machine and in every run; importing a host inside the first one takes seconds
-settings.register_profile("fpn_plugins", max_examples=15, deadline=None, derandomize=True, database=None)
-settings.load_profile("fpn_plugins")
 
 
 def declared_hosts() -> tuple[str, ...]:
@@ -32,8 +33,20 @@ def declared_hosts() -> tuple[str, ...]:
     return tuple(name for name in names if name)
 
 
+@pytest.hookimpl(tryfirst=True)  # before hypothesis reads its options
 def pytest_configure(config: pytest.Config) -> None:
-    """Register one marker per host."""
+    """Register one marker per host, seed hypothesis, and record margins if asked to."""
+    try:
+        seed = seeds.base_seed()
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
+    # the same examples on every machine and in every run of a seed; importing a host inside the first one takes seconds
+    settings.register_profile("fpn_plugins", max_examples=15, deadline=None, derandomize=seed == 0, database=None)
+    settings.load_profile("fpn_plugins")
+    if seed and config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = str(seed)
+    if os.environ.get(margins.VARIABLE):
+        margins.install()
     for host in HOSTS:
         config.addinivalue_line("markers", f"{host}: needs {host}; skipped where {VARIABLE} does not declare it")
 
@@ -56,7 +69,7 @@ def few_threads() -> None:
 @pytest.fixture(autouse=True)
 def fixed_seed() -> None:
     """Every test draws the same numbers, whichever ran before it."""
-    torch.manual_seed(0)
+    seeds.seed(0)
 
 
 @pytest.fixture(scope="session")
