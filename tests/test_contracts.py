@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from precision import assert_near_maps, assert_same_gradients, assert_same_maps
 from torch import Tensor, nn
-from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fpn_plugins import BACKBONES, NECKS, FeatureSpec, check_pyramid, level_names
@@ -75,8 +75,6 @@ ROUNDS_DOWN = {"NASFPN", "SimpleFeaturePyramid", "ViT"}
 # backbones whose residual stream stays in single precision under autocast, as their peers' does
 SINGLE_PRECISION_MAPS = {"MViT", "Swin", "ViT"}
 MODULES = [*NECK_NAMES, *BACKBONE_NAMES]
-# a softmax takes no notice of what is added to all keys alike: the gradient is rounding errors
-WITHOUT_EFFECT = "attn.norm_k.bias"
 
 
 def in_specs(name: str) -> tuple[FeatureSpec, ...]:
@@ -107,14 +105,25 @@ def build(name: str) -> nn.Module:
     return module.eval()
 
 
-def neck_inputs(name: str, size: tuple[int, int], batch: int) -> tuple[Tensor, ...]:
+def neck_inputs(name: str, size: tuple[int, int], batch: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
     shapes = [(batch, spec.channels, *(-(-side // spec.stride) for side in size)) for spec in in_specs(name)]
-    return tuple(torch.randn(shape) for shape in shapes)
+    return tuple(torch.randn(shape, dtype=dtype) for shape in shapes)
 
 
-def example(name: str, size: tuple[int, int] = (65, 97), batch: int = 2) -> Any:
+def example(name: str, size: tuple[int, int] = (65, 97), batch: int = 2, dtype: torch.dtype = torch.float32) -> Any:
     """The one argument of ``forward``."""
-    return neck_inputs(name, size, batch) if name in NECKS else torch.randn(batch, 3, *size)
+    return neck_inputs(name, size, batch, dtype) if name in NECKS else torch.randn(batch, 3, *size, dtype=dtype)
+
+
+def double_example(name: str, size: tuple[int, int] = (65, 97)) -> Any:
+    """In double precision, so that no tolerance hides a difference."""
+    return example(name, size, dtype=torch.float64)
+
+
+def gradients(module: nn.Module, outputs: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Of every parameter, for the mean squares of the outputs."""
+    named = dict(module.named_parameters())
+    return dict(zip(named, torch.autograd.grad(sum(m.square().mean() for m in outputs), named.values()), strict=True))
 
 
 def each(inputs: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -123,14 +132,6 @@ def each(inputs: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 def tensors(inputs: Any) -> tuple[Tensor, ...]:
     return (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
-
-
-def assert_same(got: Sequence[Tensor], expected: Sequence[Tensor], tolerance: float = 1e-5) -> None:
-    """Equal within ``tolerance`` of the largest value of each map."""
-    assert len(got) == len(expected)
-    for ours, theirs in zip(got, expected, strict=True):
-        scale = theirs.detach().abs().max().float()
-        assert_close(ours.float() / scale, theirs.float() / scale, rtol=0, atol=tolerance)
 
 
 def test_every_backbone_has_example_arguments():
@@ -198,7 +199,7 @@ def test_the_same_seed_gives_the_same_module_and_evaluation_is_repeatable(name: 
         modules.append(build(name))
     inputs = example(name)
     with torch.no_grad():
-        assert_same(modules[0](inputs), modules[1](inputs), tolerance=0)
+        assert_same_maps(modules[0](inputs), modules[1](inputs), tolerance=0)
 
 
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
@@ -209,21 +210,21 @@ def test_copies_give_the_same_outputs_and_share_nothing(name: str, clone: Callab
     with torch.no_grad():
         expected = module(inputs)
         copied = clone(module)
-        assert_same(copied(inputs), expected, tolerance=0)
+        assert_same_maps(copied(inputs), expected, tolerance=0)
         for parameter in copied.parameters():
             parameter.zero_()
-        assert_same(module(inputs), expected, tolerance=0)
+        assert_same_maps(module(inputs), expected, tolerance=0)
 
 
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("name", MODULES)
 def test_channels_last_gives_the_same_and_is_kept(name: str, train: bool):
-    module = build(name).train(train)
-    inputs = example(name)
+    module = build(name).double().train(train)
+    inputs = double_example(name)
     expected = module(inputs)
     last = copy.deepcopy(module).to(memory_format=torch.channels_last)
     got = last(each(inputs, lambda x: x.contiguous(memory_format=torch.channels_last)))
-    assert_same(got, expected)
+    assert_same_maps(got, expected)
     assert all(m.is_contiguous(memory_format=torch.channels_last) for m in got)
     assert all(m.is_contiguous() for m in expected)  # mmcv's RoIAlign reads any map as if it were
 
@@ -242,7 +243,7 @@ def test_bfloat16_autocast_stays_near(name: str):
         got = module(inputs)
         sum(m.float().square().mean() for m in got).backward()
     assert any(m.dtype == torch.bfloat16 for m in got) or name in SINGLE_PRECISION_MAPS
-    assert_same(got, expected, tolerance=0.05)
+    assert_near_maps(got, expected, tolerance=0.05)
     assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in module.parameters())
 
 
@@ -278,15 +279,15 @@ def test_nothing_waits_for_what_is_computed(name: str):
 @pytest.mark.parametrize("name", BACKBONE_NAMES)
 def test_hooks_of_every_layer_run(name: str):
     """Whatever stands for the calls of layers that nobody listens to."""
-    module = build(name)
-    x = example(name)
+    module = build(name).double()
+    x = double_example(name)
     layers = {key: m for key, m in module.named_modules() if not list(m.children()) and list(m.parameters())}
     for mode in (torch.enable_grad, torch.no_grad):
         seen: set[str] = set()
         with mode():
             expected = module(x)
             hooks = [m.register_forward_hook(lambda *_, key=key, seen=seen: seen.add(key)) for key, m in layers.items()]
-            assert_same(module(x), expected)
+            assert_same_maps(module(x), expected)
         for hook in hooks:
             hook.remove()
         assert set(layers) == seen
@@ -350,30 +351,26 @@ def test_what_is_listed_as_not_scriptable_is_not(name: str):
 @pytest.mark.parametrize("name", sorted(set(NECKS) - set(NOT_SCRIPTABLE)))
 def test_scripts_to_the_same_on_lists(name: str, tmp_path: Path):
     """Saved and loaded, without Python; the neck itself stays as it was."""
-    neck = build(name)
+    neck = build(name).double()
     torch.jit.script(neck).save(tmp_path / "neck.pt")
     scripted = torch.jit.load(tmp_path / "neck.pt")
     for size in SIZES:
-        inputs = example(name, size)
+        inputs = double_example(name, size)
         outputs = neck(inputs)
         assert isinstance(outputs, tuple)
-        assert_same(scripted(list(inputs)), outputs)
+        assert_same_maps(scripted(list(inputs)), outputs)
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_compiles_without_graph_breaks(name: str):
     """Forward and backward; `aot_eager` traces as the default backend does, without its compiler."""
     torch._dynamo.reset()
-    module = build(name)
+    module = build(name).double()
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
-    inputs = example(name, (64, 96))
-    assert_same(compiled(inputs), module(inputs))
-    gradients = []
-    for run in (compiled, module):
-        module.zero_grad()
-        sum(m.square().mean() for m in run(inputs)).backward()
-        gradients.append([p.grad for key, p in module.named_parameters() if not key.endswith(WITHOUT_EFFECT)])
-    assert_same(*gradients, tolerance=1e-4)  # sums over all cells, in another order
+    inputs = double_example(name, (64, 96))
+    got, expected = compiled(inputs), module(inputs)
+    assert_same_maps(got, expected)
+    assert_same_gradients(gradients(module, got), gradients(module, expected))
 
 
 def coarsest_stride(name: str) -> int:
@@ -405,17 +402,17 @@ def test_what_is_listed_as_not_exportable_is_not(name: str):
 
 @pytest.mark.parametrize("name", EXPORTABLE)
 def test_exports_with_dynamic_height_and_width(name: str):
-    module = build(name)
+    module = build(name).double()
     strides = [spec.stride for spec in in_specs(name)] if name in NECKS else [1, 32]
     unit = coarsest_stride(name)
     sides = dynamic_sides(strides, unit)
     program = torch.export.export(
-        module, (example(name, (4 * unit, 3 * unit)),), dynamic_shapes=(sides if name in NECKS else sides[0],)
+        module, (double_example(name, (4 * unit, 3 * unit)),), dynamic_shapes=(sides if name in NECKS else sides[0],)
     )
     for size in ((2 * unit, 5 * unit), (6 * unit, 2 * unit)):
-        inputs = example(name, size)
+        inputs = double_example(name, size)
         with torch.no_grad():
-            assert_same(program.module()(inputs), module(inputs))
+            assert_same_maps(program.module()(inputs), module(inputs))
 
 
 @pytest.mark.parametrize("name", EXPORTABLE)
@@ -436,7 +433,7 @@ def test_onnx_equals_eager(name: str, tmp_path: Path):
         names = [node.name for node in session.get_inputs()]
         got = session.run(None, {key: x.numpy() for key, x in zip(names, tensors(inputs), strict=True)})
         with torch.no_grad():
-            assert_same([torch.from_numpy(m) for m in got], module(inputs))
+            assert_same_maps([torch.from_numpy(m) for m in got], module(inputs))
 
 
 def conv(*names: str) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import itertools
 import re
@@ -14,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from precision import assert_near_maps, assert_same_gradients, assert_same_maps
 from torch import Tensor, nn
-from torch.testing import assert_close
 
 from fpn_plugins.upsampling import (
     CARAFE,
@@ -50,11 +51,11 @@ def test_every_upsampling_reaches_the_wanted_size(mode: str, size: tuple[int, in
 def test_fit_crops_where_the_finer_stage_rounded_up_and_repeats_where_it_rounded_down():
     """A coarse map of 3 cells comes from 6, from 5 (rounded up) or from 7 (rounded down)."""
     full = torch.randn(2, 4, 6, 6)
-    assert_close(fit(full, (6, 6)), full)
-    assert_close(fit(full, (5, 6)), full[..., :5, :])
-    assert_close(fit(full, (6, 5)), full[..., :5])
-    assert_close(fit(full, (7, 6)), torch.cat([full, full[..., -1:, :]], dim=2))
-    assert_close(fit(full, (5, 7)), torch.cat([full, full[..., -1:]], dim=3)[..., :5, :])
+    assert torch.equal(fit(full, (6, 6)), full)
+    assert torch.equal(fit(full, (5, 6)), full[..., :5, :])
+    assert torch.equal(fit(full, (6, 5)), full[..., :5])
+    assert torch.equal(fit(full, (7, 6)), torch.cat([full, full[..., -1:, :]], dim=2))
+    assert torch.equal(fit(full, (5, 7)), torch.cat([full, full[..., -1:]], dim=3)[..., :5, :])
 
 
 @pytest.mark.parametrize("mode", LEARNED)
@@ -70,7 +71,7 @@ def test_a_map_more_than_twice_as_large_is_an_error(mode: str, size: tuple[int, 
 @pytest.mark.parametrize("mode", ["nearest", "bilinear"])
 def test_named_upsampling_equals_interpolate(mode: str):
     x = torch.randn(2, 4, 3, 5)
-    assert_close(make_upsample(mode, 4)(x, (7, 9)), F.interpolate(x, size=(7, 9), mode=mode), rtol=0, atol=0)
+    assert torch.equal(make_upsample(mode, 4)(x, (7, 9)), F.interpolate(x, size=(7, 9), mode=mode))
 
 
 def test_upsampling_by_a_function():
@@ -121,7 +122,7 @@ def test_deconv_doubles_with_any_kernel(kernel_size: int):
     spread = F.conv_transpose2d(x, upsample.deconv.weight, stride=2)  # with all its margins
     first = (kernel_size - 1) // 2
     expected = F.pad(spread, (0, 1, 0, 1))[..., first : first + 8, first : first + 10]
-    assert_close(upsample(x, (8, 10)), expected + upsample.deconv.bias[:, None, None])
+    assert_same_maps(upsample(x, (8, 10)), expected + upsample.deconv.bias[:, None, None])
 
 
 @pytest.mark.mmdet
@@ -133,7 +134,7 @@ def test_pixel_shuffle_equals_mmcvs(height: int, width: int, kernel_size: int):
     ours = PixelShuffleUpsample(3, kernel_size).double()
     ours.load_state_dict(theirs.state_dict())
     x = torch.randn(2, 3, height, width, dtype=torch.double)
-    assert_close(ours(x, (2 * height, 2 * width)), theirs(x), rtol=0, atol=1e-12)
+    assert_same_maps(ours(x, (2 * height, 2 * width)), theirs(x))
 
 
 def naive_reassembly(x: Tensor, masks: Tensor, kernel_size: int) -> Tensor:
@@ -165,12 +166,11 @@ def test_carafe_equals_the_papers_formula(height: int, width: int, kernel_size: 
     mask = mask.unflatten(1, (groups, -1)).softmax(2).flatten(1, 2)
     expected = naive_reassembly(x, mask, kernel_size)
     got = ours(x, (2 * height, 2 * width))
-    assert_close(got, expected, rtol=0, atol=1e-12)
+    assert_same_maps(got, expected)
 
     leaves = [x, *ours.parameters()]
     cotangent = torch.randn_like(got)
-    for a, b in zip(*(torch.autograd.grad(out, leaves, cotangent) for out in (got, expected)), strict=True):
-        assert_close(a, b, rtol=0, atol=1e-10)
+    assert_same_gradients(*(torch.autograd.grad(out, leaves, cotangent) for out in (got, expected)))
 
 
 @pytest.mark.mmdet
@@ -191,12 +191,12 @@ def test_carafe_has_mmcvs_layers_and_weights(
     """mmcv's operator needs a GPU, so the formula stands in for it; everything before it is mmcv's own."""
     carafe = importlib.import_module("mmcv.ops.carafe")  # the package has a function of that name
     monkeypatch.setattr(carafe, "carafe", lambda x, mask, kernel, *unused: naive_reassembly(x, mask, kernel))
-    pack = randomised(carafe.CARAFEPack(4, 2, **theirs))
-    layer = CARAFE(4, **ours)
+    pack = randomised(carafe.CARAFEPack(4, 2, **theirs)).double()
+    layer = CARAFE(4, **ours).double()
     layer.load_state_dict(pack.state_dict())
-    x = torch.randn(2, 4, 4, 3)
+    x = torch.randn(2, 4, 4, 3, dtype=torch.double)
     with torch.no_grad():
-        assert_close(layer(x, (8, 6)), pack(x), rtol=0, atol=1e-5)
+        assert_same_maps(layer(x, (8, 6)), pack(x))
 
 
 def test_reassembling_with_a_kernel_of_one_tap_repeats_the_map():
@@ -210,9 +210,9 @@ def test_reassembling_with_a_kernel_of_one_tap_repeats_the_map():
 
 
 def test_carafe_of_a_constant_map_is_constant_away_from_the_border():
-    x = torch.full((1, 4, 9, 9), 2.0)
-    got = randomised(CARAFE(4))(x, (18, 18))
-    assert_close(got[..., 4:-4, 4:-4], torch.full((1, 4, 10, 10), 2.0))
+    x = torch.full((1, 4, 9, 9), 2.0, dtype=torch.double)
+    got = randomised(CARAFE(4)).double()(x, (18, 18))
+    assert_same_maps(got[..., 4:-4, 4:-4], torch.full((1, 4, 10, 10), 2.0, dtype=torch.double))
     assert (got[..., 0, 0] < 2).all()
 
 
@@ -267,12 +267,12 @@ def test_learned_upsampling_keeps_channels_last_and_works_in_bfloat16(mode: str)
     x = torch.randn(2, 8, 5, 6, dtype=torch.double)
     expected = layer(x, (9, 12))
     last = layer.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last), (10, 12))
-    assert_close(last[..., :9, :], expected, rtol=0, atol=1e-10)
+    assert_same_maps(last[..., :9, :], expected)
     assert last.is_contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         got = layer.float()(x.bfloat16(), (9, 12))
     assert got.dtype == torch.bfloat16
-    assert (got.float() - expected).abs().max() < 0.05 * expected.abs().max()
+    assert_near_maps(got, expected, tolerance=0.05)
 
 
 @pytest.mark.parametrize("mode", LEARNED)
@@ -288,18 +288,20 @@ def test_learned_upsampling_compiles_scripts_and_exports(mode: str, tmp_path: Pa
             return self.upsample(x, (2 * x.shape[-2], 2 * x.shape[-1]))
 
     module = Doubling().eval()
+    double = copy.deepcopy(module).double()
     sides = {2: torch.export.Dim("height", min=2, max=64), 3: torch.export.Dim("width", min=2, max=64)}
     file = tmp_path / "upsample.onnx"
     torch.onnx.export(module, (torch.randn(1, 4, 5, 6),), file, dynamo=True, dynamic_shapes=(sides,), verbose=False)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     runs: list[Callable[[Tensor], Tensor]] = [
-        torch.compile(module, fullgraph=True, backend="aot_eager"),
-        torch.jit.script(module),
-        torch.export.export(module, (torch.randn(1, 4, 5, 6),), dynamic_shapes=(sides,)).module(),
-        lambda x: torch.from_numpy(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0]),
+        torch.compile(double, fullgraph=True, backend="aot_eager"),
+        torch.jit.script(double),
+        torch.export.export(double, (torch.randn(1, 4, 5, 6).double(),), dynamic_shapes=(sides,)).module(),
     ]
     for size in ((5, 6), (7, 3)):
         x = torch.randn(1, 4, *size)
         with torch.no_grad():
             for run in runs:
-                assert_close(run(x), module(x), rtol=0, atol=1e-5)
+                assert_same_maps(run(x.double()), double(x.double()))
+            (got,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+            assert_same_maps(torch.from_numpy(got), module(x))

@@ -9,8 +9,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from precision import assert_same_gradients, assert_same_maps
 from torch import Tensor, nn
-from torch.testing import assert_close
 
 from fpn_plugins import FPN, ExtraLevels, FeatureSpec, SingleScale, SSDPyramid, TopDownPyramid
 
@@ -66,8 +66,8 @@ def test_top_down_pyramid_is_an_fpn_whose_finer_laterals_are_zero(
         sum(m.square().sum() for m in outputs).backward()
     theirs = dict(fpn.named_parameters())
     assert len(theirs) - len(list(ours.parameters())) == 2 * (len(ours.in_indices) - 1)
-    for key, parameter in ours.named_parameters():
-        assert_close(parameter.grad, theirs[key].grad, rtol=1e-10, atol=1e-10)
+    own = {key: parameter.grad for key, parameter in ours.named_parameters()}
+    assert_same_gradients(own, {key: theirs[key].grad for key in own})
 
 
 def seeded(kind: type[FPN], seed: int) -> FPN:
@@ -84,12 +84,12 @@ def test_top_down_pyramid_starts_as_an_fpn_and_takes_its_weights_on_request_alon
         for key, value in fpn.state_dict().items()
         if not key.startswith(("lateral_convs.0", "lateral_convs.1"))
     }
-    assert_close(dict(ours.state_dict()), common, rtol=0, atol=0)
+    assert_same_maps(dict(ours.state_dict()), common, tolerance=0)
     with pytest.raises(ValueError, match=r"only in part.*unexpected: lateral_convs\.0\.conv\.bias"):
         other.load_state_dict(fpn.state_dict())
     monkeypatch.setenv("FPN_PLUGINS_PARTIAL_LOAD", "1")
     other.load_state_dict(fpn.state_dict())
-    assert_close(dict(other.state_dict()), common, rtol=0, atol=0)
+    assert_same_maps(dict(other.state_dict()), common, tolerance=0)
 
 
 def test_top_down_pyramid_begins_at_its_lateral() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from precision import assert_same_gradients, assert_same_maps
 from torch import Tensor, nn
 
 from fpn_plugins import BFP, FeatureSpec
@@ -44,10 +45,10 @@ def test_equals_mmdets(refine: str | None, norm: str | None, height: int, width:
     ours.load_state_dict(theirs.state_dict())
     inputs = draw(height, width)
     wanted, got = theirs(inputs), ours(inputs)
-    assert all(torch.allclose(g, w, atol=1e-10) for g, w in zip(got, wanted, strict=True))
+    assert_same_maps(got, wanted)
     a = torch.autograd.grad(sum(w.square().sum() for w in wanted), [*inputs, *theirs.parameters()])
     b = torch.autograd.grad(sum(g.square().sum() for g in got), [*inputs, *ours.parameters()])
-    assert all(torch.allclose(y, x, rtol=1e-7, atol=1e-7) for x, y in zip(a, b, strict=True))
+    assert_same_gradients(b, a)
 
 
 @pytest.mark.mmdet

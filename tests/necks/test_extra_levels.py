@@ -7,8 +7,8 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
+from precision import assert_same_maps
 from torch import nn
-from torch.testing import assert_close
 
 from fpn_plugins import ExtraLevels
 from fpn_plugins.necks.extra_levels import OPS, SOURCES, ConvLevels, MaxPoolLevels, as_extra_levels
@@ -57,15 +57,16 @@ def test_max_pool_takes_every_second_cell_of_the_output(sizes: list[tuple[int, i
 @pytest.mark.parametrize("relu", [True, False])
 @pytest.mark.parametrize("source", SOURCES)
 def test_convs_read_their_source_and_relu_skips_the_first(source: str, relu: bool):
-    levels = ExtraLevels(3, "conv", source=source, relu=relu).build(4, 8)
-    maps = {"input": torch.randn(2, 4, 7, 5), "lateral": torch.randn(2, 8, 7, 5), "output": torch.randn(2, 8, 7, 5)}
+    levels = ExtraLevels(3, "conv", source=source, relu=relu).build(4, 8).double()
+    channels = {"input": 4, "lateral": 8, "output": 8}
+    maps = {key: torch.randn(2, number, 7, 5, dtype=torch.double) for key, number in channels.items()}
     got = levels(*([torch.full_like(last, 9.0), last] for last in maps.values()))
     expected = maps[source]
     for index, level in enumerate(got):
         conv = levels.convs[index].conv
         inputs = F.relu(expected) if relu and index else expected
         expected = F.conv2d(inputs, conv.weight, conv.bias, stride=2, padding=1)
-        assert_close(level, expected)
+        assert_same_maps(level, expected)
     assert [tuple(level.shape[-2:]) for level in got] == [(4, 3), (2, 2), (1, 1)]
 
 

@@ -14,8 +14,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from precision import assert_same_gradients, assert_same_maps
+from seeds import generator
 from torch import Tensor, nn
-from torch.testing import assert_close
 
 from fpn_plugins import FPN, ExtraLevels, FeatureSpec, FPNLevel, check_pyramid
 from fpn_plugins.weights import KeyMap
@@ -40,33 +41,26 @@ def run_with_gradients(module: nn.Module, run: Run, maps: Sequence[Tensor]) -> t
     """Outputs of ``module`` and gradients of its inputs; those of the parameters are left in ``.grad``."""
     inputs = [m.clone().requires_grad_() for m in maps]
     outputs = run(module, inputs)
-    generator = torch.Generator().manual_seed(1)
-    cotangents = [torch.randn(o.shape, generator=generator, dtype=o.dtype) / o[0, 0].numel() for o in outputs]
+    numbers = generator(1)
+    cotangents = [torch.randn(o.shape, generator=numbers, dtype=o.dtype) / o[0, 0].numel() for o in outputs]
     torch.autograd.backward(outputs, cotangents)
     return outputs, [torch.zeros_like(m) if m.grad is None else m.grad for m in inputs]  # None: a skipped input
 
 
-def assert_parity(
-    ours: nn.Module, theirs: nn.Module, run: Run, table: KeyMap, maps: Sequence[Tensor], atol: float = 1e-10
-) -> None:
+def assert_parity(ours: nn.Module, theirs: nn.Module, run: Run, table: KeyMap, maps: Sequence[Tensor]) -> None:
     """Load their weights as they are; outputs, all gradients and what BN remembers have to be equal."""
     randomise(theirs)
     ours.to(maps[0].dtype), theirs.to(maps[0].dtype)
     ours.load_state_dict(theirs.state_dict())
     outputs, grads = run_with_gradients(ours, lambda module, inputs: module(inputs), maps)
     wanted, wanted_grads = run_with_gradients(theirs, run, maps)
-    close = partial(assert_close, rtol=0, atol=atol)
-    assert len(outputs) == len(wanted)
-    for got, expected in zip([*outputs, *grads], [*wanted, *wanted_grads], strict=True):
-        close(got, expected)
+    assert_same_maps(outputs, wanted)
 
     own_grads = {key: p.grad for key, p in ours.named_parameters()}
     paired, report = table.apply({key: p.grad for key, p in theirs.named_parameters()}, own_grads)
     assert report.complete, str(report)
-    for key, expected in paired.items():
-        close(own_grads[key], expected, msg=lambda text, key=key: f"gradient of {key}: {text}")
-    for key, expected in table.apply(theirs.state_dict())[0].items():
-        close(ours.state_dict()[key], expected, msg=lambda text, key=key: f"{key} after the step: {text}")
+    assert_same_gradients({**own_grads, "inputs": grads}, {**paired, "inputs": wanted_grads})
+    assert_same_maps(dict(ours.state_dict()), table.apply(theirs.state_dict())[0])
 
 
 @st.composite
@@ -83,8 +77,8 @@ def pyramids(draw: st.DrawFn, max_levels: int = 5, divisible: bool = False) -> S
             up = draw(st.tuples(st.integers(0, 1), st.integers(0, 1)))
             sizes.append(tuple(max(1, (side + extra) // 2) for side, extra in zip(sizes[-1], up, strict=True)))
     norm = draw(st.sampled_from(NORMS))
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 99)))
-    maps = [torch.randn(2, c, *size, generator=generator).double() for c, size in zip(channels, sizes, strict=True)]
+    numbers = generator(draw(st.integers(0, 99)))
+    maps = [torch.randn(2, c, *size, generator=numbers).double() for c, size in zip(channels, sizes, strict=True)]
     return SimpleNamespace(channels=channels, maps=maps, norm=norm, out_channels=32 if norm == "GN" else 4)
 
 
@@ -129,9 +123,9 @@ def test_equals_torchvision_at_the_usual_widths_in_single_precision(out_channels
     ours = FPN(channels, out_channels)
     ours.load_state_dict(theirs.state_dict())
     maps = make_maps(channels, [(13, 10), (7, 5), (4, 3)], batch=1)
-    for got, expected in zip(ours(maps), run_torchvision(theirs, maps), strict=True):
-        assert got.shape[1] == out_channels
-        assert_close(got, expected, rtol=0, atol=1e-5)
+    got = ours(maps)
+    assert all(m.shape[1] == out_channels for m in got)
+    assert_same_maps(got, run_torchvision(theirs, maps), additions=9 * out_channels + max(channels))
 
 
 @pytest.mark.torchvision
@@ -285,10 +279,9 @@ VARIANTS = [
 
 @pytest.mark.parametrize("arguments", VARIANTS)
 def test_every_merge_equals_the_formula(arguments: dict[str, Any], make_maps: Callable):
-    neck = FPN([3, 4, 5], 6, **arguments)
-    maps = make_maps([3, 4, 5], SIZES)
-    for got, expected in zip(neck(maps), by_hand(neck, maps), strict=True):
-        assert_close(got, expected, rtol=0, atol=1e-6)
+    neck = FPN([3, 4, 5], 6, **arguments).double()
+    maps = make_maps([3, 4, 5], SIZES, dtype=torch.double)
+    assert_same_maps(neck(maps), by_hand(neck, maps))
 
 
 @pytest.mark.parametrize("arguments", VARIANTS)
@@ -304,20 +297,19 @@ def test_gradients_are_those_of_the_function(arguments: dict[str, Any], make_map
 
 @pytest.mark.parametrize("arguments", VARIANTS)
 def test_levels_put_together_by_hand_equal_the_whole(arguments: dict[str, Any], make_maps: Callable):
-    whole = FPN([3, 4, 5], 6, **arguments)
-    levels = [FPNLevel(channels, 6, **arguments) for channels in (3, 4, 5)]
+    whole = FPN([3, 4, 5], 6, **arguments).double()
+    levels = [FPNLevel(channels, 6, **arguments).double() for channels in (3, 4, 5)]
     for index, level in enumerate(levels):
         level.lateral_conv.load_state_dict(whole.lateral_convs[index].state_dict())
         level.output_conv.load_state_dict(whole.output_convs[index].state_dict())
         if index < 2:
             level.upsample.load_state_dict(whole.upsamples[-1 - index].state_dict())
-    maps = make_maps([3, 4, 5], SIZES)
+    maps = make_maps([3, 4, 5], SIZES, dtype=torch.double)
     top, outputs = None, []
     for level, x in zip(reversed(levels), reversed(maps), strict=True):
         top, output = level(x, top)
         outputs.insert(0, output)
-    for got, expected in zip(outputs, whole(maps), strict=True):
-        assert_close(got, expected, rtol=0, atol=1e-6)
+    assert_same_maps(outputs, whole(maps))
 
 
 @pytest.mark.parametrize("norm", [None, "BN", "GN", "LN"])
@@ -381,12 +373,12 @@ def test_published_specs_equal_the_outputs(
 
 def test_extra_levels_read_the_chosen_map_of_the_pyramid(make_maps: Callable):
     """The lateral is the merged one; with several levels the last, not the first, is continued."""
-    maps = make_maps([3, 4], [(8, 6), (4, 3)])
+    maps = make_maps([3, 4], [(8, 6), (4, 3)], dtype=torch.double)
     for source in ("input", "lateral", "output"):
-        neck = FPN([3, 4], 4, extra_levels=ExtraLevels(1, "conv", source=source))
+        neck = FPN([3, 4], 4, extra_levels=ExtraLevels(1, "conv", source=source)).double()
         top = neck.lateral_convs[1](maps[1])
         read = {"input": maps[1], "lateral": top, "output": neck.output_convs[1](top)}[source]
-        assert_close(neck(maps)[-1], neck.extra_levels.convs[0](read))
+        assert_same_maps(neck(maps)[-1], neck.extra_levels.convs[0](read))
 
 
 def test_norm_on_lateral_can_be_left_out():

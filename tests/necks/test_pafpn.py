@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from precision import assert_same_gradients, assert_same_maps
 from torch import Tensor, nn
 
 from fpn_plugins import FPN, PAFPN, ExtraLevels, FeatureSpec
@@ -44,11 +45,11 @@ def test_equals_mmdets(source: str, height: int, width: int, relu: bool) -> None
     ours.load_state_dict(theirs.state_dict())
     inputs = draw(height, width)
     wanted, got = theirs(inputs), ours(inputs)
-    assert all(torch.allclose(g, w, atol=1e-12) for g, w in zip(got, wanted, strict=True))
+    assert_same_maps(got, wanted)
     parameters = [(p, q) for p, q in zip(theirs.parameters(), ours.parameters(), strict=True)]
     a = torch.autograd.grad(sum(w.square().sum() for w in wanted), [*inputs, *(p for p, _ in parameters)])
     b = torch.autograd.grad(sum(g.square().sum() for g in got), [*inputs, *(q for _, q in parameters)])
-    assert all(torch.allclose(y, x, rtol=1e-9, atol=1e-9) for x, y in zip(a, b, strict=True))
+    assert_same_gradients(b, a)
 
 
 @pytest.mark.mmdet

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from precision import assert_same_gradients, assert_same_maps
 from torch import Tensor, nn
 
 from fpn_plugins import FPN, FeatureSpec, PanopticFPN, SemanticMerge, level_names
@@ -55,10 +56,9 @@ def assert_equal(
 ) -> None:
     """Logits and gradients of ours and of an official head, whose modules register their parameters in one order."""
     got = predictor(merge(maps))
-    assert torch.allclose(got, wanted, atol=1e-10)
+    assert_same_maps(got, wanted)
     ours = nn.ModuleList([merge, predictor])
-    for a, b in zip(gradients(got, maps, ours), gradients(wanted, maps, theirs), strict=True):
-        assert torch.allclose(a, b, rtol=1e-8, atol=1e-10)
+    assert_same_gradients(gradients(got, maps, ours), gradients(wanted, maps, theirs))
 
 
 @pytest.mark.mmdet
@@ -120,7 +120,7 @@ def test_a_constant_level_stays_constant_on_an_odd_size() -> None:
     for branch in merge.branches:
         nn.init.dirac_(branch[0].conv.weight)
     maps = [torch.zeros(1, CHANNELS, 7, 5).double(), torch.full((1, CHANNELS, 4, 3), 2.0).double()]
-    assert torch.allclose(merge(maps)[:, :CHANNELS], torch.full((1, CHANNELS, 7, 5), 2.0).double())
+    assert_same_maps(merge(maps)[:, :CHANNELS], torch.full((1, CHANNELS, 7, 5), 2.0).double())
 
 
 def test_the_neck_is_an_fpn_and_the_merge_of_its_levels() -> None:
@@ -147,11 +147,11 @@ def test_a_trained_fpn_goes_into_the_pyramid() -> None:
     from mmdet.models.necks import FPN as Official
 
     for theirs in (Official([4, 6], 16, 2), FPN([4, 6], 16)):
-        neck = PanopticFPN([4, 6], 16, INNER)
-        result = neck.load_state_dict(theirs.state_dict(), strict=False)
+        neck = PanopticFPN([4, 6], 16, INNER).double()
+        result = neck.load_state_dict(theirs.double().state_dict(), strict=False)
         assert not result.unexpected_keys and all(key.startswith("semantic_merge.") for key in result.missing_keys)
-        maps = [torch.randn(1, 4, 8, 8), torch.randn(1, 6, 4, 4)]
-        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(neck(maps)[1:], theirs(maps), strict=True))
+        maps = [torch.randn(1, 4, 8, 8).double(), torch.randn(1, 6, 4, 4).double()]
+        assert_same_maps(neck(maps)[1:], theirs(maps))
 
 
 @pytest.mark.parametrize(

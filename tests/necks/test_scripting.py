@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.testing import assert_close
+from precision import assert_same_gradients, assert_same_maps
+from torch import nn
 
 from fpn_plugins import FPN, PAFPN, ExtraLevels
 
@@ -27,12 +27,6 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
-def same(got: list[Tensor], expected: tuple[Tensor, ...]) -> None:
-    assert len(got) == len(expected)
-    for a, b in zip(got, expected, strict=True):
-        assert_close(a, b, rtol=0, atol=1e-5)
-
-
 @pytest.fixture(autouse=True)
 def no_deprecation() -> Any:
     """PyTorch discourages TorchScript, on which Detectron2's deployment is built."""
@@ -44,18 +38,17 @@ def no_deprecation() -> Any:
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options))
 @pytest.mark.parametrize("kind", [FPN, PAFPN])
 def test_scripted_equals_eager_in_outputs_and_gradients(kind: type[FPN], options: dict[str, Any], make_maps: Callable):
-    neck = kind(CHANNELS, 32, **options)
+    neck = kind(CHANNELS, 32, **options).double()
     scripted = torch.jit.script(neck)
-    maps = make_maps(CHANNELS, SIZES)
+    maps = make_maps(CHANNELS, SIZES, dtype=torch.double)
     expected = neck(maps)
     assert isinstance(expected, tuple)
     got = scripted(maps)
-    same(got, expected)
+    assert_same_maps(got, expected)
     weights = list(neck.parameters())
     assert {p.data_ptr() for p in scripted.parameters()} == {p.data_ptr() for p in weights}  # shared, not copied
     grads = [torch.autograd.grad(sum(m.square().mean() for m in out), weights) for out in (got, expected)]
-    for a, b in zip(*grads, strict=True):
-        assert_close(a, b, rtol=0, atol=1e-5)
+    assert_same_gradients(*grads)
 
 
 def test_scripting_leaves_the_neck_as_it_was(make_maps: Callable):

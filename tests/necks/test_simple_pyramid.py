@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from precision import assert_same_gradients, assert_same_maps
 from torch import Tensor, nn
 
 from fpn_plugins import FeatureSpec, SimpleFeaturePyramid, build_neck
@@ -43,23 +44,19 @@ def compare(theirs: nn.Module, ours: nn.Module, size: tuple[int, int]) -> None:
     """Outputs, and the gradients of the input and of every parameter (which both hold in the same order)."""
     gradients = []
     outputs = []
-    x = torch.randn(2, CHANNELS, *size)
-    for module in (theirs, ours):
+    x = torch.randn(2, CHANNELS, *size, dtype=torch.double)
+    for module in (theirs.double(), ours.double()):
         leaf = x.clone().requires_grad_()
         maps = module(leaf if module is theirs else [leaf])
         maps = list(maps.values() if isinstance(maps, dict) else maps)
         module.zero_grad()
-        sum((m * torch.linspace(-1, 1, m.numel()).view_as(m)).sum() for m in maps).backward()
+        sum((m * torch.linspace(-1, 1, m.numel(), dtype=m.dtype).view_as(m)).sum() for m in maps).backward()
         named = {key: p.grad for key, p in module.named_parameters()}
         outputs.append(maps)
         gradients.append((leaf.grad, named))
-    assert len(outputs[0]) == len(outputs[1])
-    for got, wanted in zip(outputs[1], outputs[0], strict=True):
-        assert torch.allclose(got, wanted, atol=1e-5)
-    wanted_grads = renamed(ours, gradients[0][1])
-    assert set(wanted_grads) == set(gradients[1][1])
-    pairs = [(gradients[1][0], gradients[0][0])] + [(gradients[1][1][key], g) for key, g in wanted_grads.items()]
-    assert all(float((got - want).abs().max()) <= 1e-5 * float(want.abs().max().clamp(min=1)) for got, want in pairs)
+    assert_same_maps(outputs[1], outputs[0])
+    wanted = {"input": gradients[0][0], **renamed(ours, gradients[0][1])}
+    assert_same_gradients({"input": gradients[1][0], **gradients[1][1]}, wanted)
 
 
 def renamed(ours: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
