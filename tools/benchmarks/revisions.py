@@ -1,0 +1,250 @@
+"""Time and memory of the working tree's models against an older revision's and the toolboxes' own.
+
+    python tools/benchmarks/revisions.py --before HEAD~20 --out docs/plain_models
+    python tools/benchmarks/revisions.py --before v0.1.0 --models swin_t fpn --threads 1 --repeats 15 --out docs/swin_t
+
+All run in one process, in turn. Writes OUT.json, OUT.md and OUT.png after each model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from _bench_models import (
+    NAMES,
+    build_ours,
+    build_peer,
+    largest_difference,
+    make_inputs,
+    maps_of,
+    peers_of,
+    perturb,
+    prepare_pass,
+    weights_of,
+)
+from _bench_necks_cases import PACKAGES
+from _bench_report import command_line, draw_bars, measured, provenance, write_report
+from _revision_package import PACKAGE, ROOT, commit_of, extract, has_uncommitted_changes, import_before
+from _toolbox import user_errors
+
+import fpn_plugins
+from fpn_plugins.analysis import fresh_process_peaks
+from fpn_plugins.analysis.latency import interleaved_seconds, median_ratio
+
+METHOD = """\
+All run in turn in one process on the same inputs, single precision. Times are medians over whole passes; a ratio is the
+median over neighboring runs. "After" is the working tree, "before" the older revision, "this" the row's implementation.
+Training is forward and backward, without an optimizer. Memory is the peak of what a pass allocates beyond weights and
+their gradients, counted at PyTorch's allocator, each in a fresh process."""
+
+say = partial(print, file=sys.stderr, flush=True)
+BEFORE, AFTER = "before", "after"
+MODES = ("inference", "training")
+UNIT = 32  # what every peer takes
+
+
+class Plan(NamedTuple):
+    """What all measurements share; `folder` holds the older package."""
+
+    folder: str
+    size: tuple[int, int]
+    batch: int
+    threads: Sequence[int]
+    repeats: int
+    memory: bool
+    tiny: bool
+
+
+def build(plan: Plan, name: str, who: str) -> nn.Module:
+    """One implementation of a model."""
+    if who in (BEFORE, AFTER):
+        package = fpn_plugins if who == AFTER else import_before(Path(plan.folder))
+        return build_ours(name, package, plan.size, plan.tiny)
+    return build_peer(name, who, plan.size, plan.tiny)
+
+
+def prepare(plan: Plan, name: str, who: str, mode: str) -> Callable[[], object]:
+    """One pass of one implementation, for a process of its own."""
+    return prepare_pass(build(plan, name, who), make_inputs(name, plan.size, plan.batch), mode == "training")
+
+
+def differences(nets: Mapping[str, nn.Module], inputs: Any) -> dict[str, float]:
+    """Largest relative difference of the maps of `AFTER` from each other implementation's with the same weights.
+
+    Leaves the last peer's weights in both of ours.
+    """
+    found = {}
+    peers = [who for who in nets if who not in (BEFORE, AFTER)]
+    for source in peers or [AFTER]:
+        weights = weights_of(perturb(nets[source]))
+        group = {who: nets[who] for who in dict.fromkeys((AFTER, BEFORE, source))}
+        for who, net in group.items():
+            net.eval()  # mmdet's returns nothing
+            if who != source:
+                net.load_state_dict(weights)
+        with torch.no_grad():
+            maps = {who: maps_of(net, inputs) for who, net in group.items()}
+        for who in group:
+            if who != AFTER:
+                found[who] = max(found.get(who, 0.0), largest_difference(maps[AFTER], maps[who]))
+    return found
+
+
+def time_rows(nets: Mapping[str, nn.Module], inputs: Any, mode: str, repeats: int) -> dict[str, dict[str, Any]]:
+    """Median seconds of each implementation, and the ratios of both of ours to it."""
+    jobs = {who: prepare_pass(net, inputs, mode == "training") for who, net in nets.items()}
+    seconds = interleaved_seconds(jobs, repeats)
+    return {
+        who: {
+            "seconds": statistics.median(runs),
+            "after_ratio": median_ratio(seconds[AFTER], runs),
+            "before_ratio": median_ratio(seconds[BEFORE], runs),
+        }
+        for who, runs in seconds.items()
+    }
+
+
+def add_memory(rows: dict[str, dict[str, Any]], plan: Plan, name: str, mode: str) -> None:
+    """Peak bytes of each implementation, and the ratio of `AFTER` to it."""
+    for who, row in rows.items():
+        row |= fresh_process_peaks(prepare, plan, name, who, mode)
+    for row in rows.values():
+        row["memory_ratio"] = rows[AFTER]["tensors"] / row["tensors"]
+
+
+def measure(plan: Plan, name: str, nets: Mapping[str, nn.Module], inputs: Any) -> Iterator[dict[str, Any]]:
+    """Rows of one model."""
+    for threads in plan.threads:
+        torch.set_num_threads(threads)
+        for mode in MODES:
+            say(f"{name}: {mode}, threads: {threads}, {plan.repeats} rounds of {', '.join(nets)}")
+            rows = time_rows(nets, inputs, mode, plan.repeats)
+            if plan.memory:
+                say(f"{name}: {mode}, threads: {threads}, memory")
+                add_memory(rows, plan, name, mode)
+            for who, row in rows.items():
+                yield {"model": name, "threads": threads, "mode": mode, "who": who, **row}
+
+
+def table(report: dict[str, Any]) -> str:
+    """The figures in Markdown."""
+    commits = report["commits"]
+    changes = " with uncommitted changes" if report["uncommitted"] else ""
+    threads = {"threads": " and ".join(map(str, report["threads"]))}
+    lines = [
+        "# Models before and after",
+        "",
+        f"{measured({**report, **threads})}: before {commits[BEFORE]}, after {commits[AFTER]}{changes}; images of "
+        f"{' x '.join(map(str, report['size']))} pixels, batch {report['batch']}, {report['repeats']} runs.",
+        "",
+        METHOD,
+        "",
+        "| model | mode | threads | this | ms | after / this | before / this | MiB | after / this |",
+        "|---|---|---:|---|---:|---:|---:|---:|---:|",
+        *map(table_row, report["rows"]),
+        "",
+        "Largest difference between the maps of after and this with the same weights, relative to the largest value:",
+        "",
+    ]
+    for name, found in report["largest_relative_difference"].items():
+        lines.append(f"- {name}: " + ", ".join(f"{who} {value:.1g}" for who, value in found.items()))
+    return "\n".join(lines) + "\n"
+
+
+def table_row(row: dict[str, Any]) -> str:
+    """A line of the Markdown table."""
+    times = f"{1e3 * row['seconds']:.1f} | {row['after_ratio']:.2f} | {row['before_ratio']:.2f}"
+    memory = f"{row['tensors'] / 2**20:.1f} | {row['memory_ratio']:.2f}" if "tensors" in row else " | "
+    return f"| {row['model']} | {row['mode']} | {row['threads']} | {row['who']} | {times} | {memory} |"
+
+
+def draw(report: dict[str, Any], figure: Any) -> None:
+    """Ratios of after to the others: a line of panels per mode, times by number of threads, then memory."""
+    columns = [(f"time, threads: {threads}", threads, "after_ratio") for threads in report["threads"]]
+    if "tensors" in report["rows"][0]:
+        columns.append((f"memory, threads: {report['threads'][-1]}", report["threads"][-1], "memory_ratio"))
+    figure.set_size_inches(4 * len(columns), 7)
+    axes = figure.subplots(len(MODES), len(columns), squeeze=False)
+    for mode, line in zip(MODES, axes, strict=True):
+        for (title, threads, key), axis in zip(columns, line, strict=True):
+            groups: dict[str, dict[str, float]] = {}
+            for row in report["rows"]:
+                if (row["mode"], row["threads"]) == (mode, threads) and row["who"] != AFTER:
+                    groups.setdefault(row["model"], {})[row["who"]] = row[key]
+            draw_bars(axis, list(groups.items()))
+            axis.set_title(f"{mode}: {title}")
+    handles = axes[0][0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=4, title="after / this, lower is better")
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse what would fail after minutes.
+
+    Raises:
+        ValueError: a size or a number out of range, or another package than the working tree's.
+    """
+    if min(args.size) < UNIT or any(side % UNIT for side in args.size):
+        raise ValueError(f"--size {args.size[0]} {args.size[1]}: both sides must be multiples of {UNIT} pixels")
+    if min(args.batch, args.repeats, *args.threads) < 1:
+        raise ValueError("--batch, --repeats and --threads must be at least 1")
+    if Path(fpn_plugins.__file__).resolve().parent != ROOT / PACKAGE:
+        raise ValueError(f"{PACKAGE} is imported from {fpn_plugins.__file__}, and not from {ROOT}")
+
+
+def run(args: argparse.Namespace) -> None:
+    check(args)
+    commits = {BEFORE: commit_of(args.before), AFTER: commit_of("HEAD")}
+    peers = {name: peers_of(name, args.peers) for name in args.models}
+    report: dict[str, Any] = {
+        **provenance(["torch", PACKAGE, *dict.fromkeys(who for some in peers.values() for who in some)]),
+        "command": command_line().replace("tools/", "tools/benchmarks/", 1),
+        "commits": commits,
+        "uncommitted": has_uncommitted_changes(),
+        **{key: getattr(args, key) for key in ("threads", "size", "batch", "repeats")},
+        "largest_relative_difference": {},
+        "rows": [],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        extract(commits[BEFORE], Path(folder))
+        plan = Plan(folder, tuple(args.size), args.batch, args.threads, args.repeats, not args.no_memory, args.tiny)
+        for name in args.models:
+            nets = {who: build(plan, name, who) for who in (BEFORE, AFTER, *peers[name])}
+            inputs = make_inputs(name, plan.size, plan.batch)
+            apart = report["largest_relative_difference"][name] = differences(nets, inputs)
+            say(f"{name}: largest differences {apart}")
+            report["rows"] += measure(plan, name, nets, inputs)
+            write_report(args.out, report, table(report), draw)
+    print(table(report))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--before", required=True, metavar="REV", help="the older revision")
+    parser.add_argument("--models", nargs="+", choices=NAMES, default=NAMES)
+    parser.add_argument("--peers", nargs="*", choices=PACKAGES, default=("mmdet", "detectron2", "effdet"))
+    parser.add_argument("--size", type=int, nargs=2, default=[384, 512], metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--no-memory", action="store_true", help="times only")
+    parser.add_argument("--tiny", action="store_true", help="small backbones, to try the program")
+    parser.add_argument("--out", type=Path, required=True, help="where to write, without suffix")
+    args = parser.parse_args()
+    with user_errors():
+        run(args)
+
+
+if __name__ == "__main__":
+    main()
