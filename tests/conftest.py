@@ -62,8 +62,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def few_threads() -> None:
-    """Tiny tensors gain nothing from more; processes of pytest-xdist share them."""
-    torch.set_num_threads(max(1, 2 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
+    """Two, which processes of pytest-xdist share, or one if OMP_NUM_THREADS=1: tiny tensors need no more."""
+    shared = max(1, 2 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+    torch.set_num_threads(1 if os.environ.get("OMP_NUM_THREADS") == "1" else shared)
 
 
 @pytest.fixture(autouse=True)

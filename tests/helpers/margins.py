@@ -41,14 +41,16 @@ def record(dtype: str, used: float, exact: bool = False) -> None:
 def install() -> None:
     """Replace `torch.testing.assert_close`, also in modules that have imported it by name."""
     original = torch.testing.assert_close
-    recording = _recording(original)
+    recording = recorded(original)
     torch.testing.assert_close = recording
     for module in list(sys.modules.values()):
         if getattr(module, "__dict__", {}).get("assert_close") is original and not module.__name__.startswith("torch."):
             module.assert_close = recording  # type: ignore[attr-defined]
 
 
-def _recording(original: Callable[..., None]) -> Callable[..., None]:
+def recorded(original: Callable[..., None]) -> Callable[..., None]:
+    """`assert_close` that records each comparison before it makes it."""
+
     @functools.wraps(original)
     def assert_close(
         actual: Any, expected: Any, *, rtol: float | None = None, atol: float | None = None, **options: Any

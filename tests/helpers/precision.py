@@ -84,6 +84,12 @@ def assert_same_gradients(got: Any, expected: Any, *, tolerance: float | None = 
     assert_same_maps(got, expected, tolerance=tolerance, floor=1e-3 * largest)
 
 
+def assert_same_losses(got: Mapping[str, float], expected: Mapping[str, float], tolerance: float = 2e-5) -> None:
+    """Check that losses of a detector in single precision agree, each relative to itself and to 0.1."""
+    ours, theirs = ({key: torch.tensor(float(x)) for key, x in losses.items()} for losses in (got, expected))
+    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=0.1 * tolerance)
+
+
 def assert_near_maps(got: Any, expected: Any, tolerance: float) -> None:
     """Check that the norm of each difference is at most ``tolerance`` of the norm of the tensor.
 
