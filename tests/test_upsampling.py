@@ -272,7 +272,7 @@ def test_learned_upsampling_keeps_channels_last_and_works_in_bfloat16(mode: str)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         got = layer.float()(x.bfloat16(), (9, 12))
     assert got.dtype == torch.bfloat16
-    assert_near_maps(got, expected, tolerance=0.05)
+    assert_near_maps(got, expected, tolerance=0.1)
 
 
 @pytest.mark.parametrize("mode", LEARNED)

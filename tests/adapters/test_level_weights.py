@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from precision import assert_same_gradients, assert_same_maps, single
 from torch import Tensor
 
 STRIDES = (8, 16, 32)
@@ -20,9 +21,11 @@ LABELS = ([1, 4, 0], [2])
 @pytest.fixture
 def predictions() -> tuple[list[Tensor], list[Tensor]]:
     """Logits and deltas of each level, one square anchor per cell: ``B classes h w`` and ``B 4 h w``."""
-    sides = [SIDE // stride for stride in STRIDES]
-    maps = [[torch.randn(BATCH, c, side, side, requires_grad=True) for side in sides] for c in (CLASSES, 4)]
-    return maps[0], maps[1]
+    logits, deltas = (
+        [torch.randn(BATCH, c, SIDE // s, SIDE // s, dtype=torch.double, requires_grad=True) for s in STRIDES]
+        for c in (CLASSES, 4)
+    )
+    return logits, deltas
 
 
 def gradients(loss: Tensor, predictions: tuple[list[Tensor], list[Tensor]]) -> list[Tensor]:
@@ -193,23 +196,22 @@ def test_detectron2_weights_of_one_are_stock(predictions: Any, box_reg_loss_type
     for _ in range(2):  # the normaliser is a running mean
         wanted, got = detectron2_sums(stock, predictions), detectron2_sums(ours, predictions)
         assert ours.loss_normalizer == stock.loss_normalizer
-        torch.testing.assert_close(got, wanted, rtol=1e-6, atol=0)
-        pairs = zip(*(gradients(sums["cls"] + sums["box"], predictions) for sums in (got, wanted)), strict=True)
-        for ours_gradient, stock_gradient in pairs:
-            torch.testing.assert_close(ours_gradient, stock_gradient, rtol=1e-6, atol=1e-9)
+        assert_same_maps(got, wanted, tolerance=single())
+        pair = (gradients(sums["cls"] + sums["box"], predictions) for sums in (got, wanted))
+        assert_same_gradients(*pair, tolerance=single())  # of Detectron2's focal loss and GIoU
 
 
 @pytest.mark.detectron2
 def test_detectron2_weighs_each_level(predictions: Any) -> None:
     ours = detectron2_model(level_weights=WEIGHTS)
     got = detectron2_sums(ours, predictions)
-    wanted = {"cls": torch.zeros(()), "box": torch.zeros(())}
+    wanted = {"cls": torch.zeros((), dtype=torch.double), "box": torch.zeros((), dtype=torch.double)}
     for level, weight in enumerate(WEIGHTS):
         stock = detectron2_model(stock=True)
         for name, loss in detectron2_sums(stock, predictions, only_level=level).items():
             assert float(loss) > 0
             wanted[name] = wanted[name] + weight * loss * stock.loss_normalizer / ours.loss_normalizer
-    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=0)
+    assert_same_maps(got, wanted, tolerance=single())
 
 
 @pytest.mark.detectron2
@@ -235,7 +237,7 @@ def test_the_same_weights_change_the_loss_by_the_same_factor(predictions: Any, w
     ]
     for name in ("cls", "box"):
         ratio = float(mmdet[0][name] / mmdet[1][name])
-        assert ratio == pytest.approx(float(detectron2[0][name] / detectron2[1][name]), rel=1e-5)
+        assert ratio == pytest.approx(float(detectron2[0][name] / detectron2[1][name]), rel=single())
         assert abs(ratio - 1) > 0.01
 
 
@@ -246,4 +248,5 @@ def test_without_momentum_detectron2_divides_as_mmdet(predictions: Any, level_we
     mmdet = mmdet_sums(mmdet_head("fpn_plugins.RetinaHead", level_weights=level_weights), predictions)
     model = detectron2_model(level_weights=level_weights, normalizer_momentum=0.0)
     for _ in range(2):  # the past counts for nothing
-        torch.testing.assert_close(detectron2_sums(model, predictions), mmdet, rtol=1e-5, atol=0)
+        # each toolbox computes the targets in single precision
+        assert_same_maps(detectron2_sums(model, predictions), mmdet, tolerance=single())

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from precision import assert_same_gradients, assert_same_maps
+from seeds import seed
 
 from fpn_plugins import FPN, FeatureSpec, HybridCNNViT, TimmHybrid, check_pyramid
 from fpn_plugins.weights import write_checkpoint
@@ -77,13 +79,13 @@ def test_errors_name_argument_and_remedy() -> None:
 @pytest.fixture(scope="module", params=["vit_small_r26_s32_224", "vit_base_r50_s16_224"])
 def timm_hybrid(request: pytest.FixtureRequest) -> TimmHybrid:
     """The two kinds, with small encoders."""
-    torch.manual_seed(0)
-    return TimmHybrid(request.param, model_args=SMALL).eval()
+    seed(0)
+    return TimmHybrid(request.param, model_args=SMALL).double().eval()
 
 
 @pytest.mark.parametrize("size", [(224, 224), (96, 160), (65, 97)])
 def test_timms_maps(timm_hybrid: TimmHybrid, size: tuple[int, int]) -> None:
-    model, image, stages = timm_hybrid.model, torch.randn(1, 3, *size), []
+    model, image, stages = timm_hybrid.model, torch.randn(1, 3, *size, dtype=torch.double), []
     hooks = [
         stage.register_forward_hook(lambda module, inputs, out: stages.append(out))
         for stage in model.patch_embed.backbone.stages
@@ -96,11 +98,11 @@ def test_timms_maps(timm_hybrid: TimmHybrid, size: tuple[int, int]) -> None:
         hook.remove()
     check_pyramid(maps, timm_hybrid.feature_specs, size)
     assert [spec.stride for spec in timm_hybrid.feature_specs] == [4, 8, 16, 32]
-    assert all(torch.allclose(got, wanted, atol=1e-5) for got, wanted in zip(maps[:3], theirs[:3], strict=True))
+    assert_same_maps(maps[:3], theirs[:3])
     grid = theirs[-1].shape[-2:]
     top = tokens.transpose(1, 2).unflatten(2, tuple(grid))
     wanted = top if timm_hybrid.downsample is None else timm_hybrid.downsample(top)
-    assert torch.allclose(maps[3], wanted, atol=1e-5)
+    assert_same_maps(maps[3], wanted)
 
 
 def test_timms_weights_load_without_the_classifier(tmp_path: Path) -> None:
@@ -110,10 +112,11 @@ def test_timms_weights_load_without_the_classifier(tmp_path: Path) -> None:
     full = timm.create_model(name, **SMALL).eval()
     file = write_checkpoint(full.state_dict(), tmp_path / "hybrid.safetensors")
     ours = TimmHybrid(name, checkpoint=file, model_args=SMALL).eval()
-    image = torch.randn(1, 3, 224, 224)
+    image = torch.randn(1, 3, 224, 224, dtype=torch.double)
+    ours.double(), full.double()
     with torch.no_grad():
         wanted = full.forward_features(image)[:, 1:].transpose(1, 2).unflatten(2, (7, 7))
-        assert torch.allclose(ours(image)[3], wanted, atol=1e-5)
+        assert_same_maps(ours(image)[3], wanted)
     assert ours.pixel_mean == ours.pixel_std == [127.5] * 3
     with pytest.raises(ValueError, match="does not fit 'vit_small_r26_s32_224'"):
         TimmHybrid(name, checkpoint=file, model_args={**SMALL, "embed_dim": 64})
@@ -123,10 +126,10 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
     """Of the encoder in training, where timm drops paths at random."""
     gradients = []
     for checkpointing in (False, True):
-        torch.manual_seed(0)
+        seed(0)
         backbone = TimmHybrid(
             "vit_small_r26_s32_224", model_args=SMALL, drop_path_rate=0.5, gradient_checkpointing=checkpointing
-        )
-        sum(m.square().mean() for m in backbone.train()(torch.randn(2, 3, 64, 64))).backward()
+        ).double()
+        sum(m.square().mean() for m in backbone.train()(torch.randn(2, 3, 64, 64, dtype=torch.double))).backward()
         gradients.append([p.grad for p in backbone.parameters()])
-    assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(*gradients, strict=True))
+    assert_same_gradients(gradients[1], gradients[0])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from precision import assert_same_maps
 
 from fpn_plugins import FPN, ImagePyramid, TimmBackbone
 
@@ -14,14 +15,14 @@ pytestmark = pytest.mark.timm
 
 
 def test_each_level_is_the_backbone_on_a_resized_image() -> None:
-    backbone = TimmBackbone("resnet10t", out_indices=(2, 3)).eval()
+    backbone = TimmBackbone("resnet10t", out_indices=(2, 3)).double().eval()
     pyramid = ImagePyramid(backbone, scales=(2, 1, 0.5))
-    image = torch.randn(1, 3, 50, 66)
+    image = torch.randn(1, 3, 50, 66, dtype=torch.double)
     with torch.no_grad():
         maps = pyramid(image)
         for m, size in zip(maps, ((100, 132), (50, 66), (25, 33)), strict=True):
             resized = F.interpolate(image, size=size, mode="bilinear", align_corners=False)
-            assert torch.allclose(m, backbone(resized)[1], atol=1e-6)
+            assert_same_maps(m, backbone(resized)[1])
     assert [spec.stride for spec in pyramid.feature_specs] == [8, 16, 32]
 
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from precision import assert_same_maps
 
 from fpn_plugins import FPN, FeatureSpec, MultiDepthViT, ViT
 
@@ -23,10 +24,10 @@ VIT: dict[str, Any] = {
 
 
 def test_maps_are_those_of_the_blocks_resampled() -> None:
-    backbone = MultiDepthViT(VIT, depths=(1, 2, 4, 5), norm="BN").eval()
-    vit = ViT(**{**VIT, "out_block_indices": (0, 1, 3, 4)}).eval()
+    backbone = MultiDepthViT(VIT, depths=(1, 2, 4, 5), norm="BN").double().eval()
+    vit = ViT(**{**VIT, "out_block_indices": (0, 1, 3, 4)}).double().eval()
     vit.load_state_dict(backbone.vit.state_dict())
-    image = torch.randn(2, 3, 64, 96)
+    image = torch.randn(2, 3, 64, 96, dtype=torch.double)
     got, blocks = backbone(image), vit(image)
     first, second = backbone.resamples[0], backbone.resamples[1]
     wanted = (
@@ -35,22 +36,22 @@ def test_maps_are_those_of_the_blocks_resampled() -> None:
         blocks[2],
         F.max_pool2d(blocks[3], 2),
     )
-    assert all(torch.allclose(g, w, atol=1e-6) for g, w in zip(got, wanted, strict=True))
+    assert_same_maps(got, wanted)
     assert backbone.feature_specs == tuple(FeatureSpec(24, stride) for stride in (4, 8, 16, 32))
 
 
 @settings(max_examples=8)
 @given(height=st.integers(1, 70), width=st.integers(1, 70))
 def test_any_size_is_filled_up_with_zeros_and_rounds_up(height: int, width: int) -> None:
-    backbone = MultiDepthViT(VIT, depths=(1, 2, 3, 5)).eval()
-    image = torch.randn(1, 3, height, width)
+    backbone = MultiDepthViT(VIT, depths=(1, 2, 3, 5)).double().eval()
+    image = torch.randn(1, 3, height, width, dtype=torch.double)
     padded = F.pad(image, (0, -width % 32, 0, -height % 32))
     with torch.no_grad():
         got, whole = backbone(image), backbone(padded)
     for m, full, spec in zip(got, whole, backbone.feature_specs, strict=True):
         rows, columns = -(-height // spec.stride), -(-width // spec.stride)
         assert m.shape[-2:] == (rows, columns)
-        assert torch.allclose(m, full[..., :rows, :columns], atol=1e-5)
+        assert_same_maps(m, full[..., :rows, :columns])
 
 
 def test_blocks_after_the_last_depth_are_left_out() -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 from payload import Payload
+from precision import assert_same_gradients, assert_same_maps
 from torch import Tensor, nn
-from torch.testing import assert_close
 
 from fpn_plugins import BACKBONES, FeatureSpec, TimmBackbone, build_backbone, check_pyramid
 from fpn_plugins.weights import write_checkpoint
@@ -45,14 +45,8 @@ def randomise(module: nn.Module) -> nn.Module:
     return module
 
 
-def assert_same_maps(got: tuple[Tensor, ...], expected: list[Tensor] | tuple[Tensor, ...], atol: float = 1e-5) -> None:
-    assert len(got) == len(expected)
-    for ours, theirs in zip(got, expected, strict=True):
-        assert_close(ours, theirs, rtol=0, atol=atol)
-
-
-def images(channels: int = 3, size: tuple[int, int] = (65, 50)) -> Tensor:
-    return torch.randn(1, channels, *size)
+def images(channels: int = 3, size: tuple[int, int] = (65, 50), dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(1, channels, *size, dtype=dtype)
 
 
 # ------------------------------------------------------------------------------------------------------------ shapes
@@ -78,7 +72,7 @@ def test_fewer_maps_are_the_same_maps(name: str, maps: int):
     x = images()
     with torch.no_grad():
         all_maps = everything(x)
-        assert_same_maps(some(x), [all_maps[index] for index in indices], atol=0)
+        assert_same_maps(some(x), [all_maps[index] for index in indices], tolerance=0)
     assert some.feature_specs == tuple(everything.feature_specs[index] for index in indices)
 
 
@@ -88,7 +82,7 @@ def test_maps_of_a_channels_last_network_are_channels_first():
     x = images(size=(64, 64))
     maps = backbone(x)
     check_pyramid(maps, backbone.feature_specs, (64, 64))
-    assert_same_maps([m.permute(0, 2, 3, 1) for m in maps], backbone.model(x), atol=0)
+    assert_same_maps([m.permute(0, 2, 3, 1) for m in maps], backbone.model(x), tolerance=0)
 
 
 @pytest.mark.parametrize(
@@ -112,16 +106,16 @@ def test_output_norms_normalise_each_map_and_a_timm_file_leaves_them(checkpoint:
     import timm
 
     file = checkpoint(randomise(timm.create_model("convnext_atto")))
-    plain = TimmBackbone("convnext_atto", checkpoint=file).eval()
-    normed = TimmBackbone("convnext_atto", checkpoint=file, output_norm="LN").eval()
+    plain = TimmBackbone("convnext_atto", checkpoint=file).double().eval()
+    normed = TimmBackbone("convnext_atto", checkpoint=file, output_norm="LN").double().eval()
     assert {key for key in normed.state_dict() if key.startswith("norms.")} == {
         f"norms.{index}.{part}" for index in range(4) for part in ("weight", "bias")
     }
-    x = images()
+    x = images(dtype=torch.double)
     assert all(m.is_contiguous() for m in normed(x))
     for got, m in zip(normed(x), plain(x), strict=True):
         expected = nn.functional.layer_norm(m.permute(0, 2, 3, 1), (m.shape[1],), eps=1e-6).permute(0, 3, 1, 2)
-        assert_close(got, expected, rtol=1e-5, atol=1e-5)
+        assert_same_maps(got, expected)
 
 
 def test_mean_and_std_are_those_of_the_weights():
@@ -214,15 +208,14 @@ def test_frozen_parts_stay_frozen_in_copies_and_inside_a_detector():
 
 
 def test_gradient_checkpointing_gives_equal_gradients():
-    plain = TimmBackbone("resnet18").train()
-    saving = TimmBackbone("resnet18", gradient_checkpointing=True).train()
+    plain = TimmBackbone("resnet18").double().train()
+    saving = TimmBackbone("resnet18", gradient_checkpointing=True).double().train()
     assert saving.model.grad_checkpointing and not plain.model.grad_checkpointing
     saving.load_state_dict(plain.state_dict())
-    x = torch.randn(2, 3, 64, 64)
+    x = torch.randn(2, 3, 64, 64, dtype=torch.double)
     for backbone in (plain, saving):
         sum(m.square().mean() for m in backbone(x)).backward()
-    for (name, ours), (_, expected) in zip(saving.named_parameters(), plain.named_parameters(), strict=True):
-        assert_close(ours.grad, expected.grad, rtol=1e-5, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+    assert_same_gradients(*({key: p.grad for key, p in module.named_parameters()} for module in (saving, plain)))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "convnext_atto"])
@@ -234,9 +227,9 @@ def test_drop_path_drops_in_training_only(name: str):
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         assert any(not torch.equal(a, b) for a, b in zip(backbone(x), backbone(x), strict=True))
-        assert_same_maps(without(x), without(x), atol=0)
+        assert_same_maps(without(x), without(x), tolerance=0)
         backbone.eval()
-        assert_same_maps(backbone(x), backbone(x), atol=0)
+        assert_same_maps(backbone(x), backbone(x), tolerance=0)
 
 
 def test_model_args_reach_timm():
@@ -275,9 +268,9 @@ def test_timms_file_gives_what_timm_makes_of_it(name: str, maps: int, in_chans: 
         pretrained_cfg_overlay={"file": str(file)},
     ).eval()
     assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in ours.model.state_dict().items())
-    x = images(in_chans)
+    x = images(in_chans, dtype=torch.double)
     with torch.no_grad():
-        assert_same_maps(ours(x), theirs(x))
+        assert_same_maps(ours.double()(x), theirs.double()(x))
 
 
 def test_a_timm_file_loads_into_fewer_maps(checkpoint: Callable):
@@ -293,7 +286,7 @@ def test_its_own_file_loads(suffix: str, checkpoint: Callable):
     backbone = randomise(TimmBackbone("resnet18", frozen_stages=1)).eval()
     other = TimmBackbone("resnet18", checkpoint=checkpoint(backbone, f"weights{suffix}")).eval()
     x = images()
-    assert_same_maps(other(x), backbone(x), atol=0)
+    assert_same_maps(other(x), backbone(x), tolerance=0)
 
 
 @pytest.mark.torchvision
@@ -304,8 +297,8 @@ def test_torchvisions_resnet_loads(checkpoint: Callable):
     theirs = randomise(resnet18()).eval()
     ours = TimmBackbone("resnet18", checkpoint=checkpoint(theirs)).eval()
     layers = IntermediateLayerGetter(theirs, {f"layer{index}": str(index) for index in (1, 2, 3, 4)})
-    x = images()
-    assert_same_maps(ours(x), list(layers(x).values()))
+    x = images(dtype=torch.double)
+    assert_same_maps(ours.double()(x), list(layers.double()(x).values()))
 
 
 @pytest.mark.mmdet
@@ -315,8 +308,8 @@ def test_mmdets_resnet_loads(checkpoint: Callable):
     theirs = randomise(ResNet(18))
     theirs.eval()  # returns None
     ours = TimmBackbone("resnet18", checkpoint=checkpoint(theirs)).eval()
-    x = images()
-    assert_same_maps(ours(x), theirs(x))
+    x = images(dtype=torch.double)
+    assert_same_maps(ours.double()(x), theirs.double()(x))
 
 
 @pytest.mark.detectron2
@@ -334,11 +327,9 @@ def test_detectron2s_resnet_loads(depth: int, classifier: bool, tmp_path: Path):
     file = tmp_path / "weights.pkl"  # as in their model zoo: arrays, no step counters
     file.write_bytes(pickle.dumps({"model": arrays, "__author__": "someone", "matching_heuristics": True}))
     ours = TimmBackbone(f"resnet{depth}", checkpoint=file).eval()
-    x = images()
+    x = images(dtype=torch.double)
     with torch.no_grad():
-        expected = list(theirs.eval()(x).values())
-        scale = max(float(m.abs().max()) for m in expected)
-        assert_same_maps([m / scale for m in ours(x)], [m / scale for m in expected])
+        assert_same_maps(ours.double()(x), list(theirs.double().eval()(x).values()))
 
 
 def test_foreign_names_load_through_load_state_dict_too():

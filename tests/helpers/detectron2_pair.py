@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 import torch
-from detectron2_training import draw_batch, seed
+from detectron2_training import draw_batch
+from precision import assert_same_losses
+from seeds import seed
 from torch import nn
 
 CHANNELS = 16
@@ -77,7 +78,8 @@ def assert_equal_training(theirs: nn.Module, ours: nn.Module, num_losses: int, t
             losses.append(model.train()(draw_batch(5, widest=128)))
         sum(losses[-1].values()).backward()
     wanted, got = ({name: float(value) for name, value in each.items()} for each in losses)
-    assert got == pytest.approx(wanted, rel=1e-5, abs=1e-6) and len(got) == num_losses
+    assert len(got) == num_losses
+    assert_same_losses(got, wanted)
     gradients = {name: p.grad for name, p in theirs.named_parameters()}
     for name, theirs_name in their_names(theirs, ours).items():
         difference = dict(ours.named_parameters())[name].grad - gradients[theirs_name]

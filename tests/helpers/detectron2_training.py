@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import copy
-import random
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
+from seeds import seed
 
 Batch = list[dict[str, Any]]
-
-
-def seed(number: int) -> None:
-    """Detectron2 draws from all three generators."""
-    torch.manual_seed(number)
-    random.seed(number)
-    np.random.seed(number)
 
 
 def draw_batch(num_classes: int = 80, num_labels: int = 0, widest: int = 129) -> Batch:

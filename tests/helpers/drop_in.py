@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from seeds import seed
 from torch import Tensor, nn
 
 
@@ -19,10 +20,18 @@ def build_pair(config: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
     pair = []
     for kind in (config["type"], f"fpn_plugins.{config['type']}"):
         neck = MODELS.build({**copy.deepcopy(config), "type": kind})
-        torch.manual_seed(7)
+        seed(7)
         neck.init_weights()
         pair.append(neck)
     return pair[0], pair[1]
+
+
+def slim(config: dict[str, Any], factor: int) -> dict[str, Any]:
+    """The same neck with that fraction of the channels: equality does not depend on them, time does."""
+    given = config["in_channels"]
+    channels = given // factor if isinstance(given, int) else [number // factor for number in given]
+    out = {"out_channels": config["out_channels"] // factor} if "out_channels" in config else {}
+    return {**config, "in_channels": channels, **out}
 
 
 def random_maps(channels: Sequence[int], size: tuple[int, int], dtype: torch.dtype = torch.float32) -> list[Tensor]:
@@ -37,11 +46,6 @@ def random_maps(channels: Sequence[int], size: tuple[int, int], dtype: torch.dty
 def loss_of(outputs: tuple[Tensor, ...]) -> Tensor:
     """A scalar that weighs each output cell differently, so that no gradient cancels."""
     return sum((o * torch.linspace(-1, 1, o.numel()).view_as(o)).sum() / o.numel() for o in outputs)
-
-
-def closeness(got: Tensor, wanted: Tensor) -> float:
-    """Largest difference, relative to the largest value where that exceeds one."""
-    return float((got - wanted).abs().max() / wanted.abs().max().clamp(min=1))
 
 
 def deviations_from_kaiming(neck: nn.Module) -> list[float]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from detectron2_training import draw_batch, losses_of
+from precision import assert_same_gradients, assert_same_losses, assert_same_maps
 from torch import Tensor, nn
 
 pytestmark = pytest.mark.detectron2
@@ -51,8 +52,8 @@ def features(height: int, width: int, requires_grad: bool = True) -> dict[str, T
     [((4, 8, 16, 32), {}), ((16, 8), {"norm": "", "loss_weight": 0.5}), ((4, 16), {"norm": "BN", "ignore_value": 255})],
 )
 def test_equal_losses_gradients_and_predictions(strides: tuple[int, ...], arguments: dict[str, Any]) -> None:
-    theirs, ours = build_pair(strides, **arguments)
-    maps = features(16, 24)
+    theirs, ours = (head.double() for head in build_pair(strides, **arguments))
+    maps = {name: m.detach().double().requires_grad_() for name, m in features(16, 24).items()}
     targets = torch.randint(0, 5, (2, 64, 96))
     targets[:, :3] = theirs.ignore_value
     found = []
@@ -64,9 +65,9 @@ def test_equal_losses_gradients_and_predictions(strides: tuple[int, ...], argume
         predictor = list(head.predictor.parameters())
         branches = [p for name, p in head.named_parameters() if not name.startswith("predictor.")]
         found.append([loss, *torch.autograd.grad(loss, [*read, *branches, *predictor])])
-    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*found, strict=True))
+    assert_same_gradients(found[1], found[0])
     theirs.eval(), ours.eval()
-    assert torch.allclose(ours(maps)[0], theirs(maps)[0], atol=1e-5)
+    assert_same_maps(ours(maps)[0], theirs(maps)[0])
 
 
 def test_odd_sizes_where_detectron2s_levels_do_not_add_up() -> None:
@@ -118,7 +119,7 @@ def test_same_losses_as_the_stock_neck_and_head() -> None:
     wanted, weights = losses_of(cfg, None, draw)
     got, _ = losses_of(with_ours(cfg), weights, draw)
     for ours, theirs in zip(got, wanted, strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-6)
+        assert_same_losses(ours, theirs)
     assert got[0]["loss_sem_seg"] != got[1]["loss_sem_seg"]
 
 
@@ -130,7 +131,7 @@ def test_official_pkl_loads_through_detectron2s_checkpointer(tmp_path: Path) -> 
     arrays = {key: value.numpy() for key, value in stock.state_dict().items()}
     (tmp_path / "model_final.pkl").write_bytes(pickle.dumps({"model": arrays, "__author__": "Detectron2"}))
     DetectionCheckpointer(ours).load(str(tmp_path / "model_final.pkl"))
-    images = torch.randn(1, 3, 96, 64)
+    images = torch.randn(1, 3, 96, 64, dtype=torch.double)
     with torch.no_grad():
-        wanted, got = (model.sem_seg_head(model.backbone(images))[0] for model in (stock, ours))
-    assert torch.allclose(got, wanted, atol=1e-4)
+        wanted, got = (model.double().sem_seg_head(model.backbone(images))[0] for model in (stock, ours))
+    assert_same_maps(got, wanted)

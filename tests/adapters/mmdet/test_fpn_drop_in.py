@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from drop_in import build_pair, closeness, deviations_from_kaiming, loss_of, random_maps
+from drop_in import build_pair, deviations_from_kaiming, loss_of, random_maps, slim
+from precision import assert_same_gradients, assert_same_maps
 
 pytestmark = pytest.mark.mmdet
 
@@ -80,26 +81,21 @@ def test_scan_finds_the_shipped_configs() -> None:
 @pytest.mark.parametrize("index", range(NUM_NECKS))
 @pytest.mark.parametrize("size", [EVEN, ODD], ids=["even", "odd"])
 def test_equal_outputs_and_gradients(index: int, size: tuple[int, int]) -> None:
-    config = neck_config(index)
-    theirs, ours = build_pair(config)
+    config = slim(neck_config(index), 4)
+    theirs, ours = (neck.double() for neck in build_pair(config))
     ours.load_state_dict(theirs.state_dict())
     training = not uses_sync_bn(config)
     theirs.train(training), ours.train(training)
 
-    inputs = random_maps(input_channels(config), size)
+    inputs = random_maps(input_channels(config), size, torch.double)
     twins = [x.detach().clone().requires_grad_() for x in inputs]
     wanted, got = theirs(inputs), ours(twins)
-    assert [g.shape for g in got] == [w.shape for w in wanted]
-    assert max(closeness(g, w) for g, w in zip(got, wanted, strict=False)) <= 1e-5
+    assert_same_maps(got, wanted)
 
     loss_of(wanted).backward()
     loss_of(got).backward()
-    for x, twin in zip(inputs, twins, strict=False):
-        assert (x.grad is None) == (twin.grad is None)
-        assert x.grad is None or closeness(twin.grad, x.grad) <= 1e-5
-    for p, q in zip(theirs.parameters(), ours.parameters(), strict=True):
-        assert (p.grad is None) == (q.grad is None)
-        assert p.grad is None or closeness(q.grad, p.grad) <= 1e-5
+    gradients = [[x.grad for x in (*maps, *neck.parameters())] for maps, neck in ((twins, ours), (inputs, theirs))]
+    assert_same_gradients(*gradients)
 
 
 @pytest.mark.parametrize("index", range(NUM_NECKS))

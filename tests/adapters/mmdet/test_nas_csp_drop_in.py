@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-from drop_in import build_pair, closeness, deviations_from_kaiming, loss_of, random_maps
+from drop_in import build_pair, deviations_from_kaiming, loss_of, random_maps, slim
+from precision import assert_same_gradients, assert_same_maps
 from torch import nn
 
 pytestmark = [pytest.mark.mmdet, pytest.mark.filterwarnings("ignore:Unnecessary conv bias")]
@@ -57,12 +58,6 @@ def neck_config(index: int) -> dict[str, Any]:
     return json.loads(sorted(shipped_necks())[index])
 
 
-def slim(config: dict[str, Any]) -> dict[str, Any]:
-    """The same neck with an eighth of the channels: equality does not depend on them, time does."""
-    channels = [number // 8 for number in config["in_channels"]]
-    return {**config, "in_channels": channels, "out_channels": config["out_channels"] // 8}
-
-
 def test_scan_finds_the_shipped_configs() -> None:
     """Guards the tests below: a changed layout of mmdet's package must not leave them without cases."""
     necks = shipped_necks()
@@ -74,7 +69,7 @@ def test_scan_finds_the_shipped_configs() -> None:
 @pytest.mark.parametrize("index", range(NUM_NECKS))
 @pytest.mark.parametrize("which", [0, 1], ids=["even", "other"])
 def test_equal_outputs_gradients_and_statistics(index: int, which: int) -> None:
-    config = slim(neck_config(index))
+    config = slim(neck_config(index), 8)
     theirs, ours = (neck.double() for neck in build_pair(config))
     for p in theirs.parameters():
         nn.init.normal_(p, std=0.2)
@@ -84,18 +79,14 @@ def test_equal_outputs_gradients_and_statistics(index: int, which: int) -> None:
     inputs = random_maps(config["in_channels"], size, torch.double)
     twins = [x.detach().clone().requires_grad_() for x in inputs]
     wanted, got = theirs(inputs), ours(twins)
-    assert [g.shape for g in got] == [w.shape for w in wanted]
-    assert max(closeness(g, w) for g, w in zip(got, wanted, strict=True)) <= 1e-9
+    assert_same_maps(got, wanted)
 
     loss_of(wanted).backward()
     loss_of(got).backward()
-    for x, twin in zip(inputs, twins, strict=True):
-        assert (x.grad is None) == (twin.grad is None)  # NASFPN's start_level skips the first
-        assert x.grad is None or closeness(twin.grad, x.grad) <= 1e-9
-    for p, q in zip(theirs.parameters(), ours.parameters(), strict=True):
-        assert closeness(q.grad, p.grad) <= 1e-9
-    for b, c in zip(theirs.buffers(), ours.buffers(), strict=True):
-        assert closeness(c.double(), b.double()) <= 1e-9
+    # an input that NASFPN's start_level skips has none
+    gradients = [[x.grad for x in (*maps, *neck.parameters())] for maps, neck in ((twins, ours), (inputs, theirs))]
+    assert_same_gradients(*gradients)
+    assert_same_maps(list(ours.buffers()), list(theirs.buffers()))
 
 
 @pytest.mark.parametrize("index", range(NUM_NECKS))
@@ -170,8 +161,8 @@ def test_conv_norm_and_act_cfg_keep_their_meaning(arguments: dict[str, Any]) -> 
     theirs, ours = build_pair({"type": "YOLOXPAFPN", "in_channels": [8, 16], "out_channels": 8, **arguments})
     assert all(torch.equal(p, q) for p, q in zip(theirs.parameters(), ours.parameters(), strict=True))
     ours.load_state_dict(theirs.state_dict())
-    inputs = random_maps([8, 16], (8, 12))
-    assert max(closeness(g, w) for g, w in zip(ours(inputs), theirs(inputs), strict=True)) <= 1e-5
+    inputs = random_maps([8, 16], (8, 12), torch.double)
+    assert_same_maps(ours.double()(inputs), theirs.double()(inputs))
 
 
 @pytest.mark.parametrize(
@@ -204,7 +195,7 @@ def test_a_misspelt_argument_is_an_error(kind: str) -> None:
 
 @pytest.mark.parametrize("index", [0, NUM_NECKS - 1])
 def test_neck_keeps_working_after_pickling(index: int) -> None:
-    config = slim(neck_config(index))
+    config = slim(neck_config(index), 8)
     _, ours = build_pair(config)
     again = pickle.loads(pickle.dumps(ours)).eval()
     inputs = random_maps(config["in_channels"], (32, 32))

@@ -6,9 +6,10 @@ import copy
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from precision import assert_same_gradients, assert_same_losses, assert_same_maps
+from seeds import seed
 from torch import Tensor, nn
 
 pytestmark = pytest.mark.mmdet
@@ -72,10 +73,9 @@ def samples(height: int, width: int) -> list[Any]:
     ids=["shipped", "p3p5", "bn"],
 )
 def test_equal_outputs_losses_and_gradients(arguments: dict[str, Any]) -> None:
-    theirs, ours = build_pair(**arguments)
-    levels, targets = maps(16, 24), samples(64, 96)
-    for key in ("seg_preds", "seg_feats"):
-        assert torch.allclose(ours(levels)[key], theirs(levels)[key], atol=1e-5)
+    theirs, ours = (head.double() for head in build_pair(**arguments))
+    levels, targets = [m.detach().double().requires_grad_() for m in maps(16, 24)], samples(64, 96)
+    assert_same_maps(ours(levels), theirs(levels))
     gradients = []
     for head in (theirs, ours):
         loss = head.loss(levels, targets)["loss_seg"]
@@ -85,11 +85,7 @@ def test_equal_outputs_losses_and_gradients(arguments: dict[str, Any]) -> None:
     ours_by_name = dict(zip(names(ours, levels), gradients[1], strict=True))
     theirs_by_name = dict(zip(names(theirs, levels), gradients[0], strict=True))
     assert ours_by_name.keys() == theirs_by_name.keys()
-    for name, gradient in theirs_by_name.items():
-        if gradient is None:  # a level that is not read
-            assert ours_by_name[name] is None
-        else:
-            assert torch.allclose(ours_by_name[name], gradient, atol=1e-5), name
+    assert_same_gradients(ours_by_name, theirs_by_name)  # there are none of a level that is not read
 
 
 def names(head: nn.Module, levels: list[Tensor]) -> list[str]:
@@ -145,19 +141,19 @@ def losses_of(cfg: Any, weights: dict[str, Any] | None) -> tuple[list[dict[str, 
     """Losses of two SGD iterations, and the weights before them."""
     from mmdet.testing import demo_mm_inputs
 
-    torch.manual_seed(0)
+    seed(0)
     model = build(cfg)
     if weights is not None:
         model.load_state_dict(weights)
     before = copy.deepcopy(model.state_dict())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9)
     history = []
-    for seed in (1, 2):
-        np.random.seed(seed), torch.manual_seed(seed)
+    for number in (1, 2):
+        seed(number)
         shapes = [[3, 128, 160], [3, 160, 128]]
         data = demo_mm_inputs(2, shapes, num_items=[5, 4], num_classes=80, with_mask=True, with_semantic=True)
         data = model.data_preprocessor(data, training=True)
-        torch.manual_seed(seed)  # the samplers draw from the global state
+        seed(number)  # the samplers draw from the global state
         loss, log = model.parse_losses(model(**data, mode="loss"))
         optimizer.zero_grad()
         loss.backward()
@@ -172,7 +168,7 @@ def test_same_losses_as_the_stock_neck_and_head() -> None:
     wanted, weights = losses_of(cfg, None)
     got, _ = losses_of(with_ours(cfg), weights)
     for ours, theirs in zip(got, wanted, strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-6)
+        assert_same_losses(ours, theirs)
     assert got[0]["loss_seg"] != got[1]["loss_seg"]
 
 
@@ -182,11 +178,11 @@ def test_official_layout_loads_through_mmengines_loader(tmp_path: Path) -> None:
     stock, ours = build(small_detector()), build(with_ours(small_detector()))
     torch.save({"state_dict": stock.state_dict(), "meta": {}}, tmp_path / "stock.pth")
     load_checkpoint(ours, str(tmp_path / "stock.pth"), strict=True)
-    images = torch.randn(1, 3, 96, 64)
-    stock.eval(), ours.eval()
+    images = torch.randn(1, 3, 96, 64, dtype=torch.double)
+    stock.double().eval(), ours.double().eval()
     with torch.no_grad():
         wanted, got = (model.semantic_head(model.extract_feat(images)) for model in (stock, ours))
-    assert all(torch.allclose(got[key], wanted[key], atol=1e-5) for key in wanted)
+    assert_same_maps(got, wanted)
 
 
 def test_weights_start_as_mmdets_do() -> None:

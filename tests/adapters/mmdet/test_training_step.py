@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from precision import assert_near_maps, assert_same_gradients, assert_same_losses, assert_same_maps
+from seeds import seed
 
 pytestmark = pytest.mark.mmdet
 
@@ -52,17 +54,17 @@ def losses_of(cfg: Any, weights: dict[str, Any] | None) -> tuple[list[dict[str, 
     """Losses of two SGD iterations, and the weights before them."""
     from mmdet.registry import MODELS
 
-    torch.manual_seed(0)
+    seed(0)
     model = MODELS.build(copy.deepcopy(cfg))
     if weights is not None:
         model.load_state_dict(weights)
     before = copy.deepcopy(model.state_dict())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9)
     history = []
-    for seed in (1, 2):
-        torch.manual_seed(seed)
+    for number in (1, 2):
+        seed(number)
         data = model.data_preprocessor(batch(), training=True)
-        torch.manual_seed(seed)  # the samplers draw from the global state
+        seed(number)  # the samplers draw from the global state
         loss, log = model.parse_losses(model(**data, mode="loss"))
         optimizer.zero_grad()
         loss.backward()
@@ -78,7 +80,7 @@ def test_same_losses_as_the_stock_neck(name: str) -> None:
     cfg.neck.type = "fpn_plugins.FPN"
     got, _ = losses_of(cfg, weights)
     for ours, theirs in zip(got, wanted, strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-6)
+        assert_same_losses(ours, theirs)
     assert got[0]["loss"] != got[1]["loss"]
 
 
@@ -105,11 +107,10 @@ def test_official_layout_loads_through_mmengines_loader(tmp_path: Any) -> None:
     cfg.neck.type = "fpn_plugins.FPN"
     ours = MODELS.build(copy.deepcopy(cfg))
     load_checkpoint(ours, str(tmp_path / "stock.pth"), strict=True)
-    images = torch.randn(1, 3, 96, 64)
-    stock.eval(), ours.eval()
+    images = torch.randn(1, 3, 96, 64, dtype=torch.double)
+    stock.double().eval(), ours.double().eval()
     with torch.no_grad():
-        for a, b in zip(stock.extract_feat(images), ours.extract_feat(images), strict=True):
-            assert torch.allclose(a, b, atol=1e-5)
+        assert_same_maps(ours.extract_feat(images), stock.extract_feat(images))
 
 
 def test_a_channel_list_that_does_not_fit_the_backbone_names_both() -> None:
@@ -160,20 +161,18 @@ def test_channels_last_changes_nothing_but_the_speed() -> None:
     fast.load_state_dict(usual.state_dict())
     weights = [p for p in fast.parameters() if p.dim() == 4]
     assert all(p.is_contiguous(memory_format=torch.channels_last) for p in weights)
-    images, boxes = torch.randn(2, 3, 75, 97), torch.tensor([[0.0, 3, 5, 40, 50], [1, 20, 10, 90, 60]])
-    usual.train(), fast.train()
+    images = torch.randn(2, 3, 75, 97, dtype=torch.double)
+    boxes = torch.tensor([[0.0, 3, 5, 40, 50], [1, 20, 10, 90, 60]], dtype=torch.double)
+    usual.double().train(), fast.double().train()
     wanted, got = usual(images), fast(images)
     assert all(x.is_contiguous() for x in got)
-    for a, b in zip(got, wanted, strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
-    pooled = [roi_align(maps[0], boxes, 7, 0.25) for maps in (got, wanted)]
-    torch.testing.assert_close(*pooled, rtol=0, atol=1e-5)
+    assert_same_maps(got, wanted)
+    assert_same_maps(*(roi_align(maps[0], boxes, 7, 0.25) for maps in (got, wanted)))
     grads = [
         torch.autograd.grad(sum(x.square().mean() for x in m), list(n.parameters()))
         for m, n in ((got, fast), (wanted, usual))
     ]
-    for a, b in zip(*grads, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    assert_same_gradients(*grads)
 
 
 def test_autocast_of_the_pyramid_hands_single_precision_on() -> None:
@@ -191,9 +190,10 @@ def test_autocast_of_the_pyramid_hands_single_precision_on() -> None:
     fast = MODELS.build({**copy.deepcopy(config), "autocast": "bfloat16", "channels_last": True})
     fast.load_state_dict(usual.state_dict())
     images = torch.randn(2, 3, 75, 97)
-    for got, wanted in zip(fast(images), usual(images), strict=True):
-        error = float((got - wanted).norm() / wanted.norm())
-        assert got.dtype == torch.float32 and got.is_contiguous() and 1e-5 < error < 0.05
+    got, wanted = fast(images), usual(images)
+    assert all(m.dtype == torch.float32 and m.is_contiguous() for m in got)
+    assert_near_maps(got, wanted, tolerance=0.05)
+    assert all(float((a - b).norm() / b.norm()) > 1e-5 for a, b in zip(got, wanted, strict=True))
     with pytest.raises(ValueError, match="autocast='bf16' is unknown"):
         MODELS.build({**copy.deepcopy(config), "autocast": "bf16"})
 
