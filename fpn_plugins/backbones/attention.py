@@ -4,9 +4,6 @@ The score of query ``q`` at ``(y, x)`` and key ``k`` at ``(v, u)`` is ``s q.k + 
 per axis, scored against the *unscaled* query. Source: MViTv2 (arXiv:2112.01526, eq. 4), as used by ViTDet
 (arXiv:2203.16527); names and results are those of detectron2's ``modeling/backbone/vit.py``.
 
-The ``N x N`` scores of all heads are what makes attention over a whole map expensive; none of the ways below holds
-them, in training neither. `attend` chooses by where it runs.
-
 Letters in the shapes: ``B`` batch, ``M`` heads, ``H W`` grid, ``N = H W`` tokens in row-major order, ``D`` channels of
 a head.
 """
@@ -14,16 +11,10 @@ a head.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops.tracing import traced
+from ..ops.attention import AxialBias, attend
 from ..weights.resize import resize_relative_positions
-from .blocked_attention import blocked_attention, position_scores
-from .linear import apply_linear
-
-# fused kernels want heads of a multiple of this many channels
-FUSED_WIDTH = 8
 
 
 class Attention(nn.Module):
@@ -60,19 +51,43 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens ``B H W C`` to tokens of the same shape."""
-        batch, height, width, channels = x.shape
-        qkv = apply_linear(self.qkv, x).reshape(batch, height * width, 3, self.num_heads, channels // self.num_heads)
-        if self.rel_pos_h is None or self.rel_pos_w is None:
-            q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-            out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
-        else:
-            rows_h, rows_w = relative_rows(self.rel_pos_h, height), relative_rows(self.rel_pos_w, width)
-            out = attend(qkv, rows_h.to(qkv.dtype), rows_w.to(qkv.dtype))
-        return apply_linear(self.proj, out.reshape(batch, height, width, channels))
+        height, width = x.shape[1:3]
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).flatten(1, 2)  # B N 3 M D
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # B M N D
+        bias = None
+        if self.rel_pos_h is not None and self.rel_pos_w is not None:
+            bias = relative_bias(q, relative_rows(self.rel_pos_h, height), relative_rows(self.rel_pos_w, width))
+        return self.proj(attend(q, k, v, bias).transpose(1, 2).reshape(x.shape))
+
+
+def reference_attention(q: Tensor, k: Tensor, v: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
+    """Definition of attention with relative positions, which `attend` is tested against.
+
+    Args:
+        q: queries ``B M N D``.
+        k: keys ``B M n D``.
+        v: values, the same shape as ``k``.
+        rows_h: embedding of each query row and each key row, ``H h D``.
+        rows_w: embedding of each query column and each key column, ``W w D``.
+    """
+    scores = q @ k.mT / q.shape[-1] ** 0.5
+    grid = q.unflatten(2, (rows_h.shape[0], rows_w.shape[0]))
+    scores_h = torch.einsum("bmyxd,yvd->bmyxv", grid, rows_h)
+    scores_w = torch.einsum("bmyxd,xud->bmyxu", grid, rows_w)
+    positions = scores_h[..., :, None] + scores_w[..., None, :]  # B M H W h w
+    return (scores + positions.flatten(4, 5).flatten(2, 3)).softmax(-1) @ v
+
+
+def relative_bias(q: Tensor, rows_h: Tensor, rows_w: Tensor) -> AxialBias:
+    """Scores of the queries against the embeddings of their relative positions; shapes as of `reference_attention`."""
+    grid = q.unflatten(2, (rows_h.shape[0], rows_w.shape[0]))
+    scores_h = torch.einsum("bmyxd,yvd->bmyxv", grid, rows_h.to(q.dtype))
+    scores_w = torch.einsum("bmyxd,xud->bmyxu", grid, rows_w.to(q.dtype))
+    return AxialBias(scores_h.flatten(2, 3), scores_w.flatten(2, 3))
 
 
 def relative_rows(table: Tensor, size: int) -> Tensor:
-    """The rows of a table for each pair of positions along an axis.
+    """Embedding of each pair of positions along an axis.
 
     Args:
         table: ``L D``, for the distances ``-(L - 1) / 2 .. (L - 1) / 2``.
@@ -87,7 +102,7 @@ def relative_rows(table: Tensor, size: int) -> Tensor:
 
 
 def pooled_relative_rows(table: Tensor, q_size: int, k_size: int, finer_keys: bool) -> Tensor:
-    """`relative_rows` where queries and keys are pooled by different steps.
+    """`relative_rows` for queries and keys that are pooled by different strides.
 
     Distances are those of the finer grid, rounded down in single precision, as in MViTv2's official code and
     detectron2's: where rounding errors decide, they decide alike.
@@ -112,73 +127,3 @@ def pooled_relative_rows(table: Tensor, q_size: int, k_size: int, finer_keys: bo
         step = sizes[0] / sizes[1]
         distance = queries - keys * step.float() + ((k_size - 1) * step).float()
     return table[distance.long()]
-
-
-def attend(qkv: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
-    """``softmax(q k / sqrt(D) + relative positions) v`` without the ``B M N N`` scores in memory.
-
-    On a CPU `blocked_attention`, which took about half of the other's time at 64 x 64 tokens; on other devices, and
-    whenever the network is traced (``torch.compile``, ``torch.export``, ONNX), `fused_attention`, which is one kernel
-    and no loop.
-
-    Args:
-        qkv: queries, keys and values of the tokens, ``B N 3 M D``.
-        rows_h: `relative_rows` of the vertical axis, ``H H D`` with ``H W = N``, of the type of ``qkv``.
-        rows_w: of the horizontal axis, ``W W D``.
-
-    Returns:
-        ``B N M D``.
-    """
-    if qkv.device.type == "cpu" and not traced():
-        return blocked_attention(qkv, rows_h, rows_w)
-    return fused_attention(qkv, rows_h, rows_w)
-
-
-def reference_attention(qkv: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
-    """The definition, with all scores in memory: what the others are tested against. Arguments as of `attend`."""
-    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # B M N D
-    bias_h, bias_w = position_scores(q, rows_h, rows_w)
-    bias = (bias_h[..., :, None] + bias_w[..., None, :]).flatten(-2)
-    scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5 + bias
-    return (scores.softmax(-1) @ v).transpose(1, 2)
-
-
-def fused_attention(qkv: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
-    """`attend` on ``scaled_dot_product_attention``; see `fused_pooled_attention`."""
-    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # B M N D
-    return fused_pooled_attention(q, k, v, rows_h, rows_w).transpose(1, 2)
-
-
-def fused_pooled_attention(q: Tensor, k: Tensor, v: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
-    """Attention with relative positions on fused kernels, which take no such bias as an argument.
-
-    Each query carries its scores of the relative positions, each key the one-hot rows of its position, so that the
-    kernel's own product adds them: ``[q, b_h, b_w] . [k, e_v, e_u] = q.k + b_h[v] + b_w[u]``. The values are filled up
-    to the same width, which the fused kernels ask for.
-
-    Args:
-        q: queries ``B M N D``, ``N = H W``.
-        k: keys ``B M n D``, of the same grid or of another one, ``n = h w``.
-        v: values, the same shape as ``k``.
-        rows_h: rows of the vertical axis for each pair of positions, ``H h D``.
-        rows_w: of the horizontal axis, ``W w D``.
-
-    Returns:
-        ``B M N D``.
-    """
-    height, width, channels = rows_h.shape[1], rows_w.shape[1], q.shape[-1]
-    hot_h = _one_hot_rows(height, k)[:, None].expand(height, width, height)
-    hot_w = _one_hot_rows(width, k).expand(height, width, width)
-    hot = torch.cat([hot_h, hot_w], -1).flatten(0, 1)  # n h+w
-    queries = torch.cat([q * channels**-0.5, *position_scores(q, rows_h, rows_w)], -1)
-    keys = torch.cat([k, hot.expand(*k.shape[:3], height + width)], -1)
-    spare = -(channels + height + width) % FUSED_WIDTH
-    values = F.pad(v, (0, height + width + spare))
-    out = F.scaled_dot_product_attention(F.pad(queries, (0, spare)), F.pad(keys, (0, spare)), values, scale=1.0)
-    return out[..., :channels]
-
-
-def _one_hot_rows(size: int, like: Tensor) -> Tensor:
-    """Identity matrix; unlike ``F.one_hot`` and ``torch.eye`` it can be traced with any ``size``."""
-    position = torch.arange(size, device=like.device)
-    return (position[:, None] == position).to(like.dtype)

@@ -21,8 +21,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..ops import checkpointing
 from ..features import FeatureSpec
+from ..ops import checkpointing
 from ..ops.memory_format import memory_format_of
 from ..weights import accept_layouts, read_checkpoint
 from ..weights.maps.mvit import MViTLayouts
@@ -37,8 +37,7 @@ class MViT(StatesPixels, nn.Module):
 
     Equal to detectron2's ``MViT`` as its MViTv2 detectors configure it (hybrid window attention, a doubled key stride
     in the last blocks of the second and third stage, a norm behind each stage). Differences: no absolute position
-    embeddings, which none of them has; relative positions are added by the fused attention kernel itself, so that no
-    ``N x N`` scores are kept; stages behind the last wanted map are not built.
+    embeddings, which none of them has; stages after the last wanted map are not built.
 
     Args:
         name: timm model name out of `VARIANTS`, with or without the tag of weights (``"mvitv2_tiny.fb_in1k"``).

@@ -7,18 +7,15 @@ channels of a head; ``h w`` is the grid of keys and values.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops.tracing import traced
-from .attention import fused_pooled_attention, pooled_relative_rows
-from .blocked_attention import blocked_window_attention
-from .linear import is_plain, linear_after, linear_after_norm, linear_parts_after_norm
-from .vit_blocks import MLP, DropPath, from_windows, to_windows
+from ..ops.attention import attend
+from .attention import pooled_relative_rows, relative_bias
+from .vit_blocks import MLP, DropPath
+from .windows import from_windows, to_windows
 
 MLP_RATIO = 4
 
@@ -54,9 +51,8 @@ class MultiScaleAttention(nn.Module):
         plan: channels, heads, steps and windows.
         norm_eps: of the norms.
 
-    Windows that reach over the edge are filled up with zeros behind the pooling, and these take part in the attention
-    as tokens do, as in detectron2: checkpoints were trained so. For the backward pass are kept the input, queries, keys
-    and values before and behind their pooling, and what the attention returns.
+    Windows that reach over the edge are zero-padded after the pooling, and the padding takes part in the attention as
+    tokens do, as in detectron2: checkpoints were trained so.
     """
 
     def __init__(self, plan: BlockPlan, norm_eps: float) -> None:
@@ -74,63 +70,34 @@ class MultiScaleAttention(nn.Module):
         self.rel_pos_h = nn.Parameter(torch.zeros(length, channels))
         self.rel_pos_w = nn.Parameter(torch.zeros(length, channels))
 
-    def forward(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
-        """Map ``B H W C_in``, normed by ``norm`` first, to ``B ceil(H / stride_q) ceil(W / stride_q) C``."""
-        channels = self.num_heads * self.rel_pos_h.shape[1]
-        q, kv = linear_parts_after_norm(norm, self.qkv, x, (channels, 2 * channels))
-        (q,) = self._pool(q, (self.pool_q,), (self.norm_q,))
-        k, v = self._pool(kv, (self.pool_k, self.pool_v), (self.norm_k, self.norm_v))  # B h w M D
-        out = self._attend(q, k, v)
-        return linear_after(_sum_of_heads, self.proj, out, q)
-
-    def _pool(self, x: Tensor, pools: Sequence[nn.Conv2d], norms: Sequence[nn.LayerNorm]) -> list[Tensor]:
-        """Pool tokens ``B H W C`` of one part for each pooling, every head by the same filters, to ``B h w M D``."""
-        if all(is_plain(pool, nn.Conv2d) for pool in pools):
-            parts = self._pool_at_once(x, pools)
-        else:
-            parts = [self._pool_heads(part, pool) for part, pool in zip(x.chunk(len(pools), 3), pools, strict=True)]
-        # autocast norms in single precision, and attends in half
-        return [norm(part).to(part.dtype) for norm, part in zip(norms, parts, strict=True)]
-
-    def _pool_at_once(self, x: Tensor, pools: Sequence[nn.Conv2d]) -> list[Tensor]:
-        """All poolings and heads as groups of one convolution."""
-        weight = torch.cat([pool.weight.repeat(self.num_heads, 1, 1, 1) for pool in pools])
-        step, padding = pools[0].stride, pools[0].padding
-        pooled = F.conv2d(x.permute(0, 3, 1, 2), weight, None, step, padding, groups=len(weight)).permute(0, 2, 3, 1)
-        return [part.unflatten(3, (self.num_heads, -1)) for part in pooled.chunk(len(pools), 3)]
-
-    def _pool_heads(self, x: Tensor, pool: nn.Conv2d) -> Tensor:
-        """By a call of the module, heads as images."""
-        maps = x.unflatten(3, (self.num_heads, -1)).permute(0, 3, 4, 1, 2)  # B M D H W
-        return pool(maps.flatten(0, 1)).unflatten(0, maps.shape[:2]).permute(0, 3, 4, 1, 2)
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``B H W C_in`` to ``B ceil(H / stride_q) ceil(W / stride_q) C``."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # B H W 3 M D
+        q, k, v = qkv.permute(3, 0, 4, 1, 2, 5).flatten(1, 2).unbind(0)  # B*M H W D
+        q = _pool(q, self.pool_q, self.norm_q)
+        k = _pool(k, self.pool_k, self.norm_k)
+        v = _pool(v, self.pool_v, self.norm_v)
+        out = self._attend(q, k, v) + q
+        return self.proj(out.unflatten(0, (-1, self.num_heads)).permute(0, 2, 3, 1, 4).flatten(3))
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attention of all tokens of ``q`` (``B H W M D``) to those of ``k``, ``v`` (``B h w M D``) in their window."""
-        q_sides = (self.q_window,) * 2 if self.q_window else q.shape[1:3]
-        k_sides = (self.kv_window,) * 2 if self.q_window else k.shape[1:3]
-        rows_h = pooled_relative_rows(self.rel_pos_h, q_sides[0], k_sides[0], self.finer_keys).to(q.dtype)
-        rows_w = pooled_relative_rows(self.rel_pos_w, q_sides[1], k_sides[1], self.finer_keys).to(q.dtype)
-        if not traced() and q.device.type == "cpu":
-            return blocked_window_attention(q, k, v, rows_h, rows_w)
-        return self._attend_fused(q, k, v, rows_h, rows_w)
-
-    def _attend_fused(self, q: Tensor, k: Tensor, v: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
+        """Attention of all tokens of ``q`` (``B*M H W D``) to those of ``k``, ``v`` (``B*M h w D``) in their window."""
         height, width = q.shape[1:3]
         if self.q_window:
-            q = to_windows(q.flatten(3), self.q_window)
-            k, v = (to_windows(part.flatten(3), self.kv_window) for part in (k, v))
-        queries, keys, values = (
-            part.reshape(part.shape[0], -1, self.num_heads, rows_h.shape[-1]).transpose(1, 2) for part in (q, k, v)
-        )  # B M N D
-        out = fused_pooled_attention(queries, keys, values, rows_h, rows_w).transpose(1, 2).reshape(q.shape)
-        if self.q_window:
-            out = from_windows(out, height, width).unflatten(3, (self.num_heads, -1))
-        return out
+            q = to_windows(q, self.q_window)
+            k, v = to_windows(k, self.kv_window), to_windows(v, self.kv_window)
+        rows_h = pooled_relative_rows(self.rel_pos_h, q.shape[1], k.shape[1], self.finer_keys)
+        rows_w = pooled_relative_rows(self.rel_pos_w, q.shape[2], k.shape[2], self.finer_keys)
+        queries, keys, values = (x.flatten(1, 2)[:, None] for x in (q, k, v))  # windows of all heads, 1, N, D
+        out = attend(queries, keys, values, relative_bias(queries, rows_h, rows_w)).view(q.shape)
+        return from_windows(out, height, width) if self.q_window else out
 
 
-def _sum_of_heads(out: Tensor, q: Tensor) -> Tensor:
-    """Residual pooling: the queries are added; ``B H W M D`` to ``B H W M*D``."""
-    return (out + q).flatten(3)
+def _pool(x: Tensor, pool: nn.Module, norm: nn.Module) -> Tensor:
+    """Pool and normalize tokens ``P H W D`` to ``P h w D``."""
+    pooled = pool(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    # autocast normalizes in single precision and attends in half
+    return norm(pooled).to(pooled.dtype)
 
 
 def _pooling(channels: int, stride: int) -> nn.Conv2d:
@@ -163,8 +130,9 @@ class MultiScaleBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``B H W C_in`` to ``B ceil(H / stride_q) ceil(W / stride_q) C_out``."""
-        shortcut = x if self.proj is None else linear_after_norm(self.norm1, self.proj, x)
+        normed = self.norm1(x)
+        shortcut = x if self.proj is None else self.proj(normed)
         if self.pool_skip is not None:
             shortcut = self.pool_skip(shortcut.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        x = shortcut + self.drop_path(self.attn(x, self.norm1))
-        return x + self.drop_path(self.mlp(x, self.norm2))
+        x = shortcut + self.drop_path(self.attn(normed))
+        return x + self.drop_path(self.mlp(self.norm2(x)))

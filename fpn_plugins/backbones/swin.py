@@ -67,8 +67,8 @@ class Swin(StatesPixels, nn.Module):
     of any size; the maps' sides are rounded up at every stage.
 
     Differences from the reference implementations, none in the result: relative positions' indices and the shifts'
-    masks are not stored; no layer but the attention sees what fills up windows; the scores of a window are never kept
-    for the backward pass, what norms and activations return neither.
+    masks are not in the state dict; the linear layers run on the tokens of the map and on one token of padding, not on
+    the padding of every window.
     Position embeddings are resized for other images (detectron2 does so, mmdet adds them as they are and fails).
 
     State dict: the official names, which are detectron2's.

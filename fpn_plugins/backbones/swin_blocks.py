@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..ops.checkpointing import run
 from ..ops.tracing import traced
-from .linear import apply_linear, linear_after, linear_after_norm
 from .vit_blocks import MLP, DropPath
 from .window_attention import WindowAttention
-from .windows import WindowLayout, into_windows, out_of_windows, window_layout
+from .window_layout import WindowLayout, window_layout
 
 
 class SwinPatchEmbedding(nn.Module):
@@ -59,9 +57,8 @@ class PatchMerging(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``B H W C`` to ``B H/2 W/2 2*C``, rounded up."""
-        if self.norm is None:
-            return linear_after(_patches, self.reduction, x)
-        return linear_after_norm(self.norm, self.reduction, x, before=_patches)
+        x = _patches(x)
+        return self.reduction(x if self.norm is None else self.norm(x))
 
 
 def _patches(x: Tensor) -> Tensor:
@@ -82,17 +79,14 @@ class SwinBlock(nn.Module):
         dim: channels of a token.
         num_heads: heads of the attention; divides ``dim``.
         window_size: side of the windows in tokens.
-        shift: how far the windows are shifted, in tokens.
         mlp_ratio: hidden channels of the MLP over ``dim``.
         qkv_bias: whether queries, keys and values have a bias.
         qk_scale: factor of the attention's scores; ``None`` is ``(dim / num_heads) ** -0.5``.
         drop_path: probability of leaving out a residual branch in training.
         norm_eps: of the norms.
 
-    Windows that reach over the edge are filled up with zeros after the first norm, and these take part in the attention
-    as tokens do, as in all code for detection. In training, norms and activations are computed again in the backward
-    pass: kept for it are the block's input, queries, keys and values, what attention returns, and the MLP's hidden
-    tokens before their activation.
+    Windows that reach over the edge are zero-padded after the first norm, and the padding takes part in the attention
+    as tokens do, as in all code for detection.
 
     State dict (the official names): ``norm1``, ``attn``, ``norm2``, ``mlp.fc1``, ``mlp.fc2``.
     """
@@ -102,7 +96,6 @@ class SwinBlock(nn.Module):
         dim: int,
         num_heads: int,
         window_size: int,
-        shift: int = 0,
         mlp_ratio: float = 4.0,
         qkv_bias: bool = True,
         qk_scale: float | None = None,
@@ -110,32 +103,16 @@ class SwinBlock(nn.Module):
         norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        self.window_size = window_size
-        self.shift = shift
         self.norm1 = nn.LayerNorm(dim, norm_eps)
-        self.attn = WindowAttention(dim, num_heads, window_size, shift, qkv_bias, qk_scale)
+        self.attn = WindowAttention(dim, num_heads, window_size, qkv_bias, qk_scale)
         self.drop_path = DropPath(drop_path)
         self.norm2 = nn.LayerNorm(dim, norm_eps)
         self.mlp = MLP(dim, int(dim * mlp_ratio))
 
-    def forward(self, x: Tensor, layout: WindowLayout) -> Tensor:
-        """Map tokens ``B H W C``, which lie in windows as ``layout`` says, to tokens of the same shape."""
-        x = x + self.drop_path(self._attend(x, layout))
-        return x + self.drop_path(self.mlp(x, self.norm2))
-
-    def _attend(self, x: Tensor, layout: WindowLayout) -> Tensor:
-        # what is filled up has the queries, keys and values of one row of zeros; out of the windows nobody needs them
-        windows = into_windows(
-            linear_after_norm(self.norm1, self.attn.qkv, x, after=_rows_and_zeros), layout
-        ).unflatten(0, (-1, self.window_size**2))
-        tokens = out_of_windows(self.attn(windows, layout.kinds).flatten(0, 1), layout)
-        return apply_linear(self.attn.proj, tokens).view(x.shape)
-
-
-def _rows_and_zeros(x: Tensor) -> Tensor:
-    """Tokens ``B H W C`` as rows ``B*H*W+1 C``, the last one zeros."""
-    x = x.flatten(0, 2)
-    return torch.cat([x, x.new_zeros(1, x.shape[1])])
+    def forward(self, x: Tensor, windows: WindowLayout) -> Tensor:
+        """Map tokens ``B H W C`` to tokens of the same shape."""
+        x = x + self.drop_path(self.attn(self.norm1(x), windows))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
 class SwinStage(nn.Module):
@@ -173,8 +150,7 @@ class SwinStage(nn.Module):
         self.window_size = window_size
         self.shifts = [index % 2 * (window_size // 2) for index in range(len(drop_paths))]
         self.blocks = nn.ModuleList(
-            SwinBlock(dim, num_heads, window_size, shift, mlp_ratio, qkv_bias, qk_scale, rate, norm_eps)
-            for shift, rate in zip(self.shifts, drop_paths, strict=True)
+            SwinBlock(dim, num_heads, window_size, mlp_ratio, qkv_bias, qk_scale, rate, norm_eps) for rate in drop_paths
         )
         self.downsample = PatchMerging(dim, norm_eps if patch_norm else None) if merge else None
 

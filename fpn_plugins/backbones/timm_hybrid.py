@@ -15,8 +15,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops import checkpointing
 from ..features import FeatureSpec
+from ..ops import checkpointing
 from ..ops.memory_format import memory_format_of
 from ..weights import read_checkpoint
 from .hybrid import OUT_STRIDE, stride_two

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..ops import checkpointing
 from ..features import FeatureSpec
+from ..ops import checkpointing
 from ..ops.memory_format import memory_format_of
 from ..weights import read_checkpoint
 from ..weights.maps.vit import ViTLayouts

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops.tracing import traced
 from ..layers import LayerNorm2d
 from .attention import Attention
-from .linear import apply_linear, is_plain, linear_after, linear_after_norm
+from .windows import from_windows, to_windows
 
 
 class DropPath(nn.Module):
@@ -64,8 +62,9 @@ class PatchEmbedding(nn.Module):
 class MLP(nn.Module):
     """Two linear layers with GELU between them.
 
-    The backward pass keeps the input and what stands before GELU; all else is computed again. Without gradients GELU
-    overwrites the hidden tokens, the widest of the network. Another module in the place of GELU is called as it is.
+    Args:
+        dim: channels of a token.
+        hidden_dim: channels between the layers.
     """
 
     def __init__(self, dim: int, hidden_dim: int) -> None:
@@ -74,14 +73,9 @@ class MLP(nn.Module):
         self.act = nn.GELU()
         self.fc2 = nn.Linear(hidden_dim, dim)
 
-    def forward(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
-        """Map ``... C`` to ``... C``, normed by ``norm`` first, which is computed again as well."""
-        hidden = linear_after_norm(norm, self.fc1, x)
-        if traced() or not is_plain(self.act, nn.GELU):
-            return apply_linear(self.fc2, self.act(hidden))
-        if torch.is_grad_enabled() or not is_plain(self.fc1, nn.Linear):  # whose hooks may have kept them
-            return linear_after(self.act, self.fc2, hidden)
-        return apply_linear(self.fc2, torch.ops.aten.gelu_(hidden, approximate=self.act.approximate))
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``... C`` to ``... C``."""
+        return self.fc2(self.act(self.fc1(x)))
 
 
 class ResidualBottleneck(nn.Module):
@@ -158,7 +152,7 @@ class ViTBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens ``B H W C`` to tokens of the same shape."""
         x = x + self.drop_path(self._attend(self.norm1(x)))
-        x = x + self.drop_path(self.mlp(x, self.norm2))
+        x = x + self.drop_path(self.mlp(self.norm2(x)))
         if self.residual is not None:
             x = self.residual(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return x
@@ -169,31 +163,3 @@ class ViTBlock(nn.Module):
         height, width = x.shape[1:3]
         windows = to_windows(x, self.window_size)
         return from_windows(self.attn(windows), height, width)
-
-
-def to_windows(x: Tensor, size: int) -> Tensor:
-    """Cut tokens ``B H W C`` into windows ``B*n size size C``, row by row, zeros beyond the right and bottom edges."""
-    batch, height, width, channels = x.shape
-    rows, columns = _windows_along(height, size), _windows_along(width, size)
-    below, beside = rows * size - height, columns * size - width
-    # a trace must not depend on the size
-    if traced() or below or beside:
-        x = F.pad(x, (0, 0, 0, beside, 0, below))
-    x = x.reshape(batch, rows, size, columns, size, channels)
-    return x.transpose(2, 3).reshape(-1, size, size, channels)
-
-
-def from_windows(windows: Tensor, height: int, width: int) -> Tensor:
-    """The tokens ``B height width C`` of `to_windows`."""
-    size, channels = windows.shape[2:]
-    rows, columns = _windows_along(height, size), _windows_along(width, size)
-    x = windows.reshape(-1, rows, columns, size, size, channels).transpose(2, 3)
-    x = x.reshape(-1, rows * size, columns * size, channels)
-    if traced():  # the strides of a slice would fix whether there is something to cut off
-        return F.pad(x, (0, 0, 0, width - columns * size, 0, height - rows * size))
-    return x[:, :height, :width]
-
-
-def _windows_along(side: int, size: int) -> int:
-    """Rounded up, without negative numbers, which ONNX divides in another way."""
-    return (side + size - 1) // size

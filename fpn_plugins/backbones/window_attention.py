@@ -1,30 +1,19 @@
-"""Attention inside windows with a learned bias per relative position, and the masks of shifted windows.
+"""Attention inside windows with a learned bias per relative position.
 
-Swin Transformer (arXiv:2103.14030, section 3.2). Shifted windows are cut from a cyclically shifted map, so that the
-last row and the last column of windows hold tokens from opposite edges, which a mask keeps apart. All windows of one
-kind have the same mask: there are four kinds, whatever the size of the map.
+Swin Transformer (arXiv:2103.14030, section 3.2).
 
 Letters in the shapes: ``n`` windows, ``M`` heads, ``N`` tokens of a window, ``D`` channels of a head.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from ..ops.tracing import traced
+from ..ops.attention import attend
 from ..weights.resize import relative_bias_table
-
-# what separates two tokens of a window, as in the official implementation: exp(-100) adds nothing to a sum
-APART = -100.0
-# scores held at once: what fits into a processor core's cache; elsewhere launches cost more than memory
-SCORES_AT_ONCE = {"cpu": 2**18}
-SCORES_AT_ONCE_ELSEWHERE = 2**26
+from .window_layout import WindowLayout
 
 
 class WindowAttention(nn.Module):
@@ -34,7 +23,6 @@ class WindowAttention(nn.Module):
         dim: channels of a token.
         num_heads: heads; divides ``dim``.
         window_size: side of a window in tokens.
-        shift: how far the map was shifted before it was cut, in tokens; 0 needs no masks.
         qkv_bias: whether queries, keys and values have a bias.
         qk_scale: factor of the scores; ``None`` is ``(dim / num_heads) ** -0.5``.
 
@@ -46,16 +34,9 @@ class WindowAttention(nn.Module):
     """
 
     relative_position_index: Tensor
-    masks: Tensor
 
     def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        window_size: int,
-        shift: int = 0,
-        qkv_bias: bool = True,
-        qk_scale: float | None = None,
+        self, dim: int, num_heads: int, window_size: int, qkv_bias: bool = True, qk_scale: float | None = None
     ) -> None:
         super().__init__()
         if num_heads < 1 or dim % num_heads:
@@ -68,95 +49,43 @@ class WindowAttention(nn.Module):
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window_size - 1) ** 2, num_heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
         self.register_buffer("relative_position_index", relative_position_index(window_size), persistent=False)
-        self.register_buffer("masks", shift_masks(window_size, shift) if shift else None, persistent=False)
         self._register_load_state_dict_pre_hook(_fit_table, with_module=True)
 
-    def forward(self, qkv: Tensor, kinds: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, windows: WindowLayout) -> Tensor:
         """Attend inside each window.
 
+        Padding has the query, key and value of a token of zeros, as in all code for detection. It is one token for all
+        windows, so that the linear layers run on the tokens of the maps.
+
         Args:
-            qkv: result of ``self.qkv``, ``n N 3*M*D``.
-            kinds: of a shifted map, the kind of each window, see `WindowLayout`.
+            x: tokens ``B H W C``.
+            windows: layout of these maps in windows.
 
         Returns:
-            What ``self.proj`` maps to tokens, ``n N M*D``.
+            ``B H W C``.
         """
-        windows, tokens, channels = qkv.shape
-        heads = qkv.view(windows, tokens, 3, self.num_heads, channels // 3 // self.num_heads)
-        bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)  # M N N
-        biases = bias[None] if kinds is None else bias + self.masks[:, None]  # kinds M N N
-        biases = biases.to(qkv.dtype)
-        out = attend if traced() else _Attend.apply
-        return out(heads, biases, kinds, self.scale).flatten(2)
+        tokens = F.pad(x.flatten(0, 2), (0, 0, 1, 0))  # 1+B*H*W C
+        qkv = self.qkv(tokens).index_select(0, windows.tokens)
+        qkv = qkv.view(-1, self.window_size**2, 3, self.num_heads, x.shape[-1] // self.num_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # n M N D
+        bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)[None]  # 1 M N N
+        if windows.masks is not None:
+            bias = bias + windows.masks[:, None]
+        out = attend(q, k, v, bias.to(q.dtype), self.scale).transpose(1, 2).flatten(2).flatten(0, 1)  # n*N C
+        return self.proj(out.index_select(0, windows.places)).view(x.shape)
 
 
-def attend(heads: Tensor, biases: Tensor, kinds: Tensor | None, scale: float) -> Tensor:
-    """Attention in windows, in plain PyTorch; what compilers and exporters see, and what the rest is tested against.
+def reference_window_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> Tensor:
+    """Definition of attention in windows, which `attend` is tested against.
 
     Args:
-        heads: queries, keys and values, ``n N 3 M D``.
-        biases: what is added to the scores of each kind of window, ``kinds M N N``.
-        kinds: kind of each window; ``None`` where there is only one.
-        scale: factor of the scores.
-
-    Returns:
-        ``n N M D``.
+        q: queries ``n M N D``.
+        k: keys, the same shape.
+        v: values, the same shape.
+        bias: ``1 M N N``, or with masks ``n M N N``.
+        scale: factor of the products.
     """
-    q, k, v = heads.permute(2, 0, 3, 1, 4).unbind(0)  # n M N D
-    if kinds is not None:
-        biases = biases[kinds]
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=biases, scale=scale).transpose(1, 2)
-    # what is exported may run on another kernel, whose result lies in another order
-    return out.clone(memory_format=torch.contiguous_format) if traced() else out
-
-
-class _Attend(torch.autograd.Function):
-    """`attend` that never holds the scores of all windows: a few windows at a time, and again in the backward pass.
-
-    PyTorch's fused kernels have no gradient for the bias on the CPU; without them it keeps every score for the backward
-    pass, more than the tokens themselves.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, heads: Tensor, biases: Tensor, kinds: Tensor | None, scale: float) -> Tensor:
-        ctx.save_for_backward(heads, biases, kinds)
-        ctx.scale = scale
-        windows, tokens, _, num_heads, channels = heads.shape
-        if kinds is None:
-            return attend(heads, biases, None, scale)
-        out = heads.new_empty(windows, tokens, num_heads, channels)
-        for few, bias in _portions(heads, biases, kinds):
-            out[few] = attend(heads[few], bias, None, scale)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        heads, biases, kinds = ctx.saved_tensors
-        grad_heads = torch.empty_like(heads)
-        grad_biases = torch.zeros_like(biases, dtype=torch.promote_types(biases.dtype, torch.float32))
-        with torch.autocast(heads.device.type, enabled=False):
-            for few, bias in _portions(heads, biases, kinds):
-                q, k, v = heads[few].permute(2, 0, 3, 1, 4).unbind(0)
-                out = grad[few].transpose(1, 2)
-                weights = torch.add(bias, q @ k.mT, alpha=ctx.scale).softmax(-1)
-                grad_scores = torch.ops.aten._softmax_backward_data(out @ v.mT, weights, -1, weights.dtype)
-                grad_heads[few, :, 2] = (weights.mT @ out).transpose(1, 2)
-                grad_heads[few, :, 1] = (grad_scores.mT @ q).mul_(ctx.scale).transpose(1, 2)
-                grad_heads[few, :, 0] = (grad_scores @ k).mul_(ctx.scale).transpose(1, 2)
-                # a mask is constant: all kinds have the gradient of the bias that they share
-                grad_biases[0] += grad_scores.sum(0, dtype=grad_biases.dtype)
-        return grad_heads, grad_biases.to(biases.dtype), None, None
-
-
-def _portions(heads: Tensor, biases: Tensor, kinds: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
-    """Slices of windows that are worked on at once, with the biases of each (``1`` or as many ``M N N``)."""
-    windows, tokens, _, num_heads, _ = heads.shape
-    limit = SCORES_AT_ONCE.get(heads.device.type, SCORES_AT_ONCE_ELSEWHERE)
-    step = max(1, limit // (num_heads * tokens * tokens))
-    for start in range(0, windows, step):
-        few = slice(start, start + step)
-        yield few, biases if kinds is None else biases[kinds[few]]
+    return (scale * (q @ k.mT) + bias).softmax(-1) @ v
 
 
 def relative_position_index(window_size: int) -> Tensor:
@@ -164,20 +93,6 @@ def relative_position_index(window_size: int) -> Tensor:
     row, column = torch.meshgrid(torch.arange(window_size), torch.arange(window_size), indexing="ij")
     distances = [(axis[:, None] - axis[None]) + window_size - 1 for axis in (row.flatten(), column.flatten())]
     return distances[0] * (2 * window_size - 1) + distances[1]
-
-
-def shift_masks(window_size: int, shift: int) -> Tensor:
-    """What is added to the scores of each kind of window of a shifted map, ``4 N N``: 0, or `APART`.
-
-    The kinds are those of `WindowLayout`: inside, in the last column, in the last row, in the corner.
-    """
-    moved = torch.arange(window_size) >= window_size - shift  # tokens that come from the opposite edge
-    nothing = torch.zeros_like(moved)
-    masks = []
-    for rows, columns in ((nothing, nothing), (nothing, moved), (moved, nothing), (moved, moved)):
-        origin = (2 * rows[:, None] + columns[None].int()).flatten()
-        masks.append(torch.where(origin[:, None] == origin[None], 0.0, APART))
-    return torch.stack(masks)
 
 
 def _fit_table(module: WindowAttention, state_dict: dict[str, Tensor], prefix: str, *unused: object) -> None:

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .tracing import traced
 from .memory_format import is_channels_last
+from .tracing import traced
 
 Pair = tuple[int, int]
 

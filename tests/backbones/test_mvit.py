@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,12 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from precision import assert_same_gradients, assert_same_maps
 from torch import Tensor, nn
 from torch.testing import assert_close
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from fpn_plugins import FeatureSpec, MViT
-from fpn_plugins.backbones import blocked_attention as blocked
-from fpn_plugins.backbones import mvit_blocks
-from fpn_plugins.backbones.attention import fused_pooled_attention, pooled_relative_rows
+from fpn_plugins.backbones.attention import pooled_relative_rows
 from fpn_plugins.backbones.mvit_blocks import BlockPlan, MultiScaleAttention
 from fpn_plugins.backbones.mvit_plan import VARIANTS
 from fpn_plugins.weights import KeyMap, write_checkpoint
@@ -127,98 +125,40 @@ def test_rows_are_detectron2s(q_size: int, k_size: int, length: int):
         assert torch.equal(pooled_relative_rows(table, q_size, k_size, True), expected)
 
 
-def definition(q: Tensor, k: Tensor, v: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
-    """With all scores in memory."""
-    grid = q.unflatten(2, (rows_h.shape[0], rows_w.shape[0]))
-    bias_h, bias_w = torch.einsum("bmyxd,yvd->bmyxv", grid, rows_h), torch.einsum("bmyxd,xud->bmyxu", grid, rows_w)
-    bias = (bias_h[..., :, None] + bias_w[..., None, :]).flatten(4).flatten(2, 3)
-    return (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5 + bias).softmax(-1) @ v
-
-
-def attention_inputs(q_grid: tuple[int, int], k_grid: tuple[int, int], channels: int) -> list[Tensor]:
-    shapes = [(2, 2, q_grid[0] * q_grid[1], channels), *[(2, 2, k_grid[0] * k_grid[1], channels)] * 2]
-    shapes += [(q, k, channels) for q, k in zip(q_grid, k_grid, strict=True)]
-    return [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
-
-
-GRIDS = st.tuples(st.integers(1, 6), st.integers(1, 6))
-
-
-@given(q_grid=GRIDS, k_grid=GRIDS, channels=st.sampled_from([3, 8]))
-def test_fused_attention_is_the_definition(q_grid: tuple[int, int], k_grid: tuple[int, int], channels: int):
-    inputs = attention_inputs(q_grid, k_grid, channels)
-    results = []
-    for way in (fused_pooled_attention, definition):
-        out = way(*inputs)
-        results.append([out, *torch.autograd.grad((out * torch.arange(out.numel()).view(out.shape)).sum(), inputs)])
-    for got, expected in zip(*results, strict=True):
-        assert_close(got, expected, rtol=1e-9, atol=1e-9)
-
-
 @settings(max_examples=40)
 @given(
     sides=st.tuples(st.integers(1, 20), st.integers(1, 20)),
     strides=st.sampled_from([(1, 4), (1, 2), (2, 4), (2, 1), (1, 1)]),
     window_size=st.sampled_from([0, 4, 8]),
     heads=st.integers(1, 2),
-    scores=st.sampled_from([1, 100, 1000, 1 << 20]),
 )
-def test_blocked_and_fused_attention_are_alike(
-    sides: tuple[int, int], strides: tuple[int, int], window_size: int, heads: int, scores: int
-):
-    """Inside windows and over whole maps, in blocks of a single query, of heads, of images, and of everything."""
+@pytest.mark.detectron2
+def test_attention_matches_detectron2(
+    sides: tuple[int, int], strides: tuple[int, int], window_size: int, heads: int
+) -> None:
+    """Inside windows and over whole maps, for every pair of strides."""
+    from detectron2.modeling.backbone.mvit import MultiScaleAttention as Theirs
+
     plan = BlockPlan(6 * heads, 6 * heads, heads, *strides, window_size, 16)
-    attention = nothing_zero(MultiScaleAttention(plan, 1e-6)).double()
-    q, k = (torch.randn(3, *(-(-side // step) for side in sides), heads, 6).double() for step in strides)
-    inputs = [x.requires_grad_() for x in (q, k, torch.randn_like(k))]
-    results = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocked, "BLOCK_SCORES", scores)
-        for fused in (False, True):
-            patch.setattr(mvit_blocks, "traced", lambda fused=fused: fused)
-            out = attention._attend(*inputs)
-            weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)
-            leaves = [*inputs, attention.rel_pos_h, attention.rel_pos_w]
-            results.append([out, *torch.autograd.grad((out * weights).sum(), leaves)])
-    assert_close(*results, rtol=0, atol=1e-10)
-
-
-def test_gradients_of_positions_add_up_in_half_precision_too():
-    """Of a thousand windows that all add the same: bfloat16 alone counts to 256."""
-    window = [torch.randn(1, 2, 2, 1, 8) for _ in range(3)]
-    rows = [torch.randn(2, 2, 8) for _ in range(2)]
-    results = []
-    for dtype in (torch.bfloat16, torch.float32):
-        q, k, v = (x.to(dtype).repeat(1, 32, 32, 1, 1) for x in window)
-        tables = [x.to(dtype).requires_grad_() for x in rows]
-        weights = torch.linspace(-1, 1, 32).view(2, 2, 1, 8).repeat(32, 32, 1, 1)
-        out = blocked.blocked_window_attention(q, k, v, *tables)
-        results.append(torch.autograd.grad((out * weights).sum(), tables))
-    for half, single in zip(*results, strict=True):
-        assert half.dtype == torch.bfloat16
-        assert (half - single).norm() < 0.03 * single.norm()
-
-
-class LargestTensor(TorchDispatchMode):
-    """Elements of the largest tensor that any operation makes."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for tensor in made if isinstance(made, (tuple, list)) else (made,):
-            if isinstance(tensor, Tensor):
-                self.elements = max(self.elements, tensor.numel())
-        return made
-
-
-@pytest.mark.parametrize(("way", "holds_scores"), [(fused_pooled_attention, False), (definition, True)])
-def test_no_tensor_of_all_scores(way: Callable[..., Tensor], holds_scores: bool):
-    inputs = [x.detach().float().requires_grad_() for x in attention_inputs((24, 20), (16, 12), channels=8)]
-    scores = 4 * 24 * 20 * 16 * 12
-    with LargestTensor() as seen:
-        way(*inputs).sum().backward()
-    assert (seen.elements >= scores) == holds_scores
+    ours = nothing_zero(MultiScaleAttention(plan, 1e-5)).double()
+    theirs = Theirs(
+        *(6 * heads, 6 * heads, heads),
+        norm_layer=nn.LayerNorm,
+        stride_q=strides[0],
+        stride_kv=strides[1],
+        window_size=window_size,
+        use_rel_pos=True,
+        input_size=(16, 16),
+    ).double()
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, *sides, 6 * heads, dtype=torch.double)
+    outputs, grads = [], []
+    for module in (ours, theirs):
+        outputs.append(module(x))
+        (outputs[-1] * torch.linspace(-1, 1, outputs[-1].numel()).view(outputs[-1].shape)).sum().backward()
+        grads.append({key: p.grad for key, p in module.named_parameters()})
+    assert_same_maps(*outputs)
+    assert_same_gradients(*grads)
 
 
 # ------------------------------------------------------------------------------------------------------------ weights

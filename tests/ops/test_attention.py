@@ -1,0 +1,195 @@
+"""Every form of attention matches the definition, gradients too, and the choice among them is the documented one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from precision import assert_same_maps
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from fpn_plugins.backbones.attention import reference_attention, relative_bias
+from fpn_plugins.backbones.window_attention import reference_window_attention
+from fpn_plugins.ops.attention import attend, blocked, choose_form, forms
+from fpn_plugins.ops.attention.forms import AxialBias, Form
+
+AXIAL = [forms.plain, forms.masked, forms.widened, forms.widened_narrow, forms.blocked]
+DENSE = [forms.plain, forms.masked]
+GRIDS = st.tuples(st.integers(1, 7), st.integers(1, 7))
+
+
+def names(values: list[Form]) -> list[str]:
+    return [form.__name__ for form in values]
+
+
+def with_gradients(function: Callable[..., Tensor], inputs: list[Tensor]) -> list[Tensor]:
+    """Output and gradients."""
+    out = function(*inputs)
+    weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)
+    return [out, *torch.autograd.grad((out * weights).sum(), inputs)]
+
+
+def drawn(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    return [torch.randn(shape, dtype=dtype).requires_grad_() for shape in shapes]
+
+
+@pytest.mark.parametrize("form", AXIAL, ids=names(AXIAL))
+@given(
+    q_grid=GRIDS,
+    k_grid=GRIDS,
+    heads=st.integers(1, 3),
+    channels=st.sampled_from([3, 8, 13]),
+    scores=st.sampled_from([1, 50, 300, 1 << 20]),
+)
+def test_relative_positions_are_the_definitions(
+    form: Form, q_grid: tuple[int, int], k_grid: tuple[int, int], heads: int, channels: int, scores: int
+) -> None:
+    """Self-attention and pooled keys; blocks of a single query, of some heads, and of everything."""
+
+    def ours(q: Tensor, k: Tensor, v: Tensor, *rows: Tensor) -> Tensor:
+        return form(q, k, v, relative_bias(q, *rows), channels**-0.5)
+
+    queries, keys = ((2, heads, height * width, channels) for height, width in (q_grid, k_grid))
+    rows = [(q, k, channels) for q, k in zip(q_grid, k_grid, strict=True)]
+    inputs = drawn(queries, keys, keys, *rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocked, "BLOCK_SCORES", scores)
+        assert_same_maps(with_gradients(ours, inputs), with_gradients(reference_attention, inputs), floor=1e-2)
+
+
+@pytest.mark.parametrize("form", DENSE, ids=names(DENSE))
+@given(windows=st.integers(1, 5), heads=st.integers(1, 3), tokens=st.integers(1, 20), shifted=st.booleans())
+def test_windows_are_the_definitions(form: Form, windows: int, heads: int, tokens: int, shifted: bool) -> None:
+    """With one bias for all windows, and with one for each."""
+    inputs = drawn(*[(windows, heads, tokens, 8)] * 3, (windows if shifted else 1, heads, tokens, tokens))
+    results = [with_gradients(lambda *x, f=f: f(*x, 0.4), inputs) for f in (form, reference_window_attention)]
+    assert_same_maps(*results, floor=1e-2)
+
+
+def test_without_a_bias_and_a_scale_it_is_plain_attention() -> None:
+    q, k, v = drawn(*[(2, 3, 5, 8)] * 3)
+    assert_same_maps(attend(q, k, v), (q @ k.mT / 8**0.5).softmax(-1) @ v)
+
+
+def test_gradients_of_blocks_are_those_of_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocked, "BLOCK_SCORES", 20)
+    inputs = drawn((1, 2, 6, 3), (1, 2, 4, 3), (1, 2, 4, 3), (1, 2, 6, 2), (1, 2, 6, 2))
+    assert torch.autograd.gradcheck(lambda *x: blocked.blocked_attention(*x, 0.5), inputs)
+
+
+@pytest.mark.parametrize("form", AXIAL, ids=names(AXIAL))
+def test_large_scores_stay_finite(form: Form) -> None:
+    q, k, v, rows, columns = (500 * x.detach().float() for x in drawn(*[(1, 1, 16, 8)] * 3, *[(1, 1, 16, 4)] * 2))
+    assert form(q, k, v, AxialBias(rows, columns), 1.0).isfinite().all()
+
+
+@pytest.mark.parametrize("form", AXIAL, ids=names(AXIAL))
+def test_half_precision_stays_near(form: Form) -> None:
+    """bfloat16 has 8 bits, of which each product and sum loses some; gradients included."""
+    results = []
+    inputs = [x.detach() for x in drawn(*[(2, 2, 36, 16)] * 3, *[(2, 2, 36, 6)] * 2, dtype=torch.float32)]
+    for dtype in (torch.bfloat16, torch.float32):
+        leaves = [x.to(dtype).requires_grad_() for x in inputs]
+        results.append(with_gradients(lambda q, k, v, *b: form(q, k, v, AxialBias(*b), 0.25), leaves))
+    for half, single in zip(*results, strict=True):
+        assert half.dtype == torch.bfloat16
+        assert (half - single).norm() < 0.05 * single.norm()
+
+
+# -------------------------------------------------------------------------------------------------------------- memory
+
+
+class LargestTensor(TorchDispatchMode):
+    """Elements of the largest tensor that any operation makes, in the backward pass too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, (tuple, list)) else (made,):
+            if isinstance(tensor, Tensor):
+                self.elements = max(self.elements, tensor.untyped_storage().nbytes() // tensor.element_size())
+        return made
+
+
+def largest(form: Form, side: int, train: bool) -> int:
+    shapes = [(1, 2, side**2, 8)] * 3 + [(1, 2, side**2, side)] * 2
+    inputs = [x.detach().requires_grad_(train) for x in drawn(*shapes, dtype=torch.float32)]
+    with LargestTensor() as seen:
+        out = form(*inputs[:3], AxialBias(*inputs[3:]), 1.0)
+        if train:
+            out.sum().backward()
+    return seen.elements
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("form", [forms.widened, forms.blocked], ids=["widened", "blocked"])
+def test_no_tensor_grows_with_the_square_of_the_tokens(form: Form, train: bool, monkeypatch: Any) -> None:
+    """All scores would grow 16-fold from one side to the other; the bias, ``N (H + W)``, grows 8-fold."""
+    monkeypatch.setattr(blocked, "BLOCK_SCORES", 1 << 12)
+    small, large = largest(form, 16, train), largest(form, 32, train)
+    assert large < 2 * 32**4
+    assert large / small <= 8
+
+
+def test_other_forms_hold_all_scores() -> None:
+    """So that the test above can fail."""
+    assert min(largest(form, 32, train=False) for form in (forms.plain, forms.masked)) >= 2 * 32**4
+
+
+# -------------------------------------------------------------------------------------------------------------- choice
+
+
+def chosen(device: str, grid: int, train: bool, dtype: torch.dtype, axial: bool, heads: int = 2) -> str:
+    """Name of the form for a square grid, without a tensor of that device."""
+    tokens = grid * grid
+    with FakeTensorMode():
+        q, k, v = (torch.empty(1, heads, tokens, 8, device=device, dtype=dtype, requires_grad=train) for _ in range(3))
+        shapes = [(1, heads, tokens, grid)] * 2 if axial else [(1, heads, tokens, tokens)]
+        bias = [torch.empty(shape, device=device, dtype=dtype) for shape in shapes]
+        return choose_form(q, k, v, AxialBias(*bias) if axial else bias[0]).__name__
+
+
+@pytest.mark.parametrize(
+    ("device", "grid", "dtype", "axial", "inference", "training"),
+    [
+        ("cpu", 7, torch.float32, False, "masked", "plain"),
+        ("cuda", 7, torch.float32, False, "plain", "plain"),
+        ("cuda", 8, torch.bfloat16, False, "plain", "plain"),
+        ("cuda", 12, torch.bfloat16, False, "masked", "masked"),
+        ("cpu", 7, torch.float32, True, "masked", "plain"),
+        ("cpu", 14, torch.float32, True, "blocked", "blocked"),
+        ("cpu", 64, torch.bfloat16, True, "blocked", "blocked"),
+        ("cuda", 14, torch.bfloat16, True, "masked", "widened"),
+        ("cuda", 14, torch.float32, True, "masked", "masked"),
+        ("cuda", 64, torch.float16, True, "widened", "widened"),
+        ("cuda", 64, torch.float32, True, "masked", "masked"),
+        ("cuda", 160, torch.float32, True, "widened_narrow", "widened_narrow"),
+    ],
+)
+def test_the_form_is_the_documented_one(
+    device: str, grid: int, dtype: torch.dtype, axial: bool, inference: str, training: str
+) -> None:
+    assert chosen(device, grid, False, dtype, axial) == inference
+    assert chosen(device, grid, True, dtype, axial) == training
+    with torch.no_grad():
+        assert chosen(device, grid, True, dtype, axial) == inference
+
+
+def test_a_trace_has_one_kernel_and_no_loop() -> None:
+    class Axial(torch.nn.Module):
+        def forward(self, q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+            return attend(q, k, v, AxialBias(rows, columns))
+
+    inputs = tuple(x.detach() for x in drawn(*[(1, 2, 30, 16)] * 3, (1, 2, 30, 6), (1, 2, 30, 5)))
+    graph = str(torch.export.export(Axial(), inputs).graph)
+    assert graph.count("aten.scaled_dot_product_attention") == 1
+    assert "softmax" not in graph
