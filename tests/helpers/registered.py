@@ -1,0 +1,128 @@
+"""Every registered neck and backbone, small, with an example input: what contracts are tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fpn_plugins import BACKBONES, NECKS, FeatureSpec
+
+IN_SPECS = (FeatureSpec(8, 4), FeatureSpec(12, 8), FeatureSpec(16, 16), FeatureSpec(24, 32))
+OUT_CHANNELS = 32
+# necks that take the maps of another neck
+BEHIND_A_NECK = {"BFP"}
+# necks that take a single map, here of stride 16
+ON_ONE_MAP = {"SimpleFeaturePyramid"}
+# necks that read nothing but the sizes of all maps but the last
+ON_THE_LAST_MAP = {"TopDownPyramid"}
+SIZES = [(64, 64), (65, 97), (75, 33)]  # square, and odd sides that round up at every stride
+NECK_NAMES = sorted(NECKS)
+
+TINY_ENCODER = {"embed_dim": 32, "depth": 2, "num_heads": 4}
+VIT_PARTS = {
+    "img_size": 64,
+    "embed_dim": 32,
+    "depth": 4,
+    "num_heads": 4,
+    "window_size": 3,
+    "global_block_indices": (1, 3),
+}
+# example arguments; a registered backbone that is missing here fails
+BACKBONE_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "TimmBackbone": {"name": "resnet10t"},
+    "ImagePyramid": {"backbone": {"type": "TimmBackbone", "name": "resnet10t", "out_indices": (1, 2, 3)}},
+    "MViT": {
+        "name": "mvitv2_tiny",
+        "embed_dim": 8,
+        "last_block_indices": (0, 2, 4, 6),
+        "window_size": 8,
+        "img_size": 64,
+    },
+    "Swin": {
+        "embed_dim": 16,
+        "depths": (1, 1, 2, 1),
+        "num_heads": (1, 2, 4, 8),
+        "window_size": 4,
+        "drop_path_rate": 0.0,
+    },
+    "MultiDepthViT": {"vit": VIT_PARTS, "depths": (1, 2, 3, 4)},
+    "HybridCNNViT": {"cnn": {"type": "TimmBackbone", "name": "resnet10t"}, "vit": TINY_ENCODER},
+    "TimmHybrid": {"name": "vit_small_r26_s32_224", "model_args": TINY_ENCODER},
+    "ViT": {
+        "img_size": 64,
+        "embed_dim": 32,
+        "depth": 2,
+        "num_heads": 2,
+        "window_size": 2,
+        "global_block_indices": (1,),
+    },
+}
+# backbones that need a host say which
+BACKBONE_HOSTS = dict.fromkeys(("TimmBackbone", "ImagePyramid", "HybridCNNViT", "TimmHybrid"), pytest.mark.timm)
+BACKBONE_NAMES = [pytest.param(name, marks=BACKBONE_HOSTS.get(name, ())) for name in sorted(BACKBONES)]
+# necks whose levels above the last input round odd sizes down, and backbones whose maps do, as their peers'
+ROUNDS_DOWN = {"NASFPN", "SimpleFeaturePyramid", "ViT"}
+# backbones whose residual stream stays in single precision under autocast, as their peers' does
+SINGLE_PRECISION_MAPS = {"MViT", "Swin", "ViT"}
+MODULES = [*NECK_NAMES, *BACKBONE_NAMES]
+
+
+def in_specs(name: str) -> tuple[FeatureSpec, ...]:
+    """What a neck is built on: a backbone's maps, or another neck's."""
+    if name in BEHIND_A_NECK:
+        return tuple(FeatureSpec(OUT_CHANNELS, spec.stride) for spec in IN_SPECS)
+    return IN_SPECS[2:3] if name in ON_ONE_MAP else IN_SPECS
+
+
+def build_neck(name: str) -> nn.Module:
+    return NECKS[name](in_channels=[spec.channels for spec in in_specs(name)], out_channels=OUT_CHANNELS)
+
+
+def build(name: str) -> nn.Module:
+    """The registered class with its example arguments, norms with statistics of their own, and nothing that is zero."""
+    module = build_neck(name) if name in NECKS else BACKBONES[name](**BACKBONE_ARGUMENTS[name])
+    for layer in module.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.running_mean.normal_(std=0.1), layer.running_var.uniform_(0.5, 1.5)
+            layer.weight.data.uniform_(0.5, 1.5), layer.bias.data.normal_(std=0.1)
+        if isinstance(layer, nn.LayerNorm):  # the mean square of a map behind an initial one is constant
+            layer.weight.data.uniform_(0.5, 1.5), layer.bias.data.normal_(std=0.1)
+    for key, p in module.named_parameters():
+        if not p.any() and (p.dim() > 1 or key.endswith("weight")):  # a block that starts as the identity
+            nn.init.normal_(p, std=0.1)
+        if p.dim() == 1 and bool((p == 1).all()):  # a norm: the mean of its output's squares would be constant
+            nn.init.uniform_(p, 0.5, 1.5)
+    return module.eval()
+
+
+def neck_inputs(name: str, size: tuple[int, int], batch: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    shapes = [(batch, spec.channels, *(-(-side // spec.stride) for side in size)) for spec in in_specs(name)]
+    return tuple(torch.randn(shape, dtype=dtype) for shape in shapes)
+
+
+def example(name: str, size: tuple[int, int] = (65, 97), batch: int = 2, dtype: torch.dtype = torch.float32) -> Any:
+    """The one argument of ``forward``."""
+    return neck_inputs(name, size, batch, dtype) if name in NECKS else torch.randn(batch, 3, *size, dtype=dtype)
+
+
+def double_example(name: str, size: tuple[int, int] = (65, 97)) -> Any:
+    """In double precision, so that no tolerance hides a difference."""
+    return example(name, size, dtype=torch.float64)
+
+
+def gradients(module: nn.Module, outputs: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Of every parameter, for the mean squares of the outputs."""
+    named = dict(module.named_parameters())
+    return dict(zip(named, torch.autograd.grad(sum(m.square().mean() for m in outputs), named.values()), strict=True))
+
+
+def each(inputs: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    return change(inputs) if isinstance(inputs, Tensor) else tuple(change(x) for x in inputs)
+
+
+def tensors(inputs: Any) -> tuple[Tensor, ...]:
+    return (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
