@@ -1,8 +1,8 @@
 """Networks on CUDA, on machines without it: shapes, dtypes and devices are computed, values are not.
 
 Tensors created on the wrong device, dtypes that do not go together under autocast, and sizes that do not fit are found.
-Forward passes run on fake CUDA tensors. PyTorch's autograd engine refuses these without a GPU, so backward passes run on
-the meta device, where the forms of attention are those of CUDA. The values of these forms are tested on a CPU.
+Forward passes run on fake CUDA tensors. PyTorch's autograd engine refuses these without a GPU, so backward passes run
+on the meta device, where the forms of attention are those of CUDA. The values of these forms are tested on a CPU.
 """
 
 from __future__ import annotations
