@@ -31,7 +31,10 @@ def command_line() -> str:
     if "--out" in arguments:
         place = arguments.index("--out")
         del arguments[place : place + 2]
-    return shlex.join([f"tools/{Path(tool).name}", *arguments])
+    place = Path(tool).resolve()
+    tools = Path(__file__).resolve().parent
+    name = place.relative_to(tools.parent) if place.is_relative_to(tools) else f"tools/{place.name}"
+    return shlex.join([str(name), *arguments])
 
 
 def measured(report: dict[str, Any]) -> str:
