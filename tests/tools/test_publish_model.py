@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from payload import Payload
+from precision import assert_same_maps
 
 from fpn_plugins.weights import read_checkpoint
 from fpn_plugins.weights.zoo import Zoo
@@ -170,16 +171,15 @@ def test_a_published_demo_loads_by_name_in_both_toolboxes(
     assert tuple(one.dataset_meta["classes"]) == classes and not one.training and not other.training
     state = source.state_dict()
     assert all(torch.equal(value, state[key]) for key, value in one.state_dict().items())
-    image = torch.randn(1, 3, 64, 96)
+    image = torch.randn(1, 3, 64, 96, dtype=torch.double)
+    source.double(), one.double(), other.double()
     with torch.no_grad():
         maps, theirs, same = source.extract_feat(image), one.extract_feat(image), other.backbone(image)
         scores, _ = source.rpn_head(maps)
         other_scores, _ = other.proposal_generator.rpn_head(list(same.values()))
-    for ours, mine, its in zip(maps, theirs, same.values(), strict=True):
-        assert torch.equal(ours, mine)
-        torch.testing.assert_close(its, ours, rtol=1e-4, atol=1e-5)
-    for ours, its in zip(scores, other_scores, strict=True):
-        torch.testing.assert_close(its, ours, rtol=1e-4, atol=1e-5)
+    assert_same_maps(theirs, maps, tolerance=0)
+    assert_same_maps(list(same.values()), maps)
+    assert_same_maps(other_scores, scores)
 
     wrong = {key: value for key, value in state.items() if "rpn_cls" not in key}
     broken = Path(zoo.checkpoint("demo_mask_rcnn", "mmdet"))

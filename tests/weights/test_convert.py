@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from calibration import draw
+from precision import assert_same_maps
 from torch import Tensor
 
 from fpn_plugins.analysis import spread_predictions
@@ -181,19 +183,18 @@ def test_every_stage_of_a_cascade_is_the_same(direction: str) -> None:
     set_equal_masks(models[0])
     source, target = models if direction.startswith("mmdet") else models[::-1]
     target.load_state_dict(convert(source.state_dict(), target.state_dict())[0])
+    models = tuple(copy.deepcopy(model).double() for model in models)  # the pair is kept for other tests
     ours, theirs = models[0].roi_head, models[1].roi_heads
-    x, boxes, masks = torch.randn(1, 3, 128, 160), torch.randn(5, 256, 7, 7), torch.randn(2, 256, 14, 14)
+    sizes = (1, 3, 128, 160), (5, 256, 7, 7), (2, 256, 14, 14)
+    x, boxes, masks = (torch.randn(size, dtype=torch.double) for size in sizes)
     with torch.no_grad():
         pyramid = models[0].extract_feat(x)
         for mine, other in zip(pyramid, models[1].backbone(x).values(), strict=True):
             assert torch.equal(mine, other)
         for stage in range(3):
             found = theirs.box_predictor[stage](theirs.box_head[stage](boxes))
-            for mine, other in zip(ours.bbox_head[stage](boxes), found, strict=True):
-                torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-4)
-            torch.testing.assert_close(
-                ours.mask_head[stage](masks), theirs.mask_head.layers(masks), rtol=1e-5, atol=1e-4
-            )
+            assert_same_maps(ours.bbox_head[stage](boxes), found)
+            assert_same_maps(ours.mask_head[stage](masks), theirs.mask_head.layers(masks))
 
 
 @pytest.mark.parametrize("direction", ["mmdet to detectron2", "detectron2 to mmdet"])
@@ -201,12 +202,13 @@ def test_panoptic_segmentation_is_the_same(direction: str) -> None:
     models = pair("panoptic")
     source, target = models if direction.startswith("mmdet") else models[::-1]
     target.load_state_dict(convert(source.state_dict(), target.state_dict())[0])
-    x = torch.randn(1, 3, 128, 160)
+    models = tuple(copy.deepcopy(model).double() for model in models)  # the pair is kept for other tests
+    x = torch.randn(1, 3, 128, 160, dtype=torch.double)
     with torch.no_grad():
         theirs = models[0].semantic_head(models[0].extract_feat(x))["seg_preds"]
         features = models[1].backbone(x)
         ours = models[1].sem_seg_head.layers(features)
-    torch.testing.assert_close(ours.roll(-1, 1), theirs, rtol=1e-4, atol=1e-4)
+    assert_same_maps(ours.roll(-1, 1), theirs)
 
 
 # other norms and other backbones, stock and ours: config, config

@@ -192,7 +192,7 @@ def test_autocast_of_the_pyramid_hands_single_precision_on() -> None:
     images = torch.randn(2, 3, 75, 97)
     got, wanted = fast(images), usual(images)
     assert all(m.dtype == torch.float32 and m.is_contiguous() for m in got)
-    assert_near_maps(got, wanted, tolerance=0.05)
+    assert_near_maps(got, wanted, tolerance=0.1)
     assert all(float((a - b).norm() / b.norm()) > 1e-5 for a, b in zip(got, wanted, strict=True))
     with pytest.raises(ValueError, match="autocast='bf16' is unknown"):
         MODELS.build({**copy.deepcopy(config), "autocast": "bf16"})
