@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..features import FeatureSpec
 from ..layers import LayerNorm2d
+from .base import Backbone
 from .vit import ViT
 
 OUT_STRIDE = 32
@@ -26,7 +27,7 @@ VIT_STRIDES = (16, 32)
 POSITIONS_SIDE, RELATIVE_SIDE = 224, 1024
 
 
-class HybridCNNViT(nn.Module):
+class HybridCNNViT(Backbone):
     """A CNN's maps with the last one replaced by a Vision Transformer's.
 
     Args:
@@ -61,6 +62,7 @@ class HybridCNNViT(nn.Module):
         if vit_stride not in VIT_STRIDES:
             raise ValueError(f"vit_stride={vit_stride} must be 32 (the encoder on C5) or 16 (on C4)")
         self.cnn = build_backbone(cnn)
+        self.expect_pixels_of(self.cnn)
         *_, last = self.cnn.feature_specs
         if last.stride != vit_stride:
             raise ValueError(
@@ -72,16 +74,6 @@ class HybridCNNViT(nn.Module):
         self.norm = LayerNorm2d(channels)
         self.downsample = stride_two(channels) if vit_stride < OUT_STRIDE else None
         self.feature_specs = (*self._kept(self.cnn.feature_specs), FeatureSpec(channels, OUT_STRIDE))
-
-    @property
-    def pixel_mean(self) -> list[float]:
-        """Mean of the pixels that the CNN's weights expect, on the 0..255 scale, RGB."""
-        return self.cnn.pixel_mean
-
-    @property
-    def pixel_std(self) -> list[float]:
-        """Standard deviation of those pixels, on the 0..255 scale, RGB."""
-        return self.cnn.pixel_std
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B 3 H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``."""

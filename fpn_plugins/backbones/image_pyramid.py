@@ -20,12 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..features import FeatureSpec
+from .base import Backbone
 
 # scales are fractions of small numbers: 2, 1, 1/2, 2/3
 MAX_DENOMINATOR = 16
 
 
-class ImagePyramid(nn.Module):
+class ImagePyramid(Backbone):
     """The same map of a backbone from the image at each scale.
 
     Args:
@@ -53,6 +54,7 @@ class ImagePyramid(nn.Module):
 
         super().__init__()
         self.backbone = build_backbone(backbone)
+        self.expect_pixels_of(self.backbone)
         self.scales = _check_scales(scales)
         specs = self.backbone.feature_specs
         if not -len(specs) <= index < len(specs):

@@ -26,10 +26,11 @@ from torch import Tensor, nn
 from ..features import FeatureSpec
 from ..layers import NormFactory
 from ..resampling import make_resample
+from .base import Backbone
 from .vit import ViT
 
 
-class MultiDepthViT(nn.Module):
+class MultiDepthViT(Backbone):
     """A plain ViT as a backbone of several strides, for `FPN` or any other neck.
 
     Args:
@@ -65,20 +66,11 @@ class MultiDepthViT(nn.Module):
         super().__init__()
         self.depths = _check_depths(depths, strides, vit)
         self.vit = ViT(**{**vit, "out_block_indices": tuple(depth - 1 for depth in self.depths)})
+        self.expect_pixels_of(self.vit)
         (channels, patch), *_ = self.vit.feature_specs
         self.feature_specs = tuple(FeatureSpec(channels, stride) for stride in strides)
         self.resamples = nn.ModuleList(make_resample(channels, Fraction(patch, stride), norm) for stride in strides)
         self.cell = max(patch, *strides)
-
-    @property
-    def pixel_mean(self) -> list[float]:
-        """Mean of the pixels that the ViT's weights expect, on the 0..255 scale, RGB."""
-        return self.vit.pixel_mean
-
-    @property
-    def pixel_std(self) -> list[float]:
-        """Standard deviation of those pixels, on the 0..255 scale, RGB."""
-        return self.vit.pixel_std
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B in_chans H W`` to one ``B C H/stride W/stride`` map per stride, rounded up."""

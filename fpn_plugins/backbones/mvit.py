@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,15 +24,15 @@ from torch import Tensor, nn
 from ..features import FeatureSpec
 from ..ops import checkpointing
 from ..ops.memory_format import memory_format_of
-from ..weights import accept_layouts, read_checkpoint
+from ..weights import accept_layouts
 from ..weights.maps.mvit import MViTLayouts
+from .base import Backbone, check_ascending, check_frozen_stages, check_one_source, initialize_linear
 from .mvit_blocks import MultiScaleBlock
 from .mvit_plan import PATCH_STRIDE, find_variant, plan_blocks
-from .pixels import StatesPixels
 from .timm_networks import timm_weights
 
 
-class MViT(StatesPixels, nn.Module):
+class MViT(Backbone):
     """MViTv2 with the forward that its detectors were trained with: image in, tuple of maps out.
 
     Equal to detectron2's ``MViT`` as its MViTv2 detectors configure it (hybrid window attention, a doubled key stride
@@ -70,8 +70,11 @@ class MViT(StatesPixels, nn.Module):
     Raises:
         ImportError: ``pretrained`` without timm.
         ValueError: unknown name (suggests near names), sizes that do not fit together, positions out of range, or a
-            checkpoint of another network (lists the keys).
+            checkpoint of another network (lists the keys; tables of relative positions of another length are made for
+            another ``img_size``).
     """
+
+    misfit_hint = "; rel_pos_h and rel_pos_w of another length are made for another img_size"
 
     def __init__(
         self,
@@ -91,12 +94,13 @@ class MViT(StatesPixels, nn.Module):
         last_block_indices: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        if pretrained and checkpoint is not None:
-            raise ValueError(f"pretrained=True and checkpoint={str(checkpoint)!r} exclude each other; choose one")
+        check_one_source(pretrained, checkpoint)
         variant = find_variant(name, embed_dim, num_heads, last_block_indices)
         plans = plan_blocks(variant, window_size, img_size)
         self.name = name
-        self.out_indices = _check_out_indices(out_indices, len(variant.last_block_indices))
+        count = len(variant.last_block_indices)
+        strides = ", ".join(f"{stage}: stride {PATCH_STRIDE * 2**stage}" for stage in range(count))
+        self.out_indices = check_ascending("out_indices", out_indices, count, f"of the maps ({strides})")
         self.gradient_checkpointing = gradient_checkpointing
         self.last_block_indices = variant.last_block_indices[: self.out_indices[-1] + 1]
         channels = [plans[last].out_channels for last in self.last_block_indices]
@@ -107,12 +111,16 @@ class MViT(StatesPixels, nn.Module):
         used = list(zip(plans, rates, strict=True))[: self.last_block_indices[-1] + 1]
         self.blocks = nn.ModuleList(MultiScaleBlock(plan, rate, norm_eps) for plan, rate in used)
         self.norms = nn.ModuleDict({str(i): nn.LayerNorm(channels[i], norm_eps) for i in self.out_indices})
-        self._initialise()
+        initialize_linear(self)
         accept_layouts(self, MViTLayouts(variant.last_block_indices, self.out_indices))
-        if pretrained or checkpoint is not None:
-            self._load(timm_weights(name) if checkpoint is None else read_checkpoint(checkpoint), checkpoint or name)
-        self.frozen_stages = _check_frozen_stages(frozen_stages, self.out_indices[-1])
-        self._freeze()
+        if pretrained:
+            self.load_weights(timm_weights(name), f"of timm's {name!r}")
+        elif checkpoint is not None:
+            self.load_weights(checkpoint)
+        self.frozen_stages = check_frozen_stages(
+            frozen_stages, self.out_indices[-1], "the position of a map up to the last wanted,"
+        )
+        self.freeze()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map an image batch ``B in_chans H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``.
@@ -129,52 +137,10 @@ class MViT(StatesPixels, nn.Module):
                 maps.append(self.norms[str(stage)](x).permute(0, 3, 1, 2).contiguous(memory_format=layout))  # B C H W
         return tuple(maps)
 
-    def train(self, mode: bool = True) -> MViT:
-        """Switch mode; frozen blocks stay in evaluation mode, so that their stochastic depth is off."""
-        super().train(mode)
-        for module in self._frozen_modules():
-            module.eval()
-        return self
-
-    def _frozen_modules(self) -> list[nn.Module]:
+    def frozen_parts(self) -> Iterator[nn.Module]:
+        """Everything up to and including what computes map ``frozen_stages``."""
         if self.frozen_stages < 0:
-            return []
-        norms = [self.norms[str(i)] for i in self.out_indices if i <= self.frozen_stages]
-        return [self.patch_embed, *self.blocks[: self.last_block_indices[self.frozen_stages] + 1], *norms]
-
-    def _freeze(self) -> None:
-        for module in self._frozen_modules():
-            module.requires_grad_(False)
-        self.train(self.training)
-
-    def _initialise(self) -> None:
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
-                nn.init.zeros_(layer.bias)
-
-    def _load(self, weights: Mapping[str, Tensor], source: str | os.PathLike[str]) -> None:
-        try:
-            self.load_state_dict(weights)
-        except RuntimeError as error:  # names or shapes that do not fit
-            raise ValueError(
-                f"checkpoint {os.fspath(source)!r} does not fit {self.name!r}: {error}\n(rel_pos_h and rel_pos_w "
-                "of another length are made for another img_size; of a whole detector, pass the backbone's part: "
-                "fpn_plugins.weights.under)"
-            ) from error
-
-
-def _check_out_indices(out_indices: Sequence[int], num_stages: int) -> tuple[int, ...]:
-    indices = tuple(int(index) for index in out_indices)
-    if not indices or list(indices) != sorted(set(indices)) or indices[0] < 0 or indices[-1] >= num_stages:
-        table = ", ".join(f"{stage}: stride {PATCH_STRIDE * 2**stage}" for stage in range(num_stages))
-        raise ValueError(f"out_indices={list(indices)} must be ascending positions of the maps ({table})")
-    return indices
-
-
-def _check_frozen_stages(frozen_stages: int, last: int) -> int:
-    if not -1 <= frozen_stages <= last:
-        raise ValueError(
-            f"frozen_stages={frozen_stages} must be -1 (none) or the position of a map up to the last wanted, {last}"
-        )
-    return frozen_stages
+            return
+        yield self.patch_embed
+        yield from self.blocks[: self.last_block_indices[self.frozen_stages] + 1]
+        yield from (self.norms[str(i)] for i in self.out_indices if i <= self.frozen_stages)

@@ -15,7 +15,7 @@ use ``TimmBackbone("swinv2_...", model_args={"strict_img_size": False})``.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -23,15 +23,15 @@ from torch import Tensor, nn
 
 from ..features import FeatureSpec
 from ..ops.memory_format import memory_format_of
-from ..weights import accept_layouts, read_checkpoint
+from ..weights import accept_layouts
 from ..weights.maps.swin import STAGES, SwinLayouts
-from .pixels import StatesPixels
+from .base import Backbone, check_frozen_stages, check_one_source, initialize_linear
 from .swin_blocks import SwinPatchEmbedding, SwinStage
 from .swin_sizes import PATCH_SIZE, SwinSize, check_out_indices, check_size, published_size
 from .timm_networks import timm_weights
 
 
-class Swin(StatesPixels, nn.Module):
+class Swin(Backbone):
     """Swin Transformer: image in, maps of strides 4, 8, 16, 32 out, each behind a norm of its own.
 
     Args:
@@ -102,8 +102,7 @@ class Swin(StatesPixels, nn.Module):
         norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        if pretrained and checkpoint is not None:
-            raise ValueError(f"pretrained=True and checkpoint={str(checkpoint)!r} exclude each other; choose one")
+        check_one_source(pretrained, checkpoint)
         self.name = name
         published, window = published_size(name)
         window = window if window_size is None else window_size
@@ -116,7 +115,8 @@ class Swin(StatesPixels, nn.Module):
             window,
         )
         self.out_indices = check_out_indices(out_indices)
-        self.frozen_stages = _check_frozen_stages(frozen_stages, self.out_indices[-1] + 1)
+        stages = "0 (the patch embedding) or a number of stages, of those that out_indices needs, up to"
+        self.frozen_stages = check_frozen_stages(frozen_stages, self.out_indices[-1] + 1, stages)
         self.gradient_checkpointing = gradient_checkpointing
         self.patch_embed = SwinPatchEmbedding(PATCH_SIZE, in_chans, size.embed_dim, norm_eps if patch_norm else None)
         self.absolute_pos_embed: nn.Parameter | None = None
@@ -145,13 +145,15 @@ class Swin(StatesPixels, nn.Module):
         if output_norms:
             for stage, spec in zip(self.out_indices, self.feature_specs, strict=True):
                 self.add_module(f"norm{stage}", nn.LayerNorm(spec.channels, norm_eps))
-        self._initialise()
+        if self.absolute_pos_embed is not None:
+            nn.init.trunc_normal_(self.absolute_pos_embed, std=0.02)
+        initialize_linear(self)
         accept_layouts(self, SwinLayouts(self.out_indices, output_norms))
         if pretrained:
             self.load_weights(timm_weights(name), f"of timm's {name!r}")
         elif checkpoint is not None:
-            self.load_weights(read_checkpoint(checkpoint), repr(os.fspath(checkpoint)))
-        self._freeze()
+            self.load_weights(checkpoint)
+        self.freeze()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B in_chans H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``."""
@@ -168,66 +170,18 @@ class Swin(StatesPixels, nn.Module):
             tokens = merged
         return tuple(maps)
 
-    def train(self, mode: bool = True) -> Swin:
-        """Switch mode; frozen stages stay in evaluation mode, so that their stochastic depth is off."""
-        super().train(mode)
-        for module in self._frozen_modules():
-            module.eval()
-        return self
-
-    def load_weights(self, weights: Mapping[str, Tensor], source: str) -> None:
-        """Load a state dict in any of the layouts that this module knows, completely or not at all.
-
-        Args:
-            weights: keys and tensors of this backbone alone.
-            source: where they come from, for the message.
-
-        Raises:
-            ValueError: they are of another architecture; lists the keys, or the shapes.
-        """
-        try:
-            self.load_state_dict(weights)
-        except (RuntimeError, ValueError) as error:
-            first, *rest = str(error).split("\n\t")  # torch's message has a line per tensor of another shape
-            reason = "; ".join([first, *rest[:5]]) + (f"; ... ({len(rest) - 5} more)" if len(rest) > 5 else "")
-            raise ValueError(
-                f"the checkpoint {source} does not fit Swin {self.name!r} (of a whole detector, pass the backbone's "
-                f"part: fpn_plugins.weights.under): {reason}"
-            ) from error
-
     def _output(self, tokens: Tensor, stage: int) -> Tensor:
         if self.output_norms:
             tokens = self.get_submodule(f"norm{stage}")(tokens)
         return tokens.permute(0, 3, 1, 2)
 
-    def _initialise(self) -> None:
-        if self.absolute_pos_embed is not None:
-            nn.init.trunc_normal_(self.absolute_pos_embed, std=0.02)
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
-
-    def _frozen_modules(self) -> list[nn.Module]:
+    def frozen_parts(self) -> Iterator[nn.Module | nn.Parameter]:
+        """The patch embedding, and ``frozen_stages`` stages with the norms of their maps."""
         if self.frozen_stages < 0:
-            return []
-        norms = [f"norm{stage}" for stage in range(self.frozen_stages)]
-        named = [module for name, module in self.named_children() if name in norms]
-        return [self.patch_embed, *self.layers[: self.frozen_stages], *named]
-
-    def _freeze(self) -> None:
-        for module in self._frozen_modules():
-            module.requires_grad_(False)
-        if self.frozen_stages >= 0 and self.absolute_pos_embed is not None:
-            self.absolute_pos_embed.requires_grad_(False)
-        self.train(self.training)
-
-
-def _check_frozen_stages(frozen_stages: int, num_stages: int) -> int:
-    if not -1 <= frozen_stages <= num_stages:
-        raise ValueError(
-            f"frozen_stages={frozen_stages} must be -1 (none), 0 (the patch embedding) or a number of stages up to "
-            f"{num_stages}, the last that out_indices needs"
-        )
-    return frozen_stages
+            return
+        yield self.patch_embed
+        if self.absolute_pos_embed is not None:
+            yield self.absolute_pos_embed
+        yield from self.layers[: self.frozen_stages]
+        norms = {f"norm{stage}" for stage in range(self.frozen_stages)}
+        yield from (module for name, module in self.named_children() if name in norms)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..weights.maps.swin import STAGES
+from .base import check_ascending
 
 PATCH_SIZE = 4  # pixels
 
@@ -56,8 +57,5 @@ def check_size(size: SwinSize, window_size: int) -> SwinSize:
 
 def check_out_indices(out_indices: Sequence[int]) -> tuple[int, ...]:
     """The wanted stages; ``ValueError`` unless they ascend."""
-    chosen = tuple(out_indices)
-    if not chosen or list(chosen) != sorted(set(chosen)) or chosen[0] < 0 or chosen[-1] >= STAGES:
-        strides = ", ".join(f"{stage}: stride {PATCH_SIZE * 2**stage}" for stage in range(STAGES))
-        raise ValueError(f"out_indices={list(chosen)} must be ascending positions of the stages ({strides})")
-    return chosen
+    strides = ", ".join(f"{stage}: stride {PATCH_SIZE * 2**stage}" for stage in range(STAGES))
+    return check_ascending("out_indices", out_indices, STAGES, f"of the stages ({strides})")

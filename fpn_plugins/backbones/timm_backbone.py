@@ -8,7 +8,7 @@ a backbone is built, so that the package works without it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from ..layers import NormFactory, make_norm
 from ..ops.memory_format import memory_format_of
 from ..weights import KeyMap, accept_layouts, read_checkpoint, recognise
 from ..weights.maps import resnet
-from .pixels import StatesPixels
+from .base import Backbone, check_one_source
 from .timm_networks import (
     adapt_first_conv,
     check_out_indices,
@@ -32,7 +32,7 @@ from .timm_networks import (
 )
 
 
-class TimmBackbone(StatesPixels, nn.Module):
+class TimmBackbone(Backbone):
     """Backbone from timm: image in, tuple of maps out.
 
     Args:
@@ -83,8 +83,7 @@ class TimmBackbone(StatesPixels, nn.Module):
         model_args: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if pretrained and checkpoint is not None:
-            raise ValueError(f"pretrained=True and checkpoint={str(checkpoint)!r} exclude each other; choose one")
+        check_one_source(pretrained, checkpoint)
         self.name = name
         arguments = {**(model_args or {}), **({"drop_path_rate": drop_path_rate} if drop_path_rate else {})}
         self.out_indices = check_out_indices(name, out_indices, model_args or {})
@@ -105,7 +104,7 @@ class TimmBackbone(StatesPixels, nn.Module):
         accept_layouts(self, self._layouts)
         if checkpoint is not None:
             self._load(checkpoint, in_chans)
-        self._freeze()
+        self.freeze()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map an image batch ``B in_chans H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``."""
@@ -121,22 +120,17 @@ class TimmBackbone(StatesPixels, nn.Module):
     def train(self, mode: bool = True) -> TimmBackbone:
         """Switch mode; frozen parts and, with ``norm_eval``, batch norms stay in evaluation mode."""
         super().train(mode)
-        if mode:
-            for name in self._frozen:
-                self.model.get_submodule(name).eval()
-            if self.norm_eval:
-                for module in self.modules():
-                    if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                        module.eval()
+        if self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
         return self
 
-    def _freeze(self) -> None:
-        for name in self._frozen:
-            self.model.get_submodule(name).requires_grad_(False)
-        if self.frozen_stages >= 0:  # a Transformer's position embeddings and tokens are parameters of its root
-            for parameter in getattr(self.model, "model", self.model).parameters(recurse=False):
-                parameter.requires_grad_(False)
-        self.train(self.training)
+    def frozen_parts(self) -> Iterator[nn.Module | nn.Parameter]:
+        """What computes map ``frozen_stages``, and the root's parameters: a Transformer's embeddings and tokens."""
+        yield from (self.model.get_submodule(name) for name in self._frozen)
+        if self.frozen_stages >= 0:
+            yield from getattr(self.model, "model", self.model).parameters(recurse=False)
 
     def _load(self, checkpoint: str | os.PathLike[str], in_chans: int) -> None:
         weights = read_checkpoint(checkpoint)

@@ -19,14 +19,14 @@ from ..features import FeatureSpec
 from ..ops import checkpointing
 from ..ops.memory_format import memory_format_of
 from ..weights import read_checkpoint
+from .base import Backbone, check_one_source
 from .hybrid import OUT_STRIDE, stride_two
-from .pixels import StatesPixels
 from .timm_networks import import_timm, normalisation
 
 HYBRID = re.compile(r"vit_[a-z]+_r\d+_s\d+_\d+")
 
 
-class TimmHybrid(StatesPixels, nn.Module):
+class TimmHybrid(Backbone):
     """A hybrid of timm as a backbone: image in, C2..C5 out.
 
     Args:
@@ -65,8 +65,7 @@ class TimmHybrid(StatesPixels, nn.Module):
         model_args: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if pretrained and checkpoint is not None:
-            raise ValueError(f"pretrained=True and checkpoint={str(checkpoint)!r} exclude each other; choose one")
+        check_one_source(pretrained, checkpoint)
         self.name = name
         arguments = {**(model_args or {}), "drop_path_rate": drop_path_rate, "in_chans": in_chans}
         self.model = _create(name, pretrained, arguments)

@@ -12,7 +12,7 @@ Sources: ViT (arXiv:2010.11929); ViTDet (arXiv:2203.16527), whose reference impl
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,15 +20,14 @@ from torch import Tensor, nn
 from ..features import FeatureSpec
 from ..ops import checkpointing
 from ..ops.memory_format import memory_format_of
-from ..weights import read_checkpoint
 from ..weights.maps.vit import ViTLayouts
 from ..weights.resize import resize_positions
 from ..weights.vit import accept_vit_layouts
-from .pixels import StatesPixels
+from .base import Backbone, check_ascending, check_frozen_stages, initialize_linear
 from .vit_blocks import PatchEmbedding, ViTBlock
 
 
-class ViT(StatesPixels, nn.Module):
+class ViT(Backbone):
     """Plain Vision Transformer: image in, maps of stride ``patch_size`` out.
 
     The defaults are ViTDet's ViT-B. ViT-L is ``embed_dim=1024, depth=24, num_heads=16`` with
@@ -107,10 +106,15 @@ class ViT(StatesPixels, nn.Module):
         norm_eps: float = 1e-6,
     ) -> None:
         super().__init__()
+        if depth < 1:
+            raise ValueError(f"depth={depth} must be at least one block")
         global_blocks = _check_indices(global_block_indices, depth, "global_block_indices")
         residual_blocks = _check_indices(residual_block_indices, depth, "residual_block_indices")
-        self.out_block_indices = _check_out_indices(out_block_indices, depth)
-        self.frozen_stages = _check_frozen_stages(frozen_stages, self.out_block_indices[-1] + 1)
+        outputs = (depth - 1,) if out_block_indices is None else out_block_indices
+        among = f"among the {depth} blocks (0..{depth - 1})"
+        self.out_block_indices = check_ascending("out_block_indices", outputs, depth, among)
+        blocks = "0 (the embeddings) or a number of blocks up to"
+        self.frozen_stages = check_frozen_stages(frozen_stages, self.out_block_indices[-1] + 1, blocks)
         if window_size < 0:
             raise ValueError(f"window_size={window_size} must be a number of tokens, or 0 for global attention only")
         self.patch_size = patch_size
@@ -140,17 +144,13 @@ class ViT(StatesPixels, nn.Module):
                 )
             )
         self.feature_specs = tuple(FeatureSpec(embed_dim, patch_size) for _ in self.out_block_indices)
-        self._initialise()
+        if self.pos_embed is not None:
+            nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        initialize_linear(self)
         accept_vit_layouts(self, ViTLayouts(len(self.blocks), depth), pretrain_use_cls_token)
         if checkpoint is not None:
-            self._load(checkpoint)
-        self._freeze()
-
-    def _load(self, checkpoint: str | os.PathLike[str]) -> None:
-        try:
-            self.load_state_dict(read_checkpoint(checkpoint))
-        except RuntimeError as error:
-            raise ValueError(f"checkpoint={os.fspath(checkpoint)!r} does not fit this ViT: {error}") from error
+            self.load_weights(checkpoint)
+        self.freeze()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B in_chans H W`` to one map ``B C H/patch_size W/patch_size`` per entry of ``feature_specs``."""
@@ -167,35 +167,18 @@ class ViT(StatesPixels, nn.Module):
                 maps.append(tokens.permute(0, 3, 1, 2).contiguous(memory_format=layout))
         return tuple(maps)
 
-    def train(self, mode: bool = True) -> ViT:
-        """Switch mode; frozen blocks stay in evaluation mode, so that their stochastic depth is off."""
-        super().train(mode)
-        for module in self._frozen_modules():
-            module.eval()
-        return self
-
     def _check_size(self, x: Tensor) -> None:
         if any(side < self.patch_size for side in x.shape[-2:]):
             raise ValueError(f"an image of {tuple(x.shape[-2:])} is smaller than one patch of {self.patch_size} pixels")
 
-    def _initialise(self) -> None:
+    def frozen_parts(self) -> Iterator[nn.Module | nn.Parameter]:
+        """The embeddings, and ``frozen_stages`` blocks."""
+        if self.frozen_stages < 0:
+            return
+        yield self.patch_embed
         if self.pos_embed is not None:
-            nn.init.trunc_normal_(self.pos_embed, std=0.02)
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
-
-    def _frozen_modules(self) -> list[nn.Module]:
-        return [self.patch_embed, *self.blocks[: self.frozen_stages]] if self.frozen_stages >= 0 else []
-
-    def _freeze(self) -> None:
-        for module in self._frozen_modules():
-            module.requires_grad_(False)
-        if self.frozen_stages >= 0 and self.pos_embed is not None:
-            self.pos_embed.requires_grad_(False)
-        self.train(self.training)
+            yield self.pos_embed
+        yield from self.blocks[: self.frozen_stages]
 
 
 def _check_indices(indices: Sequence[int], depth: int, argument: str) -> frozenset[int]:
@@ -203,23 +186,3 @@ def _check_indices(indices: Sequence[int], depth: int, argument: str) -> frozens
     if outside:
         raise ValueError(f"{argument}={list(indices)}: {outside} are not among the {depth} blocks (0..{depth - 1})")
     return frozenset(indices)
-
-
-def _check_out_indices(indices: Sequence[int] | None, depth: int) -> tuple[int, ...]:
-    if depth < 1:
-        raise ValueError(f"depth={depth} must be at least one block")
-    chosen = (depth - 1,) if indices is None else tuple(indices)
-    if not chosen or list(chosen) != sorted(set(chosen)) or chosen[0] < 0 or chosen[-1] >= depth:
-        raise ValueError(
-            f"out_block_indices={list(chosen)} must be ascending positions among the {depth} blocks (0..{depth - 1})"
-        )
-    return chosen
-
-
-def _check_frozen_stages(frozen_stages: int, num_blocks: int) -> int:
-    if not -1 <= frozen_stages <= num_blocks:
-        raise ValueError(
-            f"frozen_stages={frozen_stages} must be -1 (none), 0 (the embeddings) or a number of blocks up to "
-            f"{num_blocks}"
-        )
-    return frozen_stages
