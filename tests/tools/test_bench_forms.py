@@ -1,0 +1,54 @@
+"""Measurements behind choices of the package, with so few tokens that they tell nothing about speed."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "tools" / "benchmarks"
+
+
+@pytest.fixture
+def tool(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
+    """Imports modules of the folder, which import each other by bare names; they are forgotten afterwards."""
+    known = set(sys.modules)
+    monkeypatch.setattr(sys, "path", [str(FOLDER), str(ROOT / "tools"), *sys.path])
+    yield importlib.import_module
+    for name in set(sys.modules) - known:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(ROOT / "tools")):
+            del sys.modules[name]
+
+
+def test_forms_of_attention(tool: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    forms = tool("attention_forms")
+    monkeypatch.setattr(forms, "SWIN", forms.SWIN._replace(batch=4))
+    monkeypatch.setattr(forms, "AXIAL", [case._replace(batch=1, heads=1) for case in forms.AXIAL[:3]])
+    monkeypatch.setattr(sys, "argv", ["attention_forms.py", "--repeats", "1", "--out", str(tmp_path / "forms")])
+    forms.main()
+    rows = json.loads((tmp_path / "forms.json").read_text())["rows"]
+    assert [(row["case"][:7], row["chosen"]) for row in rows[::2]] == [
+        *[("7 x 7 w", "masked")] * 3,
+        ("14 x 14", "blocked"),
+        ("56 x 56", "blocked"),
+    ]
+    assert {row["chosen"] for row in rows[1:6:2]} == {"plain"}
+    assert all(set(row["ms"]) == ({"plain", "masked"} if "bias" in row["case"] else set(forms.FORMS)) for row in rows)
+    assert (tmp_path / "forms.md").read_text().count("**") == 2 * len(rows)
+
+
+def test_pooling(
+    tool: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(sys, "argv", ["pooling.py", "--repeats", "1", "--size", "64", "64"])
+    tool("pooling").main()
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert "by `tools/" in first
+    assert [line.split(":")[0] for line in lines] == ["BiFPN", "NASFPN", "BFP"]
+    assert all("by slices" in line and "ratio" in line for line in lines)
