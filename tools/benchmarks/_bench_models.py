@@ -119,13 +119,15 @@ def make_inputs(name: str, size: tuple[int, int], batch: int, device: str = "cpu
 def maps_of(net: nn.Module, inputs: Inputs) -> list[Tensor]:
     """The maps, high to low resolution."""
     found = net(inputs if isinstance(inputs, Tensor) else list(inputs))  # effdet's appends to what it is given
+    if isinstance(found, Tensor):  # of a single layer
+        return [found]
     return list(found.values() if isinstance(found, dict) else found)
 
 
 def largest_difference(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    """Largest difference of two pyramids, relative to the largest value of each map."""
+    """Largest difference of two pyramids, relative to the largest value of each map; NaN if one is in either."""
     pairs = zip(found, expected, strict=True)
-    return max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
+    return float(torch.stack([(a - b).abs().max() / b.abs().max() for a, b in pairs]).max())
 
 
 def prepare_pass(

@@ -35,7 +35,7 @@ from _bench_models import (
     weights_of,
 )
 from _bench_necks_cases import PACKAGES
-from _bench_report import command_line, draw_bars, measured, provenance, write_report
+from _bench_report import draw_bars, measured, provenance, write_report
 from _revision_package import PACKAGE, ROOT, commit_of, extract, has_uncommitted_changes, import_before
 from _toolbox import user_errors
 
@@ -98,7 +98,7 @@ def differences(nets: Mapping[str, nn.Module], inputs: Any) -> dict[str, float]:
             maps = {who: maps_of(net, inputs) for who, net in group.items()}
         for who in group:
             if who != AFTER:
-                found[who] = max(found.get(who, 0.0), largest_difference(maps[AFTER], maps[who]))
+                found[who] = largest_difference(maps[AFTER], maps[who])
     return found
 
 
@@ -175,7 +175,7 @@ def draw(report: dict[str, Any], figure: Any) -> None:
     columns = [(f"time, threads: {threads}", threads, "after_ratio") for threads in report["threads"]]
     if "tensors" in report["rows"][0]:
         columns.append((f"memory, threads: {report['threads'][-1]}", report["threads"][-1], "memory_ratio"))
-    figure.set_size_inches(4 * len(columns), 7)
+    figure.set_size_inches(max(6, 4 * len(columns)), 7)
     axes = figure.subplots(len(MODES), len(columns), squeeze=False)
     for mode, line in zip(MODES, axes, strict=True):
         for (title, threads, key), axis in zip(columns, line, strict=True):
@@ -209,7 +209,6 @@ def run(args: argparse.Namespace) -> None:
     peers = {name: peers_of(name, args.peers) for name in args.models}
     report: dict[str, Any] = {
         **provenance(["torch", PACKAGE, *dict.fromkeys(who for some in peers.values() for who in some)]),
-        "command": command_line().replace("tools/", "tools/benchmarks/", 1),
         "commits": commits,
         "uncommitted": has_uncommitted_changes(),
         **{key: getattr(args, key) for key in ("threads", "size", "batch", "repeats")},

@@ -1,0 +1,85 @@
+"""The measurements for GPUs, as a dry run on the CPU with small shapes."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fpn_plugins import BACKBONES
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "tools" / "benchmarks"
+MODES = {"inference", "training"}
+
+
+def run(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    options = ["--device", "cpu", "--tiny", "--budget", "0.001", "--precisions", "bfloat16", "--out", str(out)]
+    command = [sys.executable, str(FOLDER / "gpu.py"), *arguments, *options]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def rows_of(out: Path, section: str, *arguments: str) -> list[dict[str, Any]]:
+    """Rows of a section that went well, each of which was printed."""
+    done = run(out, section, *arguments)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    report = json.loads((out / f"{section}.json").read_text())
+    assert report["command"].startswith(f"tools/benchmarks/gpu.py {section}") and report["versions"]["torch"]
+    assert len(done.stdout.splitlines()) == 1 + len(report["rows"])
+    return report["rows"]
+
+
+def test_every_backbone_has_example_arguments():
+    tree = ast.parse((FOLDER / "_gpu_parity.py").read_text())
+    found = [node.value for node in tree.body if isinstance(node, ast.AnnAssign)]
+    assert {key.value for key in found[0].keys} == set(BACKBONES)
+
+
+@pytest.mark.timm
+def test_parity(tmp_path: Path):
+    names = ["BFP", "FPN", "SimpleFeaturePyramid", "Swin", "TimmBackbone"]
+    rows = rows_of(tmp_path, "parity", "--modules", *names)
+    ways = ["float32", "channels_last", "bfloat16", "float16"]
+    assert [(row["module"], row["way"]) for row in rows] == [(name, way) for name in names for way in ways]
+    assert all(row["maps"] == row["gradients"] == 0 for row in rows if row["way"] == "float32")
+    assert all(row["maps"] > 0 for row in rows if row["way"] == "bfloat16")
+
+
+@pytest.mark.detectron2
+def test_attention(tmp_path: Path):
+    rows = rows_of(tmp_path, "attention")
+    forms = {"attend", "plain", "masked", "widened", "widened_narrow", "blocked"}
+    for case in ("global", "pooled"):
+        assert {row["who"] for row in rows if row["case"] == case and "difference" in row} == forms
+        times = {(row["who"], row["mode"]) for row in rows if row["case"] == case and row.get("ms", 0) > 0}
+        assert times == {(who, mode) for who in (*forms, "no bias") for mode in MODES}
+    layers = {(row["who"], row["mode"]) for row in rows if row["case"] == "global layer" and row["ms"] > 0}
+    assert layers == {(who, mode) for who in ("ours", "ours compiled", "detectron2") for mode in MODES}
+
+
+def test_windows(tmp_path: Path):
+    rows = rows_of(tmp_path, "windows")
+    for shifted in (False, True):
+        differences = [row["difference"] for row in rows if row["shifted"] is shifted and "difference" in row]
+        assert len(differences) == 3 and 0 < max(differences) < 0.02
+
+
+@pytest.mark.detectron2
+def test_backbones(tmp_path: Path):
+    rows = rows_of(tmp_path, "backbones", "--models", "vit_b")
+    assert [row["difference"] < 1e-5 for row in rows if "difference" in row] == [True]
+    times = {(row["who"], row["mode"]) for row in rows if row.get("ms", 0) > 0}
+    assert times == {(who, mode) for who in ("ours", "ours compiled", "detectron2") for mode in MODES}
+
+
+def test_mistakes_are_one_line(tmp_path: Path):
+    done = run(tmp_path, "windoes")
+    assert done.returncode == 1 and done.stderr.startswith("ValueError: unknown sections ['windoes']; choose of ")
+    assert len(done.stderr.splitlines()) == 1 and not list(tmp_path.iterdir())

@@ -1,0 +1,141 @@
+"""How `gpu.py` measures: rows that are kept as they come, times by CUDA events, peaks of the caching allocator."""
+
+from __future__ import annotations
+
+import gc
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fpn_plugins.files import write_atomically
+
+Job = Callable[[], object]
+# dtype of autocast; TF32 is float32 with the shorter mantissa of tensor cores
+PRECISIONS: dict[str, torch.dtype | None] = {
+    "float32": None,
+    "tf32": None,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+WARM_UP, LEAST_ROUNDS, MOST_ROUNDS = 2, 3, 60
+
+
+def set_precision(name: str) -> torch.dtype | None:
+    """Let float32 products use TF32 or not; returns the dtype of autocast."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = name == "tf32"
+    return PRECISIONS[name]
+
+
+class Rows:
+    """Rows of one section: each is printed, and the JSON file has all so far."""
+
+    def __init__(self, file: Path, about: Mapping[str, Any]) -> None:
+        self.file, self.about = file, about
+        self.rows: list[dict[str, Any]] = []
+        self.start = time.perf_counter()
+        file.parent.mkdir(parents=True, exist_ok=True)
+
+    def add(self, **row: Any) -> None:
+        self.rows.append(row)
+        text = " ".join(
+            f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in row.items()
+        )
+        print(f"[{time.perf_counter() - self.start:6.1f}]", text, flush=True)
+        with write_atomically(self.file) as temporary:
+            temporary.write_text(json.dumps({**self.about, "rows": self.rows}, indent=1) + "\n")
+
+    def errors(self) -> int:
+        return sum("error" in row for row in self.rows)
+
+
+class Bench:
+    """Times and memory of jobs on a device.
+
+    Args:
+        device: ``"cuda"`` or ``"cpu"``; memory is measured on the former only.
+        tiny: small shapes, to try the program.
+        precisions: keys of `PRECISIONS`.
+        budget: seconds of runs per job.
+        compiled: also measure what `torch.compile` makes of our modules, in the first precision.
+    """
+
+    def __init__(self, device: str, tiny: bool, precisions: list[str], budget: float, compiled: bool) -> None:
+        self.device, self.tiny, self.precisions, self.budget, self.compiled = device, tiny, precisions, budget, compiled
+        # what a dry run has to show is that a model is traced
+        self.backend = "aot_eager" if tiny else "inductor"
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device == "cuda"
+
+    def compiles(self, precision: str) -> bool:
+        """Whether to measure compiled code too: in one precision, as every one takes half a minute per model."""
+        return self.compiled and precision == self.precisions[0]
+
+    def seconds(self, job: Job) -> float:
+        """Time of one run."""
+        if not self.on_gpu:
+            start = time.perf_counter()
+            job()
+            return time.perf_counter() - start
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        job()
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end) / 1e3
+
+    def peak(self, job: Job) -> int:
+        """Bytes that a run allocates at most beyond what there is; on a GPU only."""
+        self.free()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        job()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+
+    def free(self) -> None:
+        """Give back what nothing refers to."""
+        gc.collect()
+        if self.on_gpu:
+            torch.cuda.synchronize()
+            torch.cuda.empty_cache()
+
+    def reset(self) -> None:
+        """Also forget what was compiled, of which PyTorch keeps a few forms per function only."""
+        torch.compiler.reset()
+        self.free()
+
+    def compare(self, rows: Rows, jobs: Mapping[str, Job], **what: Any) -> None:
+        """Median times of jobs in turn, and their peaks; a job that fails is a row with its error."""
+        peaks: dict[str, int | None] = {}
+        for who, job in jobs.items():
+            try:
+                for _ in range(WARM_UP):
+                    job()
+                peaks[who] = self.peak(job) if self.on_gpu else None
+            except Exception as error:  # a kernel that does not take it, or no memory left; the others go on
+                rows.add(**what, who=who, error=describe(error))
+                self.free()
+        if not peaks:
+            return
+        first = sum(self.seconds(jobs[who]) for who in peaks)
+        rounds = min(max(int(self.budget * len(peaks) / first), LEAST_ROUNDS), MOST_ROUNDS)
+        seconds: dict[str, list[float]] = {who: [] for who in peaks}
+        for _ in range(rounds):
+            for who, runs in seconds.items():
+                runs.append(self.seconds(jobs[who]))
+        for who, runs in seconds.items():
+            peak = peaks[who]
+            memory = {} if peak is None else {"mib": peak / 2**20}
+            rows.add(**what, who=who, ms=1e3 * statistics.median(runs), **memory, rounds=rounds)
+
+
+def describe(error: Exception) -> str:
+    """The beginning of an error, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
