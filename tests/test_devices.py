@@ -12,7 +12,7 @@ import torch
 from fake_cuda import cuda_autocast, on_fake_cuda
 from registered import MODULES, build, each, example, tensors
 
-from fpn_plugins.ops import attention
+from fpn_plugins.ops.attention import choice, forms
 
 # tokens of global blocks are more than those of any window; nothing is allocated
 LARGE = (1024, 1536)
@@ -60,16 +60,16 @@ def test_forms_of_cuda_are_not_those_of_a_cpu(
     name: str, cuda: set[str], cpu: set[str], monkeypatch: pytest.MonkeyPatch
 ):
     """So that the tests above are about CUDA's."""
-    forms: dict[str, set[str]] = {}
-    choose = attention.choose_form
+    seen: dict[str, set[str]] = {}
+    choose = choice.choose_form
 
-    def record(q: torch.Tensor, *others: object) -> attention.forms.Form:
+    def record(q: torch.Tensor, *others: object) -> forms.Form:
         form = choose(q, *others)
-        forms.setdefault(q.device.type, set()).add(form.__name__)
+        seen.setdefault(q.device.type, set()).add(form.__name__)
         return form
 
-    monkeypatch.setattr(attention, "choose_form", record)
+    monkeypatch.setattr(choice, "choose_form", record)
     with torch.no_grad():
         build(name).to("meta", torch.bfloat16)(torch.empty(1, 3, *LARGE, device="meta", dtype=torch.bfloat16))
         build(name)(torch.randn(1, 3, 256, 320))
-    assert forms == {"meta": cuda, "cpu": cpu}
+    assert seen == {"meta": cuda, "cpu": cpu}

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..ops.attention import AxialBias, attend
+from ..ops.attention import AxialBias, attend_grids
 from ..weights.resize import resize_relative_positions
 
 
@@ -52,12 +52,13 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens ``B H W C`` to tokens of the same shape."""
         height, width = x.shape[1:3]
-        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).flatten(1, 2)  # B N 3 M D
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # B M N D
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # B H W 3 M D
+        q, k, v = qkv.permute(3, 0, 4, 1, 2, 5).unbind(0)  # B M H W D
         bias = None
         if self.rel_pos_h is not None and self.rel_pos_w is not None:
             bias = relative_bias(q, relative_rows(self.rel_pos_h, height), relative_rows(self.rel_pos_w, width))
-        return self.proj(attend(q, k, v, bias).transpose(1, 2).reshape(x.shape))
+        out = attend_grids(q, k, v, bias)
+        return self.proj(out.permute(0, 2, 3, 1, 4).flatten(3))
 
 
 def reference_attention(q: Tensor, k: Tensor, v: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
@@ -79,11 +80,13 @@ def reference_attention(q: Tensor, k: Tensor, v: Tensor, rows_h: Tensor, rows_w:
 
 
 def relative_bias(q: Tensor, rows_h: Tensor, rows_w: Tensor) -> AxialBias:
-    """Scores of the queries against the embeddings of their relative positions; shapes as of `reference_attention`."""
-    grid = q.unflatten(2, (rows_h.shape[0], rows_w.shape[0]))
-    scores_h = torch.einsum("bmyxd,yvd->bmyxv", grid, rows_h.to(q.dtype))
-    scores_w = torch.einsum("bmyxd,xud->bmyxu", grid, rows_w.to(q.dtype))
-    return AxialBias(scores_h.flatten(2, 3), scores_w.flatten(2, 3))
+    """Scores of queries ``B M H W D`` against the embeddings of their relative positions, ``B M H W h``, ``B M H W w``.
+
+    ``rows_h`` and ``rows_w`` are those of `reference_attention`.
+    """
+    scores_h = torch.einsum("bmyxd,yvd->bmyxv", q, rows_h.to(q.dtype))
+    scores_w = torch.einsum("bmyxd,xud->bmyxu", q, rows_w.to(q.dtype))
+    return AxialBias(scores_h, scores_w)
 
 
 def relative_rows(table: Tensor, size: int) -> Tensor:

@@ -78,9 +78,10 @@ class Backbone(nn.Module):
         except (RuntimeError, ValueError) as error:
             first, *rest = str(error).split("\n\t")  # torch's message has a line per tensor of another shape
             reason = "; ".join([first, *rest[:5]]) + (f"; ... ({len(rest) - 5} more)" if len(rest) > 5 else "")
+            name = f" {self.name!r}" if hasattr(self, "name") else ""
             raise ValueError(
-                f"the checkpoint {source} does not fit {type(self).__name__} {getattr(self, 'name', '')!r} (of a whole "
-                f"detector, pass the backbone's part: fpn_plugins.weights.under): {reason}{self.misfit_hint}"
+                f"the checkpoint {source} does not fit {type(self).__name__}{name} (of a whole detector, pass the "
+                f"backbone's part: fpn_plugins.weights.under): {reason}{self.misfit_hint}"
             ) from error
 
 

@@ -12,10 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..ops.attention import attend
+from ..ops.attention import AxialBias, attend_grids, attend_windows
 from .attention import pooled_relative_rows, relative_bias
 from .vit_blocks import MLP, DropPath
-from .windows import from_windows, to_windows
 
 MLP_RATIO = 4
 
@@ -59,7 +58,10 @@ class MultiScaleAttention(nn.Module):
         super().__init__()
         self.num_heads = plan.num_heads
         self.finer_keys = plan.stride_kv < plan.stride_q
-        self.q_window, self.kv_window = plan.window_size // plan.stride_q, plan.window_size // plan.stride_kv
+        # side in queries and in keys
+        self.window: tuple[int, int] | None = None
+        if plan.window_size:
+            self.window = plan.window_size // plan.stride_q, plan.window_size // plan.stride_kv
         channels = plan.out_channels // plan.num_heads
         self.qkv = nn.Linear(plan.in_channels, 3 * plan.out_channels)
         self.proj = nn.Linear(plan.out_channels, plan.out_channels)
@@ -73,31 +75,31 @@ class MultiScaleAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``B H W C_in`` to ``B ceil(H / stride_q) ceil(W / stride_q) C``."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # B H W 3 M D
-        q, k, v = qkv.permute(3, 0, 4, 1, 2, 5).flatten(1, 2).unbind(0)  # B*M H W D
+        q, k, v = qkv.permute(3, 0, 4, 1, 2, 5).contiguous().unbind(0)  # B M H W D
         q = _pool(q, self.pool_q, self.norm_q)
         k = _pool(k, self.pool_k, self.norm_k)
         v = _pool(v, self.pool_v, self.norm_v)
-        out = self._attend(q, k, v) + q
-        return self.proj(out.unflatten(0, (-1, self.num_heads)).permute(0, 2, 3, 1, 4).flatten(3))
+        bias = self._bias(q, k)
+        out = attend_windows(q, k, v, bias, *self.window) if self.window else attend_grids(q, k, v, bias)
+        out = out + q  # residual pooling
+        return self.proj(out.permute(0, 2, 3, 1, 4).flatten(3))
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attention of all tokens of ``q`` (``B*M H W D``) to those of ``k``, ``v`` (``B*M h w D``) in their window."""
-        height, width = q.shape[1:3]
-        if self.q_window:
-            q = to_windows(q, self.q_window)
-            k, v = to_windows(k, self.kv_window), to_windows(v, self.kv_window)
-        rows_h = pooled_relative_rows(self.rel_pos_h, q.shape[1], k.shape[1], self.finer_keys)
-        rows_w = pooled_relative_rows(self.rel_pos_w, q.shape[2], k.shape[2], self.finer_keys)
-        queries, keys, values = (x.flatten(1, 2)[:, None] for x in (q, k, v))  # windows of all heads, 1, N, D
-        out = attend(queries, keys, values, relative_bias(queries, rows_h, rows_w)).view(q.shape)
-        return from_windows(out, height, width) if self.q_window else out
+    def _bias(self, q: Tensor, k: Tensor) -> AxialBias:
+        """Scores of the queries against the positions of the keys in their window, or in the whole map."""
+        rows = []
+        for axis, table in ((2, self.rel_pos_h), (3, self.rel_pos_w)):
+            q_size, k_size = self.window or (q.shape[axis], k.shape[axis])
+            position = torch.arange(q.shape[axis], device=q.device)
+            in_window = position - position // q_size * q_size
+            rows.append(pooled_relative_rows(table, q_size, k_size, self.finer_keys)[in_window])
+        return relative_bias(q, *rows)
 
 
 def _pool(x: Tensor, pool: nn.Module, norm: nn.Module) -> Tensor:
-    """Pool and normalize tokens ``P H W D`` to ``P h w D``."""
-    pooled = pool(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    """Pool and normalize tokens ``B M H W D`` to ``B M h w D``, every head by the same filters."""
+    pooled = pool(x.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     # autocast normalizes in single precision and attends in half
-    return norm(pooled).to(pooled.dtype)
+    return norm(pooled).to(pooled.dtype).unflatten(0, x.shape[:2])
 
 
 def _pooling(channels: int, stride: int) -> nn.Conv2d:

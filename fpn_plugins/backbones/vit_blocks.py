@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers import LayerNorm2d
+from ..ops.windows import from_windows, to_windows
 from .attention import Attention
-from .windows import from_windows, to_windows
 
 
 class DropPath(nn.Module):

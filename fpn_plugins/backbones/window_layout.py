@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .windows import windows_along
+from ..ops.windows import windows_along
 
 # added to the score of two tokens of a window to separate them, as in the official code: exp(-100) is nothing in a sum
 APART = -100.0

@@ -2,7 +2,7 @@
 
 The maximum of shifted slices works on many cells at a time. Whole necks in inference, relative to the same with
 ``F.max_pool2d``: BiFPN 0.85, NASFPN 0.89, BFP 0.67 (320 x 480, AMD EPYC with AVX-512, 1 thread;
-``python tools/benchmarks/pooling.py --threads 1``). In training and on channels-last maps PyTorch's is used.
+``python tools/benchmarks/choices.py --threads 1``). In training and on channels-last maps PyTorch's is used.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from fpn_plugins import FPN, FeatureSpec, TimmBackbone, ViT, check_pyramid
-from fpn_plugins.backbones.vit_blocks import DropPath, from_windows, to_windows
+from fpn_plugins.backbones.vit_blocks import DropPath
+from fpn_plugins.ops.windows import from_windows, to_windows
 from fpn_plugins.weights import write_checkpoint
 
 TINY: dict[str, Any] = {
@@ -262,7 +263,7 @@ def test_errors(arguments: dict[str, Any], message: str):
 
 def test_a_file_of_another_depth_is_an_error(tmp_path: Path):
     file = write_checkpoint(ViT(**{**TINY, "depth": 2, "global_block_indices": (1,)}).state_dict(), tmp_path / "v.pth")
-    with pytest.raises(ValueError, match=r"does not fit"):
+    with pytest.raises(ValueError, match=r"does not fit ViT \(of a whole"):
         ViT(**TINY, checkpoint=file)
 
 

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fpn_plugins.backbones.attention import reference_attention, relative_bias
 from fpn_plugins.backbones.window_attention import reference_window_attention
-from fpn_plugins.ops.attention import attend, blocked, choose_form, forms
+from fpn_plugins.ops.attention import attend, attend_windows, blocked, choose_form, forms, grids
 from fpn_plugins.ops.attention.forms import AxialBias, Form
 
 AXIAL = [forms.plain, forms.masked, forms.widened, forms.widened_narrow, forms.blocked]
@@ -53,7 +53,8 @@ def test_relative_positions_are_the_definitions(
     """Self-attention and pooled keys; blocks of a single query, of some heads, and of everything."""
 
     def ours(q: Tensor, k: Tensor, v: Tensor, *rows: Tensor) -> Tensor:
-        return form(q, k, v, relative_bias(q, *rows), channels**-0.5)
+        bias = (x.flatten(2, 3) for x in relative_bias(q.unflatten(2, q_grid), *rows))
+        return form(q, k, v, AxialBias(*bias), channels**-0.5)
 
     queries, keys = ((2, heads, height * width, channels) for height, width in (q_grid, k_grid))
     rows = [(q, k, channels) for q, k in zip(q_grid, k_grid, strict=True)]
@@ -69,6 +70,30 @@ def test_windows_are_the_definitions(form: Form, windows: int, heads: int, token
     """With one bias for all windows, and with one for each."""
     inputs = drawn(*[(windows, heads, tokens, 8)] * 3, (windows if shifted else 1, heads, tokens, tokens))
     results = [with_gradients(lambda *x, f=f: f(*x, 0.4), inputs) for f in (form, reference_window_attention)]
+    assert_same_maps(*results, floor=1e-2)
+
+
+@given(
+    windows=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    missing=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    sizes=st.sampled_from([(4, 1), (4, 2), (4, 4), (2, 4)]),
+)
+def test_windows_one_by_one_match_all_at_once(
+    windows: tuple[int, int], missing: tuple[int, int], sizes: tuple[int, int]
+) -> None:
+    """Queries do not fill the last windows; keys are as many as their stride leaves."""
+    q_size, k_size = sizes
+    q_grid = [max(1, n * q_size - few) for n, few in zip(windows, missing, strict=True)]
+    k_grid = [-(-side * k_size // q_size) for side in q_grid]
+    q, k = (2, 2, *q_grid, 3), (2, 2, *k_grid, 3)
+    inputs = drawn(q, k, k, (*q[:4], k_size), (*q[:4], k_size))
+    results = []
+    for form in (grids._window_by_window, grids._all_windows):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(grids, "_window_by_window", form)
+            results.append(
+                with_gradients(lambda q, k, v, *b: attend_windows(q, k, v, AxialBias(*b), q_size, k_size), inputs)
+            )
     assert_same_maps(*results, floor=1e-2)
 
 
@@ -146,6 +171,15 @@ def test_other_forms_hold_all_scores() -> None:
 
 
 # -------------------------------------------------------------------------------------------------------------- choice
+
+
+def test_a_bias_that_learns_alone_is_training() -> None:
+    """Fused kernels of a CPU have no gradient for their mask."""
+    q, k, v = (x.detach() for x in drawn(*[(2, 2, 9, 8)] * 3))
+    bias = torch.zeros(1, 2, 9, 9, dtype=q.dtype, requires_grad=True)
+    assert choose_form(q, k, v, bias) is forms.plain
+    rows = torch.zeros(2, 2, 9, 3, dtype=q.dtype, requires_grad=True)
+    assert choose_form(q, k, v, AxialBias(rows, rows)) is forms.plain
 
 
 def chosen(device: str, grid: int, train: bool, dtype: torch.dtype, axial: bool, heads: int = 2) -> str:

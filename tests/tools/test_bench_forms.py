@@ -43,12 +43,16 @@ def test_forms_of_attention(tool: Callable[[str], ModuleType], tmp_path: Path, m
     assert (tmp_path / "forms.md").read_text().count("**") == 2 * len(rows)
 
 
-def test_pooling(
+def test_choices(
     tool: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(sys, "argv", ["pooling.py", "--repeats", "1", "--size", "64", "64"])
-    tool("pooling").main()
+    choices = tool("choices")
+    monkeypatch.setattr(sys, "argv", ["choices.py", "--repeats", "1"])
+    monkeypatch.setattr(choices, "NECK_SIZE", (64, 64))
+    monkeypatch.setattr(choices, "MVIT_SIZES", [(32, 64)])
+    choices.main()
     first, *lines = capsys.readouterr().out.splitlines()
     assert "by `tools/" in first
-    assert [line.split(":")[0] for line in lines] == ["BiFPN", "NASFPN", "BFP"]
-    assert all("by slices" in line and "ratio" in line for line in lines)
+    names = [*(f"{neck}, 64 x 64, inference" for neck in ("BiFPN", "NASFPN", "BFP")), "MViTv2-T, 32 x 64, inference"]
+    assert [line.split(":")[0] for line in lines] == [*names, "MViTv2-T, 32 x 64, training"]
+    assert all(float(line.split(": ")[1]) > 0 for line in lines)

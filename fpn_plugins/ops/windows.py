@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..ops.tracing import traced
+from .tracing import traced
 
 
 def to_windows(x: Tensor, size: int) -> Tensor:
