@@ -151,7 +151,7 @@ def test_bfloat16_autocast_stays_near(name: str):
         got = module(inputs)
         sum(m.float().square().mean() for m in got).backward()
     assert any(m.dtype == torch.bfloat16 for m in got) or name in SINGLE_PRECISION_MAPS
-    assert_near_maps(got, expected, tolerance=0.1)
+    assert_near_maps(got, expected, tolerance=0.15)
     assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in module.parameters())
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import torch
 from detectron2_training import draw_batch
-from precision import assert_same_losses
+from margins import record
+from precision import assert_same_losses, assert_same_maps
 from seeds import seed
 from torch import nn
 
@@ -67,15 +71,28 @@ def their_names(theirs: nn.Module, ours: nn.Module) -> dict[str, str]:
     return found
 
 
-def assert_equal_training(theirs: nn.Module, ours: nn.Module, num_losses: int, tolerance: float = 1e-4) -> None:
-    """Losses of one seeded batch, and the gradient of every parameter within ``tolerance`` of its norm."""
+@contextmanager
+def nms_of_double_scores() -> Iterator[None]:
+    """Let Detectron2 in double precision suppress boxes, which it rounds to single precision, but not their scores."""
+    from torchvision.ops import boxes as ops
+
+    suppress = ops.batched_nms
+    with mock.patch.object(ops, "batched_nms", lambda boxes, scores, *rest: suppress(boxes, scores.float(), *rest)):
+        yield
+
+
+def assert_equal_training(theirs: nn.Module, ours: nn.Module, num_losses: int, tolerance: float = 1e-6) -> None:
+    """Losses of one seeded batch, and the gradient of every parameter within ``tolerance`` of its norm.
+
+    In double precision but for the boxes: a ReLU at its edge passes one cell's gradient on, or does not.
+    """
     from detectron2.utils.events import EventStorage
 
     losses = []
     for model in (theirs, ours):
         seed(1)
-        with EventStorage():
-            losses.append(model.train()(draw_batch(5, widest=128)))
+        with EventStorage(), nms_of_double_scores():
+            losses.append(model.double().train()(draw_batch(5, widest=128)))
         sum(losses[-1].values()).backward()
     wanted, got = ({name: float(value) for name, value in each.items()} for each in losses)
     assert len(got) == num_losses
@@ -84,7 +101,9 @@ def assert_equal_training(theirs: nn.Module, ours: nn.Module, num_losses: int, t
     for name, theirs_name in their_names(theirs, ours).items():
         difference = dict(ours.named_parameters())[name].grad - gradients[theirs_name]
         # some biases have no effect: theirs are rounding errors
-        assert difference.norm() <= tolerance * gradients[theirs_name].norm() + 1e-8, name
+        used = float(difference.norm() / (tolerance * gradients[theirs_name].norm() + 1e-8))
+        record("float64", used)
+        assert used <= 1, name
 
 
 def assert_equal_detections(theirs: nn.Module, ours: nn.Module) -> None:
@@ -99,5 +118,4 @@ def assert_equal_detections(theirs: nn.Module, ours: nn.Module) -> None:
         one, other = one["instances"], other["instances"]
         assert len(one) == len(other) > 0
         assert torch.equal(one.pred_classes, other.pred_classes) and torch.equal(one.pred_masks, other.pred_masks)
-        assert torch.allclose(one.pred_boxes.tensor, other.pred_boxes.tensor, atol=1e-3)
-        assert torch.allclose(one.scores, other.scores, atol=1e-5)
+        assert_same_maps([other.pred_boxes.tensor, other.scores], [one.pred_boxes.tensor, one.scores])

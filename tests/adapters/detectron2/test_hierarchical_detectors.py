@@ -72,8 +72,7 @@ def stock_config(name: str) -> Any:
 @pytest.mark.parametrize("name", DETECTORS)
 def test_equal_losses_and_gradients_in_training(name: str) -> None:
     pair = build_pair(stock_config(name), ours_config(name))
-    # in a dozen layers of a cascade's heads, a ReLU at its edge passes one cell's gradient on, or does not
-    assert_equal_training(*pair, num_losses=DETECTORS[name], tolerance=0.01 if "cascade" in name else 1e-4)
+    assert_equal_training(*pair, num_losses=DETECTORS[name])
 
 
 @pytest.mark.parametrize("name", DETECTORS)
