@@ -12,6 +12,7 @@ from ..weights import read_checkpoint
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+Weights = Mapping[str, Tensor] | str | os.PathLike[str]
 
 
 class Backbone(nn.Module):
@@ -61,7 +62,7 @@ class Backbone(nn.Module):
                 part.eval()
         return self
 
-    def load_weights(self, weights: Mapping[str, Tensor] | str | os.PathLike[str], source: str = "") -> None:
+    def load_weights(self, weights: Weights, source: str = "") -> None:
         """Load a state dict in any of the layouts that the backbone knows, completely or not at all.
 
         Args:
@@ -71,11 +72,12 @@ class Backbone(nn.Module):
         Raises:
             ValueError: they are of another architecture; lists the keys, or the shapes.
         """
-        if not isinstance(weights, Mapping):
-            source, weights = repr(os.fspath(weights)), read_checkpoint(weights)
+        weights, source = read_weights(weights, source)
+        before = {key: value.clone() for key, value in self.state_dict().items()}
         try:
             self.load_state_dict(weights)
         except (RuntimeError, ValueError) as error:
+            self.load_state_dict(before)
             first, *rest = str(error).split("\n\t")  # torch's message has a line per tensor of another shape
             reason = "; ".join([first, *rest[:5]]) + (f"; ... ({len(rest) - 5} more)" if len(rest) > 5 else "")
             name = f" {self.name!r}" if hasattr(self, "name") else ""
@@ -83,6 +85,13 @@ class Backbone(nn.Module):
                 f"the checkpoint {source} does not fit {type(self).__name__}{name} (of a whole detector, pass the "
                 f"backbone's part: fpn_plugins.weights.under): {reason}{self.misfit_hint}"
             ) from error
+
+
+def read_weights(weights: Weights, source: str = "") -> tuple[Mapping[str, Tensor], str]:
+    """A state dict, read without executing anything where it is a file, and where it comes from, for messages."""
+    if isinstance(weights, Mapping):
+        return weights, source or "of the given state dict"
+    return read_checkpoint(weights), repr(os.fspath(weights))
 
 
 def check_one_source(pretrained: bool, checkpoint: str | os.PathLike[str] | None) -> None:

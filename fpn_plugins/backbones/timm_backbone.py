@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from ..features import FeatureSpec
 from ..layers import NormFactory, make_norm
 from ..ops.memory_format import memory_format_of
-from ..weights import KeyMap, accept_layouts, read_checkpoint, recognise
+from ..weights import KeyMap, accept_layouts, recognise
 from ..weights.maps import resnet
-from .base import Backbone, check_one_source
+from .base import Backbone, Weights, check_one_source, read_weights
 from .timm_networks import (
     adapt_first_conv,
     check_out_indices,
@@ -85,6 +85,7 @@ class TimmBackbone(Backbone):
         super().__init__()
         check_one_source(pretrained, checkpoint)
         self.name = name
+        self.in_chans = in_chans
         arguments = {**(model_args or {}), **({"drop_path_rate": drop_path_rate} if drop_path_rate else {})}
         self.out_indices = check_out_indices(name, out_indices, model_args or {})
         self.model = create_network(name, self.out_indices, pretrained, in_chans, arguments)
@@ -103,7 +104,7 @@ class TimmBackbone(Backbone):
         self._layouts = _TimmLayouts(name, self.out_indices, arguments)
         accept_layouts(self, self._layouts)
         if checkpoint is not None:
-            self._load(checkpoint, in_chans)
+            self.load_weights(checkpoint)
         self.freeze()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -132,21 +133,19 @@ class TimmBackbone(Backbone):
         if self.frozen_stages >= 0:
             yield from getattr(self.model, "model", self.model).parameters(recurse=False)
 
-    def _load(self, checkpoint: str | os.PathLike[str], in_chans: int) -> None:
-        weights = read_checkpoint(checkpoint)
+    def load_weights(self, weights: Weights, source: str = "") -> None:
+        """`Backbone.load_weights`, with the first convolution adapted to the channels of the image as timm does."""
+        weights, source = read_weights(weights, source)
         own = self.state_dict()
         found = recognise(weights, own, self._layouts)
         renamed = weights if found is None else {**found[0], **{key: own[key] for key in found[1].kept}}
         if found is None and not set(weights) >= {key for key in own if not key.endswith("num_batches_tracked")}:
             raise ValueError(
-                f"checkpoint {os.fspath(checkpoint)!r} is of another architecture than {self.name!r}: it holds "
+                f"the checkpoint {source} is of another architecture than {self.name!r}: it holds "
                 f"{sorted(weights)[:4]}, ..., the model needs {sorted(own)[:4]}, ... (of a whole detector, pass the "
                 "backbone's part: fpn_plugins.weights.under)"
             )
-        try:
-            self.load_state_dict(adapt_first_conv(self.name, renamed, own, in_chans))
-        except RuntimeError as error:  # the names fit, the shapes do not
-            raise ValueError(f"checkpoint {os.fspath(checkpoint)!r} does not fit {self.name!r}: {error}") from error
+        super().load_weights(adapt_first_conv(self.name, renamed, own, self.in_chans), source)
 
 
 class _TimmLayouts:

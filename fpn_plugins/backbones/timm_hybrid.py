@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from ..features import FeatureSpec
 from ..ops import checkpointing
 from ..ops.memory_format import memory_format_of
-from ..weights import read_checkpoint
-from .base import Backbone, check_one_source
+from .base import Backbone, Weights, check_one_source, read_weights
 from .hybrid import OUT_STRIDE, stride_two
 from .timm_networks import import_timm, normalisation
 
@@ -78,7 +77,7 @@ class TimmHybrid(Backbone):
         self.feature_specs = (*(specs if on_c4 else specs[:-1]), FeatureSpec(self.model.embed_dim, OUT_STRIDE))
         self.gradient_checkpointing = gradient_checkpointing
         if checkpoint is not None:
-            self._load(checkpoint)
+            self.load_weights(checkpoint)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B in_chans H W`` to the maps ``B C H/stride W/stride``, sizes rounded up."""
@@ -104,12 +103,15 @@ class TimmHybrid(Backbone):
         top = tokens.transpose(1, 2).unflatten(2, (height, width))
         return top.contiguous(memory_format=memory_format_of(x))
 
-    def _load(self, checkpoint: str | os.PathLike[str]) -> None:
-        weights = {key: value for key, value in read_checkpoint(checkpoint).items() if not key.startswith("head.")}
-        try:
-            self.model.load_state_dict(weights)
-        except RuntimeError as error:
-            raise ValueError(f"checkpoint {os.fspath(checkpoint)!r} does not fit {self.name!r}: {error}") from error
+    def load_weights(self, weights: Weights, source: str = "") -> None:
+        """`Backbone.load_weights` in timm's names, or in this module's; a classifier is left out."""
+        weights, source = read_weights(weights, source)
+        kept = {key: value for key, value in weights.items() if not key.startswith("head.")}
+        own = self.state_dict()
+        if not any(key in own for key in kept):
+            new = {key: value for key, value in own.items() if key.startswith("downsample.")}
+            kept = {**{f"model.{key}": value for key, value in kept.items()}, **new}
+        super().load_weights(kept, source)
 
 
 class _SamePadding:

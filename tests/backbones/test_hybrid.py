@@ -118,7 +118,7 @@ def test_timms_weights_load_without_the_classifier(tmp_path: Path) -> None:
         wanted = full.forward_features(image)[:, 1:].transpose(1, 2).unflatten(2, (7, 7))
         assert_same_maps(ours(image)[3], wanted)
     assert ours.pixel_mean == ours.pixel_std == [127.5] * 3
-    with pytest.raises(ValueError, match="does not fit 'vit_small_r26_s32_224'"):
+    with pytest.raises(ValueError, match="does not fit TimmHybrid 'vit_small_r26_s32_224'"):
         TimmHybrid(name, checkpoint=file, model_args={**SMALL, "embed_dim": 64})
 
 

@@ -288,6 +288,18 @@ def test_checkpoints_of_other_networks_are_refused(tmp_path: Path) -> None:
         ours(checkpoint=wider, pretrained=True)
 
 
+@pytest.mark.parametrize("as_file", [False, True])
+def test_weights_that_do_not_fit_change_nothing(as_file: bool, tmp_path: Path) -> None:
+    module, other = scrambled(ours()), scrambled(ours(depths=(2, 2, 5, 2), num_heads=(1, 2, 4, 8)))
+    before = copy.deepcopy(module.state_dict())
+    weights = write_checkpoint(other.state_dict(), tmp_path / "other.pth") if as_file else other.state_dict()
+    with pytest.raises(
+        ValueError, match=r"other\.pth. does not fit" if as_file else "of the given state dict does not"
+    ):
+        module.load_weights(weights)
+    assert all(value.equal(before[key]) for key, value in module.state_dict().items())
+
+
 # --------------------------------------------------------------------------------------------------------- arguments
 
 

@@ -123,8 +123,8 @@ class _Scores:
 def _blocks(inputs: _Inputs) -> Iterator[tuple[slice, slice]]:
     """Heads and queries of each block: several whole heads, or some queries of one."""
     (heads, queries), keys = inputs.q.shape[:2], inputs.k.shape[1]
-    some_heads = max(1, BLOCK_SCORES // (queries * keys))
-    some_queries = max(1, min(queries, BLOCK_SCORES // keys))
+    some_heads = max(1, BLOCK_SCORES // max(1, queries * keys))
+    some_queries = max(1, min(queries, BLOCK_SCORES // max(1, keys)))
     for head in range(0, heads, some_heads):
         for query in range(0, queries, some_queries):
             yield slice(head, head + some_heads), slice(query, query + some_queries)

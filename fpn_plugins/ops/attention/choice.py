@@ -32,9 +32,36 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Bias = None, scale: float | No
 
 
 def choose_form(q: Tensor, k: Tensor, v: Tensor, bias: Bias) -> Form:
-    """Form for inputs of these shapes, dtypes and devices; arguments as of `attend`.
+    """Form of `forms` for inputs of these shapes, dtypes and devices; arguments as of `attend`.
 
-    TABLE
+    ============================  =======================  =====================================
+    bias, keys                    CPU                      CUDA and others
+    ============================  =======================  =====================================
+    tensor or axial, up to 64     masked; training: plain  plain
+    tensor, more                  masked                   masked
+    axial, up to 256, half        masked; training:        masked; training: widened
+                                  blocked
+    axial, more, half             blocked                  widened
+    axial, float32                as half                  masked up to 2 GiB, then widened_narrow
+    traced, any                   masked; axial: widened, which are one kernel each and no loop
+    ============================  =======================  =====================================
+
+    Measured, in milliseconds for inference / training (forward and backward). CPU: AMD EPYC with AVX-512, 1 thread,
+    float32; ``python tools/benchmarks/attention_forms.py --threads 1`` (``docs/attention_forms.md``). GPU: NVIDIA H200,
+    PyTorch 2.11; ``python tools/benchmarks/gpu.py attention windows``.
+
+    =========================================  ===========  ===========  ===========  ==============  ===========
+    case                                       plain        masked       widened      widened_narrow  blocked
+    =========================================  ===========  ===========  ===========  ==============  ===========
+    CPU, Swin's 7 x 7 windows                  8.5 / 24.8   6.5 / 26.9
+    CPU, 14 x 14 windows                       20.7 / 40.5  11.0 / 41.9  17.5 / 47.6                  17.4 / 43.5
+    CPU, 32 x 32 map                           105 / 238    58 / 231     66 / 227                     40 / 143
+    CPU, 64 x 64 map                           1992 / 4001  934 / 3986   1591 / 5387                  673 / 2484
+    GPU, bfloat16, Swin's 7 x 7 windows        1.60 / 5.34  3.69 / 8.69
+    GPU, bfloat16, 14 x 14 windows, 200                     1.21 / 7.24  1.96 / 6.49  1.76 / 6.06
+    GPU, bfloat16, 64 x 64 map, batch 2                     1.85 / 8.16  1.32 / 4.84
+    GPU, float32, 64 x 64 map, batch 2                      5.74 / 18.6  9.64 / 36.7  6.88 / 28.5
+    =========================================  ===========  ===========  ===========  ==============  ===========
     """
     axial = isinstance(bias, AxialBias)
     if traced():
@@ -45,10 +72,13 @@ def choose_form(q: Tensor, k: Tensor, v: Tensor, bias: Bias) -> Form:
         return forms.masked if on_cpu and not training else forms.plain
     if not axial:
         return forms.masked
+    half = q.dtype in (torch.float16, torch.bfloat16)
+    if keys <= LARGE_WINDOW and not training and (on_cpu or half):
+        return forms.masked
     if on_cpu:
         return forms.blocked
-    if q.dtype in (torch.float16, torch.bfloat16):
-        return forms.masked if keys <= LARGE_WINDOW and not training else forms.widened
+    if half:
+        return forms.widened
     return forms.masked if q[..., 0].numel() * keys * q.element_size() <= MASK_BYTES else forms.widened_narrow
 
 

@@ -74,7 +74,8 @@ def widened_narrow(q: Tensor, k: Tensor, v: Tensor, bias: AxialBias, scale: floa
 
 def blocked(q: Tensor, k: Tensor, v: Tensor, bias: AxialBias, scale: float) -> Tensor:
     """One block of scores at a time; see `blocked_attention`."""
-    return blocked_attention(q, k, v, *bias, scale)
+    rows, columns = (x.expand(*q.shape[:3], -1) for x in bias)
+    return blocked_attention(q, k, v, rows, columns, scale)
 
 
 def _dense(bias: Bias) -> Tensor | None:
@@ -86,7 +87,7 @@ def _widen(q: Tensor, k: Tensor, bias: AxialBias, scale: float) -> tuple[Tensor,
     by_row = _identity(height, k)[:, None].expand(height, width, height)
     by_column = _identity(width, k).expand(height, width, width)
     positions = torch.cat([by_row, by_column], -1).flatten(0, 1)  # n h+w
-    queries = torch.cat([q * scale, *bias], -1)
+    queries = torch.cat([q * scale, *(x.expand(*q.shape[:3], -1) for x in bias)], -1)
     keys = torch.cat([k, positions.expand(*k.shape[:2], -1, -1)], -1)
     spare = -(q.shape[-1] + height + width) % FUSED_WIDTH
     return F.pad(queries, (0, spare)), F.pad(keys, (0, spare))
