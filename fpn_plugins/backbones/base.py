@@ -1,4 +1,4 @@
-"""What backbones share: the pixels that their weights expect, frozen parts, and complete loading of weights."""
+"""Base class of backbones: the pixels that their weights expect, frozen parts, and complete loading of weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Featurised image pyramid: one network on the image at several sizes, the costly way to features at several scales.
+"""Featurized image pyramid: one network on the image at several sizes, the costly way to features at several scales.
 
 ::
 

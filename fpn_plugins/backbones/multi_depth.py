@@ -19,12 +19,12 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..features import FeatureSpec
 from ..layers import NormFactory
+from ..ops.tracing import traced
 from ..resampling import make_resample
 from .base import Backbone
 from .vit import ViT
@@ -45,8 +45,8 @@ class MultiDepthViT(Backbone):
     Attributes:
         feature_specs: ``embed_dim`` channels at each of ``strides``.
 
-    Images of any size: they are filled up with zeros at the right and bottom to whole cells of the coarsest map, and
-    each map is cropped to ``ceil(side / stride)``, as a convolutional network rounds. BEiT's and ViTDet's code fills up
+    Images of any size: they are zero-padded on the right and at the bottom to whole cells of the coarsest map, and
+    each map is cropped to ``ceil(side / stride)``, as a convolutional network rounds. BEiT's and ViTDet's code pads
     nothing, so that finer maps lose what does not fill a patch.
 
     State dict: ``vit.*`` (detectron2's names), ``resamples.{i}.*``; weights of the ViT alone are its ``checkpoint``.
@@ -77,7 +77,7 @@ class MultiDepthViT(Backbone):
         height, width = x.shape[-2:]
         below, beside = (_cells(side, self.cell) * self.cell - side for side in (height, width))
         # a trace must not depend on the size
-        if torch.compiler.is_compiling() or below or beside:
+        if traced() or below or beside:
             x = F.pad(x, (0, beside, 0, below))
         maps = [resample(tokens) for resample, tokens in zip(self.resamples, self.vit(x), strict=True)]
         return tuple(
@@ -94,7 +94,7 @@ def _cells(side: int, stride: int) -> int:
 def _crop(x: Tensor, height: int, width: int) -> Tensor:
     """The upper left part; a padding below zero, unlike a slice, keeps the memory format."""
     below, beside = x.shape[-2] - height, x.shape[-1] - width
-    if torch.compiler.is_compiling() or below or beside:
+    if traced() or below or beside:
         return F.pad(x, (0, -beside, 0, -below))
     return x
 

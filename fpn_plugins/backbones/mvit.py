@@ -36,7 +36,7 @@ class MViT(Backbone):
     """MViTv2 with the forward that its detectors were trained with: image in, tuple of maps out.
 
     Equal to detectron2's ``MViT`` as its MViTv2 detectors configure it (hybrid window attention, a doubled key stride
-    in the last blocks of the second and third stage, a norm behind each stage). Differences: no absolute position
+    in the last blocks of the second and third stage, a norm after each stage). Differences: no absolute position
     embeddings, which none of them has; stages after the last wanted map are not built.
 
     Args:
@@ -45,7 +45,7 @@ class MViT(Backbone):
         pretrained: load timm's own weights (downloaded by timm).
         checkpoint: weights file read instead, in the names of detectron2, the official repository (``.pyth``), timm or
             this module; read without executing anything, loaded completely or not at all. Files of classifiers leave
-            the norms behind the stages as they are.
+            the norms after the stages as they are.
         in_chans: channels of the image.
         frozen_stages: fix (no gradient, evaluation mode) everything up to and including what computes map
             ``frozen_stages``: 0 is the patch embedding and the first stage. -1 is nothing.
@@ -64,7 +64,7 @@ class MViT(Backbone):
 
     State dict: ``patch_embed.proj.*``, ``blocks.{i}.*`` (see `MultiScaleBlock`), ``norms.{stage}.*``.
 
-    Input: ``B in_chans H W`` of any size, RGB, normalised with ImageNet's mean and standard deviation (`pixel_mean`,
+    Input: ``B in_chans H W`` of any size, RGB, normalized with ImageNet's mean and standard deviation (`pixel_mean`,
     `pixel_std`).
 
     Raises:

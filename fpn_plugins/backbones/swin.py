@@ -32,7 +32,7 @@ from .timm_networks import timm_weights
 
 
 class Swin(Backbone):
-    """Swin Transformer: image in, maps of strides 4, 8, 16, 32 out, each behind a norm of its own.
+    """Swin Transformer: image in, maps of strides 4, 8, 16, 32 out, each normalized on its own.
 
     Args:
         name: one of timm's names in ``swin_sizes.MODELS``, with or without the tag of its weights, e.g.
@@ -47,7 +47,7 @@ class Swin(Backbone):
             -1 is nothing.
         drop_path_rate: stochastic depth of the last block; it rises linearly from 0 in the first.
         gradient_checkpointing: compute each block again in the backward pass (less memory, about a third more time).
-        output_norms: normalise each returned map; without, the maps are what the stages give.
+        output_norms: normalize each returned map; without, the maps are what the stages give.
         embed_dim: channels of the first stage, doubled by each later one; this and the next three override ``name``'s.
         depths: blocks of each of the four stages.
         num_heads: heads of each stage; divide its channels.
@@ -55,7 +55,7 @@ class Swin(Backbone):
         mlp_ratio: hidden channels of the MLPs over those of a token.
         qkv_bias: whether queries, keys and values have a bias.
         qk_scale: factor of the attention's scores; ``None`` is ``1 / sqrt(channels of a head)``.
-        patch_norm: normalise behind the patch embedding and before each merging.
+        patch_norm: normalize after the patch embedding and before each merging.
         use_abs_pos: add learned position embeddings (no published network for detection does), bicubically resized.
         pretrain_img_size: side in pixels of the images that these are made for.
         norm_eps: of all norms.
@@ -63,7 +63,7 @@ class Swin(Backbone):
     Attributes:
         feature_specs: channels and stride of each returned map.
 
-    Input: ``B in_chans H W``, RGB, normalised with ImageNet's mean and standard deviation (`pixel_mean`, `pixel_std`),
+    Input: ``B in_chans H W``, RGB, normalized with ImageNet's mean and standard deviation (`pixel_mean`, `pixel_std`),
     of any size; the maps' sides are rounded up at every stage.
 
     Differences from the reference implementations, none in the result: relative positions' indices and the shifts'

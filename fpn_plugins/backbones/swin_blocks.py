@@ -1,4 +1,4 @@
-"""What a Swin Transformer is made of; tokens lie on their grid throughout, ``B H W C``.
+"""Parts of a Swin Transformer; tokens stay on their grid, ``B H W C``.
 
 Swin Transformer (arXiv:2103.14030, section 3). Names and results are those of the official code for detection, which
 pads each map to whole windows first and shifts it then.
@@ -19,7 +19,7 @@ from .window_layout import WindowLayout, window_layout
 
 
 class SwinPatchEmbedding(nn.Module):
-    """Tokens of non-overlapping patches; images are filled up to whole patches with zeros.
+    """Tokens of non-overlapping patches; images are zero-padded to whole patches.
 
     Args:
         patch_size: side of a patch in pixels.
@@ -127,7 +127,7 @@ class SwinStage(nn.Module):
         mlp_ratio: see `SwinBlock`, as the others.
         qkv_bias: whether queries, keys and values have a bias.
         qk_scale: factor of the attention's scores.
-        patch_norm: whether the merging normalises.
+        patch_norm: whether the merging normalizes.
         norm_eps: of the norms.
 
     State dict: ``blocks.{j}.*``, ``downsample.{norm,reduction}.*``.

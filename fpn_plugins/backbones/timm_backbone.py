@@ -50,7 +50,7 @@ class TimmBackbone(Backbone):
         norm_eval: keep all batch norms in evaluation mode while training.
         drop_path_rate: stochastic depth, for the networks that have it.
         gradient_checkpointing: recompute activations in the backward pass (less memory, about a third more time).
-        output_norm: a norm behind each map (see `make_norm`): ``"LN"`` for networks that leave their maps as the
+        output_norm: a norm after each map (see `make_norm`): ``"LN"`` for networks that leave their maps as the
             residual blocks sum them (ConvNeXt, Swin and plain transformers), as detectors built on these have it. It is
             not frozen.
         model_args: further arguments for ``timm.create_model``, e.g. those that let a transformer take any size.
@@ -58,8 +58,8 @@ class TimmBackbone(Backbone):
     Attributes:
         feature_specs: channels and stride of each returned map.
 
-    Input: ``B in_chans H W``, RGB, normalised with the weights' own mean and standard deviation (`mean`, `std`). Which
-    sizes it may have is timm's own forward's matter (`docs/timm_families.md` has a table): most convolutional networks
+    Input: ``B in_chans H W``, RGB, normalized with the weights' own mean and standard deviation (`mean`, `std`). Its
+    sizes are limited by timm's forward (`docs/timm_families.md` has a table): most convolutional networks
     take any, HRNet and DLA need multiples of 32, to which both toolboxes pad; transformers need ``model_args``.
 
     Raises:

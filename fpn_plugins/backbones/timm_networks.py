@@ -124,7 +124,7 @@ def create_network(
 
 
 def _prune_after(model: nn.Module, last: str) -> None:
-    """Empty the stages behind ``last`` in its ``nn.Sequential``: EfficientNets keep, and run, all of theirs.
+    """Empty the stages after ``last`` in its ``nn.Sequential``: EfficientNets keep, and run, all of theirs.
 
     Unused parameters would cost time and stop DistributedDataParallel. In a Sequential, what comes later cannot matter;
     timm's other feature networks prune themselves.

@@ -61,7 +61,7 @@ class ViT(Backbone):
     Attributes:
         feature_specs: ``embed_dim`` channels at stride ``patch_size``, once per returned map.
 
-    Input: ``B in_chans H W``, RGB, normalised with ImageNet's mean and standard deviation (`pixel_mean`, `pixel_std`);
+    Input: ``B in_chans H W``, RGB, normalized with ImageNet's mean and standard deviation (`pixel_mean`, `pixel_std`);
     set the attributes ``mean`` and ``std`` for weights of other pixels, as many of timm's own ViTs are (``augreg``,
     ``orig_in21k``: 0.5). Any size from one patch on; pixels beyond the last whole patch are not seen: sizes round down,
     as in detectron2. There is no class token and no final norm, as in ViTDet.

@@ -1,4 +1,4 @@
-"""What a plain Vision Transformer for detection is made of; tokens lie on their grid throughout, ``B H W C``."""
+"""Parts of a plain Vision Transformer for detection; tokens stay on their grid, ``B H W C``."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class MLP(nn.Module):
 class ResidualBottleneck(nn.Module):
     """Convolutions 1x1, 3x3, 1x1 with norms, added to their input; they start as zero.
 
-    ViTDet's convolutional propagation between windows (arXiv:2203.16527, section 3): put behind a windowed block it
+    ViTDet's convolutional propagation between windows (arXiv:2203.16527, section 3): after a windowed block it
     does the work of a global one.
 
     Args:
@@ -122,7 +122,7 @@ class ViTBlock(nn.Module):
         residual: whether a `ResidualBottleneck` follows.
         norm_eps: of the norms.
 
-    Windows that reach over the edge are filled up with zeros after the first norm, and these take part in the attention
+    Windows that reach over the edge are zero-padded after the first norm, and the padding takes part in the attention
     as tokens do, as in detectron2: checkpoints were trained so.
 
     State dict (detectron2's names): ``norm1``, ``attn``, ``norm2``, ``mlp.fc1``, ``mlp.fc2``, ``residual``.

@@ -38,7 +38,7 @@ def _contexts(module: nn.Module) -> tuple[AbstractContextManager[None], Abstract
 
 @contextmanager
 def _keep_statistics(module: nn.Module) -> Iterator[None]:
-    """Batch norms inside ``module`` normalise as ever, and remember nothing."""
+    """Batch norms inside ``module`` normalize as usual, without updating their statistics."""
     norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
     kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:

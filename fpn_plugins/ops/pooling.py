@@ -41,7 +41,7 @@ def max_pool2d(x: Tensor, kernel: Pair, stride: Pair, padding: Pair = (0, 0), ce
 def _maximum_along(x: Tensor, dim: int, kernel: int, stride: int, padding: int, ceil_mode: bool) -> Tensor:
     length = x.shape[dim]
     steps = (length + 2 * padding - kernel + (stride - 1 if ceil_mode else 0)) // stride
-    windows = min(steps, (length + padding - 1) // stride) + 1  # none begins behind the end
+    windows = min(steps, (length + padding - 1) // stride) + 1  # none begins after the end
     shifts = list(_shifts(length, kernel, stride, padding, windows))
     shape = list(x.shape)
     shape[dim] = windows
