@@ -79,7 +79,9 @@ def choose_form(q: Tensor, k: Tensor, v: Tensor, bias: Bias) -> Form:
         return forms.blocked
     if half:
         return forms.widened
-    return forms.masked if q[..., 0].numel() * keys * q.element_size() <= MASK_BYTES else forms.widened_narrow
+    # costs are counted on the meta device, and are those of the definition at any size
+    fits = q.is_meta or q[..., 0].numel() * keys * q.element_size() <= MASK_BYTES
+    return forms.masked if fits else forms.widened_narrow
 
 
 def _tensors(bias: Bias) -> tuple[Tensor, ...]:
