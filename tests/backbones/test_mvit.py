@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from precision import assert_same_gradients, assert_same_maps
 from torch import Tensor, nn
-from torch.testing import assert_close
 
 from fpn_plugins import FeatureSpec, MViT
 from fpn_plugins.backbones.attention import pooled_relative_rows
@@ -85,29 +84,23 @@ def test_outputs_and_gradients_are_detectron2s(
     (got, got_grads), (wanted, wanted_grads) = gradients(ours, x), gradients(theirs, x)
     wanted_grads, _ = maps.detectron2().apply(wanted_grads)
     assert set(got_grads) == set(wanted_grads)
-    scale = max(float(grad.abs().max()) for grad in wanted_grads.values())
-    for m, expected in zip(got, wanted, strict=True):
-        assert_close(m, expected, rtol=1e-9, atol=1e-9)
-    for name, grad in got_grads.items():
-        assert_close(
-            grad, wanted_grads[name], rtol=1e-9, atol=1e-9 * scale, msg=lambda text, name=name: f"{name}: {text}"
-        )
+    assert_same_maps(got, wanted)
+    assert_same_gradients(got_grads, wanted_grads)
 
 
 @pytest.mark.detectron2
 def test_the_published_tiny_network_is_detectron2s():
-    """In single precision, at an odd size, with the published windows."""
-    theirs = detectron2s(56, VARIANTS["mvitv2_tiny"].last_block_indices, embed_dim=96, num_heads=1).eval()
+    """At an odd size, with the published windows."""
+    theirs = detectron2s(56, VARIANTS["mvitv2_tiny"].last_block_indices, embed_dim=96, num_heads=1).double().eval()
     nn.init.kaiming_normal_(theirs.patch_embed.proj.weight)
     for layer in theirs.modules():
         if isinstance(layer, nn.Linear):
             nn.init.kaiming_normal_(layer.weight)
-    ours = MViT("mvitv2_tiny").eval()
+    ours = MViT("mvitv2_tiny").double().eval()
     ours.load_state_dict(theirs.state_dict())
-    x = torch.randn(1, 3, 227, 131)
+    x = torch.randn(1, 3, 227, 131, dtype=torch.double)
     with torch.no_grad():
-        for m, expected in zip(ours(x), theirs(x).values(), strict=True):
-            assert_close(m, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+        assert_same_maps(ours(x), list(theirs(x).values()))
 
 
 # ---------------------------------------------------------------------------------------------------------- attention
@@ -258,16 +251,17 @@ def test_detectron2s_detector_weights_load_as_they_are():
 
     names = [f"scale{stage}" for stage in (2, 3, 4, 5)]
     bottom_up = detectron2s(8, embed_dim=8, num_heads=1, out_features=names)
-    theirs = nn.ModuleDict({"backbone": FPN(bottom_up, names, 16, top_block=LastLevelMaxPool())}).eval()
+    theirs = nn.ModuleDict({"backbone": FPN(bottom_up, names, 16, top_block=LastLevelMaxPool())}).double().eval()
     neck = {"type": "FPN", "out_channels": 16, "extra_levels": {"num_levels": 1, "op": "max_pool"}}
-    ours = nn.ModuleDict({"backbone": PyramidBackbone({"type": "MViT", "window_size": 8, **TINY}, neck)}).eval()
+    ours = (
+        nn.ModuleDict({"backbone": PyramidBackbone({"type": "MViT", "window_size": 8, **TINY}, neck)}).double().eval()
+    )
     ours.load_state_dict(theirs.state_dict())
-    x = torch.randn(1, 3, 96, 64)
+    x = torch.randn(1, 3, 96, 64, dtype=torch.double)
     with torch.no_grad():
         got, expected = ours["backbone"](x), theirs["backbone"](x)
     assert list(got) == list(expected)
-    for name, m in got.items():
-        assert_close(m, expected[name], rtol=0, atol=1e-5 * float(expected[name].abs().max()))
+    assert_same_maps(got, expected)
 
 
 @pytest.mark.mmdet
@@ -299,12 +293,11 @@ def test_maps_lie_in_memory_as_the_image_does():
 
 
 def test_gradient_checkpointing_gives_equal_gradients():
-    plain, saving = tiny().train(), tiny(gradient_checkpointing=True).train()
+    plain, saving = tiny().double().train(), tiny(gradient_checkpointing=True).double().train()
     saving.load_state_dict(plain.state_dict())
-    x = torch.randn(2, 3, 64, 64)
+    x = torch.randn(2, 3, 64, 64, dtype=torch.double)
     (_, expected), (_, got) = gradients(plain, x), gradients(saving, x)
-    for name, grad in got.items():
-        assert_close(grad, expected[name], rtol=1e-5, atol=1e-6)
+    assert_same_gradients(got, expected)
 
 
 def test_drop_path_rises_and_drops_in_training_only():

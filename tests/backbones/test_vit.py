@@ -9,8 +9,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from precision import assert_same_gradients, assert_same_maps
 from torch import Tensor, nn
-from torch.testing import assert_close
 
 from fpn_plugins import FPN, FeatureSpec, TimmBackbone, ViT, check_pyramid
 from fpn_plugins.backbones.vit_blocks import DropPath
@@ -47,26 +47,21 @@ def pair(**arguments: Any) -> tuple[ViT, nn.Module]:
     options["residual_block_indexes"] = options.pop("residual_block_indices", ())
     theirs = nothing_zero(Theirs(**options, norm_layer=lambda dim: nn.LayerNorm(dim, eps=1e-6)))
     ours.load_state_dict(theirs.state_dict())
-    return ours.eval(), theirs.eval()
+    return ours.double().eval(), theirs.double().eval()
 
 
 def outputs_and_gradients(net: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     maps = net(x)
     (out,) = maps.values() if isinstance(maps, dict) else maps
-    (out * torch.linspace(-1, 1, out.numel()).view(out.shape)).sum().backward()
+    (out * torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)).sum().backward()
     return out, {name: p.grad for name, p in net.named_parameters()}
 
 
 def assert_equal_to_detectron2(x: Tensor, **arguments: Any) -> None:
     ours, theirs = pair(**arguments)
-    (out, grads), (expected, their_grads) = (outputs_and_gradients(net, x) for net in (ours, theirs))
-    assert_close(out, expected, rtol=0, atol=1e-5 * max(1.0, float(expected.detach().abs().max())))
-    assert set(grads) == set(their_grads)
-    for name, grad in grads.items():
-        scale = max(1.0, float(their_grads[name].abs().max()))
-        assert_close(
-            grad / scale, their_grads[name] / scale, rtol=0, atol=1e-5, msg=lambda t, name=name: f"{name}: {t}"
-        )
+    (out, grads), (expected, their_grads) = (outputs_and_gradients(net, x.double()) for net in (ours, theirs))
+    assert_same_maps(out, expected)
+    assert_same_gradients(grads, their_grads)
 
 
 @pytest.mark.detectron2
@@ -118,9 +113,9 @@ def test_vit_b_as_published():
         assert {k: v.shape for k, v in defaults.state_dict().items()} == {
             k: v.shape for k, v in ours.state_dict().items()
         }
-        x = torch.randn(1, 3, 224, 160)
+        x = torch.randn(1, 3, 224, 160, dtype=torch.double)
         expected = theirs(x)["last_feat"]
-        assert_close(ours(x)[0], expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
+        assert_same_maps(ours(x)[0], expected)
 
 
 @pytest.mark.timm
@@ -129,19 +124,27 @@ def test_timms_vit_with_every_block_global(layer_scale: float | None):
     """Without a class token, which takes part in timm's attention; LayerScale is folded into the weights."""
     import timm
 
-    theirs = timm.create_model(
-        "vit_tiny_patch16_224", class_token=False, global_pool="avg", depth=4, init_values=layer_scale
-    ).eval()
-    ours = ViT(
-        **{"img_size": 224, "embed_dim": 192, "depth": 4, "num_heads": 3, "window_size": 0, "use_rel_pos": False},
-        global_block_indices=(),
-        pretrain_use_cls_token=False,
-    ).eval()
+    theirs = (
+        timm.create_model(
+            "vit_tiny_patch16_224", class_token=False, global_pool="avg", depth=4, init_values=layer_scale
+        )
+        .double()
+        .eval()
+    )
+    ours = (
+        ViT(
+            **{"img_size": 224, "embed_dim": 192, "depth": 4, "num_heads": 3, "window_size": 0, "use_rel_pos": False},
+            global_block_indices=(),
+            pretrain_use_cls_token=False,
+        )
+        .double()
+        .eval()
+    )
     ours.load_state_dict(theirs.state_dict())
-    x = torch.randn(1, 3, 224, 224)
+    x = torch.randn(1, 3, 224, 224, dtype=torch.double)
     with torch.no_grad():
         (expected,) = theirs.forward_intermediates(x, indices=[3], norm=False, intermediates_only=True)
-        assert_close(ours(x)[0], expected, rtol=0, atol=1e-5)
+        assert_same_maps(ours(x)[0], expected)
 
 
 # -------------------------------------------------------------------------------------------------------- its own maps
@@ -170,25 +173,24 @@ def test_blocks_behind_the_last_wanted_map_are_left_out():
 
 @given(height=st.integers(1, 9), width=st.integers(1, 9), size=st.integers(1, 5))
 def test_windows_hold_their_neighbours_and_come_back(height: int, width: int, size: int):
-    x = torch.randn(2, height, width, 3)
+    x = torch.randn(2, height, width, 3, dtype=torch.double)
     windows = to_windows(x, size)
     columns = -(-width // size)
     assert windows.shape == (2 * -(-height // size) * columns, size, size, 3)
     y, u = height - 1, width - 1  # the last token's place
     assert torch.equal(windows[(y // size) * columns + u // size, y % size, u % size], x[0, y, u])
     assert torch.equal(from_windows(windows, height, width), x)
-    assert_close(windows.sum(), x.sum(), rtol=1e-4, atol=1e-4)  # the rest is zero
+    assert_same_maps(windows.sum(), x.sum(), floor=1.0)  # the rest is zero
 
 
 def test_gradient_checkpointing_gives_equal_gradients():
-    plain = nothing_zero(ViT(**TINY)).train()
-    saving = ViT(**TINY, gradient_checkpointing=True).train()
+    plain = nothing_zero(ViT(**TINY)).double().train()
+    saving = ViT(**TINY, gradient_checkpointing=True).double().train()
     saving.load_state_dict(plain.state_dict())
-    x = torch.randn(2, 3, 48, 64)
+    x = torch.randn(2, 3, 48, 64, dtype=torch.double)
     (out, grads), (expected, their_grads) = (outputs_and_gradients(net, x) for net in (saving, plain))
     assert torch.equal(out, expected)
-    for name, grad in grads.items():
-        assert_close(grad, their_grads[name], rtol=1e-5, atol=1e-6)
+    assert_same_gradients(grads, their_grads)
 
 
 def test_drop_path_leaves_out_whole_images_and_keeps_the_mean():
@@ -231,11 +233,11 @@ def test_pixel_statistics_are_imagenets():
 
 def test_initial_weights():
     """Relative positions and residual blocks change nothing at first."""
-    net = ViT(**TINY, residual_block_indices=(1,)).eval().requires_grad_(False)
-    plain = ViT(**TINY, use_rel_pos=False).eval()
+    net = ViT(**TINY, residual_block_indices=(1,)).double().eval().requires_grad_(False)
+    plain = ViT(**TINY, use_rel_pos=False).double().eval()
     plain.load_state_dict({key: value for key, value in net.state_dict().items() if key in plain.state_dict()})
-    x = torch.randn(1, 3, 48, 48)
-    assert_close(net(x)[0], plain(x)[0], rtol=0, atol=1e-6)
+    x = torch.randn(1, 3, 48, 48, dtype=torch.double)
+    assert_same_maps(net(x)[0], plain(x)[0])
     assert float(net.blocks[0].mlp.fc1.weight.std()) == pytest.approx(0.02, rel=0.1)
     assert float(net.pos_embed.std()) == pytest.approx(0.02, rel=0.2)
     assert not net.blocks[0].attn.qkv.bias.any()
@@ -284,7 +286,7 @@ def test_onnx_equals_eager_at_other_sizes(tmp_path: Path):
         x = torch.randn(1, 3, *size)
         (got,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
         with torch.no_grad():
-            assert_close(torch.from_numpy(got), net(x)[0], rtol=0, atol=1e-4)
+            assert_same_maps(torch.from_numpy(got), net(x)[0])
 
 
 # ------------------------------------------------------------------------------------------------------- in a toolbox
@@ -320,7 +322,7 @@ def test_in_detectron2_as_bottom_up():
     assert {name: tuple(m.shape[1:]) for name, m in maps.items()} == {"p4": (8, 4, 6)}
     neck = FPN([24], 8)
     neck.load_state_dict(net.neck.state_dict())
-    assert_close(maps["p4"], neck(vit(x))[0])
+    assert_same_maps(maps["p4"], neck(vit(x))[0])
 
 
 @pytest.mark.timm
