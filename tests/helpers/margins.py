@@ -2,7 +2,7 @@
 
 With ``FPN_PLUGINS_TEST_MARGINS=FILE``, every `torch.testing.assert_close` of a test appends one JSON line to FILE:
 ``test``, ``dtype``, ``used`` (largest share of the allowed difference that was taken; above 1 the comparison fails) and
-``exact`` (no difference was allowed). ``tools/benchmarks/test_margins.py`` reads them. Processes of pytest-xdist append
+``exact`` (no difference was allowed). ``tools/benchmarks/margins.py`` reads them. Processes of pytest-xdist append
 to the same file, one write per line.
 """
 

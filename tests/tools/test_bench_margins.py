@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "benchmarks" / "test_margins.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "benchmarks" / "margins.py"
 TEST = "tests/necks/test_extra_levels.py::test_convs_read_their_source_and_relu_skips_the_first[input-True]"
 
 

@@ -1,7 +1,7 @@
 """Measure how far the numeric tests are from failing, over seeds, threads and instruction sets.
 
-    python tools/benchmarks/test_margins.py tests/necks tests/test_contracts.py --seeds 20 --out docs/test_margins
-    python tools/benchmarks/test_margins.py tests/necks -k mmdet --seeds 5 --threads 1 --instructions avx2 --out /tmp/x
+    python tools/benchmarks/margins.py tests/necks tests/test_contracts.py --seeds 20 --out docs/margins
+    python tools/benchmarks/margins.py tests/necks -k mmdet --seeds 5 --threads 1 --instructions avx2 --out /tmp/x
 
 Each run is one pytest process. The margin of a comparison is the allowed difference over the actual one; comparisons
 that allow no difference are left out. OUT.json and OUT.md are written after each run, and a later call with the same
