@@ -13,6 +13,7 @@ from .backbones import (
     build_backbone,
 )
 from .features import FeatureSpec, SemanticSpec, check_pyramid, level_names
+from .moved import explain_moved_imports
 from .necks import (
     BFP,
     CSPPAFPN,
@@ -33,6 +34,8 @@ from .necks import (
 )
 
 __version__ = "0.1.0"
+
+explain_moved_imports(__name__)
 
 __all__ = [
     "BACKBONES",

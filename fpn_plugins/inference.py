@@ -1,4 +1,4 @@
-"""One image in, detections out: what ``adapters.<toolbox>.inference.Predictor`` returns, of either toolbox."""
+"""Images and detections of either toolbox in one form, and the loading of a detector's weights."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from .weights import read_checkpoint
 
 if TYPE_CHECKING:
     import numpy as np
+
+# computed from the config, and stored by some versions of the toolboxes
+COMPUTED = ("anchor_generator.", "pixel_mean", "pixel_std", "num_batches_tracked")
 
 
 class Detections(NamedTuple):
@@ -43,6 +48,22 @@ class Detections(NamedTuple):
                 entry["segmentation"] = {"size": rle["size"], "counts": rle["counts"].decode()}
             results.append(entry)
         return results
+
+
+class AnnotatedImage(NamedTuple):
+    """An image and the objects on it, as the detectors of both toolboxes train on.
+
+    Attributes:
+        pixels: ``3 H W``, BGR, 0..255, as both toolboxes read images.
+        boxes: corners ``N 4`` in pixels.
+        labels: ``N``, class indices.
+        masks: ``N H W`` booleans.
+    """
+
+    pixels: Tensor
+    boxes: Tensor
+    labels: Tensor
+    masks: np.ndarray
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
@@ -93,3 +114,28 @@ class ImagePredictor:
     def resized(self, image: np.ndarray) -> np.ndarray:
         """The image ``H W 3`` as the detector gets it."""
         return resize_shortest(image, self.short, self.long)
+
+    def __call__(self, image: np.ndarray) -> Detections:
+        """Detect on ``H W 3``, RGB, 0..255."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how to call its detector")
+
+
+def load_detector_weights(detector: nn.Module, checkpoint: str | os.PathLike[str]) -> None:
+    """Load a checkpoint of this very detector; values that old toolboxes stored beside the weights are skipped.
+
+    Raises:
+        ValueError: parameters missing or left over, or of other shapes.
+    """
+    try:
+        missing, unexpected = detector.load_state_dict(read_checkpoint(checkpoint), strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"checkpoint {str(checkpoint)!r} does not fit the config: {error}") from error
+    missing, unexpected = (
+        [key for key in keys if not any(part in key for part in COMPUTED)] for keys in (missing, unexpected)
+    )
+    if missing or unexpected:
+        raise ValueError(
+            f"checkpoint {str(checkpoint)!r} is of another detector than the config: {len(missing)} parameters missing "
+            f"{missing[:4]}, {len(unexpected)} left over {unexpected[:4]}; tools/convert_checkpoint.py converts those "
+            "of the other toolbox"
+        )

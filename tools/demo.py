@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from _toolbox import user_errors
+from fpn_plugins.commands.common import user_errors
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path("data/synthetic_coco")
@@ -45,7 +45,7 @@ def parse_args() -> argparse.Namespace:
 
 def prepare() -> None:
     """Make the data set and the weights, unless they are there."""
-    from fpn_plugins.backbones.packaged import PACKAGED, write_packaged_weights
+    from fpn_plugins.backbones.timm.packaged import PACKAGED, write_packaged_weights
     from fpn_plugins.data import make_synthetic_coco
 
     make_synthetic_coco(DATA)
@@ -137,12 +137,14 @@ def draw_levels(toolbox: str, work_dir: Path, image_file: Path, path: Path) -> N
     from fpn_plugins import FPN, ExtraLevels, TimmBackbone, level_names
     from fpn_plugins.visualization import draw_pyramid
     from fpn_plugins.visualization.pyramid import named_levels
-    from fpn_plugins.weights import read_checkpoint, under
+    from fpn_plugins.weights import read_checkpoint, strip_prefix
 
     weights = read_checkpoint(checkpoint(toolbox, work_dir))
-    neck_weights = under(weights, "backbone.neck.")
+    neck_weights = strip_prefix(weights, "backbone.neck.")
     backbone = TimmBackbone(BACKBONE)
-    backbone.load_state_dict(under(weights, "backbone.backbone." if toolbox == "mmdet" else "backbone.bottom_up."))
+    backbone.load_state_dict(
+        strip_prefix(weights, "backbone.backbone." if toolbox == "mmdet" else "backbone.bottom_up.")
+    )
     channels = neck_weights["lateral_convs.0.conv.weight"].shape[0]
     neck = FPN([s.channels for s in backbone.feature_specs], channels, extra_levels=ExtraLevels(1))
     neck.load_state_dict(neck_weights)

@@ -12,13 +12,13 @@ import json
 from pathlib import Path
 
 import torch
-from _toolbox import user_errors
 from torchvision.datasets import CocoDetection
 from torchvision.models.detection import FasterRCNN
 from torchvision.transforms.functional import to_tensor
 from tqdm import trange
 
 from fpn_plugins.adapters.torchvision import PyramidBackbone
+from fpn_plugins.commands.common import user_errors
 from fpn_plugins.data import find_split
 from fpn_plugins.weights import write_checkpoint
 

@@ -5,7 +5,7 @@
 The command line is mmdet's (``--help`` shows it), and so is the script that runs.
 """
 
-from train import main
+from fpn_plugins.commands.train import main
 
 if __name__ == "__main__":
     main("test.py")

@@ -9,7 +9,7 @@ The mmdet file of the same stem has the same network, data, and schedule.
 
 from functools import partial
 
-from fpn_plugins.optim import vit_lr_factor
+from fpn_plugins.training import vit_lr_factor
 
 from .demo_mask_rcnn import dataloader, lr_multiplier, model, optimizer, train
 

@@ -1,6 +1,6 @@
 """The RetinaNet of the studies: that of `demo_retinanet` with group norm in its head, trained by AdamW.
 
-It learns the synthetic set several times as fast, so that a study has time for many trainings. ``tools/study.py`` puts
+It learns the synthetic set several times as fast, so that a study has time for many trainings. ``tools/studies/ablations/study.py`` puts
 other pyramids, anchors and lengths into it. The Detectron2 file of the same stem has the same network and schedule.
 """
 

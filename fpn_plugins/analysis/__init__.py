@@ -4,7 +4,6 @@ from .agreement import Agreement, agreement
 from .anchor_reach import AnchorReach, anchor_reach
 from .calibration import spread_predictions
 from .coco_ap import METRICS, evaluate_predictions
-from .conv_floor import record_convs, run_convs
 from .cost import count_cost, on_meta
 from .peak_memory import fresh_process_peaks, peak_memory
 from .pyramids import build_pyramid, neck_cost, pyramid_cost
@@ -26,7 +25,5 @@ __all__ = [
     "on_meta",
     "peak_memory",
     "pyramid_cost",
-    "record_convs",
-    "run_convs",
     "spread_predictions",
 ]

@@ -11,11 +11,11 @@ from torch import nn
 from .hybrid import HybridCNNViT
 from .image_pyramid import ImagePyramid
 from .multi_depth import MultiDepthViT
-from .mvit import MViT
-from .swin import Swin
-from .timm_backbone import TimmBackbone
-from .timm_hybrid import TimmHybrid
-from .vit import ViT
+from .mvit.mvit import MViT
+from .swin.swin import Swin
+from .timm.timm_backbone import TimmBackbone
+from .timm.timm_hybrid import TimmHybrid
+from .vit.vit import ViT
 
 # every backbone; the adapters register these and the contract tests run over them
 BACKBONES: dict[str, type[nn.Module]] = {

@@ -83,7 +83,7 @@ class Backbone(nn.Module):
             name = f" {self.name!r}" if hasattr(self, "name") else ""
             raise ValueError(
                 f"the checkpoint {source} does not fit {type(self).__name__}{name} (of a whole detector, pass the "
-                f"backbone's part: fpn_plugins.weights.under): {reason}{self.misfit_hint}"
+                f"backbone's part: fpn_plugins.weights.strip_prefix): {reason}{self.misfit_hint}"
             ) from error
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..features import FeatureSpec
 from ..layers import LayerNorm2d
 from .base import Backbone
-from .vit import ViT
+from .vit.vit import ViT
 
 OUT_STRIDE = 32
 VIT_STRIDES = (16, 32)

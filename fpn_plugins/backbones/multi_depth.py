@@ -27,7 +27,7 @@ from ..layers import NormFactory
 from ..ops.tracing import traced
 from ..resampling import make_resample
 from .base import Backbone
-from .vit import ViT
+from .vit.vit import ViT
 
 
 class MultiDepthViT(Backbone):

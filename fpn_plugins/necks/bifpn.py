@@ -141,7 +141,7 @@ class BiFPN(PyramidNeck):
         widths: list[Sequence[int]] = [used, *([()] * (num_repeats - 1))]
         self.cells = nn.ModuleList(GraphCell(graph, [merge(node, w) for node in graph.nodes]) for w in widths)
         _init(self, init)
-        accept_layouts(self, BiFPNLayouts(len(used), separable_conv), numbered=("cells.", "extra_levels."))
+        accept_layouts(self, BiFPNLayouts(len(used), separable_conv), level_prefixes=("cells.", "extra_levels."))
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Compute the pyramid.

@@ -99,7 +99,7 @@ class CSPPAFPN(PyramidNeck):
         init_convs(self, init)
         # built last, because learned ones have an initialisation of their own
         self.upsamples = nn.ModuleList(make_upsample(upsample_mode, fine) for fine, _ in down)
-        accept_layouts(self, csp_pafpn_layouts, numbered=("reduce_convs.", "downsample_convs.", "output_convs."))
+        accept_layouts(self, csp_pafpn_layouts, level_prefixes=("reduce_convs.", "downsample_convs.", "output_convs."))
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Compute the pyramid.

@@ -127,8 +127,8 @@ class FPN(PyramidNeck):
         init_convs(self, init)
         # built last, because learned ones have an initialisation of their own
         self.upsamples = nn.ModuleList(make_upsample(upsample_mode, out_channels) for _ in range(num_merged - 1))
-        numbered = ("lateral_convs.", "output_convs.", "extra_levels.", "upsamples.")
-        accept_layouts(self, FPNLayouts(len(used), num_merged), numbered)
+        level_prefixes = ("lateral_convs.", "output_convs.", "extra_levels.", "upsamples.")
+        accept_layouts(self, FPNLayouts(len(used), num_merged), level_prefixes)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Compute the pyramid.

@@ -186,7 +186,7 @@ class NASFPN(PyramidNeck):
         self.extra_levels = nn.ModuleList(project(out_channels) for _ in range(self.num_extra_levels))
         self.cells = nn.ModuleList(GraphCell(GRAPH, [merge(cell) for cell in CELLS]) for _ in range(num_repeats))
         init_convs(self, init)
-        accept_layouts(self, nas_fpn_layouts, numbered=("lateral_convs.", "extra_levels.", "cells."))
+        accept_layouts(self, nas_fpn_layouts, level_prefixes=("lateral_convs.", "extra_levels.", "cells."))
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Compute the pyramid.

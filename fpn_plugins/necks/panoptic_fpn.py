@@ -79,7 +79,7 @@ class SemanticMerge(nn.Module):
         )
         self.upsample = make_upsample("bilinear", inner_channels)
         init_convs(self, init)
-        accept_layouts(self, semantic_layouts, numbered=("branches.",))
+        accept_layouts(self, semantic_layouts, level_prefixes=("branches.",))
 
     @classmethod
     def to_stride(

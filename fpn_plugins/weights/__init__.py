@@ -1,23 +1,20 @@
 """Checkpoint -> key map -> module."""
 
-from .checkpoint import read_checkpoint, under, write_checkpoint
-from .convert import Conversion, convert
+from .checkpoint import read_checkpoint, strip_prefix, write_checkpoint
 from .key_map import KeyMap, Report, Rule, Transform
+from .layouts import accept_layouts, recognize, redirect_keys
 from .pairing import pair_by_order
-from .recognition import accept_layouts, recognise, redirect_keys
 
 __all__ = [
-    "Conversion",
     "KeyMap",
     "Report",
     "Rule",
     "Transform",
     "accept_layouts",
-    "convert",
     "pair_by_order",
     "read_checkpoint",
-    "recognise",
+    "recognize",
     "redirect_keys",
-    "under",
+    "strip_prefix",
     "write_checkpoint",
 ]

@@ -146,7 +146,7 @@ def _tensors(content: object, path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def under(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def strip_prefix(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The entries of a state dict under ``prefix`` (``"backbone.neck."``), without it.
 
     Raises:

@@ -7,7 +7,7 @@ A `KeyMap` is a list of rules ``theirs -> ours``. Patterns are literal but for b
     {*}      the rest of the key, dots included          layer1.{*}
 
 Rules without braces come first, then the others in order; the first that fits wins. ``None`` on our side means *dropped
-on purpose*. A key that no rule fits is never lost silently: `KeyMap.apply` lists it in its report, and `recognise`
+on purpose*. A key that no rule fits is never lost silently: `KeyMap.apply` lists it in its report, and `recognize`
 refuses a dict that fits a layout only in part.
 
 Where a layout also stores a value in another order, the rule names a `Transform`.

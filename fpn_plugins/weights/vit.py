@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .key_map import KeyMap
-from .recognition import explain
+from .layouts import explain
 from .resize import resize_patch_filters, resize_positions, resize_relative_positions
 
 logger = logging.getLogger("fpn_plugins")
@@ -74,7 +74,7 @@ class _ViTHook:
                 f"checkpoint is of another architecture than {owner}: it holds {sorted(weights)[:4]}, ..., the model "
                 f"needs {sorted(own)[:4]}, ... (a file's inner dict is unwrapped by checkpoint=FILE or "
                 "fpn_plugins.weights.read_checkpoint; of a whole detector, pass the backbone's part: "
-                "fpn_plugins.weights.under)"
+                "fpn_plugins.weights.strip_prefix)"
             )
         logger.info("%s: %s", owner, found[1])
         return found[0]

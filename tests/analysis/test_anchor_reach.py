@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from study_design import anchor_sizes
 
 from fpn_plugins.analysis import anchor_reach
-from fpn_plugins.analysis.study import anchor_sizes
 
 
 def coco_file(path: Path, *boxes: tuple[float, float, float, float], crowd: int = 0) -> Path:

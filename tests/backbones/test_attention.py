@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from precision import assert_same_gradients, assert_same_maps
 
-from fpn_plugins.backbones.attention import Attention, relative_rows
+from fpn_plugins.backbones.vit.attention import Attention, relative_rows
 
 
 def test_without_relative_positions_it_is_plain_attention():

@@ -9,7 +9,7 @@ import torch
 from precision import assert_same_maps
 
 from fpn_plugins import TimmBackbone
-from fpn_plugins.backbones.packaged import PACKAGED, write_packaged_weights
+from fpn_plugins.backbones.timm.packaged import PACKAGED, write_packaged_weights
 from fpn_plugins.weights import read_checkpoint
 
 pytestmark = pytest.mark.timm

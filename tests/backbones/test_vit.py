@@ -13,7 +13,7 @@ from precision import assert_same_gradients, assert_same_maps
 from torch import Tensor, nn
 
 from fpn_plugins import FPN, FeatureSpec, TimmBackbone, ViT, check_pyramid
-from fpn_plugins.backbones.vit_blocks import DropPath
+from fpn_plugins.backbones.vit.blocks import DropPath
 from fpn_plugins.ops.windows import from_windows, to_windows
 from fpn_plugins.weights import write_checkpoint
 

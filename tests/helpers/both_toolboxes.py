@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fpn_plugins.analysis import spread_predictions
-from fpn_plugins.weights import convert
+from fpn_plugins.conversion import convert
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 # mmdet's names of the losses -> Detectron2's
@@ -46,12 +46,12 @@ def build_pair(
     """Build a detector of mmdet with random weights that tell things apart, and fill Detectron2's with them.
 
     Args:
-        mmdet: config and overrides, as ``tools/_detectors.py`` takes them.
+        mmdet: config and overrides, as `fpn_plugins.adapters.hosts.build_detector` takes them.
         detectron2: likewise.
         batch: on which the outputs get their spread.
         prepare: called with mmdet's detector before that.
     """
-    from _detectors import build_detector
+    from fpn_plugins.adapters.hosts import build_detector
 
     torch.manual_seed(0)  # whatever the seed of the run: in other draws, no region is positive
     ours, theirs = build_detector(*mmdet), build_detector(*detectron2)

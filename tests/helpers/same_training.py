@@ -11,7 +11,7 @@ from both_toolboxes import Batch, Pair, build_pair, gradients
 from calibration import draw
 from torch import Tensor, nn
 
-from fpn_plugins.weights import convert
+from fpn_plugins.conversion import convert
 
 TOLERANCE = 1e-4  # relative
 # pixels of a mask's target that an object covers by exactly one half: the two RoIAlign may round them differently

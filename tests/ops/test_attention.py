@@ -14,8 +14,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fpn_plugins.backbones.attention import reference_attention, relative_bias
-from fpn_plugins.backbones.window_attention import reference_window_attention
+from fpn_plugins.backbones.swin.window_attention import reference_window_attention
+from fpn_plugins.backbones.vit.attention import reference_attention, relative_bias
 from fpn_plugins.ops.attention import attend, attend_windows, blocked, choose_form, forms, grids
 from fpn_plugins.ops.attention.forms import AxialBias, Form
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_report_has_both_in_both_modes(tmp_path: Path):
     out = tmp_path / "made" / "attention"
     arguments = ["--out", out, "--tokens", "2", "4", "--images", "--repeats", "1"]
-    command = [sys.executable, "tools/bench_attention.py", *map(str, arguments)]
+    command = [sys.executable, "tools/benchmarks/attention.py", *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads(out.with_suffix(".json").read_text())
@@ -31,5 +31,5 @@ def test_report_has_both_in_both_modes(tmp_path: Path):
     assert set(report["memory_exponents"]) == {"inference", "training"}
     page = out.with_suffix(".md").read_text()
     assert report["processor"] in page
-    assert "by `tools/bench_attention.py --tokens 2 4 --images --repeats 1` on" in page
+    assert "by `tools/benchmarks/attention.py --tokens 2 4 --images --repeats 1` on" in page
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timm
 
 
 def run(out: Path, *arguments: Any, code: int = 0) -> str:
-    command = [sys.executable, "tools/bench_detectors.py", "--out", out, "--repeats", "1", "--threads", "1"]
+    command = [sys.executable, "tools/benchmarks/detectors.py", "--out", out, "--repeats", "1", "--threads", "1"]
     done = subprocess.run([*map(str, [*command, *arguments])], cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert done.returncode == code, done.stderr[-3000:]
     return done.stderr
@@ -81,7 +81,7 @@ def test_heads_of_a_cascade_take_part_in_bf16(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.syspath_prepend(ROOT / "tools")
     import _mmdet_detector as toolbox
     import torch
-    from _bench_pictures import draw_pictures
+    from pictures import draw_pictures
 
     options = ["test_cfg.rpn.max_per_img=20", "test_cfg.rcnn.score_thr=0.0", "test_cfg.rcnn.max_per_img=2"]
     options += [f"roi_head.bbox_head.{stage}.fc_out_channels=64" for stage in range(3)]

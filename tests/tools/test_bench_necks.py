@@ -94,7 +94,7 @@ def test_growth_with_the_image(tmp_path: Path) -> None:
 
 def test_exponents_are_the_slopes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    growth = importlib.import_module("_bench_growth")
+    growth = importlib.import_module("growth")
     sizes = [(10, 10), (20, 30), (40, 40)]
     needs = [(who, h, w) for h, w in sizes for who in ("linear", "unmeasured")]
     samples = [
@@ -111,7 +111,7 @@ def test_exponents_are_the_slopes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_growth_needs_sizes(tmp_path: Path) -> None:
-    command = [sys.executable, "tools/bench_necks.py", "--out", str(tmp_path / "slopes"), "--slopes", "2"]
+    command = [sys.executable, "tools/benchmarks/necks.py", "--out", str(tmp_path / "slopes"), "--slopes", "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
     assert done.returncode == 1 and "slopes=[2.0] must be at least two positive factors" in done.stderr
 
@@ -135,11 +135,11 @@ def test_compiled_necks_are_timed_beside_themselves(tmp_path: Path) -> None:
 def compiled_tool(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The module behind ``--compile``; the command lines import each other by name."""
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    return importlib.import_module("_bench_necks_compiled")
+    return importlib.import_module("neck_compiled")
 
 
 def test_a_graph_break_in_ours_is_an_error(compiled_tool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    passes = importlib.import_module("_bench_necks_passes")
+    passes = importlib.import_module("neck_passes")
 
     def broken(*arguments: Any) -> nn.Module:
         neck = build(*arguments)
@@ -178,7 +178,7 @@ def test_backbones_are_compared_likewise(tmp_path: Path) -> None:
         assert all(row["tensors"] > 0 and row["seconds"] > 0 for row in report[mode].values())
     assert max(report["largest_relative_difference"].values()) < 1e-4
     page = (tmp_path / "swin.md").read_text()
-    assert "| inference | mmdet |" in page and f"Measured on {report['date']} by `tools/bench_backbones.py" in page
+    assert "| inference | mmdet |" in page and f"Measured on {report['date']} by `tools/benchmarks/backbones.py" in page
 
 
 def test_growth_of_backbones(tmp_path: Path) -> None:

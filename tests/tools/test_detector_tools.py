@@ -40,8 +40,7 @@ def weights(tiny_coco: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     sys.path.insert(0, str(ROOT / "tools"))
     os.environ["FPN_PLUGINS_COCO"] = str(tiny_coco)
     try:
-        from _detectors import build_detector
-
+        from fpn_plugins.adapters.hosts import build_detector
         from fpn_plugins.adapters.mmdet.inference import Predictor
 
         torch.manual_seed(0)
@@ -90,7 +89,16 @@ def test_fast_paths_are_compared_with_single_precision(
     out = tmp_path / "precision"
     detectors = [("--detector", CONFIGS["mmdet"], weights), ("--detector", CONFIGS["detectron2"], converted)]
     run(
-        ["tools/compare_precision.py", *detectors[0], *detectors[1], "--root", tiny_coco, "--out", out, *SIZE],
+        [
+            "tools/studies/precision/compare_precision.py",
+            *detectors[0],
+            *detectors[1],
+            "--root",
+            tiny_coco,
+            "--out",
+            out,
+            *SIZE,
+        ],
         tiny_coco,
     )
     report, page = json.loads(out.with_suffix(".json").read_text()), out.with_suffix(".md").read_text()
@@ -112,7 +120,7 @@ def test_fast_paths_are_compared_with_single_precision(
 def test_a_detector_without_a_fast_path_is_refused(weights: Path, tiny_coco: Path, tmp_path: Path) -> None:
     config = "mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py"
     command = [
-        "tools/compare_precision.py",
+        "tools/studies/precision/compare_precision.py",
         "--detector",
         config,
         weights,

@@ -15,8 +15,8 @@ from payload import Payload
 from precision import assert_same_maps
 
 from fpn_plugins.weights import read_checkpoint
-from fpn_plugins.weights.zoo import Zoo
-from fpn_plugins.weights.zoo_records import Result
+from fpn_plugins.zoo.index import Zoo
+from fpn_plugins.zoo.records import Result
 
 ROOT = Path(__file__).resolve().parents[2]
 STATE = {"neck.w": torch.arange(6.0), "rpn_head.n": torch.tensor(7)}
@@ -149,7 +149,7 @@ def test_a_published_demo_loads_by_name_in_both_toolboxes(
     """Weights of an MMDetection training, published for both toolboxes, give the same maps and boxes in both."""
     monkeypatch.setenv("FPN_PLUGINS_COCO", str(tiny_coco))
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    from _detectors import build_detector
+    from fpn_plugins.adapters.hosts import build_detector
 
     source = build_detector(str(zoo_file.parent / "mmdet" / "demo_mask_rcnn.py")).eval()
     classes = ("disk", "box", "ring", "star")
@@ -198,7 +198,7 @@ def test_a_published_demo_loads_by_name_in_both_toolboxes(
 @pytest.mark.parametrize("name", ["retinanet_r50_fpn_12e", "mask_rcnn_swin_t_fpn_12e", "mask_rcnn_vitdet_b_100e"])
 def test_the_shipped_costs_are_what_is_counted(name: str, toolbox: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    from _zoo import count
+    from fpn_plugins.commands.common import count
 
     zoo = Zoo.read()
     cost = zoo.find(name).costs[toolbox]

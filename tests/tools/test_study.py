@@ -13,8 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-
-from fpn_plugins.analysis.study import Cell, Study, head_levels, read_study
+from study_design import Cell, Study, head_levels, read_study
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ROOT / "configs/studies/smoke.yml"
@@ -30,7 +29,15 @@ def study(tiny_coco: Path, work_dir: Path):
     """A function that runs the command line."""
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "tools/study.py", str(SMOKE), "--data", str(tiny_coco), "--work-dir", str(work_dir)]
+        command = [
+            sys.executable,
+            "tools/studies/ablations/study.py",
+            str(SMOKE),
+            "--data",
+            str(tiny_coco),
+            "--work-dir",
+            str(work_dir),
+        ]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         return subprocess.run([*command, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
 
@@ -67,9 +74,8 @@ def test_cell_runs_resumes_and_repeats(study, work_dir: Path, toolbox: str):
 @pytest.fixture
 def cells_module(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    import _study_cells
 
-    return _study_cells
+    return study_cells
 
 
 @pytest.mark.mmdet
@@ -176,16 +182,15 @@ def fake_results(study: Study) -> list[dict]:
 
 @pytest.mark.timm
 def test_page_says_what_is_missing_and_draws_what_is_there(cells_module, tiny_coco: Path, tmp_path: Path):
-    import _study_page
 
     study = read_study(SMOKE)
     path = tmp_path / "accuracy.md"
-    _study_page.write_page(study, [], path, "fpn", tiny_coco)
+    study_page.write_page(study, [], path, "fpn", tiny_coco)
     assert "There are no results: none of the study's 4 trainings" in path.read_text()
     assert json.loads(path.with_suffix(".json").read_text()) == []
 
     results = fake_results(study)
-    _study_page.write_page(study, results[:3], path, "fpn", tiny_coco)
+    study_page.write_page(study, results[:3], path, "fpn", tiny_coco)
     text = path.read_text()
     assert "1 of 4 trainings have not been run**: single_scale_c4-retinanet-detectron2-seed0." in text
     assert "| `fpn` |  | 1 | 25.00 |" in text and "1.50 hours for 3 trainings" in text
@@ -194,23 +199,22 @@ def test_page_says_what_is_missing_and_draws_what_is_there(cells_module, tiny_co
     assert len(linked) == 6 and all((tmp_path / name).stat().st_size > 5000 for name in linked)
     assert "Do the toolboxes agree?" not in text
     twice = replace(study, seeds=(0, 1))
-    side_by_side = _study_page.agreement(twice, fake_results(twice), "fpn")
+    side_by_side = study_page.agreement(twice, fake_results(twice), "fpn")
     row = "mmdet +0.00 ± 0.00 | detectron2 +0.00 ± 0.00 | +0.00 ± 0.00 | agree |"
     assert f"| retinanet | boxes | `single_scale_c4` | AP_S | {row}" in side_by_side
     assert "- retinanet, detectron2, by AP of boxes: `fpn` 25.0, `single_scale_c4` 25.0" in side_by_side
     with pytest.raises(ValueError, match="baseline='pafpn' must be one of"):
-        _study_page.tables(study, results, "pafpn")
+        study_page.tables(study, results, "pafpn")
 
 
 def test_the_published_page_is_what_its_results_say(cells_module):
-    import _study_page
 
     study = read_study(ROOT / "configs/studies/fpn_ablations.yml")
     page = (ROOT / "docs/accuracy.md").read_text()
     results = json.loads((ROOT / "docs/accuracy.json").read_text())
-    for part in (_study_page.tables, _study_page.agreement):
+    for part in (study_page.tables, _study_page.agreement):
         assert part(study, results, study.baseline) in page
-    assert _study_page.expectations(study, results) in page and study.remarks in page
+    assert study_page.expectations(study, results) in page and study.remarks in page
 
 
 @pytest.mark.timm
@@ -275,9 +279,9 @@ def test_processes_share_the_trainings_out(cells_module, study, tiny_coco: Path,
 ORPHAN = """
 import sys
 from pathlib import Path
-from _study_cells import claim
-from _study_training import Place, _run
-from fpn_plugins.analysis.study import read_study
+from study_cells import claim
+from study_training import Place, _run
+from study_design import read_study
 study, root, log = map(Path, sys.argv[1:])
 place = Place(root, root)
 with claim(read_study(study).cells()[0], place):
@@ -317,7 +321,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def test_several_gpus_are_the_launchers_affair(cells_module, tmp_path: Path):
-    from _study_training import command
+    from study_training import command
 
     study = read_study(SMOKE)
     cells = {cell.toolbox: cell for cell in study.cells()}
@@ -330,7 +334,7 @@ def test_several_gpus_are_the_launchers_affair(cells_module, tmp_path: Path):
 
 @pytest.mark.mmdet
 def test_several_gpus_share_mmdets_batch(cells_module, tmp_path: Path):
-    from _study_training import command
+    from study_training import command
 
     cell = Cell(read_study(SMOKE).variants[0], "retinanet", "mmdet", 0)
     config = tmp_path / "config.py"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fpn_plugins import FPN, ExtraLevels
-from fpn_plugins.weights import KeyMap, Report, Rule, Transform, accept_layouts, recognise, redirect_keys
+from fpn_plugins.weights import KeyMap, Report, Rule, Transform, accept_layouts, recognize, redirect_keys
 from fpn_plugins.weights.maps import fpn as fpn_tables
 from fpn_plugins.weights.maps import resnet as resnet_tables
 from fpn_plugins.weights.transforms import UNFOLD_MERGING
@@ -247,7 +247,7 @@ def test_own_keys_pass_untouched(neck: FPN):
     def never(keys: object) -> list[KeyMap]:
         raise AssertionError("tables are not made for our own keys")
 
-    assert recognise(neck.state_dict(), neck.state_dict(), never) is None
+    assert recognize(neck.state_dict(), neck.state_dict(), never) is None
     other = FPN([3, 4], 8, extra_levels=ExtraLevels(1, "conv", bare=False))
     other.load_state_dict(neck.state_dict())
     assert_unchanged(other, neck.state_dict())
@@ -294,19 +294,19 @@ def test_tables_that_disagree_are_ambiguous():
         KeyMap("two", [("x.{*}", "b.{*}"), ("y.{*}", "a.{*}")]),
     ]
     with pytest.raises(ValueError, match=r"ambiguous checkpoint: one layout: 2 keys matched \| two layout: 2 keys"):
-        recognise(tensors("x.w", "y.w"), ["a.w", "b.w"], lambda keys: tables)
+        recognize(tensors("x.w", "y.w"), ["a.w", "b.w"], lambda keys: tables)
 
 
 def test_tables_that_agree_are_not_ambiguous():
     tables = [KeyMap(name, [("x.{*}", "a.{*}")]) for name in ("one", "two")]
-    renamed, report = recognise(tensors("x.w"), ["a.w"], lambda keys: tables)
+    renamed, report = recognize(tensors("x.w"), ["a.w"], lambda keys: tables)
     assert set(renamed) == {"a.w"} and report.layout == "one"
 
 
 def test_the_layout_that_explains_most_is_the_one_reported():
     tables = [KeyMap("little", [("x", "a")]), KeyMap("most", [("x", "a"), ("y", "b")])]
     with pytest.raises(ValueError, match="most layout: 2 keys matched; 1 unexpected: z"):
-        recognise(tensors("x", "y", "z"), ["a", "b"], lambda keys: tables)
+        recognize(tensors("x", "y", "z"), ["a", "b"], lambda keys: tables)
 
 
 def test_a_load_is_logged_with_its_report(neck: FPN, caplog: pytest.LogCaptureFixture):
@@ -436,6 +436,6 @@ def test_unfold_merging_is_its_layers_order(shape: tuple[int, ...]):
 
 def test_keys_that_a_table_drops_beside_all_of_our_own_are_dropped():
     table = KeyMap("classifier", [("head.{*}", None), ("{*}", "{*}")])
-    renamed, report = recognise(tensors("a", "head.b"), ["a"], lambda keys: [table])
+    renamed, report = recognize(tensors("a", "head.b"), ["a"], lambda keys: [table])
     assert set(renamed) == {"a"} and report.dropped == ["head.b"]
-    assert recognise(tensors("a", "other"), ["a"], lambda keys: [table]) is None
+    assert recognize(tensors("a", "other"), ["a"], lambda keys: [table]) is None

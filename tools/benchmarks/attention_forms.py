@@ -9,21 +9,17 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from _bench_report import measured, provenance, write_report
-from _gpu_attention import BiasSource, Case, Tensors, add_masks, as_batch
-from _toolbox import user_errors
+from bench_report import measured, provenance, write_report
+from gpu_attention import BiasSource, Case, Tensors, add_masks, as_batch
 
 from fpn_plugins.analysis.latency import interleaved_seconds
+from fpn_plugins.commands.common import user_errors
 from fpn_plugins.ops.attention import AxialBias, choose_form
 from fpn_plugins.ops.attention.forms import blocked, masked, plain, widened
 

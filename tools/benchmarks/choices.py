@@ -9,24 +9,19 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
 import torch.nn.functional as F
+from bench_report import measured, provenance
+from neck_cases import CASES, OURS, build
 from torch import Tensor, nn
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from _bench_necks_cases import CASES, OURS, build
-from _bench_report import measured, provenance
-from _toolbox import user_errors
 
 from fpn_plugins import MViT
 from fpn_plugins.analysis.latency import interleaved_seconds, median_ratio
+from fpn_plugins.commands.common import user_errors
 from fpn_plugins.necks import bfp, bifpn_node, nas_fpn
 from fpn_plugins.ops.attention import grids
 

@@ -18,17 +18,12 @@ from __future__ import annotations
 import argparse
 import copy
 import platform
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from _bench_models import (
+from bench_models import (
     NAMES,
     build_ours,
     build_peer,
@@ -40,16 +35,17 @@ from _bench_models import (
     prepare_pass,
     weights_of,
 )
-from _bench_necks_cases import PACKAGES
-from _bench_report import provenance
-from _gpu_attention import MODES, attention, windows
-from _gpu_measure import PRECISIONS, Bench, Rows, describe, set_precision
-from _gpu_parity import parity
-from _toolbox import user_errors
+from bench_report import provenance
+from gpu_attention import MODES, attention, windows
+from gpu_measure import PRECISIONS, Bench, Rows, describe, set_precision
+from gpu_parity import parity
+from neck_cases import PACKAGES
+from torch import nn
 
 import fpn_plugins
 from fpn_plugins import BACKBONES, NECKS
 from fpn_plugins.analysis.peak_memory import hardware
+from fpn_plugins.commands.common import user_errors
 
 OURS, COMPILED = "ours", "ours compiled"
 # height, width and images of a batch

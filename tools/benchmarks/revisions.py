@@ -18,11 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from _bench_models import (
+from bench_models import (
     NAMES,
     build_ours,
     build_peer,
@@ -34,14 +30,15 @@ from _bench_models import (
     prepare_pass,
     weights_of,
 )
-from _bench_necks_cases import PACKAGES
-from _bench_report import draw_bars, measured, provenance, write_report
-from _revision_package import PACKAGE, ROOT, commit_of, extract, has_uncommitted_changes, import_before
-from _toolbox import user_errors
+from bench_report import draw_bars, measured, provenance, write_report
+from neck_cases import PACKAGES
+from revision_package import PACKAGE, ROOT, commit_of, extract, has_uncommitted_changes, import_before
+from torch import nn
 
 import fpn_plugins
 from fpn_plugins.analysis import fresh_process_peaks
 from fpn_plugins.analysis.latency import interleaved_seconds, median_ratio
+from fpn_plugins.commands.common import user_errors
 
 METHOD = """\
 All run in turn in one process on the same inputs, single precision. Times are medians over whole passes; a ratio is the

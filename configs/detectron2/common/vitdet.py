@@ -13,7 +13,7 @@ from detectron2.solver import WarmupParamScheduler
 from fvcore.common.param_scheduler import MultiStepParamScheduler
 
 from fpn_plugins.adapters.detectron2 import PyramidBackbone
-from fpn_plugins.optim import vit_lr_factor
+from fpn_plugins.training import vit_lr_factor
 
 IMAGE_SIZE = 1024
 EPOCHS_100 = 184375  # iterations of 64 images: 100 * 118287 / 64

@@ -7,8 +7,8 @@ from typing import Any
 from detectron2.modeling.backbone.fpn import LastLevelP6P7
 from torch import Tensor
 
+from ...conversion.compatibility import DetectorFacts, num_ratios, stride_in_1x1
 from ...necks.extra_levels import ConvLevels
-from ...weights.facts import DetectorFacts, num_ratios, stride_in_1x1
 
 
 def detector_facts(model: Any) -> DetectorFacts:

@@ -14,7 +14,7 @@ from detectron2.utils.events import get_event_storage
 from fvcore.nn import sigmoid_focal_loss_jit
 from torch import Tensor
 
-from ...losses import check_level_weights, weigh_levels
+from ...training import check_level_weights, weigh_levels
 
 
 @META_ARCH_REGISTRY.register()

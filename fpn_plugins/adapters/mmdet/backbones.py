@@ -17,7 +17,7 @@ from ... import backbones
 from ...layers import as_autocast_dtype
 from ...necks import build_neck
 from ...registry import MODELS
-from ...weights import read_checkpoint, under
+from ...weights import read_checkpoint, strip_prefix
 from .factories import Cfg
 from .fpn import own_type
 
@@ -48,7 +48,7 @@ class LoadedBackbone(BaseModule):
     def _load_file(self, checkpoint: str, prefix: str) -> None:
         weights = read_checkpoint(local_file(checkpoint))
         if any(key.startswith(prefix) for key in weights):
-            weights = under(weights, prefix)
+            weights = strip_prefix(weights, prefix)
         try:
             self.load_state_dict(weights)
         except RuntimeError as error:

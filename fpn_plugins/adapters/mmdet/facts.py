@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...conversion.compatibility import DetectorFacts, num_ratios, stride_in_1x1
 from ...necks.extra_levels import ConvLevels
-from ...weights.facts import DetectorFacts, num_ratios, stride_in_1x1
 
 
 def detector_facts(model: Any) -> DetectorFacts:

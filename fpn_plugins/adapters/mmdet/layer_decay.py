@@ -7,13 +7,13 @@ from typing import Any
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
-from ...optim import vit_lr_factor
 from ...registry import OPTIM_WRAPPER_CONSTRUCTORS
+from ...training import vit_lr_factor
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class ViTLayerDecay(DefaultOptimWrapperConstructor):
-    """mmengine's default constructor with `fpn_plugins.optim.vit_lr_factor` on top.
+    """mmengine's default constructor with `fpn_plugins.training.vit_lr_factor` on top.
 
     ``paramwise_cfg`` takes ``decay_rate`` and ``num_layers``, the number of blocks, beside mmengine's own keys.
     ViTDet's recipe, the same groups as Detectron2's::

@@ -8,8 +8,8 @@ from typing import Any
 from mmdet.models.dense_heads import RetinaHead as StockRetinaHead
 from torch import Tensor
 
-from ...losses import check_level_weights, weigh_levels
 from ...registry import MODELS
+from ...training import check_level_weights, weigh_levels
 
 
 @MODELS.register_module()

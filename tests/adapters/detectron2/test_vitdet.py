@@ -80,7 +80,7 @@ def test_parameter_groups_are_those_of_detectron2s_recipe(recipe: str) -> None:
     from detectron2.modeling.backbone.vit import get_vit_lr_decay_rate
     from detectron2.solver import get_default_optimizer_params
 
-    from fpn_plugins.optim import vit_lr_factor
+    from fpn_plugins.training import vit_lr_factor
 
     theirs, ours = vitdet_pair()
     overrides, norm = ({"pos_embed": {"weight_decay": 0.0}}, 0.0) if recipe == "b" else ({}, None)

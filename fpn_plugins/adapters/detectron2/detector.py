@@ -1,0 +1,159 @@
+"""Whole detectors of Detectron2: build, load, detect, losses, batch; see `fpn_plugins.adapters.hosts.Host`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from detectron2 import model_zoo
+from detectron2.config import LazyConfig, get_cfg, instantiate
+from detectron2.data import MetadataCatalog
+from detectron2.modeling import GeneralizedRCNN, build_model
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector
+from detectron2.modeling.roi_heads import Res5ROIHeads
+from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.utils.events import EventStorage
+from torch import Tensor, nn
+
+from ...inference import AnnotatedImage, Detections, load_detector_weights
+from ...zoo.index import forget_weights
+from .config import add_fpn_plugins_config
+from .facts import detector_facts, num_classes
+from .inference import Predictor
+
+__all__ = [
+    "Predictor",
+    "batch",
+    "build",
+    "coco_names",
+    "detect",
+    "detector_facts",
+    "load",
+    "losses",
+    "num_classes",
+    "run_parts",
+]
+
+
+def build(config: str, options: Sequence[str] = (), device: str = "cpu") -> nn.Module:
+    """Build the detector of a YAML or LazyConfig file, or of one of the zoo's (``detectron2::NAME``); read no weights.
+
+    A LazyConfig is built on PyTorch's default device.
+    """
+    path = _zoo_file(config.split("::")[1]) if "::" in config else config
+    if path.endswith(".py"):
+        lazy = LazyConfig.apply_overrides(LazyConfig.load(path), list(options))
+        forget_weights(lazy.model)
+        return instantiate(lazy.model)
+    cfg = get_cfg()
+    add_fpn_plugins_config(cfg)
+    cfg.merge_from_file(path)
+    cfg.merge_from_list([part for option in options for part in option.split("=", 1)])
+    cfg.MODEL.DEVICE = device
+    forget_weights(cfg.MODEL.FPN_PLUGINS)
+    return build_model(cfg)
+
+
+def load(config: str, checkpoint: str, options: Sequence[str] = (), device: str = "cpu") -> nn.Module:
+    """Build a detector with all of its weights from a file, in evaluation mode; nothing in the file is executed.
+
+    Raises:
+        ValueError: the file holds other weights than the detector has.
+    """
+    detector = build(config, options)
+    load_detector_weights(detector, checkpoint)
+    return detector.to(device).eval()
+
+
+def _zoo_file(name: str) -> str:
+    try:
+        return model_zoo.get_config_file(name)
+    except RuntimeError as error:
+        raise FileNotFoundError(f"Detectron2's model zoo has no config {name!r}") from error
+
+
+def coco_names() -> list[str]:
+    """Names of COCO's classes."""
+    return list(MetadataCatalog.get("coco_2017_val").thing_classes)
+
+
+def run_parts(detector: Any, images: Tensor) -> list[str]:
+    """Run the parts of a detector; returns the conditions."""
+    if not isinstance(detector, (GeneralizedRCNN, DenseDetector)):
+        raise ValueError(
+            f"{type(detector).__name__} is neither a GeneralizedRCNN (or PanopticFPN) nor a dense detector (RetinaNet, "
+            "FCOS) of Detectron2; count its backbone and neck with --backbone and --neck"
+        )
+    maps = detector.backbone(images)
+    if isinstance(detector, DenseDetector):
+        detector.head([maps[name] for name in detector.head_in_features])
+        return []
+    proposals = detector.proposal_generator
+    proposals.rpn_head([maps[name] for name in proposals.in_features])
+    if hasattr(detector, "sem_seg_head"):
+        detector.sem_seg_head.layers(maps)
+    number = proposals.post_nms_topk[False] * images.shape[0]
+    heads = run_res5_heads if isinstance(detector.roi_heads, Res5ROIHeads) else run_roi_heads
+    return list(heads(detector.roi_heads, maps, number, images.shape[0]))
+
+
+def run_roi_heads(heads: Any, maps: Mapping[str, Tensor], number: int, batch_size: int) -> Iterator[str]:
+    """Run box, mask and keypoint heads, of every stage of a cascade, on as many regions as the config lets through."""
+    channels = maps[heads.box_in_features[0]].shape[1]
+    for head, predictor in zip(_each(heads.box_head), _each(heads.box_predictor), strict=True):
+        predictor(head(_regions(number, channels, heads.box_pooler)))
+    yield f"{number} proposals, the most that the config lets through"
+    for kind in ("mask", "keypoint"):
+        head, pooler = getattr(heads, f"{kind}_head", None), getattr(heads, f"{kind}_pooler", None)
+        if head is not None and pooler is not None:
+            objects = _each(heads.box_predictor)[-1].test_topk_per_image * batch_size
+            head.layers(_regions(objects, channels, pooler))
+            yield f"{objects} objects with {kind}s, the most that the config lets through"
+
+
+def run_res5_heads(heads: Any, maps: Mapping[str, Tensor], number: int, batch_size: int) -> Iterator[str]:
+    """Run the heads of a C4 model, whose last backbone stage runs on each region, and once more on those with masks."""
+    channels = maps[heads.in_features[0]].shape[1]
+    heads.box_predictor(heads.res5(_regions(number, channels, heads.pooler)).mean(dim=(2, 3)))
+    yield f"{number} proposals, the most that the config lets through"
+    if heads.mask_on:
+        objects = heads.box_predictor.test_topk_per_image * batch_size
+        heads.mask_head.layers(heads.res5(_regions(objects, channels, heads.pooler)))
+        yield f"{objects} objects with masks, the most that the config lets through"
+
+
+def _each(module: nn.Module) -> list[Any]:
+    return list(module) if isinstance(module, nn.ModuleList) else [module]
+
+
+def _regions(number: int, channels: int, pooler: Any) -> Tensor:
+    return torch.empty(number, channels, *pooler.output_size, requires_grad=True)
+
+
+def batch(images: Sequence[AnnotatedImage]) -> list[dict[str, Any]]:
+    """Pictures as Detectron2's data loader hands them on."""
+    samples = []
+    for image in images:
+        height, width = image.pixels.shape[1:]
+        instances = Instances((height, width))
+        instances.gt_boxes, instances.gt_classes = Boxes(image.boxes), image.labels
+        instances.gt_masks = BitMasks(torch.from_numpy(image.masks))
+        samples.append({"image": image.pixels, "instances": instances, "height": height, "width": width})
+    return samples
+
+
+def losses(detector: nn.Module, images: Sequence[AnnotatedImage]) -> tuple[Tensor, dict[str, float]]:
+    """A training step's forward pass, preprocessing included: the sum of the losses, and each of them."""
+    with EventStorage():  # where detectors log
+        found = detector(batch(images))
+    return sum(found.values()), {name: float(value) for name, value in found.items()}
+
+
+def detect(detector: nn.Module, images: Sequence[AnnotatedImage]) -> list[Detections]:
+    """What a detector finds, postprocessing included."""
+    found = [output["instances"] for output in detector(batch(images))]
+    return [
+        Detections(entry.pred_boxes.tensor, entry.scores, entry.pred_classes, entry.get_fields().get("pred_masks"))
+        for entry in found
+    ]

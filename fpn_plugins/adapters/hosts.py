@@ -1,0 +1,178 @@
+"""Whole detectors of either toolbox through one protocol: build, load, detect, losses, batch, and their cost.
+
+`host_of` finds the toolbox of a config; everything that a toolbox does differently is behind its `Host`. A detector's
+cost is counted part by part on the meta device. What lies between the parts has no weights and depends on the values:
+proposals are selected, features of the regions are sampled. In its place stand as many regions as the config lets
+through at most, which the report states as a condition.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..analysis import CostReport, count_cost, on_meta
+from ..conversion import DetectorFacts
+from ..inference import AnnotatedImage, Detections, ImagePredictor
+
+HOSTS = ("mmdet", "detectron2")
+
+
+class Host(Protocol):
+    """What ``adapters.<host>.detector`` offers for each toolbox.
+
+    Attributes:
+        Predictor: a detector as a function of an image, see `ImagePredictor`.
+    """
+
+    Predictor: type[ImagePredictor]
+
+    def build(self, config: str, options: Sequence[str] = (), device: str = "cpu") -> nn.Module:
+        """Build the detector of a config with freshly initialized weights; no file of weights is read.
+
+        Args:
+            config: a config file, or ``<host>::NAME`` for one that comes with the toolbox.
+            options: overrides, ``KEY=VALUE``.
+            device: to build on; ``"meta"`` allocates nothing.
+        """
+
+    def load(self, config: str, checkpoint: str, options: Sequence[str] = (), device: str = "cpu") -> nn.Module:
+        """Build a detector and load all of its weights from a file; it is returned in evaluation mode.
+
+        Raises:
+            ValueError: the file holds other weights than the detector has.
+        """
+
+    def batch(self, images: Sequence[AnnotatedImage]) -> Any:
+        """Images in the form in which the toolbox's data loader hands them to a detector."""
+
+    def detect(self, detector: nn.Module, images: Sequence[AnnotatedImage]) -> list[Detections]:
+        """Detections of each image, postprocessing included."""
+
+    def losses(self, detector: nn.Module, images: Sequence[AnnotatedImage]) -> tuple[Tensor, dict[str, float]]:
+        """Forward pass of a training step, preprocessing included: total loss, and each loss by name."""
+
+    def run_parts(self, detector: nn.Module, images: Tensor) -> Sequence[str]:
+        """Run backbone, neck and heads on ``B 3 H W``; return the conditions under which their cost holds."""
+
+    def detector_facts(self, model: Any) -> DetectorFacts:
+        """What has to agree between two detectors besides their weights."""
+
+    def num_classes(self, model: Any) -> int:
+        """Number of thing classes."""
+
+    def coco_names(self) -> list[str]:
+        """Names of COCO's classes, as the toolbox spells them."""
+
+
+def toolbox_of(config: str) -> str:
+    """Find the toolbox of a config by its prefix, its suffix, or what it imports (LazyConfig files import).
+
+    Raises:
+        FileNotFoundError: no such config.
+    """
+    if "::" in config:
+        return config.split("::")[0]
+    if not Path(config).is_file():
+        raise FileNotFoundError(
+            f"config {config!r} is not a file; the toolboxes' own are mmdet::NAME, detectron2::NAME"
+        )
+    if Path(config).suffix in (".yaml", ".yml"):
+        return "detectron2"
+    tree = ast.parse(Path(config).read_text(encoding="utf-8"))
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    lazy = any(node.level or (node.module or "").split(".")[0] == "detectron2" for node in imports)
+    return "detectron2" if lazy else "mmdet"
+
+
+def host_of(config: str, toolbox: str | None = None) -> Host:
+    """Find the toolbox that builds a config.
+
+    Args:
+        config: a config file, or ``<host>::NAME``.
+        toolbox: ``"mmdet"`` or ``"detectron2"``; ``None`` is `toolbox_of` the config.
+
+    Raises:
+        FileNotFoundError: no such config.
+        ValueError: an unknown toolbox.
+        ImportError: the toolbox is not installed; names the extra to install.
+    """
+    name = toolbox or toolbox_of(config)
+    if name not in HOSTS:
+        raise ValueError(f"config {config!r}: toolbox {name!r} is unknown, choose one of {HOSTS}")
+    return cast(Host, importlib.import_module(f"{__package__}.{name}.detector"))
+
+
+def detector_cost(
+    config: str, image_size: tuple[int, int], options: Sequence[str] = (), toolbox: str | None = None
+) -> CostReport:
+    """Count the cost of a detector's inference on one image, from its config alone.
+
+    Args:
+        config: a config file; ``mmdet::NAME`` or ``detectron2::NAME`` is one that comes with the toolbox.
+        image_size: height and width in pixels, after resizing and padding.
+        options: overrides, ``KEY=VALUE``.
+        toolbox: ``"mmdet"`` or ``"detectron2"``; ``None`` is `toolbox_of` the config.
+
+    Raises:
+        FileNotFoundError: no such config.
+        ValueError: a detector whose parts are not known.
+    """
+    toolbox = toolbox or toolbox_of(config)
+    host = host_of(config, toolbox)
+    model: nn.Module = on_meta(lambda: host.build(config, options, "meta"))
+    images = torch.empty(1, 3, *image_size, device="meta")
+
+    def run() -> Sequence[str]:
+        with torch.device("meta"):
+            return host.run_parts(model, images)
+
+    return count_cost(model, run, f"{Path(config.split('::')[-1]).stem} ({toolbox})", image_size)
+
+
+def build_detector(config: str, options: Sequence[str] = ()) -> nn.Module:
+    """Build the detector of a config of either toolbox on the CPU, see `Host.build`."""
+    return host_of(config).build(config, options)
+
+
+def class_names(config: str, detector: nn.Module, annotations: Path | None = None) -> list[str]:
+    """Names of a detector's classes: an annotation file's, or COCO's where it has as many, or numbers.
+
+    Raises:
+        ValueError: the annotation file has another number of categories than the detector classes.
+    """
+    host = host_of(config)
+    number = host.num_classes(detector)
+    if annotations is not None:
+        categories = json.loads(annotations.read_text(encoding="utf-8"))["categories"]
+        names = [entry["name"] for entry in sorted(categories, key=lambda entry: entry["id"])]
+        if len(names) != number:
+            raise ValueError(f"annotations={str(annotations)!r} has {len(names)} categories, the detector {number}")
+        return names
+    names = host.coco_names()
+    return names if len(names) == number else [str(index) for index in range(number)]
+
+
+def predictor(
+    config: str, detector: nn.Module, size: tuple[int, int], annotations: Path | None = None
+) -> ImagePredictor:
+    """A detector as a function of an image.
+
+    Args:
+        config: config that the detector was built from; it tells the toolbox.
+        detector: detector with its weights.
+        size: shorter side and longest allowed side of the resized image, in pixels, see `ImagePredictor`.
+        annotations: COCO-format file whose classes must be the detector's.
+
+    Raises:
+        ValueError: the annotation file has another number of categories than the detector classes.
+    """
+    class_names(config, detector, annotations)
+    return host_of(config).Predictor(detector, *size)

@@ -1,0 +1,152 @@
+"""Whole detectors of MMDetection: build, load, detect, losses, batch; see `fpn_plugins.adapters.hosts.Host`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mmdet
+import torch
+from mmdet.datasets import CocoDataset
+from mmdet.models import SingleStageDetector, TwoStageDetector
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
+from mmdet.utils import register_all_modules
+from mmengine.config import Config, DictAction
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from ...inference import AnnotatedImage, Detections, load_detector_weights
+from ...weights.checkpoint import read_content
+from ...zoo.index import forget_weights
+from .facts import detector_facts, num_classes
+from .inference import Predictor
+
+__all__ = [
+    "Predictor",
+    "batch",
+    "build",
+    "coco_names",
+    "detect",
+    "detector_facts",
+    "load",
+    "losses",
+    "num_classes",
+    "run_parts",
+]
+
+
+def build(config: str, options: Sequence[str] = (), device: str = "cpu") -> nn.Module:
+    """Build the detector of a config file, or of one of mmdet's own (``mmdet::NAME``), and read no weights."""
+    return _build(_read_config(config, options), device)
+
+
+def load(config: str, checkpoint: str, options: Sequence[str] = (), device: str = "cpu") -> nn.Module:
+    """Build a detector with all of its weights from a file, ready for mmdet's ``inference_detector``.
+
+    As mmdet's ``init_detector``, but the checkpoint is read without executing anything and has to fit completely.
+
+    Raises:
+        ValueError: the file holds other weights than the detector has.
+    """
+    cfg = _read_config(config, options)
+    detector: Any = _build(cfg, "cpu")
+    load_detector_weights(detector, checkpoint)
+    detector.cfg, detector.dataset_meta = cfg, _dataset_meta(checkpoint)
+    return detector.to(device).eval()
+
+
+def _read_config(config: str, options: Sequence[str]) -> Config:
+    register_all_modules()
+    path = Path(mmdet.__file__).parent / ".mim" / "configs" / config.split("::")[1] if "::" in config else Path(config)
+    cfg = Config.fromfile(path if path.suffix else path.with_suffix(".py"))
+    pairs = (option.split("=", 1) for option in options)
+    cfg.merge_from_dict({key: DictAction._parse_iterable(value) for key, value in pairs})
+    return cfg
+
+
+def _build(cfg: Config, device: str) -> nn.Module:
+    forget_weights(cfg.model)
+    with torch.device(device):
+        return MODELS.build(cfg.model)
+
+
+def _dataset_meta(checkpoint: str) -> dict[str, Any]:
+    """Class names and palette for mmdet's visualizer: those of the checkpoint, else COCO's."""
+    content = read_content(checkpoint)
+    meta = content.get("meta") if isinstance(content, Mapping) else None
+    found = meta.get("dataset_meta") if isinstance(meta, Mapping) else None
+    named = found if isinstance(found, Mapping) and found.get("classes") else {"classes": coco_names()}
+    return {"palette": "random", **{str(key).lower(): value for key, value in named.items()}}
+
+
+def coco_names() -> list[str]:
+    """Names of COCO's classes."""
+    return list(CocoDataset.METAINFO["classes"])
+
+
+def run_parts(detector: Any, images: Tensor) -> list[str]:
+    """Run the parts of a detector; returns the conditions."""
+    if not isinstance(detector, (TwoStageDetector, SingleStageDetector)):
+        raise ValueError(
+            f"{type(detector).__name__} is neither a two-stage nor a single-stage detector of mmdet; count its "
+            "backbone and neck with --backbone and --neck"
+        )
+    maps = detector.extract_feat(images)
+    if isinstance(detector, SingleStageDetector):
+        detector.bbox_head(maps)
+        return []
+    if detector.with_rpn:
+        detector.rpn_head(maps)
+    if getattr(detector, "semantic_head", None) is not None:
+        detector.semantic_head(maps)
+    return list(run_roi_head(detector.roi_head, detector.test_cfg, images.shape[0])) if detector.with_roi_head else []
+
+
+def run_roi_head(roi_head: Any, test_cfg: Any, batch_size: int) -> Iterator[str]:
+    """Run box and mask heads, of every stage of a cascade, on as many regions as the config lets through at most."""
+    num_proposals = test_cfg.rpn.max_per_img * batch_size
+    for extractor, head in zip(_each(roi_head.bbox_roi_extractor), _each(roi_head.bbox_head), strict=True):
+        head(_regions(roi_head, extractor, num_proposals))
+    yield f"{num_proposals} proposals, the most that the config lets through"
+    if roi_head.with_mask:
+        num_objects = test_cfg.rcnn.max_per_img * batch_size
+        for extractor, head in zip(_each(roi_head.mask_roi_extractor), _each(roi_head.mask_head), strict=True):
+            head(_regions(roi_head, extractor, num_objects))
+        yield f"{num_objects} objects with masks, the most that the config lets through"
+
+
+def _each(module: nn.Module) -> list[Any]:
+    return list(module) if isinstance(module, nn.ModuleList) else [module]
+
+
+def _regions(roi_head: Any, extractor: Any, number: int) -> Tensor:
+    sampled = torch.empty(number, extractor.out_channels, *extractor.roi_layers[0].output_size, requires_grad=True)
+    return roi_head.shared_head(sampled) if roi_head.with_shared_head else sampled
+
+
+def batch(images: Sequence[AnnotatedImage]) -> dict[str, Any]:
+    """Pictures as mmdet's data loader hands them on."""
+    samples = []
+    for image in images:
+        size = tuple(image.pixels.shape[1:])
+        sample = DetDataSample(metainfo={"img_shape": size, "ori_shape": size, "scale_factor": (1.0, 1.0)})
+        masks = BitmapMasks(image.masks.astype("uint8"), *size)
+        sample.gt_instances = InstanceData(bboxes=image.boxes, labels=image.labels, masks=masks)
+        samples.append(sample)
+    return {"inputs": [image.pixels for image in images], "data_samples": samples}
+
+
+def losses(detector: Any, images: Sequence[AnnotatedImage]) -> tuple[Tensor, dict[str, float]]:
+    """A training step's forward pass, preprocessing included: the sum of the losses, and each of them."""
+    data = detector.data_preprocessor(batch(images), training=True)
+    total, named = detector.parse_losses(detector(**data, mode="loss"))
+    return total, {name: float(value) for name, value in named.items() if "loss_" in name}
+
+
+def detect(detector: Any, images: Sequence[AnnotatedImage]) -> list[Detections]:
+    """What a detector finds, postprocessing included."""
+    found = [sample.pred_instances for sample in detector.test_step(batch(images))]
+    return [Detections(entry.bboxes, entry.scores, entry.labels, entry.get("masks")) for entry in found]

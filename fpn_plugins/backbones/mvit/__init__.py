@@ -1,0 +1,5 @@
+"""MViT: the backbone and its parts."""
+
+from .mvit import MViT
+
+__all__ = ["MViT"]

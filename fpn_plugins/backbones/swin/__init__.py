@@ -1,0 +1,5 @@
+"""Swin: the backbone and its parts."""
+
+from .swin import Swin
+
+__all__ = ["Swin"]

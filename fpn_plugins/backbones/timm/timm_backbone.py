@@ -1,0 +1,175 @@
+"""Any timm network with ``features_only`` as a detection backbone.
+
+timm (https://github.com/huggingface/pytorch-image-models) publishes channels and reductions of every network in
+``feature_info``; they become ``feature_specs`` here, and nothing is guessed from a model's name. timm is imported when
+a backbone is built, so that the package works without it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ...features import FeatureSpec
+from ...layers import NormFactory, make_norm
+from ...ops.memory_format import memory_format_of
+from ...weights import KeyMap, accept_layouts, recognize
+from ...weights.maps import resnet
+from ..base import Backbone, Weights, check_one_source, read_weights
+from .networks import (
+    adapt_first_conv,
+    check_out_indices,
+    checkpoint_network,
+    create_network,
+    flattened,
+    import_timm,
+    modules_up_to,
+    normalisation,
+    skeleton,
+)
+
+
+class TimmBackbone(Backbone):
+    """Backbone from timm: image in, tuple of maps out.
+
+    Args:
+        name: timm model name, e.g. ``"resnet50"`` or ``"mobilenetv2_100.ra_in1k"``.
+        out_indices: which of timm's feature maps to return, ascending. Most convolutional networks have five, of stride
+            2 to 32, so that C2..C5 are ``(1, 2, 3, 4)``; some (ConvNeXt) have four, C2..C5 = ``(0, 1, 2, 3)``; plain
+            transformers have one per block, all of one stride. ``None`` is the last map of each stride from 4 on.
+        pretrained: load timm's own weights (downloaded by timm).
+        checkpoint: weights file read instead: timm's, torchvision's or mmdet's names, Detectron2's for ResNets, or this
+            module's own; read without executing anything, loaded completely or not at all.
+        in_chans: channels of the image; weights of another number are adapted as timm does (summed or repeated).
+        frozen_stages: fix (no gradient, norms in evaluation mode) everything up to and including what computes feature
+            map ``frozen_stages`` in timm's count: for ResNet 0 is the stem and 1 is stem + ``layer1``, as in mmdet. -1
+            is nothing.
+        norm_eval: keep all batch norms in evaluation mode while training.
+        drop_path_rate: stochastic depth, for the networks that have it.
+        gradient_checkpointing: recompute activations in the backward pass (less memory, about a third more time).
+        output_norm: a norm after each map (see `make_norm`): ``"LN"`` for networks that leave their maps as the
+            residual blocks sum them (ConvNeXt, Swin and plain transformers), as detectors built on these have it. It is
+            not frozen.
+        model_args: further arguments for ``timm.create_model``, e.g. those that let a transformer take any size.
+
+    Attributes:
+        feature_specs: channels and stride of each returned map.
+
+    Input: ``B in_chans H W``, RGB, normalized with the weights' own mean and standard deviation (`mean`, `std`). Its
+    sizes are limited by timm's forward (`docs/timm_families.md` has a table): most convolutional networks
+    take any, HRNet and DLA need multiples of 32, to which both toolboxes pad; transformers need ``model_args``.
+
+    Raises:
+        ImportError: timm is not installed.
+        ValueError: unknown model (suggests near names), one without feature maps or without gradient checkpointing,
+            indices out of range, or a checkpoint of another architecture (lists the keys).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        out_indices: Sequence[int] | None = None,
+        pretrained: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+        in_chans: int = 3,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        drop_path_rate: float = 0.0,
+        gradient_checkpointing: bool = False,
+        output_norm: str | NormFactory | None = None,
+        model_args: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        check_one_source(pretrained, checkpoint)
+        self.name = name
+        self.in_chans = in_chans
+        arguments = {**(model_args or {}), **({"drop_path_rate": drop_path_rate} if drop_path_rate else {})}
+        self.out_indices = check_out_indices(name, out_indices, model_args or {})
+        self.model = create_network(name, self.out_indices, pretrained, in_chans, arguments)
+        info = self.model.feature_info
+        shapes = zip(info.channels(), info.reduction(), strict=True)
+        self.feature_specs = tuple(FeatureSpec(int(channels), int(stride)) for channels, stride in shapes)
+        self.mean, self.std = normalisation(name)
+        self.norm_eval = norm_eval
+        self.frozen_stages = frozen_stages
+        self._frozen = modules_up_to(self.model, frozen_stages, self.out_indices[-1])
+        self._channels_last_maps = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
+        norms = [make_norm(output_norm, spec.channels) for spec in self.feature_specs]
+        self.norms = nn.ModuleList(norm for norm in norms if norm is not None)
+        if gradient_checkpointing:
+            checkpoint_network(self.model, name)
+        self._layouts = _TimmLayouts(name, self.out_indices, arguments)
+        accept_layouts(self, self._layouts)
+        if checkpoint is not None:
+            self.load_weights(checkpoint)
+        self.freeze()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Map an image batch ``B in_chans H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``."""
+        maps = self.model(x)
+        if self._channels_last_maps:
+            maps = [m.permute(0, 3, 1, 2) for m in maps]  # B H W C -> B C H W
+        if len(self.norms):
+            maps = [norm(m) for norm, m in zip(self.norms, maps, strict=True)]
+        if self._channels_last_maps or len(self.norms):
+            maps = [m.contiguous(memory_format=memory_format_of(x)) for m in maps]
+        return tuple(maps)
+
+    def train(self, mode: bool = True) -> TimmBackbone:
+        """Switch mode; frozen parts and, with ``norm_eval``, batch norms stay in evaluation mode."""
+        super().train(mode)
+        if self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    def frozen_parts(self) -> Iterator[nn.Module | nn.Parameter]:
+        """What computes map ``frozen_stages``, and the root's parameters: a Transformer's embeddings and tokens."""
+        yield from (self.model.get_submodule(name) for name in self._frozen)
+        if self.frozen_stages >= 0:
+            yield from getattr(self.model, "model", self.model).parameters(recurse=False)
+
+    def load_weights(self, weights: Weights, source: str = "") -> None:
+        """`Backbone.load_weights`, with the first convolution adapted to the channels of the image as timm does."""
+        weights, source = read_weights(weights, source)
+        own = self.state_dict()
+        found = recognize(weights, own, self._layouts)
+        renamed = weights if found is None else {**found[0], **{key: own[key] for key in found[1].kept}}
+        if found is None and not set(weights) >= {key for key in own if not key.endswith("num_batches_tracked")}:
+            raise ValueError(
+                f"the checkpoint {source} is of another architecture than {self.name!r}: it holds "
+                f"{sorted(weights)[:4]}, ..., the model needs {sorted(own)[:4]}, ... (of a whole detector, pass the "
+                "backbone's part: fpn_plugins.weights.strip_prefix)"
+            )
+        super().load_weights(adapt_first_conv(self.name, renamed, own, self.in_chans), source)
+
+
+class _TimmLayouts:
+    """Tables for a timm feature network held under ``model.``: timm's full network, and Detectron2's names for ResNets.
+
+    What the feature network leaves out (the classifier, stages after the last wanted map) is dropped on purpose; a key
+    that timm's full network does not have either stays unexplained.
+    """
+
+    def __init__(self, name: str, out_indices: tuple[int, ...], arguments: Mapping[str, Any]) -> None:
+        self.name = name
+        self.out_indices = out_indices
+        self.arguments = dict(arguments)
+
+    def __call__(self, keys: Iterable[str]) -> list[KeyMap]:
+        keys = list(keys)
+        foreign = any(key.startswith(("stem.conv1.", "res2.")) for key in keys)
+        names = resnet.detectron2() if foreign else KeyMap("timm", [("{*}", "{*}")])
+        full = skeleton(lambda: import_timm().create_model(self.name, **self.arguments)).state_dict()
+        used = skeleton(lambda: create_network(self.name, self.out_indices, False, 3, self.arguments)).state_dict()
+        rules: list[tuple[str, str | None]] = []
+        for key in keys:
+            fits, name = names.rename(key)
+            if fits and (name is None or name in full):
+                place = None if name is None else next((n for n in flattened(name) if n in used), None)
+                rules.append((key, None if place is None else f"model.{place}"))
+        return [KeyMap(f"{names.layout} {self.name}", rules, lacks=["norms.{*}"])]

@@ -1,0 +1,153 @@
+"""timm's pretrained CNN-ViT hybrids with the maps of both parts: C2-C4 of the ResNet, C5 of the Transformer.
+
+timm's own feature interface shows the Transformer's maps only, all of one stride; the ResNet inside the patch embedding
+is tapped here. Networks and weights: ViT (arXiv:2010.11929, section 3.1), AugReg (arXiv:2106.10270),
+``timm/models/vision_transformer_hybrid.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...features import FeatureSpec
+from ...ops import checkpointing
+from ...ops.memory_format import memory_format_of
+from ..base import Backbone, Weights, check_one_source, read_weights
+from ..hybrid import OUT_STRIDE, stride_two
+from .networks import import_timm, normalisation
+
+HYBRID = re.compile(r"vit_[a-z]+_r\d+_s\d+_\d+")
+
+
+class TimmHybrid(Backbone):
+    """A hybrid of timm as a backbone: image in, C2..C5 out.
+
+    Args:
+        name: timm model name of a hybrid on a ResNetV2: ``vit_base_r50_s16_*``, whose encoder runs on C4 (a 3x3
+            convolution of stride 2, new and untrained, makes C5 of its output), ``vit_large_r50_s32_*`` or
+            ``vit_small_r26_s32_*``, whose encoder runs on C5.
+        pretrained: load timm's own weights (downloaded by timm).
+        checkpoint: weights file of that model in timm's names, read instead; its classifier is left out.
+        in_chans: channels of the image; timm adapts its ``pretrained`` weights to it.
+        drop_path_rate: stochastic depth of the encoder.
+        gradient_checkpointing: recompute the encoder's activations in the backward pass.
+        model_args: further arguments for ``timm.create_model``.
+
+    Attributes:
+        feature_specs: channels and stride of each map.
+
+    Images of any size: position embeddings are resized as timm does with ``dynamic_img_size=True``. C5 is timm's
+    ``forward_features`` (class token and final norm applied) without the class token. Pixels: `pixel_mean`,
+    `pixel_std`, which for these weights are 127.5.
+
+    State dict: ``model.*`` in timm's names, ``downsample.*`` for an encoder at stride 16.
+
+    Raises:
+        ImportError: timm is not installed.
+        ValueError: not such a hybrid, or a checkpoint of another architecture.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pretrained: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+        in_chans: int = 3,
+        drop_path_rate: float = 0.0,
+        gradient_checkpointing: bool = False,
+        model_args: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        check_one_source(pretrained, checkpoint)
+        self.name = name
+        arguments = {**(model_args or {}), "drop_path_rate": drop_path_rate, "in_chans": in_chans}
+        self.model = _create(name, pretrained, arguments)
+        self.mean, self.std = normalisation(name)
+        cnn = self.model.patch_embed.backbone
+        _pad_by_integers(cnn)
+        specs = [FeatureSpec(row["num_chs"], row["reduction"]) for row in cnn.feature_info if "stages" in row["module"]]
+        on_c4 = specs[-1].stride < OUT_STRIDE
+        self.downsample = stride_two(self.model.embed_dim) if on_c4 else None
+        self.feature_specs = (*(specs if on_c4 else specs[:-1]), FeatureSpec(self.model.embed_dim, OUT_STRIDE))
+        self.gradient_checkpointing = gradient_checkpointing
+        if checkpoint is not None:
+            self.load_weights(checkpoint)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Map images ``B in_chans H W`` to the maps ``B C H/stride W/stride``, sizes rounded up."""
+        cnn = self.model.patch_embed.backbone
+        x = cnn.stem(x)
+        maps = []
+        for stage in cnn.stages:
+            x = stage(x)
+            maps.append(x)
+        top = self._encode(cnn.norm(x))
+        if self.downsample is None:
+            return (*maps[:-1], top)
+        return (*maps, self.downsample(top))
+
+    def _encode(self, x: Tensor) -> Tensor:
+        """The Transformer on the CNN's last map: ``B C H W`` to ``B embed_dim H W``."""
+        model, (height, width) = self.model, x.shape[-2:]
+        tokens = model.patch_embed.proj(x).permute(0, 2, 3, 1)  # B H W C
+        tokens = model.norm_pre(model._pos_embed(tokens))  # B 1+HW C
+        for block in model.blocks:
+            tokens = checkpointing.run(block, tokens, checkpointed=self.gradient_checkpointing)
+        tokens = model.norm(tokens[:, model.num_prefix_tokens :])
+        top = tokens.transpose(1, 2).unflatten(2, (height, width))
+        return top.contiguous(memory_format=memory_format_of(x))
+
+    def load_weights(self, weights: Weights, source: str = "") -> None:
+        """`Backbone.load_weights` in timm's names, or in this module's; a classifier is left out."""
+        weights, source = read_weights(weights, source)
+        kept = {key: value for key, value in weights.items() if not key.startswith("head.")}
+        own = self.state_dict()
+        if not any(key in own for key in kept):
+            new = {key: value for key, value in own.items() if key.startswith("downsample.")}
+            kept = {**{f"model.{key}": value for key, value in kept.items()}, **new}
+        super().load_weights(kept, source)
+
+
+class _SamePadding:
+    """TensorFlow's "same" padding before a layer, as a hook: an object, so that the module can be copied and pickled.
+
+    timm's own computes it in floating point, which a trace for any image size cannot simplify.
+    """
+
+    def __init__(self, kernel_size: int, stride: int, value: float) -> None:
+        self.kernel_size, self.stride, self.value = kernel_size, stride, value
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+        height, width = (self._total(side) for side in inputs[0].shape[-2:])
+        before, above = width // 2, height // 2
+        return F.pad(inputs[0], (before, width - before, above, height - above), value=self.value)
+
+    def _total(self, side: int) -> int:
+        return (side - 1) // self.stride * self.stride + self.kernel_size - side
+
+
+def _pad_by_integers(cnn: Any) -> None:
+    """Replace timm's padding in a ResNetV2: of the pool, and of the convolutions of more than one cell."""
+    cnn.stem.pool = nn.MaxPool2d(3, 2)
+    cnn.stem.pool.register_forward_pre_hook(_SamePadding(3, 2, float("-inf")))
+    for layer in cnn.modules():
+        if getattr(layer, "same_pad", False):
+            layer.same_pad = False
+            if layer.kernel_size[0] > 1:
+                layer.register_forward_pre_hook(_SamePadding(layer.kernel_size[0], layer.stride[0], 0.0))
+
+
+def _create(name: str, pretrained: bool, arguments: Mapping[str, Any]) -> Any:
+    timm = import_timm()
+    hybrids = [model for model in timm.list_models("vit_*") if HYBRID.fullmatch(model)]
+    if name.split(".")[0] not in hybrids:
+        raise ValueError(f"name={name!r} is none of timm's hybrids on a ResNetV2 with stages: {', '.join(hybrids)}")
+    return timm.create_model(
+        name, pretrained=pretrained, num_classes=0, global_pool="", dynamic_img_size=True, **arguments
+    )

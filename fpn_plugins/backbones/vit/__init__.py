@@ -1,0 +1,5 @@
+"""ViT: the backbone and its parts."""
+
+from .vit import ViT
+
+__all__ = ["ViT"]

@@ -1,0 +1,132 @@
+"""Multi-head self-attention on a grid of tokens, with decomposed relative positions.
+
+The score of query ``q`` at ``(y, x)`` and key ``k`` at ``(v, u)`` is ``s q.k + q.R_h[y - v] + q.R_w[x - u]``: one table
+per axis, scored against the *unscaled* query. Source: MViTv2 (arXiv:2112.01526, eq. 4), as used by ViTDet
+(arXiv:2203.16527); names and results are those of detectron2's ``modeling/backbone/vit.py``.
+
+Letters in the shapes: ``B`` batch, ``M`` heads, ``H W`` grid, ``N = H W`` tokens in row-major order, ``D`` channels of
+a head.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ...ops.attention import AxialBias, attend_grids
+from ...weights.resize import resize_relative_positions
+
+
+class Attention(nn.Module):
+    """Attention between all tokens of a grid.
+
+    Args:
+        dim: channels of a token.
+        num_heads: heads; divides ``dim``.
+        qkv_bias: whether queries, keys and values have a bias.
+        rel_pos_size: height and width, in tokens, of the grid that the tables of relative positions are made for; any
+            other grid gets them linearly resized. ``None`` is without relative positions.
+
+    State dict: ``qkv.*``, ``proj.*`` and the tables ``rel_pos_h`` (``2 height - 1, D``) and ``rel_pos_w``.
+
+    Raises:
+        ValueError: heads that do not divide the channels.
+    """
+
+    def __init__(
+        self, dim: int, num_heads: int, qkv_bias: bool = True, rel_pos_size: tuple[int, int] | None = None
+    ) -> None:
+        super().__init__()
+        if num_heads < 1 or dim % num_heads:
+            raise ValueError(f"num_heads={num_heads} must divide the {dim} channels of a token")
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+        self.rel_pos_h: nn.Parameter | None = None
+        self.rel_pos_w: nn.Parameter | None = None
+        if rel_pos_size is not None:
+            height, width = rel_pos_size
+            self.rel_pos_h = nn.Parameter(torch.zeros(2 * height - 1, dim // num_heads))
+            self.rel_pos_w = nn.Parameter(torch.zeros(2 * width - 1, dim // num_heads))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map tokens ``B H W C`` to tokens of the same shape."""
+        height, width = x.shape[1:3]
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # B H W 3 M D
+        q, k, v = qkv.permute(3, 0, 4, 1, 2, 5).unbind(0)  # B M H W D
+        bias = None
+        if self.rel_pos_h is not None and self.rel_pos_w is not None:
+            bias = relative_bias(q, relative_rows(self.rel_pos_h, height), relative_rows(self.rel_pos_w, width))
+        out = attend_grids(q, k, v, bias)
+        return self.proj(out.permute(0, 2, 3, 1, 4).flatten(3))
+
+
+def reference_attention(q: Tensor, k: Tensor, v: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
+    """Definition of attention with relative positions, which `attend` is tested against.
+
+    Args:
+        q: queries ``B M N D``.
+        k: keys ``B M n D``.
+        v: values, the same shape as ``k``.
+        rows_h: embedding of each query row and each key row, ``H h D``.
+        rows_w: embedding of each query column and each key column, ``W w D``.
+    """
+    scores = q @ k.mT / q.shape[-1] ** 0.5
+    grid = q.unflatten(2, (rows_h.shape[0], rows_w.shape[0]))
+    scores_h = torch.einsum("bmyxd,yvd->bmyxv", grid, rows_h)
+    scores_w = torch.einsum("bmyxd,xud->bmyxu", grid, rows_w)
+    positions = scores_h[..., :, None] + scores_w[..., None, :]  # B M H W h w
+    return (scores + positions.flatten(4, 5).flatten(2, 3)).softmax(-1) @ v
+
+
+def relative_bias(q: Tensor, rows_h: Tensor, rows_w: Tensor) -> AxialBias:
+    """Scores of queries ``B M H W D`` against the embeddings of their relative positions, ``B M H W h``, ``B M H W w``.
+
+    ``rows_h`` and ``rows_w`` are those of `reference_attention`.
+    """
+    scores_h = torch.einsum("bmyxd,yvd->bmyxv", q, rows_h.to(q.dtype))
+    scores_w = torch.einsum("bmyxd,xud->bmyxu", q, rows_w.to(q.dtype))
+    return AxialBias(scores_h, scores_w)
+
+
+def relative_rows(table: Tensor, size: int) -> Tensor:
+    """Embedding of each pair of positions along an axis.
+
+    Args:
+        table: ``L D``, for the distances ``-(L - 1) / 2 .. (L - 1) / 2``.
+        size: cells along the axis; unless ``L = 2 size - 1`` the table is linearly resized to that.
+
+    Returns:
+        ``size size D``, for each query position and each key position.
+    """
+    table = resize_relative_positions(table, 2 * size - 1)
+    position = torch.arange(size, device=table.device)
+    return table[position[:, None] - position + size - 1]
+
+
+def pooled_relative_rows(table: Tensor, q_size: int, k_size: int, finer_keys: bool) -> Tensor:
+    """`relative_rows` for queries and keys that are pooled by different strides.
+
+    Distances are those of the finer grid, rounded down in single precision, as in MViTv2's official code and
+    detectron2's: where rounding errors decide, they decide alike.
+
+    Args:
+        table: ``L D``, linearly resized unless ``L = 2 max(q_size, k_size) - 1``.
+        q_size: queries along the axis.
+        k_size: keys along the axis.
+        finer_keys: whether there are at least as many keys as queries, or at most as many. It is not computed from the
+            sizes, so that a trace does not depend on them.
+
+    Returns:
+        ``q_size k_size D``.
+    """
+    table = resize_relative_positions(table, 2 * (k_size if finer_keys else q_size) - 1)
+    sizes = [torch.full((), size, dtype=torch.float64, device=table.device) for size in (q_size, k_size)]
+    queries = torch.arange(q_size, device=table.device)[:, None]
+    keys = torch.arange(k_size, device=table.device)
+    if finer_keys:
+        distance = queries * (sizes[1] / sizes[0]).float() - keys + (k_size - 1)
+    else:
+        step = sizes[0] / sizes[1]
+        distance = queries - keys * step.float() + ((k_size - 1) * step).float()
+    return table[distance.long()]

@@ -1,0 +1,152 @@
+r"""Publish a trained detector: its weights without the rest of the training, a card, an entry in the model zoo.
+
+    python tools/publish_model.py work_dirs/demo/mmdet/iter_400.pth --name demo_mask_rcnn --results \
+        work_dirs/demo/results.json --hardware "2 CPU cores" --data "synthetic set" --schedule "400 iterations" \
+        [--convert] [--count 240 320] [--format safetensors] [--url https://HOST/FOLDER | --push-to-hub USER/REPO]
+
+Takes a checkpoint of either toolbox, averaged weights where it has them, and reads it without executing what is pickled
+in it. NAME is the stem of its configs beside the zoo's file. Writes ``OUTPUT_DIR/NAME/<toolbox>/NAME-<hash>.pth``,
+``OUTPUT_DIR/NAME/README.md``, and the entry NAME of ``configs/model_zoo.yml``; then run ``tools/docs/model_zoo.py``.
+``--convert`` adds the file for the other toolbox. Everything is read, converted and counted before anything is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from ..conversion import convert
+from ..files import write_atomically
+from ..zoo.hub import hub_url, push_to_hub
+from ..zoo.index import DEFAULT, Zoo, sha256_of
+from ..zoo.pages import model_card
+from ..zoo.publish import Trained, clean_checkpoint, read_results, write_published
+from ..zoo.records import OWN, TOOLBOXES, Entry, Result, Weights
+from ..zoo.release_files import SUFFIXES
+from .common import count, user_errors
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Publish a trained detector and enter it into the model zoo")
+    parser.add_argument("checkpoint", type=Path, help="of a training in either toolbox")
+    parser.add_argument("--name", required=True, help="stem of the model's configs")
+    parser.add_argument("--data", help="what it was trained and measured on; needed for a new entry")
+    parser.add_argument("--schedule", help="how long it was trained; needed for a new entry")
+    parser.add_argument("--results", type=Path, help="JSON with the AP that was measured")
+    parser.add_argument("--hardware", help="that it was trained on; needed with --results")
+    parser.add_argument("--licence", default="Apache-2.0", help="of the weights (default Apache-2.0)")
+    parser.add_argument("--count", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="count parameters and MACs")
+    parser.add_argument("--convert", action="store_true", help="publish the weights for the other toolbox too")
+    parser.add_argument("--format", choices=[suffix[1:] for suffix in SUFFIXES], default="pth")
+    parser.add_argument("--output-dir", type=Path, default=Path("work_dirs/published"))
+    parser.add_argument("--zoo", type=Path, default=DEFAULT, help="the model zoo's file; begun if there is none")
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--url", help="address that OUTPUT_DIR/NAME will have when you have uploaded it")
+    place.add_argument("--push-to-hub", metavar="USER/REPO", help="upload it to the Hugging Face hub")
+    parser.add_argument("--trusted", action="store_true", help="execute what is pickled in the checkpoint")
+    args = parser.parse_args()
+    if args.results and not args.hardware:
+        parser.error("--results needs --hardware: a result without it says little")
+    return args
+
+
+def find_configs(folder: Path, name: str) -> dict[str, str]:
+    """The model's config of each toolbox, as paths from the zoo's folder."""
+    found = {
+        toolbox: path.relative_to(folder).as_posix()
+        for toolbox in TOOLBOXES
+        for path in (folder / toolbox / f"{name}.py", folder / toolbox / f"{name}.yaml")
+        if path.is_file()
+    }
+    if not found:
+        raise FileNotFoundError(
+            f"--name {name}: there is no config of that stem in {folder}/mmdet, {folder}/detectron2"
+        )
+    return found
+
+
+def described(args: argparse.Namespace, zoo: Zoo, toolbox: str) -> Entry:
+    """The entry as it will be, without the files: the old one with what the command line says, or a new one."""
+    configs = find_configs(zoo.folder, args.name)
+    if toolbox not in configs:
+        raise ValueError(f"{args.checkpoint} is a checkpoint of {toolbox}, for which {args.name!r} has no config")
+    old = zoo.entries.get(args.name)
+    if old is None and not (args.data and args.schedule):
+        raise ValueError(f"{args.name!r} is new in {args.zoo}: say what it was trained on with --data and --schedule")
+    data, schedule = args.data or old.data, args.schedule or old.schedule
+    results, costs, weights = (list(old.results), dict(old.costs), dict(old.weights)) if old else ([], {}, {})
+    if args.results:
+        results = [result for result in results if (result.by, result.toolbox) != (OWN, toolbox)]
+        metrics = read_results(args.results, toolbox)
+        results.insert(0, Result(OWN, toolbox, metrics, args.results.name, hardware=args.hardware))
+    if args.count:
+        counted = configs if args.convert else {toolbox: configs[toolbox]}
+        costs.update({key: count(str(zoo.folder / path), tuple(args.count)) for key, path in counted.items()})
+    return Entry(args.name, configs, data, schedule, results, costs, weights, args.licence)
+
+
+def converted(trained: Trained, zoo: Zoo, entry: Entry) -> Trained:
+    """The same weights for the other toolbox."""
+    from ..adapters.hosts import host_of
+
+    target = next(toolbox for toolbox in TOOLBOXES if toolbox != trained.toolbox)
+    if target not in entry.configs:
+        raise ValueError(f"--convert: {entry.name!r} has no config for {target}")
+    paths = {toolbox: str(zoo.folder / path) for toolbox, path in entry.configs.items()}
+    detectors = {toolbox: host_of(path).build(path) for toolbox, path in paths.items()}
+    own, other = (host_of(paths[t]).detector_facts(detectors[t]) for t in (trained.toolbox, target))
+    if differences := own.differences(other):
+        raise ValueError("--convert: the two configs would detect otherwise:\n  " + "\n  ".join(differences))
+    weights, conversion = convert(trained.weights, detectors[target].state_dict(), other.num_ratios)
+    print(conversion)
+    return replace(trained, weights=weights, toolbox=target)
+
+
+def write_files(
+    args: argparse.Namespace, zoo: Zoo, entry: Entry, models: list[Trained], base: str | None
+) -> dict[str, Path]:
+    """Write the weights and the card, complete the entry; path in the published folder -> file.
+
+    ``base`` is the address that the folder will have.
+    """
+    folder = args.output_dir / args.name
+    files: dict[str, Path] = {}
+    for model in models:
+        path = write_published(model, folder / model.toolbox, args.name, f".{args.format}")
+        inside = f"{model.toolbox}/{path.name}"
+        location = f"{base}/{inside}" if base else os.path.relpath(path, zoo.folder)
+        source = None if model is models[0] else models[0].toolbox
+        entry.weights[model.toolbox] = Weights(location, sha256_of(path), source)
+        files[inside] = path
+        print(f"wrote {path}")
+    files["README.md"] = folder / "README.md"
+    with write_atomically(files["README.md"]) as temporary:
+        temporary.write_text(model_card(entry), encoding="utf-8")
+    return files
+
+
+def summary(trained: Trained) -> str:
+    """One line on what was read and what of it is not published."""
+    average = f", averages by {trained.average}" if trained.average else ""
+    left_out = f"; left out: {', '.join(trained.dropped)}" if trained.dropped else ""
+    return f"{trained.toolbox}: {len(trained.weights)} tensors{average}{left_out}"
+
+
+def main() -> None:
+    """Read, convert, count, write, upload, and enter into the zoo last."""
+    args = parse_args()
+    with user_errors():
+        trained = clean_checkpoint(args.checkpoint, args.trusted)
+        print(summary(trained))
+        zoo = Zoo.read(args.zoo) if args.zoo.exists() else Zoo([], args.zoo.parent)
+        entry = described(args, zoo, trained.toolbox)
+        models = [trained, converted(trained, zoo, entry)] if args.convert else [trained]
+        base = hub_url(args.push_to_hub, "") if args.push_to_hub else args.url
+        files = write_files(args, zoo, entry, models, base and base.rstrip("/"))
+        if args.push_to_hub:
+            print(f"uploaded: {push_to_hub(files, args.push_to_hub, f'Publish {args.name}')}")
+        zoo.entries[entry.name] = entry
+        print(f"entered {entry.name} into {zoo.write(args.zoo)}; now run tools/docs/model_zoo.py")

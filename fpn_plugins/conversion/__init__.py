@@ -1,0 +1,6 @@
+"""Conversion of whole detectors between toolboxes."""
+
+from .compatibility import DetectorFacts
+from .detectors import Conversion, convert
+
+__all__ = ["Conversion", "DetectorFacts", "convert"]

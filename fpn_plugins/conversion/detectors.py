@@ -1,0 +1,247 @@
+"""Whole detectors from one toolbox to the other, or between a toolbox's own modules and this package's.
+
+Both the checkpoint's keys and those of the detector to be filled are translated to common names (`maps.detectors`), and
+each parameter goes where the names meet. So a result is always complete: every parameter of the target has got a value
+of its own shape, and every value of the checkpoint has gone somewhere or was dropped on purpose; otherwise there is an
+error, and no result.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..weights.key_map import KeyMap, Transform
+from .mask_heads import match_mask_heads
+from .tables import PARTS, containers, head_table, toolbox_of
+
+COUNTER = "num_batches_tracked"
+
+
+class Place(NamedTuple):
+    """The common name of a key (``None``: dropped on purpose), and how its value becomes the common one."""
+
+    name: str | None
+    transforms: tuple[Transform, ...] = ()
+
+    def to_common(self, value: Tensor) -> Tensor:
+        """The toolbox's value -> the common one."""
+        for transform in self.transforms:
+            value = transform.to_ours(value)
+        return value
+
+    def from_common(self, value: Tensor) -> Tensor:
+        """The common value -> the toolbox's."""
+        for transform in reversed(self.transforms):
+            value = transform.to_theirs(value)
+        return value
+
+
+@dataclass
+class Conversion:
+    """What became of every key.
+
+    Attributes:
+        source: toolbox of the checkpoint.
+        target: toolbox of the result.
+        matched: target's key -> key of the checkpoint.
+        transformed: target's key -> what was done to its value.
+        dropped: keys of the checkpoint that the target computes itself, or that hold no weights.
+        restarted: counters of the target that the checkpoint does not have, and that start at zero.
+        computed: keys of the target that follow from its architecture and are its own.
+    """
+
+    source: str
+    target: str
+    matched: dict[str, str] = field(default_factory=dict)
+    transformed: dict[str, str] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
+    restarted: list[str] = field(default_factory=list)
+    computed: list[str] = field(default_factory=list)
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """The matched keys that have another name in the target."""
+        return {key: theirs for key, theirs in self.matched.items() if key != theirs}
+
+    def __str__(self) -> str:
+        lines = [f"{self.source} -> {self.target}: {len(self.matched)} keys matched, {len(self.renamed)} renamed"]
+        for name in ("transformed", "dropped", "restarted", "computed"):
+            keys = getattr(self, name)
+            if keys:
+                lines.append(f"{len(keys)} {name}: {_listed(keys)}")
+        return "; ".join(lines)
+
+
+def convert(
+    state_dict: Mapping[str, Tensor], target: Mapping[str, Tensor], num_ratios: int = 3, mask_stage: int | None = None
+) -> tuple[dict[str, Tensor], Conversion]:
+    """Fill a detector of either toolbox with the weights of a detector of either toolbox.
+
+    Args:
+        state_dict: the checkpoint's keys and values; direction and architecture are recognised from the keys.
+        target: the state dict of the detector to be filled, as it is built from its config; of its values only the
+            shapes are read, and what follows from the architecture, as the index of relative positions in a Swin.
+        num_ratios: aspect ratios of the anchors, on both sides (`DetectorFacts.num_ratios`).
+        mask_stage: which of the mask heads to take where mmdet's Cascade Mask R-CNN, which averages one per stage, is
+            converted to detectron2, which has one; ``None`` takes it only if all are equal.
+
+    Returns:
+        A state dict with exactly the target's keys, and the `Conversion`.
+
+    Raises:
+        ValueError: keys or parameters left over, other shapes (another number of classes), or not a detector of one
+            of the two toolboxes; lists them.
+    """
+    conversion = Conversion(toolbox_of(state_dict), toolbox_of(target))
+    _check_anchors(state_dict, target)
+    found = places(state_dict, num_ratios)
+    target_places = places(target, num_ratios)
+    wanted = {place.name: key for key, place in target_places.items() if place.name is not None}
+    values, origin = _common(state_dict, found, conversion)
+    match_mask_heads(values, origin, set(wanted), mask_stage)
+    conversion.dropped += _drop_counters(values, origin, wanted)
+    _check_names(values, origin, wanted)
+    result = {key: target[key].cpu().clone() for key, place in target_places.items() if place.name is None}
+    conversion.computed += list(result)
+    for name, key in wanted.items():
+        if name not in values:
+            result[key] = torch.zeros_like(target[key], device="cpu")
+            conversion.restarted.append(key)
+            continue
+        place = target_places[key]
+        result[key] = place.from_common(values[name]).contiguous()
+        conversion.matched[key] = origin[name]
+        changes = [*found[origin[name]].transforms, *place.transforms]
+        if changes and conversion.source != conversion.target:
+            conversion.transformed[key] = ", ".join(change.name for change in changes)
+    _check_shapes(result, target, conversion)
+    return result, conversion
+
+
+def places(shapes: Mapping[str, Tensor], num_ratios: int = 3) -> dict[str, Place]:
+    """The common name of every key of a detector.
+
+    Raises:
+        ValueError: keys that no table explains; lists them.
+    """
+    toolbox = toolbox_of(shapes)
+    body = [key for key in shapes if key.startswith(("backbone.", "neck."))]
+    table = containers(toolbox, body)
+    inside = {key: table.rename(key)[1] or "" for key in body}
+    found: dict[str, Place] = {}
+    for part, tables in PARTS.items():
+        keys = {key: name.removeprefix(f"{part}.") for key, name in inside.items() if name.startswith(f"{part}.")}
+        for key, place in zip(keys, _part(list(keys.values()), tables).values(), strict=True):
+            found[key] = place if place.name is None else place._replace(name=f"{part}.{place.name}")
+    heads = head_table(toolbox, shapes, _anchors_per_cell(shapes), num_ratios)
+    rest = [key for key in shapes if key not in found]
+    found.update(_explained(rest, heads))
+    unexplained = [key for key in rest if key not in found]
+    if unexplained:
+        raise ValueError(f"{toolbox} detector: no rule for {len(unexplained)} keys: {_listed(unexplained)}")
+    return found
+
+
+def _part(keys: list[str], tables: object) -> dict[str, Place]:
+    """Places of a backbone's or a neck's keys, by the first table that explains all; necks in a list one by one."""
+    children = {key.split(".")[0] for key in keys}
+    if children and all(child.isdigit() for child in children):
+        found: dict[str, Place] = {}
+        for child in children:
+            inner = [key.partition(".")[2] for key in keys if key.startswith(f"{child}.")]
+            for key, place in _part(inner, tables).items():
+                found[f"{child}.{key}"] = place._replace(name=place.name and f"{child}.{place.name}")
+        return {key: found[key] for key in keys}
+    for table in tables(keys):  # type: ignore[operator]
+        places = _explained(keys, table)
+        if len(places) == len(keys):
+            return places
+    raise ValueError(f"no table explains {_listed(keys)}")
+
+
+def _explained(keys: Iterable[str], table: KeyMap) -> dict[str, Place]:
+    """Places of the keys for which the table has a rule."""
+    found = {}
+    for key in keys:
+        rule, name = table.find(key)
+        if rule is not None:
+            found[key] = Place(name, (rule.transform,) if rule.transform and name is not None else ())
+    return found
+
+
+def _anchors_per_cell(shapes: Mapping[str, Tensor]) -> int:
+    """From the box predictor of the RPN or of RetinaNet; 1 where a detector has none that has to be known."""
+    for name in ("anchor_deltas.bias", "head.bbox_pred.bias", "rpn_reg.bias", "retina_reg.bias"):
+        for key, value in shapes.items():
+            if key.endswith(name) and not key.startswith("roi_head"):
+                return value.shape[0] // 4
+    return 1
+
+
+def _check_anchors(state_dict: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
+    have, want = _anchors_per_cell(state_dict), _anchors_per_cell(target)
+    if have != want:
+        raise ValueError(
+            f"the checkpoint predicts for {have} anchors per cell, the target for {want}; give the target's config the "
+            "anchors that the checkpoint was trained with"
+        )
+
+
+def _common(
+    state_dict: Mapping[str, Tensor], found: Mapping[str, Place], conversion: Conversion
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Values by common name, and the key that each comes from."""
+    values: dict[str, Tensor] = {}
+    origin: dict[str, str] = {}
+    for key, value in state_dict.items():
+        place = found[key]
+        if place.name is None:
+            conversion.dropped.append(key)
+            continue
+        if place.name in origin:
+            raise ValueError(f"two keys become {place.name!r}: {origin[place.name]!r} and {key!r}")
+        values[place.name], origin[place.name] = place.to_common(value), key
+    return values, origin
+
+
+def _drop_counters(values: dict[str, Tensor], origin: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+    """Step counters of batch norms, which detectron2's frozen ones do not have; returns their keys."""
+    names = [name for name in values if name not in wanted and name.endswith(COUNTER)]
+    for name in names:
+        del values[name]
+    return [origin[name] for name in names]
+
+
+def _check_names(values: Mapping[str, Tensor], origin: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    """Nothing is left over on either side."""
+    left_over = [origin[name] for name in values if name not in wanted]
+    missing = [key for name, key in wanted.items() if name not in values and not name.endswith(COUNTER)]
+    if left_over or missing:
+        raise ValueError(
+            "the checkpoint is of another architecture than the target, nothing was converted: "
+            f"{len(left_over)} keys have no place in it: {_listed(left_over)}; "
+            f"{len(missing)} parameters of the target got no value: {_listed(missing)}"
+        )
+
+
+def _check_shapes(result: Mapping[str, Tensor], target: Mapping[str, Tensor], conversion: Conversion) -> None:
+    wrong = [
+        f"{conversion.matched.get(key, key)!r} is {tuple(value.shape)}, {key!r} needs {tuple(target[key].shape)}"
+        for key, value in result.items()
+        if value.shape != target[key].shape
+    ]
+    if wrong:
+        classes = any(re.search(r"cls|logits|predictor|fc_reg|bbox_pred", line) for line in wrong)
+        hint = "; set the target config's number of classes to the checkpoint's" if classes else ""
+        raise ValueError(f"{len(wrong)} shapes differ{hint}: {'; '.join(wrong[:6])}")
+
+
+def _listed(keys: Iterable[str]) -> str:
+    keys = list(keys)
+    return ", ".join(keys[:6]) + (f", ... ({len(keys) - 6} more)" if len(keys) > 6 else "") if keys else "none"

@@ -1,0 +1,61 @@
+"""Errors that name the new import path of what has moved; installed by the package itself."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from types import ModuleType
+
+# old dotted name below the package -> new one
+MOVED = {
+    "losses": "training",
+    "optim": "training",
+    "adapters.detectron2.zoo.load_detector": "adapters.detectron2.detector.load",
+    "adapters.mmdet.zoo.load_detector": "adapters.mmdet.detector.load",
+    "weights.convert": "conversion.convert",
+    "weights.Conversion": "conversion.Conversion",
+    "weights.facts": "conversion.compatibility",
+    "weights.mask_heads": "conversion.mask_heads",
+    "weights.maps.detectors": "conversion.tables",
+    "weights.maps.heads": "conversion.heads",
+    "weights.recognise": "weights.recognize",
+    "weights.recognition": "weights.layouts",
+    "weights.under": "weights.strip_prefix",
+    "weights.hub": "zoo.hub",
+    "weights.publish": "zoo.publish",
+    "weights.release_files": "zoo.release_files",
+    "weights.zoo": "zoo.index",
+    "weights.zoo_pages": "zoo.pages",
+    "weights.zoo_records": "zoo.records",
+    "backbones.attention": "backbones.vit.attention",
+    "backbones.mvit_blocks": "backbones.mvit.blocks",
+    "backbones.mvit_plan": "backbones.mvit.plan",
+    "backbones.packaged": "backbones.timm.packaged",
+    "backbones.swin_blocks": "backbones.swin.blocks",
+    "backbones.swin_sizes": "backbones.swin.sizes",
+    "backbones.timm_backbone": "backbones.timm.timm_backbone",
+    "backbones.timm_hybrid": "backbones.timm.timm_hybrid",
+    "backbones.timm_networks": "backbones.timm.networks",
+    "backbones.vit_blocks": "backbones.vit.blocks",
+    "backbones.window_attention": "backbones.swin.window_attention",
+    "backbones.window_layout": "backbones.swin.window_layout",
+}
+
+
+class MovedFinder(MetaPathFinder):
+    """Raise an ``ImportError`` with the new name for each import of a name in `MOVED`; find nothing."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> None:
+        """Called by Python for a module that no other finder knows, and for a name that a package lacks."""
+        package, _, old = fullname.partition(".")
+        if package == self.package and old in MOVED:
+            raise ImportError(f"{fullname} is now {package}.{MOVED[old]}; change the import", name=fullname)
+
+
+def explain_moved_imports(package: str) -> None:
+    """Install a `MovedFinder` after all other finders."""
+    sys.meta_path.append(MovedFinder(package))

@@ -1,0 +1,178 @@
+"""The model zoo: what was measured with each config, by whom, and the weights published for it.
+
+``configs/model_zoo.yml`` is the only source of published results: ``tools/publish_model.py`` adds to it, and
+``tools/docs/model_zoo.py`` makes the page and the index that MIM reads out of it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..files import write_atomically
+from .records import OWN, Entry, Weights, as_plain, read_entry
+from .release_files import as_pth
+
+DEFAULT = Path(__file__).resolve().parents[2] / "configs" / "model_zoo.yml"
+HEADER = """\
+# The single source of published results. `by` says who measured: fpn_plugins is this project, everybody else is cited,
+# with the place where they published it. Metrics are percent. tools/publish_model.py adds entries of our own;
+# tools/docs/model_zoo.py makes docs/model_zoo.md, configs/metafile.yml and model-index.yml out of this file.
+"""
+
+
+class Zoo:
+    """The entries of a zoo's file, by name.
+
+    Attributes:
+        entries: name -> entry, in the file's order.
+        folder: of the file, from where paths count.
+    """
+
+    def __init__(self, entries: Iterable[Entry], folder: str | os.PathLike[str]) -> None:
+        self.entries = {entry.name: entry for entry in entries}
+        self.folder = Path(folder)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str] = DEFAULT) -> Zoo:
+        """Read a zoo's file; the default is the source tree's.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: not YAML, unknown or missing keys, two entries of one name; says where.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"no model zoo at {str(path)!r}; it comes with the source tree, in configs/")
+        yaml = _yaml()
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path} is not YAML: {error}") from error
+        models = content.get("models") if isinstance(content, Mapping) else None
+        if not isinstance(models, list):
+            raise ValueError(f"{path} has to be a mapping with a list `models`, not {type(content).__name__}")
+        entries = [read_entry(model, f"{path}, models[{number}]") for number, model in enumerate(models)]
+        names = [entry.name for entry in entries]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"{path} has more than one entry of {sorted(twice)}; keep one")
+        return cls(entries, path.parent)
+
+    def write(self, path: str | os.PathLike[str]) -> Path:
+        """Write the entries, whole or not at all."""
+        content = {"models": [as_plain(entry) for entry in self.entries.values()]}
+        text = _yaml().safe_dump(content, sort_keys=False, width=120, allow_unicode=True, default_flow_style=None)
+        with write_atomically(path) as temporary:
+            temporary.write_text(HEADER + text, encoding="utf-8")
+        return Path(path)
+
+    def find(self, name: str) -> Entry:
+        """The entry of that name.
+
+        Raises:
+            ValueError: there is none; names the nearest.
+        """
+        if name not in self.entries:
+            near = difflib.get_close_matches(name, self.entries, n=3, cutoff=0.4)
+            raise ValueError(f"the model zoo has no {name!r}" + (f"; did you mean {near}?" if near else ""))
+        return self.entries[name]
+
+    def config(self, name: str, toolbox: str) -> str:
+        """Path of the model's config for a toolbox.
+
+        Raises:
+            ValueError: no such model, or no config for that toolbox.
+        """
+        configs = self.find(name).configs
+        if toolbox not in configs:
+            raise ValueError(f"{name!r} has no config for toolbox={toolbox!r}, it has {configs}")
+        return str(self.folder / configs[toolbox])
+
+    def checkpoint(self, name: str, toolbox: str, cache: str | os.PathLike[str] | None = None) -> str:
+        """Path of the model's weights, as a file that the toolbox reads; downloads them if they are not there.
+
+        Args:
+            name: of the model.
+            toolbox: ``"mmdet"`` or ``"detectron2"``.
+            cache: folder for downloads; ``None`` is ``fpn_plugins`` in PyTorch's (``torch.hub.get_dir()``).
+
+        Raises:
+            ValueError: no weights published for that toolbox, or a file with another content than was published.
+            FileNotFoundError: the zoo names a local file that is not there, or an address that does not answer.
+        """
+        weights = self.find(name).weights
+        if toolbox not in weights:
+            available = f"there are some for {sorted(weights)}" if weights else "it has to be trained"
+            raise ValueError(f"no weights of {name!r} have been published for toolbox={toolbox!r}; {available}")
+        folder = _cache_folder() if cache is None else Path(cache)
+        path = _fetch(weights[toolbox], self.folder, folder)
+        return str(as_pth(path, toolbox, folder) if path.suffix == ".safetensors" else path)
+
+
+def forget_weights(node: Any) -> None:
+    """Take out of a toolbox's config where backbones read pretrained weights: a published file has them all."""
+    if isinstance(node, MutableMapping):
+        for key, value in node.items():
+            if key in ("pretrained", "checkpoint"):
+                node[key] = False if value is True else None
+            else:
+                forget_weights(value)
+    elif isinstance(node, Sequence) and not isinstance(node, str):
+        for value in node:
+            forget_weights(value)
+
+
+def sha256_of(path: Path) -> str:
+    """Digest of a file's content."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _fetch(weights: Weights, folder: Path, cache: Path) -> Path:
+    """The file, downloaded unless it is there, with the content that was published."""
+    if not weights.is_public:
+        path = folder / weights.location
+        if not path.is_file():
+            raise FileNotFoundError(f"the zoo names {str(path)!r}, which does not exist; publish the model again")
+    else:
+        path = cache / weights.file_name
+        if not path.is_file():
+            _download(weights, path)
+    if (found := sha256_of(path)) != weights.sha256:
+        raise ValueError(f"{path} has sha256 {found}, {weights.sha256} was published: damaged or replaced; delete it")
+    return path
+
+
+def _download(weights: Weights, path: Path) -> None:
+    from torch.hub import download_url_to_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        download_url_to_file(weights.location, str(path), hash_prefix=weights.sha256)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"cannot download {weights.location!r} ({error}); put the file into {str(path.parent)!r}"
+        ) from error
+    except RuntimeError as error:  # the hash
+        raise ValueError(f"{weights.location!r} is damaged or was replaced: {error}") from error
+
+
+def _cache_folder() -> Path:
+    from torch.hub import get_dir
+
+    return Path(get_dir()) / OWN
+
+
+def _yaml() -> Any:
+    try:
+        import yaml
+    except ImportError as error:
+        raise ImportError("the model zoo needs PyYAML: pip install 'fpn_plugins[zoo]'") from error
+    return yaml

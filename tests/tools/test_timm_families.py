@@ -1,0 +1,70 @@
+"""The table of timm's families: what is found for networks that are known, and that nothing stops it."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from families import FamilyReport, families_table, probe_families, probe_model
+
+from fpn_plugins.analysis import timm_families
+
+pytestmark = pytest.mark.timm
+
+# network, sizes as it is, arguments, sizes with them
+KNOWN: list[tuple[str, str, dict[str, Any], str]] = [
+    ("resnet10t", "any", {}, ""),
+    ("tf_efficientnet_lite0", "any", {}, ""),
+    ("convnextv2_atto", "any", {}, ""),
+    ("pvt_v2_b0", "any", {}, ""),
+    ("hrnet_w18_small", "multiple of 32", {}, ""),
+    ("swin_tiny_patch4_window7_224", "fixed 224x224", {"dynamic_img_size": True}, "multiple of 4"),
+    ("vit_tiny_patch16_224", "fixed 224x224", {"dynamic_img_size": True, "dynamic_img_pad": True}, "any"),
+    ("maxvit_nano_rw_256", "fixed 256x256", {"img_size": (256, 320)}, "chosen"),
+    ("hiera_tiny_224", "fixed 224x224", {"img_size": (256, 320)}, "chosen"),
+    ("mvitv2_tiny", "fixed 224x224", {}, ""),
+]
+
+
+@pytest.mark.parametrize(("name", "sizes", "model_args", "with_args"), KNOWN)
+def test_known_networks(name: str, sizes: str, model_args: dict[str, Any], with_args: str):
+    report = probe_model(name)
+    assert (report.sizes, report.model_args, report.sizes_with_args, report.note) == (sizes, model_args, with_args, "")
+    assert list(report.strides) == sorted(set(report.strides)) and len(report.channels) == len(report.strides)
+
+
+def test_a_family_is_represented_by_a_small_network():
+    (report,) = probe_families(["pvt_v2"], progress=False)
+    assert report.model == "pvt_v2_b0"
+    assert report.num_models == 7
+    assert "| pvt_v2 (7) | `pvt_v2_b0` | 4: 32, 8: 64, 16: 160, 32: 256 | any |  |" in families_table([report])
+
+
+def test_the_published_table_is_that_of_the_published_reports():
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    rows = json.loads((docs / "timm_families.json").read_text())
+    for row in rows:
+        row["model_args"] = {key: tuple(v) if isinstance(v, list) else v for key, v in row["model_args"].items()}
+    reports = [FamilyReport(**row) for row in rows]
+    assert (docs / "timm_families.md").read_text().endswith(families_table(reports))
+    by_model = {report.model: report.sizes for report in reports}
+    assert {name: sizes for name, sizes, _, _ in KNOWN if name in by_model} == {
+        name: by_model[name] for name, *_ in KNOWN if name in by_model
+    }
+
+
+def test_an_unknown_family():
+    with pytest.raises(ValueError, match=r"families \['resnets'\] are not modules of timm.models"):
+        probe_families(["resnets"])
+
+
+def test_what_fails_is_reported(monkeypatch: pytest.MonkeyPatch):
+    """A network that cannot be built, and one that never answers."""
+    assert "NoSuch" not in probe_model("resnet10t").note
+    assert probe_model("no_such_network").note.startswith("ValueError: timm has no model 'no_such_network'")
+    monkeypatch.setattr(timm_families, "probe_family", lambda family: time.sleep(60))
+    (report,) = probe_families(["resnet"], time_limit=0.5, progress=False)
+    assert report == FamilyReport("resnet", 0, "", note="no answer within 0.5 s")

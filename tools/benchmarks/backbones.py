@@ -1,0 +1,213 @@
+"""Time and memory of a backbone of ours against the toolboxes' own: same weights, runs taking turns.
+
+    python tools/benchmarks/backbones.py --model swin_t --size 512 512 --out docs/swin_t
+    python tools/benchmarks/backbones.py --model swin_t --slopes --out docs/swin_t_slopes     how both grow with the image
+
+Writes OUT.json and OUT.md, a table, and with --slopes OUT.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from bench_report import conditions, provenance, write_report
+from growth import Sample, add_slopes_argument, curves, draw_growth, growth_table, scaled_sizes
+from torch import Tensor, nn
+
+from fpn_plugins import BACKBONES
+from fpn_plugins.analysis import fresh_process_peaks
+from fpn_plugins.analysis.latency import interleaved_seconds, median_ratio
+from fpn_plugins.commands.common import user_errors
+
+METHOD = """\
+All run in turn in one process with the same weights; times are medians over whole passes, a ratio is the median over
+neighbouring runs, and below 1 speaks for ours. Training is forward and backward, without an optimiser. Memory is the
+most that a pass holds beyond weights and their gradients, counted at PyTorch's allocator, each in a fresh process."""
+
+OURS = "ours"
+SWIN_T = {"name": "swin_tiny_patch4_window7_224", "drop_path_rate": 0.0}
+# a peer is a class and its arguments
+MODELS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
+    "swin_t": {
+        OURS: ("Swin", SWIN_T),
+        "mmdet": ("mmdet.models.SwinTransformer", {"drop_path_rate": 0.0}),
+        "detectron2": ("detectron2.modeling.backbone.SwinTransformer", {"drop_path_rate": 0.0}),
+    },
+    "mvit_t": {
+        OURS: ("MViT", {"name": "mvitv2_tiny"}),
+        "detectron2": ("detectron2.modeling.backbone.MViT", {"depth": 10, "last_block_indexes": (0, 2, 7, 9)}),
+    },
+}
+
+
+def build(model: str, who: str) -> nn.Module:
+    """One implementation, with weights of a fixed seed."""
+    kind, arguments = MODELS[model][who]
+    torch.manual_seed(0)
+    if who == OURS:
+        return BACKBONES[kind](**arguments)
+    module, _, name = kind.rpartition(".")
+    return getattr(importlib.import_module(module), name)(**arguments)
+
+
+def maps_of(backbone: nn.Module, images: Tensor) -> list[Tensor]:
+    maps = backbone(images)
+    return list(maps.values() if isinstance(maps, dict) else maps)
+
+
+def inference(backbone: nn.Module, images: Tensor) -> Callable[[], object]:
+    backbone.eval()
+
+    def job() -> None:
+        with torch.no_grad():
+            maps_of(backbone, images)
+
+    return job
+
+
+def training(backbone: nn.Module, images: Tensor) -> Callable[[], object]:
+    """Forward and backward; the gradients exist before, as in every iteration but the first."""
+    backbone.train()
+    for parameter in backbone.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+
+    def job() -> None:
+        sum(m.square().mean() for m in maps_of(backbone, images)).backward()
+
+    return job
+
+
+MODES = {"inference": inference, "training": training}
+
+
+def largest_difference(backbones: dict[str, nn.Module], images: Tensor) -> dict[str, float]:
+    """How far apart the maps of ours with a peer's weights and the peer's are, relative to the largest value."""
+    found = {}
+    for who, peer in backbones.items():
+        if who == OURS:
+            continue
+        backbones[OURS].load_state_dict(peer.state_dict())
+        for net in (backbones[OURS], peer):
+            net.eval()  # mmdet's returns nothing
+        with torch.no_grad():
+            pairs = zip(maps_of(backbones[OURS], images), maps_of(peer, images), strict=True)
+            found[who] = max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
+    return found
+
+
+def prepare_pass(model: str, who: str, mode: str, shape: list[int]) -> Callable[[], object]:
+    """One pass of one implementation, for a process of its own."""
+    return MODES[mode](build(model, who), torch.randn(shape))
+
+
+def compare(model: str, shape: list[int], repeats: int, memory: bool) -> dict[str, Any]:
+    """All figures of one model at one size."""
+    backbones = {who: build(model, who) for who in MODELS[model]}
+    images = torch.randn(shape)
+    batch, _, *size = shape
+    result: dict[str, Any] = {"model": model, **origin(model), "batch": batch, "size": size, "repeats": repeats}
+    result["largest_relative_difference"] = largest_difference(backbones, images)
+    for mode, make_job in MODES.items():
+        print(f"{model}: {mode}, {repeats} rounds of {', '.join(backbones)}", file=sys.stderr, flush=True)
+        seconds = interleaved_seconds({who: make_job(net, images) for who, net in backbones.items()}, repeats)
+        result[mode] = {
+            who: {"seconds": statistics.median(runs), "time_ratio": median_ratio(seconds[OURS], runs)}
+            for who, runs in seconds.items()
+        }
+    for mode in MODES if memory else ():
+        print(f"{model}: memory of {mode}", file=sys.stderr, flush=True)
+        for who in backbones:
+            result[mode][who] |= fresh_process_peaks(prepare_pass, model, who, mode, shape)
+        for row in result[mode].values():
+            row["memory_ratio"] = result[mode][OURS]["tensors"] / row["tensors"]
+    return result
+
+
+def origin(model: str) -> dict[str, Any]:
+    """See `provenance`."""
+    return provenance(["torch", "fpn_plugins", *(who for who in MODELS[model] if who != OURS)])
+
+
+def table(result: dict[str, Any]) -> str:
+    """The figures in Markdown; ratios are ours over the row's."""
+    lines = [
+        f"# {result['model']}: time and memory",
+        "",
+        f"{conditions(result)}, single precision, {result['repeats']} runs.",
+        "",
+        METHOD,
+        "",
+        "| | | seconds | ours / this | peak MiB | ours / this |",
+        "|---|---|---|---|---|---|",
+    ]
+    for mode in MODES:
+        for who, row in result[mode].items():
+            peak = f"{row['tensors'] / 2**20:.0f} | {row['memory_ratio']:.2f}" if "tensors" in row else " | "
+            lines.append(f"| {mode} | {who} | {row['seconds']:.3f} | {row['time_ratio']:.2f} | {peak} |")
+    differences = (f"{who}'s {value:.1g}" for who, value in result["largest_relative_difference"].items())
+    lines += ["", f"Largest difference of the maps, relative to the largest value: {', '.join(differences)}."]
+    return "\n".join(lines) + "\n"
+
+
+def samples(results: list[dict[str, Any]]) -> Iterator[Sample]:
+    """Time and tensors of every implementation in results of several sizes."""
+    for result in results:
+        for mode in MODES:
+            for who, row in result[mode].items():
+                yield Sample(result["model"], mode, who, tuple(result["size"]), row["seconds"], row.get("tensors"))
+
+
+def slopes_page(report: dict[str, Any]) -> str:
+    """How time and memory grow, in Markdown."""
+    lines = [
+        f"# {report['model']}: how time and memory grow with the image",
+        "",
+        f"{conditions(report)}, single precision, {report['repeats']} runs.",
+        "",
+        METHOD,
+        "",
+        *growth_table(report["curves"], report["sizes"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def draw_slopes(report: dict[str, Any], figure: Any) -> None:
+    """Every implementation."""
+    draw_growth(report["curves"], report["sizes"], figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=sorted(MODELS), required=True)
+    parser.add_argument("--size", type=int, nargs=2, default=(512, 512), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--no-memory", action="store_true", help="times only")
+    parser.add_argument("--out", type=Path, help="where to write, without suffix")
+    add_slopes_argument(parser)
+    args = parser.parse_args()
+    with user_errors():
+        torch.set_num_threads(args.threads)
+        sizes = [tuple(args.size)] if args.slopes is None else scaled_sizes(args)
+        shapes = [[args.batch, 3, *size] for size in sizes]
+        results = [compare(args.model, shape, args.repeats, not args.no_memory) for shape in shapes]
+        report, text, draw = results[0], table(results[0]), None
+        if args.slopes is not None:
+            shared = {"model": args.model, "batch": args.batch, "repeats": args.repeats, **origin(args.model)}
+            report = {**shared, "sizes": sizes, "curves": curves(samples(results))}
+            text, draw = slopes_page(report), draw_slopes
+        print(text)
+        if args.out:
+            write_report(args.out, report, text, draw)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""What `bench_detectors.py` compares: the toolboxes' own detectors, the same with our neck, and their passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from pictures import draw_pictures
+from torch import nn
+
+from fpn_plugins.adapters.hosts import Host, build_detector, host_of
+from fpn_plugins.analysis import spread_predictions
+from fpn_plugins.conversion import convert
+from fpn_plugins.inference import Detections
+from fpn_plugins.weights import read_checkpoint, write_checkpoint
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+TOOLBOXES, DETECTORS = ("mmdet", "detectron2"), ("mask_rcnn", "retinanet")
+MODES = ("inference", "training")
+INFERENCE, TRAINING = MODES
+STOCK_CONFIGS = {
+    ("mmdet", "mask_rcnn"): "mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py",
+    ("mmdet", "retinanet"): "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py",
+    ("detectron2", "mask_rcnn"): "detectron2::COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml",
+    ("detectron2", "retinanet"): "detectron2::COCO-Detection/retinanet_R_50_FPN_1x.yaml",
+}
+# mmdet's `PyramidBackbone` holds backbones of this package only: timm's ResNet-50 stands for mmdet's
+PYRAMID = {
+    "model.neck": "None",
+    "model.backbone._delete_": "True",
+    "model.backbone.type": "fpn_plugins.PyramidBackbone",
+    "model.backbone.channels_last": "True",
+    "model.backbone.backbone.type": "TimmBackbone",
+    "model.backbone.backbone.name": "resnet50",
+    "model.backbone.backbone.frozen_stages": "1",
+    "model.backbone.backbone.norm_eval": "True",
+    "model.backbone.neck.type": "FPN",
+    "model.backbone.neck.out_channels": "256",
+    "model.backbone.neck.num_outs": "5",
+}
+RETINANET = {"model.backbone.neck.start_level": "1", "model.backbone.neck.add_extra_convs": "on_input"}
+CHANNELS_LAST = {
+    ("mmdet", "mask_rcnn"): PYRAMID,
+    ("mmdet", "retinanet"): {**PYRAMID, **RETINANET},
+    ("detectron2", "mask_rcnn"): {"model.backbone.channels_last": "True"},
+    ("detectron2", "retinanet"): {"model.backbone.channels_last": "True"},
+}
+
+
+class Form(NamedTuple):
+    """How a detector is run."""
+
+    ours: bool = True
+    channels_last: bool = False
+    bf16: bool = False
+
+
+STOCK, OURS = "stock", "ours"
+FORMS = {
+    STOCK: Form(ours=False),
+    OURS: Form(),
+    "ours, channels_last": Form(channels_last=True),
+    "stock, bf16": Form(ours=False, bf16=True),
+    "ours, channels_last, bf16": Form(channels_last=True, bf16=True),
+}
+BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
+
+
+def usual_forms() -> list[str]:
+    """All forms, but those in bfloat16 only where the processor computes in it: elsewhere it is emulated, and slow."""
+    capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch 2.11
+    bf16 = any(capabilities.get(name) for name in BF16_INSTRUCTIONS)
+    return [name for name, form in FORMS.items() if bf16 or not form.bf16]
+
+
+class Setting(NamedTuple):
+    """What all of one report share; ``size`` is height and width of the images in pixels."""
+
+    size: tuple[int, int]
+    batch: int
+
+
+class Subject(NamedTuple):
+    """A detector of a toolbox, and the file of the weights that all of its forms get."""
+
+    toolbox: str
+    detector: str
+    weights: Path
+
+
+def draw_weights(toolbox: str, detector: str, folder: Path, setting: Setting) -> Subject:
+    """Weights of the toolbox's own detector, drawn at random so that it finds objects, written into ``folder``."""
+    torch.manual_seed(0)
+    stock = build_detector(STOCK_CONFIGS[toolbox, detector]).eval()
+    with torch.no_grad():
+        spread_predictions(
+            stock, partial(host_of(STOCK_CONFIGS[toolbox, detector]).detect, stock, draw_pictures(1, setting.size))
+        )
+    return Subject(
+        toolbox, detector, write_checkpoint(stock.state_dict(), folder / f"{toolbox}_{detector}.safetensors")
+    )
+
+
+def build(subject: Subject, form: Form) -> nn.Module:
+    """A detector in one of its forms."""
+    case = subject.toolbox, subject.detector
+    options = [f"{key}={value}" for key, value in CHANNELS_LAST[case].items()] if form.channels_last else []
+    config = str(CONFIGS / subject.toolbox / f"{subject.detector}_r50_fpn_12e.py") if form.ours else STOCK_CONFIGS[case]
+    model = build_detector(config, options)
+    model.load_state_dict(convert(read_checkpoint(subject.weights), model.state_dict())[0])
+    if form.bf16 and subject.toolbox == "mmdet":
+        from mmdet_bf16 import allow_bf16
+
+        allow_bf16(model)
+    return model
+
+
+def prepare(subject: Subject, who: str, mode: str, setting: Setting) -> Callable[[], Any]:
+    """A pass of a detector that is built for it, in a process of its own."""
+    return make_pass(build(subject, FORMS[who]), subject.toolbox, who, mode, setting)
+
+
+def make_pass(model: nn.Module, toolbox: str, who: str, mode: str, setting: Setting) -> Callable[[], Any]:
+    """What is timed: detection, or a training step without the optimiser; returns detections, or the losses by name."""
+    model.train(mode == TRAINING)
+    for parameter in model.parameters():  # there in every step but the first
+        parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+    run = detect if mode == INFERENCE else train
+    return partial(
+        run,
+        host_of(STOCK_CONFIGS[toolbox, DETECTORS[0]]),
+        model,
+        draw_pictures(setting.batch, setting.size),
+        FORMS[who].bf16,
+    )
+
+
+def detect(host: Host, model: nn.Module, pictures: Any, bf16: bool) -> list[Detections]:
+    """One pass of inference, from pixels to objects."""
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        return host.detect(model, pictures)
+
+
+def train(host: Host, model: nn.Module, pictures: Any, bf16: bool) -> dict[str, float]:
+    """Forward pass, losses, and backward pass; the samplers of regions draw the same each time."""
+    torch.manual_seed(0)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        total, named = host.losses(model, pictures)
+    total.backward()
+    return named

@@ -1,0 +1,243 @@
+"""Each form of attention on a device: with the biases of ViT and MViT, and of the windows of Swin."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from bench_models import largest_difference, perturb, prepare_pass
+from gpu_measure import Bench, Job, Rows, describe, set_precision
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from fpn_plugins.backbones.vit.attention import Attention
+from fpn_plugins.ops.attention import AxialBias, attend
+from fpn_plugins.ops.attention.forms import Form, blocked, masked, plain, widened, widened_narrow
+
+
+class Case(NamedTuple):
+    """Attention of ``batch`` maps or windows of ``side x side`` queries, and ``key_side x key_side`` keys."""
+
+    case: str
+    batch: int
+    heads: int
+    channels: int  # of a head
+    side: int
+    key_side: int
+
+
+AXIAL = [
+    Case("global", 2, 12, 64, 64, 64),
+    Case("global", 8, 12, 64, 32, 32),
+    Case("global", 1, 12, 64, 96, 96),
+    Case("window", 200, 12, 64, 14, 14),
+    Case("pooled", 50, 1, 96, 56, 14),  # stage 1 of MViTv2-T at 1024 x 1024, batch 2
+]
+TINY_AXIAL = [Case("global", 1, 2, 8, 8, 8), Case("pooled", 2, 1, 8, 8, 4)]
+# stages 1 and 3 of Swin-T at 800 x 1344, batch 4
+WINDOWS = [Case("stage 1", 4 * 29 * 48, 3, 32, 7, 7), Case("stage 3", 4 * 8 * 12, 12, 32, 7, 7)]
+TINY_WINDOWS = [Case("stage 1", 4, 2, 8, 7, 7)]
+FLEX = "FlexAttention"
+FLEX_SIDES = (14, 64)  # compiled for each shape, and far slower
+FAR = 0.05  # no rounding is as large
+MODES = {"inference": False, "training": True}
+
+
+def no_bias(q: Tensor, k: Tensor, v: Tensor, bias: Any, scale: float) -> Tensor:
+    """What any form would like to cost."""
+    return F.scaled_dot_product_attention(q, k, v, scale=scale)
+
+
+def on_kernel(kernel: SDPBackend, form: Form) -> Form:
+    """A form whose `scaled_dot_product_attention` has to take one kernel."""
+
+    def run(*arguments: Any) -> Tensor:
+        with sdpa_kernel([kernel]):
+            return form(*arguments)
+
+    return run
+
+
+def flex() -> Form:
+    """FlexAttention, which reads an `AxialBias` for each score."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    compiled = torch.compile(flex_attention)
+
+    def run(q: Tensor, k: Tensor, v: Tensor, bias: AxialBias, scale: float) -> Tensor:
+        rows, columns = (x.contiguous() for x in bias)
+        width = columns.shape[-1]
+
+        def add(score: Tensor, b: Tensor, m: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            return score + rows[b, m, i, j // width] + columns[b, m, i, j % width]
+
+        return compiled(q.contiguous(), k.contiguous(), v.contiguous(), score_mod=add, scale=scale)
+
+    return run
+
+
+def axial_forms(bench: Bench) -> dict[str, Form]:
+    """Forms that take an `AxialBias`; those of one device are left out on the other."""
+    forms: dict[str, Form] = {"attend": attend, "no bias": no_bias, "plain": plain, "masked": masked}
+    forms |= {"widened": widened, "widened_narrow": widened_narrow}
+    if not bench.on_gpu:
+        return {**forms, "blocked": blocked}
+    kernels = {"cuDNN": SDPBackend.CUDNN_ATTENTION, "memory-efficient": SDPBackend.EFFICIENT_ATTENTION}
+    narrow = {f"widened_narrow, {name}": on_kernel(kernel, widened_narrow) for name, kernel in kernels.items()}
+    return {**forms, **narrow, FLEX: flex()}
+
+
+class BiasSource(NamedTuple):
+    """Shapes of random tensors, and what makes the bias out of them."""
+
+    shapes: list[tuple[int, ...]]
+    make: Callable[..., Any]
+
+
+class Tensors:
+    """Random queries, keys and values, views of one tensor as in a layer, and the bias.
+
+    Args:
+        case: their shapes; queries have a tensor of their own where they are more than the keys.
+        source: of the bias.
+        dtype: of all.
+        device: of all.
+    """
+
+    def __init__(self, case: Case, source: BiasSource, dtype: torch.dtype, device: str) -> None:
+        draw = partial(torch.randn, device=device, dtype=dtype)
+        tokens, keys = case.side**2, case.key_side**2
+        self.packed = draw(case.batch, keys, 3 if tokens == keys else 2, case.heads, case.channels)
+        self.queries = None if tokens == keys else draw(case.batch, tokens, case.heads, case.channels)
+        self.parts = [draw(shape) for shape in source.shapes]
+        self.make_bias, self.scale = source.make, case.channels**-0.5
+
+    def read(self) -> tuple[Tensor, Tensor, Tensor, Any]:
+        """``q``, ``k``, ``v`` as ``B M N D``, and the bias."""
+        *first, k, v = self.packed.permute(2, 0, 3, 1, 4).unbind(0)
+        q = first[0] if self.queries is None else self.queries.transpose(1, 2)
+        return q, k, v, self.make_bias(*self.parts)
+
+    def job(self, form: Form, training: bool) -> Job:
+        """One run of a form, with gradients of all tensors in training."""
+        leaves = [x for x in (self.packed, self.queries, *self.parts) if x is not None]
+
+        def run() -> None:
+            for leaf in leaves:
+                leaf.requires_grad_(training).grad = None
+            with torch.set_grad_enabled(training):
+                out = form(*self.read(), self.scale)
+            if training:
+                out.backward(out.detach())
+
+        return run
+
+    def difference(self, form: Form) -> float:
+        """Largest relative difference from the definition in float32, for the first of the batch."""
+        with torch.no_grad():
+            q, k, v, bias = self.read()
+            expected = plain(q[:1].float(), k[:1].float(), v[:1].float(), first_of(bias), self.scale)
+            return largest_difference([form(q, k, v, bias, self.scale)[:1].float()], [expected])
+
+
+def first_of(bias: Any) -> Any:
+    """Bias of the first of the batch, in float32."""
+    return AxialBias(*map(first_of, bias)) if isinstance(bias, AxialBias) else bias[:1].float()
+
+
+def compare_forms(
+    bench: Bench, rows: Rows, case: Case, forms: Mapping[str, Form], source: BiasSource, **what: Any
+) -> None:
+    """Differences from the definition, and times, of each form in each precision and mode."""
+    for precision in bench.precisions:
+        dtype = set_precision(precision) or torch.float32
+        torch.manual_seed(0)
+        place = {**case._asdict(), **what, "precision": precision}
+        with_flex = bench.compiles(precision) and case.side in FLEX_SIDES
+        chosen = {who: form for who, form in forms.items() if who != FLEX or with_flex}
+        compare_on(bench, rows, Tensors(case, source, dtype, bench.device), chosen, place)
+        bench.reset()
+
+
+def compare_on(bench: Bench, rows: Rows, tensors: Tensors, forms: Mapping[str, Form], place: dict[str, Any]) -> None:
+    """The same on one set of tensors, without the forms that do not take them."""
+    usable = dict(forms)
+    for who, form in forms.items():
+        try:
+            gap = tensors.difference(form)
+        except Exception as error:  # a kernel that does not take it
+            rows.add(**place, who=who, error=describe(error))
+            del usable[who]
+            bench.free()
+            continue
+        if form is not no_bias:
+            rows.add(**place, who=who, difference=gap, **({} if gap <= FAR else {"error": "far from the definition"}))
+    for mode, training in MODES.items():
+        jobs = {who: tensors.job(form, training) for who, form in usable.items()}
+        bench.compare(rows, jobs, **place, mode=mode)
+
+
+def attention(bench: Bench, rows: Rows) -> None:
+    """Forms with an `AxialBias`, then whole layers with the relative positions' products."""
+    for case in TINY_AXIAL if bench.tiny else AXIAL:
+        shape = (case.batch, case.heads, case.side**2, case.key_side)
+        compare_forms(bench, rows, case, axial_forms(bench), BiasSource([shape, shape], AxialBias))
+        if case.side == case.key_side:
+            compare_layers(bench, rows, case)
+
+
+def compare_layers(bench: Bench, rows: Rows, case: Case) -> None:
+    """Our layer, eager and compiled, and detectron2's where it is installed, with the same weights."""
+    layers = build_layers(case, bench.device)
+    x = torch.randn(case.batch, case.side, case.side, case.heads * case.channels, device=bench.device)
+    for precision in bench.precisions:
+        dtype = set_precision(precision)
+        place = {"case": f"{case.case} layer", "batch": case.batch, "side": case.side, "precision": precision}
+        if bench.compiles(precision):
+            layers["ours compiled"] = copy.deepcopy(layers["ours"])
+            layers["ours compiled"].compile(backend=bench.backend)
+        for mode, training in MODES.items():
+            x = x.detach().requires_grad_(training)
+            jobs = {who: prepare_pass(layer, x, training, dtype) for who, layer in layers.items()}
+            bench.compare(rows, jobs, **place, mode=mode)
+        layers.pop("ours compiled", None)
+        bench.reset()
+
+
+def build_layers(case: Case, device: str) -> dict[str, nn.Module]:
+    """Attention layers with the relative positions of the case."""
+    dim, size = case.heads * case.channels, (case.side, case.side)
+    torch.manual_seed(0)
+    layers: dict[str, nn.Module] = {"ours": perturb(Attention(dim, case.heads, rel_pos_size=size).to(device))}
+    if importlib.util.find_spec("detectron2"):
+        from detectron2.modeling.backbone.vit import Attention as Peer
+
+        layers["detectron2"] = Peer(dim, case.heads, use_rel_pos=True, input_size=size).to(device)
+        layers["detectron2"].load_state_dict(layers["ours"].state_dict())
+    return layers
+
+
+def windows(bench: Bench, rows: Rows) -> None:
+    """Forms with a bias per head, and with the masks of shifted windows."""
+    forms: dict[str, Form] = {"attend": attend, "no bias": no_bias, "plain": plain, "masked": masked}
+    for case in TINY_WINDOWS if bench.tiny else WINDOWS:
+        shape = (case.heads, case.side**2, case.key_side**2)
+        apart = torch.rand(case.batch, 1, *shape[1:], device=bench.device) < 0.5
+        masks = torch.where(apart, -100.0, 0.0)
+        for shifted, make in ((False, as_batch), (True, partial(add_masks, masks=masks))):
+            compare_forms(bench, rows, case, forms, BiasSource([shape], make), shifted=shifted)
+
+
+def as_batch(bias: Tensor) -> Tensor:
+    """``1 M N N`` of ``M N N``, as `WindowAttention` passes it."""
+    return bias[None]
+
+
+def add_masks(bias: Tensor, masks: Tensor) -> Tensor:
+    """``n M N N``, as `WindowAttention` passes the bias of shifted windows."""
+    return (bias + masks).to(bias.dtype)

@@ -1,0 +1,73 @@
+"""Try one small network of each of timm's families as a detection backbone, and write which image sizes it takes.
+
+Nothing is downloaded and no map is computed (only shapes are); all families take some minutes.
+
+Example:
+    python tools/docs/timm_families.py --markdown docs/timm_families.md --json docs/timm_families.json
+    python tools/docs/timm_families.py --families convnext swin_transformer maxxvit
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from families import families_table, probe_families
+
+from fpn_plugins.files import write_atomically
+
+HEADER = """# timm's families as detection backbones
+
+Which image sizes one network of each family takes as `TimmBackbone`, tried with timm {version} by
+`python tools/docs/timm_families.py --markdown docs/timm_families.md --json docs/timm_families.json` (shapes, and one
+image in memory).
+
+- The number behind a family is that of its networks; a small one was tried. Larger ones take the same sizes, but for
+  those whose name carries another window or image size.
+- *any*: every size; *multiple of N*: pad to it (mmdet's `pad_size_divisor`, our `size_divisibility` in Detectron2);
+  *fixed*: one size only; *none*: no size tried worked.
+- The last column has what frees a network of its one size: `TimmBackbone(name, model_args=dict(...))`; *chosen* is one
+  size, any that the network can be built for.
+- Maps are the last of each stride from 4 on, `TimmBackbone`'s default. timm's Swin and MViTv2 have another forward than
+  the detectors of these names: use `Swin` and `MViT`; for plain transformers `ViT`.
+
+"""
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description="Try timm's families as detection backbones.")
+    parser.add_argument("--families", nargs="+", metavar="NAME", help="modules of timm.models (default: all)")
+    parser.add_argument("--time-limit", type=float, default=60.0, metavar="S", help="seconds for a family (default 60)")
+    parser.add_argument("--markdown", type=Path, metavar="MD", help="write the table to this file")
+    parser.add_argument("--json", type=Path, metavar="JSON", help="write the reports to this file")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the tool; exit code 0, or 1 after an error that the user can correct."""
+    args = parse_args(argv)
+    try:
+        reports = probe_families(args.families, args.time_limit)
+        table = families_table(reports)
+        print(table)
+        if args.markdown:
+            import timm
+
+            _write(args.markdown, HEADER.format(version=timm.__version__) + table)
+        if args.json:
+            _write(args.json, json.dumps([report.as_dict() for report in reports], indent=1) + "\n")
+    except (ValueError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

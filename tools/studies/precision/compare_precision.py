@@ -1,0 +1,203 @@
+"""AP of trained detectors as they are, and on the fast paths for inference.
+
+    python tools/studies/precision/compare_precision.py --detector CONFIG CHECKPOINT [--detector CONFIG CHECKPOINT ...] \
+        --root COCO_FOLDER [--split val] [--size 800 1333] [--num-images N] [--out docs/precision]
+
+Each detector, of either toolbox, is one whose backbone is this package's `PyramidBackbone`. It is evaluated in single
+precision, with ``channels_last``, with that and backbone and neck in bfloat16, and all in bfloat16; all forms see the
+same pixels. Writes OUT.json, OUT.md and OUT.png. Processors without instructions for bfloat16 emulate it, with the same
+kind of rounding, many times slower.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+from bench_report import draw_bars, provenance, write_report
+
+from fpn_plugins.adapters.hosts import build_detector, predictor, toolbox_of
+from fpn_plugins.analysis import agreement
+from fpn_plugins.analysis.evaluation import Predict, detect
+from fpn_plugins.commands.common import user_errors
+from fpn_plugins.data import CocoSplit, find_split
+from fpn_plugins.inference import Detections, load_detector_weights
+
+
+class Form(NamedTuple):
+    """How a detector is run."""
+
+    channels_last: bool = True
+    autocast: bool = False  # of backbone and neck
+    bf16: bool = False  # everywhere
+
+    def options(self, config: str) -> list[str]:
+        """Overrides of a config."""
+        if Path(config).suffix in (".yaml", ".yml"):
+            keys = ("MODEL.FPN_PLUGINS.CHANNELS_LAST", "MODEL.FPN_PLUGINS.AUTOCAST")
+        else:
+            keys = ("model.backbone.channels_last", "model.backbone.autocast")
+        values = ("True" if self.channels_last else "", "bfloat16" if self.autocast else "")
+        return [f"{key}={value}" for key, value in zip(keys, values, strict=True) if value]
+
+
+REFERENCE = "single precision"
+FORMS = {
+    REFERENCE: Form(channels_last=False),
+    "channels_last": Form(),
+    "channels_last, backbone and neck in bf16": Form(autocast=True),
+    "channels_last, all in bf16": Form(bf16=True),
+}
+BOX_TOLERANCE, SCORE_TOLERANCE = 1.0, 0.02  # bf16 has three digits
+METRICS = ("AP", "AP50", "AP_S", "AP_M", "AP_L")
+METHOD = f"""\
+Trained detectors, evaluated by pycocotools on the same pixels in every form. "difference" is AP minus that in single
+precision, in points. "agree" is the share of detections that have a partner among those in single precision, of the
+same class, within {BOX_TOLERANCE:g} px and {SCORE_TOLERANCE} of score. "bf16" is autocast to bfloat16, of
+`PyramidBackbone` alone or of the whole detector. Time is not measured here: see the pages of `bench_detectors.py`."""
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="AP of trained detectors on the fast paths")
+    parser.add_argument("--detector", nargs=2, action="append", required=True, metavar=("CONFIG", "CHECKPOINT"))
+    parser.add_argument("--root", type=Path, required=True, help="folder of a COCO-format set")
+    parser.add_argument("--split", default="val", choices=("train", "val"))
+    parser.add_argument("--size", type=int, nargs=2, default=(800, 1333), metavar=("SHORT", "LONG"), help="in pixels")
+    parser.add_argument("--num-images", type=int, help="only the first N")
+    parser.add_argument("--forms", nargs="+", choices=list(FORMS), default=list(FORMS))
+    parser.add_argument(
+        "--out", type=Path, default=Path("work_dirs/precision"), help="where to write, without a suffix"
+    )
+    args = parser.parse_args()
+    args.forms = [REFERENCE, *(form for form in args.forms if form != REFERENCE)]
+    return args
+
+
+def build(config: str, checkpoint: str, form: Form) -> nn.Module:
+    """A detector with its weights in one of its forms.
+
+    Raises:
+        ValueError: its backbone is not a `PyramidBackbone`, or on a fast path by its config.
+    """
+    model: Any = build_detector(config)
+    if not hasattr(model.backbone, "channels_last"):
+        raise ValueError(
+            f"config {config!r}: its backbone {type(model.backbone).__name__} has no fast path; expected "
+            "PyramidBackbone of this package"
+        )
+    if model.backbone.channels_last or model.backbone.autocast_dtype:
+        raise ValueError(f"config {config!r} is on a fast path already; take its options out, they are compared here")
+    if form != FORMS[REFERENCE]:
+        model = build_detector(config, form.options(config))
+    load_detector_weights(model, checkpoint)
+    if form.bf16 and toolbox_of(config) == "mmdet":
+        from mmdet_bf16 import allow_bf16
+
+        allow_bf16(model)
+    return model
+
+
+def in_bf16(detector: Predict, image: Any) -> Detections:
+    """What a detector finds under autocast, with boxes and scores in single precision."""
+    with torch.autocast("cpu", torch.bfloat16):
+        found = detector(image)
+    return found._replace(boxes=found.boxes.float(), scores=found.scores.float())
+
+
+def measure(config: str, checkpoint: str, split: CocoSplit, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """A row for each form of a detector."""
+    detectors = {}
+    for name in args.forms:
+        model = build(config, checkpoint, FORMS[name])
+        detector = predictor(config, model, tuple(args.size), split.ann_file)
+        detectors[name] = partial(in_bf16, detector) if FORMS[name].bf16 else detector
+    scores, found = detect(detectors, split, args.num_images)
+    for name in args.forms:
+        pairs = ((image_id, of_reference, found[name][image_id]) for image_id, of_reference in found[REFERENCE].items())
+        agreed = agreement(pairs, BOX_TOLERANCE, SCORE_TOLERANCE)
+        yield {
+            "detector": f"{Path(config).stem} ({toolbox_of(config)})",
+            "form": name,
+            "scores": scores[name],
+            "differences": {
+                kind: {m: 100 * (value[m] - scores[REFERENCE][kind][m]) for m in METRICS if value[m] >= 0}
+                for kind, value in scores[name].items()
+                if kind in scores[REFERENCE]
+            },
+            "images": len(found[REFERENCE]),
+            "detections": agreed.total,
+            "agree": agreed.share,
+        }
+
+
+def page(report: dict[str, Any]) -> str:
+    """The report in Markdown."""
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    short, long = report["size"]
+    lines = [
+        "# Fast paths: what they do to AP",
+        "",
+        f"Measured on {report['date']} by `tools/studies/precision/compare_precision.py` on {report['processor']}, with {versions}: "
+        f"{report['images']} images of {report['data']}, {short} px on their short side, at most {long} on their long.",
+        "",
+        METHOD,
+        "",
+        f"| detector | | | {' | '.join(METRICS)} | difference of AP | agree |",
+        f"|---|---|---|{'--:|' * (len(METRICS) + 2)}",
+        *(line for row in report["rows"] for line in table(row)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def table(row: dict[str, Any]) -> Iterator[str]:
+    """Lines of the table, one for boxes and one for masks."""
+    for kind, names in (("bbox", "boxes"), ("segm", "masks")):
+        if kind not in row["differences"]:
+            continue
+        found = [row["scores"][kind][metric] for metric in METRICS]
+        values = [f"{100 * value:.2f}" if value >= 0 else "–" for value in found]  # no objects of that size
+        share = f"{100 * row['agree']:.1f} %" if kind == "bbox" else ""
+        difference = f"{row['differences'][kind]['AP']:+.2f}"
+        columns = [row["detector"], names, row["form"], *values, difference, share]
+        yield f"| {' | '.join(columns)} |"
+
+
+def draw(report: dict[str, Any], figure: Any) -> None:
+    """Differences of box AP, and of those by size of the objects, of each form from single precision."""
+    names = list(dict.fromkeys(row["detector"] for row in report["rows"]))
+    for axis, name in zip(figure.subplots(1, len(names), sharey=True, squeeze=False)[0], names, strict=True):
+        rows = [row for row in report["rows"] if row["detector"] == name and row["form"] != REFERENCE]
+        metrics = [metric for metric in METRICS if metric != "AP50" and metric in rows[0]["differences"]["bbox"]]
+        groups = [(m, {row["form"]: row["differences"]["bbox"][m] for row in rows}) for m in metrics]
+        draw_bars(axis, groups, line=0)
+        axis.set_title(name, fontsize="small")
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize="small")
+    figure.axes[0].set_ylabel("AP minus that in single precision, points")
+
+
+def main() -> None:
+    """Evaluate every form of every detector, and write the three files."""
+    args = parse_args()
+    with user_errors():
+        split = find_split(args.root, args.split)
+        rows = [row for detector in args.detector for row in measure(*detector, split, args)]
+        packages = ["torch", "fpn_plugins", *dict.fromkeys(toolbox_of(config) for config, _ in args.detector)]
+        data = {"data": args.root.resolve().name, "images": rows[0]["images"], "size": list(args.size)}
+        report = {**provenance(packages), **data, "rows": rows}
+        write_report(args.out, report, page(report), draw)
+        print(page(report))
+
+
+if __name__ == "__main__":
+    main()
