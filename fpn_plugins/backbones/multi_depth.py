@@ -49,7 +49,7 @@ class MultiDepthViT(Backbone):
     each map is cropped to ``ceil(side / stride)``, as a convolutional network rounds. BEiT's and ViTDet's code pads
     nothing, so that finer maps lose what does not fill a patch.
 
-    State dict: ``vit.*`` (detectron2's names), ``resamples.{i}.*``; weights of the ViT alone are its ``checkpoint``.
+    State dict: ``vit.*`` (detectron2's names), ``resamples.<i>.*``; weights of the ViT alone are its ``checkpoint``.
 
     Raises:
         ValueError: depths that do not ascend or that the ViT does not have, another number of strides, or a stride that

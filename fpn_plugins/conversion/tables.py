@@ -50,7 +50,7 @@ def containers(toolbox: str, keys: Iterable[str]) -> KeyMap:
         places = [("backbone.backbone", "bottom_up"), ("backbone.neck", "neck")]
     else:
         places = [("backbone", "bottom_up"), ("neck", "neck")]
-    return KeyMap(toolbox, [(f"{theirs}.{{*}}", f"{ours}.{{*}}") for theirs, ours in places])
+    return KeyMap(toolbox, [(f"{theirs}.<*>", f"{ours}.<*>") for theirs, ours in places])
 
 
 def head_table(toolbox: str, keys: Iterable[str], num_anchors: int, num_ratios: int) -> KeyMap:
@@ -63,7 +63,7 @@ def head_table(toolbox: str, keys: Iterable[str], num_anchors: int, num_ratios: 
 
 def bottom_up_tables(keys: Iterable[str]) -> list[KeyMap]:
     """Tables of the backbones that have several layouts, to try in this order; the last leaves all names."""
-    timm = KeyMap("timm network of this package", [("model.{*}", "{*}")])
+    timm = KeyMap("timm network of this package", [("model.<*>", "<*>")])
     tables = [resnet.detectron2(), resnet.mmdet_with_group_norm(), mvit.detectron2()]
     if any(key.endswith("relative_position_bias_table") for key in keys):
         tables = [swin.SwinLayouts().mmdet(), swin.SwinLayouts().detectron2()]
@@ -91,6 +91,6 @@ def _numbers(keys: Iterable[str], pattern: str) -> set[int]:
     return {int(match[1]) for key in keys if (match := re.match(pattern, key))}
 
 
-SAME = KeyMap("this package", [Rule("{*}", "{*}")])
+SAME = KeyMap("this package", [Rule("<*>", "<*>")])
 Tables = Callable[[Iterable[str]], Sequence[KeyMap]]
 PARTS: dict[str, Tables] = {"bottom_up": bottom_up_tables, "neck": neck_tables}

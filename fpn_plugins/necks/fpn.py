@@ -78,8 +78,8 @@ class FPN(PyramidNeck):
         gradient_checkpointing: keep only the inputs for the backward pass, which the backbone keeps anyway, and compute
             the maps between them and the outputs again.
 
-    State dict: ``lateral_convs.{i}``, ``output_convs.{i}``, ``extra_levels.convs.{k}``, each with ``conv.*`` and
-    ``norm.*``, ``i`` counting from the highest resolution; ``upsamples.{j}``, ``j`` counting the steps of the top-down
+    State dict: ``lateral_convs.<i>``, ``output_convs.<i>``, ``extra_levels.convs.<k>``, each with ``conv.*`` and
+    ``norm.*``, ``i`` counting from the highest resolution; ``upsamples.<j>``, ``j`` counting the steps of the top-down
     path. The layouts of mmdet, detectron2 and torchvision load as they are; one that fits only in part is a
     ``ValueError`` that lists the keys.
 

@@ -144,7 +144,7 @@ class NASFPN(PyramidNeck):
         gradient_checkpointing: keep only the maps between the repeats for the backward pass, and compute the others
             again.
 
-    State dict: ``lateral_convs.{i}``, ``extra_levels.{k}``, ``cells.{r}.nodes.{n}.output_conv``, each with ``conv.*``
+    State dict: ``lateral_convs.<i>``, ``extra_levels.<k>``, ``cells.<r>.nodes.<n>.output_conv``, each with ``conv.*``
     and ``norm.*``. mmdet's layout loads as it is.
 
     Raises:

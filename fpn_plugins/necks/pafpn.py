@@ -41,7 +41,7 @@ class PAFPN(FPN):
         **arguments: the others of `FPN`. ``fusion`` and ``upsample_mode`` are of the top-down path, the bottom-up path
             adds; extra levels with ``source="output"`` read the last output of the bottom-up path.
 
-    State dict: that of `FPN`, and ``downsample_convs.{i}``, ``bottom_up_convs.{i}``, ``i`` counting the steps of the
+    State dict: that of `FPN`, and ``downsample_convs.<i>``, ``bottom_up_convs.<i>``, ``i`` counting the steps of the
     bottom-up path. mmdet's layout loads as it is.
 
     Raises:

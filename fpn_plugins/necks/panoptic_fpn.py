@@ -45,7 +45,7 @@ class SemanticMerge(nn.Module):
     to the size of the finer map that was given for that resolution (and doubles where there is none). On divisible
     sizes the two are the same.
 
-    State dict: ``branches.{i}.{k}.conv.*``, ``branches.{i}.{k}.norm.*``. The layouts of mmdet's ``PanopticFPNHead`` and
+    State dict: ``branches.<i>.<k>.conv.*``, ``branches.<i>.<k>.norm.*``. The layouts of mmdet's ``PanopticFPNHead`` and
     detectron2's ``SemSegFPNHead``, without their 1x1 predictors, load as they are.
 
     Raises:

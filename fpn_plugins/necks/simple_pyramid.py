@@ -45,8 +45,8 @@ class SimpleFeaturePyramid(nn.Module):
             project); see `init_convs`.
         gradient_checkpointing: keep the input alone for the backward pass, and compute the maps again there.
 
-    State dict: ``resamples.{i}``, ``lateral_convs.{i}``, ``output_convs.{i}``, ``extra_levels.convs.{k}``. The layouts
-    of detectron2 (``simfp_{stage}``) and of mmdet's project load as they are. mmdet's project trains with an ``eps`` of
+    State dict: ``resamples.<i>``, ``lateral_convs.<i>``, ``output_convs.<i>``, ``extra_levels.convs.<k>``. The layouts
+    of detectron2 (``simfp_<s>``) and of mmdet's project load as they are. mmdet's project trains with an ``eps`` of
     1e-5 in its norms, detectron2 and this class with 1e-6: pass a factory for the former.
 
     A level below 1 rounds odd sizes down, as both peers do. detectron2's class with ``norm=""`` cannot run at a scale

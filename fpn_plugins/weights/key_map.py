@@ -1,14 +1,14 @@
 """State dicts of other code bases, renamed by table.
 
-A `KeyMap` is a list of rules ``theirs -> ours``. Patterns are literal but for braces::
+A `KeyMap` is a list of rules ``theirs -> ours``. Patterns are literal except for angle brackets::
 
-    {i}      one integer, the same on both sides         lateral_convs.{i}.conv.weight
-    {i+2}    that integer plus 2 on this side            fpn_lateral{i+2}.weight
-    {*}      the rest of the key, dots included          layer1.{*}
+    <i>      one integer, the same on both sides         lateral_convs.<i>.conv.weight
+    <i+2>    that integer plus 2 on this side            fpn_lateral<i+2>.weight
+    <*>      the rest of the key, dots included          layer1.<*>
 
-Rules without braces come first, then the others in order; the first that fits wins. ``None`` on our side means *dropped
-on purpose*. A key that no rule fits is never lost silently: `KeyMap.apply` lists it in its report, and `recognize`
-refuses a dict that fits a layout only in part.
+Rules without brackets are tried first, then the others in order; the first that fits wins. ``None`` on our side means
+*dropped on purpose*. A key that no rule fits is never lost silently: `KeyMap.apply` lists it in its report, and
+`recognize` refuses a dict that fits a layout only in part.
 
 Where a layout also stores a value in another order, the rule names a `Transform`.
 """
@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-_TOKEN = re.compile(r"\{(\*|[a-z](?:[+-]\d+)?)\}")
+_TOKEN = re.compile(r"<(\*|[a-z](?:[+-]\d+)?)>")
+_OLD_TOKEN = re.compile(r"\{(\*|[a-z](?:[+-]\d+)?)\}")
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,10 @@ class Rule:
     theirs: str
     ours: str | None
     transform: Transform | None = None
+
+    def __post_init__(self) -> None:
+        for pattern in (self.theirs, self.ours):
+            _check_pattern(pattern)
 
     def inverse(self) -> Rule:
         """The rule ours -> theirs; of one that drops a key there is none (``ValueError``)."""
@@ -99,6 +104,12 @@ class Report:
         return "; ".join(parts)
 
 
+def _check_pattern(pattern: str | None) -> None:
+    if pattern is not None and _OLD_TOKEN.search(pattern):
+        new = _OLD_TOKEN.sub(r"<\1>", pattern)
+        raise ValueError(f"pattern {pattern!r}: placeholders are written in angle brackets; write {new!r}")
+
+
 def _compile(pattern: str) -> tuple[re.Pattern[str], dict[str, tuple[str, int]]]:
     """Regular expression of a pattern, and for each of its groups the variable and the offset that it carries."""
     groups: dict[str, tuple[str, int]] = {}
@@ -113,7 +124,7 @@ def _compile(pattern: str) -> tuple[re.Pattern[str], dict[str, tuple[str, int]]]
 
 
 def _fill(pattern: str, values: Mapping[str, str | int]) -> str:
-    """Write ``values`` into the braces of ``pattern``."""
+    """Write ``values`` into the brackets of ``pattern``."""
 
     def one(token: re.Match[str]) -> str:
         name, offset = token[1][0], int(token[1][1:] or 0)
@@ -136,6 +147,8 @@ class KeyMap:
     def __init__(self, layout: str, rules: Iterable[Rule | tuple[str, str | None]], lacks: Iterable[str] = ()) -> None:
         self.layout = layout
         self.lacks = tuple(lacks)
+        for pattern in self.lacks:
+            _check_pattern(pattern)
         self.rules = tuple(rule if isinstance(rule, Rule) else Rule(*rule) for rule in rules)
         self._literal = {rule.theirs: rule for rule in reversed(self.rules) if not _TOKEN.search(rule.theirs)}
         patterns = [rule for rule in self.rules if _TOKEN.search(rule.theirs)]

@@ -31,13 +31,13 @@ def tensors(*keys: str) -> dict[str, Tensor]:
     ("theirs", "ours", "key", "expected"),
     [
         ("a.weight", "b.weight", "a.weight", "b.weight"),
-        ("a.{i}.weight", "b.{i}.w", "a.12.weight", "b.12.w"),
-        ("l{i+2}.{*}", "c.{i}.{*}", "l5.conv.weight", "c.3.conv.weight"),
-        ("c.{i}.{*}", "l{i+2}.{*}", "c.3.conv.weight", "l5.conv.weight"),
-        ("l{i-1}", "c{i}", "l3", "c4"),
-        ("{i}.{j+1}", "{j}.{i}", "7.3", "2.7"),
-        ("{i+1}", "{i+3}", "4", "6"),
-        ("head.{*}", "{*}", "head.a.b.c", "a.b.c"),
+        ("a.<i>.weight", "b.<i>.w", "a.12.weight", "b.12.w"),
+        ("l<i+2>.<*>", "c.<i>.<*>", "l5.conv.weight", "c.3.conv.weight"),
+        ("c.<i>.<*>", "l<i+2>.<*>", "c.3.conv.weight", "l5.conv.weight"),
+        ("l<i-1>", "c<i>", "l3", "c4"),
+        ("<i>.<j+1>", "<j>.<i>", "7.3", "2.7"),
+        ("<i+1>", "<i+3>", "4", "6"),
+        ("head.<*>", "<*>", "head.a.b.c", "a.b.c"),
     ],
 )
 def test_patterns(theirs: str, ours: str, key: str, expected: str):
@@ -50,11 +50,11 @@ def test_patterns(theirs: str, ours: str, key: str, expected: str):
         ("a.weight", "a_weight"),  # a dot is a dot
         ("a.weight", "xa.weight"),
         ("a.weight", "a.weight.x"),
-        ("a.{i}", "a.b"),
-        ("a.{i}", "a."),
-        ("a.{i}", "a.-1"),
-        ("a.{*}", "a."),
-        ("a.{*}", "a"),
+        ("a.<i>", "a.b"),
+        ("a.<i>", "a."),
+        ("a.<i>", "a.-1"),
+        ("a.<*>", "a."),
+        ("a.<*>", "a"),
     ],
 )
 def test_patterns_are_literal_and_match_the_whole_key(theirs: str, key: str):
@@ -62,27 +62,35 @@ def test_patterns_are_literal_and_match_the_whole_key(theirs: str, key: str):
 
 
 def test_an_index_before_the_first_does_not_fit_and_later_rules_are_tried():
-    table = KeyMap("x", [("convs.{k+4}", "extra.{k}"), ("convs.{i}", "out.{i}")])
+    table = KeyMap("x", [("convs.<k+4>", "extra.<k>"), ("convs.<i>", "out.<i>")])
     assert table.rename("convs.4") == (True, "extra.0")
     assert table.rename("convs.3") == (True, "out.3")
-    assert KeyMap("x", [("convs.{k+4}", "extra.{k}")]).rename("convs.3") == (False, None)
+    assert KeyMap("x", [("convs.<k+4>", "extra.<k>")]).rename("convs.3") == (False, None)
 
 
 def test_the_first_rule_that_fits_wins():
-    rules = [("a.norm.{*}", "n.{*}"), ("a.{*}", "c.{*}")]
+    rules = [("a.norm.<*>", "n.<*>"), ("a.<*>", "c.<*>")]
     assert KeyMap("x", rules).rename("a.norm.weight") == (True, "n.weight")
     assert KeyMap("x", rules[::-1]).rename("a.norm.weight") == (True, "c.norm.weight")
 
 
+@pytest.mark.parametrize(
+    "make", [lambda old: Rule(old, "b"), lambda old: Rule("a", old), lambda old: KeyMap("x", [], [old])]
+)
+def test_patterns_in_braces_are_errors_that_show_the_new_spelling(make: Callable):
+    with pytest.raises(ValueError, match=re.escape("write 'a.<i+2>.<*>'")):
+        make("a.{i+2}.{*}")
+
+
 def test_a_rule_without_our_side_drops_on_purpose():
-    assert KeyMap("x", [Rule("fc.{*}", None)]).rename("fc.weight") == (True, None)
+    assert KeyMap("x", [Rule("fc.<*>", None)]).rename("fc.weight") == (True, None)
 
 
 # ------------------------------------------------------------------------------------------------------------ apply
 
 
 def test_apply_reports_what_became_of_every_key():
-    table = KeyMap("theirs", [("fc.{*}", None), ("a.{*}", "b.{*}")])
+    table = KeyMap("theirs", [("fc.<*>", None), ("a.<*>", "b.<*>")])
     given = tensors("a.weight", "fc.weight", "a.scale", "other")
     renamed, report = table.apply(given, wanted=["b.weight", "b.bias", "b.num_batches_tracked"])
     assert renamed == {"b.weight": given["a.weight"]}
@@ -101,7 +109,7 @@ def test_apply_reports_what_became_of_every_key():
 
 
 def test_apply_without_wanted_keys_renames_what_fits():
-    renamed, report = KeyMap("x", [("a.{*}", "b.{*}")]).apply(tensors("a.1", "c"))
+    renamed, report = KeyMap("x", [("a.<*>", "b.<*>")]).apply(tensors("a.1", "c"))
     assert set(renamed) == {"b.1"}
     assert (report.unexpected, report.missing) == (["c"], [])
 
@@ -126,7 +134,7 @@ def test_a_long_report_is_cut_and_counts_the_rest():
 
 
 def test_two_keys_for_one_place_are_an_error():
-    table = KeyMap("x", [("a.{*}", "c.{*}"), ("b.{*}", "c.{*}")])
+    table = KeyMap("x", [("a.<*>", "c.<*>"), ("b.<*>", "c.<*>")])
     with pytest.raises(ValueError, match="x layout: two keys become 'c.w', the second is 'b.w'"):
         table.apply(tensors("a.w", "b.w"))
 
@@ -135,7 +143,7 @@ def test_two_keys_for_one_place_are_an_error():
 
 
 def test_inverse_turns_rules_round_and_leaves_dropped_ones_out():
-    table = KeyMap("x", [("fc.{*}", None), ("l{i+2}.{*}", "c.{i}.{*}"), ("old.{i}.{*}", "c.{i}.{*}")])
+    table = KeyMap("x", [("fc.<*>", None), ("l<i+2>.<*>", "c.<i>.<*>"), ("old.<i>.<*>", "c.<i>.<*>")])
     inverse = table.inverse()
     assert inverse.layout == "to x"
     assert inverse.rename("c.0.weight") == (True, "l2.weight")
@@ -290,15 +298,15 @@ def test_a_half_matching_dict_lists_the_keys_and_loads_nothing(neck: FPN, change
 
 def test_tables_that_disagree_are_ambiguous():
     tables = [
-        KeyMap("one", [("x.{*}", "a.{*}"), ("y.{*}", "b.{*}")]),
-        KeyMap("two", [("x.{*}", "b.{*}"), ("y.{*}", "a.{*}")]),
+        KeyMap("one", [("x.<*>", "a.<*>"), ("y.<*>", "b.<*>")]),
+        KeyMap("two", [("x.<*>", "b.<*>"), ("y.<*>", "a.<*>")]),
     ]
     with pytest.raises(ValueError, match=r"ambiguous checkpoint: one layout: 2 keys matched \| two layout: 2 keys"):
         recognize(tensors("x.w", "y.w"), ["a.w", "b.w"], lambda keys: tables)
 
 
 def test_tables_that_agree_are_not_ambiguous():
-    tables = [KeyMap(name, [("x.{*}", "a.{*}")]) for name in ("one", "two")]
+    tables = [KeyMap(name, [("x.<*>", "a.<*>")]) for name in ("one", "two")]
     renamed, report = recognize(tensors("x.w"), ["a.w"], lambda keys: tables)
     assert set(renamed) == {"a.w"} and report.layout == "one"
 
@@ -413,7 +421,7 @@ def test_a_partial_load_on_request_is_logged(
 
 def test_rules_transform_values_and_their_inverse_undoes_it():
     double = Transform("doubled", lambda x: 2 * x, lambda x: x / 2)
-    table = KeyMap("other", [Rule("a.{i+1}", "b.{i}", double), ("c", "d"), ("junk.{*}", None)], lacks=["own.{i}"])
+    table = KeyMap("other", [Rule("a.<i+1>", "b.<i>", double), ("c", "d"), ("junk.<*>", None)], lacks=["own.<i>"])
     theirs = {"a.3": torch.tensor(5.0), "c": torch.tensor(7.0), "junk.x": torch.tensor(0.0)}
     ours, report = table.apply(theirs, ["b.2", "d", "own.1"])
     assert ours == {"b.2": torch.tensor(10.0), "d": torch.tensor(7.0)}
@@ -435,7 +443,7 @@ def test_unfold_merging_is_its_layers_order(shape: tuple[int, ...]):
 
 
 def test_keys_that_a_table_drops_beside_all_of_our_own_are_dropped():
-    table = KeyMap("classifier", [("head.{*}", None), ("{*}", "{*}")])
+    table = KeyMap("classifier", [("head.<*>", None), ("<*>", "<*>")])
     renamed, report = recognize(tensors("a", "head.b"), ["a"], lambda keys: [table])
     assert set(renamed) == {"a"} and report.dropped == ["head.b"]
     assert recognize(tensors("a", "other"), ["a"], lambda keys: [table]) is None

@@ -62,7 +62,7 @@ class MViT(Backbone):
     Attributes:
         feature_specs: channels and stride of each returned map.
 
-    State dict: ``patch_embed.proj.*``, ``blocks.{i}.*`` (see `MultiScaleBlock`), ``norms.{stage}.*``.
+    State dict: ``patch_embed.proj.*``, ``blocks.<i>.*`` (see `MultiScaleBlock`), ``norms.<s>.*``.
 
     Input: ``B in_chans H W`` of any size, RGB, normalized with ImageNet's mean and standard deviation (`pixel_mean`,
     `pixel_std`).

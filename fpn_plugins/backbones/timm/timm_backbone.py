@@ -163,7 +163,7 @@ class _TimmLayouts:
     def __call__(self, keys: Iterable[str]) -> list[KeyMap]:
         keys = list(keys)
         foreign = any(key.startswith(("stem.conv1.", "res2.")) for key in keys)
-        names = resnet.detectron2() if foreign else KeyMap("timm", [("{*}", "{*}")])
+        names = resnet.detectron2() if foreign else KeyMap("timm", [("<*>", "<*>")])
         full = skeleton(lambda: import_timm().create_model(self.name, **self.arguments)).state_dict()
         used = skeleton(lambda: create_network(self.name, self.out_indices, False, 3, self.arguments)).state_dict()
         rules: list[tuple[str, str | None]] = []
@@ -172,4 +172,4 @@ class _TimmLayouts:
             if fits and (name is None or name in full):
                 place = None if name is None else next((n for n in flattened(name) if n in used), None)
                 rules.append((key, None if place is None else f"model.{place}"))
-        return [KeyMap(f"{names.layout} {self.name}", rules, lacks=["norms.{*}"])]
+        return [KeyMap(f"{names.layout} {self.name}", rules, lacks=["norms.<*>"])]

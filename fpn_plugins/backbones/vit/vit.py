@@ -66,7 +66,7 @@ class ViT(Backbone):
     ``orig_in21k``: 0.5). Any size from one patch on; pixels beyond the last whole patch are not seen: sizes round down,
     as in detectron2. There is no class token and no final norm, as in ViTDet.
 
-    State dict: detectron2's names (``patch_embed.proj``, ``pos_embed``, ``blocks.{i}.*``). Checkpoints of detectron2's
+    State dict: detectron2's names (``patch_embed.proj``, ``pos_embed``, ``blocks.<i>.*``). Checkpoints of detectron2's
     and mmdet's ViTDet, of MAE, of timm's and DeiT's plain ViTs, of DINO, of DINOv2 without registers and of SAM load as
     they are (`fpn_plugins.weights.vit.accept_vit_layouts`): what belongs to their class token and heads is dropped,
     LayerScale is folded into the weights, relative positions that they lack start at zero. For SAM set

@@ -19,6 +19,6 @@ def conv_modules(layout: str, places: Iterable[tuple[str, str]]) -> KeyMap:
     """
     rules = []
     for theirs, ours in places:
-        rules += [(f"{theirs}.{norm}.{{*}}", f"{ours}.norm.{{*}}") for norm in MMCV_NORMS]
-        rules += [(f"{theirs}.conv.{{*}}", f"{ours}.conv.{{*}}")]
+        rules += [(f"{theirs}.{norm}.<*>", f"{ours}.norm.<*>") for norm in MMCV_NORMS]
+        rules += [(f"{theirs}.conv.<*>", f"{ours}.conv.<*>")]
     return KeyMap(layout, rules)

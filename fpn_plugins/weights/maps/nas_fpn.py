@@ -2,7 +2,7 @@
 
 Ours, with ``r`` the number of the repeat and ``n`` that of the cell::
 
-    lateral_convs.{i}   extra_levels.{k}   cells.{r}.nodes.{n}.output_conv     each with conv.*, norm.*
+    lateral_convs.<i>   extra_levels.<k>   cells.<r>.nodes.<n>.output_conv     each with conv.*, norm.*
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ CELLS = {
 
 def mmdet() -> KeyMap:
     """mmdet's ``NASFPN``."""
-    places = [("lateral_convs.{i}", "lateral_convs.{i}"), ("extra_downsamples.{k}.0", "extra_levels.{k}")]
-    ours = "cells.{r}.nodes.%d.output_conv"
-    places += [(f"fpn_stages.{{r}}.{cell}.out_conv", ours % number) for cell, number in CELLS.items()]
+    places = [("lateral_convs.<i>", "lateral_convs.<i>"), ("extra_downsamples.<k>.0", "extra_levels.<k>")]
+    ours = "cells.<r>.nodes.%d.output_conv"
+    places += [(f"fpn_stages.<r>.{cell}.out_conv", ours % number) for cell, number in CELLS.items()]
     return conv_modules("mmdet NASFPN", places)
 
 

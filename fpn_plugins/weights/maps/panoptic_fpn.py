@@ -2,7 +2,7 @@
 
 Ours, with ``i`` the position of the level from the highest resolution and ``k`` that of the convolution in its branch::
 
-    branches.{i}.{k}.conv.*   branches.{i}.{k}.norm.*
+    branches.<i>.<k>.conv.*   branches.<i>.<k>.norm.*
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ MAX_CONVS = 8  # of one branch: a stride of 1024 at a common stride of 4
 
 def mmdet() -> KeyMap:
     """mmdet's ``PanopticFPNHead``, without its ``conv_logits``; its usual norm comes first, for the inverse."""
-    theirs, ours = "conv_upsample_layers.{i}.conv.{k}", "branches.{i}.{k}"
+    theirs, ours = "conv_upsample_layers.<i>.conv.<k>", "branches.<i>.<k>"
     table = conv_modules("mmdet PanopticFPNHead", [(theirs, ours)])
-    return KeyMap(table.layout, [(f"{theirs}.gn.{{*}}", f"{ours}.norm.{{*}}"), *table.rules])
+    return KeyMap(table.layout, [(f"{theirs}.gn.<*>", f"{ours}.norm.<*>"), *table.rules])
 
 
 def detectron2(names: Sequence[str]) -> KeyMap:
@@ -33,7 +33,7 @@ def detectron2(names: Sequence[str]) -> KeyMap:
     for i, name in enumerate(names):
         for k in range(MAX_CONVS):
             theirs, ours = f"{name}.{2 * k}", f"branches.{i}.{k}"
-            rules += [(f"{theirs}.norm.{{*}}", f"{ours}.norm.{{*}}"), (f"{theirs}.{{*}}", f"{ours}.conv.{{*}}")]
+            rules += [(f"{theirs}.norm.<*>", f"{ours}.norm.<*>"), (f"{theirs}.<*>", f"{ours}.conv.<*>")]
     return KeyMap("detectron2 SemSegFPNHead", rules)
 
 
@@ -45,16 +45,16 @@ def semantic_layouts(keys: Iterable[str]) -> list[KeyMap]:
 
 def mmdet_head() -> KeyMap:
     """mmdet keeps the branches directly in its head; we keep them in ``semantic_merge``."""
-    name = "conv_upsample_layers.{*}"
+    name = "conv_upsample_layers.<*>"
     return KeyMap("mmdet PanopticFPNHead", [(name, f"semantic_merge.{name}")])
 
 
 def detectron2_head(names: Iterable[str]) -> KeyMap:
     """detectron2 keeps the branch of each of the features ``names`` in its head; we keep them in ``semantic_merge``."""
-    return KeyMap("detectron2 SemSegFPNHead", [(f"{name}.{{*}}", f"semantic_merge.{name}.{{*}}") for name in names])
+    return KeyMap("detectron2 SemSegFPNHead", [(f"{name}.<*>", f"semantic_merge.{name}.<*>") for name in names])
 
 
 def panoptic_fpn() -> KeyMap:
     """Keys of a plain FPN, in any layout, belong to the pyramid of a `PanopticFPN`."""
-    parts = [(f"{part}.{{*}}",) * 2 for part in ("fpn", "semantic_merge")]
-    return KeyMap("FPN", [*parts, ("{*}", "fpn.{*}")])
+    parts = [(f"{part}.<*>",) * 2 for part in ("fpn", "semantic_merge")]
+    return KeyMap("FPN", [*parts, ("<*>", "fpn.<*>")])

@@ -13,19 +13,19 @@ from ..key_map import KeyMap
 def detectron2() -> KeyMap:
     """detectron2's ``ResNet``: ``stem``, ``res2 .. res5``, ``shortcut``; ``norm`` inside each convolution."""
     rules: list[tuple[str, str | None]] = [
-        ("stem.conv1.norm.{*}", "bn1.{*}"),
-        ("stem.conv1.{*}", "conv1.{*}"),
-        ("res{s+1}.{j}.shortcut.norm.{*}", "layer{s}.{j}.downsample.1.{*}"),
-        ("res{s+1}.{j}.shortcut.{*}", "layer{s}.{j}.downsample.0.{*}"),
-        ("res{s+1}.{j}.conv{n}.norm.{*}", "layer{s}.{j}.bn{n}.{*}"),
-        ("res{s+1}.{j}.conv{n}.{*}", "layer{s}.{j}.conv{n}.{*}"),
-        ("linear.{*}", None),
+        ("stem.conv1.norm.<*>", "bn1.<*>"),
+        ("stem.conv1.<*>", "conv1.<*>"),
+        ("res<s+1>.<j>.shortcut.norm.<*>", "layer<s>.<j>.downsample.1.<*>"),
+        ("res<s+1>.<j>.shortcut.<*>", "layer<s>.<j>.downsample.0.<*>"),
+        ("res<s+1>.<j>.conv<n>.norm.<*>", "layer<s>.<j>.bn<n>.<*>"),
+        ("res<s+1>.<j>.conv<n>.<*>", "layer<s>.<j>.conv<n>.<*>"),
+        ("linear.<*>", None),
     ]
     return KeyMap("detectron2 ResNet", rules)
 
 
 def mmdet_with_group_norm() -> KeyMap:
     """mmdet's ``ResNet`` with GN, which calls its norms ``gn1``; only dicts that hold such a norm fit."""
-    rules = [("gn{n}.{*}", "bn{n}.{*}"), ("layer{s}.{j}.gn{n}.{*}", "layer{s}.{j}.bn{n}.{*}")]
-    same = [(f"{part}.{{*}}",) * 2 for part in ("conv1", "layer{s}.{j}.conv{n}", "layer{s}.{j}.downsample")]
+    rules = [("gn<n>.<*>", "bn<n>.<*>"), ("layer<s>.<j>.gn<n>.<*>", "layer<s>.<j>.bn<n>.<*>")]
+    same = [(f"{part}.<*>",) * 2 for part in ("conv1", "layer<s>.<j>.conv<n>", "layer<s>.<j>.downsample")]
     return KeyMap("mmdet ResNet with GN", [*rules, *same])

@@ -2,10 +2,10 @@
 
 Ours, with ``i`` the position of the level from the highest resolution::
 
-    resamples.{i}.{j}.*        the layers of its sequence of deconvolutions, numbered as in both
-    lateral_convs.{i}.conv.*   lateral_convs.{i}.norm.*
-    output_convs.{i}.conv.*    output_convs.{i}.norm.*
-    extra_levels.convs.{k}.conv.*
+    resamples.<i>.<j>.*        the layers of its sequence of deconvolutions, numbered as in both
+    lateral_convs.<i>.conv.*   lateral_convs.<i>.norm.*
+    output_convs.<i>.conv.*    output_convs.<i>.norm.*
+    extra_levels.convs.<k>.conv.*
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ def detectron2(first_stage: int, num_resampling: Sequence[int]) -> KeyMap:
     for i, length in enumerate(num_resampling):
         stage = f"simfp_{first_stage + i}"
         for place, ours in ((f"{stage}.{length}", "lateral_convs"), (f"{stage}.{length + 1}", "output_convs")):
-            rules += [(f"{place}.norm.{{*}}", f"{ours}.{i}.norm.{{*}}"), (f"{place}.{{*}}", f"{ours}.{i}.conv.{{*}}")]
-        rules += [(f"{stage}.{j}.{{*}}", f"resamples.{i}.{j}.{{*}}") for j in range(length)]
+            rules += [(f"{place}.norm.<*>", f"{ours}.{i}.norm.<*>"), (f"{place}.<*>", f"{ours}.{i}.conv.<*>")]
+        rules += [(f"{stage}.{j}.<*>", f"resamples.{i}.{j}.<*>") for j in range(length)]
     return KeyMap("detectron2 SimpleFeaturePyramid", rules)
 
 
 def mmdet(num_levels: int) -> KeyMap:
-    """``SimpleFPN`` of mmdet's ``projects/ViTDet``: ``fpn{i+1}``, and the convolutions as in mmdet's ``FPN``."""
-    places = [("lateral_convs.{i}", "lateral_convs.{i}"), ("fpn_convs.{i}", "output_convs.{i}")]
-    resamples = [(f"fpn{i + 1}.{{*}}", f"resamples.{i}.{{*}}") for i in range(num_levels)]
+    """``SimpleFPN`` of mmdet's ``projects/ViTDet``: ``fpn<i+1>``, and the convolutions as in mmdet's ``FPN``."""
+    places = [("lateral_convs.<i>", "lateral_convs.<i>"), ("fpn_convs.<i>", "output_convs.<i>")]
+    resamples = [(f"fpn{i + 1}.<*>", f"resamples.{i}.<*>") for i in range(num_levels)]
     return KeyMap("mmdet SimpleFPN", [*conv_modules("", places).rules, *resamples])
 
 
@@ -56,5 +56,5 @@ def detectron2_backbone() -> KeyMap:
     """detectron2's ``SimpleFeaturePyramid`` is the backbone and holds the ViT as ``net``; we keep the two apart."""
     return KeyMap(
         "detectron2 SimpleFeaturePyramid backbone",
-        [("net.{*}", "bottom_up.{*}"), ("simfp_{s}.{*}", "neck.simfp_{s}.{*}")],
+        [("net.<*>", "bottom_up.<*>"), ("simfp_<s>.<*>", "neck.simfp_<s>.<*>")],
     )

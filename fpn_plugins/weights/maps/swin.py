@@ -2,8 +2,8 @@
 
 Ours are the official names, with ``i`` the stage and ``j`` the block in it::
 
-    patch_embed.{proj,norm}.*   absolute_pos_embed   norm{i}.*
-    layers.{i}.blocks.{j}.{norm1,attn,norm2,mlp}.*   layers.{i}.downsample.{norm,reduction}.*
+    patch_embed.{proj,norm}.*   absolute_pos_embed   norm<i>.*
+    layers.<i>.blocks.<j>.{norm1,attn,norm2,mlp}.*   layers.<i>.downsample.{norm,reduction}.*
 
 The index of relative positions and the masks of shifted windows, which some layouts store, follow from the window.
 """
@@ -16,8 +16,8 @@ from ..key_map import KeyMap, Rule
 from ..transforms import LISTED_POSITIONS, UNFOLD_MERGING
 
 STAGES = 4
-_CLASSIFIER = [Rule("norm.{*}", None), Rule("head.{*}", None)]
-_OUTPUT_NORMS = ("norm{i}.{*}",)
+_CLASSIFIER = [Rule("norm.<*>", None), Rule("head.<*>", None)]
+_OUTPUT_NORMS = ("norm<i>.<*>",)
 
 
 class SwinLayouts:
@@ -58,21 +58,21 @@ class SwinLayouts:
         for stage in range(STAGES):
             theirs, ours = f"stages.{stage}", f"layers.{stage}"
             kept = stage <= self.stages[-1]
-            block, our_block = f"{theirs}.blocks.{{j}}", f"{ours}.blocks.{{j}}"
+            block, our_block = f"{theirs}.blocks.<j>", f"{ours}.blocks.<j>"
             names = {"attn.w_msa": "attn", "ffn.layers.0.0": "mlp.fc1", "ffn.layers.1": "mlp.fc2"}
             names |= {norm: norm for norm in ("norm1", "norm2")}
             rules += [Rule(f"{block}.attn.w_msa.relative_position_index", None)]
-            rules += [Rule(f"{block}.{a}.{{*}}", f"{our_block}.{b}.{{*}}" if kept else None) for a, b in names.items()]
-            merged = f"{ours}.downsample.{{*}}" if stage < self.stages[-1] else None
-            rules += [Rule(f"{theirs}.downsample.{{*}}", merged, UNFOLD_MERGING)]
+            rules += [Rule(f"{block}.{a}.<*>", f"{our_block}.{b}.<*>" if kept else None) for a, b in names.items()]
+            merged = f"{ours}.downsample.<*>" if stage < self.stages[-1] else None
+            rules += [Rule(f"{theirs}.downsample.<*>", merged, UNFOLD_MERGING)]
         return KeyMap("mmdet Swin", rules)
 
     def _embedding(self, convolution: str) -> list[Rule]:
         names = {convolution: "proj", "norm": "norm"}
-        return [Rule(f"patch_embed.{a}.{{*}}", f"patch_embed.{b}.{{*}}") for a, b in names.items()]
+        return [Rule(f"patch_embed.{a}.<*>", f"patch_embed.{b}.<*>") for a, b in names.items()]
 
     def _norms(self) -> list[Rule]:
-        names = [f"norm{stage}.{{*}}" for stage in range(STAGES)]
+        names = [f"norm{stage}.<*>" for stage in range(STAGES)]
         return [Rule(name, name if stage in self.normed else None) for stage, name in enumerate(names)]
 
     def _listed_positions(self) -> Rule:
@@ -80,11 +80,11 @@ class SwinLayouts:
 
     def _stages(self, downsample_at: int = 0) -> list[Rule]:
         """Blocks in the official names; the reduction is stored in the stage ``downsample_at`` after ours."""
-        blocks = "layers.{i}.blocks.{j}"
+        blocks = "layers.<i>.blocks.<j>"
         rules = [Rule(f"{blocks}.attn.relative_position_index", None), Rule(f"{blocks}.attn_mask", None)]
         for stage in range(STAGES):
-            name = f"layers.{stage}.blocks.{{*}}"
+            name = f"layers.{stage}.blocks.<*>"
             rules += [Rule(name, name if stage <= self.stages[-1] else None)]
-            theirs, ours = (f"layers.{number}.downsample.{{*}}" for number in (stage + downsample_at, stage))
+            theirs, ours = (f"layers.{number}.downsample.<*>" for number in (stage + downsample_at, stage))
             rules += [Rule(theirs, ours if stage < self.stages[-1] else None)]
         return rules
