@@ -32,6 +32,7 @@ from .necks import (
     TopDownPyramid,
     build_neck,
 )
+from .pyramid import Pyramid
 
 __version__ = "0.1.0"
 
@@ -54,6 +55,7 @@ __all__ = [
     "MViT",
     "MultiDepthViT",
     "PanopticFPN",
+    "Pyramid",
     "SSDPyramid",
     "SemanticMerge",
     "SemanticSpec",

@@ -53,23 +53,6 @@ class LayerNorm2d(nn.Module):
         return f"{self.weight.numel()}, eps={self.eps}"
 
 
-AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-def as_autocast_dtype(name: str | None) -> torch.dtype | None:
-    """The type of that name.
-
-    Args:
-        name: ``"bfloat16"``, ``"float16"``, or ``None``.
-
-    Raises:
-        ValueError: another name.
-    """
-    if name is not None and name not in AUTOCAST_DTYPES:
-        raise ValueError(f"autocast={name!r} is unknown; choose one of {sorted(AUTOCAST_DTYPES)}, or None")
-    return None if name is None else AUTOCAST_DTYPES[name]
-
-
 def _group_norm(channels: int) -> nn.Module:
     if channels % GROUPS:
         raise ValueError(f"norm='GN' needs channels divisible by {GROUPS}, got {channels}; pass a factory instead")

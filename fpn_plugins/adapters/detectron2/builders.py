@@ -9,7 +9,6 @@ from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, build_resnet_backbone
 
-from ...backbones import build_backbone
 from ...necks import ExtraLevels
 from .backbone import PyramidBackbone
 
@@ -33,7 +32,7 @@ def _resnet_fpn(cfg: CfgNode, input_shape: ShapeSpec, extra_levels: ExtraLevels)
 
 
 def _fast_path(cfg: CfgNode) -> dict[str, Any]:
-    """Arguments of `PyramidBackbone`; those builders that do not need our keys work without them."""
+    """Read ``channels_last`` and ``autocast`` for `PyramidBackbone`; a config without our keys has neither."""
     node = cfg.MODEL.get("FPN_PLUGINS")
     return {} if node is None else {"channels_last": node.CHANNELS_LAST, "autocast": node.AUTOCAST}
 
@@ -54,49 +53,48 @@ def build_fpn_plugins_retinanet_resnet_fpn_backbone(cfg: CfgNode, input_shape: S
 def build_fpn_plugins_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PyramidBackbone:
     """Any of our backbones with any of our necks, from ``MODEL.FPN_PLUGINS``.
 
-    ``BACKBONE.TYPE`` and ``NECK.TYPE`` name the classes, ``ARGS`` go to their constructors: a misspelt one is a
+    ``BACKBONE.TYPE`` and ``NECK.TYPE`` name the classes, ``ARGS`` go to their constructors: a misspelled argument is a
     ``TypeError``. The neck's ``in_channels`` come from the backbone. ``MODEL.BACKBONE.FREEZE_AT`` and ``MODEL.FPN`` are
     for Detectron2's ResNet and are not read: pass ``frozen_stages`` and the neck's own arguments.
     """
     node = cfg.MODEL.FPN_PLUGINS
-    backbone = build_backbone(_with_channels(_plain(node.BACKBONE), input_shape.channels))
-    _warn_of_other_pixels(cfg, getattr(backbone, "backbone", backbone))
+    backbone = _with_channels(_plain(node.BACKBONE), input_shape.channels)
     padding = {"square_pad": node.SQUARE_PAD, "size_divisibility": node.SIZE_DIVISIBILITY}
-    return PyramidBackbone(backbone, _plain(node.NECK), **padding, **_fast_path(cfg))
+    pyramid = PyramidBackbone(backbone, _plain(node.NECK), **padding, **_fast_path(cfg))
+    _warn_of_other_pixels(cfg, pyramid)
+    return pyramid
 
 
 def _with_channels(backbone: dict[str, Any], channels: int) -> dict[str, Any]:
-    """The image's channels, for the part that reads the image where there is one, as in an ``ImagePyramid``."""
-    for part in ("backbone", "cnn", "vit"):
-        if part in backbone:
-            return {**backbone, part: _with_channels(backbone[part], channels)}
-    return {"in_chans": channels, **backbone}
+    """Pass the number of image channels to the part that reads the image, such as the backbone in an ``ImagePyramid``."""
+    reads_image = backbone
+    while inner := next((reads_image[part] for part in ("backbone", "cnn", "vit") if part in reads_image), None):
+        reads_image = inner
+    reads_image.setdefault("in_chans", channels)
+    return backbone
 
 
-def _warn_of_other_pixels(cfg: CfgNode, backbone: Any) -> None:
-    """Detectron2's default pixels (BGR, standard deviation 1) are not those that timm's weights were trained on."""
-    wanted = {"PIXEL_MEAN": backbone.pixel_mean, "PIXEL_STD": backbone.pixel_std}
+def _warn_of_other_pixels(cfg: CfgNode, pyramid: PyramidBackbone) -> None:
+    """Warn where the config's pixels (by default BGR, standard deviation 1) are not those of the weights."""
+    wanted = {"PIXEL_MEAN": pyramid.pixel_mean, "PIXEL_STD": pyramid.pixel_std}
     same = all(
         len(cfg.MODEL[key]) == len(values)
         and all(abs(a - b) < 0.5 for a, b in zip(cfg.MODEL[key], values, strict=True))
         for key, values in wanted.items()
     )
     if not same or cfg.INPUT.FORMAT != "RGB":
+        backbone = pyramid.parts()[0]
+        backbone = getattr(backbone, "backbone", backbone)
         logger.warning(
             "the weights of %s expect INPUT.FORMAT RGB, MODEL.PIXEL_MEAN %s, MODEL.PIXEL_STD %s; "
             "the config has %s, %s, %s",
-            *(
-                getattr(backbone, "name", type(backbone).__name__),
-                *wanted.values(),
-                cfg.INPUT.FORMAT,
-                cfg.MODEL.PIXEL_MEAN,
-                cfg.MODEL.PIXEL_STD,
-            ),
+            *(getattr(backbone, "name", type(backbone).__name__), *wanted.values()),
+            *(cfg.INPUT.FORMAT, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD),
         )
 
 
 def _plain(node: CfgNode) -> dict[str, Any]:
-    """``{TYPE, ARGS}`` of a config as the core's ``{"type": ..., **arguments}``, without yacs types inside."""
+    """Translate ``{TYPE, ARGS}`` to the core's ``{"type": ..., **arguments}``, without yacs types inside."""
 
     def convert(value: Any) -> Any:
         return {key: convert(entry) for key, entry in value.items()} if isinstance(value, dict) else value

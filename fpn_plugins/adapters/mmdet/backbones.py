@@ -14,22 +14,35 @@ from mmengine.model.weight_init import initialize
 from torch import Tensor
 
 from ... import backbones
-from ...layers import as_autocast_dtype
-from ...necks import build_neck
+from ...pyramid import Pyramid
 from ...registry import MODELS
 from ...weights import read_checkpoint, strip_prefix
-from .factories import Cfg
-from .fpn import own_type
+from .arguments import Cfg, own_type
 
 
-class LoadedBackbone(BaseModule):
-    """A backbone that has initialised itself and loaded its weights when it is built; it may be given others here."""
+class TakesInitCfg:
+    """Constructor mixin: mmengine's ``init_cfg`` beside all arguments of the core class.
 
-    def init_weights(self) -> None:
+    Set the data preprocessor's ``mean`` and ``std`` to the backbone's ``pixel_mean`` and ``pixel_std``, with
+    ``bgr_to_rgb=True``: the backbones expect the pixels that their weights were trained on.
+    """
+
+    init_cfg: Any
+
+    def __init__(self, *args: Any, init_cfg: Cfg | list[Cfg] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.init_cfg = init_cfg
+
+
+class LoadedBackbone(TakesInitCfg):
+    """Mixin for backbones that initialize themselves and load their weights on construction."""
+
+    def init_weights(self: Any) -> None:
         """Apply ``init_cfg`` alone: mmengine's own would go on to the inner modules and overwrite loaded weights.
 
-        A ``Pretrained`` file comes last, as in mmengine. It is read by this package, which knows every layout, executes
-        nothing, and loads it completely or not at all; of a whole detector, the part under ``prefix`` (``backbone.``).
+        A ``Pretrained`` file is applied last, as in mmengine. This package reads it: every layout is known, nothing in
+        the file is executed, and it loads completely or not at all. Of a whole detector's file, the keys under
+        ``prefix`` (``backbone.``) are loaded.
 
         Raises:
             ValueError: a file of another architecture; lists the keys.
@@ -42,10 +55,9 @@ class LoadedBackbone(BaseModule):
                 initialize(self, others)
             for entry in files:
                 self._load_file(entry["checkpoint"], entry.get("prefix") or "backbone.")
-            self._freeze()
         self._is_init = True
 
-    def _load_file(self, checkpoint: str, prefix: str) -> None:
+    def _load_file(self: Any, checkpoint: str, prefix: str) -> None:
         weights = read_checkpoint(local_file(checkpoint))
         if any(key.startswith(prefix) for key in weights):
             weights = strip_prefix(weights, prefix)
@@ -56,12 +68,9 @@ class LoadedBackbone(BaseModule):
                 f"init_cfg checkpoint={checkpoint!r} does not fit {type(self).__name__}: {error}"
             ) from error
 
-    def _freeze(self) -> None:
-        """Nothing, where the backbone fixes no parameters."""
-
 
 def local_file(checkpoint: str) -> str:
-    """The file itself, or that of an address in torch's download folder, where mmengine looks for it too."""
+    """Return the path itself, or download an address to torch's folder, where mmengine looks for it too."""
     if urlsplit(checkpoint).scheme not in ("http", "https"):
         return checkpoint
     path = Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(checkpoint).path).name)
@@ -73,99 +82,83 @@ def local_file(checkpoint: str) -> str:
 
 
 @MODELS.register_module()
-class TimmBackbone(backbones.TimmBackbone, LoadedBackbone):
-    """`fpn_plugins.TimmBackbone` as an mmdet backbone; all of its arguments, and ``init_cfg``.
-
-    mmdet's ``frozen_stages`` and ``norm_eval`` mean the same here. The image has to be normalised as the weights want
-    it: set the data preprocessor's ``mean`` and ``std`` to 255 times the backbone's, with ``bgr_to_rgb=True``.
-    """
-
-    def __init__(self, *args: Any, init_cfg: Cfg | list[Cfg] | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.init_cfg = init_cfg
+class TimmBackbone(LoadedBackbone, backbones.TimmBackbone, BaseModule):
+    """`fpn_plugins.TimmBackbone` with ``init_cfg``; mmdet's ``frozen_stages`` and ``norm_eval`` mean the same here."""
 
 
 @MODELS.register_module()
-class ViT(backbones.ViT, LoadedBackbone):
-    """`fpn_plugins.ViT` as an mmdet backbone; all of its arguments, and ``init_cfg``.
-
-    Set the data preprocessor's ``mean`` and ``std`` to the backbone's ``pixel_mean`` and ``pixel_std``, with
-    ``bgr_to_rgb=True``. Weights of mmdet's own ViTDet project were trained with ``norm_eps=1e-5``.
-    """
-
-    def __init__(self, *args: Any, init_cfg: Cfg | list[Cfg] | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.init_cfg = init_cfg
+class ViT(LoadedBackbone, backbones.ViT, BaseModule):
+    """`fpn_plugins.ViT` with ``init_cfg``; weights of mmdet's ``projects/ViTDet`` need ``norm_eps=1e-5``."""
 
 
 @MODELS.register_module()
-class MViT(backbones.MViT, LoadedBackbone):
-    """`fpn_plugins.MViT` as an mmdet backbone; all of its arguments, and ``init_cfg``.
-
-    Set the data preprocessor's ``mean`` and ``std`` to the backbone's ``pixel_mean`` and ``pixel_std``, with
-    ``bgr_to_rgb=True``.
-    """
-
-    def __init__(self, *args: Any, init_cfg: Cfg | list[Cfg] | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.init_cfg = init_cfg
+class MViT(LoadedBackbone, backbones.MViT, BaseModule):
+    """`fpn_plugins.MViT` with ``init_cfg``."""
 
 
 @MODELS.register_module()
-class ImagePyramid(backbones.ImagePyramid, BaseModule):
-    """`fpn_plugins.ImagePyramid` as an mmdet backbone; ``backbone`` is the config of one of this package's."""
+class MultiDepthViT(LoadedBackbone, backbones.MultiDepthViT, BaseModule):
+    """`fpn_plugins.MultiDepthViT` with ``init_cfg``."""
 
-    def __init__(self, backbone: Cfg, *args: Any, init_cfg: Cfg | None = None, **kwargs: Any) -> None:
+
+@MODELS.register_module()
+class TimmHybrid(LoadedBackbone, backbones.TimmHybrid, BaseModule):
+    """`fpn_plugins.TimmHybrid` with ``init_cfg``."""
+
+
+@MODELS.register_module()
+class ImagePyramid(TakesInitCfg, backbones.ImagePyramid, BaseModule):
+    """`fpn_plugins.ImagePyramid` with ``init_cfg``; ``backbone`` is the config of a backbone of this package."""
+
+    def __init__(self, backbone: Cfg, *args: Any, **kwargs: Any) -> None:
         super().__init__(MODELS.build(own_type(backbone)), *args, **kwargs)
-        self.init_cfg = init_cfg
 
 
 @MODELS.register_module()
-class MultiDepthViT(backbones.MultiDepthViT, LoadedBackbone):
-    """`fpn_plugins.MultiDepthViT` as an mmdet backbone; all of its arguments, and ``init_cfg``."""
+class HybridCNNViT(TakesInitCfg, backbones.HybridCNNViT, BaseModule):
+    """`fpn_plugins.HybridCNNViT` with ``init_cfg``; ``cnn`` is the config of a backbone of this package."""
 
-    def __init__(self, *args: Any, init_cfg: Cfg | list[Cfg] | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.init_cfg = init_cfg
-
-
-@MODELS.register_module()
-class HybridCNNViT(backbones.HybridCNNViT, BaseModule):
-    """`fpn_plugins.HybridCNNViT` as an mmdet backbone; ``cnn`` is the config of one of this package's."""
-
-    def __init__(self, cnn: Cfg, *args: Any, init_cfg: Cfg | None = None, **kwargs: Any) -> None:
+    def __init__(self, cnn: Cfg, *args: Any, **kwargs: Any) -> None:
         super().__init__(MODELS.build(own_type(cnn)), *args, **kwargs)
-        self.init_cfg = init_cfg
 
 
 @MODELS.register_module()
-class TimmHybrid(backbones.TimmHybrid, LoadedBackbone):
-    """`fpn_plugins.TimmHybrid` as an mmdet backbone; all of its arguments, and ``init_cfg``."""
+class CorePyramid(TakesInitCfg, Pyramid, BaseModule):
+    """`fpn_plugins.Pyramid` as an mmdet backbone with ``init_cfg``: all arguments in this package's own vocabulary.
 
-    def __init__(self, *args: Any, init_cfg: Cfg | list[Cfg] | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.init_cfg = init_cfg
+    The same declaration builds the same network here and in Detectron2 (``MODEL.FPN_PLUGINS``), with the package's own
+    initialization in both. Use it as ``backbone=`` of any detector with ``neck=None``.
+    """
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Map images ``B 3 H W`` to the pyramid's maps, high to low resolution.
+
+        Channels-last maps are copied to NCHW: mmcv's RoIAlign reads any map as if it were NCHW-contiguous, without an
+        error.
+        """
+        maps = self.maps(x)
+        return tuple(feature.contiguous() for feature in maps) if self.channels_last else tuple(maps)
 
 
 @MODELS.register_module()
-class PyramidBackbone(BaseModule):
-    """Backbone and neck in one, the neck wired from the backbone's ``feature_specs``, so that no channel is typed.
+class PyramidBackbone(CorePyramid):
+    """`fpn_plugins.Pyramid` as an mmdet backbone, its parts configured in mmdet's vocabulary.
 
     Args:
-        backbone: config of one of this package's backbones; the scope may be left out.
-        neck: config of one of this package's necks without ``in_channels``, in mmdet's vocabulary (``num_outs``,
+        backbone: config of a backbone of this package; the scope may be left out.
+        neck: config of a neck of this package without ``in_channels``, in mmdet's vocabulary (``num_outs``,
             ``norm_cfg``, ...); the scope may be left out.
         init_cfg: mmengine's.
-        channels_last: compute on maps that lie channels-last in memory. Equal to rounding. The maps are copied to the
-            usual layout at the end, as mmcv's RoIAlign reads any map as if it lay so, without a word; that copy takes
-            much of what a neck gains (``docs/bench_necks.md``), so measure before you turn it on.
-        autocast: ``"bfloat16"`` or ``"float16"``: compute backbone and neck under autocast, and hand the maps on in
-            single precision, which is all that mmcv's ops for CPUs take. ``None`` leaves precision to the toolbox.
+        channels_last: see `Pyramid`. The copy to NCHW at the end takes much of what a neck gains
+            (``docs/bench_necks.md``), so measure before you turn it on.
+        autocast: see `Pyramid`; single precision is all that mmcv's operators for CPUs take.
+        out_positions: see `Pyramid`.
 
     Use it as ``backbone=`` of any detector with ``neck=None``. State dict: ``backbone.*`` and ``neck.*``.
 
     Raises:
-        TypeError: a backbone that publishes no ``feature_specs``, or a neck that is not of this package or not one.
+        TypeError: a backbone that publishes no ``feature_specs``, or a neck that is not one of this package's or a
+            user's (`fpn_plugins.register_neck`).
     """
 
     def __init__(
@@ -175,11 +168,10 @@ class PyramidBackbone(BaseModule):
         init_cfg: Cfg | None = None,
         channels_last: bool = False,
         autocast: str | None = None,
+        out_positions: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
-        self.autocast_dtype = as_autocast_dtype(autocast)
-        self.backbone = MODELS.build(own_type(backbone))
-        specs = getattr(self.backbone, "feature_specs", None)
+        built = MODELS.build(own_type(backbone))
+        specs = getattr(built, "feature_specs", None)
         if specs is None:
             raise TypeError(
                 f"PyramidBackbone backbone={backbone['type']!r} publishes no feature_specs; use a backbone of "
@@ -195,63 +187,5 @@ class PyramidBackbone(BaseModule):
                 f"PyramidBackbone neck={neck['type']!r} is not a neck of fpn_plugins; "
                 "give backbone and neck to the detector separately"
             )
-        self.neck = MODELS.build({"in_channels": [spec.channels for spec in specs], **neck})
-        self.feature_specs = self.neck.out_specs(specs)
-        self.channels_last = channels_last
-        if channels_last:
-            self.to(memory_format=torch.channels_last)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Map images ``B 3 H W`` to the pyramid's maps, high to low resolution."""
-        if self.channels_last:
-            x = x.contiguous(memory_format=torch.channels_last)
-        if self.autocast_dtype is None:
-            maps = self.neck(self.backbone(x))
-        else:
-            with torch.autocast(x.device.type, self.autocast_dtype):
-                maps = tuple(feature.float() for feature in self.neck(self.backbone(x)))
-        return tuple(feature.contiguous() for feature in maps) if self.channels_last else maps
-
-
-@MODELS.register_module()
-class CorePyramid(BaseModule):
-    """Backbone and neck in one as `PyramidBackbone`, both in this package's own vocabulary, not in mmdet's.
-
-    One and the same declaration builds the same network here and in Detectron2 (``MODEL.FPN_PLUGINS``), with the
-    package's own initialisation in both.
-
-    Args:
-        backbone: ``{"type": name in BACKBONES, **arguments}``.
-        neck: ``{"type": name in NECKS, **arguments}`` without ``in_channels``, or a list of them.
-        out_positions: which of the neck's maps the heads get, ascending; ``None`` is all.
-        init_cfg: mmengine's.
-
-    State dict: ``backbone.*`` and ``neck.*``.
-
-    Raises:
-        ValueError: unknown types, a neck that does not fit, or positions that are not of its maps, ascending.
-    """
-
-    def __init__(
-        self,
-        backbone: Cfg,
-        neck: Cfg | Sequence[Cfg],
-        out_positions: Sequence[int] | None = None,
-        init_cfg: Cfg | None = None,
-    ) -> None:
-        super().__init__(init_cfg=init_cfg)
-        self.backbone = backbones.build_backbone(backbone)
-        self.neck = build_neck(neck, self.backbone.feature_specs)
-        specs = self.neck.out_specs(self.backbone.feature_specs)
-        self.out_positions = tuple(range(len(specs)) if out_positions is None else out_positions)
-        chosen = sorted(set(self.out_positions) & set(range(len(specs))))
-        if not chosen or chosen != list(self.out_positions):
-            raise ValueError(
-                f"out_positions={list(self.out_positions)} must be one or more of 0..{len(specs) - 1}, ascending"
-            )
-        self.feature_specs = tuple(specs[position] for position in self.out_positions)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Map images ``B 3 H W`` to the chosen maps, high to low resolution."""
-        maps = self.neck(self.backbone(x))
-        return tuple(maps[position] for position in self.out_positions)
+        built_neck = MODELS.build({"in_channels": [spec.channels for spec in specs], **neck})
+        super().__init__(built, built_neck, out_positions, channels_last, autocast, init_cfg=init_cfg)

@@ -9,7 +9,7 @@ from mmengine.model import BaseModule
 
 from ... import necks
 from ...registry import MODELS
-from .factories import Cfg, conv_factory, norm_factory
+from .arguments import Cfg, conv_factory, norm_factory
 from .fpn import XAVIER
 
 

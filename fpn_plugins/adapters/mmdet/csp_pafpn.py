@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ... import necks
 from ...registry import MODELS
 from ...upsampling import UpsampleMode
-from .factories import Cfg, act_factory, conv_factory, norm_factory, upsample_mode
+from .arguments import Cfg, act_factory, conv_factory, norm_factory, upsample_mode
 
 KAIMING = {
     "type": "Kaiming",

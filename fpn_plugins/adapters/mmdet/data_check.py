@@ -10,7 +10,7 @@ from mmdet.datasets import CocoDataset
 from mmengine.config import Config
 
 from ...data import CocoReport, check_coco
-from .factories import Cfg
+from .arguments import Cfg
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 

@@ -9,9 +9,8 @@ from mmengine.model import BaseModule
 
 from ... import necks
 from ...registry import MODELS
-from .factories import Cfg, act_factory, conv_factory, norm_factory, upsample_mode
+from .arguments import Cfg, act_factory, conv_factory, extra_levels, level_indices, norm_factory, upsample_mode
 
-EXTRA_SOURCES = {"on_input": "input", "on_lateral": "lateral", "on_output": "output"}
 XAVIER = {"type": "Xavier", "layer": "Conv2d", "distribution": "uniform"}
 
 
@@ -92,53 +91,3 @@ class TopDownPyramid(FPNArguments, necks.TopDownPyramid, BaseModule):
 @MODELS.register_module()
 class SingleScale(FPNArguments, necks.SingleScale, BaseModule):
     """`fpn_plugins.SingleScale` with mmdet's ``FPN`` arguments; ``start_level`` and ``end_level`` choose the map."""
-
-
-def level_indices(num_inputs: int, start_level: int, end_level: int, num_outs: int) -> range:
-    """Positions of the inputs that mmdet's ``start_level`` and (inclusive) ``end_level`` choose.
-
-    Raises:
-        ValueError: a level out of range, or ``num_outs`` that does not fit the levels.
-    """
-    last = num_inputs - 1 if end_level == -1 else end_level
-    if not 0 <= start_level <= last < num_inputs:
-        raise ValueError(
-            f"start_level={start_level}, end_level={end_level} must choose from the {num_inputs} inputs: "
-            f"0 <= start_level <= end_level <= {num_inputs - 1} (end_level is inclusive, -1 is the last)"
-        )
-    indices = range(start_level, last + 1)
-    if num_outs < len(indices):
-        raise ValueError(
-            f"num_outs={num_outs} is smaller than the {len(indices)} levels {list(indices)}; "
-            f"set num_outs={len(indices)} or more, or choose fewer levels with start_level"
-        )
-    if last < num_inputs - 1 and num_outs != len(indices):
-        raise ValueError(
-            f"num_outs={num_outs} with end_level={end_level}: extra levels exist only above the last input; "
-            f"set num_outs={len(indices)} or end_level=-1"
-        )
-    return indices
-
-
-def extra_levels(number: int, add_extra_convs: bool | str, relu: bool) -> necks.ExtraLevels | None:
-    """mmdet's ``add_extra_convs`` and ``relu_before_extra_convs`` as the core's declaration.
-
-    Raises:
-        ValueError: unknown ``add_extra_convs``.
-    """
-    source = "on_input" if add_extra_convs is True else add_extra_convs
-    if source and source not in EXTRA_SOURCES:
-        raise ValueError(f"add_extra_convs={add_extra_convs!r} must be a bool or one of {sorted(EXTRA_SOURCES)}")
-    if number == 0:
-        return None
-    if not source:
-        return necks.ExtraLevels(number, "max_pool")
-    return necks.ExtraLevels(number, "conv", source=EXTRA_SOURCES[str(source)], relu=relu, bare=False)
-
-
-def own_type(config: Cfg) -> dict[str, Any]:
-    """The config with our class in place of its name, where we have one: the active scope is mmdet's."""
-    name = config.get("type")
-    if isinstance(name, str):
-        name = MODELS.module_dict.get(name.removeprefix(f"{MODELS.scope}."), name)
-    return {**config, "type": name}

@@ -14,8 +14,7 @@ from ... import necks
 from ...layers import ActConv2d
 from ...registry import MODELS
 from ...upsampling import CARAFE, UpsampleMode, fit
-from .factories import Cfg, act_factory, norm_factory
-from .fpn import level_indices
+from .arguments import Cfg, act_factory, level_indices, norm_factory
 
 ACT_LAST = ("conv", "norm", "act")
 ACT_FIRST = ("act", "conv", "norm")

@@ -9,8 +9,7 @@ from mmengine.model import BaseModule
 
 from ... import necks
 from ...registry import MODELS
-from .factories import Cfg, norm_factory
-from .fpn import level_indices
+from .arguments import Cfg, level_indices, norm_factory
 
 
 @MODELS.register_module()

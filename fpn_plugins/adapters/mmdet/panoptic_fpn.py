@@ -13,7 +13,7 @@ from ... import necks
 from ...registry import MODELS
 from ...weights import redirect_keys
 from ...weights.maps.panoptic_fpn import mmdet_head
-from .factories import Cfg, conv_factory, norm_factory
+from .arguments import Cfg, conv_factory, norm_factory
 from .fpn import FPNArguments
 
 

@@ -10,8 +10,7 @@ from mmengine.model import BaseModule
 from ... import necks
 from ...layers import LayerNorm2d
 from ...registry import MODELS
-from .factories import Cfg, act_factory, conv_factory, norm_factory
-from .fpn import extra_levels, own_type
+from .arguments import Cfg, act_factory, conv_factory, extra_levels, norm_factory, own_type
 
 
 @MODELS.register_module()

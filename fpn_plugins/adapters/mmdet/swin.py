@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from mmengine.model import BaseModule
+
 from ... import backbones
 from ...registry import MODELS
+from .arguments import Cfg
 from .backbones import LoadedBackbone
-from .factories import Cfg
 
 LAYER_NORM_EPS = 1e-5  # torch's, which mmcv leaves as it is
 
@@ -23,16 +25,12 @@ FIXED: dict[str, Any] = {
 
 
 @MODELS.register_module()
-class Swin(backbones.Swin, LoadedBackbone):
+class Swin(LoadedBackbone, backbones.Swin, BaseModule):
     """`fpn_plugins.Swin` as an mmdet backbone; all of its arguments, and ``init_cfg``.
 
     ``init_cfg=dict(type='Pretrained', checkpoint=...)`` takes a file or an address of an official release, of timm or
     of mmdet, a whole detector's too, of which the part under ``backbone.`` is used.
     """
-
-    def __init__(self, *args: Any, init_cfg: Cfg | list[Cfg] | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.init_cfg = init_cfg
 
 
 @MODELS.register_module()

@@ -1,0 +1,141 @@
+"""Backbone + neck = `Pyramid`: images in, a feature pyramid out. Every adapter is one, or builds on one.
+
+image  B 3 H W -> backbone -> c2 .. c5 -> neck (+ extra levels) -> p2 .. p6
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from .backbones import build_backbone
+from .features import FeatureSpec
+from .necks import build_neck
+
+Part = nn.Module | Mapping[str, Any]
+AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Pyramid(nn.Module):
+    """A backbone and a neck in one; the neck's input channels come from the backbone.
+
+    Example::
+
+        pyramid = Pyramid({"type": "TimmBackbone", "name": "resnet50"}, {"type": "FPN", "out_channels": 256})
+        p2, p3, p4, p5 = pyramid(images)
+
+    Args:
+        backbone: a backbone of this package, any module with ``feature_specs`` that returns a tuple of maps, or a
+            ``{"type": name in BACKBONES, **arguments}`` mapping.
+        neck: a neck, a ``{"type": name in NECKS, **arguments}`` mapping without ``in_channels``, or a sequence of
+            them, applied one after the other; ``None`` returns the backbone's maps.
+        out_positions: positions of the maps to return, in ascending order; ``None`` is all of them.
+        channels_last: compute on channels-last maps, and return them so. Equal up to rounding. On a CPU, inference gets
+            faster; whether training does depends on the processor, so measure before you turn it on.
+        autocast: ``"bfloat16"`` or ``"float16"``: compute under autocast and return single-precision maps. ``None``
+            leaves the precision to the caller.
+
+    Attributes:
+        feature_specs: channels and stride of each returned map.
+        pixel_mean: pixel mean that the backbone's weights expect, RGB, on the 0..255 scale.
+        pixel_std: standard deviation of these pixels.
+
+    State dict: ``backbone.*`` and ``neck.*``; a subclass may name the two parts differently (`part_names`).
+
+    Raises:
+        ValueError: an unknown type, a neck that does not fit the backbone, positions that are not ascending positions
+            of its maps, or an unknown ``autocast``.
+        TypeError: a backbone or neck that is none, such as a bare name, or arguments that they do not have.
+    """
+
+    part_names: ClassVar[tuple[str, str]] = ("backbone", "neck")
+    __jit_unused_properties__: ClassVar[list[str]] = ["pixel_mean", "pixel_std"]
+
+    def __init__(
+        self,
+        backbone: Part,
+        neck: Part | Sequence[Part] | None = None,
+        out_positions: Sequence[int] | None = None,
+        channels_last: bool = False,
+        autocast: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.channels_last = channels_last
+        self.autocast_dtype = _autocast_dtype(autocast)
+        built = build_backbone(backbone)
+        in_specs = self._in_specs(built)
+        built_neck = None if neck is None else build_neck(neck, in_specs)
+        for name, part in zip(self.part_names, (built, built_neck), strict=True):
+            self.register_module(name, part)
+        specs = in_specs if built_neck is None else built_neck.out_specs(in_specs)
+        self.out_positions = _check_positions(out_positions, len(specs))
+        self.feature_specs: tuple[FeatureSpec, ...] = tuple(specs[position] for position in self.out_positions)
+        if channels_last:
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def parts(self) -> tuple[nn.Module, Any]:
+        """Return the backbone and the neck (or ``None``), whatever names they are registered under."""
+        backbone, neck = (getattr(self, name) for name in self.part_names)
+        return backbone, neck
+
+    @property
+    def pixel_mean(self) -> list[float]:
+        """Pixel mean that the backbone's weights expect."""
+        return self.parts()[0].pixel_mean  # type: ignore[return-value]
+
+    @property
+    def pixel_std(self) -> list[float]:
+        """Standard deviation of the pixels that the backbone's weights expect."""
+        return self.parts()[0].pixel_std  # type: ignore[return-value]
+
+    def forward(self, x: Tensor) -> Any:
+        """Map images ``B 3 H W`` to a tuple of maps ``B C H W``, high to low resolution."""
+        return tuple(self.maps(x))
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """Compute the maps in the chosen memory format and precision."""
+        if self.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        if self.autocast_dtype is None:
+            return self._compute(x)
+        return self._compute_reduced(x)
+
+    @torch.jit.unused
+    def _compute_reduced(self, x: Tensor) -> list[Tensor]:
+        with torch.autocast(x.device.type, self.autocast_dtype):
+            return [feature.float() for feature in self._compute(x)]
+
+    def _compute(self, x: Tensor) -> list[Tensor]:
+        backbone, neck = self.parts()
+        maps = backbone(x)
+        if neck is not None:
+            maps = neck(maps)
+        return [maps[position] for position in self.out_positions]
+
+    def _in_specs(self, backbone: nn.Module) -> tuple[FeatureSpec, ...]:
+        """Specs of the maps that the neck reads; an adapter overrides it for its toolbox's own backbones."""
+        specs = getattr(backbone, "feature_specs", None)
+        if specs is None:
+            raise TypeError(
+                f"backbone={type(backbone).__name__} publishes no feature_specs; use a backbone of fpn_plugins, or set "
+                "feature_specs to the channels and stride of each of its maps"
+            )
+        return tuple(specs)
+
+
+def _check_positions(out_positions: Sequence[int] | None, number: int) -> tuple[int, ...]:
+    if out_positions is None:
+        return tuple(range(number))
+    chosen = tuple(out_positions)
+    if not chosen or list(chosen) != sorted(set(chosen) & set(range(number))):
+        raise ValueError(f"out_positions={list(chosen)} must be one or more of 0..{number - 1}, ascending")
+    return chosen
+
+
+def _autocast_dtype(name: str | None) -> torch.dtype | None:
+    if name is not None and name not in AUTOCAST_DTYPES:
+        raise ValueError(f"autocast={name!r} is unknown; choose one of {sorted(AUTOCAST_DTYPES)}, or None")
+    return None if name is None else AUTOCAST_DTYPES[name]
