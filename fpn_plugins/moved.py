@@ -7,8 +7,22 @@ from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from types import ModuleType
 
-# old dotted name below the package -> new one
+# old dotted name below the package -> new one, or the place outside the package: text with a slash
+SYNTHETIC = "tools/synthetic/ of the source tree"
+BENCHMARKS = "tools/benchmarks/ of the source tree"
+STUDIES = "tools/studies/ablations/ of the source tree"
 MOVED = {
+    "analysis.conv_floor": BENCHMARKS,
+    "analysis.study": STUDIES,
+    "analysis.study_results": STUDIES,
+    "analysis.timm_families": "tools/docs/ of the source tree",
+    "visualization.studies": STUDIES,
+    "data.make_synthetic_coco": SYNTHETIC,
+    "data.masks": SYNTHETIC,
+    "data.scene": SYNTHETIC,
+    "data.shapes": SYNTHETIC,
+    "data.stuff": SYNTHETIC,
+    "data.synthetic": SYNTHETIC,
     "losses": "training",
     "optim": "training",
     "adapters.detectron2.zoo.load_detector": "adapters.detectron2.detector.load",
@@ -53,7 +67,9 @@ class MovedFinder(MetaPathFinder):
         """Called by Python for a module that no other finder knows, and for a name that a package lacks."""
         package, _, old = fullname.partition(".")
         if package == self.package and old in MOVED:
-            raise ImportError(f"{fullname} is now {package}.{MOVED[old]}; change the import", name=fullname)
+            new = MOVED[old]
+            place = f"in {new}" if "/" in new else f"{package}.{new}; change the import"
+            raise ImportError(f"{fullname} is now {place}", name=fullname)
 
 
 def explain_moved_imports(package: str) -> None:

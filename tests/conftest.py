@@ -10,6 +10,7 @@ fails in ``test_hosts.py``; the tests of an undeclared one are skipped, with the
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,6 +20,8 @@ import seeds
 import torch
 from hypothesis import settings
 from torch import Tensor
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))  # the synthetic data set
 
 HOSTS = ("mmdet", "detectron2", "timm", "torchvision", "effdet")
 VARIABLE = "FPN_PLUGINS_TEST_HOSTS"
@@ -88,7 +91,7 @@ def make_maps() -> Callable[..., list[Tensor]]:
 @pytest.fixture(scope="session")
 def tiny_coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A COCO-format folder of a dozen synthetic images, with panoptic annotations."""
-    from fpn_plugins.data import make_synthetic_coco
+    from synthetic.dataset import make_synthetic_coco
 
     root = tmp_path_factory.mktemp("tiny_coco") / "set"
     make_synthetic_coco(root, num_train=8, num_val=4, progress=False, panoptic=True)

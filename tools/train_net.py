@@ -1,6 +1,6 @@
-"""Train and evaluate with Detectron2: YAML files as its ``train_net.py``, ``.py`` ones as ``lazyconfig_train_net.py``."""
+"""Train and evaluate with Detectron2: YAML files like its `train_net.py`, .py files like `lazyconfig_train_net.py`."""
 
-from fpn_plugins.commands.train_d2 import main
+from fpn_plugins.commands.train_d2 import launch_all
 
 if __name__ == "__main__":
-    main()
+    launch_all()

@@ -1,4 +1,4 @@
-"""Data: a synthetic multi-scale COCO set, a check of annotation files, and statistics of object sizes."""
+"""COCO folders: find splits, check annotation files, cut subsets, and measure object sizes."""
 
 from .coco_check import check_coco
 from .coco_folder import CocoSplit, find_split, read_categories
@@ -7,7 +7,6 @@ from .level_weights import balanced_level_weights, level_weight_report, plot_lev
 from .panoptic import PanopticSplit, find_panoptic_split
 from .statistics import fpn_level, object_sizes, plot_size_statistics, retinanet_level, size_statistics
 from .subset import make_coco_subset
-from .synthetic import make_synthetic_coco
 
 __all__ = [
     "CocoReport",
@@ -20,7 +19,6 @@ __all__ = [
     "fpn_level",
     "level_weight_report",
     "make_coco_subset",
-    "make_synthetic_coco",
     "object_sizes",
     "plot_level_weights",
     "plot_size_statistics",

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from itertools import count, islice
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from fpn_plugins.data.masks import extent
-from fpn_plugins.data.scene import Scene, draw_scene, paint
-from fpn_plugins.data.shapes import CATEGORIES
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from synthetic.masks import extent
+from synthetic.scene import Scene, draw_scene, paint
+from synthetic.shapes import CATEGORIES
+
 from fpn_plugins.inference import AnnotatedImage
 
 MIN_OBJECTS = 5

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from synthetic.dataset import make_synthetic_coco
+from synthetic.masks import encode_rle, rasterize
+from synthetic.scene import MIN_VISIBLE_PIXELS, annotate, draw_scene
+from synthetic.shapes import CATEGORIES, paint_object, polygon_area, unit_outline
 
-from fpn_plugins.data import check_coco, make_synthetic_coco
+from fpn_plugins.data import check_coco
 from fpn_plugins.data.coco_report import size_class
-from fpn_plugins.data.masks import encode_rle, rasterize
-from fpn_plugins.data.scene import MIN_VISIBLE_PIXELS, annotate, draw_scene
-from fpn_plugins.data.shapes import CATEGORIES, paint_object, polygon_area, unit_outline
 
 # With this seed the first 12 images hold an empty one, a crowd region and portraits.
 SEED = 6
@@ -171,13 +172,13 @@ def test_finished_set_is_left_alone(root):
 
 
 def test_interrupted_set_is_finished(root, tmp_path, monkeypatch):
-    from fpn_plugins.data import synthetic
+    from synthetic import dataset
 
     def fail(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(synthetic, "_coco_json", fail)
+        patch.setattr(dataset, "_coco_json", fail)
         make_synthetic_coco(tmp_path / "set", **SMALL)
     assert not list((tmp_path / "set" / "annotations").iterdir())
     make_synthetic_coco(tmp_path / "set", **SMALL)

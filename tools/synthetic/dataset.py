@@ -24,8 +24,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..files import write_atomically
-from .coco_folder import CocoSplit, find_split
+from fpn_plugins.data import CocoSplit, find_split
+from fpn_plugins.files import write_atomically
+
 from .panoptic import panoptic_categories, write_panoptic
 from .scene import annotate, draw_scene, paint
 from .shapes import CATEGORIES

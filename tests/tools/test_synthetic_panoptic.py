@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from synthetic.dataset import make_synthetic_coco
+from synthetic.panoptic import ids_as_rgb, panoptic_segments
+from synthetic.scene import draw_scene
+from synthetic.shapes import CATEGORIES
+from synthetic.stuff import STUFF, draw_stuff, paint_stuff
 
-from fpn_plugins.data import find_panoptic_split, make_synthetic_coco
-from fpn_plugins.data.panoptic import ids_as_rgb, panoptic_segments
-from fpn_plugins.data.scene import draw_scene
-from fpn_plugins.data.shapes import CATEGORIES
-from fpn_plugins.data.stuff import STUFF, draw_stuff, paint_stuff
+from fpn_plugins.data import find_panoptic_split
 
 # With this seed the first 12 images hold an empty one, a crowd region and portraits.
 SMALL = {"num_train": 12, "num_val": 3, "seed": 6, "progress": False, "panoptic": True}
