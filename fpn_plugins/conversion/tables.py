@@ -66,7 +66,7 @@ def bottom_up_tables(keys: Iterable[str]) -> list[KeyMap]:
     timm = KeyMap("timm network of this package", [("model.<*>", "<*>")])
     tables = [resnet.detectron2(), resnet.mmdet_with_group_norm(), mvit.detectron2()]
     if any(key.endswith("relative_position_bias_table") for key in keys):
-        tables = [swin.SwinLayouts().mmdet(), swin.SwinLayouts().detectron2()]
+        tables = [swin.mmdet(), swin.detectron2()]
     return [*tables, timm, SAME]
 
 

@@ -26,7 +26,7 @@ from ..ops import checkpointing
 from ..ops.pooling import max_pool2d
 from ..ops.tracing import traced
 from ..weights import accept_layouts
-from ..weights.maps.bfp import bfp_layouts
+from ..weights.maps import bfp
 
 REFINES = ("conv", "non_local")
 
@@ -123,7 +123,7 @@ class BFP(nn.Module):
         elif refine == "non_local":
             self.refine = NonLocal2d(self.out_channels, norm=norm, conv=conv)
         self.init_refine()
-        accept_layouts(self, bfp_layouts)
+        accept_layouts(self, (bfp.mmdet(),))
 
     def init_refine(self) -> None:
         """Draw the weights of the refining part anew."""

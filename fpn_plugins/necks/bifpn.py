@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs, with_bias
 from ..ops import checkpointing
 from ..weights import accept_layouts
-from ..weights.maps.bifpn import BiFPNLayouts
+from ..weights.maps import bifpn
 from .base import PyramidNeck
 from .bifpn_node import POOL_PADDINGS, BiFPNNode, PooledLevels, SeparableConv
 from .graph import Graph, GraphCell, Node
@@ -141,7 +141,8 @@ class BiFPN(PyramidNeck):
         widths: list[Sequence[int]] = [used, *([()] * (num_repeats - 1))]
         self.cells = nn.ModuleList(GraphCell(graph, [merge(node, w) for node in graph.nodes]) for w in widths)
         _init(self, init)
-        accept_layouts(self, BiFPNLayouts(len(used), separable_conv), level_prefixes=("cells.", "extra_levels."))
+        layouts = (bifpn.effdet(len(used), separable_conv),)
+        accept_layouts(self, layouts, level_prefixes=("cells.", "extra_levels."))
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Compute the pyramid.

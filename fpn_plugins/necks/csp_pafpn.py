@@ -30,7 +30,7 @@ from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_con
 from ..ops import checkpointing
 from ..upsampling import UpsampleMode, make_upsample
 from ..weights import accept_layouts
-from ..weights.maps.csp_pafpn import csp_pafpn_layouts
+from ..weights.maps import csp_pafpn
 from .base import PyramidNeck
 from .csp import CSPLayer, make_conv3x3
 
@@ -99,7 +99,8 @@ class CSPPAFPN(PyramidNeck):
         init_convs(self, init)
         # built last, because learned ones have an initialisation of their own
         self.upsamples = nn.ModuleList(make_upsample(upsample_mode, fine) for fine, _ in down)
-        accept_layouts(self, csp_pafpn_layouts, level_prefixes=("reduce_convs.", "downsample_convs.", "output_convs."))
+        level_prefixes = ("reduce_convs.", "downsample_convs.", "output_convs.")
+        accept_layouts(self, (csp_pafpn.mmdet(),), level_prefixes)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Compute the pyramid.

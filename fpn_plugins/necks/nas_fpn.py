@@ -34,7 +34,7 @@ from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_con
 from ..ops import checkpointing
 from ..ops.pooling import max_pool2d
 from ..weights import accept_layouts
-from ..weights.maps.nas_fpn import nas_fpn_layouts
+from ..weights.maps import nas_fpn
 from .base import PyramidNeck
 from .graph import Graph, GraphCell, Node
 
@@ -186,7 +186,7 @@ class NASFPN(PyramidNeck):
         self.extra_levels = nn.ModuleList(project(out_channels) for _ in range(self.num_extra_levels))
         self.cells = nn.ModuleList(GraphCell(GRAPH, [merge(cell) for cell in CELLS]) for _ in range(num_repeats))
         init_convs(self, init)
-        accept_layouts(self, nas_fpn_layouts, level_prefixes=("lateral_convs.", "extra_levels.", "cells."))
+        accept_layouts(self, (nas_fpn.mmdet(),), level_prefixes=("lateral_convs.", "extra_levels.", "cells."))
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Compute the pyramid.

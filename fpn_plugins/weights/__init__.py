@@ -1,4 +1,4 @@
-"""Checkpoint -> key map -> module."""
+"""Load weights: checkpoint file -> table of key names -> module."""
 
 from .checkpoint import read_checkpoint, strip_prefix, write_checkpoint
 from .key_map import KeyMap, Report, Rule, Transform

@@ -1,4 +1,4 @@
-"""Reading and writing checkpoint files without running what is inside them."""
+"""Read and write checkpoint files without executing pickled code."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch import Tensor
 
 from ..files import write_atomically
 
-# where the code bases keep the state dict inside the file
+# keys under which code bases store the state dict
 CONTAINERS = ("state_dict", "model", "model_state", "teacher", "student")
 
-# all that a pickled dict of arrays (Detectron2's model zoo) needs; anything else in a `.pkl` is refused
+# globals needed by a pickled dict of arrays (Detectron2's model zoo); anything else in a `.pkl` is refused
 _PICKLE_ALLOWED = {
     ("collections", "OrderedDict"),
     ("_codecs", "encode"),
@@ -33,30 +33,24 @@ _PICKLE_ALLOWED = {
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickler that knows NumPy arrays and nothing else."""
+    """Unpickle NumPy arrays and nothing else."""
 
     def find_class(self, module: str, name: str) -> object:
-        """Refuse every global that is not needed to rebuild an array."""
+        """Return a global needed to rebuild an array; refuse any other."""
         if (module, name) not in _PICKLE_ALLOWED:
             raise pickle.UnpicklingError(f"refused {module}.{name}: a checkpoint may hold arrays and numbers only")
         return super().find_class(module, name)
 
 
-def _read_pickle(data: bytes) -> object:
-    return _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
-
-
 class _Ignored:
-    """What stands in a training checkpoint beside the weights: its place is kept, its contents are thrown away."""
+    """Stand in for an object that a training checkpoint stores beside the weights; its contents are discarded."""
 
-    def __init__(self, *unused: object) -> None:
-        """Keep nothing."""
+    def __init__(self, *unused: object) -> None: ...
 
-    def __setstate__(self, state: object) -> None:
-        """Keep nothing."""
+    def __setstate__(self, state: object) -> None: ...
 
 
-# mmengine's log of a training run; the arrays in it need no code of theirs
+# classes in mmengine's log of a training run
 _IGNORED = (
     *("mmengine.logging.history_buffer.HistoryBuffer", "numpy.ndarray", "numpy.dtype"),
     *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
@@ -70,7 +64,7 @@ def _read_torch(path: Path) -> object:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
-            raise  # torch 2.4 cannot be given stand-ins
+            raise  # torch 2.4 accepts no stand-ins
         needed = set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
         if not needed <= set(_IGNORED):
             raise
@@ -84,7 +78,8 @@ def _read_any(path: Path, trusted: bool) -> object:
 
         return load_file(path)
     if path.suffix == ".pkl":
-        return pickle.loads(path.read_bytes(), encoding="latin1") if trusted else _read_pickle(path.read_bytes())
+        unpickler = pickle.Unpickler if trusted else _ArrayUnpickler
+        return unpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
     return torch.load(path, map_location="cpu", weights_only=False) if trusted else _read_torch(path)
 
 
@@ -92,23 +87,23 @@ def read_checkpoint(path: str | os.PathLike[str], trusted: bool = False) -> dict
     """Read the state dict of a checkpoint file; nothing pickled in it is executed.
 
     Args:
-        path: ``.safetensors``; ``.pkl`` as Detectron2's model zoo has it (arrays only); anything else is read by
-            ``torch.load(weights_only=True)``. A dict of dicts is unwrapped at ``state_dict``, ``model`` or
-            ``model_state``. What mmengine logs beside the weights is passed over unread.
-        trusted: run whatever code is pickled in the file, as ``pickle`` does; only for files of your own.
+        path: ``.safetensors``; ``.pkl`` in the format of Detectron2's model zoo (arrays only); anything else is read by
+            ``torch.load(weights_only=True)``. A dict of dicts is unwrapped at ``state_dict``, ``model``,
+            ``model_state``, ``teacher`` or ``student``. mmengine's log beside the weights is skipped.
+        trusted: execute whatever code is pickled in the file; only for files of your own.
 
     Returns:
         Names and tensors, on the CPU.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: damaged or truncated file, a file that needs to execute code, or one without tensors.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is damaged or truncated, needs to execute code, or holds no tensors.
     """
     return _tensors(_unwrap(read_content(path, trusted)), Path(path))
 
 
 def read_content(path: str | os.PathLike[str], trusted: bool = False) -> object:
-    """All that a file holds, as `read_checkpoint` reads it; raises the same, but takes files without tensors."""
+    """Read the whole content of a file as `read_checkpoint` does; same errors, but a file without tensors is fine."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
@@ -117,11 +112,11 @@ def read_content(path: str | os.PathLike[str], trusted: bool = False) -> object:
     try:
         return _read_any(path, trusted)
     except Exception as error:
-        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"  # an empty file's error has no text
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"  # the error of an empty file has no text
         raise ValueError(
-            f"cannot read checkpoint {str(path)!r} ({reason}). The file is "
-            "damaged, or holds pickled objects other than tensors, which are not executed; re-save its state dict, or, "
-            "if you made the file yourself, read it with trusted=True (--trusted)"
+            f"cannot read checkpoint {str(path)!r} ({reason}). The file is damaged, or it holds pickled objects other "
+            "than tensors, which are not executed; save its state dict again, or, if you made the file yourself, read "
+            "it with trusted=True (--trusted)"
         ) from error
 
 
@@ -147,10 +142,10 @@ def _tensors(content: object, path: Path) -> dict[str, Tensor]:
 
 
 def strip_prefix(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The entries of a state dict under ``prefix`` (``"backbone.neck."``), without it.
+    """Select the entries of a state dict under ``prefix`` (``"backbone.neck."``), and remove the prefix.
 
     Raises:
-        ValueError: there are none; names the prefixes that there are.
+        ValueError: there are none; lists the prefixes that exist.
     """
     found = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
     if not found:
@@ -162,14 +157,17 @@ def strip_prefix(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Ten
 def write_checkpoint(
     state_dict: Mapping[str, Tensor], path: str | os.PathLike[str], container: str = "state_dict"
 ) -> Path:
-    """Write a state dict, whole or not at all: under a temporary name beside ``path``, renamed when complete.
+    """Write a state dict atomically: under a temporary name beside ``path``, renamed when complete.
 
     Args:
         state_dict: names and tensors.
-        path: ``.safetensors``; ``.pkl`` (arrays, as Detectron2's model zoo has them); any other suffix is written by
-            ``torch.save``.
-        container: the key that holds the state dict in the latter two: ``"state_dict"`` for mmdet, ``"model"`` for
+        path: ``.safetensors``; ``.pkl`` (arrays, as in Detectron2's model zoo); any other suffix is written by
+            ``torch.save``. Missing folders are created.
+        container: key of the state dict in the latter two formats: ``"state_dict"`` for mmdet, ``"model"`` for
             Detectron2.
+
+    Returns:
+        ``path``.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -177,7 +175,7 @@ def write_checkpoint(
         if path.suffix == ".safetensors":
             from safetensors.torch import save_file
 
-            # a copy each, because it takes no tensors that share memory
+            # copies, because safetensors refuses tensors that share memory
             save_file({key: value.detach().clone().contiguous() for key, value in state_dict.items()}, temporary)
         elif path.suffix == ".pkl":
             arrays = {key: value.numpy() for key, value in state_dict.items()}

@@ -1,4 +1,4 @@
-"""State dicts of other code bases, renamed by table.
+"""Tables that rename the keys of other code bases' state dicts.
 
 A `KeyMap` is a list of rules ``theirs -> ours``. Patterns are literal except for angle brackets::
 
@@ -10,7 +10,7 @@ Rules without brackets are tried first, then the others in order; the first that
 *dropped on purpose*. A key that no rule fits is never lost silently: `KeyMap.apply` lists it in its report, and
 `recognize` refuses a dict that fits a layout only in part.
 
-Where a layout also stores a value in another order, the rule names a `Transform`.
+Where a layout also stores values in another order, the rule names a `Transform`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from torch import Tensor
 
@@ -27,10 +28,10 @@ _OLD_TOKEN = re.compile(r"\{(\*|[a-z](?:[+-]\d+)?)\}")
 
 @dataclass(frozen=True)
 class Transform:
-    """A change of a tensor's values between two layouts that loses nothing, e.g. another order of channels.
+    """Lossless change of a tensor's values between two layouts, e.g. another order of channels.
 
     Attributes:
-        name: what it is called in reports.
+        name: name in reports.
         to_ours: their tensor -> ours.
         to_theirs: our tensor -> theirs.
     """
@@ -40,7 +41,7 @@ class Transform:
     to_theirs: Callable[[Tensor], Tensor]
 
     def inverse(self) -> Transform:
-        """The same change in the other direction."""
+        """Return the transform of the other direction."""
         return Transform(f"inverse of {self.name}", self.to_theirs, self.to_ours)
 
 
@@ -50,8 +51,11 @@ class Rule:
 
     Attributes:
         theirs: pattern of the foreign layout.
-        ours: pattern of ours; ``None`` is dropped on purpose.
-        transform: what happens to the value; ``None`` is nothing.
+        ours: pattern of our layout; ``None`` drops the key on purpose.
+        transform: change of the value; ``None`` leaves it as it is.
+
+    Raises:
+        ValueError: a pattern with braces, the former spelling of placeholders.
     """
 
     theirs: str
@@ -59,11 +63,15 @@ class Rule:
     transform: Transform | None = None
 
     def __post_init__(self) -> None:
-        for pattern in (self.theirs, self.ours):
-            _check_pattern(pattern)
+        _check_pattern(self.theirs)
+        _check_pattern(self.ours or "")
 
     def inverse(self) -> Rule:
-        """The rule ours -> theirs; of one that drops a key there is none (``ValueError``)."""
+        """Return the rule ours -> theirs.
+
+        Raises:
+            ValueError: the rule drops the key, so that it has no inverse.
+        """
         if self.ours is None:
             raise ValueError(f"the rule for {self.theirs!r} drops the key, so it has no inverse")
         return Rule(self.ours, self.theirs, self.transform and self.transform.inverse())
@@ -71,15 +79,15 @@ class Rule:
 
 @dataclass
 class Report:
-    """What became of every key.
+    """Outcome for every key.
 
     Attributes:
         layout: name of the table that was used.
         matched: ``their key -> our key``.
         dropped: keys that the table drops on purpose.
-        unexpected: keys that no rule fits, or whose name on our side the module does not have.
-        missing: our keys that nothing was found for (only where the wanted keys are known).
-        kept: our keys that the layout does not have at all; the module's own values stay.
+        unexpected: keys that no rule fits, or whose name in our layout the module does not have.
+        missing: keys of ours that got no value (only if the wanted keys are known).
+        kept: keys of ours that the layout does not have at all; the module keeps its own values.
     """
 
     layout: str
@@ -104,14 +112,14 @@ class Report:
         return "; ".join(parts)
 
 
-def _check_pattern(pattern: str | None) -> None:
-    if pattern is not None and _OLD_TOKEN.search(pattern):
+def _check_pattern(pattern: str) -> None:
+    if _OLD_TOKEN.search(pattern):
         new = _OLD_TOKEN.sub(r"<\1>", pattern)
-        raise ValueError(f"pattern {pattern!r}: placeholders are written in angle brackets; write {new!r}")
+        raise ValueError(f"pattern={pattern!r}: placeholders stand in angle brackets; write {new!r}")
 
 
 def _compile(pattern: str) -> tuple[re.Pattern[str], dict[str, tuple[str, int]]]:
-    """Regular expression of a pattern, and for each of its groups the variable and the offset that it carries."""
+    """Compile a pattern; return the variable and the offset of each group as well."""
     groups: dict[str, tuple[str, int]] = {}
     parts, position = [], 0
     for number, token in enumerate(_TOKEN.finditer(pattern)):
@@ -135,13 +143,13 @@ def _fill(pattern: str, values: Mapping[str, str | int]) -> str:
 
 
 class KeyMap:
-    """A table of rules between one foreign layout and ours.
+    """Table of rules between a foreign layout and ours.
 
     Args:
         layout: name of the foreign layout, for reports.
         rules: `Rule` objects or ``(theirs, ours)`` pairs; literal ones first, then the first that fits.
-        lacks: patterns of our keys that the layout does not have (a classifier has no norms of a detector's maps): not
-            missing, the module keeps its own.
+        lacks: patterns of our keys that the layout does not have (a classifier has no norms of a detector's maps);
+            they are not missing, the module keeps its own values.
     """
 
     def __init__(self, layout: str, rules: Iterable[Rule | tuple[str, str | None]], lacks: Iterable[str] = ()) -> None:
@@ -151,19 +159,21 @@ class KeyMap:
             _check_pattern(pattern)
         self.rules = tuple(rule if isinstance(rule, Rule) else Rule(*rule) for rule in rules)
         self._literal = {rule.theirs: rule for rule in reversed(self.rules) if not _TOKEN.search(rule.theirs)}
-        patterns = [rule for rule in self.rules if _TOKEN.search(rule.theirs)]
-        self._patterns = [(rule, *_compile(rule.theirs)) for rule in patterns]
+
+    @cached_property
+    def _patterns(self) -> list[tuple[Rule, re.Pattern[str], dict[str, tuple[str, int]]]]:
+        return [(rule, *_compile(rule.theirs)) for rule in self.rules if _TOKEN.search(rule.theirs)]
 
     def __repr__(self) -> str:
         return f"KeyMap({self.layout!r}, {len(self.rules)} rules)"
 
     def rename(self, key: str) -> tuple[bool, str | None]:
-        """``(whether a rule fits, our name or None)`` of one foreign key."""
+        """Return ``(whether a rule fits, our name or None)`` for a foreign key."""
         rule, name = self.find(key)
         return rule is not None, name
 
     def find(self, key: str) -> tuple[Rule | None, str | None]:
-        """The rule that fits a foreign key, and our name; ``(None, None)`` where there is none."""
+        """Return the rule that fits a foreign key, and our name; ``(None, None)`` if there is none."""
         if key in self._literal:
             return self._literal[key], self._literal[key].ours
         for rule, regex, groups in self._patterns:
@@ -175,25 +185,25 @@ class KeyMap:
                 for group, (name, offset) in groups.items()
             }
             if any(isinstance(value, int) and value < 0 for value in values.values()):
-                continue  # an index before the first, as `fpn_convs.3` for a rule that starts at 4
+                continue  # an index before the first, e.g. `fpn_convs.3` for a rule that starts at 4
             return rule, None if rule.ours is None else _fill(rule.ours, values)
         return None, None
 
     def apply(
         self, state_dict: Mapping[str, Tensor], wanted: Iterable[str] | None = None
     ) -> tuple[dict[str, Tensor], Report]:
-        """Rename a state dict, and transform the values that a rule says; the input is left as it is.
+        """Rename the keys of a state dict and transform its values; the input is not modified.
 
         Args:
             state_dict: foreign keys and tensors.
-            wanted: our module's own keys; with it the report also says what is missing, and a name that the module
+            wanted: our module's own keys. With them the report also lists what is missing, and a name that the module
                 does not have counts as unexpected.
 
         Returns:
             The renamed dict (without unexpected keys) and the `Report`.
 
         Raises:
-            ValueError: two foreign keys become the same one of ours.
+            ValueError: two foreign keys become the same key of ours.
         """
         report = Report(self.layout)
         renamed: dict[str, Tensor] = {}
@@ -210,17 +220,13 @@ class KeyMap:
                 renamed[name] = value if rule.transform is None else rule.transform.to_ours(value)
                 report.matched[key] = name
         if ours is not None:
-            absent = sorted(key for key in ours - set(renamed) if not _optional(key))
+            # BatchNorm's step counter is absent from Detectron2's and old torch files, and torch fills it in itself
+            absent = sorted(key for key in ours - set(renamed) if not key.endswith("num_batches_tracked"))
             report.kept = [key for key in absent if any(_compile(pattern)[0].fullmatch(key) for pattern in self.lacks)]
             report.missing = [key for key in absent if key not in report.kept]
         return renamed, report
 
     def inverse(self) -> KeyMap:
-        """The table ours -> theirs; what the layout lacks is dropped, and the first rule for a name wins."""
+        """Return the table ours -> theirs; what the layout lacks is dropped, and the first rule for a name wins."""
         rules = [rule.inverse() for rule in self.rules if rule.ours is not None]
         return KeyMap(f"to {self.layout}", [*rules, *(Rule(pattern, None) for pattern in self.lacks)])
-
-
-def _optional(key: str) -> bool:
-    """BatchNorm's step counter: absent from Detectron2's and from old torch files, and torch fills it in by itself."""
-    return key.endswith("num_batches_tracked")

@@ -1,4 +1,4 @@
-"""State dicts that a module takes as they are: which table explains them, and the hooks that apply it on load."""
+"""Load hooks that translate state dicts of other layouts: find the table that explains the keys, and apply it."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from .key_map import KeyMap, Report
 logger = logging.getLogger("fpn_plugins")
 PARTIAL_LOAD = "FPN_PLUGINS_PARTIAL_LOAD"
 
+# tables to try; a function of the foreign keys where the tables depend on them
+Layouts = Sequence[KeyMap] | Callable[[Iterable[str]], Sequence[KeyMap]]
+
 
 def recognize(
-    state_dict: Mapping[str, Tensor],
-    wanted: Iterable[str],
-    layouts: Callable[[Iterable[str]], Sequence[KeyMap]],
-    level_prefixes: Sequence[str] = (),
+    state_dict: Mapping[str, Tensor], wanted: Iterable[str], layouts: Layouts, level_prefixes: Sequence[str] = ()
 ) -> tuple[dict[str, Tensor], Report] | None:
     """Find the one layout that explains a state dict completely.
 
     Args:
-        state_dict: the keys of one module, without its prefix.
-        wanted: that module's own keys.
-        layouts: tables to try for a set of foreign keys; called only where there are some.
-        level_prefixes: prefixes of our own keys that carry the position of a level. Another number of levels under them
-            is another pyramid, whose levels must not slip into the places of this one's.
+        state_dict: keys of one module, without its prefix.
+        wanted: the module's own keys.
+        layouts: tables to try, or a function that makes them for a set of foreign keys; it is called only when there
+            are some.
+        level_prefixes: prefixes of our own keys that are followed by the position of a level. Other positions under
+            them belong to a pyramid with another number of levels, whose weights must not be loaded level by level.
 
     Returns:
-        The renamed dict and its report, or ``None`` when the dict holds none but our own keys, all of our own and
-        others that no table explains, or fits no table at all (then it is the caller's strictness that decides).
+        The renamed dict and its report. ``None`` if the dict has only keys of our own, all of our own plus keys that no
+        table explains, or no key of any table; whether that is an error is decided by the caller's ``strict``.
 
     Raises:
         ValueError: the dict fits a table only in part, or several tables that disagree; lists the keys. With the
-            environment variable ``FPN_PLUGINS_PARTIAL_LOAD=1`` what fits is loaded, the rest logged as a warning.
+            environment variable ``FPN_PLUGINS_PARTIAL_LOAD=1``, what fits is loaded and the rest logged as a warning.
     """
     own, wanted = set(state_dict), set(wanted)
     if own <= wanted or own >= wanted:
@@ -43,16 +44,16 @@ def recognize(
         if slipping or own <= wanted:
             return _partial(Report("our own", unexpected=slipping), state_dict) if slipping else None
         # all of our own and more, which a table may drop
-        tried = [layout.apply(state_dict, wanted) for layout in layouts(own)]
+        tried = [layout.apply(state_dict, wanted) for layout in _tables(layouts, own)]
         return next((result for result in tried if result[1].complete), None)
-    return explain(state_dict, wanted, layouts(own))
+    return explain(state_dict, wanted, layouts)
 
 
 def explain(
-    state_dict: Mapping[str, Tensor], wanted: Iterable[str], layouts: Iterable[KeyMap]
+    state_dict: Mapping[str, Tensor], wanted: Iterable[str], layouts: Layouts
 ) -> tuple[dict[str, Tensor], Report] | None:
-    """`recognize` for a dict that is known to need a table, be it to drop keys; ``None`` when no key fits any."""
-    tried = [layout.apply(state_dict, wanted) for layout in layouts]
+    """Apply the table that explains a dict known to need one; as `recognize`, but ``None`` only if no key fits any."""
+    tried = [layout.apply(state_dict, wanted) for layout in _tables(layouts, state_dict)]
     complete = [result for result in tried if result[1].complete]
     if len({tuple(sorted(report.matched.items())) for _, report in complete}) > 1:
         raise ValueError("ambiguous checkpoint: " + " | ".join(str(report) for _, report in complete))
@@ -62,8 +63,12 @@ def explain(
     return _partial(report, renamed) if report.matched else None
 
 
+def _tables(layouts: Layouts, keys: Iterable[str]) -> Sequence[KeyMap]:
+    return layouts(keys) if callable(layouts) else layouts
+
+
 def _partial(report: Report, renamed: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Report]:
-    """Refuse a dict that fits in part, unless the user has asked for it."""
+    """Refuse a dict that fits in part, unless the user has asked for a partial load."""
     if os.environ.get(PARTIAL_LOAD) != "1":
         raise ValueError(
             f"checkpoint fits this module only in part, so nothing was loaded. {report}. Build the module as it was "
@@ -73,58 +78,69 @@ def _partial(report: Report, renamed: Mapping[str, Tensor]) -> tuple[dict[str, T
     return {key: value for key, value in renamed.items() if key not in report.unexpected}, report
 
 
-def accept_layouts(
-    module: nn.Module, layouts: Callable[[Iterable[str]], Sequence[KeyMap]], level_prefixes: Sequence[str] = ()
-) -> None:
+def accept_layouts(module: nn.Module, layouts: Layouts, level_prefixes: Sequence[str] = ()) -> None:
     """Let ``module.load_state_dict`` (and the toolboxes' loaders) take other layouts as they are.
 
     Args:
-        module: its own keys stay valid, and are what it saves.
-        layouts: the tables to try for a set of foreign keys (a function, because Detectron2's keys carry the stage).
+        module: module to extend; its own keys stay valid, and it saves under them.
+        layouts: see `recognize`; a function where the tables depend on the keys (Detectron2's carry the stage).
         level_prefixes: see `recognize`.
     """
     module._register_load_state_dict_pre_hook(_LayoutHook(layouts, tuple(level_prefixes)), with_module=True)
 
 
-class _LayoutHook:
-    """A load hook as an object, so that the module can be pickled and deep-copied."""
+class LoadHook:
+    """Replace a module's part of a state dict before it is loaded.
 
-    def __init__(self, layouts: Callable[[Iterable[str]], Sequence[KeyMap]], level_prefixes: tuple[str, ...]) -> None:
+    Hooks are objects, not closures, so that the module can be pickled and deep-copied.
+    """
+
+    def __call__(self, module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *unused: object) -> None:
+        """Replace the entries under ``prefix`` by their translation."""
+        given = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
+        translated = self.translate(module, given) if given else None
+        if translated is None:
+            return
+        for key in given:
+            del state_dict[prefix + key]
+        state_dict.update({prefix + key: value for key, value in translated.items()})
+
+    def translate(self, module: nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor] | None:
+        """Translate a non-empty dict to the module's keys; ``None`` leaves it as it is."""
+        raise NotImplementedError
+
+
+class _LayoutHook(LoadHook):
+    def __init__(self, layouts: Layouts, level_prefixes: tuple[str, ...]) -> None:
         self.layouts = layouts
         self.level_prefixes = level_prefixes
 
-    def __call__(self, module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *unused: object) -> None:
-        own = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
+    def translate(self, module: nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor] | None:
         present = module.state_dict()
-        found = recognize(own, present, self.layouts, self.level_prefixes)
+        found = recognize(given, present, self.layouts, self.level_prefixes)
         if found is None:
-            return
+            return None
         renamed, report = found
-        for key in own:
-            del state_dict[prefix + key]
-        renamed = {**renamed, **{key: present[key] for key in report.kept}}
-        state_dict.update({prefix + key: value for key, value in renamed.items()})
         logger.info("%s: %s", type(module).__name__, report)
+        return {**renamed, **{key: present[key] for key in report.kept}}
 
 
 def redirect_keys(module: nn.Module, table: KeyMap) -> None:
     """Let a container pass foreign keys on to the child that understands them; keys that fit no rule stay as they are.
 
     Args:
-        module: the container whose ``load_state_dict`` is prepared.
-        table: rules from the container's foreign keys to keys under one of its children.
+        module: container whose ``load_state_dict`` is extended.
+        table: rules from the container's foreign keys to keys of one of its children.
     """
     module._register_load_state_dict_pre_hook(_RedirectHook(table))
 
 
 class _RedirectHook:
-    """A load hook as an object, so that the module can be pickled and deep-copied."""
-
     def __init__(self, table: KeyMap) -> None:
         self.table = table
 
     def __call__(self, state_dict: dict[str, Tensor], prefix: str, *unused: object) -> None:
         for key in [key for key in state_dict if key.startswith(prefix)]:
-            fits, name = self.table.rename(key[len(prefix) :])
-            if fits and name is not None:
+            _, name = self.table.find(key[len(prefix) :])
+            if name is not None:
                 state_dict[prefix + name] = state_dict.pop(key)

@@ -1,4 +1,4 @@
-"""Weights without a table: two implementations of one architecture, paired by the order of their tensors."""
+"""Weights without a table: pair two implementations of one architecture by the order of their tensors."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ def pair_by_order(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) ->
     """Rename ``source`` to the keys of ``target`` by position, checking every shape.
 
     Most ports of a network define their layers in the order in which they run, so that the tensors line up although
-    every name differs. Where the order differs the shapes do too, at the latest at the next change of width; one that
-    swaps two layers of equal shape cannot be noticed, so check the accuracy of what you get.
+    every name differs. Where the order differs, the shapes differ at the next change of width at the latest. Two
+    swapped layers of equal shape go unnoticed, so check the accuracy of the result.
 
     Args:
         source: state dict of the other implementation.
         target: state dict of ours.
 
     Returns:
-        The renamed dict, and the keys of ``source`` that were left over at its end (a classifier, usually).
+        The renamed dict, and the keys left over at the end of ``source`` (usually a classifier).
 
     Raises:
         ValueError: ``source`` is too short, or a pair of tensors differs in shape; names both.

@@ -1,7 +1,7 @@
-"""Parameters that belong to a grid, made to fit another: position embeddings, relative positions, patch filters.
+"""Resize parameters that belong to a grid: position embeddings, relative positions, patch filters.
 
-The first two are resized in every forward pass whose grid is not the table's own, and on load where a checkpoint has
-another table than the module.
+Position embeddings and relative positions are resized in every forward pass whose grid differs from the table's, and
+when a checkpoint's table differs from the module's.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from torch import Tensor
 
 
 def square_side(count: int, name: str = "pos_embed") -> int:
-    """Side of a square grid of ``count`` positions.
+    """Return the side of a square grid of ``count`` positions.
 
     Raises:
-        ValueError: no square grid has that many; says what to do.
+        ValueError: no square grid has that many positions.
     """
     side = math.isqrt(count)
     if side * side != count:
@@ -29,22 +29,22 @@ def square_side(count: int, name: str = "pos_embed") -> int:
 
 
 def resize_positions(table: Tensor, height: int, width: int) -> Tensor:
-    """Position embeddings of a square grid for a grid of ``height`` x ``width``: bicubic, as in detectron2.
+    """Resize position embeddings of a square grid to ``height x width``: bicubic, as in detectron2.
 
     Args:
         table: ``1 side*side C``, row-major, without a class token.
         height: rows of the wanted grid.
-        width: its columns.
+        width: columns of the wanted grid.
 
     Returns:
-        ``1 height width C``, a view of the table where the grid is the same.
+        ``1 height width C``, a view of the table if the grid is the same.
 
     Raises:
-        ValueError: a table that is not square.
+        ValueError: the table is not square.
     """
     side = square_side(table.shape[1])
     grid = table.unflatten(1, (side, side))
-    # a trace must not depend on the size; resizing to the same one changes nothing
+    # a trace must not depend on the size; resizing to the same size changes nothing
     if not torch.compiler.is_compiling() and (height, width) == (side, side):
         return grid
     resized = F.interpolate(grid.permute(0, 3, 1, 2), size=(height, width), mode="bicubic", align_corners=False)
@@ -52,34 +52,34 @@ def resize_positions(table: Tensor, height: int, width: int) -> Tensor:
 
 
 def resize_relative_positions(table: Tensor, length: int) -> Tensor:
-    """A table of relative positions, one row per distance, for ``length`` distances: linear, as in detectron2.
+    """Resize a table of relative positions, one row per distance, to ``length`` rows: linear, as in detectron2.
 
     Args:
         table: ``L D``, for the distances ``-(L - 1) / 2 .. (L - 1) / 2``.
-        length: the wanted ``L``, ``2 * cells - 1``.
+        length: wanted ``L``, ``2 * cells - 1``.
 
     Returns:
-        ``length D``, the table itself where it has that length.
+        ``length D``, the table itself if it has that length.
     """
-    # a trace must not depend on the size; resizing to the same one changes nothing
+    # a trace must not depend on the size; resizing to the same size changes nothing
     if not torch.compiler.is_compiling() and table.shape[0] == length:
         return table
     return F.interpolate(table.t()[None], size=length, mode="linear")[0].t()
 
 
 def resize_patch_filters(weight: Tensor, size: int) -> Tensor:
-    """Filters of a patch embedding for patches of another size, so that resized patches give the same tokens.
+    """Resize the filters of a patch embedding so that resized patches give the same tokens.
 
-    FlexiViT (arXiv:2212.08013, section 3.4): the filters that minimise the difference over all patches, through the
-    pseudo-inverse of the (bicubic, antialiased) resizing; exact when the patches grow. Equal to timm's
+    FlexiViT (arXiv:2212.08013, section 3.4): the pseudo-inverse of the (bicubic, antialiased) resizing gives the
+    filters that minimize the difference over all patches; exact when the patches grow. Equal to timm's
     ``resample_patch_embed``.
 
     Args:
         weight: ``C_out C_in side side``.
-        size: the wanted side in pixels.
+        size: wanted side in pixels.
 
     Returns:
-        ``C_out C_in size size``, the filters themselves where they have that size.
+        ``C_out C_in size size``, the filters themselves if they have that size.
     """
     side = weight.shape[-1]
     if side == size:
@@ -91,17 +91,17 @@ def resize_patch_filters(weight: Tensor, size: int) -> Tensor:
 
 
 def relative_bias_table(table: Tensor, window_size: int) -> Tensor:
-    """Swin's biases of relative positions for another window: bicubic, as the official fine-tuning and mmdet do it.
+    """Resize Swin's biases of relative positions to another window: bicubic, as in official fine-tuning and mmdet.
 
     Args:
         table: ``(2 w - 1)**2 heads``, for windows of ``w x w`` tokens, row-major.
-        window_size: the wanted ``w``.
+        window_size: wanted ``w``.
 
     Returns:
-        ``(2 window_size - 1)**2 heads``, the table itself where it has that size.
+        ``(2 window_size - 1)**2 heads``, the table itself if it has that size.
 
     Raises:
-        ValueError: a table that is not square.
+        ValueError: the table is not square.
     """
     length = 2 * window_size - 1
     side = square_side(table.shape[0], "relative_position_bias_table")

@@ -1,4 +1,4 @@
-"""Changes of values between layouts, for the rules of a `KeyMap`: each loses nothing and has an inverse."""
+"""Lossless changes of values between layouts, for the rules of a `KeyMap`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .key_map import Transform
 
-# the four cells of a 2x2 patch, read by columns in Swin's own code, by rows in `nn.Unfold`; its own inverse
+# order of the four cells of a 2x2 patch: by columns in Swin's own code, by rows in `nn.Unfold`; its own inverse
 _BY_COLUMNS = [0, 2, 1, 3]
 
 
@@ -23,7 +23,7 @@ def _merging_to_unfold(x: Tensor) -> Tensor:
     return by_cell.transpose(-1, -2).flatten(-2)
 
 
-# the inputs of a patch merging: mmdet merges with `nn.Unfold`, which puts the channel before the cell
+# input channels of a patch merging: mmdet merges with `nn.Unfold`, which puts the channel before the cell
 UNFOLD_MERGING = Transform("unfold order", _merging_from_unfold, _merging_to_unfold)
 
 
@@ -41,12 +41,12 @@ def _positions_to_list(x: Tensor) -> Tensor:
 # position embeddings: a list `1 N C` of a square grid's cells -> a map `1 C H W`
 LISTED_POSITIONS = Transform("listed positions", _positions_to_grid, _positions_to_list)
 
-# the classes of Panoptic FPN's semantic head: "things" is detectron2's first channel and mmdet's last
+# classes of Panoptic FPN's semantic head: "things" is detectron2's first channel and mmdet's last
 THINGS_LAST = Transform("things first -> last", lambda x: x.roll(-1, 0), lambda x: x.roll(1, 0))
 
 
 def anchor_order(num_anchors: int, num_ratios: int) -> Transform | None:
-    """Output channels of a predictor from size-major to ratio-major anchors; ``None`` where the two are the same.
+    """Reorder a predictor's output channels from size-major to ratio-major anchors; ``None`` if the orders are equal.
 
     Raises:
         ValueError: ``num_anchors`` is not a multiple of ``num_ratios``.
@@ -69,7 +69,7 @@ def anchor_order(num_anchors: int, num_ratios: int) -> Transform | None:
 
 
 def _transposed(outer: int, inner: int) -> Callable[[Tensor], Tensor]:
-    """Swap the two counts of which the first axis is made; what follows within an anchor (classes, box) stays."""
+    """Swap the two counts that make up the first axis; channels within an anchor (classes, box) keep their order."""
 
     def transpose(x: Tensor) -> Tensor:
         blocks = x.reshape(outer, inner, -1, *x.shape[1:])

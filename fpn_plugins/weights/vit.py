@@ -1,74 +1,61 @@
-"""Weights of plain Vision Transformers: what is folded, filled in and resized when a checkpoint is loaded."""
+"""Load plain Vision Transformers: rename keys, fold LayerScale, fill in what detection adds, resize tables."""
 
 from __future__ import annotations
 
-import logging
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from .key_map import KeyMap
-from .layouts import explain
+from .layouts import LoadHook, explain, logger
 from .resize import resize_patch_filters, resize_positions, resize_relative_positions
-
-logger = logging.getLogger("fpn_plugins")
 
 # LayerScale's factor -> the layer whose output it scales (timm and DINOv2, then DeiT III)
 _SCALED_LAYERS = {"ls1.gamma": "attn.proj", "ls2.gamma": "mlp.fc2", "gamma_1": "attn.proj", "gamma_2": "mlp.fc2"}
 _GAMMA = re.compile(r"(?P<block>(?:.*\.)?blocks\.\d+\.)(?P<name>ls[12]\.gamma|gamma_[12])")
-# what detection adds to a pre-trained network, and starts as if it were not there
+# parameters that detection adds to a pre-trained network, initialized so that they change nothing
 _ADDED_BY_DETECTION = (".rel_pos_", ".residual.")
 
 
-def accept_vit_layouts(
-    module: nn.Module, layouts: Callable[[Iterable[str]], Sequence[KeyMap]], cls_position: bool
-) -> None:
+def accept_vit_layouts(module: nn.Module, layouts: Sequence[KeyMap], cls_position: bool) -> None:
     """Let ``module.load_state_dict`` (and the toolboxes' loaders) take checkpoints of plain ViTs as they are.
 
-    - Names go through ``layouts``; what they do not explain is an error.
+    - Keys are renamed by ``layouts``; a key that they do not explain is an error.
     - LayerScale is folded into the layer before it, which is exact: ``gamma * (W x + b) = (gamma W) x + gamma b``.
-    - Relative positions and residual blocks keep their initial values where the checkpoint has none at all.
-    - Tables of another grid and patch filters of another size are resized, and a warning says so.
+    - Relative positions and residual blocks keep their initial values if the checkpoint has none at all.
+    - Tables of another grid and patch filters of another size are resized, with a warning.
 
-    All of this needs the whole file. Detectron2's ``?matching_heuristics=True`` hands on only the keys whose ends are
-    names of the detector, so that LayerScale and tables of other sizes are left out before they come here: give such a
-    file to the backbone's ``checkpoint`` instead.
+    All of this needs the whole file. Detectron2's ``?matching_heuristics=True`` passes on only the keys that end in
+    names of the detector, so that LayerScale and tables of other sizes never arrive here: give such a file to the
+    backbone's ``checkpoint`` instead.
 
     Args:
-        module: its own keys are detectron2's, and what it saves.
-        layouts: the tables to try for a set of keys.
+        module: module to extend; its own keys, under which it saves, are detectron2's.
+        layouts: tables to try.
         cls_position: whether the module's ``pos_embed`` has a first row for a class token.
 
-    A ``ValueError`` while loading lists the keys, or the keys with both shapes.
+    While loading, a ``ValueError`` lists the keys that do not fit, or the keys with both shapes.
     """
     module._register_load_state_dict_pre_hook(_ViTHook(layouts, cls_position), with_module=True)
 
 
-class _ViTHook:
-    """A load hook as an object, so that the module can be pickled and deep-copied."""
-
-    def __init__(self, layouts: Callable[[Iterable[str]], Sequence[KeyMap]], cls_position: bool) -> None:
+class _ViTHook(LoadHook):
+    def __init__(self, layouts: Sequence[KeyMap], cls_position: bool) -> None:
         self.layouts = layouts
         self.cls_position = cls_position
 
-    def __call__(self, module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *unused: object) -> None:
-        theirs = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
-        if not theirs:
-            return
+    def translate(self, module: nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor]:
         own = module.state_dict()
-        weights = self._renamed(_with_new_parameters(fold_layer_scale(theirs), own), own, type(module).__name__)
-        weights = fit_shapes(weights, own, self.cls_position)
-        for key in theirs:
-            del state_dict[prefix + key]
-        state_dict.update({prefix + key: value for key, value in weights.items()})
+        weights = self._renamed(_with_new_parameters(fold_layer_scale(given), own), own, type(module).__name__)
+        return fit_shapes(weights, own, self.cls_position)
 
     def _renamed(self, weights: dict[str, Tensor], own: Mapping[str, Tensor], owner: str) -> dict[str, Tensor]:
         if set(weights) <= set(own):
             return weights
-        found = explain(weights, own, self.layouts(weights))
+        found = explain(weights, own, self.layouts)
         if found is None:
             raise ValueError(
                 f"checkpoint is of another architecture than {owner}: it holds {sorted(weights)[:4]}, ..., the model "
@@ -81,7 +68,7 @@ class _ViTHook:
 
 
 def fold_layer_scale(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Multiply the factors of LayerScale into the layers whose outputs they scale; without any, a copy of the dict."""
+    """Multiply LayerScale's factors into the layers whose outputs they scale; a dict without any is copied."""
     folded = dict(state_dict)
     for key, gamma in state_dict.items():
         match = _GAMMA.fullmatch(key)
@@ -96,7 +83,7 @@ def fold_layer_scale(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _with_new_parameters(weights: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Add what detection adds, with its present values, where the checkpoint has blocks that know nothing of it."""
+    """Fill in the parameters that detection adds, with the module's values, if no block of the checkpoint has them."""
     filled = dict(weights)
     for part in _ADDED_BY_DETECTION if any("blocks." in key for key in weights) else ():
         if not any(part in key for key in weights):
@@ -105,10 +92,10 @@ def _with_new_parameters(weights: dict[str, Tensor], own: Mapping[str, Tensor]) 
 
 
 def fit_shapes(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], cls_position: bool) -> dict[str, Tensor]:
-    """Resize what belongs to another grid or patch size.
+    """Resize tables of another grid and patch filters of another size.
 
     Raises:
-        ValueError: other shapes differ; lists the keys with both shapes.
+        ValueError: other tensors differ in shape; lists the keys with both shapes.
     """
     fitted = {key: _fit(key, value, own[key], cls_position) if key in own else value for key, value in weights.items()}
     wrong = [key for key in own if key in fitted and fitted[key].shape != own[key].shape]
@@ -137,13 +124,13 @@ def _fit(key: str, value: Tensor, wanted: Tensor, cls_position: bool) -> Tensor:
 
 
 def fit_position_embeddings(table: Tensor, count: int, cls_position: bool) -> Tensor:
-    """Position embeddings of a checkpoint for a table of ``count`` rows.
+    """Resize a checkpoint's position embeddings to a table of ``count`` rows.
 
     Args:
         table: ``1 n C`` with none, one (class token) or two (and DeiT's distillation token) rows before the grid's, or
             ``1 h w C`` (SAM).
         count: rows of the wanted table.
-        cls_position: whether the wanted table has a first row for a class token; zero where the checkpoint has none.
+        cls_position: whether the wanted table has a first row for a class token; zero if the checkpoint has none.
 
     Returns:
         ``1 count C``.

@@ -20,7 +20,7 @@ from fpn_plugins import FeatureSpec, Swin
 from fpn_plugins.backbones.swin.sizes import MODELS
 from fpn_plugins.backbones.swin.window_layout import window_layout
 from fpn_plugins.weights import write_checkpoint
-from fpn_plugins.weights.maps.swin import SwinLayouts
+from fpn_plugins.weights.maps import swin as tables
 
 # heads of 8 channels; the last block but one of a stage shifts, so that every kind of block is there
 TINY: dict[str, Any] = {"embed_dim": 16, "depths": (2, 2, 3, 2), "num_heads": (2, 4, 8, 16)}
@@ -75,7 +75,7 @@ def test_outputs_and_gradients_equal_the_peers(peer: Callable[..., nn.Module]) -
     theirs = peer()
     module = ours().double()
     module.load_state_dict(theirs.state_dict())
-    table = getattr(SwinLayouts(), "mmdet" if peer is mmdets else "detectron2")()
+    table = getattr(tables, "mmdet" if peer is mmdets else "detectron2")()
     for size in SIZES:
         x = torch.randn(2, 3, *size, dtype=torch.double)
         assert all(m.is_contiguous() for m in module(x))
@@ -127,7 +127,7 @@ def test_position_embeddings_equal_detectron2s_and_mmdets_load() -> None:
     x = torch.randn(1, 3, 48, 75, dtype=torch.double)
     with torch.no_grad():
         assert_same_maps(module(x), maps_of(peer, x))
-    theirs, _ = SwinLayouts().mmdet().inverse().apply(module.state_dict())
+    theirs, _ = tables.mmdet().inverse().apply(module.state_dict())
     assert theirs["absolute_pos_embed"].shape == (1, 64, 16)
     again = ours(4, use_abs_pos=True, pretrain_img_size=32).double()
     again.load_state_dict(theirs)
@@ -214,7 +214,7 @@ def test_timms_weights_load_and_give_timms_maps_where_windows_fit(out_indices: t
 
 def official(module: Swin) -> dict[str, Tensor]:
     """A classifier's file: our names, indices and masks, its own norm and head."""
-    weights, _ = SwinLayouts().official().inverse().apply(module.state_dict())
+    weights, _ = tables.official().inverse().apply(module.state_dict())
     assert not any(key.startswith("norm") for key in weights)
     for stage, block in ((0, 0), (0, 1), (3, 1)):
         attention = f"layers.{stage}.blocks.{block}"
@@ -238,7 +238,7 @@ def test_official_weights_load_and_output_norms_keep_their_own(arguments: dict[s
 
 @pytest.mark.parametrize("layout", ["detectron2", "official", "timm", "mmdet"])
 def test_every_layout_comes_back_exactly(layout: str) -> None:
-    table = getattr(SwinLayouts(), layout)()
+    table = getattr(tables, layout)()
     before = scrambled(ours(use_abs_pos=layout != "timm")).state_dict()
     theirs, there = table.inverse().apply(before)
     after, back = table.apply(theirs, before)
@@ -255,7 +255,7 @@ def test_mmdets_layout_is_mmdets_conversion_of_an_official_file() -> None:
 
     weights = {key: value for key, value in official(scrambled(ours())).items() if not key.startswith("norm.")}
     theirs = {key.removeprefix("backbone."): value for key, value in swin_converter(weights).items()}
-    after, _ = SwinLayouts().mmdet().apply(theirs)
+    after, _ = tables.mmdet().apply(theirs)
     assert all(value.equal(weights[key]) for key, value in after.items())
     assert set(after) >= {"layers.0.downsample.reduction.weight", "layers.3.blocks.1.attn.qkv.bias"}
 
@@ -312,7 +312,7 @@ def test_published_networks_are_timms(name: str) -> None:
     with torch.device("meta"):
         theirs, module = timm.create_model(name), Swin(name)
     shapes = {key: value.shape for key, value in theirs.state_dict().items()}
-    renamed, report = SwinLayouts().timm().apply(shapes, module.state_dict())
+    renamed, report = tables.timm().apply(shapes, module.state_dict())
     assert report.complete
     assert all(module.state_dict()[key].shape == shape for key, shape in renamed.items())
     assert module.layers[0].blocks[0].attn.window_size == theirs.layers[0].blocks[0].window_size[0]
@@ -356,7 +356,7 @@ def test_frozen_stages_freeze_what_mmdets_do(frozen_stages: int) -> None:
     peer.train()
     module = ours(frozen_stages=frozen_stages, drop_path_rate=0.3).train()
     fixed = {key: torch.zeros(4) for key, p in peer.named_parameters() if not p.requires_grad}
-    expected, _ = SwinLayouts().mmdet().apply({key: peer.state_dict()[key] for key in fixed})
+    expected, _ = tables.mmdet().apply({key: peer.state_dict()[key] for key in fixed})
     assert {key for key, p in module.named_parameters() if not p.requires_grad} == set(expected)
     assert [stage.training for stage in module.layers] == [stage >= frozen_stages for stage in range(4)]
     assert copy.deepcopy(module).train().layers[0].training == (frozen_stages < 1)

@@ -25,7 +25,7 @@ from ...features import FeatureSpec
 from ...ops import checkpointing
 from ...ops.memory_format import memory_format_of
 from ...weights import accept_layouts
-from ...weights.maps.mvit import MViTLayouts
+from ...weights.maps.mvit import mvit_layouts
 from ..base import Backbone, check_ascending, check_frozen_stages, check_one_source, initialize_linear
 from ..timm.networks import timm_weights
 from .blocks import MultiScaleBlock
@@ -112,7 +112,7 @@ class MViT(Backbone):
         self.blocks = nn.ModuleList(MultiScaleBlock(plan, rate, norm_eps) for plan, rate in used)
         self.norms = nn.ModuleDict({str(i): nn.LayerNorm(channels[i], norm_eps) for i in self.out_indices})
         initialize_linear(self)
-        accept_layouts(self, MViTLayouts(variant.last_block_indices, self.out_indices))
+        accept_layouts(self, mvit_layouts(variant.last_block_indices, self.out_indices))
         if pretrained:
             self.load_weights(timm_weights(name), f"of timm's {name!r}")
         elif checkpoint is not None:

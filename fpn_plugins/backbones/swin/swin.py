@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from ...features import FeatureSpec
 from ...ops.memory_format import memory_format_of
 from ...weights import accept_layouts
-from ...weights.maps.swin import STAGES, SwinLayouts
+from ...weights.maps.swin import STAGES, swin_layouts
 from ..base import Backbone, check_frozen_stages, check_one_source, initialize_linear
 from ..timm.networks import timm_weights
 from .blocks import SwinPatchEmbedding, SwinStage
@@ -148,7 +148,7 @@ class Swin(Backbone):
         if self.absolute_pos_embed is not None:
             nn.init.trunc_normal_(self.absolute_pos_embed, std=0.02)
         initialize_linear(self)
-        accept_layouts(self, SwinLayouts(self.out_indices, output_norms))
+        accept_layouts(self, swin_layouts(self.out_indices, output_norms))
         if pretrained:
             self.load_weights(timm_weights(name), f"of timm's {name!r}")
         elif checkpoint is not None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ...features import FeatureSpec
 from ...ops import checkpointing
 from ...ops.memory_format import memory_format_of
-from ...weights.maps.vit import ViTLayouts
+from ...weights.maps.vit import vit_layouts
 from ...weights.resize import resize_positions
 from ...weights.vit import accept_vit_layouts
 from ..base import Backbone, check_ascending, check_frozen_stages, initialize_linear
@@ -147,7 +147,7 @@ class ViT(Backbone):
         if self.pos_embed is not None:
             nn.init.trunc_normal_(self.pos_embed, std=0.02)
         initialize_linear(self)
-        accept_vit_layouts(self, ViTLayouts(len(self.blocks), depth), pretrain_use_cls_token)
+        accept_vit_layouts(self, vit_layouts(len(self.blocks), depth), pretrain_use_cls_token)
         if checkpoint is not None:
             self.load_weights(checkpoint)
         self.freeze()

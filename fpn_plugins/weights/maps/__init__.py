@@ -1,1 +1,1 @@
-"""Tables of key names, one file per code base. Data only: the engine is `fpn_plugins.weights.key_map`."""
+"""Tables of key names, one file per module of this package; the engine is `fpn_plugins.weights.key_map`."""

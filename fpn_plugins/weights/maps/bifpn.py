@@ -1,6 +1,6 @@
 """BiFPN: effdet's layout -> ours.
 
-Ours, with ``c`` the repeat, ``n`` the node and ``m`` the number of the input map that a 1x1 convolution is for::
+Ours, with ``c`` the repeat, ``n`` the node and ``m`` the number of the input map that a 1x1 convolution reads::
 
     extra_levels.lateral_conv.{conv,norm}.*
     cells.<c>.nodes.<n>.edge_weights
@@ -11,8 +11,6 @@ Ours, with ``c`` the repeat, ``n`` the node and ``m`` the number of the input ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from ..key_map import KeyMap
 
 _THEIRS = "cell.<c>.fnode.<n>"
@@ -20,11 +18,11 @@ _OURS = "cells.<c>.nodes.<n>"
 
 
 def effdet(num_inputs: int, separable: bool = True) -> KeyMap:
-    """effdet's ``BiFpn`` (0.4.1) of any of its weight methods.
+    """Build the table of effdet's ``BiFpn`` (0.4.1) with any of its weight methods.
 
     Args:
-        num_inputs: number of the backbone's maps; the first extra level is numbered by it.
-        separable: their ``separable_conv``.
+        num_inputs: number of the backbone's maps, which is also effdet's number of the first extra level.
+        separable: effdet's ``separable_conv``.
     """
     rules = [(f"{_THEIRS}.combine.edge_weights", f"{_OURS}.edge_weights")]
     for theirs, ours in (
@@ -36,15 +34,3 @@ def effdet(num_inputs: int, separable: bool = True) -> KeyMap:
     for theirs, ours in {**names, "bn": "norm"}.items():
         rules += [(f"{_THEIRS}.after_combine.conv.{theirs}.<*>", f"{_OURS}.output_conv.{ours}.<*>")]
     return KeyMap("effdet BiFpn", rules)
-
-
-class BiFPNLayouts:
-    """The table to try for the keys of a BiFPN on ``num_inputs`` maps."""
-
-    def __init__(self, num_inputs: int, separable: bool = True) -> None:
-        self.num_inputs = num_inputs
-        self.separable = separable
-
-    def __call__(self, keys: Iterable[str]) -> list[KeyMap]:
-        """effdet's table, whatever the ``keys``."""
-        return [effdet(self.num_inputs, self.separable)]

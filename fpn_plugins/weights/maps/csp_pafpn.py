@@ -6,30 +6,23 @@ Ours, with ``i`` in the order in which the modules run::
     {top_down,bottom_up}_blocks.<i>.{main_conv,short_conv,final_conv}
     {top_down,bottom_up}_blocks.<i>.blocks.<j>.{conv1,conv2}
 
-each with ``conv.*``, ``norm.*``; depthwise separable ones have ``depthwise_conv`` and ``pointwise_conv`` in between.
+each with ``conv.*`` and ``norm.*``; depthwise separable ones put ``depthwise_conv`` or ``pointwise_conv`` before these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from ..key_map import KeyMap
 from .mmcv import conv_modules
 
-TOP = {"reduce_layers": "reduce_convs", "downsamples": "downsample_convs", "out_convs": "output_convs"}
-PARTS = ("main_conv", "short_conv", "final_conv", "blocks.<j>.conv1", "blocks.<j>.conv2")
+_CONVS = {"reduce_layers": "reduce_convs", "downsamples": "downsample_convs", "out_convs": "output_convs"}
+_BLOCK_CONVS = ("main_conv", "short_conv", "final_conv", "blocks.<j>.conv1", "blocks.<j>.conv2")
 
 
 def mmdet() -> KeyMap:
-    """mmdet's ``YOLOXPAFPN``: the blocks have the names that we took over."""
-    places = [(f"{theirs}.<i>", f"{ours}.<i>") for theirs, ours in TOP.items()]
+    """Build the table of mmdet's ``YOLOXPAFPN``, whose blocks have our names."""
+    places = [(f"{theirs}.<i>", f"{ours}.<i>") for theirs, ours in _CONVS.items()]
     paths = ("top_down_blocks", "bottom_up_blocks")
-    places += [(f"{path}.<i>.{part}",) * 2 for path in paths for part in PARTS]
+    places += [(f"{path}.<i>.{part}",) * 2 for path in paths for part in _BLOCK_CONVS]
     separable = ("depthwise_conv", "pointwise_conv")
     places += [(f"{theirs}.{half}", f"{ours}.{half}") for theirs, ours in places for half in separable]
     return conv_modules("mmdet YOLOXPAFPN", places)
-
-
-def csp_pafpn_layouts(keys: Iterable[str]) -> list[KeyMap]:
-    """The tables to try for the keys of a CSP-PAFPN."""
-    return [mmdet()]

@@ -1,4 +1,4 @@
-"""mmcv's ``ConvModule`` -> our ``ConvNormAct``: ``conv.*`` is called the same, the norm by its kind there."""
+"""mmcv's ``ConvModule`` -> our ``ConvNormAct``: ``conv.*`` is the same, norms are named by their kind in mmcv."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ MMCV_NORMS = ("bn", "gn", "ln", "in", "norm_layer")
 
 
 def conv_modules(layout: str, places: Iterable[tuple[str, str]]) -> KeyMap:
-    """The table of a module that is made of convolutions.
+    """Build the table of a module made of convolutions.
 
     Args:
-        layout: its name, for reports.
-        places: where each convolution stands, ``(theirs, ours)``.
+        layout: name of the layout, for reports.
+        places: ``(theirs, ours)``, the name of each convolution in both layouts.
     """
     rules = []
     for theirs, ours in places:

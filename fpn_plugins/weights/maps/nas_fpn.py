@@ -7,13 +7,12 @@ Ours, with ``r`` the number of the repeat and ``n`` that of the cell::
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from ..key_map import KeyMap
 from .mmcv import conv_modules
 
-# mmdet names a cell by its operation, its inputs' levels and its own; ours are numbered, and two have no weights
-CELLS = {
+# mmdet names a cell by its operation, the levels of its inputs and its own level; ours are numbered, and cells 4 and 6
+# have no weights
+_CELLS = {
     "gp_64_4": 0,
     "sum_44_4": 1,
     "sum_43_3": 2,
@@ -25,13 +24,8 @@ CELLS = {
 
 
 def mmdet() -> KeyMap:
-    """mmdet's ``NASFPN``."""
+    """Build the table of mmdet's ``NASFPN``."""
     places = [("lateral_convs.<i>", "lateral_convs.<i>"), ("extra_downsamples.<k>.0", "extra_levels.<k>")]
-    ours = "cells.<r>.nodes.%d.output_conv"
-    places += [(f"fpn_stages.<r>.{cell}.out_conv", ours % number) for cell, number in CELLS.items()]
+    for cell, number in _CELLS.items():
+        places += [(f"fpn_stages.<r>.{cell}.out_conv", f"cells.<r>.nodes.{number}.output_conv")]
     return conv_modules("mmdet NASFPN", places)
-
-
-def nas_fpn_layouts(keys: Iterable[str]) -> list[KeyMap]:
-    """The tables to try for the keys of a NAS-FPN."""
-    return [mmdet()]

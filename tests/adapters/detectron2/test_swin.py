@@ -11,7 +11,7 @@ from precision import assert_same_maps
 from torch import nn
 
 from fpn_plugins import Swin
-from fpn_plugins.weights.maps.swin import SwinLayouts
+from fpn_plugins.weights.maps import swin as tables
 
 pytestmark = pytest.mark.detectron2
 
@@ -65,7 +65,7 @@ def test_official_releases_load_through_detectron2s_heuristics(tmp_path: Path) -
     from detectron2.checkpoint import DetectionCheckpointer
 
     source = Swin(**NARROW)
-    weights, _ = SwinLayouts().official().inverse().apply(source.state_dict())
+    weights, _ = tables.official().inverse().apply(source.state_dict())
     classifier = {"norm.weight": torch.ones(128), "head.weight": torch.ones(9, 128), "head.bias": torch.ones(9)}
     index = {"layers.0.blocks.0.attn.relative_position_index": torch.zeros(49, 49, dtype=torch.long)}
     torch.save({"model": {**weights, **classifier, **index}}, tmp_path / "swin.pth")

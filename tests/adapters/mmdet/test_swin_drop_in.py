@@ -15,7 +15,7 @@ from seeds import seed
 from torch import Tensor
 
 from fpn_plugins.weights import write_checkpoint
-from fpn_plugins.weights.maps.swin import SwinLayouts
+from fpn_plugins.weights.maps import swin as tables
 
 pytestmark = pytest.mark.mmdet
 
@@ -120,7 +120,7 @@ def test_every_argument_of_mmdets_is_there_with_its_default() -> None:
 
 def official_file(folder: Path) -> Path:
     """What the authors release: a classifier under ``model``."""
-    weights, _ = SwinLayouts().official().inverse().apply(backbone().state_dict())
+    weights, _ = tables.official().inverse().apply(backbone().state_dict())
     weights |= {"norm.weight": torch.ones(128), "norm.bias": torch.ones(128)}
     path = folder / "swin_release.pth"
     torch.save({"model": {**weights, "head.weight": torch.ones(9, 128), "head.bias": torch.ones(9)}}, path)
