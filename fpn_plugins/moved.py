@@ -12,11 +12,17 @@ SYNTHETIC = "tools/synthetic/ of the source tree"
 BENCHMARKS = "tools/benchmarks/ of the source tree"
 STUDIES = "tools/studies/ablations/ of the source tree"
 MOVED = {
+    "analysis.AnchorReach": STUDIES,
+    "analysis.anchor_reach": STUDIES,
     "analysis.conv_floor": BENCHMARKS,
+    "analysis.fresh_process_peaks": BENCHMARKS,
+    "analysis.latency": BENCHMARKS,
     "analysis.study": STUDIES,
     "analysis.study_results": STUDIES,
     "analysis.timm_families": "tools/docs/ of the source tree",
     "visualization.studies": STUDIES,
+    "data.plot_level_weights": "visualization.plot_level_weights",
+    "data.plot_size_statistics": "visualization.plot_size_statistics",
     "data.make_synthetic_coco": SYNTHETIC,
     "data.masks": SYNTHETIC,
     "data.scene": SYNTHETIC,

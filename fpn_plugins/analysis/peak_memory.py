@@ -1,8 +1,9 @@
-"""Measured peak memory and time of a network, in a process of its own: what ran before leaves no trace in it."""
+"""Measure the peak memory and time of a network in a fresh process, where nothing that ran before affects them."""
 
 from __future__ import annotations
 
 import multiprocessing
+import platform
 import re
 import statistics
 import time
@@ -12,8 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from .latency import Job, peak_extra_bytes, processor
 
 MODES = ("inference", "training")
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -28,23 +27,23 @@ def peak_memory(
     repeats: int = 1,
     device: str | None = None,
 ) -> dict[str, Any]:
-    """Peak memory of one pass above that of the idle network, and the time of a pass, measured in a fresh process.
+    """Measure the peak memory of one pass above the idle network, and the time of a pass, in a fresh process.
 
     Args:
-        build: makes the network, images in, maps out; a function that a new process can import.
+        build: builds the network, images in, maps out; a function that a new process can import.
         arguments: of ``build``.
         image_size: height and width in pixels.
         mode: ``"inference"``, or ``"training"``: forward and backward in training mode, gradients included.
         batch_size: number of images.
-        repeats: timed passes, after the first one, whose memory is measured; the median counts.
+        repeats: timed passes after the first one, whose memory is measured; ``seconds`` is their median.
         device: ``"cpu"`` (Linux only: the highest resident size) or ``"cuda"`` (the caching allocator's highest
-            allocation); ``None`` is ``"cuda"`` where there is one.
+            allocation); ``None`` is ``"cuda"`` if a GPU is available.
 
     Returns:
-        ``peak_bytes``, ``seconds``, ``device`` (``"cpu"``, ``"cuda"``) and ``hardware``.
+        ``peak_bytes``, ``seconds`` (``None`` without repeats), ``device`` (``"cpu"``, ``"cuda"``) and ``hardware``.
 
     Raises:
-        ValueError: unknown mode or device, or a CPU measurement outside of Linux.
+        ValueError: unknown mode or device, or a CPU measurement on another system than Linux.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if mode not in MODES or device not in ("cpu", "cuda"):
@@ -55,39 +54,20 @@ def peak_memory(
         return pool.apply(_measure, (build, arguments, image_size, mode, batch_size, repeats, device))
 
 
-def fresh_process_peaks(prepare: Callable[..., Job], *arguments: Any) -> dict[str, int]:
-    """Most memory that a job needs beyond what there was before it, on the CPU, each call in a process of its own.
-
-    Args:
-        prepare: makes the job, with all that is not to be counted; a function that a new process can import.
-        arguments: of ``prepare``.
-
-    Returns:
-        Bytes: ``"tensors"``, counted at PyTorch's allocator (see `peak_extra_bytes`), and on Linux ``"resident"``, by
-        which the process grew in its first run, memory of libraries such as oneDNN included.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])  # processes are copies of one that has imported PyTorch and done nothing
-    with context.Pool(1) as pool:
-        return pool.apply(_peaks, (prepare, arguments, torch.get_num_threads()))
-
-
-def _peaks(prepare: Callable[..., Job], arguments: tuple[Any, ...], threads: int) -> dict[str, int]:
-    """Runs in the fresh process."""
-    torch.set_num_threads(threads)
-    job = prepare(*arguments)
-    if not CLEAR.exists():
-        return {"tensors": peak_extra_bytes(job)}
-    before = _reset_peak("cpu")
-    job()
-    return {"resident": _peak("cpu") - before, "tensors": peak_extra_bytes(job)}
-
-
 def hardware(device: str) -> str:
-    """Name of the GPU, or of the processor and the number of threads that PyTorch uses."""
+    """Name of the GPU, or of the processor with the number of threads that PyTorch uses."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     return f"{processor()}, {torch.get_num_threads()} threads"
+
+
+def processor() -> str:
+    """Name of the processor and the widest instructions that PyTorch uses on it, which names leave open."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name} ({torch.backends.cpu.get_cpu_capability()})"
 
 
 def _measure(
@@ -99,22 +79,22 @@ def _measure(
     repeats: int,
     device: str,
 ) -> dict[str, Any]:
-    """Runs in the fresh process."""
+    """Run in the fresh process."""
     torch.manual_seed(0)
     model = build(*arguments).to(device).train(mode == "training")
-    # libraries load, gradients get their memory; two images, as batch norms refuse to train on a single cell
+    # load libraries and allocate gradients; two images, as batch norm refuses to train on a single cell
     _run(model, torch.zeros(2, 3, 64, 64, device=device), mode)
     images = torch.zeros(batch_size, 3, *image_size, device=device)
-    before = _reset_peak(device)
+    before = reset_peak(device)
     _run(model, images, mode)
-    peak = _peak(device) - before
+    peak_bytes = peak(device) - before
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
         _run(model, images, mode)
         seconds.append(time.perf_counter() - start)
     return {
-        "peak_bytes": peak,
+        "peak_bytes": peak_bytes,
         "seconds": statistics.median(seconds) if seconds else None,
         "device": device,
         "hardware": hardware(device),
@@ -130,8 +110,8 @@ def _run(model: nn.Module, images: Tensor, mode: str) -> None:
         torch.cuda.synchronize()
 
 
-def _reset_peak(device: str) -> int:
-    """Forget the peak so far; returns the bytes in use."""
+def reset_peak(device: str) -> int:
+    """Forget the peak so far and return the bytes in use."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
@@ -139,12 +119,13 @@ def _reset_peak(device: str) -> int:
     return _status("VmRSS")
 
 
-def _peak(device: str) -> int:
+def peak(device: str) -> int:
+    """Most bytes in use since `reset_peak`."""
     return torch.cuda.max_memory_allocated() if device == "cuda" else _status("VmHWM")
 
 
 def _status(field: str) -> int:
-    """Bytes of a field that the kernel states in kB."""
+    """Read a field of the process's status in bytes; the kernel writes kB."""
     found = re.search(rf"{field}:\s*(\d+) kB", STATUS.read_text())
     if found is None:
         raise RuntimeError(f"{STATUS} has no {field}")

@@ -1,19 +1,49 @@
-"""Two training iterations and an evaluation on the synthetic set in each toolbox's loop, of any backbone and neck."""
+"""Shared by the tests of `tools/`: import scripts, and train two iterations in each toolbox's own loop."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS, TOOLS = ROOT / "configs", ROOT / "tools"
+sys.path.append(str(TOOLS / "studies" / "ablations"))
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
+    """A function that imports a script, given as `benchmarks/necks`, with its folder first on the path.
+
+    Scripts import their siblings by bare names, so the modules of the folder are forgotten after the test.
+    """
+    known = dict(sys.modules)
+
+    def load(name: str) -> ModuleType:
+        path = TOOLS / name
+        monkeypatch.syspath_prepend(str(path.parent))
+        if path.stem in known and not is_tool(known[path.stem]):  # a test helper of the same name
+            monkeypatch.delitem(sys.modules, path.stem)
+        return importlib.import_module(path.stem)
+
+    yield load
+    for name in [name for name, module in sys.modules.items() if is_tool(module) and name not in known]:
+        del sys.modules[name]
+
+
+def is_tool(module: ModuleType) -> bool:
+    """Whether a module is a file below `tools/`."""
+    return str(getattr(module, "__file__", "")).startswith(str(TOOLS))
 
 
 @pytest.fixture
 def demo_folder(tiny_coco: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that the demo's configs read."""
+    """Folder that the demo's configs read."""
     monkeypatch.setenv("FPN_PLUGINS_COCO", str(tiny_coco))
     return tiny_coco
 
@@ -23,10 +53,10 @@ def train_in_mmdet(demo_folder: Path, tmp_path: Path) -> Callable[..., None]:
     """A function that trains the demo's Mask R-CNN with other features, in mmengine's loop."""
 
     def train(part: str, neck: Any, strides: Sequence[int], backbone: Mapping[str, Any] | None = None) -> None:
-        """Train and evaluate; parameters whose name has ``part`` in it must move.
+        """Train and evaluate; parameters whose name contains ``part`` must change.
 
-        ``neck`` is one neck's config or a list of them, ``strides`` those of its outputs, ``backbone`` the config of
-        another one than the demo's, or arguments (no ``type``) that change the demo's.
+        ``neck`` is the config of a neck or a list of them, ``strides`` those of its outputs, ``backbone`` the config of
+        another backbone than the demo's, or arguments (without ``type``) that change the demo's.
         """
         from mmengine.runner import Runner
 
@@ -73,24 +103,24 @@ def parameters_of(model: Any, part: str) -> dict[str, Any]:
 
 
 def assert_moved(before: dict[str, Any], after: dict[str, Any]) -> None:
-    """At least one parameter is another one now."""
+    """Check that at least one parameter has changed."""
     assert any(not after[key].equal(p) for key, p in before.items())
 
 
 def channels_of(neck: Any) -> int:
-    """Output channels of the first neck of a chain, which the others keep."""
+    """Output channels of the first neck of a chain, which the later ones keep."""
     return (neck[0] if isinstance(neck, list) else neck)["out_channels"]
 
 
 def backbone_config(demo: Mapping[str, Any], backbone: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The config of another backbone, or the demo's with changes and without the checkpoint that the demo makes."""
+    """Config of another backbone, or the demo's with changes and without the checkpoint that the demo writes."""
     if backbone and "type" in backbone:
         return dict(backbone)
     return {**demo, "checkpoint": None, **(backbone or {})}
 
 
 def mmdet_config(neck: Any, strides: Sequence[int], backbone: Mapping[str, Any] | None, work_dir: Path) -> Any:
-    """The demo's config with other features, heads on their levels, and two iterations."""
+    """Build the demo's config with other features, heads that fit them, and two iterations."""
     from mmengine.config import Config
 
     cfg = Config.fromfile(str(CONFIGS / "mmdet/demo_mask_rcnn.py"))
@@ -112,7 +142,7 @@ def mmdet_config(neck: Any, strides: Sequence[int], backbone: Mapping[str, Any] 
 
 
 def adapt_mmdet(model: Any, neck: Any, strides: Sequence[int], backbone: Mapping[str, Any] | None) -> None:
-    """Other features in the demo's model, and heads on their levels."""
+    """Replace the features of the demo's model, and fit its heads to the new levels."""
     channels = channels_of(neck)
     backbone = backbone_config(model.backbone.backbone, backbone)
     if isinstance(neck, list):  # the detector's neck, and not a part of the backbone
@@ -130,7 +160,7 @@ def adapt_mmdet(model: Any, neck: Any, strides: Sequence[int], backbone: Mapping
 
 
 def adapt_detectron2(model: Any, neck: Any, strides: Sequence[int], backbone: Mapping[str, Any] | None) -> None:
-    """The same in the demo's LazyConfig."""
+    """Do the same in the demo's LazyConfig."""
     from detectron2.layers import ShapeSpec
 
     channels = channels_of(neck)

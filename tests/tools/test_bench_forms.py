@@ -1,33 +1,18 @@
-"""Measurements behind choices of the package, with so few tokens that they tell nothing about speed."""
+"""Measurements that justify choices of the package, at sizes too small to say anything about speed."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / "tools" / "benchmarks"
 
-
-@pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
-    """Imports modules of the folder, which import each other by bare names; they are forgotten afterwards."""
-    known = set(sys.modules)
-    monkeypatch.setattr(sys, "path", [str(FOLDER), str(ROOT / "tools"), *sys.path])
-    yield importlib.import_module
-    for name in set(sys.modules) - known:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(ROOT / "tools")):
-            del sys.modules[name]
-
-
-def test_forms_of_attention(tool: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    forms = tool("attention_forms")
+def test_forms_of_attention(script: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    forms = script("benchmarks/attention_forms")
     monkeypatch.setattr(forms, "SWIN", forms.SWIN._replace(batch=4))
     monkeypatch.setattr(forms, "AXIAL", [case._replace(batch=1, heads=1) for case in forms.AXIAL[:3]])
     monkeypatch.setattr(sys, "argv", ["attention_forms.py", "--repeats", "1", "--out", str(tmp_path / "forms")])
@@ -44,15 +29,15 @@ def test_forms_of_attention(tool: Callable[[str], ModuleType], tmp_path: Path, m
 
 
 def test_choices(
-    tool: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    choices = tool("choices")
+    choices = script("benchmarks/choices")
     monkeypatch.setattr(sys, "argv", ["choices.py", "--repeats", "1"])
     monkeypatch.setattr(choices, "NECK_SIZE", (64, 64))
     monkeypatch.setattr(choices, "MVIT_SIZES", [(32, 64)])
     choices.main()
     first, *lines = capsys.readouterr().out.splitlines()
-    assert "by `tools/" in first
+    assert "by `choices.py" in first
     names = [*(f"{neck}, 64 x 64, inference" for neck in ("BiFPN", "NASFPN", "BFP")), "MViTv2-T, 32 x 64, inference"]
     assert [line.split(":")[0] for line in lines] == [*names, "MViTv2-T, 32 x 64, training"]
     assert all(float(line.split(": ")[1]) > 0 for line in lines)

@@ -37,7 +37,7 @@ def rows_of(out: Path, section: str, *arguments: str) -> list[dict[str, Any]]:
 
 
 def test_every_backbone_has_example_arguments():
-    tree = ast.parse((FOLDER / "_gpu_parity.py").read_text())
+    tree = ast.parse((FOLDER / "gpu_parity.py").read_text())
     found = [node.value for node in tree.body if isinstance(node, ast.AnnAssign)]
     assert {key.value for key in found[0].keys} == set(BACKBONES)
 
@@ -81,5 +81,5 @@ def test_backbones(tmp_path: Path):
 
 def test_mistakes_are_one_line(tmp_path: Path):
     done = run(tmp_path, "windoes")
-    assert done.returncode == 1 and done.stderr.startswith("ValueError: unknown sections ['windoes']; choose of ")
+    assert done.returncode == 1 and done.stderr.startswith("error: unknown sections ['windoes']; choose of ")
     assert len(done.stderr.splitlines()) == 1 and not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""The comparison of necks, at a size that tells nothing about speed."""
+"""The comparison of necks, at a size too small to say anything about speed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ import torch
 from torch import nn
 
 ROOT = Path(__file__).resolve().parents[2]
-# the packages that each kind is compared with
+# packages that each kind of neck is compared with
 PEERS = {
     "FPN": ["mmdet", "detectron2", "torchvision"],
     "PAFPN": ["mmdet"],
@@ -35,13 +37,13 @@ def contenders(neck: str) -> list[str]:
 
 
 def run(tool: str, *arguments: Any) -> None:
-    command = [sys.executable, f"tools/{tool}.py", *map(str, arguments), "--repeats", "1", "--threads", "1"]
+    command = [sys.executable, f"tools/benchmarks/{tool}.py", *map(str, arguments), "--repeats", "1", "--threads", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
 def bench(out: Path, *arguments: Any) -> dict[str, Any]:
-    run("bench_necks", "--out", out, "--size", 128, 256, *arguments)
+    run("necks", "--out", out, "--size", 128, 256, *arguments)
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     return json.loads(out.with_suffix(".json").read_text())
 
@@ -92,9 +94,8 @@ def test_growth_with_the_image(tmp_path: Path) -> None:
         assert "peak_bytes" not in curve
 
 
-def test_exponents_are_the_slopes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    growth = importlib.import_module("growth")
+def test_exponents_are_the_slopes(script: Callable[[str], ModuleType]) -> None:
+    growth = script("benchmarks/growth")
     sizes = [(10, 10), (20, 30), (40, 40)]
     needs = [(who, h, w) for h, w in sizes for who in ("linear", "unmeasured")]
     samples = [
@@ -132,10 +133,9 @@ def test_compiled_necks_are_timed_beside_themselves(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def compiled_tool(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The module behind ``--compile``; the command lines import each other by name."""
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    return importlib.import_module("neck_compiled")
+def compiled_tool(script: Callable[[str], ModuleType]) -> Any:
+    """Module that runs ``--compile``."""
+    return script("benchmarks/neck_compiled")
 
 
 def test_a_graph_break_in_ours_is_an_error(compiled_tool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +153,7 @@ def test_a_graph_break_in_ours_is_an_error(compiled_tool: Any, monkeypatch: pyte
         next(compiled_tool.measure_compiled("BiFPN", passes.Setting((64, 64), 1, False, "eager"), 1))
 
 
-def test_a_peer_that_does_not_compile_is_timed_as_it_is(compiled_tool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_peer_that_does_not_compile_is_timed_eagerly(compiled_tool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise RuntimeError("no rule for this\nat length")
 
@@ -170,8 +170,8 @@ def test_a_peer_that_does_not_compile_is_timed_as_it_is(compiled_tool: Any, monk
     assert "does not compile: RuntimeError: no rule for this" in list(compiled_tool.table(row))[-1]
 
 
-def test_backbones_are_compared_likewise(tmp_path: Path) -> None:
-    run("bench_backbones", "--model", "swin_t", "--size", 64, 64, "--out", tmp_path / "swin")
+def test_backbones_are_compared_in_the_same_way(tmp_path: Path) -> None:
+    run("backbones", "--model", "swin_t", "--size", 64, 64, "--out", tmp_path / "swin")
     report = json.loads((tmp_path / "swin.json").read_text())
     for mode in ("inference", "training"):
         assert list(report[mode]) == ["ours", "mmdet", "detectron2"]
@@ -183,7 +183,7 @@ def test_backbones_are_compared_likewise(tmp_path: Path) -> None:
 
 def test_growth_of_backbones(tmp_path: Path) -> None:
     out = tmp_path / "swin"
-    run("bench_backbones", "--model", "swin_t", "--size", 64, 64, "--slopes", 0.5, 1, "--no-memory", "--out", out)
+    run("backbones", "--model", "swin_t", "--size", 64, 64, "--slopes", 0.5, 1, "--no-memory", "--out", out)
     report = json.loads(out.with_suffix(".json").read_text())
     assert report["sizes"] == [[32, 32], [64, 64]]
     assert [(curve["mode"], curve["who"]) for curve in report["curves"]] == [

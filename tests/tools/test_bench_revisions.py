@@ -1,13 +1,12 @@
-"""The comparison of revisions, with small models that tell nothing about speed."""
+"""The comparison of revisions, with models too small to say anything about speed."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -21,26 +20,14 @@ FOLDER = ROOT / "tools" / "benchmarks"
 pytestmark = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout, so there are no revisions")
 
 
-@pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[str], ModuleType]]:
-    """Imports modules of the folder, which import each other by bare names; they are forgotten afterwards."""
-    known = set(sys.modules)
-    monkeypatch.setattr(sys, "path", [str(FOLDER), str(ROOT / "tools"), *sys.path])
-    yield importlib.import_module
-    for name in set(sys.modules) - known:
-        file = str(getattr(sys.modules[name], "__file__", ""))
-        if file.startswith((str(ROOT / "tools"), str(tmp_path))):
-            del sys.modules[name]
-
-
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(FOLDER / "revisions.py"), *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def test_two_revisions_are_two_packages(tool: Callable[[str], ModuleType], tmp_path: Path):
-    package, models = tool("_revision_package"), tool("_bench_models")
+def test_two_revisions_are_two_packages(script: Callable[[str], ModuleType], tmp_path: Path):
+    package, models = script("benchmarks/revision_package"), script("benchmarks/bench_models")
     package.extract(package.commit_of("HEAD"), tmp_path)
     before = package.import_before(tmp_path)
     assert before is not fpn_plugins and before.__name__ == package.BEFORE
@@ -53,16 +40,16 @@ def test_two_revisions_are_two_packages(tool: Callable[[str], ModuleType], tmp_p
     ]
 
 
-def test_absolute_imports_of_the_package_are_found(tool: Callable[[str], ModuleType]):
-    own_imports = tool("_revision_package").own_imports
+def test_absolute_imports_of_the_package_are_found(script: Callable[[str], ModuleType]):
+    own_imports = script("benchmarks/revision_package").own_imports
     assert not list(own_imports("from . import a\nfrom ..fpn_plugins import b\nimport fpn_plugins_other\n"))
     source = "import os\ndef f():\n    import os, fpn_plugins.necks\n    from fpn_plugins import FPN\n"
     assert list(own_imports(source)) == [3, 4]
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_a_pass_leaves_inputs_alone_and_adds_to_gradients(tool: Callable[[str], ModuleType], training: bool):
-    models = tool("_bench_models")
+def test_a_pass_leaves_inputs_alone_and_adds_to_gradients(script: Callable[[str], ModuleType], training: bool):
+    models = script("benchmarks/bench_models")
     net = models.build_ours("fpn", fpn_plugins, (64, 64))
     inputs = models.make_inputs("fpn", (64, 64), 1)
     copies = [x.clone() for x in inputs]
@@ -113,9 +100,9 @@ def test_memory_is_measured_in_processes_that_have_both(tmp_path: Path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--before", "no-such-revision"], "ValueError: revision 'no-such-revision' names no commit of "),
-        (["--before=--all"], "ValueError: revision '--all' names no commit of "),
-        (["--before", "HEAD", "--size", 33, 64], "ValueError: --size 33 64: both sides must be multiples of 32 pixels"),
+        (["--before", "no-such-revision"], "error: revision 'no-such-revision' names no commit of "),
+        (["--before=--all"], "error: revision '--all' names no commit of "),
+        (["--before", "HEAD", "--size", 33, 64], "error: --size 33 64: both sides must be multiples of 32 pixels"),
     ],
 )
 def test_mistakes_are_one_line(options: list[object], message: str, tmp_path: Path):

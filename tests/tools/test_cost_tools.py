@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from fpn_plugins import NECKS
+from fpn_plugins.adapters.hosts import detector_cost
 from fpn_plugins.analysis.neck_facts import NECK_FACTS, UPSAMPLE_FACTS
 from fpn_plugins.upsampling import UPSAMPLE_MODES
 from fpn_plugins.visualization.neck_topologies import TOPOLOGIES
@@ -21,36 +23,16 @@ ROOT = Path(__file__).resolve().parents[2]
 SIZE = (256, 320)
 
 
-@pytest.fixture(scope="module")
-def tools() -> object:
-    """Imports the command lines, which import each other by bare names, as scripts do."""
-    before = set(sys.modules)
-    sys.path.insert(0, str(ROOT / "tools"))
-    try:
-        yield lambda name: __import__(name)
-    finally:
-        sys.path.remove(str(ROOT / "tools"))
-        for name in set(sys.modules) - before:
-            if str(ROOT / "tools") in str(getattr(sys.modules[name], "__file__", "")):
-                del sys.modules[name]
-
-
-@pytest.fixture
-def detectors(tools: object) -> ModuleType:
-    return tools("_detectors")
-
-
 @pytest.mark.mmdet
 @pytest.mark.detectron2
 @pytest.mark.parametrize("stem", ["mask_rcnn_r50_fpn_12e", "retinanet_r50_fpn_12e"])
-def test_both_toolboxes_cost_the_same(detectors: ModuleType, stem: str) -> None:
+def test_both_toolboxes_cost_the_same(stem: str) -> None:
     """One stem, one network: the same MACs in neck and heads, from two code bases.
 
     Not in the backbone: Detectron2's ResNets stride in a stage's first 1x1 convolution, mmdet's in the 3x3.
     """
     ours, theirs = (
-        detectors.detector_cost(str(ROOT / "configs" / toolbox / f"{stem}.py"), SIZE)
-        for toolbox in ("mmdet", "detectron2")
+        detector_cost(str(ROOT / "configs" / toolbox / f"{stem}.py"), SIZE) for toolbox in ("mmdet", "detectron2")
     )
     for part in ("neck", "head"):
         assert ours.total(part).macs == theirs.total(part).macs > 0
@@ -60,18 +42,18 @@ def test_both_toolboxes_cost_the_same(detectors: ModuleType, stem: str) -> None:
 
 
 @pytest.mark.mmdet
-def test_mmdet_s_own_neck_costs_what_ours_costs(detectors: ModuleType) -> None:
+def test_mmdet_s_own_neck_costs_what_ours_costs() -> None:
     config = "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py"
-    theirs = detectors.detector_cost(config, SIZE)
-    ours = detectors.detector_cost(config, SIZE, ["model.neck.type=fpn_plugins.FPN"])
+    theirs = detector_cost(config, SIZE)
+    ours = detector_cost(config, SIZE, ["model.neck.type=fpn_plugins.FPN"])
     costs = ({c.name: (c.parameters, c.macs) for c in r.components if c.part == "neck"} for r in (ours, theirs))
     mine, others = costs
     assert mine == others and {"lateral convs", "output convs", "extra levels"} <= set(mine)
 
 
 @pytest.mark.detectron2
-def test_the_head_of_a_c4_model_is_the_backbone_s_last_stage(detectors: ModuleType) -> None:
-    report = detectors.detector_cost("detectron2::COCO-Detection/faster_rcnn_R_50_C4_1x.yaml", (800, 1344))
+def test_the_head_of_a_c4_model_is_the_backbone_s_last_stage() -> None:
+    report = detector_cost("detectron2::COCO-Detection/faster_rcnn_R_50_C4_1x.yaml", (800, 1344))
     # conv5 on 14 x 14 cells of each of 1000 regions: 3 blocks of 1x1, 3x3, 1x1, and the shortcut
     first = 1024 * 512 + 9 * 512**2 + 512 * 2048 + 1024 * 2048
     others = 2 * (2048 * 512 + 9 * 512**2 + 512 * 2048)
@@ -82,20 +64,20 @@ def test_the_head_of_a_c4_model_is_the_backbone_s_last_stage(detectors: ModuleTy
 
 @pytest.mark.detectron2
 @pytest.mark.timm
-def test_yaml_with_our_backbone(detectors: ModuleType) -> None:
-    report = detectors.detector_cost(str(ROOT / "configs/detectron2/demo_retinanet.yaml"), SIZE)
+def test_yaml_with_our_backbone() -> None:
+    report = detector_cost(str(ROOT / "configs/detectron2/demo_retinanet.yaml"), SIZE)
     assert {c.name for c in report.components if c.part == "head"} == {"dense head"}
     assert report.total("neck", "extra levels").macs > 0
 
 
 @pytest.mark.mmdet
-def test_what_is_not_known_is_an_error(detectors: ModuleType) -> None:
+def test_what_is_not_known_is_an_error() -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere\.py"):
-        detectors.detector_cost("nowhere.py", SIZE)
+        detector_cost("nowhere.py", SIZE)
     with pytest.raises(ValueError, match="toolbox 'caffe' is unknown"):
-        detectors.detector_cost("caffe::x", SIZE)
+        detector_cost("caffe::x", SIZE)
     with pytest.raises(ValueError, match="DETR is neither"):
-        detectors.detector_cost("mmdet::detr/detr_r50_8xb2-150e_coco.py", SIZE)
+        detector_cost("mmdet::detr/detr_r50_8xb2-150e_coco.py", SIZE)
 
 
 @pytest.mark.timm
@@ -144,11 +126,10 @@ def test_a_misspelt_neck_is_told_so() -> None:
 def test_options_that_would_be_ignored_are_refused(
     arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    import analyze_cost
+    from fpn_plugins.commands import cost
 
     with pytest.raises(SystemExit):
-        analyze_cost.parse_args(arguments)
+        cost.parse_args(arguments)
     assert message in capsys.readouterr().err
 
 
@@ -168,8 +149,8 @@ def test_every_drawing_joins_maps_that_it_has(tmp_path: Path) -> None:
 
 
 @pytest.mark.timm
-def test_the_page_of_necks_is_what_the_code_says(tools: object) -> None:
-    page = tools("render_necks")
+def test_the_page_of_necks_is_what_the_code_says(script: Callable[[str], ModuleType]) -> None:
+    page = script("docs/necks")
     assert (ROOT / "docs/necks.md").read_text() == page.render(), f"run {page.COMMAND}"
     pictures = {path.stem.removeprefix("neck_") for path in (ROOT / "docs/images").glob("neck_*.png")}
     assert pictures == set(NECKS), f"run {page.COMMAND}"
@@ -177,7 +158,7 @@ def test_the_page_of_necks_is_what_the_code_says(tools: object) -> None:
 
 @pytest.mark.timm
 @pytest.mark.detectron2
-def test_the_page_of_claims_is_what_the_code_says(tools: object) -> None:
-    page = tools("check_claims")
+def test_the_page_of_claims_is_what_the_code_says(script: Callable[[str], ModuleType]) -> None:
+    page = script("studies/claims/check_claims")
     found = json.loads((ROOT / "docs/cost_measured.json").read_text())
     assert (ROOT / "docs/cost.md").read_text() == page.render(found), f"run {page.COMMAND}"

@@ -198,11 +198,11 @@ def test_a_published_demo_loads_by_name_in_both_toolboxes(
 @pytest.mark.parametrize("name", ["retinanet_r50_fpn_12e", "mask_rcnn_swin_t_fpn_12e", "mask_rcnn_vitdet_b_100e"])
 def test_the_shipped_costs_are_what_is_counted(name: str, toolbox: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    from fpn_plugins.commands.common import count
+    from fpn_plugins.commands.publish import zoo_cost
 
     zoo = Zoo.read()
     cost = zoo.find(name).costs[toolbox]
-    assert count(zoo.config(name, toolbox), (cost.image_size[0], cost.image_size[1])) == cost
+    assert zoo_cost(zoo.config(name, toolbox), (cost.image_size[0], cost.image_size[1])) == cost
 
 
 # ------------------------------------------------------------------------------------------------------- refused files
@@ -238,7 +238,7 @@ def test_a_payload_is_refused_and_does_not_run(
     torch.save({"state_dict": STATE, "meta": {"hook": Payload(trace)}}, tmp_path / "evil.pth")
     done = read_by(name, tmp_path / "evil.pth")
     assert done.code == 1 and "Traceback" not in done.err
-    assert "ValueError: cannot read checkpoint" in done.err and "evil.pth" in done.err and "not executed" in done.err
+    assert "error: cannot read checkpoint" in done.err and "evil.pth" in done.err and "not executed" in done.err
     assert not trace.exists()
     assert_nothing_was_written(tmp_path, zoo_file)
     torch.load(tmp_path / "evil.pth", weights_only=False)  # it would have run: otherwise this test proves nothing
@@ -258,5 +258,5 @@ def test_a_truncated_file_is_an_error_and_nothing_is_written(
     (tmp_path / "cut.pth").write_bytes(data[: len(data) // 2])
     done = read_by(name, tmp_path / "cut.pth")
     assert done.code == 1 and "Traceback" not in done.err
-    assert "ValueError: cannot read checkpoint" in done.err and "cut.pth" in done.err and "damaged" in done.err
+    assert "error: cannot read checkpoint" in done.err and "cut.pth" in done.err and "damaged" in done.err
     assert_nothing_was_written(tmp_path, zoo_file)

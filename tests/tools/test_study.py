@@ -13,6 +13,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import study_cells
+import study_page
 from study_design import Cell, Study, head_levels, read_study
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,13 +73,6 @@ def test_cell_runs_resumes_and_repeats(study, work_dir: Path, toolbox: str):
     assert "Results are missing" in summary and f"### {toolbox}, retinanet, boxes" in summary
 
 
-@pytest.fixture
-def cells_module(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-
-    return study_cells
-
-
 @pytest.mark.mmdet
 @pytest.mark.detectron2
 @pytest.mark.timm
@@ -85,7 +80,7 @@ def cells_module(monkeypatch: pytest.MonkeyPatch):
     ("head", "names"), [("retinanet", None), ("mask_rcnn", ("fpn", "single_scale_c4", "fpn_p3p5", "fpn_stock"))]
 )
 def test_both_toolboxes_get_the_same_network(
-    cells_module, tiny_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str, names: tuple | None
+    tiny_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str, names: tuple | None
 ):
     """Every cell's config builds a detector whose heads run on its pyramid, and costs the same in both."""
     monkeypatch.setenv("FPN_PLUGINS_COCO", str(tiny_coco))
@@ -95,7 +90,7 @@ def test_both_toolboxes_get_the_same_network(
             costs = []
             for toolbox in study.toolboxes:
                 cell = Cell(variant, head, toolbox, 0)
-                costs.append(cells_module.cost(study, cell, tmp_path))
+                costs.append(study_cells.cost(study, cell, tmp_path))
             if head == "retinanet":  # Detectron2's has biases in front of its four norms
                 costs[1]["parameters"] -= 4 * head_levels(variant)[0].channels
             assert costs[0] == costs[1], variant.name
@@ -106,9 +101,7 @@ def test_both_toolboxes_get_the_same_network(
 @pytest.mark.detectron2
 @pytest.mark.timm
 @pytest.mark.parametrize("head", ["retinanet", "mask_rcnn"])
-def test_stock_is_the_toolboxs_own_neck(
-    cells_module, tiny_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str
-):
+def test_stock_is_the_toolboxs_own_neck(tiny_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str):
     """On the same backbone, with as many parameters as ours."""
     from detectron2.config import LazyConfig, instantiate
     from mmdet.registry import MODELS
@@ -125,7 +118,7 @@ def test_stock_is_the_toolboxs_own_neck(
         models = []
         for variant in (fpn, stock):
             path = tmp_path / f"{toolbox}_{variant.name}.py"
-            path.write_text(cells_module.config_file(study, Cell(variant, head, toolbox, 0), tmp_path))
+            path.write_text(study_cells.config_file(study, Cell(variant, head, toolbox, 0), tmp_path))
             lazy = toolbox == "detectron2"
             model = (LazyConfig.load(str(path)) if lazy else Config.fromfile(path)).model
             models.append(instantiate(model) if lazy else MODELS.build(model))
@@ -140,25 +133,24 @@ def test_stock_is_the_toolboxs_own_neck(
 
 @pytest.mark.detectron2
 @pytest.mark.timm
-def test_a_seed_gives_every_model_the_same_images(
-    cells_module, tiny_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_seed_gives_every_model_the_same_images(tiny_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """In Detectron2's own trainer, the flips depend on what the model's initialisation has drawn."""
     from argparse import Namespace
 
     import torch
-    import train_net
+
+    from fpn_plugins.commands import train_d2
 
     monkeypatch.setenv("FPN_PLUGINS_COCO", str(tiny_coco))
-    train_net.register_from_environment()
+    train_d2.register_from_environment()
     config = ROOT / "configs/detectron2/demo_retinanet.yaml"
 
     def first_batch(seed: int, drawn: int) -> list:
         options = ["MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0", "SEED", str(seed)]
-        cfg = train_net.yaml_config(Namespace(config_file=str(config), opts=options))
+        cfg = train_d2.yaml_config(Namespace(config_file=str(config), opts=options))
         torch.manual_seed(seed)
         torch.rand(drawn)
-        batch = next(iter(train_net.Trainer.build_train_loader(cfg)))
+        batch = next(iter(train_d2.Trainer.build_train_loader(cfg)))
         return [(entry["image_id"], entry["image"].tolist()) for entry in batch]
 
     assert first_batch(3, drawn=5) == first_batch(3, drawn=50)
@@ -181,8 +173,7 @@ def fake_results(study: Study) -> list[dict]:
 
 
 @pytest.mark.timm
-def test_page_says_what_is_missing_and_draws_what_is_there(cells_module, tiny_coco: Path, tmp_path: Path):
-
+def test_page_says_what_is_missing_and_draws_what_is_there(tiny_coco: Path, tmp_path: Path):
     study = read_study(SMOKE)
     path = tmp_path / "accuracy.md"
     study_page.write_page(study, [], path, "fpn", tiny_coco)
@@ -207,72 +198,71 @@ def test_page_says_what_is_missing_and_draws_what_is_there(cells_module, tiny_co
         study_page.tables(study, results, "pafpn")
 
 
-def test_the_published_page_is_what_its_results_say(cells_module):
-
+def test_the_published_page_is_what_its_results_say():
     study = read_study(ROOT / "configs/studies/fpn_ablations.yml")
     page = (ROOT / "docs/accuracy.md").read_text()
     results = json.loads((ROOT / "docs/accuracy.json").read_text())
-    for part in (study_page.tables, _study_page.agreement):
+    for part in (study_page.tables, study_page.agreement):
         assert part(study, results, study.baseline) in page
     assert study_page.expectations(study, results) in page and study.remarks in page
 
 
 @pytest.mark.timm
-def test_other_configs_and_broken_files_are_not_results(cells_module, tiny_coco: Path, tmp_path: Path):
+def test_other_configs_and_broken_files_are_not_results(tiny_coco: Path, tmp_path: Path):
     study = read_study(SMOKE)
-    place = cells_module.Place(tiny_coco, tmp_path)
+    place = study_cells.Place(tiny_coco, tmp_path)
     cell = study.cells()[0]
     path = place.result(cell)
     path.parent.mkdir()
-    content = dict.fromkeys(cells_module.COMPLETE) | {"fingerprint": cells_module.identity(study, cell, place)}
+    content = dict.fromkeys(study_cells.COMPLETE) | {"fingerprint": study_cells.identity(study, cell, place)}
     path.write_text(json.dumps(content))
-    assert cells_module.finished(study, cell, place) is not None
-    assert cells_module.finished(replace(study, iterations=4), cell, place) is None
+    assert study_cells.finished(study, cell, place) is not None
+    assert study_cells.finished(replace(study, iterations=4), cell, place) is None
     path.write_text(json.dumps(content)[:-9])
-    assert cells_module.finished(study, cell, place) is None
+    assert study_cells.finished(study, cell, place) is None
     del content["scores"]
     path.write_text(json.dumps(content))
-    assert cells_module.finished(study, cell, place) is None
+    assert study_cells.finished(study, cell, place) is None
 
 
 @pytest.mark.timm
-def test_results_of_other_machines_are_taken_over(cells_module, tiny_coco: Path, tmp_path: Path):
+def test_results_of_other_machines_are_taken_over(tiny_coco: Path, tmp_path: Path):
     study = read_study(SMOKE)
-    place = cells_module.Place(tiny_coco, tmp_path / "here")
+    place = study_cells.Place(tiny_coco, tmp_path / "here")
     first, second, *_ = study.cells()
-    whole = dict.fromkeys(cells_module.COMPLETE)
+    whole = dict.fromkeys(study_cells.COMPLETE)
     theirs = [
-        whole | {"fingerprint": cells_module.identity(study, cell, place), "seconds": 7} for cell in (first, second)
+        whole | {"fingerprint": study_cells.identity(study, cell, place), "seconds": 7} for cell in (first, second)
     ]
     file = tmp_path / "accuracy.json"
     file.write_text(json.dumps([*theirs, whole | {"fingerprint": "of another study"}]))
-    assert cells_module.adopt(study, study.cells(), place, file) == 2
-    assert cells_module.finished(study, first, place)["seconds"] == 7
+    assert study_cells.adopt(study, study.cells(), place, file) == 2
+    assert study_cells.finished(study, first, place)["seconds"] == 7
 
     path = place.result(first)
     path.write_text(json.dumps(theirs[0] | {"seconds": 8}))
-    assert cells_module.adopt(study, study.cells(), place, file) == 0  # what is here stays
-    assert cells_module.finished(study, first, place)["seconds"] == 8
+    assert study_cells.adopt(study, study.cells(), place, file) == 0  # what is here stays
+    assert study_cells.finished(study, first, place)["seconds"] == 8
 
     file.write_text(json.dumps([{"scores": {}}]))
     with pytest.raises(ValueError, match="not a list of results"):
-        cells_module.adopt(study, study.cells(), place, file)
+        study_cells.adopt(study, study.cells(), place, file)
 
 
 @pytest.mark.timm
-def test_processes_share_the_trainings_out(cells_module, study, tiny_coco: Path, work_dir: Path):
+def test_processes_share_the_trainings_out(study, tiny_coco: Path, work_dir: Path):
     """A training that another process has is left to it; one whose process is gone is free."""
     declared = read_study(SMOKE)
     cell = next(cell for cell in declared.cells() if cell.variant.name == "single_scale_c4")
-    place = cells_module.Place(tiny_coco, work_dir)
-    with cells_module.claim(cell, place) as ours:
+    place = study_cells.Place(tiny_coco, work_dir)
+    with study_cells.claim(cell, place) as ours:
         assert ours
-        with cells_module.claim(cell, place) as again:
+        with study_cells.claim(cell, place) as again:
             assert not again
         other = study("--only", cell.name)
         assert other.returncode == 0 and f"{cell.name}: another process runs it" in other.stdout + other.stderr
         assert not place.result(cell).exists()
-    with cells_module.claim(cell, place) as ours:
+    with study_cells.claim(cell, place) as ours:
         assert ours
 
 
@@ -281,6 +271,8 @@ import sys
 from pathlib import Path
 from study_cells import claim
 from study_training import Place, _run
+import study_cells
+import study_page
 from study_design import read_study
 study, root, log = map(Path, sys.argv[1:])
 place = Place(root, root)
@@ -290,9 +282,9 @@ with claim(read_study(study).cells()[0], place):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a process inherits locks so on Linux")
-def test_a_training_that_outlives_its_study_keeps_the_cell(cells_module, tmp_path: Path):
-    log, cell, place = tmp_path / "log", read_study(SMOKE).cells()[0], cells_module.Place(tmp_path, tmp_path)
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tools")])}
+def test_a_training_that_outlives_its_study_keeps_the_cell(tmp_path: Path):
+    log, cell, place = tmp_path / "log", read_study(SMOKE).cells()[0], study_cells.Place(tmp_path, tmp_path)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tools/studies/ablations")])}
     parent = subprocess.Popen([sys.executable, "-c", ORPHAN, str(SMOKE), str(tmp_path), str(log)], env=env)
     try:
         wait_until(lambda: log.exists() and log.read_text().endswith("\n"))
@@ -301,15 +293,15 @@ def test_a_training_that_outlives_its_study_keeps_the_cell(cells_module, tmp_pat
         parent.wait()
     training = int(log.read_text())
     try:
-        with cells_module.claim(cell, place) as ours:
+        with study_cells.claim(cell, place) as ours:
             assert not ours
     finally:
         os.kill(training, signal.SIGKILL)
-    wait_until(lambda: is_free(cells_module, cell, place))
+    wait_until(lambda: is_free(cell, place))
 
 
-def is_free(cells_module, cell: Cell, place) -> bool:
-    with cells_module.claim(cell, place) as ours:
+def is_free(cell: Cell, place) -> bool:
+    with study_cells.claim(cell, place) as ours:
         return ours
 
 
@@ -320,7 +312,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def test_several_gpus_are_the_launchers_affair(cells_module, tmp_path: Path):
+def test_several_gpus_are_the_launchers_affair(tmp_path: Path):
     from study_training import command
 
     study = read_study(SMOKE)
@@ -333,7 +325,7 @@ def test_several_gpus_are_the_launchers_affair(cells_module, tmp_path: Path):
 
 
 @pytest.mark.mmdet
-def test_several_gpus_share_mmdets_batch(cells_module, tmp_path: Path):
+def test_several_gpus_share_mmdets_batch(tmp_path: Path):
     from study_training import command
 
     cell = Cell(read_study(SMOKE).variants[0], "retinanet", "mmdet", 0)

@@ -1,16 +1,15 @@
-"""The table of timm's families: what is found for networks that are known, and that nothing stops it."""
+"""The table of timm's families: known networks are described correctly, and no failure stops the search."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
-from families import FamilyReport, families_table, probe_families, probe_model
-
-from fpn_plugins.analysis import timm_families
 
 pytestmark = pytest.mark.timm
 
@@ -29,42 +28,47 @@ KNOWN: list[tuple[str, str, dict[str, Any], str]] = [
 ]
 
 
+@pytest.fixture
+def families(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("docs/families")
+
+
 @pytest.mark.parametrize(("name", "sizes", "model_args", "with_args"), KNOWN)
-def test_known_networks(name: str, sizes: str, model_args: dict[str, Any], with_args: str):
-    report = probe_model(name)
+def test_known_networks(families: ModuleType, name: str, sizes: str, model_args: dict[str, Any], with_args: str):
+    report = families.probe_model(name)
     assert (report.sizes, report.model_args, report.sizes_with_args, report.note) == (sizes, model_args, with_args, "")
     assert list(report.strides) == sorted(set(report.strides)) and len(report.channels) == len(report.strides)
 
 
-def test_a_family_is_represented_by_a_small_network():
-    (report,) = probe_families(["pvt_v2"], progress=False)
+def test_a_family_is_represented_by_a_small_network(families: ModuleType):
+    (report,) = families.probe_families(["pvt_v2"], progress=False)
     assert report.model == "pvt_v2_b0"
     assert report.num_models == 7
-    assert "| pvt_v2 (7) | `pvt_v2_b0` | 4: 32, 8: 64, 16: 160, 32: 256 | any |  |" in families_table([report])
+    assert "| pvt_v2 (7) | `pvt_v2_b0` | 4: 32, 8: 64, 16: 160, 32: 256 | any |  |" in families.families_table([report])
 
 
-def test_the_published_table_is_that_of_the_published_reports():
+def test_the_published_table_is_that_of_the_published_reports(families: ModuleType):
     docs = Path(__file__).resolve().parents[2] / "docs"
     rows = json.loads((docs / "timm_families.json").read_text())
     for row in rows:
         row["model_args"] = {key: tuple(v) if isinstance(v, list) else v for key, v in row["model_args"].items()}
-    reports = [FamilyReport(**row) for row in rows]
-    assert (docs / "timm_families.md").read_text().endswith(families_table(reports))
+    reports = [families.FamilyReport(**row) for row in rows]
+    assert (docs / "timm_families.md").read_text().endswith(families.families_table(reports))
     by_model = {report.model: report.sizes for report in reports}
     assert {name: sizes for name, sizes, _, _ in KNOWN if name in by_model} == {
         name: by_model[name] for name, *_ in KNOWN if name in by_model
     }
 
 
-def test_an_unknown_family():
+def test_an_unknown_family(families: ModuleType):
     with pytest.raises(ValueError, match=r"families \['resnets'\] are not modules of timm.models"):
-        probe_families(["resnets"])
+        families.probe_families(["resnets"])
 
 
-def test_what_fails_is_reported(monkeypatch: pytest.MonkeyPatch):
+def test_failures_are_reported(families: ModuleType, monkeypatch: pytest.MonkeyPatch):
     """A network that cannot be built, and one that never answers."""
-    assert "NoSuch" not in probe_model("resnet10t").note
-    assert probe_model("no_such_network").note.startswith("ValueError: timm has no model 'no_such_network'")
-    monkeypatch.setattr(timm_families, "probe_family", lambda family: time.sleep(60))
-    (report,) = probe_families(["resnet"], time_limit=0.5, progress=False)
-    assert report == FamilyReport("resnet", 0, "", note="no answer within 0.5 s")
+    assert "NoSuch" not in families.probe_model("resnet10t").note
+    assert families.probe_model("no_such_network").note.startswith("ValueError: timm has no model 'no_such_network'")
+    monkeypatch.setattr(families, "probe_family", lambda family: time.sleep(60))
+    (report,) = families.probe_families(["resnet"], time_limit=0.5, progress=False)
+    assert report == families.FamilyReport("resnet", 0, "", note="no answer within 0.5 s")

@@ -99,11 +99,10 @@ def test_rendering_writes_what_is_out_of_date(
 ) -> None:
     (tmp_path / "configs").mkdir()
     Zoo([entry()], tmp_path).write(tmp_path / "configs" / "model_zoo.yml")
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
 
     def render(*arguments: str) -> None:
-        monkeypatch.setattr(sys, "argv", ["render_model_zoo.py", "--root", str(tmp_path), *arguments])
-        runpy.run_path(str(ROOT / "tools" / "render_model_zoo.py"), run_name="__main__")
+        monkeypatch.setattr(sys, "argv", ["model_zoo.py", "--root", str(tmp_path), *arguments])
+        runpy.run_path(str(ROOT / "tools" / "docs" / "model_zoo.py"), run_name="__main__")
 
     with pytest.raises(SystemExit):
         render("--check")

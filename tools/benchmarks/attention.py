@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 from bench_report import measured, provenance, write_report
+from timing import growth_exponent, interleaved_seconds, median_ratio, peak_extra_bytes
 from torch import nn
 
 from fpn_plugins import ViT
-from fpn_plugins.analysis.latency import growth_exponent, interleaved_seconds, median_ratio, peak_extra_bytes
 from fpn_plugins.backbones.vit.attention import Attention
 from fpn_plugins.commands.common import user_errors
 

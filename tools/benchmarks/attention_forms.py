@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from bench_report import measured, provenance, write_report
 from gpu_attention import BiasSource, Case, Tensors, add_masks, as_batch
+from timing import interleaved_seconds
 
-from fpn_plugins.analysis.latency import interleaved_seconds
 from fpn_plugins.commands.common import user_errors
 from fpn_plugins.ops.attention import AxialBias, choose_form
 from fpn_plugins.ops.attention.forms import blocked, masked, plain, widened

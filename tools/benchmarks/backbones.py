@@ -19,11 +19,10 @@ from typing import Any
 import torch
 from bench_report import conditions, provenance, write_report
 from growth import Sample, add_slopes_argument, curves, draw_growth, growth_table, scaled_sizes
+from timing import fresh_process_peaks, interleaved_seconds, median_ratio
 from torch import Tensor, nn
 
 from fpn_plugins import BACKBONES
-from fpn_plugins.analysis import fresh_process_peaks
-from fpn_plugins.analysis.latency import interleaved_seconds, median_ratio
 from fpn_plugins.commands.common import user_errors
 
 METHOD = """\

@@ -1,4 +1,4 @@
-"""What the benchmarks share: where a report comes from, and its three files."""
+"""Describe where a measurement comes from, and write its report as JSON, Markdown and a picture."""
 
 from __future__ import annotations
 
@@ -12,53 +12,60 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fpn_plugins.analysis.latency import hardware
+import torch
+
+from fpn_plugins.analysis.peak_memory import processor
 from fpn_plugins.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def machine() -> dict[str, Any]:
+    """Processor, threads and PyTorch version of a measurement."""
+    return {"processor": processor(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+
 
 def provenance(packages: Iterable[str]) -> dict[str, Any]:
-    """Day, command line, hardware and versions of a measurement."""
+    """Day, command line, machine and package versions of a measurement."""
     versions = {name: _version(name) for name in packages}
-    return {"date": datetime.date.today().isoformat(), "command": command_line(), **hardware(), "versions": versions}
+    return {"date": datetime.date.today().isoformat(), "command": command_line(), **machine(), "versions": versions}
 
 
 def command_line() -> str:
-    """What this process was called with, but for where it writes."""
-    tool, *arguments = sys.argv
+    """Command line of this process without the place of its output, with the script's path from the repository."""
+    script, *arguments = sys.argv
     if "--out" in arguments:
         place = arguments.index("--out")
         del arguments[place : place + 2]
-    place = Path(tool).resolve()
-    tools = Path(__file__).resolve().parent
-    name = place.relative_to(tools.parent) if place.is_relative_to(tools) else f"tools/{place.name}"
-    return shlex.join([str(name), *arguments])
+    path = Path(script).resolve()
+    return shlex.join([str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name, *arguments])
 
 
 def measured(report: dict[str, Any]) -> str:
-    """By what, where and when a report came about: the sentence that a page begins with, to be gone on with."""
+    """Beginning of a page's first sentence: when, by which command and on which machine the report was measured."""
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     machine = f"{report['processor']}, {report['threads']} threads"
     return f"Measured on {report['date']} by `{report['command']}` on {machine}, with {versions}"
 
 
 def conditions(report: dict[str, Any]) -> str:
-    """`measured`, and the images."""
+    """`measured`, with the sizes of the images and the batch."""
     sides = report["sizes"] if "sizes" in report else [report["size"]]
     sizes = ", ".join(f"{height} x {width}" for height, width in sides)
     return f"{measured(report)}: images of {sizes} pixels, batch {report['batch']}"
 
 
 def _version(package: str) -> str:
-    """By the package's own word, as a rebuilt one may be distributed under another name."""
+    """Version that the package itself states: a rebuilt one may be distributed under another name."""
     found = getattr(importlib.import_module(package), "__version__", None)
     return found or importlib.metadata.version(package)
 
 
 def draw_bars(axis: Any, groups: Sequence[tuple[str, Mapping[str, float]]], line: float = 1) -> None:
-    """Groups of bars, by name of the group; those of one name have one colour and place in each; and a ``line``."""
+    """Draw labeled groups of bars, each name in one color and place, and a horizontal line at ``line``."""
     names = list(dict.fromkeys(name for _, values in groups for name in values))
     width = 0.8 / max(len(names), 1)
     for place, name in enumerate(names):
@@ -72,7 +79,7 @@ def draw_bars(axis: Any, groups: Sequence[tuple[str, Mapping[str, float]]], line
 def write_report(
     out: Path, report: dict[str, Any], page: str, draw: Callable[[dict[str, Any], Figure], None] | None = None
 ) -> None:
-    """Write ``OUT.json``, ``OUT.md`` and, with ``draw``, ``OUT.png``; the folder is made."""
+    """Write ``OUT.json``, ``OUT.md`` and, with ``draw``, ``OUT.png``; create the folder."""
     out.parent.mkdir(parents=True, exist_ok=True)
     for suffix, text in ((".json", json.dumps(report, indent=2) + "\n"), (".md", page)):
         with write_atomically(out.with_suffix(suffix)) as temporary:

@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from bench_report import measured, provenance
 from neck_cases import CASES, OURS, build
+from timing import interleaved_seconds, median_ratio
 from torch import Tensor, nn
 
 from fpn_plugins import MViT
-from fpn_plugins.analysis.latency import interleaved_seconds, median_ratio
 from fpn_plugins.commands.common import user_errors
 from fpn_plugins.necks import bfp, bifpn_node, nas_fpn
 from fpn_plugins.ops.attention import grids

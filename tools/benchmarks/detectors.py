@@ -33,9 +33,9 @@ from detector_passes import (
     prepare,
     usual_forms,
 )
+from timing import fresh_process_peaks, interleaved_seconds, median_ratio
 
-from fpn_plugins.analysis import agreement, fresh_process_peaks
-from fpn_plugins.analysis.latency import interleaved_seconds, median_ratio
+from fpn_plugins.analysis import agreement
 from fpn_plugins.commands.common import user_errors
 from fpn_plugins.inference import Detections
 

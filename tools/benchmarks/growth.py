@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from fpn_plugins.analysis.latency import growth_exponent
+from timing import growth_exponent
 
 FACTORS = (0.5, 1.0, 2.0, 4.0)
 KINDS = {"seconds": ("time, ms", 1e-3), "peak_bytes": ("peak memory, MiB", 2**20)}

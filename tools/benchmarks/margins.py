@@ -3,9 +3,9 @@
     python tools/benchmarks/margins.py tests/necks tests/test_contracts.py --seeds 20 --out docs/margins
     python tools/benchmarks/margins.py tests/necks -k mmdet --seeds 5 --threads 1 --instructions avx2 --out /tmp/x
 
-Each run is one pytest process. The margin of a comparison is the allowed difference over the actual one; comparisons
-that allow no difference are left out. OUT.json and OUT.md are written after each run, and a later call with the same
-tests goes on where this one stopped. Exits with 1 if a run failed or a margin is below --least.
+Each run is one pytest process. The margin of a comparison is the allowed difference over the actual one; exact
+comparisons are left out. OUT.json and OUT.md are written after each run, and a later call with the same tests continues
+where this one stopped. Exits with code 1 if a run failed or a margin is below --least.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fpn_plugins.analysis.latency import hardware
+from bench_report import ROOT, machine
+
 from fpn_plugins.files import write_atomically
 
-ROOT = Path(__file__).resolve().parents[2]
 INSTRUCTIONS: dict[str, dict[str, str]] = {
     "default": {},
     "avx2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
@@ -35,7 +35,7 @@ INSTRUCTIONS: dict[str, dict[str, str]] = {
 
 
 class Setting(NamedTuple):
-    """What one run of the tests differs in."""
+    """Conditions of one run of the tests."""
 
     seed: int
     threads: int
@@ -45,7 +45,7 @@ class Setting(NamedTuple):
         return f"seed {self.seed}, threads {self.threads}, instructions {self.instructions}"
 
     def environment(self, margins: Path) -> dict[str, str]:
-        """Environment of the run, which appends its margins to that file."""
+        """Environment variables of the run, which appends its margins to the file."""
         kept = {k: v for k, v in os.environ.items() if all(k not in names for names in INSTRUCTIONS.values())}
         return {
             **kept,
@@ -57,7 +57,7 @@ class Setting(NamedTuple):
 
 
 def worst_uses(lines: Iterable[str]) -> dict[tuple[str, str], float]:
-    """Largest share of the allowed difference that was taken, by test and type; exact comparisons do not count."""
+    """Largest used share of the allowed difference by test and dtype, without exact comparisons."""
     worst: dict[tuple[str, str], float] = {}
     for line in lines:
         entry = json.loads(line)
@@ -68,7 +68,7 @@ def worst_uses(lines: Iterable[str]) -> dict[tuple[str, str], float]:
 
 
 def run(setting: Setting, arguments: Sequence[str]) -> dict[str, Any]:
-    """Run the tests once and return the result, margins included."""
+    """Run the tests once and return the result with its margins."""
     command = [sys.executable, "-m", "pytest", "-q", "-rfE", "--tb=line", "-p", "no:cacheprovider", *arguments]
     with tempfile.TemporaryDirectory() as folder:
         margins = Path(folder) / "margins.jsonl"
@@ -89,12 +89,12 @@ def run(setting: Setting, arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def margin(used: float) -> float:
-    """Allowed difference over actual one."""
+    """Allowed difference over the actual one."""
     return 1 / used if used else math.inf
 
 
 def worst_over_runs(runs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Worst use of each test and type with the setting in which it came about, smallest margin first."""
+    """Largest used share of each test and dtype with its setting, smallest margin first."""
     worst: dict[tuple[str, str], dict[str, Any]] = {}
     for result in runs:
         setting = str(Setting(result["seed"], result["threads"], result["instructions"]))
@@ -111,12 +111,12 @@ def page(report: Mapping[str, Any], least: float, shown: int = 25) -> str:
     below = [entry for entry in worst if margin(entry["used"]) < least]
     failed = [f"`{name}` ({Setting(r['seed'], r['threads'], r['instructions'])})" for r in runs for name in r["failed"]]
     failed += [f"{r['summary']} (seed {r['seed']})" for r in runs if r["exit"] and not r["failed"]]
-    machine = report["hardware"]
     lines = [
         "# Margins of the numeric tests",
         "",
-        f"`pytest {' '.join(report['arguments'])}`: {len(runs)} runs, {_counts(runs)}, on {machine['processor']}. "
-        "Margin: allowed difference over actual one, the smallest of all runs; exact comparisons are left out.",
+        f"`pytest {' '.join(report['arguments'])}`: {len(runs)} runs, {_counts(runs)}, "
+        f"on {report['hardware']['processor']}. "
+        "Margin: allowed difference over the actual one, smallest of all runs; exact comparisons are left out.",
         "",
         f"- failures: {'; '.join(failed) or 'none'}",
         f"- comparisons with a margin below {least:g}: {len(below)} of {len(worst)}",
@@ -146,10 +146,10 @@ def write(out: Path, report: Mapping[str, Any], least: float) -> None:
 
 
 def earlier_runs(out: Path, arguments: Sequence[str]) -> list[dict[str, Any]]:
-    """Runs of the same tests that OUT.json holds.
+    """Read the runs of the same tests from OUT.json.
 
     Raises:
-        ValueError: if the file holds other tests.
+        ValueError: the file holds runs of other tests.
     """
     file = out.with_suffix(".json")
     if not file.exists():
@@ -161,7 +161,7 @@ def earlier_runs(out: Path, arguments: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def parse(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
-    """Own arguments, and pytest's: the tests and whatever is not known here."""
+    """Parse our arguments; return them and pytest's: the tests and every option unknown here."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="prefix of the two files")
     parser.add_argument("--seeds", type=int, default=20, help="number of seeds")
@@ -178,7 +178,7 @@ def parse(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[s
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run every setting that is not in OUT.json yet."""
+    """Run every setting that OUT.json lacks."""
     args, arguments = parse(argv)
     seeds = range(args.first_seed, args.first_seed + args.seeds)
     settings = [Setting(s, t, i) for i, t, s in itertools.product(args.instructions, args.threads, seeds)]
@@ -189,11 +189,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             continue
         result = run(setting, arguments)
         runs.append(result)
-        write(args.out, {"arguments": arguments, "hardware": hardware(), "runs": runs}, args.least)
+        write(args.out, {"arguments": arguments, "hardware": machine(), "runs": runs}, args.least)
         worst = worst_over_runs([result])
         least = f"smallest margin {margin(worst[0]['used']):.3g} in {worst[0]['test']}" if worst else "no comparison"
         print(f"[{number}/{len(settings)}] {setting}: {result['summary']}; {least}", flush=True)
-    print(page({"arguments": arguments, "hardware": hardware(), "runs": runs}, args.least))
+    print(page({"arguments": arguments, "hardware": machine(), "runs": runs}, args.least))
     below = [entry for entry in worst_over_runs(runs) if margin(entry["used"]) < args.least]
     return int(bool(below) or any(r["exit"] for r in runs))
 

@@ -12,8 +12,7 @@ import torch
 from bench_report import conditions, draw_bars
 from neck_cases import CASES, OURS
 from neck_passes import COMPILED, LAST, MODES, Setting, prepare
-
-from fpn_plugins.analysis.latency import interleaved_seconds, median_ratio
+from timing import interleaved_seconds, median_ratio
 
 METHOD = """\
 All run in turn in one process, on maps of random values, laid out NCHW where nothing else is said; times are medians,

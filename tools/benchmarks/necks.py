@@ -30,9 +30,8 @@ from neck_passes import (
     largest_differences,
     prepare,
 )
+from timing import fresh_process_peaks, interleaved_seconds, median_ratio
 
-from fpn_plugins.analysis import fresh_process_peaks
-from fpn_plugins.analysis.latency import interleaved_seconds, median_ratio
 from fpn_plugins.commands.common import user_errors
 
 METHOD = """\

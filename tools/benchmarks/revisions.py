@@ -33,11 +33,10 @@ from bench_models import (
 from bench_report import draw_bars, measured, provenance, write_report
 from neck_cases import PACKAGES
 from revision_package import PACKAGE, ROOT, commit_of, extract, has_uncommitted_changes, import_before
+from timing import fresh_process_peaks, interleaved_seconds, median_ratio
 from torch import nn
 
 import fpn_plugins
-from fpn_plugins.analysis import fresh_process_peaks
-from fpn_plugins.analysis.latency import interleaved_seconds, median_ratio
 from fpn_plugins.commands.common import user_errors
 
 METHOD = """\

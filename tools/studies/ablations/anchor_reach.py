@@ -64,8 +64,8 @@ def anchor_reach(
     """
     import numpy as np
 
-    from ..data.coco_folder import read_coco
-    from ..data.coco_report import size_class
+    from fpn_plugins.data.coco_folder import read_coco
+    from fpn_plugins.data.coco_report import size_class
 
     if not strides or len(strides) != len(sizes):
         raise ValueError(f"strides={list(strides)}, sizes={list(sizes)}: expected as many of both, and at least one")

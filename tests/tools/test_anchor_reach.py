@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from anchor_reach import anchor_reach
 from study_design import anchor_sizes
-
-from fpn_plugins.analysis import anchor_reach
 
 
 def coco_file(path: Path, *boxes: tuple[float, float, float, float], crowd: int = 0) -> Path:
