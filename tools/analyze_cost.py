@@ -1,4 +1,4 @@
-"""Count parameters, MACs and activations by component, without weights and data."""
+"""Count parameters, MACs and activations by component, without weights or data."""
 
 from fpn_plugins.commands.cost import main
 

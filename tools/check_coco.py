@@ -1,8 +1,6 @@
-"""Check COCO annotations before training on them, and show which sizes of objects they hold."""
-
-import sys
+"""Check COCO annotations before training on them, and report the sizes of their objects."""
 
 from fpn_plugins.commands.check import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,4 +1,4 @@
-"""Evaluate one set of weights in both toolboxes, and say where they differ."""
+"""Evaluate the same weights in both toolboxes and report where the detections differ."""
 
 from fpn_plugins.commands.compare import main
 

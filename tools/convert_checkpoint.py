@@ -1,4 +1,4 @@
-"""Move the weights of a whole detector to the other toolbox, or between a toolbox's own modules and this package's."""
+"""Convert a detector's weights to the other toolbox, or between a toolbox's own modules and this package's."""
 
 from fpn_plugins.commands.convert import main
 

@@ -1,4 +1,4 @@
-"""Weights of RetinaNet's levels from the object sizes of a data set, and the config lines that use them."""
+"""Weigh RetinaNet's levels by the object sizes of a data set, and print the config lines that use the weights."""
 
 from fpn_plugins.commands.level_weights import main
 

@@ -1,4 +1,4 @@
-"""Detect on images, folders of images or videos with a detector of either toolbox; draws boxes and masks."""
+"""Detect on images, folders of images or videos with a detector of either toolbox; draw boxes and masks."""
 
 from fpn_plugins.commands.predict import main
 

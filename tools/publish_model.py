@@ -1,4 +1,4 @@
-"""Publish a trained detector: its weights without the rest of the training, a card, an entry in the model zoo."""
+"""Publish a trained detector: its weights alone, a model card, and an entry in the model zoo."""
 
 from fpn_plugins.commands.publish import main
 

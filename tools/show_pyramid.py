@@ -1,4 +1,4 @@
-"""Show what every level of a detector's backbone and neck responds to, and which level each object belongs to."""
+"""Draw the activations of every level of a detector's backbone and neck, and the level that each object belongs to."""
 
 from fpn_plugins.commands.pyramid import main
 

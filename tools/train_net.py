@@ -1,6 +1,6 @@
 """Train and evaluate with Detectron2: YAML files like its `train_net.py`, .py files like `lazyconfig_train_net.py`."""
 
-from fpn_plugins.commands.train_d2 import launch_all
+from fpn_plugins.commands.train_d2 import main
 
 if __name__ == "__main__":
-    launch_all()
+    main()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ class Agreement:
     matched: int = 0
     box_difference: float = 0.0
     score_difference: float = 0.0
-    unmatched: dict[int, int] | None = None
+    unmatched: dict[int, int] = field(default_factory=dict)
 
     @property
     def share(self) -> float:
@@ -45,13 +45,13 @@ def agreement(
         box_tolerance: in pixels.
         score_tolerance: of the scores, which are from 0 to 1.
     """
-    result = Agreement(unmatched={})
+    result = Agreement()
     for image_id, first, second in pairs:
         matched = _match(first, second, box_tolerance, score_tolerance)
         result.matched += len(matched)
         result.total += (len(first.scores) + len(second.scores)) / 2
         lonely = len(first.scores) + len(second.scores) - 2 * len(matched)
-        if lonely and result.unmatched is not None:
+        if lonely:
             result.unmatched[image_id] = lonely
         for i, j in matched:
             difference = float((first.boxes[i] - second.boxes[j]).abs().max())

@@ -1,77 +1,60 @@
-"""Check COCO annotations before training on them, and show which sizes of objects they hold.
+"""Check COCO annotations before training on them, and report the sizes of their objects.
 
-Example:
     python tools/check_coco.py --root data/my_set
-    python tools/check_coco.py annotations.json images/ --classes cat dog --stats sizes.json --plot sizes.png
+    python tools/check_coco.py annotations.json images/ --classes cat dog --json sizes.json --plot sizes.png
+
+Exits with code 1 and one message that lists every problem if the annotations cannot be trained on.
 """
 
+from __future__ import annotations
+
 import argparse
-import json
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..data import check_coco, find_split, plot_size_statistics, size_statistics
-from ..files import write_atomically
+from ..data import check_coco, find_split, size_statistics
+from ..visualization import plot_size_statistics
+from .common import add_reports, user_errors, write_json
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Parse the command line.
-
-    Args:
-        argv: arguments without the program's name; None = those of the process.
-
-    Returns:
-        The parsed arguments; either `root`, or both `ann_file` and `image_dir` are given.
-    """
-    parser = argparse.ArgumentParser(description="Check COCO annotations and show the sizes of their objects.")
-    parser.add_argument("ann_file", nargs="?", help="COCO annotation file")
-    parser.add_argument("image_dir", nargs="?", help="folder that each image's file_name is relative to")
-    parser.add_argument("--root", help="folder of a data set; its train and val split are checked")
-    parser.add_argument("--classes", nargs="+", metavar="NAME", help="the model's class names in order")
-    parser.add_argument("--stats", metavar="JSON", help="write statistics of object sizes to this file")
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line; either ``root``, or both ``ann_file`` and ``image_dir`` are given."""
+    parser = argparse.ArgumentParser(description="Check COCO annotations and report the sizes of their objects.")
+    parser.add_argument("ann_file", nargs="?", type=Path, help="COCO annotation file")
+    parser.add_argument("image_dir", nargs="?", type=Path, help="folder that each image's file_name is relative to")
+    parser.add_argument("--root", help="folder of a data set, instead of files; checks its train and val splits")
+    parser.add_argument("--classes", nargs="+", metavar="NAME", help="class names of the model, in order")
+    add_reports(parser, "statistics of object sizes")
     parser.add_argument(
-        "--resize", type=int, nargs=2, metavar=("SHORT", "LONG"), help="image size in training, for the pyramid levels"
+        "--resize",
+        type=int,
+        nargs=2,
+        metavar=("SHORT", "LONG"),
+        help="image size in training, in pixels, for the statistics of pyramid levels",
     )
-    parser.add_argument("--plot", metavar="PNG", help="draw the statistics into this file")
     args = parser.parse_args(argv)
     if bool(args.root) == bool(args.ann_file) or bool(args.ann_file) != bool(args.image_dir):
         parser.error("give either ann_file and image_dir, or --root")
-    if args.root and (args.stats or args.plot):
-        parser.error("--stats and --plot describe one file: give ann_file and image_dir instead of --root")
-    if args.resize and not (args.stats or args.plot):
-        parser.error("--resize is for the statistics: give --stats or --plot")
+    if args.root and (args.json or args.plot):
+        parser.error("--json and --plot describe one file: give ann_file and image_dir instead of --root")
+    if args.resize and not (args.json or args.plot):
+        parser.error("--resize is for the statistics: give --json or --plot")
     return args
 
 
-def _check(args: argparse.Namespace) -> None:
-    if args.root:
-        pairs = [(split.ann_file, split.image_dir) for split in (find_split(args.root, s) for s in ("train", "val"))]
-    else:
-        pairs = [(Path(args.ann_file), Path(args.image_dir))]
-    for ann_file, image_dir in pairs:
-        print(check_coco(ann_file, image_dir, args.classes))
-    if not (args.stats or args.plot):
-        return
-    stats = size_statistics(args.ann_file, resize=tuple(args.resize) if args.resize else None)
-    if args.stats:
-        with write_atomically(args.stats) as temporary:
-            temporary.write_text(json.dumps(stats, indent=2) + "\n", encoding="utf-8")
-    if args.plot:
-        plot_size_statistics(stats, args.plot)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the tool.
-
-    Args:
-        argv: arguments without the program's name; None = those of the process.
-
-    Returns:
-        Exit code: 0, or 1 after an error that the user can correct.
-    """
-    try:
-        _check(parse_args(argv))
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+def main(argv: Sequence[str] | None = None) -> None:
+    """Check the annotations, print what they hold, and write the statistics."""
+    args = parse_args(argv)
+    with user_errors():
+        pairs = [(args.ann_file, args.image_dir)]
+        if args.root:
+            splits = [find_split(args.root, split) for split in ("train", "val")]
+            pairs = [(split.ann_file, split.image_dir) for split in splits]
+        for ann_file, image_dir in pairs:
+            print(check_coco(ann_file, image_dir, args.classes))
+        if args.json or args.plot:
+            statistics = size_statistics(args.ann_file, resize=tuple(args.resize) if args.resize else None)
+            if args.json:
+                write_json(statistics, args.json)
+            if args.plot:
+                plot_size_statistics(statistics, args.plot)

@@ -1,73 +1,137 @@
-"""What the command lines share: mmdet's own scripts, and errors without a traceback."""
+"""Parts that the commands share: options, errors without a traceback, JSON files, and a detector with its weights."""
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..zoo.records import Cost
+from ..adapters.hosts import class_names, host_of
+from ..files import write_atomically
+from ..inference import ImagePredictor
 
-# how the launchers tell a process its place on its machine: torchrun, slurm, Open MPI
+if TYPE_CHECKING:
+    import numpy as np
+
+# environment variables in which a launcher states a process's rank on its machine: torchrun, slurm, Open MPI
 LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK")
-SKIP_CHECK = "FPN_PLUGINS_CHECK_DATA"
+CHECK_DATA = "FPN_PLUGINS_CHECK_DATA"
 DETERMINISTIC = "FPN_PLUGINS_DETERMINISTIC"
 
 
-def mmdet_script(name: str) -> Path:
-    """mmdet's own, unmodified script of that name, from its package or its source tree.
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn an error that the user can correct into one line on standard error and exit code 1."""
+    try:
+        yield
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def write_json(content: Any, path: str | os.PathLike[str]) -> Path:
+    """Write JSON, whole or not at all; the folder is created if it does not exist."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_atomically(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def add_size(parser: argparse.ArgumentParser) -> None:
+    """Add ``--size SHORT LONG``, the size to which a detector's images are resized."""
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        default=(800, 1333),
+        metavar=("SHORT", "LONG"),
+        help="resize images to this shorter side, or less if the longer side would exceed LONG (default 800 1333 px)",
+    )
+
+
+def add_detector(parser: argparse.ArgumentParser, output: str) -> None:
+    """Add the detector, and the options of what is done with its detections.
+
+    Args:
+        parser: parser that gets ``config``, ``checkpoint``, ``--output``, ``--size``, ``--score`` and
+            ``--annotations``.
+        output: default of ``--output``.
+    """
+    parser.add_argument("config", help="config file of either toolbox, mmdet::NAME or detectron2::NAME")
+    parser.add_argument("checkpoint", type=Path, help="weights of the detector")
+    parser.add_argument("--output", type=Path, default=Path(output), help=f"where to write (default {output})")
+    add_size(parser)
+    parser.add_argument("--score", type=float, default=0.5, help="drop detections below this score (default 0.5)")
+    parser.add_argument("--annotations", type=Path, help="COCO annotation file with the names of the classes")
+
+
+def add_reports(parser: argparse.ArgumentParser, content: str) -> None:
+    """Add ``--json`` and ``--plot``, with the older spellings ``--stats`` and ``--png``, for files of ``content``."""
+    parser.add_argument("--json", "--stats", type=Path, help=f"write {content} to this JSON file")
+    parser.add_argument("--plot", "--png", type=Path, metavar="PNG", help=f"plot {content} into this file")
+
+
+class LoadedDetector(NamedTuple):
+    """A detector with its weights.
+
+    Attributes:
+        model: the toolbox's detector.
+        predict: the detector as a function of an RGB image ``H W 3``, see `ImagePredictor`.
+        names: class index -> name.
+    """
+
+    model: Any
+    predict: ImagePredictor
+    names: dict[int, str]
+
+    def find(self, image: np.ndarray, min_score: float, image_id: int = 0) -> list[dict[str, Any]]:
+        """Detect on an RGB image ``H W 3``; return detections of at least ``min_score`` in COCO's results format."""
+        found = self.predict(image).to_coco(image_id, list(self.names))
+        return [entry for entry in found if entry["score"] >= min_score]
+
+
+def load_detector(
+    config: str, checkpoint: str | os.PathLike[str], size: Sequence[int], annotations: Path | None = None
+) -> LoadedDetector:
+    """Build a detector of either toolbox and load its weights.
+
+    Args:
+        config: config file, ``mmdet::NAME`` or ``detectron2::NAME``.
+        checkpoint: weights of exactly this detector.
+        size: shorter side and limit of the longer side of the resized image, in pixels.
+        annotations: COCO annotation file that names the classes; ``None`` takes COCO's own names for 80 classes.
 
     Raises:
-        FileNotFoundError: mmdet was installed without its tools.
+        ValueError: the weights do not fit the config, or the annotation file has another number of categories.
     """
-    import mmdet
-
-    package = Path(mmdet.__file__).parent
-    candidates = [package / ".mim" / "tools" / name, package.parent / "tools" / name]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    raise FileNotFoundError(f"mmdet's tools/{name} is not beside its package ({candidates})")
+    host = host_of(config)
+    model = host.load(config, os.fspath(checkpoint))
+    names = dict(enumerate(class_names(config, model, annotations)))
+    return LoadedDetector(model, host.Predictor(model, *size), names)
 
 
 def checks_data() -> bool:
-    """Whether this process is the one of its machine that checks the data; FPN_PLUGINS_CHECK_DATA=0 turns it off."""
+    """Whether this process checks the data: the first one of each machine, unless FPN_PLUGINS_CHECK_DATA=0."""
     local_rank = next((os.environ[name] for name in LOCAL_RANKS if name in os.environ), "0")
-    return local_rank == "0" and os.environ.get(SKIP_CHECK) != "0"
+    return local_rank == "0" and os.environ.get(CHECK_DATA) != "0"
 
 
 def choose_deterministic() -> None:
-    """With FPN_PLUGINS_DETERMINISTIC=1, let PyTorch take deterministic algorithms, and warn where there is none."""
+    """With FPN_PLUGINS_DETERMINISTIC=1, choose deterministic algorithms; operations without one warn."""
     if os.environ.get(DETERMINISTIC) != "1":
         return
-    # read when cuBLAS starts, which no process has done here
+    # cuBLAS reads this when it starts, which no process has done yet
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
     torch.use_deterministic_algorithms(True, warn_only=True)
     deterministic: Any = torch.utils.deterministic
-    deterministic.fill_uninitialized_memory = False  # a tenth of the time on a CPU, for what nothing reads
+    deterministic.fill_uninitialized_memory = False  # takes a tenth of the time on a CPU; no code reads such memory
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
-
-
-@contextmanager
-def user_errors() -> Iterator[None]:
-    """Mistakes of the user's inside end the program with their message alone, on standard error, and code 1."""
-    try:
-        yield
-    except (ValueError, OSError, ImportError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-
-
-def count(config: str, size: tuple[int, int]) -> Cost:
-    """Cost of inference on one image of ``size`` (height, width in pixels) with the detector of a config."""
-    from ..adapters.hosts import detector_cost
-
-    report = detector_cost(config, size)
-    total = report.total()
-    return Cost(total.parameters, total.macs, list(size), list(report.conditions))

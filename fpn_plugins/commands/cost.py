@@ -1,25 +1,27 @@
-"""Count parameters, MACs and activations by component, without weights and data.
+"""Count parameters, MACs and activations by component, without weights or data.
 
     python tools/analyze_cost.py --backbone resnet50 --neck FPN PAFPN --size 800 1344
     python tools/analyze_cost.py configs/mmdet/mask_rcnn_r50_fpn_12e.py configs/detectron2/mask_rcnn_r50_fpn_12e.py
-    python tools/analyze_cost.py detectron2::COCO-Detection/faster_rcnn_R_50_C4_1x.yaml --png cost.png --json cost.json
+    python tools/analyze_cost.py detectron2::COCO-Detection/faster_rcnn_R_50_C4_1x.yaml --plot cost.png --json cost.json
 
-Prints Markdown; ``--json`` and ``--png`` write files. ``--measure`` adds the measured peak memory and time of backbone
-and neck, each in a fresh process, on the GPU where there is one.
+Prints Markdown; ``--json`` and ``--plot`` write files. ``--measure`` also measures peak memory and time of backbone and
+neck, each in a fresh process, on the GPU if there is one.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-import json
+from collections.abc import Sequence
 from typing import Any
 
-from .common import user_errors
+from ..adapters.hosts import detector_cost
+from ..analysis import CostReport, build_pyramid, peak_memory, pyramid_cost
+from .common import add_reports, user_errors, write_json
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Command line."""
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line; either configs or a backbone are given."""
     parser = argparse.ArgumentParser(description="Count parameters, MACs and activations by component")
     parser.add_argument(
         "configs",
@@ -27,16 +29,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="CONFIG",
         help="config files of mmdet or Detectron2, mmdet::NAME, detectron2::NAME",
     )
-    parser.add_argument("--backbone", help="a timm network, for its C2..C5, instead of configs")
-    parser.add_argument("--neck", nargs="+", default=[None], help="necks of this package, one row each")
+    parser.add_argument("--backbone", help="timm network, instead of configs; its C2..C5 are used")
+    parser.add_argument("--neck", nargs="+", default=[None], help="necks of this package, one report each")
     parser.add_argument("--neck-args", nargs="+", default=[], metavar="KEY=VALUE", help="arguments of the necks")
     parser.add_argument("--backbone-args", nargs="+", default=[], metavar="KEY=VALUE", help="arguments of TimmBackbone")
-    parser.add_argument("--size", type=int, nargs=2, default=(800, 1344), metavar=("HEIGHT", "WIDTH"), help="pixels")
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=(800, 1344), metavar=("HEIGHT", "WIDTH"), help="default 800 1344 px"
+    )
     parser.add_argument("--batch-size", type=int, default=1, help="images, with --backbone (default 1)")
     parser.add_argument("--options", nargs="+", default=[], metavar="KEY=VALUE", help="overrides of the configs")
-    parser.add_argument("--json", help="write the counts to this file")
-    parser.add_argument("--png", help="draw them as stacked bars into this file")
-    parser.add_argument("--measure", choices=("inference", "training"), help="measure peak memory too, with --backbone")
+    parser.add_argument("--measure", choices=("inference", "training"), help="measure peak memory, with --backbone")
+    add_reports(parser, "the counts")
     args = parser.parse_args(argv)
     if bool(args.configs) == bool(args.backbone):
         parser.error("give either configs, or --backbone and perhaps --neck")
@@ -54,8 +57,12 @@ def _refuse_unused(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
         parser.error("--neck-args is of no use here: give --neck")
 
 
-def arguments(pairs: list[str]) -> dict[str, Any]:
-    """``KEY=VALUE`` pairs; values are Python literals, or strings where they are none."""
+def parse_pairs(pairs: Sequence[str]) -> dict[str, Any]:
+    """Parse ``KEY=VALUE`` pairs; a value that is not a Python literal is a string.
+
+    Raises:
+        ValueError: a pair without ``=``.
+    """
 
     def value(text: str) -> Any:
         try:
@@ -63,23 +70,19 @@ def arguments(pairs: list[str]) -> dict[str, Any]:
         except (ValueError, SyntaxError):
             return text
 
-    split = [pair.partition("=") for pair in pairs]
-    wrong = [pair for pair, (_, equals, _) in zip(pairs, split, strict=True) if not equals]
+    wrong = [pair for pair in pairs if "=" not in pair]
     if wrong:
         raise ValueError(f"{wrong} must be KEY=VALUE")
-    return {key: value(text) for key, _, text in split}
+    return {key: value(text) for key, _, text in (pair.partition("=") for pair in pairs)}
 
 
-def count(args: argparse.Namespace) -> tuple[list[Any], list[dict[str, Any]]]:
-    """The reports, and the measurements of those that were measured."""
-    from ..adapters.hosts import detector_cost
-    from ..analysis import build_pyramid, peak_memory, pyramid_cost
-
+def count(args: argparse.Namespace) -> tuple[list[CostReport], list[dict[str, Any]]]:
+    """Count each network; return the reports, and with ``--measure`` the measurements."""
     size = tuple(args.size)
     if args.configs:
         return [detector_cost(config, size, args.options) for config in args.configs], []
-    backbone = {"type": "TimmBackbone", "name": args.backbone, **arguments(args.backbone_args)}
-    options = arguments(args.neck_args)
+    backbone = {"type": "TimmBackbone", "name": args.backbone, **parse_pairs(args.backbone_args)}
+    options = parse_pairs(args.neck_args)
     necks = [None if name is None else {"type": name, **options} for name in args.neck]
     reports = [pyramid_cost(backbone, neck, size, args.batch_size) for neck in necks]
     if not args.measure:
@@ -91,27 +94,25 @@ def count(args: argparse.Namespace) -> tuple[list[Any], list[dict[str, Any]]]:
 
 
 def measurement(title: str, found: dict[str, Any], args: argparse.Namespace) -> str:
-    """One line on a measured network."""
-    peak, seconds = found["peak_bytes"] / 2**20, found["seconds"]
-    what = f"{args.measure} of {args.batch_size} image(s)"
-    return f"{title}: {what}, peak {peak:.0f} MiB above the idle network, {seconds:.3f} s on {found['hardware']}"
+    """Describe the measurement of a network in one line."""
+    return (
+        f"{title}: {args.measure} of {args.batch_size} image(s), peak {found['peak_bytes'] / 2**20:.0f} MiB above the "
+        f"idle network, {found['seconds']:.3f} s on {found['hardware']}"
+    )
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Count, print and write."""
-    args = parse_args()
+    args = parse_args(argv)
     with user_errors():
-        from ..files import write_atomically
-        from ..visualization import draw_costs
-
         reports, measured = count(args)
         for report in reports:
             print(report.markdown())
         for report, found in zip(reports, measured, strict=False):
             print(measurement(report.title, found, args))
         if args.json:
-            content = {"counts": [report.as_dict() for report in reports], "measured": measured}
-            with write_atomically(args.json) as temporary:
-                temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        if args.png:
-            draw_costs(reports, args.png, f"Cost at {args.size[0]} x {args.size[1]}")
+            write_json({"counts": [report.as_dict() for report in reports], "measured": measured}, args.json)
+        if args.plot:
+            from ..visualization import draw_costs
+
+            draw_costs(reports, args.plot, f"Cost at {args.size[0]} x {args.size[1]}")

@@ -1,60 +1,74 @@
-r"""Publish a trained detector: its weights without the rest of the training, a card, an entry in the model zoo.
+r"""Publish a trained detector: its weights alone, a model card, and an entry in the model zoo.
 
     python tools/publish_model.py work_dirs/demo/mmdet/iter_400.pth --name demo_mask_rcnn --results \
         work_dirs/demo/results.json --hardware "2 CPU cores" --data "synthetic set" --schedule "400 iterations" \
         [--convert] [--count 240 320] [--format safetensors] [--url https://HOST/FOLDER | --push-to-hub USER/REPO]
 
-Takes a checkpoint of either toolbox, averaged weights where it has them, and reads it without executing what is pickled
-in it. NAME is the stem of its configs beside the zoo's file. Writes ``OUTPUT_DIR/NAME/<toolbox>/NAME-<hash>.pth``,
-``OUTPUT_DIR/NAME/README.md``, and the entry NAME of ``configs/model_zoo.yml``; then run ``tools/docs/model_zoo.py``.
-``--convert`` adds the file for the other toolbox. Everything is read, converted and counted before anything is written.
+Takes a training checkpoint of either toolbox, uses averaged weights if it has them, and reads it without executing what
+is pickled in it. NAME is the stem of the model's configs next to the zoo's file. Writes
+``OUTPUT_DIR/NAME/<toolbox>/NAME-<hash>.pth``, ``OUTPUT_DIR/NAME/README.md``, and the entry NAME of
+``configs/model_zoo.yml``; then run ``tools/docs/model_zoo.py``. ``--convert`` adds the file for the other toolbox.
+Everything is read, converted and counted before anything is written.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..conversion import convert
+from ..adapters.hosts import detector_cost
 from ..files import write_atomically
 from ..zoo.hub import hub_url, push_to_hub
 from ..zoo.index import DEFAULT, Zoo, sha256_of
 from ..zoo.pages import model_card
 from ..zoo.publish import Trained, clean_checkpoint, read_results, write_published
-from ..zoo.records import OWN, TOOLBOXES, Entry, Result, Weights
+from ..zoo.records import OWN, TOOLBOXES, Cost, Entry, Result, Weights
 from ..zoo.release_files import SUFFIXES
-from .common import count, user_errors
+from .common import user_errors
+from .convert import convert_weights
 
 
-def parse_args() -> argparse.Namespace:
-    """Command line."""
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="Publish a trained detector and enter it into the model zoo")
-    parser.add_argument("checkpoint", type=Path, help="of a training in either toolbox")
+    parser.add_argument("checkpoint", type=Path, help="training checkpoint of either toolbox")
     parser.add_argument("--name", required=True, help="stem of the model's configs")
-    parser.add_argument("--data", help="what it was trained and measured on; needed for a new entry")
-    parser.add_argument("--schedule", help="how long it was trained; needed for a new entry")
-    parser.add_argument("--results", type=Path, help="JSON with the AP that was measured")
-    parser.add_argument("--hardware", help="that it was trained on; needed with --results")
-    parser.add_argument("--licence", default="Apache-2.0", help="of the weights (default Apache-2.0)")
+    parser.add_argument("--data", help="data that it was trained and measured on; needed for a new entry")
+    parser.add_argument("--schedule", help="length of the training; needed for a new entry")
+    parser.add_argument("--results", type=Path, help="JSON with the measured AP")
+    parser.add_argument("--hardware", help="hardware of the training; needed with --results")
+    parser.add_argument("--licence", default="Apache-2.0", help="license of the weights (default Apache-2.0)")
     parser.add_argument("--count", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="count parameters and MACs")
     parser.add_argument("--convert", action="store_true", help="publish the weights for the other toolbox too")
-    parser.add_argument("--format", choices=[suffix[1:] for suffix in SUFFIXES], default="pth")
-    parser.add_argument("--output-dir", type=Path, default=Path("work_dirs/published"))
-    parser.add_argument("--zoo", type=Path, default=DEFAULT, help="the model zoo's file; begun if there is none")
+    parser.add_argument(
+        "--format", choices=[suffix[1:] for suffix in SUFFIXES], default="pth", help="file format (default pth)"
+    )
+    parser.add_argument(
+        "--output-dir", type=Path, default=Path("work_dirs/published"), help="default work_dirs/published"
+    )
+    parser.add_argument("--zoo", type=Path, default=DEFAULT, help="file of the model zoo; created if it does not exist")
     place = parser.add_mutually_exclusive_group()
-    place.add_argument("--url", help="address that OUTPUT_DIR/NAME will have when you have uploaded it")
-    place.add_argument("--push-to-hub", metavar="USER/REPO", help="upload it to the Hugging Face hub")
+    place.add_argument("--url", help="address that OUTPUT_DIR/NAME will have after you upload it")
+    place.add_argument("--push-to-hub", metavar="USER/REPO", help="upload it to the Hugging Face Hub")
     parser.add_argument("--trusted", action="store_true", help="execute what is pickled in the checkpoint")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.results and not args.hardware:
         parser.error("--results needs --hardware: a result without it says little")
     return args
 
 
+def zoo_cost(config: str, size: Sequence[int]) -> Cost:
+    """Count the cost of inference on one image of ``size`` (height, width in pixels) for an entry of the zoo."""
+    report = detector_cost(config, (size[0], size[1]))
+    total = report.total()
+    return Cost(total.parameters, total.macs, list(size), list(report.conditions))
+
+
 def find_configs(folder: Path, name: str) -> dict[str, str]:
-    """The model's config of each toolbox, as paths from the zoo's folder."""
+    """Find the model's config of each toolbox, as a path relative to the zoo's folder."""
     found = {
         toolbox: path.relative_to(folder).as_posix()
         for toolbox in TOOLBOXES
@@ -68,49 +82,51 @@ def find_configs(folder: Path, name: str) -> dict[str, str]:
     return found
 
 
-def described(args: argparse.Namespace, zoo: Zoo, toolbox: str) -> Entry:
-    """The entry as it will be, without the files: the old one with what the command line says, or a new one."""
+def make_entry(args: argparse.Namespace, zoo: Zoo, toolbox: str) -> Entry:
+    """Make the zoo's entry, without the new files, from the old entry and the command line."""
     configs = find_configs(zoo.folder, args.name)
     if toolbox not in configs:
         raise ValueError(f"{args.checkpoint} is a checkpoint of {toolbox}, for which {args.name!r} has no config")
     old = zoo.entries.get(args.name)
-    if old is None and not (args.data and args.schedule):
-        raise ValueError(f"{args.name!r} is new in {args.zoo}: say what it was trained on with --data and --schedule")
-    data, schedule = args.data or old.data, args.schedule or old.schedule
-    results, costs, weights = (list(old.results), dict(old.costs), dict(old.weights)) if old else ([], {}, {})
+    if old is None:
+        if not (args.data and args.schedule):
+            raise ValueError(f"{args.name!r} is new in {args.zoo}: describe its training with --data and --schedule")
+        old = Entry(args.name, configs, args.data, args.schedule)
+    results, costs = list(old.results), dict(old.costs)
     if args.results:
         results = [result for result in results if (result.by, result.toolbox) != (OWN, toolbox)]
         metrics = read_results(args.results, toolbox)
         results.insert(0, Result(OWN, toolbox, metrics, args.results.name, hardware=args.hardware))
     if args.count:
         counted = configs if args.convert else {toolbox: configs[toolbox]}
-        costs.update({key: count(str(zoo.folder / path), tuple(args.count)) for key, path in counted.items()})
-    return Entry(args.name, configs, data, schedule, results, costs, weights, args.licence)
+        costs |= {key: zoo_cost(str(zoo.folder / path), args.count) for key, path in counted.items()}
+    data, schedule = args.data or old.data, args.schedule or old.schedule
+    return Entry(args.name, configs, data, schedule, results, costs, dict(old.weights), args.licence)
 
 
-def converted(trained: Trained, zoo: Zoo, entry: Entry) -> Trained:
-    """The same weights for the other toolbox."""
-    from ..adapters.hosts import host_of
-
+def convert_trained(trained: Trained, zoo: Zoo, entry: Entry) -> Trained:
+    """Convert the weights to the other toolbox."""
     target = next(toolbox for toolbox in TOOLBOXES if toolbox != trained.toolbox)
     if target not in entry.configs:
         raise ValueError(f"--convert: {entry.name!r} has no config for {target}")
-    paths = {toolbox: str(zoo.folder / path) for toolbox, path in entry.configs.items()}
-    detectors = {toolbox: host_of(path).build(path) for toolbox, path in paths.items()}
-    own, other = (host_of(paths[t]).detector_facts(detectors[t]) for t in (trained.toolbox, target))
-    if differences := own.differences(other):
-        raise ValueError("--convert: the two configs would detect otherwise:\n  " + "\n  ".join(differences))
-    weights, conversion = convert(trained.weights, detectors[target].state_dict(), other.num_ratios)
-    print(conversion)
-    return replace(trained, weights=weights, toolbox=target)
+    own, other = (str(zoo.folder / entry.configs[toolbox]) for toolbox in (trained.toolbox, target))
+    return replace(trained, weights=convert_weights(trained.weights, other, own), toolbox=target)
 
 
 def write_files(
-    args: argparse.Namespace, zoo: Zoo, entry: Entry, models: list[Trained], base: str | None
+    args: argparse.Namespace, zoo: Zoo, entry: Entry, models: Sequence[Trained], base: str | None
 ) -> dict[str, Path]:
-    """Write the weights and the card, complete the entry; path in the published folder -> file.
+    """Write the weights and the card, and enter the files into ``entry``.
 
-    ``base`` is the address that the folder will have.
+    Args:
+        args: parsed command line.
+        zoo: model zoo; locations without an address are relative to its folder.
+        entry: entry of the model, which gets the weights.
+        models: trained weights, then converted ones.
+        base: address that the published folder will have, or ``None``.
+
+    Returns:
+        Path in the published folder -> file.
     """
     folder = args.output_dir / args.name
     files: dict[str, Path] = {}
@@ -129,21 +145,21 @@ def write_files(
 
 
 def summary(trained: Trained) -> str:
-    """One line on what was read and what of it is not published."""
+    """Describe in one line what was read, and what is not published."""
     average = f", averages by {trained.average}" if trained.average else ""
     left_out = f"; left out: {', '.join(trained.dropped)}" if trained.dropped else ""
     return f"{trained.toolbox}: {len(trained.weights)} tensors{average}{left_out}"
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Read, convert, count, write, upload, and enter into the zoo last."""
-    args = parse_args()
+    args = parse_args(argv)
     with user_errors():
         trained = clean_checkpoint(args.checkpoint, args.trusted)
         print(summary(trained))
         zoo = Zoo.read(args.zoo) if args.zoo.exists() else Zoo([], args.zoo.parent)
-        entry = described(args, zoo, trained.toolbox)
-        models = [trained, converted(trained, zoo, entry)] if args.convert else [trained]
+        entry = make_entry(args, zoo, trained.toolbox)
+        models = [trained, convert_trained(trained, zoo, entry)] if args.convert else [trained]
         base = hub_url(args.push_to_hub, "") if args.push_to_hub else args.url
         files = write_files(args, zoo, entry, models, base and base.rstrip("/"))
         if args.push_to_hub:

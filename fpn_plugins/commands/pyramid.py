@@ -1,70 +1,74 @@
-"""Show what every level of a detector's backbone and neck responds to, and which level each object belongs to.
+"""Draw the activations of every level of a detector's backbone and neck, and the level that each object belongs to.
 
     python tools/show_pyramid.py CONFIG CHECKPOINT IMAGE [--output work_dirs/pyramid.png]
 
-One figure: the image with its detections, coloured by the level whose objects have their size, and under it the mean
+One figure: the image with its detections, colored by the level that objects of their size are assigned to, and the mean
 absolute activation of each map. CONFIG is a file of either toolbox whose detector has this package's
-``PyramidBackbone``. Beside it a JSON file says for each detection its class, score, box and level.
+``PyramidBackbone``. A JSON file of the same name lists class, score, box and level of each detection.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..adapters.hosts import class_names, host_of
+from torch import Tensor, nn
+
 from ..data import fpn_level, retinanet_level
 from ..features import level_names
-from ..files import write_atomically
 from ..inference import read_image
-from .common import user_errors
+from ..pyramid import Pyramid
+from .common import add_detector, load_detector, user_errors, write_json
 
 
-def parse_args() -> argparse.Namespace:
-    """Command line."""
-    parser = argparse.ArgumentParser(description="Every level of backbone and neck on an image")
-    parser.add_argument("config")
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("image", type=Path)
-    parser.add_argument("--output", type=Path, default=Path("work_dirs/pyramid.png"))
-    parser.add_argument("--size", type=int, nargs=2, default=(800, 1333), metavar=("SHORT", "LONG"), help="in pixels")
-    parser.add_argument("--score", type=float, default=0.5)
-    parser.add_argument("--annotations", type=Path, help="COCO-format file, for the names of the classes")
-    return parser.parse_args()
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description="Draw every level of backbone and neck on an image")
+    add_detector(parser, "work_dirs/pyramid.png")
+    parser.add_argument("image", type=Path, help="image file")
+    return parser.parse_args(argv)
 
 
 class Recorder:
-    """The maps of the last image that went through a backbone and its neck."""
+    """Record the maps of the last image that went through a backbone and its neck.
 
-    def __init__(self, backbone: Any) -> None:
-        parts = {"backbone": getattr(backbone, "bottom_up", getattr(backbone, "backbone", None)), "neck": None}
-        parts["neck"] = getattr(backbone, "neck", None)
-        if any(not hasattr(part, "register_forward_hook") for part in parts.values()):
-            raise ValueError(
-                f"{type(backbone).__name__} is not a PyramidBackbone of fpn_plugins, whose parts are known"
-            )
-        in_specs = parts["backbone"].feature_specs
-        self.specs = {"backbone": in_specs, "neck": parts["neck"].out_specs(in_specs)}
-        self.maps: dict[str, Any] = {}
-        for name, part in parts.items():
+    Args:
+        pyramid: a ``PyramidBackbone`` of either toolbox.
+
+    Raises:
+        ValueError: another module, whose parts are not known.
+    """
+
+    def __init__(self, pyramid: nn.Module) -> None:
+        backbone, neck = pyramid.parts() if isinstance(pyramid, Pyramid) else (None, None)
+        if backbone is None or neck is None:
+            raise ValueError(f"{type(pyramid).__name__} is not a PyramidBackbone of fpn_plugins with a neck")
+        in_specs: Any = backbone.feature_specs
+        self.names = {"backbone": level_names(in_specs, "c"), "neck": level_names(neck.out_specs(in_specs))}
+        self.maps: dict[str, Sequence[Tensor]] = {}
+        for name, part in (("backbone", backbone), ("neck", neck)):
             part.register_forward_hook(lambda module, inputs, output, name=name: self.maps.update({name: output}))
 
-    def rows(self) -> dict[str, dict[str, Any]]:
-        """What `draw_pyramid` takes."""
-        prefixes = {"backbone": "c", "neck": "p"}
-        return {
-            part: {
-                name: feature[0]
-                for name, feature in zip(level_names(self.specs[part], prefixes[part]), maps, strict=True)
-            }
-            for part, maps in self.maps.items()
-        }
+    def rows(self) -> dict[str, dict[str, Tensor]]:
+        """Maps ``C H W`` of the first image by part and level, as `draw_pyramid` takes them."""
+        from ..visualization.pyramid import named_levels
+
+        return {part: named_levels(maps, self.names[part]) for part, maps in self.maps.items()}
 
 
-def levels_of(objects: list[dict[str, Any]], shape: tuple[int, int], size: tuple[int, int], one_stage: bool) -> None:
-    """Write into each object the level whose objects have its size, after the resizing of the image."""
+def assign_levels(
+    objects: Sequence[dict[str, Any]], shape: Sequence[int], size: Sequence[int], one_stage: bool
+) -> None:
+    """Set ``level`` of each object, by the size of its box after the image is resized.
+
+    Args:
+        objects: detections with ``bbox`` in pixels of the image.
+        shape: height and width of the image in pixels.
+        size: shorter side and limit of the longer side of the resized image.
+        one_stage: whether to assign levels as RetinaNet does; otherwise as FPN does.
+    """
     scale = min(size[0] / min(shape), size[1] / max(shape))
     rule = retinanet_level if one_stage else fpn_level
     for entry in objects:
@@ -72,23 +76,19 @@ def levels_of(objects: list[dict[str, Any]], shape: tuple[int, int], size: tuple
         entry["level"] = f"p{int(rule(width, height))}"
 
 
-def main() -> None:
-    """Detect, and draw."""
-    from ..visualization import draw_pyramid
-
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    """Detect on the image and draw the figure."""
+    args = parse_args(argv)
     with user_errors():
-        host = host_of(args.config)
-        model = host.load(args.config, str(args.checkpoint))
-        recorder = Recorder(model.backbone)
+        from ..visualization import draw_pyramid
+
+        detector = load_detector(args.config, args.checkpoint, args.size, args.annotations)
+        recorder = Recorder(detector.model.backbone)
         image = read_image(args.image)
-        names = dict(enumerate(class_names(args.config, model, args.annotations)))
-        found = host.Predictor(model, *args.size)(image).to_coco(0, list(names))
-        objects = [entry for entry in found if entry["score"] >= args.score]
-        one_stage = not any(hasattr(model, name) for name in ("roi_head", "roi_heads"))
-        levels_of(objects, image.shape[:2], tuple(args.size), one_stage)
-        args.output.parent.mkdir(parents=True, exist_ok=True)
+        objects = detector.find(image, args.score)
+        one_stage = not any(hasattr(detector.model, name) for name in ("roi_head", "roi_heads"))
+        assign_levels(objects, image.shape[:2], args.size, one_stage)
+        content = {"image": str(args.image), "classes": detector.names, "objects": objects}
+        write_json(content, args.output.with_suffix(".json"))
         title = f"{Path(args.config.split('::')[-1]).stem}: mean |activation|"
         print(f"wrote {draw_pyramid(image, recorder.rows(), args.output, title, objects)}")
-        with write_atomically(args.output.with_suffix(".json")) as temporary:
-            temporary.write_text(json.dumps({"image": str(args.image), "classes": names, "objects": objects}, indent=1))

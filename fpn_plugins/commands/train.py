@@ -5,8 +5,8 @@
 The command line is mmdet's (``--help`` shows it), and so is the script that runs. Several GPUs:
 ``torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch``; slurm: ``srun ... --launcher slurm``.
 Without a GPU, ``--launcher pytorch`` connects its processes over gloo. ``FPN_PLUGINS_CHECK_DATA=0`` skips the check;
-``FPN_PLUGINS_DETERMINISTIC=1`` chooses deterministic algorithms, where ``randomness.deterministic`` stops at the first
-operation that has none.
+``FPN_PLUGINS_DETERMINISTIC=1`` chooses deterministic algorithms and continues at operations that have none, where
+mmengine's ``randomness.deterministic`` stops.
 """
 
 from __future__ import annotations
@@ -15,18 +15,35 @@ import argparse
 import os
 import runpy
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
-from .common import SKIP_CHECK, checks_data, choose_deterministic, mmdet_script, user_errors
+from .common import CHECK_DATA, checks_data, choose_deterministic, user_errors
 
-# the loaders that each of mmdet's scripts reads
+# data loaders that each of mmdet's scripts reads
 LOADERS = {"train.py": ("train_dataloader", "val_dataloader"), "test.py": ("test_dataloader",)}
 # mmengine passes GPU numbers to DistributedDataParallel unless the config says otherwise
 WITHOUT_GPU = ("type=MMDistributedDataParallel", "device_ids=None", "broadcast_buffers=False")
 
 
-def check_data(args: argparse.Namespace, loaders: tuple[str, ...]) -> None:
+def mmdet_script(name: str) -> Path:
+    """Find mmdet's own, unmodified script ``name`` in its package or its source tree.
+
+    Raises:
+        FileNotFoundError: mmdet was installed without its tools.
+    """
+    import mmdet
+
+    package = Path(mmdet.__file__).parent
+    candidates = [package / ".mim" / "tools" / name, package.parent / "tools" / name]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise FileNotFoundError(f"mmdet's tools/{name} is missing; looked for {[str(path) for path in candidates]}")
+
+
+def check_data(args: argparse.Namespace, loaders: Sequence[str]) -> None:
     """Check the data sets of the config and print what they hold."""
     from mmengine.config import Config
 
@@ -34,14 +51,14 @@ def check_data(args: argparse.Namespace, loaders: tuple[str, ...]) -> None:
 
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options or {})
-    print(f"checking the data ({SKIP_CHECK}=0 skips this)", flush=True)
+    print(f"checking the data ({CHECK_DATA}=0 skips this)", flush=True)
     for report in check_datasets(cfg, loaders):
         print(report, flush=True)
 
 
 @contextmanager
 def connected(launcher: str) -> Iterator[None]:
-    """Without a GPU, connect torchrun's processes over gloo: mmengine asks for a GPU, unless they are connected."""
+    """Without a GPU, connect torchrun's processes over gloo; mmengine would ask for a GPU to connect them."""
     import torch
 
     if launcher != "pytorch" or torch.cuda.is_available():
@@ -50,18 +67,24 @@ def connected(launcher: str) -> Iterator[None]:
     torch.distributed.init_process_group("gloo")
     sys.argv += ["--cfg-options", *(f"model_wrapper_cfg.{option}" for option in WITHOUT_GPU)]
     yield
-    # the first process publishes its checkpoint last; gloo's threads now and then abort an interpreter that is torn
-    # down while they run, so that a job that has done all its work would end with an error
+    # the first process writes its checkpoint last. gloo's threads sometimes abort an interpreter that shuts down while
+    # they run, so a job that has finished its work would end with an error
     torch.distributed.barrier()
-    sys.stdout.flush(), sys.stderr.flush()
+    sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(0)
 
 
-def main(script: str = "train.py") -> None:
-    """Check the data, then hand the command line over to mmdet's script."""
+def run_script(script: str, argv: Sequence[str] | None) -> None:
+    """Check the data, then run a script of mmdet.
+
+    Args:
+        script: ``"train.py"`` or ``"test.py"``.
+        argv: arguments of the script; ``None`` takes those of the process.
+    """
     with user_errors():
         path = mmdet_script(script)
-        sys.argv[0] = str(path)
+        sys.argv = [str(path), *(sys.argv[1:] if argv is None else argv)]
         namespace = runpy.run_path(str(path), run_name="mmdet_script")
         args = namespace["parse_args"]()
         if checks_data():
@@ -69,3 +92,8 @@ def main(script: str = "train.py") -> None:
     choose_deterministic()
     with connected(args.launcher):
         namespace["main"]()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train; arguments are those of mmdet's ``tools/train.py``."""
+    run_script("train.py", argv)

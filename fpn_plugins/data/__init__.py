@@ -3,9 +3,9 @@
 from .coco_check import check_coco
 from .coco_folder import CocoSplit, find_split, read_categories
 from .coco_report import CocoReport
-from .level_weights import balanced_level_weights, level_weight_report, plot_level_weights
+from .level_weights import balanced_level_weights, level_weight_report
 from .panoptic import PanopticSplit, find_panoptic_split
-from .statistics import fpn_level, object_sizes, plot_size_statistics, retinanet_level, size_statistics
+from .statistics import fpn_level, object_sizes, retinanet_level, size_statistics
 from .subset import make_coco_subset
 
 __all__ = [
@@ -20,8 +20,6 @@ __all__ = [
     "level_weight_report",
     "make_coco_subset",
     "object_sizes",
-    "plot_level_weights",
-    "plot_size_statistics",
     "read_categories",
     "retinanet_level",
     "size_statistics",

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 
 from ..features import FeatureSpec, level_names
-from ..files import write_atomically
 from .statistics import object_sizes
 
 RETINANET_STRIDES = (8, 16, 32, 64, 128)
@@ -142,40 +141,3 @@ def level_weight_report(
             for n, s, a, c, w in columns
         ],
     }
-
-
-def plot_level_weights(report: dict[str, Any], path: str | os.PathLike[str]) -> Path:
-    """Draw the objects' share of each level, and the share of the loss that the weights make of it.
-
-    Args:
-        report: as returned by `level_weight_report`.
-        path: picture to write, `.png`.
-
-    Returns:
-        `path`.
-
-    Raises:
-        ValueError: if `path` has another suffix.
-        FileNotFoundError: if the folder of `path` does not exist.
-    """
-    from matplotlib.figure import Figure  # without pyplot, which needs a display and changes the caller's figures
-
-    path = Path(path)
-    if path.suffix != ".png":
-        raise ValueError(f"path={str(path)!r} has the suffix {path.suffix!r}; expected '.png'")
-    levels = report["levels"]
-    figure = Figure(figsize=(6, 3.6), layout="constrained")
-    axes = figure.subplots()
-    positions, shares = np.arange(len(levels)), np.array([100 * level["share"] for level in levels])
-    weighted = shares * [level["weight"] for level in levels]
-    axes.bar(positions - 0.2, shares, 0.4, label="objects", color="#4477aa")
-    bars = axes.bar(positions + 0.2, weighted, 0.4, label="objects x weight", color="#ee8866")
-    axes.bar_label(bars, [f"x {level['weight']:.2f}" for level in levels], fontsize=8)
-    axes.set_xticks(positions, [level["level"] for level in levels])
-    size = "x".join(map(str, report["resize"])) if report["resize"] else "original size"
-    axes.set(xlabel=f"pyramid level ({size})", ylabel="share in %")
-    axes.legend(frameon=False, fontsize=8)
-    axes.set_title(f"{report['ann_file']}: {report['objects']} objects", fontsize=10)
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary, dpi=150)
-    return path

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from ..files import write_atomically
 from .coco_check import check_content
 from .coco_folder import category_names, read_coco
 from .coco_report import SIZE_CLASSES, size_class
@@ -175,68 +174,3 @@ def size_statistics(
         "fpn_level_share": _level_share(fpn_level(*boxes), *_FPN_LEVELS),
         "retinanet_level_share": _level_share(retinanet_level(*boxes), *_RETINANET_LEVELS),
     }
-
-
-def plot_size_statistics(stats: dict[str, Any], path: str | os.PathLike[str]) -> Path:
-    """Draw the histogram of sizes beside the shares of the pyramid levels.
-
-    Args:
-        stats: as returned by `size_statistics`.
-        path: picture to write, `.png`.
-
-    Returns:
-        `path`.
-
-    Raises:
-        ValueError: if `stats` holds no object, or `path` has another suffix.
-        FileNotFoundError: if the folder of `path` does not exist.
-    """
-    # The figure is made without pyplot, so no display is needed and the caller's figures stay as they are.
-    from matplotlib.figure import Figure
-
-    path = Path(path)
-    if path.suffix != ".png":
-        raise ValueError(f"path={str(path)!r} has the suffix {path.suffix!r}; expected '.png'")
-    if not stats["objects"]:
-        raise ValueError(f"stats of {stats['ann_file']} hold no object; nothing to draw")
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    histogram, levels = figure.subplots(1, 2, width_ratios=(3, 2))
-    _draw_histogram(histogram, stats)
-    _draw_levels(levels, stats)
-    figure.suptitle(f"{stats['ann_file']}: {stats['objects']} objects")
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary, dpi=150)
-    return path
-
-
-def _draw_histogram(axes: Any, stats: dict[str, Any]) -> None:
-    edges, counts = np.array(stats["histogram"]["edges"]), stats["histogram"]["counts"]
-    axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color="#4477aa", edgecolor="white", linewidth=0.5)
-    axes.set_xscale("log", base=2)
-    axes.set_xlim(edges[0], edges[-1])
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set(xlabel="sqrt(area) in px", ylabel="objects")
-    # Head room for the names of the size classes.
-    axes.set_ylim(0, 1.15 * max(counts))
-    limits = [edges[0], *(area**0.5 for area in SIZE_CLASSES.values())]
-    for (name, count), low, high in zip(stats["size_classes"].items(), limits, limits[1:], strict=False):
-        left, right = max(low, edges[0]), min(high, edges[-1])
-        if left >= right:
-            continue
-        if left > edges[0]:
-            axes.axvline(left, color="0.5", linestyle=":")
-        axes.text((left * right) ** 0.5, 1.07 * max(counts), f"{name}\n{count}", ha="center", va="center", fontsize=8)
-
-
-def _draw_levels(axes: Any, stats: dict[str, Any]) -> None:
-    names = [f"p{level}" for level in range(_FPN_LEVELS[0], _RETINANET_LEVELS[1] + 1)]
-    for offset, key, label, color in (
-        (-0.2, "fpn_level_share", "FPN (p2-p5)", "#4477aa"),
-        (0.2, "retinanet_level_share", "RetinaNet (p3-p7)", "#ee8866"),
-    ):
-        shares = [100 * stats[key].get(name, 0.0) for name in names]
-        axes.bar(np.arange(len(names)) + offset, shares, 0.4, label=label, color=color)
-    axes.set_xticks(range(len(names)), names)
-    size = "x".join(map(str, stats["resize"])) if stats["resize"] else "original size"
-    axes.set(xlabel=f"pyramid level ({size})", ylabel="share of objects in %")
-    axes.legend(frameon=False, fontsize=8)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import write_atomically
+from .figures import new_figure, save_png
 
 if TYPE_CHECKING:
     from ..analysis import CostReport
@@ -33,33 +33,27 @@ def draw_costs(reports: Sequence[CostReport], path: str | os.PathLike[str], titl
     Raises:
         ValueError: no reports.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     if not reports:
         raise ValueError("reports must hold at least one cost report")
-    figure = Figure(figsize=(12, 1.6 + 0.75 * len(reports)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(12, 1.6 + 0.75 * len(reports))
     axes = figure.subplots(1, len(MEASURES), sharey=True)
-    colours = _colours(reports)
+    colors = _colors(reports)
     for axis, (field, unit, label) in zip(axes, MEASURES, strict=True):
         for row, report in enumerate(reports):
-            _draw_bar(axis, row, report, field, unit, colours)
+            _draw_bar(axis, row, report, field, unit, colors)
         axis.set_title(label, fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
         axis.margins(x=0.12)
     axes[0].set_yticks(range(len(reports)), [report.title for report in reports], fontsize=9)
     axes[0].invert_yaxis()
-    _draw_legend(figure, colours)
+    _draw_legend(figure, colors)
     if title:
         figure.suptitle(title, fontsize=11)
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary, dpi=110)
-    return Path(path)
+    return save_png(figure, path)
 
 
-def _colours(reports: Sequence[CostReport]) -> dict[tuple[str, str], Any]:
-    """A colour for each component, in the order in which the reports name them."""
+def _colors(reports: Sequence[CostReport]) -> dict[tuple[str, str], Any]:
+    """A color for each component, in the order in which the reports name them."""
     from matplotlib import colormaps
 
     keys = list(
@@ -73,17 +67,17 @@ def _colours(reports: Sequence[CostReport]) -> dict[tuple[str, str], Any]:
     return found
 
 
-def _draw_bar(axis: Any, row: int, report: CostReport, field: str, unit: float, colours: dict[Any, Any]) -> None:
+def _draw_bar(axis: Any, row: int, report: CostReport, field: str, unit: float, colors: dict[Any, Any]) -> None:
     left, total = 0.0, getattr(report.total(), field) / unit
     for cost in report.components:
         width = getattr(cost, field) / unit
-        axis.barh(row, width, left=left, color=colours[cost.part, cost.name], edgecolor="white", linewidth=0.5)
+        axis.barh(row, width, left=left, color=colors[cost.part, cost.name], edgecolor="white", linewidth=0.5)
         left += width
     axis.annotate(f" {total:.1f}", (total, row), va="center", fontsize=9)
 
 
-def _draw_legend(figure: Any, colours: dict[tuple[str, str], Any]) -> None:
+def _draw_legend(figure: Any, colors: dict[tuple[str, str], Any]) -> None:
     from matplotlib.patches import Patch
 
-    patches = [Patch(color=colour, label=f"{part}: {name}") for (part, name), colour in colours.items()]
+    patches = [Patch(color=color, label=f"{part}: {name}") for (part, name), color in colors.items()]
     figure.legend(handles=patches, loc="outside lower center", ncols=6, fontsize=7.5, frameon=False)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import write_atomically
+from .figures import new_figure, save_png
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,16 +67,13 @@ def draw_predictions(
         min_score: predictions below are left out.
     """
     import numpy as np
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from PIL import Image
     from pycocotools.coco import COCO
 
     truth = COCO(os.fspath(ann_file))
     names = {category["id"]: category["name"] for category in truth.loadCats(truth.getCatIds())}
     ids = sorted(truth.getImgIds(), key=lambda i: -len(truth.getAnnIds(i, iscrowd=False)))[:num_images]
-    figure = Figure(figsize=(3.4 * (1 + len(predictions)), 2.8 * len(ids)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(3.4 * (1 + len(predictions)), 2.8 * len(ids))
     axes = figure.subplots(len(ids), 1 + len(predictions), squeeze=False)
     for line, image_id in zip(axes, ids, strict=False):
         image = np.asarray(Image.open(Path(image_dir) / truth.loadImgs(image_id)[0]["file_name"]).convert("RGB"))
@@ -87,9 +84,7 @@ def draw_predictions(
         for axis, (title, results) in zip(line[1:], predictions.items(), strict=False):
             shown = [r for r in results if r["image_id"] == image_id and r["score"] >= min_score]
             draw_objects(axis, image, shown, names, f"{title}, score >= {min_score}")
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary, dpi=120)
-    return Path(path)
+    return save_png(figure, path, dpi=120)
 
 
 def _mask(entry: Mapping[str, Any], height: int, width: int) -> np.ndarray | None:

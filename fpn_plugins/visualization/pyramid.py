@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..files import write_atomically
+from .figures import new_figure, save_png
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,14 +49,10 @@ def draw_pyramid(
     Raises:
         ValueError: no rows, or a map that is not ``C H W``.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     _check(rows)
     columns = 1 + max(len(levels) for levels in rows.values())
     height, width = image.shape[:2]
-    figure = Figure(figsize=(2.6 * columns, (2.6 * height / width + 0.45) * len(rows) + 0.3), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(2.6 * columns, (2.6 * height / width + 0.45) * len(rows) + 0.3)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
@@ -67,9 +63,7 @@ def draw_pyramid(
             _show_level(axis, image, level, feature)
     if title:
         figure.suptitle(title, fontsize=11)
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary, dpi=110)
-    return Path(path)
+    return save_png(figure, path)
 
 
 def _check(rows: Mapping[str, Mapping[str, Tensor]]) -> None:

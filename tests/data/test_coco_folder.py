@@ -1,16 +1,15 @@
 """Finding and checking COCO annotations: every layout, and every problem a user can have with a file."""
 
 import copy
-import importlib.util
 import json
 import os
 from pathlib import Path
 
 import pytest
 
+from fpn_plugins.commands.check import main
 from fpn_plugins.data import check_coco, find_split, read_categories
 
-TOOL = Path(__file__).parents[2] / "tools" / "check_coco.py"
 COCO_MINI = Path(os.environ.get("FPN_PLUGINS_COCO_MINI", Path(__file__).parents[3] / "shared" / "data" / "coco_mini"))
 
 GOOD = {
@@ -256,16 +255,14 @@ def test_unknown_layout_names_what_was_looked_for_and_what_is_there(tmp_path, co
 
 @pytest.fixture
 def run_tool(capsys):
-    """The tool's exit code, output and errors. In this process: a new one would spend seconds on imports."""
-    spec = importlib.util.spec_from_file_location("check_coco_tool", TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    """The command's exit code, output and errors. In this process: a new one would spend seconds on imports."""
 
     def run(*arguments):
+        code = 0
         try:
-            code = tool.main([str(argument) for argument in arguments])
-        except SystemExit as usage_error:
-            code = usage_error.code
+            main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = stop.code
         return code, *capsys.readouterr()
 
     return run

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fpn_plugins.data import balanced_level_weights, level_weight_report, plot_level_weights, retinanet_level
+from fpn_plugins.data import balanced_level_weights, level_weight_report, retinanet_level
 from fpn_plugins.data.level_weights import anchor_sizes, nearest_anchor_level
 
 # 50 px is nearer to p3's largest anchor, 50.8, than to p4's smallest, 64
@@ -144,14 +144,3 @@ def test_no_objects_are_an_error(ann_file: Path) -> None:
     ann_file.write_text(json.dumps(content))
     with pytest.raises(ValueError, match="holds no object"):
         level_weight_report(ann_file)
-
-
-def test_picture(ann_file: Path, tmp_path: Path) -> None:
-    from PIL import Image
-
-    report = level_weight_report(ann_file)
-    path = plot_level_weights(report, tmp_path / "weights.png")
-    with Image.open(path) as image:
-        assert image.size == (900, 540) and len(image.getcolors(10**6)) > 10
-    with pytest.raises(ValueError, match=r"expected '\.png'"):
-        plot_level_weights(report, tmp_path / "weights.pdf")

@@ -1,4 +1,4 @@
-"""Statistics of object sizes against numbers worked out by hand, and the picture drawn from them."""
+"""Statistics of object sizes against numbers worked out by hand."""
 
 import json
 import math
@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from fpn_plugins.data import fpn_level, plot_size_statistics, retinanet_level, size_statistics
+from fpn_plugins.data import fpn_level, retinanet_level, size_statistics
 
 # Boxes of side 16, 64, 128 and 448 px; the masks fill a quarter of each box.
 SIDES = (16, 64, 128, 448)
@@ -94,13 +94,11 @@ def test_resizing_moves_levels_only(statistics_of, content):
     assert statistics_of(content, resize=(960, 960))["fpn_level_share"] == original["fpn_level_share"]
 
 
-def test_file_without_objects(statistics_of, content, tmp_path):
+def test_file_without_objects(statistics_of, content):
     content["annotations"] = []
     stats = statistics_of(content)
     assert stats["objects"] == 0 and stats["sqrt_area_percentiles"] == {} and stats["histogram"]["counts"] == []
     assert set(stats["fpn_level_share"].values()) == {0.0}
-    with pytest.raises(ValueError, match="hold no object; nothing to draw"):
-        plot_size_statistics(stats, tmp_path / "x.png")
 
 
 @pytest.mark.parametrize(
@@ -121,25 +119,3 @@ def test_bad_file_is_an_error(statistics_of, content):
     content["annotations"][0]["category_id"] = 9
     with pytest.raises(ValueError, match="unknown category"):
         statistics_of(content)
-
-
-def test_picture_shows_the_statistics(statistics_of, content, tmp_path):
-    from PIL import Image
-
-    path = plot_size_statistics(statistics_of(content), tmp_path / "sizes.png")
-    with Image.open(path) as image:
-        assert image.format == "PNG" and image.width > image.height
-        assert len(image.convert("RGB").getcolors(1 << 20)) > 10
-    assert [entry.name for entry in tmp_path.glob("*.png")] == ["sizes.png"]
-    with pytest.raises(ValueError, match="suffix '.pdf'; expected '.png'"):
-        plot_size_statistics(statistics_of(content), tmp_path / "sizes.pdf")
-    with pytest.raises(FileNotFoundError, match="does not exist; create it first"):
-        plot_size_statistics(statistics_of(content), tmp_path / "nowhere" / "sizes.png")
-
-
-def test_picture_leaves_pyplot_alone(statistics_of, content, tmp_path):
-    from matplotlib import pyplot
-
-    before = pyplot.get_fignums()
-    plot_size_statistics(statistics_of(content), tmp_path / "sizes.png")
-    assert pyplot.get_fignums() == before

@@ -11,7 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fpn_plugins.commands.common import count, user_errors
+from fpn_plugins.commands.common import user_errors
+from fpn_plugins.commands.publish import zoo_cost
 from fpn_plugins.files import write_atomically
 from fpn_plugins.zoo.index import DEFAULT, Zoo
 from fpn_plugins.zoo.pages import GENERATED, mim_index, mim_metafile, zoo_page
@@ -49,7 +50,7 @@ def enter_costs(zoo: Zoo, path: Path, size: tuple[int, int]) -> None:
         (entry, toolbox) for entry in zoo.entries.values() for toolbox in entry.configs if toolbox not in entry.costs
     ]
     for entry, toolbox in tqdm(missing, desc="configs"):
-        entry.costs[toolbox] = count(zoo.config(entry.name, toolbox), size)
+        entry.costs[toolbox] = zoo_cost(zoo.config(entry.name, toolbox), size)
         zoo.write(path)
 
 

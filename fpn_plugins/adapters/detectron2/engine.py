@@ -1,0 +1,160 @@
+"""Training and evaluation jobs of Detectron2's YAML configs and LazyConfig files, one class for each.
+
+The loops are those of Detectron2's ``train_net.py`` and ``lazyconfig_train_net.py``, which its distribution does not
+contain. They evaluate COCO-format sets, without test-time augmentation. With a seed (``SEED``, ``train.seed``), order
+and augmentation of the images do not depend on the model, because random numbers are seeded again after it is built.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import LazyConfig, get_cfg, instantiate
+from detectron2.data import MetadataCatalog
+from detectron2.engine import (
+    AMPTrainer,
+    DefaultTrainer,
+    SimpleTrainer,
+    create_ddp_model,
+    default_setup,
+    default_writers,
+    hooks,
+)
+from detectron2.evaluation import COCOEvaluator, inference_on_dataset, print_csv_format
+from detectron2.utils import comm
+from detectron2.utils.env import seed_all_rng
+
+from .config import add_fpn_plugins_config
+
+
+class Job(Protocol):
+    """Training or evaluation in one process.
+
+    Attributes:
+        datasets: names of the data sets that the job reads.
+        num_classes: classes of the model's heads; ``None`` if the config does not state them.
+    """
+
+    datasets: list[str]
+    num_classes: int | None
+
+    def run(self) -> Any:
+        """Train, or evaluate with ``--eval-only``; return the results of the evaluation, if there is one."""
+
+
+def make_job(args: Any) -> Job:
+    """Read the config of a job, and set up logging and seeds.
+
+    Args:
+        args: arguments of Detectron2's ``default_argument_parser``; ``.py`` files are LazyConfig files.
+    """
+    return LazyJob(args) if args.config_file.endswith(".py") else YamlJob(args)
+
+
+class Trainer(DefaultTrainer):
+    """Detectron2's default trainer with COCO evaluation and with data that does not depend on the model."""
+
+    @classmethod
+    def build_train_loader(cls, cfg: Any) -> Any:
+        """Build Detectron2's loader; with a seed, it draws the same images for every model."""
+        _seed_again(cfg.SEED)
+        return super().build_train_loader(cfg)
+
+    @classmethod
+    def build_evaluator(cls, cfg: Any, dataset_name: str, output_folder: str | None = None) -> COCOEvaluator:
+        """Build the COCO evaluator of a data set; ``ValueError`` for a set of another kind."""
+        kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
+        if kind != "coco":
+            raise ValueError(f"data set {dataset_name!r} is evaluated as {kind!r}; use Detectron2's own train_net.py")
+        return COCOEvaluator(dataset_name, output_dir=output_folder or f"{cfg.OUTPUT_DIR}/inference")
+
+
+class YamlJob:
+    """Train or evaluate a YAML config; arguments of `make_job`."""
+
+    def __init__(self, args: Any) -> None:
+        self.args, self.cfg = args, get_cfg()
+        add_fpn_plugins_config(self.cfg)
+        self.cfg.merge_from_file(args.config_file)
+        self.cfg.merge_from_list(args.opts)
+        self.cfg.freeze()
+        default_setup(self.cfg, args)
+        self.datasets = [*([] if args.eval_only else self.cfg.DATASETS.TRAIN), *self.cfg.DATASETS.TEST]
+        retinanet, rcnn = self.cfg.MODEL.RETINANET, self.cfg.MODEL.ROI_HEADS
+        heads = {"RetinaNet": retinanet, "FPNPluginsRetinaNet": retinanet, "GeneralizedRCNN": rcnn}
+        self.num_classes = getattr(heads.get(self.cfg.MODEL.META_ARCHITECTURE), "NUM_CLASSES", None)
+
+    def run(self) -> Any:
+        """Train, or evaluate with ``--eval-only``."""
+        if self.args.eval_only:
+            model = Trainer.build_model(self.cfg)
+            checkpointer = DetectionCheckpointer(model, save_dir=self.cfg.OUTPUT_DIR)
+            checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=self.args.resume)
+            return Trainer.test(self.cfg, model)
+        trainer = Trainer(self.cfg)
+        trainer.resume_or_load(resume=self.args.resume)
+        return trainer.train()
+
+
+class LazyJob:
+    """Train or evaluate a LazyConfig file; arguments of `make_job`."""
+
+    def __init__(self, args: Any) -> None:
+        self.args = args
+        self.cfg = cfg = LazyConfig.apply_overrides(LazyConfig.load(args.config_file), args.opts)
+        default_setup(cfg, args)
+        parts = ["test"] if args.eval_only else ["train", "test"]
+        self.datasets = [name for part in parts for name in self._names(part)]
+        self.num_classes = cfg.model.get("num_classes") or cfg.model.get("roi_heads", {}).get("num_classes")
+
+    def run(self) -> Any:
+        """Train, or evaluate with ``--eval-only``."""
+        model = instantiate(self.cfg.model).to(self.cfg.train.device)
+        if not self.args.eval_only:
+            return self._train(model)
+        model = create_ddp_model(model)
+        DetectionCheckpointer(model).load(self.cfg.train.init_checkpoint)
+        return self._evaluate(model)
+
+    def _names(self, part: str) -> list[str]:
+        """Names of the data sets of the train or test loader; none if the loader reads no catalog."""
+        names = self.cfg.dataloader.get(part, {}).get("dataset", {}).get("names", [])
+        return [names] if isinstance(names, str) else list(names)
+
+    def _evaluate(self, model: Any) -> Any:
+        loader = instantiate(self.cfg.dataloader.test)
+        results = inference_on_dataset(model, loader, instantiate(self.cfg.dataloader.evaluator))
+        if comm.is_main_process():
+            print_csv_format(results)
+        return results
+
+    def _train(self, model: Any) -> None:
+        cfg = self.cfg
+        cfg.optimizer.params.model = model
+        optimizer = instantiate(cfg.optimizer)
+        _seed_again(cfg.train.get("seed"))
+        loader = instantiate(cfg.dataloader.train)
+        model = create_ddp_model(model, **cfg.train.ddp)
+        trainer = (AMPTrainer if cfg.train.amp.enabled else SimpleTrainer)(model, loader, optimizer)
+        checkpointer = DetectionCheckpointer(model, cfg.train.output_dir, trainer=trainer)
+        main_process = comm.is_main_process()
+        writers = default_writers(cfg.train.output_dir, cfg.train.max_iter) if main_process else []
+        trainer.register_hooks(
+            [
+                hooks.IterationTimer(),
+                hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
+                hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer) if main_process else None,
+                hooks.EvalHook(cfg.train.eval_period, lambda: self._evaluate(model)),
+                hooks.PeriodicWriter(writers, period=cfg.train.log_period) if main_process else None,
+            ]
+        )
+        checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=self.args.resume)
+        start = trainer.iter + 1 if self.args.resume and checkpointer.has_checkpoint() else 0
+        trainer.train(start, cfg.train.max_iter)
+
+
+def _seed_again(seed: int | None) -> None:
+    """Seed random numbers after the model's initialization has drawn from them; no seed or a negative one does not."""
+    if seed is not None and seed >= 0:
+        seed_all_rng(seed + comm.get_rank())

@@ -1,0 +1,102 @@
+"""Plots of a data set's object sizes: their histogram, their pyramid levels, and the weights of these levels."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ..data.coco_report import SIZE_CLASSES
+from .figures import new_figure, save_png
+
+BLUE, ORANGE = "#4477aa", "#ee8866"
+
+
+def plot_size_statistics(stats: dict[str, Any], path: str | os.PathLike[str]) -> Path:
+    """Plot the histogram of object sizes, and the share of objects on each pyramid level.
+
+    Args:
+        stats: result of `fpn_plugins.data.size_statistics`.
+        path: PNG file to write.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        ValueError: ``stats`` holds no object, or ``path`` has another suffix than ``.png``.
+        FileNotFoundError: the folder of ``path`` does not exist.
+    """
+    if not stats["objects"]:
+        raise ValueError(f"stats of {stats['ann_file']} hold no object; nothing to draw")
+    figure = new_figure(10, 3.6)
+    histogram, levels = figure.subplots(1, 2, width_ratios=(3, 2))
+    _draw_histogram(histogram, stats)
+    _draw_levels(levels, stats)
+    figure.suptitle(f"{stats['ann_file']}: {stats['objects']} objects")
+    return save_png(figure, path, dpi=150)
+
+
+def plot_level_weights(report: dict[str, Any], path: str | os.PathLike[str]) -> Path:
+    """Plot each level's share of the objects, and its share of the loss when the objects are weighted.
+
+    Args:
+        report: result of `fpn_plugins.data.level_weight_report`.
+        path: PNG file to write.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        ValueError: ``path`` has another suffix than ``.png``.
+        FileNotFoundError: the folder of ``path`` does not exist.
+    """
+    figure = new_figure(6, 3.6)
+    axes = figure.subplots()
+    levels = report["levels"]
+    shares = [100 * level["share"] for level in levels]
+    weighted = [share * level["weight"] for share, level in zip(shares, levels, strict=True)]
+    bars = _draw_pairs(axes, [level["level"] for level in levels], ("objects", shares), ("objects x weight", weighted))
+    axes.bar_label(bars, [f"x {level['weight']:.2f}" for level in levels], fontsize=8)
+    axes.set(xlabel=f"pyramid level ({_image_size(report)})", ylabel="share in %")
+    axes.set_title(f"{report['ann_file']}: {report['objects']} objects", fontsize=10)
+    return save_png(figure, path, dpi=150)
+
+
+def _draw_histogram(axes: Any, stats: dict[str, Any]) -> None:
+    edges, counts = stats["histogram"]["edges"], stats["histogram"]["counts"]
+    widths = [right - left for left, right in zip(edges, edges[1:], strict=False)]
+    axes.bar(edges[:-1], counts, widths, align="edge", color=BLUE, edgecolor="white", linewidth=0.5)
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(edges[0], edges[-1])
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set(xlabel="sqrt(area) in px", ylabel="objects")
+    axes.set_ylim(0, 1.15 * max(counts))  # room for the names of the size classes
+    limits = [edges[0], *(area**0.5 for area in SIZE_CLASSES.values())]
+    for (name, count), low, high in zip(stats["size_classes"].items(), limits, limits[1:], strict=False):
+        left, right = max(low, edges[0]), min(high, edges[-1])
+        if left >= right:
+            continue
+        if left > edges[0]:
+            axes.axvline(left, color="0.5", linestyle=":")
+        axes.text((left * right) ** 0.5, 1.07 * max(counts), f"{name}\n{count}", ha="center", va="center", fontsize=8)
+
+
+def _draw_levels(axes: Any, stats: dict[str, Any]) -> None:
+    fpn, retinanet = stats["fpn_level_share"], stats["retinanet_level_share"]
+    names = sorted({*fpn, *retinanet})
+    first, second = ([100 * shares.get(name, 0.0) for name in names] for shares in (fpn, retinanet))
+    _draw_pairs(axes, names, ("FPN (p2-p5)", first), ("RetinaNet (p3-p7)", second))
+    axes.set(xlabel=f"pyramid level ({_image_size(stats)})", ylabel="share of objects in %")
+
+
+def _draw_pairs(axes: Any, names: list[str], first: tuple[str, list[float]], second: tuple[str, list[float]]) -> Any:
+    """Draw two labeled bars per name; return those of the second series."""
+    for offset, (label, values), color in ((-0.2, first, BLUE), (0.2, second, ORANGE)):
+        bars = axes.bar([index + offset for index in range(len(names))], values, 0.4, label=label, color=color)
+    axes.set_xticks(range(len(names)), names)
+    axes.legend(frameon=False, fontsize=8)
+    return bars
+
+
+def _image_size(content: dict[str, Any]) -> str:
+    return "x".join(map(str, content["resize"])) if content["resize"] else "original size"
