@@ -11,4 +11,3 @@ from .common.cascade import use_cascade
 from .mask_rcnn_vitdet_h_75e import dataloader, lr_multiplier, model, optimizer, train
 
 use_cascade(model)
-train.output_dir = "work_dirs/cascade_mask_rcnn_vitdet_h_75e_detectron2"

@@ -1,6 +1,6 @@
 """Mask R-CNN with a timm MobileNetV2 and our FPN on the synthetic multi-scale set, small enough for two CPU cores.
 
-    python tools/demo.py --toolbox detectron2   # makes data and weights, trains with this file, evaluates
+    python tools/demo.py --toolbox detectron2   # prepares data and weights, trains with this file, evaluates
 
 The mmdet file of the same stem has the same network, data, and schedule.
 """
@@ -15,15 +15,20 @@ from detectron2.layers import ShapeSpec
 from detectron2.solver import WarmupParamScheduler
 from fvcore.common.param_scheduler import CosineParamScheduler
 
-from fpn_plugins.adapters.detectron2 import PyramidBackbone, bottom_up_lr_factor
+from fpn_plugins.adapters.detectron2 import bottom_up_lr_factor
 
 from .common.coco_folder import dataloader, num_classes
+from .common.neck import use_fpn
+from .common.recipe import adamw
+from .common.stock import stock_train, use_rgb
 
 _channels = 64
 _max_iter = 400
 
 model = model_zoo.get_config("common/models/mask_rcnn_fpn.py").model
-model.backbone = L(PyramidBackbone)(
+model.backbone.out_channels = _channels
+use_fpn(
+    model,
     bottom_up=dict(
         type="TimmBackbone",
         name="mobilenetv2_100",
@@ -31,10 +36,9 @@ model.backbone = L(PyramidBackbone)(
         frozen_stages=0,
         norm_eval=True,
     ),
-    neck=dict(type="FPN", out_channels=_channels, extra_levels=dict(num_levels=1, op="max_pool")),
 )
 model.proposal_generator.head.in_channels = _channels
-model.proposal_generator.anchor_generator.sizes = [[16], [32], [64], [128], [256]]  # the smallest objects have 8 px
+model.proposal_generator.anchor_generator.sizes = [[16], [32], [64], [128], [256]]  # the smallest objects measure 8 px
 model.proposal_generator.pre_nms_topk = (500, 500)
 model.proposal_generator.post_nms_topk = (250, 250)
 model.roi_heads.num_classes = num_classes
@@ -44,15 +48,12 @@ model.roi_heads.box_head.fc_dims = [256, 256]
 model.roi_heads.box_predictor.input_shape = ShapeSpec(channels=256)
 model.roi_heads.mask_head.input_shape = ShapeSpec(channels=_channels, height=14, width=14)
 model.roi_heads.mask_head.conv_dims = [_channels] * 3  # two convolutions and the upsampling one
-model.input_format = "RGB"
-model.pixel_mean = [123.675, 116.28, 103.53]
-model.pixel_std = [58.395, 57.12, 57.375]
+use_rgb(model, dataloader)
 
 dataloader.train.mapper.augmentations = [
     L(T.ResizeShortestEdge)(short_edge_length=240, max_size=320),
     L(T.RandomFlip)(horizontal=True),
 ]
-dataloader.train.mapper.image_format = "RGB"
 dataloader.train.total_batch_size = 4
 dataloader.train.num_workers = 1
 dataloader.train.aspect_ratio_grouping = False
@@ -60,11 +61,9 @@ dataloader.test.mapper.augmentations = [L(T.ResizeShortestEdge)(short_edge_lengt
 dataloader.test.num_workers = 1
 dataloader.evaluator.output_dir = "${...train.output_dir}"
 
-optimizer = model_zoo.get_config("common/optim.py").AdamW
-optimizer.lr = 1e-3
-optimizer.weight_decay = 1e-4
+optimizer = adamw(lr=1e-3, weight_decay=1e-4)
 optimizer.params.weight_decay_norm = 1e-4
-# a tenth for the pre-trained backbone: at the full rate its last stage dies within the first hundred iterations
+# a tenth for the pre-trained backbone, whose last stage dies within a hundred iterations at the full rate
 optimizer.params.lr_factor_func = partial(bottom_up_lr_factor, factor=0.1)
 lr_multiplier = L(WarmupParamScheduler)(
     scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=0.0),
@@ -72,9 +71,6 @@ lr_multiplier = L(WarmupParamScheduler)(
     warmup_factor=0.01,
 )
 
-train = model_zoo.get_config("common/train.py").train
-train.output_dir = "work_dirs/demo_mask_rcnn_detectron2"
-train.max_iter = _max_iter
-train.eval_period = _max_iter
-train.checkpointer.period = _max_iter
+train = stock_train()
+train.max_iter = train.eval_period = train.checkpointer.period = _max_iter
 train.device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,11 +1,11 @@
 """Panoptic FPN with a timm MobileNetV2, our FPN and our semantic head on the synthetic set, for two CPU cores.
 
-    python tools/demo.py --prepare-only          # makes the weights
+    python tools/demo.py --prepare-only          # prepares the weights
     python tools/make_synthetic_coco.py data/synthetic_panoptic --panoptic
     CONFIG=configs/detectron2/demo_panoptic_fpn.py
     FPN_PLUGINS_COCO=data/synthetic_panoptic python tools/train_net.py --config-file $CONFIG
 
-The mmdet file of the same stem has the same network, data, and schedule.
+``demo_mask_rcnn`` with a semantic head. The mmdet file of the same stem has the same network, data, and schedule.
 """
 
 from detectron2.config import LazyCall as L
@@ -40,5 +40,3 @@ for _part in ("train", "test"):
 dataloader.train.mapper.image_format = "RGB"
 dataloader.train.total_batch_size = _instances.train.total_batch_size
 dataloader.train.aspect_ratio_grouping = False
-
-train.output_dir = "work_dirs/demo_panoptic_fpn_detectron2"

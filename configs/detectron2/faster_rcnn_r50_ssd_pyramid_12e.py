@@ -1,7 +1,6 @@
 """Faster R-CNN, ResNet-50, pyramid without a top-down path, 12 epochs of COCO (90000 iterations of 16 images).
 
-What FPN is compared with in its paper (arXiv:1612.03144, table 1 (d)): Detectron2's Faster R-CNN but for the merging of
-the levels.
+A baseline of the FPN paper (arXiv:1612.03144, table 1 (d)): ``faster_rcnn_r50_fpn_12e`` whose levels are not merged.
 
     python tools/train_net.py --num-gpus 8 --config-file configs/detectron2/faster_rcnn_r50_ssd_pyramid_12e.py
 """
@@ -9,4 +8,3 @@ the levels.
 from .faster_rcnn_r50_fpn_12e import dataloader, lr_multiplier, model, optimizer, train
 
 model.backbone.neck.type = "SSDPyramid"
-train.output_dir = "work_dirs/faster_rcnn_r50_ssd_pyramid_12e_detectron2"

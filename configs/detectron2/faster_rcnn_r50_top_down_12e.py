@@ -1,7 +1,6 @@
 """Faster R-CNN, ResNet-50, top-down pyramid without laterals, 12 epochs of COCO (90000 iterations of 16 images).
 
-What FPN is compared with in its paper (arXiv:1612.03144, table 1 (e)): Detectron2's Faster R-CNN but for the laterals
-of the finer levels.
+A baseline of the FPN paper (arXiv:1612.03144, table 1 (e)): ``faster_rcnn_r50_fpn_12e`` with no laterals but C5's.
 
     python tools/train_net.py --num-gpus 8 --config-file configs/detectron2/faster_rcnn_r50_top_down_12e.py
 """
@@ -9,4 +8,3 @@ of the finer levels.
 from .faster_rcnn_r50_fpn_12e import dataloader, lr_multiplier, model, optimizer, train
 
 model.backbone.neck.type = "TopDownPyramid"
-train.output_dir = "work_dirs/faster_rcnn_r50_top_down_12e_detectron2"

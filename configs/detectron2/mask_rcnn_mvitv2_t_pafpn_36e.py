@@ -1,6 +1,6 @@
 """Mask R-CNN, MViTv2-T, PAFPN, 36 epochs of COCO at several scales (64 images a batch).
 
-``mask_rcnn_mvitv2_t_fpn_36e`` with another neck; no result has been published for it.
+``mask_rcnn_mvitv2_t_fpn_36e`` with another neck; no result has been published.
 
     python tools/train_net.py --num-gpus 8 --config-file configs/detectron2/mask_rcnn_mvitv2_t_pafpn_36e.py
 """
@@ -8,4 +8,3 @@
 from .mask_rcnn_mvitv2_t_fpn_36e import dataloader, lr_multiplier, model, optimizer, train
 
 model.backbone.neck.type = "PAFPN"
-train.output_dir = "work_dirs/mask_rcnn_mvitv2_t_pafpn_36e_detectron2"

@@ -5,12 +5,8 @@ Detectron2's own ``mask_rcnn_R_50_FPN_1x`` with our neck: box AP 38.6, mask AP 3
     python tools/train_net.py --num-gpus 8 --config-file configs/detectron2/mask_rcnn_r50_fpn_12e.py
 """
 
-from detectron2 import model_zoo
+from .common.neck import use_fpn
+from .common.stock import stock_parts
 
-from .common.neck import TWO_STAGE, use_fpn
-
-_base = model_zoo.get_config("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.py")
-model, dataloader, optimizer = _base.model, _base.dataloader, _base.optimizer
-lr_multiplier, train = _base.lr_multiplier, _base.train
-use_fpn(model, TWO_STAGE)
-train.output_dir = "work_dirs/mask_rcnn_r50_fpn_12e_detectron2"
+dataloader, lr_multiplier, model, optimizer, train = stock_parts("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.py")
+use_fpn(model)

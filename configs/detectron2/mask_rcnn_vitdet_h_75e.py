@@ -6,17 +6,15 @@ loads as it is. As in its config, position embeddings and norms are decayed like
     python tools/train_net.py --num-gpus 8 --num-machines 8 --config-file configs/detectron2/mask_rcnn_vitdet_h_75e.py
 """
 
-from .common.vitdet import EPOCHS_100, adamw, schedule, training
-from .mask_rcnn_vitdet_b_100e import dataloader, model
-
-_max_iter = EPOCHS_100 * 3 // 4
+from .common.recipe import EPOCHS_100, STEPS_100, schedule
+from .common.vitdet import mae_weights, vitdet_adamw
+from .mask_rcnn_vitdet_b_100e import dataloader, model, train
 
 model.backbone.bottom_up.update(
     embed_dim=1280, depth=32, num_heads=16, drop_path_rate=0.5, global_block_indices=[7, 15, 23, 31]
 )
-optimizer = adamw(decay=0.9, depth=32)
-optimizer.params.overrides = {}
-optimizer.params.weight_decay_norm = None
-lr_multiplier = schedule(_max_iter, milestones=[163889 * 3 // 4, 177546 * 3 // 4])
-train = training(_max_iter, "mae_pretrain_vit_huge_p14to16.pth")
-train.output_dir = "work_dirs/mask_rcnn_vitdet_h_75e_detectron2"
+optimizer = vitdet_adamw(decay=0.9, depth=32)
+optimizer.params.update(overrides={}, weight_decay_norm=None)
+train.max_iter = EPOCHS_100 * 3 // 4
+lr_multiplier = schedule(train.max_iter, [step * 3 // 4 for step in STEPS_100])
+train.init_checkpoint = mae_weights("mae_pretrain_vit_huge_p14to16")

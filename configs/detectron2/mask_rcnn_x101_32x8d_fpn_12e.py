@@ -1,6 +1,7 @@
 """Mask R-CNN, ResNeXt-101 32x8d, FPN, 12 epochs of COCO (90000 iterations of 16 images).
 
-Detectron2 publishes this network for 37 epochs only (box AP 44.3, mask AP 39.5).
+``mask_rcnn_r50_fpn_12e`` with another network, which Detectron2 publishes for 37 epochs only (box AP 44.3, mask AP
+39.5).
 
     python tools/train_net.py --num-gpus 8 --config-file configs/detectron2/mask_rcnn_x101_32x8d_fpn_12e.py
 """
@@ -25,7 +26,6 @@ model.backbone.bottom_up.stages = [
     )
     for stage, blocks in enumerate((3, 4, 23, 3))
 ]
-# these weights expect the standard deviations that MSRA's have folded into their first convolution
+# unlike MSRA's, these weights do not have the standard deviations folded into their first convolution
 model.pixel_std = [57.375, 57.120, 58.395]
 train.init_checkpoint = "detectron2://ImageNetPretrained/FAIR/X-101-32x8d.pkl"
-train.output_dir = "work_dirs/mask_rcnn_x101_32x8d_fpn_12e_detectron2"

@@ -1,11 +1,11 @@
 """RetinaNet, ResNet-50, FPN, losses weighted by level, 12 epochs of COCO (90000 iterations of 16 images).
 
-Detectron2's RetinaNet but for the weights of P3-P7 in both losses, which come from the sizes of the objects. These are
-of 59 images of COCO; for the full set, or your own, print the line again with
+``retinanet_r50_fpn_12e`` whose losses have a weight for each of P3-P7, computed from the sizes of the objects. These
+weights come from 59 images of COCO; for the full set, or your own, print them with
 
     python tools/level_weights.py data/coco/annotations/instances_train2017.json
 
-No result has been published for it.
+No result has been published.
 
     python tools/train_net.py --num-gpus 8 --config-file configs/detectron2/retinanet_r50_fpn_level_weights_12e.py
 """
@@ -16,4 +16,3 @@ from .retinanet_r50_fpn_12e import dataloader, lr_multiplier, model, optimizer, 
 
 model._target_ = FPNPluginsRetinaNet
 model.level_weights = [0.779, 0.965, 1.086, 1.247, 1.756]
-train.output_dir = "work_dirs/retinanet_r50_fpn_level_weights_12e_detectron2"

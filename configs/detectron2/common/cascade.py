@@ -1,4 +1,4 @@
-"""ViTDet's three box heads in the place of one (``projects/ViTDet``, the ``cascade_mask_rcnn`` configs)."""
+"""ViTDet's three box heads instead of one (``projects/ViTDet``, the ``cascade_mask_rcnn`` configs)."""
 
 from detectron2.config import LazyCall as L
 from detectron2.layers import ShapeSpec
@@ -8,7 +8,7 @@ from detectron2.modeling.roi_heads import CascadeROIHeads, FastRCNNConvFCHead, F
 
 
 def use_cascade(model):
-    """Replace the box head of a Mask R-CNN of ViTDet."""
+    """Replace the box head of a Mask R-CNN by three with rising IoU thresholds."""
     for name in ("box_head", "box_predictor", "proposal_matcher"):
         model.roi_heads.pop(name)
     model.roi_heads.update(

@@ -1,7 +1,7 @@
-"""Any COCO-format folder: splits, file names and classes are found by themselves.
+"""Any COCO-format folder: splits, file names and classes are read from it.
 
 The environment variable FPN_PLUGINS_COCO names the folder (default: data/coco, the full COCO). Its splits are
-``coco_folder_train`` and ``coco_folder_val``; configs take ``num_classes`` from here.
+``coco_folder_train`` and ``coco_folder_val``; configs import ``num_classes`` from here.
 """
 
 import os
@@ -18,4 +18,4 @@ num_classes = len(_find_split(_root, "train").categories)
 dataloader = model_zoo.get_config("common/data/coco.py").dataloader
 dataloader.train.dataset.names = _train
 dataloader.test.dataset.names = _val
-dataloader.train.mapper.instance_mask_format = "bitmask"  # takes polygons and RLE alike
+dataloader.train.mapper.instance_mask_format = "bitmask"  # accepts both polygons and RLE
