@@ -1,9 +1,9 @@
 """Whole detectors of either toolbox through one protocol: build, load, detect, losses, batch, and their cost.
 
 `host_of` finds the toolbox of a config; everything that a toolbox does differently is behind its `Host`. A detector's
-cost is counted part by part on the meta device. What lies between the parts has no weights and depends on the values:
-proposals are selected, features of the regions are sampled. In its place stand as many regions as the config lets
-through at most, which the report states as a condition.
+cost is counted part by part on the meta device. The steps between the parts (selecting proposals, sampling region
+features) have no weights and depend on values; they are replaced by the largest number of regions that the config
+allows, which the report states as a condition.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from detectron2.modeling.backbone import Backbone
 from torch import Tensor, nn
 
 from ...features import FeatureSpec, level_names
-from ...necks.scripting import sharing_copy
+from ...ops.scripting import sharing_copy
 from ...pyramid import Part, Pyramid
 from ...weights import redirect_keys
 from ...weights.maps import fpn, simple_pyramid

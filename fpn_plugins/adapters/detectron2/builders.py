@@ -39,19 +39,19 @@ def _fast_path(cfg: CfgNode) -> dict[str, Any]:
 
 @BACKBONE_REGISTRY.register()
 def build_fpn_plugins_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PyramidBackbone:
-    """Detectron2's ResNet with our FPN, in place of ``build_resnet_fpn_backbone``; same ``MODEL.FPN`` keys."""
+    """Build Detectron2's ResNet with our FPN, in place of ``build_resnet_fpn_backbone``; same ``MODEL.FPN`` keys."""
     return _resnet_fpn(cfg, input_shape, TWO_STAGE)
 
 
 @BACKBONE_REGISTRY.register()
 def build_fpn_plugins_retinanet_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PyramidBackbone:
-    """Detectron2's ResNet with our FPN and P6, P7, in place of ``build_retinanet_resnet_fpn_backbone``."""
+    """Build Detectron2's ResNet with our FPN and P6, P7, in place of ``build_retinanet_resnet_fpn_backbone``."""
     return _resnet_fpn(cfg, input_shape, RETINANET)
 
 
 @BACKBONE_REGISTRY.register()
 def build_fpn_plugins_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PyramidBackbone:
-    """Any of our backbones with any of our necks, from ``MODEL.FPN_PLUGINS``.
+    """Build any of our backbones with any of our necks, from ``MODEL.FPN_PLUGINS``.
 
     ``BACKBONE.TYPE`` and ``NECK.TYPE`` name the classes, ``ARGS`` go to their constructors: a misspelled argument is a
     ``TypeError``. The neck's ``in_channels`` come from the backbone. ``MODEL.BACKBONE.FREEZE_AT`` and ``MODEL.FPN`` are
@@ -66,7 +66,7 @@ def build_fpn_plugins_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PyramidB
 
 
 def _with_channels(backbone: dict[str, Any], channels: int) -> dict[str, Any]:
-    """Pass the number of image channels to the part that reads the image, such as the backbone in an ``ImagePyramid``."""
+    """Pass the number of image channels to the part that reads the image, such as an ``ImagePyramid``'s backbone."""
     reads_image = backbone
     while inner := next((reads_image[part] for part in ("backbone", "cnn", "vit") if part in reads_image), None):
         reads_image = inner

@@ -1,4 +1,4 @@
-"""COCO-format folders in Detectron2's catalogs."""
+"""COCO-format folders for Detectron2's catalogs."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ ENVIRONMENT_VARIABLE = "FPN_PLUGINS_COCO"
 def register_coco_folder(root: str | os.PathLike[str], name: str = "coco_folder") -> tuple[str, str]:
     """Register the splits of a COCO-format folder as ``{name}_train`` and ``{name}_val``.
 
-    Boxes are floats, whatever the annotation file has: Detectron2's own ``register_coco_instances`` keeps integers, and
-    its ``DatasetMapper`` then cuts the fractions off that resizing gives them.
+    Boxes become floats: Detectron2's own ``register_coco_instances`` keeps integers, and its ``DatasetMapper`` then
+    truncates the fractions that resizing gives them.
 
     Args:
         root: a folder that `fpn_plugins.data.find_split` understands.
-        name: prefix of the two names; names that are registered for another folder are registered anew.
+        name: prefix of the two names; names registered for another folder are registered again.
 
     Returns:
         The two names.
@@ -50,12 +50,12 @@ def register_coco_folder(root: str | os.PathLike[str], name: str = "coco_folder"
 def register_coco_panoptic_folder(root: str | os.PathLike[str], name: str = "coco_panoptic_folder") -> tuple[str, str]:
     """Register the splits of a panoptic COCO folder as ``{name}_train_separated`` and ``{name}_val_separated``.
 
-    "Separated" is Detectron2's word for what its Panoptic FPN trains on: instances, and semantic labels in which all
-    things are class 0. ``{name}_{split}_stuffonly``, the semantic labels alone, is registered with each.
+    "Separated" is Detectron2's word for the data that its Panoptic FPN trains on: instances, and semantic labels in
+    which all things are class 0. The semantic labels alone are registered too, as ``{name}_{split}_stuffonly``.
 
     Args:
         root: a folder that `fpn_plugins.data.find_panoptic_split` understands.
-        name: prefix of the names; those that are registered for another folder are registered anew.
+        name: prefix of the names; names registered for another folder are registered again.
 
     Returns:
         The two names.
@@ -82,7 +82,7 @@ def register_coco_panoptic_folder(root: str | os.PathLike[str], name: str = "coc
 
 
 def _keep_fractions(name: str) -> None:
-    """Let the boxes of a registered data set be floats, which Detectron2's transforms resize without truncation."""
+    """Turn the boxes of a registered data set into floats, which Detectron2's transforms resize without truncation."""
     load = DatasetCatalog.pop(name)
 
     def load_floats() -> list[dict[str, Any]]:
@@ -95,7 +95,7 @@ def _keep_fractions(name: str) -> None:
 
 
 def _panoptic_metadata(found: PanopticSplit) -> dict[str, object]:
-    """Names and contiguous ids of things (from 0) and stuff (from 1, as 0 is all things)."""
+    """Build names and contiguous ids of things (from 0) and stuff (from 1, because 0 is all things)."""
     return {
         "thing_classes": list(found.things.values()),
         "thing_dataset_id_to_contiguous_id": {number: index for index, number in enumerate(found.things)},
@@ -105,7 +105,7 @@ def _panoptic_metadata(found: PanopticSplit) -> dict[str, object]:
 
 
 def load_stuff_labels(filename: str, dtype: Any = int) -> Any:
-    """Labels of a grey PNG as a NumPy array ``H W``, for ``SemSegEvaluator(sem_seg_loading_fn=...)``.
+    """Read the labels of a gray PNG as a NumPy array ``H W``, for ``SemSegEvaluator(sem_seg_loading_fn=...)``.
 
     Detectron2's default asks NumPy for an array without a copy, which NumPy 2 refuses for an image.
     """
@@ -120,11 +120,11 @@ def register_from_environment() -> None:
 
 
 def check_datasets(names: Iterable[str], num_classes: int | None = None) -> list[CocoReport]:
-    """Check registered COCO-format data sets before the time is spent; other data sets are passed over.
+    """Check registered COCO-format data sets before training starts; other data sets are skipped.
 
     Args:
-        names: data sets of the config.
-        num_classes: classes of the model's heads, where known.
+        names: names of the config's data sets.
+        num_classes: number of classes of the model's heads, if known.
 
     Raises:
         FileNotFoundError: annotation file or images missing.

@@ -74,12 +74,12 @@ def _zoo_file(name: str) -> str:
 
 
 def coco_names() -> list[str]:
-    """Names of COCO's classes."""
+    """Return the names of COCO's classes."""
     return list(MetadataCatalog.get("coco_2017_val").thing_classes)
 
 
 def run_parts(detector: Any, images: Tensor) -> list[str]:
-    """Run the parts of a detector; returns the conditions."""
+    """Run the parts of a detector; return the conditions."""
     if not isinstance(detector, (GeneralizedRCNN, DenseDetector)):
         raise ValueError(
             f"{type(detector).__name__} is neither a GeneralizedRCNN (or PanopticFPN) nor a dense detector (RetinaNet, "
@@ -99,28 +99,28 @@ def run_parts(detector: Any, images: Tensor) -> list[str]:
 
 
 def run_roi_heads(heads: Any, maps: Mapping[str, Tensor], number: int, batch_size: int) -> Iterator[str]:
-    """Run box, mask and keypoint heads, of every stage of a cascade, on as many regions as the config lets through."""
+    """Run box, mask and keypoint heads of every cascade stage on as many regions as the config allows."""
     channels = maps[heads.box_in_features[0]].shape[1]
     for head, predictor in zip(_each(heads.box_head), _each(heads.box_predictor), strict=True):
         predictor(head(_regions(number, channels, heads.box_pooler)))
-    yield f"{number} proposals, the most that the config lets through"
+    yield f"{number} proposals, the most that the config allows"
     for kind in ("mask", "keypoint"):
         head, pooler = getattr(heads, f"{kind}_head", None), getattr(heads, f"{kind}_pooler", None)
         if head is not None and pooler is not None:
             objects = _each(heads.box_predictor)[-1].test_topk_per_image * batch_size
             head.layers(_regions(objects, channels, pooler))
-            yield f"{objects} objects with {kind}s, the most that the config lets through"
+            yield f"{objects} objects with {kind}s, the most that the config allows"
 
 
 def run_res5_heads(heads: Any, maps: Mapping[str, Tensor], number: int, batch_size: int) -> Iterator[str]:
-    """Run the heads of a C4 model, whose last backbone stage runs on each region, and once more on those with masks."""
+    """Run the heads of a C4 model: the last backbone stage runs on each region, and again on regions with masks."""
     channels = maps[heads.in_features[0]].shape[1]
     heads.box_predictor(heads.res5(_regions(number, channels, heads.pooler)).mean(dim=(2, 3)))
-    yield f"{number} proposals, the most that the config lets through"
+    yield f"{number} proposals, the most that the config allows"
     if heads.mask_on:
         objects = heads.box_predictor.test_topk_per_image * batch_size
         heads.mask_head.layers(heads.res5(_regions(objects, channels, heads.pooler)))
-        yield f"{objects} objects with masks, the most that the config lets through"
+        yield f"{objects} objects with masks, the most that the config allows"
 
 
 def _each(module: nn.Module) -> list[Any]:
@@ -132,7 +132,7 @@ def _regions(number: int, channels: int, pooler: Any) -> Tensor:
 
 
 def batch(images: Sequence[AnnotatedImage]) -> list[dict[str, Any]]:
-    """Pictures as Detectron2's data loader hands them on."""
+    """Collate images as Detectron2's data loader does."""
     samples = []
     for image in images:
         height, width = image.pixels.shape[1:]
@@ -144,14 +144,14 @@ def batch(images: Sequence[AnnotatedImage]) -> list[dict[str, Any]]:
 
 
 def losses(detector: nn.Module, images: Sequence[AnnotatedImage]) -> tuple[Tensor, dict[str, float]]:
-    """A training step's forward pass, preprocessing included: the sum of the losses, and each of them."""
-    with EventStorage():  # where detectors log
+    """Run the forward pass of a training step, preprocessing included: total loss, and each loss by name."""
+    with EventStorage():  # detectors log into it
         found = detector(batch(images))
     return sum(found.values()), {name: float(value) for name, value in found.items()}
 
 
 def detect(detector: nn.Module, images: Sequence[AnnotatedImage]) -> list[Detections]:
-    """What a detector finds, postprocessing included."""
+    """Detect objects on each image, postprocessing included."""
     found = [output["instances"] for output in detector(batch(images))]
     return [
         Detections(entry.pred_boxes.tensor, entry.scores, entry.pred_classes, entry.get_fields().get("pred_masks"))

@@ -1,4 +1,4 @@
-"""What a built Detectron2 detector is, beside its weights."""
+"""Facts about a built Detectron2 detector that its weights do not tell."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ...necks.extra_levels import ConvLevels
 
 
 def detector_facts(model: Any) -> DetectorFacts:
-    """The facts of a ``GeneralizedRCNN``, ``PanopticFPN`` or ``RetinaNet``.
+    """Collect the facts of a ``GeneralizedRCNN``, ``PanopticFPN`` or ``RetinaNet``.
 
     Raises:
-        ValueError: a detector without anchors, whose weights are not convertible.
+        ValueError: a detector without anchors, whose weights cannot be converted.
     """
     dense: Any = getattr(model, "proposal_generator", None) or model
     generator: Any = getattr(dense, "anchor_generator", None)
@@ -40,12 +40,12 @@ def detector_facts(model: Any) -> DetectorFacts:
 
 
 def channel_order(model: Any) -> str:
-    """``"RGB"`` or ``"BGR"``; the latter is Detectron2's default, and of detectors that do not say."""
+    """Return ``"RGB"`` or ``"BGR"``; the latter is Detectron2's default where a detector does not say."""
     return str(getattr(model, "input_format", None) or "BGR")
 
 
 def num_classes(model: Any) -> int:
-    """Number of thing classes of a Detectron2 detector; ``ValueError`` where its heads do not say."""
+    """Return the number of thing classes; ``ValueError`` if no head states it."""
     found = getattr(getattr(model, "roi_heads", model), "num_classes", None)
     if found is None:
         raise ValueError(f"{type(model).__name__} does not say its number of classes")
@@ -53,7 +53,7 @@ def num_classes(model: Any) -> int:
 
 
 def _ratio_major(anchors: Tensor) -> Tensor:
-    """Detectron2 counts the sizes outside and the ratios inside."""
+    """Reorder from Detectron2's size-major to ratio-major."""
     return anchors.unflatten(0, (-1, num_ratios(anchors))).transpose(0, 1).flatten(0, 1)
 
 

@@ -1,4 +1,4 @@
-"""Inference with Detectron2's detectors on arrays, of YAML configs and LazyConfig alike."""
+"""Inference with Detectron2's detectors on arrays, built from YAML or LazyConfig."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Predictor(ImagePredictor):
-    """A Detectron2 detector as a function of an image; arguments as of `ImagePredictor`."""
+    """Detectron2 detector as a function of an image; arguments as of `ImagePredictor`."""
 
     def __call__(self, image: np.ndarray) -> Detections:
         """Detect on ``H W 3``, RGB, 0..255."""

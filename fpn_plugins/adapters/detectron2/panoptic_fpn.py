@@ -19,21 +19,21 @@ from ...weights.maps.panoptic_fpn import detectron2_head
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class PanopticFPNHead(SemSegFPNHead):
-    """`SemanticMerge` in the place of the branches of Detectron2's ``SemSegFPNHead``; predictor and losses are its own.
+    """Detectron2's ``SemSegFPNHead`` on `SemanticMerge`; predictor and losses are Detectron2's.
 
-    Reads the same ``MODEL.SEM_SEG_HEAD`` keys, and loads its checkpoints as they are. On maps whose sizes are no
-    multiples of each other, where Detectron2's sum of the levels raises an error, each level is brought to the size of
-    the finer one; Detectron2's loss and post-processing need images padded to multiples of ``common_stride``.
+    Reads the same ``MODEL.SEM_SEG_HEAD`` keys, and loads the same checkpoints as they are. Deliberate difference: on
+    maps whose sizes are not multiples of each other, where Detectron2's sum of the levels raises an error, each level
+    is resized to the finer one. Detectron2's loss and post-processing need images padded to multiples of ``common_stride``.
 
     Args:
         input_shape: channels and stride of each feature, by name.
         conv_dims: channels of the merged map.
-        common_stride: stride of the merged map, of the predictions before their upsampling.
-        norm: norm after each convolution, one of Detectron2's names or a factory; empty is none.
+        common_stride: stride of the merged map, and of the predictions before upsampling.
+        norm: norm after each convolution, one of Detectron2's names or a factory; empty for none.
         **host: the other arguments of ``SemSegFPNHead``.
 
     Raises:
-        ValueError: no features, or strides that are no powers of two, or finer than ``common_stride``.
+        ValueError: no features, or strides that are not powers of two or are finer than ``common_stride``.
         TypeError: an argument that ``SemSegFPNHead`` does not have.
     """
 
@@ -62,5 +62,5 @@ class PanopticFPNHead(SemSegFPNHead):
         redirect_keys(self, detectron2_head(self.in_features))
 
     def layers(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Logits ``B num_classes H W`` at ``common_stride``."""
+        """Compute logits ``B num_classes H W`` at ``common_stride``."""
         return self.predictor(self.semantic_merge([features[name] for name in self.in_features]))

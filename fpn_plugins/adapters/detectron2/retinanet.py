@@ -1,4 +1,4 @@
-"""RetinaNet for Detectron2, with weights of the levels and a choice of divisor in its loss."""
+"""RetinaNet for Detectron2, with per-level loss weights and a choice of loss normalizer."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class FPNPluginsRetinaNet(RetinaNet):
         level_weights: factor of each level's classification and box loss, high to low resolution; ``None`` or empty is
             Detectron2's own loss. In YAML: ``MODEL.FPN_PLUGINS.LEVEL_WEIGHTS``. The divisor of both losses stays the
             running mean of the number of positive anchors of all levels.
-        normalizer_momentum: share of the past in that running mean, which starts at 100. Detectron2's own is fixed at
-            0.9; 0 divides by the positive anchors of the batch alone, as mmdet does (``docs/same_training.md``). In
-            YAML: ``MODEL.FPN_PLUGINS.NORMALIZER_MOMENTUM``.
+        normalizer_momentum: momentum of that running mean, which starts at 100. Detectron2's own is fixed at 0.9; 0
+            divides by the positive anchors of the batch alone, as mmdet does (``docs/same_training.md``). In YAML:
+            ``MODEL.FPN_PLUGINS.NORMALIZER_MOMENTUM``.
         **kwargs: Detectron2's.
 
     State dict: that of Detectron2's; its checkpoints load as they are.
@@ -52,7 +52,7 @@ class FPNPluginsRetinaNet(RetinaNet):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Detectron2's arguments, and ours."""
+        """Read Detectron2's arguments and ours from a config."""
         ours = cfg.MODEL.FPN_PLUGINS
         return {
             **super().from_config(cfg),
@@ -68,14 +68,15 @@ class FPNPluginsRetinaNet(RetinaNet):
         pred_anchor_deltas: list[Tensor],
         gt_boxes: list[Tensor],
     ) -> dict[str, Tensor]:
-        """Detectron2's losses, summed over the levels one by one, each times its weight.
+        """Compute Detectron2's losses level by level, multiply each by its weight, and sum them.
 
         Args:
-            anchors: of each level.
-            pred_logits: of each level. Shape B anchors classes.
-            gt_labels: of each image, over the anchors of all levels; -1 is ignored, the number of classes background.
-            pred_anchor_deltas: of each level. Shape B anchors 4.
-            gt_boxes: of each image, over the anchors of all levels.
+            anchors: anchors of each level.
+            pred_logits: logits of each level, ``B A num_classes``.
+            gt_labels: labels of each image, over the anchors of all levels; -1 is ignored, ``num_classes`` is
+                background.
+            pred_anchor_deltas: box deltas of each level, ``B A 4``.
+            gt_boxes: boxes of each image, over the anchors of all levels.
 
         Returns:
             ``loss_cls`` and ``loss_box_reg``.
@@ -83,23 +84,23 @@ class FPNPluginsRetinaNet(RetinaNet):
         if self.level_weights is None:
             return super().losses(anchors, pred_logits, gt_labels, pred_anchor_deltas, gt_boxes)
         labels, boxes = torch.stack(gt_labels), torch.stack(gt_boxes)  # B R, B R 4
-        normaliser = self._normaliser(labels)
+        normalizer = self._normalizer(labels)
         counts = [len(level) for level in anchors]
         levels = zip(
             *(anchors, pred_logits, pred_anchor_deltas, labels.split(counts, 1), boxes.split(counts, 1)), strict=True
         )
         pairs = [self._level_losses(*level) for level in levels]
         totals = [torch.stack(weigh_levels(part, self.level_weights)).sum() for part in zip(*pairs, strict=True)]
-        return {"loss_cls": totals[0] / normaliser, "loss_box_reg": totals[1] / normaliser}
+        return {"loss_cls": totals[0] / normalizer, "loss_box_reg": totals[1] / normalizer}
 
-    def _normaliser(self, labels: Tensor) -> float:
-        """Detectron2's: the running mean of the number of positive anchors, which is logged per image too."""
+    def _normalizer(self, labels: Tensor) -> float:
+        """Update and return Detectron2's running mean of the number of positive anchors, and log it per image."""
         num_positive = self._positive(labels).sum().item()
         get_event_storage().put_scalar("num_pos_anchors", num_positive / len(labels))
         return self._ema_update("loss_normalizer", max(num_positive, 1), 100)
 
     def _ema_update(self, name: str, value: float, initial_value: float, momentum: float | None = None) -> float:
-        """Detectron2's running mean, with this detector's momentum where the caller gives none."""
+        """Update Detectron2's running mean with this detector's momentum, unless the caller gives one."""
         return super()._ema_update(
             name, value, initial_value, self.normalizer_momentum if momentum is None else momentum
         )
@@ -110,7 +111,7 @@ class FPNPluginsRetinaNet(RetinaNet):
     def _level_losses(
         self, anchors: Boxes, logits: Tensor, deltas: Tensor, labels: Tensor, boxes: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Sums of the focal loss and of the box loss of one level, by Detectron2's own functions."""
+        """Sum the focal loss and the box loss of one level with Detectron2's own functions."""
         valid = labels >= 0
         targets = torch.nn.functional.one_hot(labels[valid], self.num_classes + 1)[:, :-1]  # background has no class
         loss_cls = sigmoid_focal_loss_jit(

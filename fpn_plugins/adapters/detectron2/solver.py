@@ -1,10 +1,10 @@
-"""Learning rates per part of the model, for Detectron2's ``get_default_optimizer_params(lr_factor_func=...)``."""
+"""Per-part learning rates for Detectron2's ``get_default_optimizer_params(lr_factor_func=...)``."""
 
 from __future__ import annotations
 
 
 def bottom_up_lr_factor(name: str, factor: float) -> float:
-    """Factor of the learning rate of one parameter: ``factor`` inside the pre-trained ``bottom_up``, else 1.
+    """Return a parameter's learning-rate factor: ``factor`` inside the pretrained ``bottom_up``, else 1.
 
     Args:
         name: parameter name in the detector, e.g. ``backbone.bottom_up.model.conv1.weight``.

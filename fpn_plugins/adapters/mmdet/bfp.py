@@ -15,10 +15,10 @@ from .fpn import XAVIER
 
 @MODELS.register_module()
 class BFP(necks.BFP, BaseModule):
-    """`fpn_plugins.BFP` with the arguments of mmdet's (``models/necks/bfp.py``); its checkpoints load as they are.
+    """Drop-in for mmdet's ``BFP`` (``models/necks/bfp.py``); its checkpoints load as they are.
 
-    It follows another neck: ``neck=[dict(type='fpn_plugins.FPN', ...), dict(type='fpn_plugins.BFP', ...)]``. ``more``
-    are further arguments of the core class, by its own names (``gradient_checkpointing=True``).
+    BFP follows another neck: ``neck=[dict(type='fpn_plugins.FPN', ...), dict(type='fpn_plugins.BFP', ...)]``. ``more``
+    takes further arguments of the core class under its own names (``gradient_checkpointing=True``).
     """
 
     def __init__(
@@ -43,6 +43,6 @@ class BFP(necks.BFP, BaseModule):
         self.init_cfg = init_cfg
 
     def init_weights(self) -> None:
-        """Apply ``init_cfg``, then draw the refining part anew, as mmengine does with mmdet's own modules."""
+        """Apply ``init_cfg``, then reinitialize the refining part, as mmengine does with mmdet's own modules."""
         super().init_weights()
         self.init_refine()

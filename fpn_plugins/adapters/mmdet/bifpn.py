@@ -14,24 +14,24 @@ from .arguments import Cfg, act_factory, conv_factory, level_indices, norm_facto
 
 @MODELS.register_module()
 class BiFPN(necks.BiFPN, BaseModule):
-    """`fpn_plugins.BiFPN` with the arguments that mmdet's necks have.
+    """`fpn_plugins.BiFPN` with the usual arguments of mmdet's necks.
 
     mmdet itself has no BiFPN; the one in its ``projects/EfficientDet`` pads the max-pool with 0 instead of minus
-    infinity. The weights are EfficientDet's initial ones already, which an ``init_cfg`` replaces.
+    infinity. Weights are initialized as in EfficientDet; an ``init_cfg`` replaces that.
 
     Args:
         in_channels: channels of each input map, high to low resolution.
         out_channels: channels of every output map.
         num_outs: number of outputs; those above the last used input are max-pooled.
-        num_repeats: how often the graph is run.
+        num_repeats: number of BiFPN layers.
         start_level: first input that is used.
         end_level: last input that is used, inclusive, as in mmdet's ``FPN``; -1 is the last.
-        conv_cfg: mmcv's; every convolution, the depthwise ones too.
+        conv_cfg: mmcv's, for every convolution including the depthwise ones.
         norm_cfg: mmcv's; the default is EfficientDet's.
-        act_cfg: mmcv's; ``None`` is none.
+        act_cfg: mmcv's; ``None`` applies no activation.
         with_cp: the core's ``gradient_checkpointing``.
         init_cfg: mmengine's.
-        more: further arguments of `fpn_plugins.BiFPN`, by its own names (``fusion='sum'``).
+        more: further arguments of `fpn_plugins.BiFPN` under its own names (``fusion='sum'``).
 
     Raises:
         ValueError: ``num_outs`` smaller than the number of used inputs, levels out of range.

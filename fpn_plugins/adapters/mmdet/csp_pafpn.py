@@ -27,12 +27,12 @@ KAIMING = {
 
 @MODELS.register_module(name=["CSPPAFPN", "YOLOXPAFPN"])
 class CSPPAFPN(necks.CSPPAFPN, BaseModule):
-    """`fpn_plugins.CSPPAFPN` with the arguments, defaults and initialisation of mmdet's ``YOLOXPAFPN``.
+    """`fpn_plugins.CSPPAFPN` with the arguments, defaults and initialization of mmdet's ``YOLOXPAFPN``.
 
     Changing ``type='YOLOXPAFPN'`` to ``type='fpn_plugins.YOLOXPAFPN'`` changes nothing else
     (``models/necks/yolox_pafpn.py``); mmdet's checkpoints load as they are. An ``upsample_cfg`` that doubles the
-    resolution goes to the size of the finer map instead, which is the same where mmdet's works. ``more`` are further
-    arguments of the core class, by its own names (``gradient_checkpointing=True``).
+    resolution goes to the size of the finer map instead, which is the same where mmdet's works. ``more`` takes further
+    arguments of the core class under its own names (``gradient_checkpointing=True``).
     """
 
     def __init__(
@@ -67,7 +67,7 @@ YOLOXPAFPN = CSPPAFPN
 
 
 def to_finer(upsample_cfg: Cfg) -> UpsampleMode:
-    """The core's upsampling for mmdet's arguments of ``nn.Upsample``: as given, unless it doubles the resolution."""
+    """Translate ``nn.Upsample`` arguments; a doubling of the resolution resizes to the finer map instead."""
     arguments = {"mode": "nearest", **upsample_cfg}
     if arguments.pop("scale_factor", None) == 2:
         return upsample_mode(arguments)

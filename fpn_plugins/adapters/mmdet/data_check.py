@@ -1,4 +1,4 @@
-"""Check of the data sets that an mmdet config trains and tests on, before the time is spent."""
+"""Check the data sets of an mmdet config before training or testing starts."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
 def check_datasets(cfg: Config, loaders: Sequence[str] = LOADERS) -> list[CocoReport]:
-    """Check every COCO-format data set of a config, each once; other data sets are passed over.
+    """Check every COCO-format data set of a config, each once; other data sets are skipped.
 
     Args:
         cfg: a complete mmdet config.
-        loaders: which of its data loaders to look at.
+        loaders: data loaders to look at.
 
     Returns:
         A report per annotation file.
@@ -28,8 +28,7 @@ def check_datasets(cfg: Config, loaders: Sequence[str] = LOADERS) -> list[CocoRe
     Raises:
         FileNotFoundError: annotation file or images missing.
         ValueError: not a COCO file, a category outside of the classes, classes that the file does not have, or heads
-        with
-            another number of classes than the data set.
+            with another number of classes than the data set.
     """
     reports: dict[Path, CocoReport] = {}
     for loader in loaders:
@@ -45,7 +44,7 @@ def check_datasets(cfg: Config, loaders: Sequence[str] = LOADERS) -> list[CocoRe
 
 
 def _coco_datasets(dataset: Cfg | None) -> Iterator[Cfg]:
-    """The COCO data sets inside wrappers such as RepeatDataset and ConcatDataset."""
+    """Find the COCO data sets inside wrappers such as RepeatDataset and ConcatDataset."""
     if not dataset:
         return
     if dataset["type"] in ("CocoDataset", "mmdet.CocoDataset", CocoDataset):
@@ -61,7 +60,7 @@ def _paths(dataset: Cfg) -> tuple[Path, Path]:
 
 
 def _check_classes(dataset: Cfg, model: Cfg) -> tuple[str, ...]:
-    """The classes that the data set will use; raises when the model's heads have another number."""
+    """Return the classes that the data set will use; raise when the model's heads have another number."""
     classes = tuple(CocoDataset._load_metainfo(dataset.get("metainfo"))["classes"])  # mmdet reads them from files too
     if "language_model" in model:
         return classes  # its heads count words
@@ -75,7 +74,7 @@ def _check_classes(dataset: Cfg, model: Cfg) -> tuple[str, ...]:
 
 
 def _head_classes(node: Any, path: str = "model") -> Iterator[tuple[str, int]]:
-    """``num_classes`` of every box and mask head of a model config, with its place."""
+    """Find ``num_classes`` of every box and mask head of a model config, with its path."""
     if isinstance(node, (list, tuple)):
         for index, entry in enumerate(node):
             yield from _head_classes(entry, f"{path}[{index}]")

@@ -83,12 +83,12 @@ def _dataset_meta(checkpoint: str) -> dict[str, Any]:
 
 
 def coco_names() -> list[str]:
-    """Names of COCO's classes."""
+    """Return the names of COCO's classes."""
     return list(CocoDataset.METAINFO["classes"])
 
 
 def run_parts(detector: Any, images: Tensor) -> list[str]:
-    """Run the parts of a detector; returns the conditions."""
+    """Run the parts of a detector; return the conditions."""
     if not isinstance(detector, (TwoStageDetector, SingleStageDetector)):
         raise ValueError(
             f"{type(detector).__name__} is neither a two-stage nor a single-stage detector of mmdet; count its "
@@ -106,16 +106,16 @@ def run_parts(detector: Any, images: Tensor) -> list[str]:
 
 
 def run_roi_head(roi_head: Any, test_cfg: Any, batch_size: int) -> Iterator[str]:
-    """Run box and mask heads, of every stage of a cascade, on as many regions as the config lets through at most."""
+    """Run box and mask heads of every cascade stage on as many regions as the config allows."""
     num_proposals = test_cfg.rpn.max_per_img * batch_size
     for extractor, head in zip(_each(roi_head.bbox_roi_extractor), _each(roi_head.bbox_head), strict=True):
         head(_regions(roi_head, extractor, num_proposals))
-    yield f"{num_proposals} proposals, the most that the config lets through"
+    yield f"{num_proposals} proposals, the most that the config allows"
     if roi_head.with_mask:
         num_objects = test_cfg.rcnn.max_per_img * batch_size
         for extractor, head in zip(_each(roi_head.mask_roi_extractor), _each(roi_head.mask_head), strict=True):
             head(_regions(roi_head, extractor, num_objects))
-        yield f"{num_objects} objects with masks, the most that the config lets through"
+        yield f"{num_objects} objects with masks, the most that the config allows"
 
 
 def _each(module: nn.Module) -> list[Any]:
@@ -128,7 +128,7 @@ def _regions(roi_head: Any, extractor: Any, number: int) -> Tensor:
 
 
 def batch(images: Sequence[AnnotatedImage]) -> dict[str, Any]:
-    """Pictures as mmdet's data loader hands them on."""
+    """Collate images as mmdet's data loader does."""
     samples = []
     for image in images:
         size = tuple(image.pixels.shape[1:])
@@ -140,13 +140,13 @@ def batch(images: Sequence[AnnotatedImage]) -> dict[str, Any]:
 
 
 def losses(detector: Any, images: Sequence[AnnotatedImage]) -> tuple[Tensor, dict[str, float]]:
-    """A training step's forward pass, preprocessing included: the sum of the losses, and each of them."""
+    """Run the forward pass of a training step, preprocessing included: total loss, and each loss by name."""
     data = detector.data_preprocessor(batch(images), training=True)
     total, named = detector.parse_losses(detector(**data, mode="loss"))
     return total, {name: float(value) for name, value in named.items() if "loss_" in name}
 
 
 def detect(detector: Any, images: Sequence[AnnotatedImage]) -> list[Detections]:
-    """What a detector finds, postprocessing included."""
+    """Detect objects on each image, postprocessing included."""
     found = [sample.pred_instances for sample in detector.test_step(batch(images))]
     return [Detections(entry.bboxes, entry.scores, entry.labels, entry.get("masks")) for entry in found]

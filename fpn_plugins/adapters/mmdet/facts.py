@@ -1,4 +1,4 @@
-"""What a built mmdet detector is, beside its weights."""
+"""Facts about a built mmdet detector that its weights do not tell."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ...necks.extra_levels import ConvLevels
 
 
 def detector_facts(model: Any) -> DetectorFacts:
-    """The facts of a detector of mmdet that has anchors: two-stage, cascade, RetinaNet, Panoptic FPN.
+    """Collect the facts of an mmdet detector with anchors: two-stage, cascade, RetinaNet, Panoptic FPN.
 
     Raises:
-        ValueError: a detector without anchors, whose weights are not convertible.
+        ValueError: a detector without anchors, whose weights cannot be converted.
     """
     dense: Any = getattr(model, "rpn_head", None) or getattr(model, "bbox_head", None)
     generator: Any = getattr(dense, "prior_generator", None)
@@ -37,7 +37,7 @@ def detector_facts(model: Any) -> DetectorFacts:
 
 
 def num_classes(model: Any) -> int:
-    """Number of thing classes of a detector of mmdet; ``ValueError`` where its heads do not say."""
+    """Return the number of thing classes; ``ValueError`` if no head states it."""
     heads = [*_box_heads(model), getattr(model, "bbox_head", None)]
     found = next((head.num_classes for head in heads if hasattr(head, "num_classes")), None)
     if found is None:

@@ -15,18 +15,18 @@ XAVIER = {"type": "Xavier", "layer": "Conv2d", "distribution": "uniform"}
 
 
 class FPNArguments:
-    """mmdet's arguments, defaults and initialisation of ``FPN`` (``models/necks/fpn.py``), translated for a core class.
+    """Constructor mixin: mmdet's arguments, defaults and initialization of ``FPN`` (``models/necks/fpn.py``).
 
     Changing ``type='FPN'`` to ``type='fpn_plugins.FPN'`` in a config changes nothing else; mmdet's checkpoints load as
     they are. See mmdet for the arguments. Notes on three of them:
 
     - ``end_level`` is inclusive, as mmdet implements it (its docstring says exclusive).
-    - ``add_extra_convs=True`` is ``'on_input'``; without it, extra levels are max-pooled.
+    - ``add_extra_convs=True`` means ``'on_input'``; without it, extra levels are max-pooled.
     - ``upsample_cfg`` also takes the learned ``mode='deconv'``, ``'pixel_shuffle'`` and ``'carafe'``, with arguments of
       their classes (``dict(mode='carafe', kernel_size=5)``).
 
-    ``more`` are further arguments of the core class, by its own names (``fusion='avg'``); one that it does not have is
-    a ``TypeError``.
+    ``more`` takes further arguments of the core class under its own names (``fusion='avg'``); an unknown one is a
+    ``TypeError``.
 
     Raises:
         ValueError: ``num_outs`` smaller than the number of levels, levels out of range, unknown ``add_extra_convs`` or
@@ -70,12 +70,12 @@ class FPNArguments:
 
 @MODELS.register_module()
 class FPN(FPNArguments, necks.FPN, BaseModule):
-    """`fpn_plugins.FPN` in the place of mmdet's ``FPN``; see `FPNArguments`."""
+    """Drop-in for mmdet's ``FPN`` on `fpn_plugins.FPN`; see `FPNArguments`."""
 
 
 @MODELS.register_module()
 class PAFPN(FPNArguments, necks.PAFPN, BaseModule):
-    """`fpn_plugins.PAFPN` in the place of mmdet's; see `FPNArguments`. ``bottom_up_act='relu'`` is the paper's."""
+    """Drop-in for mmdet's ``PAFPN``; see `FPNArguments`. ``bottom_up_act='relu'`` follows the paper."""
 
 
 @MODELS.register_module()

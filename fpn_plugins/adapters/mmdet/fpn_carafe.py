@@ -38,17 +38,17 @@ ARGUMENTS: dict[str, dict[str, str]] = {
 
 @MODELS.register_module()
 class FPN_CARAFE(necks.FPN, BaseModule):  # noqa: N801  (mmdet's name)
-    """`fpn_plugins.FPN` with the arguments, defaults and initialisation of mmdet's ``FPN_CARAFE``.
+    """`fpn_plugins.FPN` with the arguments, defaults and initialization of mmdet's ``FPN_CARAFE``.
 
     Changing ``type='FPN_CARAFE'`` to ``type='fpn_plugins.FPN_CARAFE'`` changes nothing else
     (``models/necks/fpn_carafe.py``); mmdet's checkpoints load as they are, and no compiled operator is needed. Unlike
     in mmdet's ``FPN``, extra levels are strided convolutions of the last input that take part in the top-down path.
-    Deliberate difference: a map that is a cell larger than twice the coarser one is reached by repeating the last row
-    or column, where mmdet fails. ``more`` are further arguments of the core class, by its own names.
+    Deliberate difference: where a map is one cell larger than twice the coarser one, the last row or column is
+    repeated; mmdet fails there. ``more`` takes further arguments of the core class under its own names.
 
     Raises:
-        ValueError: levels out of range; an ``order`` or ``upsample_cfg`` that mmdet does not know, its ``type=None``
-            (with which mmdet itself cannot build a second level) among them; an ``init_cfg``, which mmdet forbids.
+        ValueError: levels out of range; an ``order`` or ``upsample_cfg`` that mmdet does not know, including
+            ``type=None``, with which mmdet itself cannot build a second level; an ``init_cfg``, which mmdet forbids.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class FPN_CARAFE(necks.FPN, BaseModule):  # noqa: N801  (mmdet's name)
         **more: Any,
     ) -> None:
         if init_cfg is not None:
-            raise ValueError(f"init_cfg={init_cfg!r}: FPN_CARAFE initialises itself, leave it out")
+            raise ValueError(f"init_cfg={init_cfg!r}: FPN_CARAFE initializes itself, leave it out")
         if tuple(order) not in (ACT_LAST, ACT_FIRST):
             raise ValueError(f"order={tuple(order)} must be {ACT_LAST} or {ACT_FIRST}")
         act, first = act_factory(act_cfg), tuple(order) == ACT_FIRST
@@ -89,7 +89,7 @@ class FPN_CARAFE(necks.FPN, BaseModule):  # noqa: N801  (mmdet's name)
         self.init_cfg = None
 
     def init_weights(self) -> None:
-        """mmdet's: Glorot's for every convolution, then what CARAFE begins with."""
+        """Initialize as mmdet does: Xavier for every convolution, then CARAFE's own initialization."""
         super().init_weights()
         for layer in self.modules():
             if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
@@ -100,7 +100,7 @@ class FPN_CARAFE(necks.FPN, BaseModule):  # noqa: N801  (mmdet's name)
 
 
 def upsample_mode(upsample_cfg: Cfg) -> UpsampleMode:
-    """The core's upsampling for mmdet's ``upsample_cfg`` of ``FPN_CARAFE``.
+    """Translate ``FPN_CARAFE``'s ``upsample_cfg`` to the core's upsampling.
 
     Raises:
         ValueError: a type that is not one of mmdet's, or an argument that the type does not have.
@@ -121,5 +121,5 @@ def upsample_mode(upsample_cfg: Cfg) -> UpsampleMode:
 
 
 def _bilinear_doubled(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Twice the size, then cropped; straight to an odd size would be other weights. For nearest it is the same."""
+    """Double the size, then crop: resizing straight to an odd size would weight the cells differently."""
     return fit(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False), size)

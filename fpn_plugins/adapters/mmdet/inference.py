@@ -1,4 +1,4 @@
-"""Inference with mmdet's detectors on arrays, without its data pipeline."""
+"""Inference with mmdet's detectors on arrays, without mmdet's data pipeline."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class Predictor(ImagePredictor):
-    """An mmdet detector as a function of an image; arguments as of `ImagePredictor`."""
+    """mmdet detector as a function of an image; arguments as of `ImagePredictor`."""
 
     def __call__(self, image: np.ndarray) -> Detections:
-        """Detect on ``H W 3``, RGB, 0..255; ``ValueError`` of a model that gives no instances."""
+        """Detect on ``H W 3``, RGB, 0..255; ``ValueError`` if the model returns no instances."""
         resized = self.resized(image)
         pixels = torch.from_numpy(resized[..., ::-1].copy()).permute(2, 0, 1)  # mmdet's preprocessor expects BGR
         sizes = {
@@ -29,7 +29,7 @@ class Predictor(ImagePredictor):
             sample = self.model.test_step({"inputs": [pixels], "data_samples": [DetDataSample(metainfo=sizes)]})[0]
         if "pred_instances" not in sample:
             raise ValueError(
-                f"{type(self.model).__name__} gives no instances but {sorted(sample.keys())}; a Predictor is for "
+                f"{type(self.model).__name__} returns no instances but {sorted(sample.keys())}; a Predictor is for "
                 "detectors (of a panoptic one, mmdet's own inference shows the segments)"
             )
         found = sample.pred_instances

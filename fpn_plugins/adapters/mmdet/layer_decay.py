@@ -1,4 +1,4 @@
-"""Layer-wise learning rates as an mmengine constructor of optimisers."""
+"""Layer-wise learning rates as an mmengine constructor of optimizers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ...training import vit_lr_factor
 class ViTLayerDecay(DefaultOptimWrapperConstructor):
     """mmengine's default constructor with `fpn_plugins.training.vit_lr_factor` on top.
 
-    ``paramwise_cfg`` takes ``decay_rate`` and ``num_layers``, the number of blocks, beside mmengine's own keys.
-    ViTDet's recipe, the same groups as Detectron2's::
+    ``paramwise_cfg`` takes ``decay_rate`` and ``num_layers``, the number of blocks, besides mmengine's own keys.
+    ViTDet's recipe, with the same parameter groups as Detectron2's::
 
         constructor="fpn_plugins.ViTLayerDecay",
         paramwise_cfg=dict(
@@ -24,8 +24,8 @@ class ViTLayerDecay(DefaultOptimWrapperConstructor):
             norm_decay_mult=0.0, custom_keys={"pos_embed": dict(decay_mult=0.0)},
         )
 
-    ``norm_decay_mult`` reaches PyTorch's norms only. The channel-first LayerNorm of the pyramid and of the heads
-    (`LN2d`) is decayed, as it is in Detectron2, whose ``weight_decay_norm`` does not know its own either.
+    ``norm_decay_mult`` applies to PyTorch's norms only. The channel-first LayerNorm of the pyramid and the heads
+    (`LN2d`) is decayed, as in Detectron2, whose ``weight_decay_norm`` does not cover its own either.
 
     Raises:
         KeyError: ``decay_rate`` or ``num_layers`` is missing.
@@ -33,7 +33,7 @@ class ViTLayerDecay(DefaultOptimWrapperConstructor):
     """
 
     def add_params(self, params: list[dict], module: nn.Module, prefix: str = "", **options: Any) -> None:
-        """Add one group per parameter of ``module``; mmengine calls this for the detector, which recurses."""
+        """Add one group per parameter of ``module``; mmengine calls this for the detector and recurses."""
         super().add_params(params, module, prefix, **options)
         if prefix:
             return

@@ -14,14 +14,14 @@ from .arguments import Cfg, level_indices, norm_factory
 
 @MODELS.register_module()
 class NASFPN(necks.NASFPN, BaseModule):
-    """`fpn_plugins.NASFPN` with the arguments, defaults and initialisation of mmdet's (``models/necks/nas_fpn.py``).
+    """`fpn_plugins.NASFPN` with the arguments, defaults and initialization of mmdet's (``models/necks/nas_fpn.py``).
 
     Changing ``type='NASFPN'`` to ``type='fpn_plugins.NASFPN'`` changes nothing else; mmdet's checkpoints load as they
-    are. ``end_level`` is inclusive, as mmdet implements it. ``more`` are further arguments of the core class, by its
-    own names (``gradient_checkpointing=True``).
+    are. ``end_level`` is inclusive, as mmdet implements it. ``more`` takes further arguments of the core class under
+    its own names (``gradient_checkpointing=True``).
 
     Raises:
-        ValueError: levels out of range, or other than five of them.
+        ValueError: levels out of range, or not exactly five of them.
     """
 
     def __init__(

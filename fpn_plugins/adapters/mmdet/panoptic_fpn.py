@@ -21,27 +21,27 @@ from .fpn import FPNArguments
 class PanopticFPN(FPNArguments, necks.PanopticFPN, BaseModule):
     """`fpn_plugins.PanopticFPN` with the arguments of mmdet's ``FPN``; see `FPNArguments`.
 
-    ``num_outs`` counts the levels of the pyramid; the semantic map comes before them. mmdet's dense heads read every
-    map they are given, its panoptic detector computes the semantic map in its ``semantic_head``: use `FPN` and
+    ``num_outs`` counts the levels of the pyramid; the semantic map precedes them. mmdet's dense heads read every map
+    they are given, and its panoptic detector computes the semantic map in its ``semantic_head``: use `FPN` and
     `PanopticFPNHead` there. ``inner_channels`` and ``semantic_norm`` are the core's.
     """
 
 
 @MODELS.register_module()
 class PanopticFPNHead(MMDetPanopticFPNHead):
-    """The semantic head of Panoptic FPN, on the core's `SemanticMerge`; losses and predictions are mmdet's.
+    """Drop-in for mmdet's ``PanopticFPNHead`` on the core's `SemanticMerge`; losses and predictions are mmdet's.
 
     Changing ``type='PanopticFPNHead'`` to ``type='fpn_plugins.PanopticFPNHead'`` in a config changes nothing else, and
-    mmdet's checkpoints load as they are. On images whose sides are no multiples of the last stride, where mmdet's sum
-    of the levels raises an error, each level is brought to the size of the finer one.
+    mmdet's checkpoints load as they are. Deliberate difference: on images whose sides are not multiples of the last
+    stride, where mmdet's sum of the levels raises an error, each level is resized to the finer one.
 
     Args:
         num_things_classes: number of thing classes.
         num_stuff_classes: number of stuff classes.
         in_channels: channels of every level.
         inner_channels: channels of the merged map.
-        start_level: first level that is merged; it is doubled ``start_level`` times, the next once more, and so on.
-        end_level: the level after the last one that is merged (exclusive).
+        start_level: first level to merge; it is upsampled ``start_level`` times, the next one once more, and so on.
+        end_level: level after the last one to merge (exclusive).
         conv_cfg: mmcv's.
         norm_cfg: mmcv's.
         **host: ``loss_seg`` and ``init_cfg`` of mmdet's class.
@@ -91,6 +91,6 @@ class PanopticFPNHead(MMDetPanopticFPNHead):
         redirect_keys(self, mmdet_head())
 
     def forward(self, x: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Predict from the pyramid ``x``; ``seg_preds`` are the logits ``B num_classes H W``, of ``seg_feats``."""
+        """Predict from pyramid ``x``: logits ``seg_preds`` (``B num_classes H W``), merged map ``seg_feats``."""
         merged = self.semantic_merge(x[self.start_level : self.end_level])
         return {"seg_preds": self.conv_logits(merged), "seg_feats": merged}

@@ -1,4 +1,4 @@
-"""RetinaNet's head for MMDetection, with weights of the levels in its loss."""
+"""RetinaNet's head for MMDetection, with per-level loss weights."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RetinaHead(StockRetinaHead):
         self.level_weights = check_level_weights(level_weights, self.prior_generator.num_levels)
 
     def loss_by_feat(self, *args: Any, **kwargs: Any) -> dict[str, list[Tensor]]:
-        """mmdet's losses, ``loss_cls`` and ``loss_bbox`` with one entry per level, each times its level's weight."""
+        """Compute mmdet's losses, one entry per level, and multiply each by its level's weight."""
         losses = super().loss_by_feat(*args, **kwargs)
         if self.level_weights is None:
             return losses

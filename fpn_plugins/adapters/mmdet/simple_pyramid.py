@@ -15,32 +15,32 @@ from .arguments import Cfg, act_factory, conv_factory, extra_levels, norm_factor
 
 @MODELS.register_module()
 class LN2d(LayerNorm2d):
-    """The core's channel-first LayerNorm as a ``norm_cfg``, for the heads of ViTDet too.
+    """Channel-first LayerNorm as a ``norm_cfg``, for ViTDet's pyramid and heads.
 
     ``dict(type='fpn_plugins.LN2d', eps=1e-6)`` is Detectron2's ``norm="LN"``; without ``eps``, mmcv sets 1e-5, as it
-    does for mmdet's ``projects/ViTDet``. mmcv's own ``LN`` normalises the last dimension, which is not the channels.
+    does for mmdet's ``projects/ViTDet``. mmcv's own ``LN`` normalizes the last dimension, not the channels.
     """
 
 
 @MODELS.register_module()
 class SimpleFeaturePyramid(necks.SimpleFeaturePyramid, BaseModule):
-    """`fpn_plugins.SimpleFeaturePyramid` with arguments as those of ``SimpleFPN`` in mmdet's ``projects/ViTDet``.
+    """`fpn_plugins.SimpleFeaturePyramid` with the arguments of ``SimpleFPN`` in mmdet's ``projects/ViTDet``.
 
-    Its checkpoints load as they are. It needs no ``backbone_channel``: ``in_channels`` is the list of the one channel
-    number that the backbone has, as everywhere else.
+    Checkpoints of that project load as they are. There is no ``backbone_channel``: as in every neck, ``in_channels``
+    lists the channels of the input maps, here of one.
 
     Args:
-        in_channels: channels of the map, a list of one.
+        in_channels: channels of the input map, a list of one.
         out_channels: channels of every output map.
-        num_outs: number of outputs; those above the last scale are max-pooled.
+        num_outs: number of outputs; levels above the last scale are max-pooled.
         scale_factors: see the core class.
-        add_extra_convs: ``'on_output'`` makes those above the last scale by convolutions instead.
+        add_extra_convs: ``'on_output'`` computes the levels above the last scale by convolutions instead.
         relu_before_extra_convs: as mmdet's ``FPN``.
         conv_cfg: mmcv's.
         norm_cfg: mmcv's; ``LN2d`` without a scope is ours. The default is Detectron2's.
-        act_cfg: mmcv's; ``None`` is none.
-        init_cfg: mmengine's; without it the convolutions start from PyTorch's own, as in Detectron2.
-        more: further arguments of the core class, by its own names (``init='kaiming_normal'``, the project's).
+        act_cfg: mmcv's; ``None`` applies no activation.
+        init_cfg: mmengine's; without it the convolutions keep PyTorch's initialization, as in Detectron2.
+        more: further arguments of the core class under its own names (``init='kaiming_normal'`` is that project's).
 
     Raises:
         ValueError: see the core class; ``num_outs`` smaller than the number of scales.

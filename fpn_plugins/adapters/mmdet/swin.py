@@ -1,4 +1,4 @@
-"""Swin for MMDetection: under our own name and arguments, and with every argument of mmdet's own class."""
+"""Swin for MMDetection: with our own arguments, and as a drop-in for mmdet's ``SwinTransformer``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ...registry import MODELS
 from .arguments import Cfg
 from .backbones import LoadedBackbone
 
-LAYER_NORM_EPS = 1e-5  # torch's, which mmcv leaves as it is
+LAYER_NORM_EPS = 1e-5  # PyTorch's default, which mmcv keeps
 
-# what mmdet's class takes, and no published Swin uses
+# arguments of mmdet's class that no published Swin changes
 FIXED: dict[str, Any] = {
     "patch_size": 4,
     "strides": [4, 2, 2, 2],
@@ -26,10 +26,10 @@ FIXED: dict[str, Any] = {
 
 @MODELS.register_module()
 class Swin(LoadedBackbone, backbones.Swin, BaseModule):
-    """`fpn_plugins.Swin` as an mmdet backbone; all of its arguments, and ``init_cfg``.
+    """`fpn_plugins.Swin` with ``init_cfg``.
 
-    ``init_cfg=dict(type='Pretrained', checkpoint=...)`` takes a file or an address of an official release, of timm or
-    of mmdet, a whole detector's too, of which the part under ``backbone.`` is used.
+    ``init_cfg=dict(type='Pretrained', checkpoint=...)`` takes a file or a URL of an official release, of timm or of
+    mmdet; of a whole detector, the keys under ``backbone.`` are used.
     """
 
 
@@ -40,14 +40,14 @@ class SwinTransformer(Swin):
     Changing ``type='SwinTransformer'`` to ``type='fpn_plugins.SwinTransformer'`` changes nothing else; mmdet's
     checkpoints load as they are. See mmdet for the arguments. Notes on some of them:
 
-    - ``convert_weights`` is taken and not needed: the layout of a file is recognised.
+    - ``convert_weights`` is accepted and ignored: the layout of a file is recognized.
     - ``pretrained`` is ``init_cfg=dict(type='Pretrained', checkpoint=...)``, as in mmdet.
     - ``use_abs_pos_embed``: the embeddings are resized to the image's grid, where mmdet fails for all but one size.
     - Stages after the last of ``out_indices`` are left out; mmdet keeps them, unused.
 
     Raises:
-        ValueError: a value that no published network has and that is not implemented: other patches or strides,
-            dropout (stochastic depth is), another activation than GELU or another norm than LN.
+        ValueError: a value that no published network uses and that is not implemented: other patch sizes or strides,
+            dropout (stochastic depth is implemented), another activation than GELU or another norm than LN.
     """
 
     def __init__(
