@@ -1,8 +1,8 @@
-"""What a feature map is, as data: its channels and its stride. Everything that follows a backbone is derived from it.
+"""Feature maps as data: channels and stride of each map, from which everything after a backbone is derived.
 
 Legend used throughout the package: ``B`` batch, ``C`` channels, ``H`` height, ``W`` width. A *pyramid* is a tuple of
 maps ``B C H W`` from high to low resolution. A *stride* is counted in input pixels per cell; a *level* is
-``log2(stride)``, so the map of stride 8 is ``c3`` behind a backbone and ``p3`` behind a neck.
+``log2(stride)``, so the map of stride 8 is ``c3`` at a backbone's output and ``p3`` at a neck's.
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ class FeatureSpec(NamedTuple):
         return self.stride.bit_length() - 1
 
     def name(self, prefix: str = "p") -> str:
-        """``p2``, ``p3``, ...; the number is the level."""
+        """Return ``p2``, ``p3``, ...; the number is the level."""
         return f"{prefix}{self.level}"
 
 
 class SemanticSpec(FeatureSpec):
-    """Published shape of a map that is not a level of the pyramid, but made of several for a semantic head."""
+    """Published shape of a map that is no level of the pyramid but merged from several, for a semantic head."""
 
     def name(self, prefix: str = "p") -> str:
-        """Of the map, whatever the prefix of the levels."""
+        """Return ``"semantic"``, whatever the prefix of the levels."""
         return "semantic"
 
 
 def level_names(specs: Iterable[FeatureSpec], prefix: str = "p") -> tuple[str, ...]:
-    """Names of the maps, ``p2, p3, ...`` (or ``c2, ...`` with ``prefix="c"``); the number is ``log2(stride)``."""
+    """Return the names of the maps: ``p2, p3, ...``, or ``c2, ...`` with ``prefix="c"``; numbers are levels."""
     return tuple(spec.name(prefix) for spec in specs)
 
 
 def check_channels(features: Sequence[Tensor], in_channels: Sequence[int], owner: str) -> None:
-    """Raise ``ValueError`` unless ``features`` are as many maps, with as many channels, as ``owner`` was built for.
+    """Raise ``ValueError`` unless ``features`` has the number of maps and channels that ``owner`` was built for.
 
     Args:
         features: maps ``B C H W``.
         in_channels: expected channels of each map.
-        owner: name of the module that speaks in the message.
+        owner: name of the module, for the message.
     """
     got = [int(feature.shape[1]) if feature.dim() == 4 else None for feature in features]
     if got != list(in_channels):
@@ -79,40 +79,40 @@ def check_specs(in_specs: Sequence[FeatureSpec], in_channels: Sequence[int], own
 
 
 def check_in_channels(in_channels: Sequence[int]) -> tuple[int, ...]:
-    """The channels of a module's input maps as integers; ``ValueError`` unless they list at least one map."""
+    """Return the channels of a module's input maps as integers; ``ValueError`` unless they list at least one map."""
     if isinstance(in_channels, int) or not in_channels or any(int(channels) < 1 for channels in in_channels):
         raise ValueError(f"in_channels={in_channels!r} must list the channels of at least one map, e.g. [256, 512]")
     return tuple(int(channels) for channels in in_channels)
 
 
 def check_in_indices(in_indices: Sequence[int] | None, num_inputs: int) -> tuple[int, ...]:
-    """The used positions among ``num_inputs`` maps, all for ``None``; ``ValueError`` unless they are neighbours."""
+    """Return the used positions among ``num_inputs`` maps (``None``: all); ``ValueError`` unless adjacent."""
     if in_indices is None:
         return tuple(range(num_inputs))
     indices = tuple(in_indices)
-    neighbours = bool(indices) and indices == tuple(range(indices[0], indices[-1] + 1))
-    if not neighbours or indices[0] < 0 or indices[-1] >= num_inputs:
+    adjacent = bool(indices) and indices == tuple(range(indices[0], indices[-1] + 1))
+    if not adjacent or indices[0] < 0 or indices[-1] >= num_inputs:
         raise ValueError(
-            f"in_indices={list(indices)} must be neighbouring positions among the {num_inputs} inputs "
+            f"in_indices={list(indices)} must be adjacent positions among the {num_inputs} inputs "
             f"(0..{num_inputs - 1}), in ascending order"
         )
     return indices
 
 
 def check_strides(strides: Sequence[int], owner: str) -> None:
-    """Raise ``ValueError`` unless each stride is twice the one before, as a path that doubles the resolution needs."""
+    """Raise ``ValueError`` unless each stride is twice the previous one, as resizing by doubling needs."""
     if any(coarse != 2 * fine for fine, coarse in zip(strides, strides[1:], strict=False)):
         raise ValueError(
             f"{owner} doubles the resolution from level to level, but the maps have strides {list(strides)}; "
-            "choose neighbouring stages with the backbone's out_indices"
+            "choose adjacent stages with the backbone's out_indices"
         )
 
 
 def check_pyramid(features: Sequence[Tensor], specs: Sequence[FeatureSpec], image_size: tuple[int, int]) -> None:
     """Raise ``ValueError`` unless every map has the published channels and the size that its stride implies.
 
-    Networks round odd sizes either up (padded convolutions) or down (patch convolutions), and the rounding adds up over
-    the stages; a map may therefore be one cell off ``image / stride``, never more.
+    Networks round odd sizes up (padded convolutions) or down (patch convolutions), and rounding accumulates over the
+    stages; a map may therefore be one cell off ``image / stride``, never more.
 
     Args:
         features: maps ``B C H W``.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .backbones import build_backbone
+from .checks import ascending, one_of
 from .features import FeatureSpec
 from .necks import build_neck
 
@@ -64,14 +65,19 @@ class Pyramid(nn.Module):
     ) -> None:
         super().__init__()
         self.channels_last = channels_last
-        self.autocast_dtype = _autocast_dtype(autocast)
+        self.autocast_dtype: torch.dtype | None = None
+        if autocast is not None:
+            self.autocast_dtype = AUTOCAST_DTYPES[one_of("autocast", autocast, AUTOCAST_DTYPES, ", or None")]
         built = build_backbone(backbone)
         in_specs = self._in_specs(built)
         built_neck = None if neck is None else build_neck(neck, in_specs)
         for name, part in zip(self.part_names, (built, built_neck), strict=True):
             self.register_module(name, part)
         specs = in_specs if built_neck is None else built_neck.out_specs(in_specs)
-        self.out_positions = _check_positions(out_positions, len(specs))
+        number = len(specs)
+        self.out_positions = tuple(range(number))
+        if out_positions is not None:
+            self.out_positions = ascending("out_positions", out_positions, number, f"of its maps (0..{number - 1})")
         self.feature_specs: tuple[FeatureSpec, ...] = tuple(specs[position] for position in self.out_positions)
         if channels_last:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -124,18 +130,3 @@ class Pyramid(nn.Module):
                 "feature_specs to the channels and stride of each of its maps"
             )
         return tuple(specs)
-
-
-def _check_positions(out_positions: Sequence[int] | None, number: int) -> tuple[int, ...]:
-    if out_positions is None:
-        return tuple(range(number))
-    chosen = tuple(out_positions)
-    if not chosen or list(chosen) != sorted(set(chosen) & set(range(number))):
-        raise ValueError(f"out_positions={list(chosen)} must be one or more of 0..{number - 1}, ascending")
-    return chosen
-
-
-def _autocast_dtype(name: str | None) -> torch.dtype | None:
-    if name is not None and name not in AUTOCAST_DTYPES:
-        raise ValueError(f"autocast={name!r} is unknown; choose one of {sorted(AUTOCAST_DTYPES)}, or None")
-    return None if name is None else AUTOCAST_DTYPES[name]

@@ -97,7 +97,7 @@ def test_autocast_computes_in_less_precision_and_returns_single():
 
 @pytest.mark.parametrize("positions", [[4], [1, 0], [0, 0], [], [-1]])
 def test_refuses_positions_that_are_not_ascending_positions_of_its_maps(positions: list[int]):
-    with pytest.raises(ValueError, match=r"out_positions=.* must be one or more of 0..2, ascending"):
+    with pytest.raises(ValueError, match=r"out_positions=.* must be ascending positions of its maps \(0..2\)"):
         Pyramid(Shallow(), NECK, out_positions=positions)
 
 
