@@ -133,7 +133,7 @@ def places(shapes: Mapping[str, Tensor], num_ratios: int = 3) -> dict[str, Place
     toolbox = toolbox_of(shapes)
     body = [key for key in shapes if key.startswith(("backbone.", "neck."))]
     table = containers(toolbox, body)
-    inside = {key: table.rename(key)[1] or "" for key in body}
+    inside = {key: table.find(key)[1] or "" for key in body}
     found: dict[str, Place] = {}
     for part, tables in PARTS.items():
         keys = {key: name.removeprefix(f"{part}.") for key, name in inside.items() if name.startswith(f"{part}.")}

@@ -17,18 +17,11 @@ from ..files import write_atomically
 CONTAINERS = ("state_dict", "model", "model_state", "teacher", "student")
 
 # globals needed by a pickled dict of arrays (Detectron2's model zoo); anything else in a `.pkl` is refused
-_PICKLE_ALLOWED = {
-    ("collections", "OrderedDict"),
-    ("_codecs", "encode"),
-    ("numpy", "dtype"),
-    ("numpy", "ndarray"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "scalar"),
+_ARRAY_GLOBALS = {
+    *("collections.OrderedDict", "_codecs.encode", "numpy.dtype", "numpy.ndarray"),
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
     # pickle protocol 5, Python's default from 3.14 on
-    ("numpy.core.numeric", "_frombuffer"),
-    ("numpy._core.numeric", "_frombuffer"),
+    *(f"numpy.{core}.numeric._frombuffer" for core in ("core", "_core")),
 }
 
 
@@ -37,7 +30,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> object:
         """Return a global needed to rebuild an array; refuse any other."""
-        if (module, name) not in _PICKLE_ALLOWED:
+        if f"{module}.{name}" not in _ARRAY_GLOBALS:
             raise pickle.UnpicklingError(f"refused {module}.{name}: a checkpoint may hold arrays and numbers only")
         return super().find_class(module, name)
 
@@ -50,13 +43,12 @@ class _Ignored:
     def __setstate__(self, state: object) -> None: ...
 
 
-# classes in mmengine's log of a training run
-_IGNORED = (
-    *("mmengine.logging.history_buffer.HistoryBuffer", "numpy.ndarray", "numpy.dtype"),
-    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
+# globals in mmengine's log of a training run
+_IGNORED = {
+    *_ARRAY_GLOBALS,
+    *("mmengine.logging.history_buffer.HistoryBuffer", "builtins.getattr"),
     *(f"numpy.dtypes.{name}DType" for name in ("Float64", "Float32", "Int64", "Int32")),
-    "builtins.getattr",
-)
+}
 
 
 def _read_torch(path: Path) -> object:
@@ -66,7 +58,7 @@ def _read_torch(path: Path) -> object:
         if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
             raise  # torch 2.4 accepts no stand-ins
         needed = set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-        if not needed <= set(_IGNORED):
+        if not needed <= _IGNORED:
             raise
         with torch.serialization.safe_globals([(_Ignored, name) for name in needed]):
             return torch.load(path, map_location="cpu", weights_only=True)

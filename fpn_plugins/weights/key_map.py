@@ -164,13 +164,12 @@ class KeyMap:
     def _patterns(self) -> list[tuple[Rule, re.Pattern[str], dict[str, tuple[str, int]]]]:
         return [(rule, *_compile(rule.theirs)) for rule in self.rules if _TOKEN.search(rule.theirs)]
 
+    def dropping(self, patterns: Iterable[str]) -> KeyMap:
+        """Return a table that drops the foreign keys of ``patterns`` and treats the others as this table."""
+        return KeyMap(self.layout, [*(Rule(pattern, None) for pattern in patterns), *self.rules], self.lacks)
+
     def __repr__(self) -> str:
         return f"KeyMap({self.layout!r}, {len(self.rules)} rules)"
-
-    def rename(self, key: str) -> tuple[bool, str | None]:
-        """Return ``(whether a rule fits, our name or None)`` for a foreign key."""
-        rule, name = self.find(key)
-        return rule is not None, name
 
     def find(self, key: str) -> tuple[Rule | None, str | None]:
         """Return the rule that fits a foreign key, and our name; ``(None, None)`` if there is none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -110,10 +111,10 @@ class LoadHook:
         raise NotImplementedError
 
 
+@dataclass
 class _LayoutHook(LoadHook):
-    def __init__(self, layouts: Layouts, level_prefixes: tuple[str, ...]) -> None:
-        self.layouts = layouts
-        self.level_prefixes = level_prefixes
+    layouts: Layouts
+    level_prefixes: tuple[str, ...]
 
     def translate(self, module: nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor] | None:
         present = module.state_dict()
@@ -132,15 +133,12 @@ def redirect_keys(module: nn.Module, table: KeyMap) -> None:
         module: container whose ``load_state_dict`` is extended.
         table: rules from the container's foreign keys to keys of one of its children.
     """
-    module._register_load_state_dict_pre_hook(_RedirectHook(table))
+    module._register_load_state_dict_pre_hook(_RedirectHook(table), with_module=True)
 
 
-class _RedirectHook:
-    def __init__(self, table: KeyMap) -> None:
-        self.table = table
+@dataclass
+class _RedirectHook(LoadHook):
+    table: KeyMap
 
-    def __call__(self, state_dict: dict[str, Tensor], prefix: str, *unused: object) -> None:
-        for key in [key for key in state_dict if key.startswith(prefix)]:
-            _, name = self.table.find(key[len(prefix) :])
-            if name is not None:
-                state_dict[prefix + name] = state_dict.pop(key)
+    def translate(self, module: nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {self.table.find(key)[1] or key: value for key, value in given.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor
 
@@ -61,18 +61,10 @@ def anchor_order(num_anchors: int, num_ratios: int) -> Transform | None:
     sizes = num_anchors // num_ratios
     if sizes == 1 or num_ratios == 1:
         return None
-    return Transform(
-        f"{sizes} sizes x {num_ratios} ratios of anchors -> ratios x sizes",
-        _transposed(sizes, num_ratios),
-        _transposed(num_ratios, sizes),
-    )
+    name = f"{sizes} sizes x {num_ratios} ratios of anchors -> ratios x sizes"
+    return Transform(name, partial(_transpose, sizes, num_ratios), partial(_transpose, num_ratios, sizes))
 
 
-def _transposed(outer: int, inner: int) -> Callable[[Tensor], Tensor]:
+def _transpose(outer: int, inner: int, x: Tensor) -> Tensor:
     """Swap the two counts that make up the first axis; channels within an anchor (classes, box) keep their order."""
-
-    def transpose(x: Tensor) -> Tensor:
-        blocks = x.reshape(outer, inner, -1, *x.shape[1:])
-        return blocks.transpose(0, 1).reshape(x.shape)
-
-    return transpose
+    return x.reshape(outer, inner, -1, *x.shape[1:]).transpose(0, 1).reshape(x.shape)

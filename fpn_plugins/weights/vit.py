@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -42,10 +43,10 @@ def accept_vit_layouts(module: nn.Module, layouts: Sequence[KeyMap], cls_positio
     module._register_load_state_dict_pre_hook(_ViTHook(layouts, cls_position), with_module=True)
 
 
+@dataclass
 class _ViTHook(LoadHook):
-    def __init__(self, layouts: Sequence[KeyMap], cls_position: bool) -> None:
-        self.layouts = layouts
-        self.cls_position = cls_position
+    layouts: Sequence[KeyMap]
+    cls_position: bool
 
     def translate(self, module: nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor]:
         own = module.state_dict()

@@ -168,8 +168,8 @@ class _TimmLayouts:
         used = skeleton(lambda: create_network(self.name, self.out_indices, False, 3, self.arguments)).state_dict()
         rules: list[tuple[str, str | None]] = []
         for key in keys:
-            fits, name = names.rename(key)
-            if fits and (name is None or name in full):
+            rule, name = names.find(key)
+            if rule is not None and (name is None or name in full):
                 place = None if name is None else next((n for n in flattened(name) if n in used), None)
                 rules.append((key, None if place is None else f"model.{place}"))
         return [KeyMap(f"{names.layout} {self.name}", rules, lacks=["norms.<*>"])]

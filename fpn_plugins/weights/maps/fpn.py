@@ -12,13 +12,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from ..key_map import KeyMap
 from .mmcv import conv_modules
 
 
 def mmdet(num_levels: int) -> KeyMap:
-    """mmdet's ``FPN`` and ``PAFPN``: in ``fpn_convs`` the extra levels follow the ``num_levels`` output convs."""
+    """Build the table of mmdet's ``FPN`` and ``PAFPN``.
+
+    Args:
+        num_levels: number of output convolutions, which the extra levels follow in ``fpn_convs``.
+    """
     places = [("lateral_convs.<i>", "lateral_convs.<i>")]
     places += [(f"fpn_convs.{i}", f"output_convs.{i}") for i in range(num_levels)]
     places += [(f"fpn_convs.<k+{num_levels}>", "extra_levels.convs.<k>")]
@@ -28,11 +33,11 @@ def mmdet(num_levels: int) -> KeyMap:
 
 
 def mmdet_carafe(num_levels: int, num_merged: int) -> KeyMap:
-    """mmdet's ``FPN_CARAFE``: extra levels are laterals too, and upsampling counts from the highest resolution.
+    """Build the table of mmdet's ``FPN_CARAFE``: extra levels are laterals, upsampling counts from the finest level.
 
     Args:
-        num_levels: levels that have an input.
-        num_merged: levels of the top-down path, the extra ones too.
+        num_levels: number of levels that have an input.
+        num_merged: number of levels of the top-down path, extra levels included.
     """
     places = [(f"lateral_convs.{i}", f"lateral_convs.{i}") for i in range(num_levels)]
     places += [(f"lateral_convs.<k+{num_levels}>", "extra_levels.convs.<k>")]
@@ -46,7 +51,11 @@ def mmdet_carafe(num_levels: int, num_merged: int) -> KeyMap:
 
 
 def detectron2(first_stage: int) -> KeyMap:
-    """detectron2's ``FPN``: ``fpn_lateral<s>``, ``s`` = log2 of the stride, ``first_stage`` at the finest level."""
+    """Build the table of detectron2's ``FPN``.
+
+    Args:
+        first_stage: log2 of the finest level's stride, which detectron2 writes into the names (``fpn_lateral2``).
+    """
     rules = []
     for theirs, ours in (("fpn_lateral", "lateral_convs"), ("fpn_output", "output_convs")):
         place = f"{theirs}<i+{first_stage}>"
@@ -56,40 +65,35 @@ def detectron2(first_stage: int) -> KeyMap:
 
 
 def torchvision() -> KeyMap:
-    """torchvision's ``FeaturePyramidNetwork``, with the convolution's index (since 0.13) and without (before)."""
+    """Build the table of torchvision's ``FeaturePyramidNetwork``; since 0.13 its names hold the convolution's index."""
     rules = []
     for theirs, ours in (("inner_blocks", "lateral_convs"), ("layer_blocks", "output_convs")):
-        rules += [
-            (f"{theirs}.<i>.0.<*>", f"{ours}.<i>.conv.<*>"),
-            (f"{theirs}.<i>.1.<*>", f"{ours}.<i>.norm.<*>"),
-            (f"{theirs}.<i>.<*>", f"{ours}.<i>.conv.<*>"),
-        ]
+        for place, part in ((f"{theirs}.<i>.0", "conv"), (f"{theirs}.<i>.1", "norm"), (f"{theirs}.<i>", "conv")):
+            rules += [(f"{place}.<*>", f"{ours}.<i>.{part}.<*>")]
     rules += [(f"extra_blocks.p{6 + k}.<*>", f"extra_levels.convs.{k}.conv.<*>") for k in range(2)]
     return KeyMap("torchvision FPN", rules)
 
 
+@dataclass(frozen=True)
 class FPNLayouts:
-    """The tables to try for the keys of an FPN of ``num_levels`` inputs and ``num_merged`` levels of its path."""
+    """Collect the tables for the keys of an FPN with ``num_levels`` inputs and ``num_merged`` top-down levels."""
 
-    def __init__(self, num_levels: int, num_merged: int) -> None:
-        self.num_levels = num_levels
-        self.num_merged = num_merged
+    num_levels: int
+    num_merged: int
 
     def __call__(self, keys: Iterable[str]) -> list[KeyMap]:
-        """Tables of the layouts; detectron2's finest stage is read from ``keys``."""
+        """Return the tables of all layouts; detectron2's finest stage is read from ``keys``."""
         stages = [int(match[1]) for key in keys if (match := re.match(r"fpn_lateral(\d+)\.", key))]
         mmdets = [mmdet(self.num_levels), mmdet_carafe(self.num_levels, self.num_merged)]
         return [*mmdets, detectron2(min(stages, default=2)), torchvision()]
 
 
 def detectron2_backbone(levels: Iterable[int]) -> KeyMap:
-    """detectron2 keeps the convolutions of the pyramid beside ``bottom_up``; we keep them in ``neck``.
+    """Redirect detectron2's convolutions of the pyramid, which it keeps beside ``bottom_up``, to our ``neck``.
 
     Args:
-        levels: ``log2`` of the strides that the pyramid is built on.
+        levels: log2 of the strides of the maps that the pyramid reads.
     """
     stages = tuple(levels)
-    rules = [
-        (f"fpn_{kind}{level}.<*>", f"neck.fpn_{kind}{level}.<*>") for kind in ("lateral", "output") for level in stages
-    ]
-    return KeyMap("detectron2 FPN backbone", [*rules, ("top_block.<*>", "neck.top_block.<*>")])
+    names = [f"fpn_{kind}{level}.<*>" for kind in ("lateral", "output") for level in stages]
+    return KeyMap("detectron2 FPN backbone", [(name, f"neck.{name}") for name in [*names, "top_block.<*>"]])

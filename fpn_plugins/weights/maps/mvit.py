@@ -13,12 +13,10 @@ from collections.abc import Sequence
 
 from ..key_map import KeyMap
 
-Rules = list[tuple[str, str | None]]
-
 # ImageNet's classifier and its class token, which a detector does not use; it has its own norm after each stage
-_CLASSIFIER: Rules = [("norm.<*>", None), ("head.<*>", None), ("cls_token", None)]
+_CLASSIFIER = ("norm.<*>", "head.<*>", "cls_token")
 _OUTPUT_NORMS = ("norms.<s>.<*>",)
-_SAME: Rules = [(f"{part}.<*>",) * 2 for part in ("patch_embed", "blocks")]
+_SAME = [(f"{part}.<*>",) * 2 for part in ("patch_embed", "blocks")]
 
 
 def detectron2() -> KeyMap:
@@ -28,7 +26,7 @@ def detectron2() -> KeyMap:
 
 def official() -> KeyMap:
     """Table of ``facebookresearch/mvit`` (``.pyth``), a classifier without norms of the returned maps."""
-    return KeyMap("official MViTv2", [*_SAME, *_CLASSIFIER], lacks=_OUTPUT_NORMS)
+    return KeyMap("official MViTv2", _SAME, lacks=_OUTPUT_NORMS).dropping(_CLASSIFIER)
 
 
 def timm(last_block_indices: Sequence[int]) -> KeyMap:
@@ -38,13 +36,12 @@ def timm(last_block_indices: Sequence[int]) -> KeyMap:
         last_block_indices: position of the last block of each stage, counted through all stages.
     """
     firsts = [0, *(last + 1 for last in last_block_indices[:-1])]
-    rules: Rules = []
+    rules = [("patch_embed.<*>", "patch_embed.<*>")]
     # the last stage first: in the inverse, the first rule that fits a block's number is then the one of its stage
     for stage, first in reversed(list(enumerate(firsts))):
         theirs, ours = f"stages.{stage}.blocks.<b>", f"blocks.<b+{first}>"
         rules += [(f"{theirs}.shortcut_proj_attn.<*>", f"{ours}.proj.<*>"), (f"{theirs}.<*>", f"{ours}.<*>")]
-    rules += [("patch_embed.<*>", "patch_embed.<*>"), *_CLASSIFIER]
-    return KeyMap("timm MViTv2", rules, lacks=_OUTPUT_NORMS)
+    return KeyMap("timm MViTv2", rules, lacks=_OUTPUT_NORMS).dropping(_CLASSIFIER)
 
 
 def mvit_layouts(last_block_indices: Sequence[int], stages: Sequence[int]) -> tuple[KeyMap, ...]:
@@ -54,13 +51,8 @@ def mvit_layouts(last_block_indices: Sequence[int], stages: Sequence[int]) -> tu
         last_block_indices: position of the last block of each stage.
         stages: stages whose maps are returned, ascending; later stages and the norms of other stages are dropped.
     """
-    unused: Rules = []
-    for stage, last in enumerate(last_block_indices):
-        if stage > stages[-1]:
-            first = last_block_indices[stage - 1] + 1
-            unused += [(f"blocks.{block}.<*>", None) for block in range(first, last + 1)]
-            unused += [(f"stages.{stage}.<*>", None)]
-        if stage not in stages:
-            unused += [(f"scale{stage + 2}_norm.<*>", None)]
-    tables = (detectron2(), official(), timm(last_block_indices))
-    return tuple(KeyMap(table.layout, [*unused, *table.rules], lacks=table.lacks) for table in tables)
+    kept_blocks, all_blocks = (last_block_indices[stage] + 1 for stage in (stages[-1], -1))
+    unused = [f"blocks.{block}.<*>" for block in range(kept_blocks, all_blocks)]
+    unused += [f"stages.{stage}.<*>" for stage in range(stages[-1] + 1, len(last_block_indices))]
+    unused += [f"scale{stage + 2}_norm.<*>" for stage in range(len(last_block_indices)) if stage not in stages]
+    return tuple(table.dropping(unused) for table in (detectron2(), official(), timm(last_block_indices)))

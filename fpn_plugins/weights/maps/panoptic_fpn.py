@@ -17,17 +17,17 @@ MAX_CONVS = 8  # of one branch: a stride of 1024 at a common stride of 4
 
 
 def mmdet() -> KeyMap:
-    """mmdet's ``PanopticFPNHead``, without its ``conv_logits``; its usual norm comes first, for the inverse."""
+    """Build the table of mmdet's ``PanopticFPNHead`` without ``conv_logits``; GN comes first, for the inverse."""
     theirs, ours = "conv_upsample_layers.<i>.conv.<k>", "branches.<i>.<k>"
     table = conv_modules("mmdet PanopticFPNHead", [(theirs, ours)])
     return KeyMap(table.layout, [(f"{theirs}.gn.<*>", f"{ours}.norm.<*>"), *table.rules])
 
 
 def detectron2(names: Sequence[str]) -> KeyMap:
-    """detectron2's ``SemSegFPNHead``, without its ``predictor``; convolutions and upsamplings take turns there.
+    """Build the table of detectron2's ``SemSegFPNHead`` without ``predictor``; there, convs and upsamplings alternate.
 
     Args:
-        names: its features (``p2``, ``p3``, ...), high to low resolution.
+        names: features of the head (``p2``, ``p3``, ...), high to low resolution.
     """
     rules = []
     for i, name in enumerate(names):
@@ -38,23 +38,23 @@ def detectron2(names: Sequence[str]) -> KeyMap:
 
 
 def semantic_layouts(keys: Iterable[str]) -> list[KeyMap]:
-    """The tables to try for the keys of the semantic branch; detectron2's features are read from ``keys``."""
+    """Collect the tables for the keys of a semantic branch; detectron2's features are read from ``keys``."""
     features = {match[0]: int(match[1]) for key in keys if (match := re.match(r"[a-z]+(\d+)(?=\.\d+\.)", key))}
     return [mmdet(), detectron2(sorted(features, key=lambda name: features[name]))]
 
 
 def mmdet_head() -> KeyMap:
-    """mmdet keeps the branches directly in its head; we keep them in ``semantic_merge``."""
+    """Redirect mmdet's branches, which are in its head itself, to our ``semantic_merge``."""
     name = "conv_upsample_layers.<*>"
     return KeyMap("mmdet PanopticFPNHead", [(name, f"semantic_merge.{name}")])
 
 
 def detectron2_head(names: Iterable[str]) -> KeyMap:
-    """detectron2 keeps the branch of each of the features ``names`` in its head; we keep them in ``semantic_merge``."""
+    """Redirect the branches of features ``names``, which detectron2 keeps in its head, to our ``semantic_merge``."""
     return KeyMap("detectron2 SemSegFPNHead", [(f"{name}.<*>", f"semantic_merge.{name}.<*>") for name in names])
 
 
 def panoptic_fpn() -> KeyMap:
-    """Keys of a plain FPN, in any layout, belong to the pyramid of a `PanopticFPN`."""
+    """Redirect the keys of a plain FPN, in any layout, to the pyramid of a `PanopticFPN`."""
     parts = [(f"{part}.<*>",) * 2 for part in ("fpn", "semantic_merge")]
     return KeyMap("FPN", [*parts, ("<*>", "fpn.<*>")])

@@ -1,8 +1,8 @@
-"""ResNet and ResNeXt: detectron2's names -> those of timm, torchvision and mmdet, which are the same.
+"""ResNet and ResNeXt: detectron2's names -> the names that timm, torchvision and mmdet share.
 
-Only names differ here, and names do not tell two things apart that change the result: Detectron2's ``R-50`` and
-``R-101`` (MSRA's weights) stride in the 1x1 convolution (mmdet's ``style='caffe'``), the others in the 3x3 one, and
-they expect BGR images with unit standard deviation.
+The names do not show two differences that change the result: Detectron2's ``R-50`` and ``R-101`` (MSRA's weights)
+stride in the 1x1 convolution (mmdet's ``style='caffe'``) instead of the 3x3 one, and they expect BGR images with unit
+standard deviation.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from ..key_map import KeyMap
 
 
 def detectron2() -> KeyMap:
-    """detectron2's ``ResNet``: ``stem``, ``res2 .. res5``, ``shortcut``; ``norm`` inside each convolution."""
+    """Build the table of detectron2's ``ResNet``: ``stem``, ``res2 .. res5``, ``shortcut``; norms in convolutions."""
     rules: list[tuple[str, str | None]] = [
         ("stem.conv1.norm.<*>", "bn1.<*>"),
         ("stem.conv1.<*>", "conv1.<*>"),
@@ -25,7 +25,7 @@ def detectron2() -> KeyMap:
 
 
 def mmdet_with_group_norm() -> KeyMap:
-    """mmdet's ``ResNet`` with GN, which calls its norms ``gn1``; only dicts that hold such a norm fit."""
+    """Build the table of mmdet's ``ResNet`` with GN, whose norms are ``gn1``; only dicts with these norms fit."""
     rules = [("gn<n>.<*>", "bn<n>.<*>"), ("layer<s>.<j>.gn<n>.<*>", "layer<s>.<j>.bn<n>.<*>")]
     same = [(f"{part}.<*>",) * 2 for part in ("conv1", "layer<s>.<j>.conv<n>", "layer<s>.<j>.downsample")]
     return KeyMap("mmdet ResNet with GN", [*rules, *same])

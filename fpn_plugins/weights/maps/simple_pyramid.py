@@ -2,7 +2,7 @@
 
 Ours, with ``i`` the position of the level from the highest resolution::
 
-    resamples.<i>.<j>.*        the layers of its sequence of deconvolutions, numbered as in both
+    resamples.<i>.<j>.*        layers of its sequence of deconvolutions, numbered as in both
     lateral_convs.<i>.conv.*   lateral_convs.<i>.norm.*
     output_convs.<i>.conv.*    output_convs.<i>.norm.*
     extra_levels.convs.<k>.conv.*
@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from ..key_map import KeyMap
 from .mmcv import conv_modules
 
 
 def detectron2(first_stage: int, num_resampling: Sequence[int]) -> KeyMap:
-    """detectron2's ``simfp_{stage}``: one sequence per level, resampling layers, 1x1 and 3x3 convolution.
+    """Build the table of detectron2's ``simfp_<s>``: per level resampling layers, a 1x1 and a 3x3 convolution.
 
     Args:
-        first_stage: ``log2`` of the stride of the finest level.
-        num_resampling: number of layers before the 1x1 convolution, of each level.
+        first_stage: log2 of the finest level's stride.
+        num_resampling: number of layers before the 1x1 convolution, for each level.
     """
     rules = []
     for i, length in enumerate(num_resampling):
@@ -34,27 +35,25 @@ def detectron2(first_stage: int, num_resampling: Sequence[int]) -> KeyMap:
 
 
 def mmdet(num_levels: int) -> KeyMap:
-    """``SimpleFPN`` of mmdet's ``projects/ViTDet``: ``fpn<i+1>``, and the convolutions as in mmdet's ``FPN``."""
+    """Build the table of ``SimpleFPN`` in mmdet's ``projects/ViTDet``; its convolutions are named as in ``FPN``."""
     places = [("lateral_convs.<i>", "lateral_convs.<i>"), ("fpn_convs.<i>", "output_convs.<i>")]
     resamples = [(f"fpn{i + 1}.<*>", f"resamples.{i}.<*>") for i in range(num_levels)]
     return KeyMap("mmdet SimpleFPN", [*conv_modules("", places).rules, *resamples])
 
 
+@dataclass(frozen=True)
 class SimplePyramidLayouts:
-    """The tables to try for the keys of a simple pyramid."""
+    """Collect the tables for the keys of a simple pyramid; ``num_resampling`` as for `detectron2`."""
 
-    def __init__(self, num_resampling: Sequence[int]) -> None:
-        self.num_resampling = tuple(num_resampling)
+    num_resampling: Sequence[int]
 
     def __call__(self, keys: Iterable[str]) -> list[KeyMap]:
-        """Tables of the two layouts; detectron2's finest stage is read from ``keys``."""
+        """Return the tables of both layouts; detectron2's finest stage is read from ``keys``."""
         stages = [int(match[1]) for key in keys if (match := re.match(r"simfp_(\d+)\.", key))]
         return [detectron2(min(stages, default=2), self.num_resampling), mmdet(len(self.num_resampling))]
 
 
 def detectron2_backbone() -> KeyMap:
-    """detectron2's ``SimpleFeaturePyramid`` is the backbone and holds the ViT as ``net``; we keep the two apart."""
-    return KeyMap(
-        "detectron2 SimpleFeaturePyramid backbone",
-        [("net.<*>", "bottom_up.<*>"), ("simfp_<s>.<*>", "neck.simfp_<s>.<*>")],
-    )
+    """Redirect detectron2's ``SimpleFeaturePyramid``, which holds the ViT as ``net``, to ``bottom_up`` and ``neck``."""
+    rules = [("net.<*>", "bottom_up.<*>"), ("simfp_<s>.<*>", "neck.simfp_<s>.<*>")]
+    return KeyMap("detectron2 SimpleFeaturePyramid backbone", rules)

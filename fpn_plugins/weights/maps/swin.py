@@ -6,8 +6,7 @@ Ours are the official names, with ``i`` the stage and ``j`` the block in it::
     layers.<i>.blocks.<j>.{norm1,attn,norm2,mlp}.*   layers.<i>.downsample.{norm,reduction}.*
 
 The index of relative positions and the masks of shifted windows, which some layouts store, follow from the window and
-are dropped. Every table takes the ascending ``stages`` whose maps are returned: weights that only later stages need,
-and the norms of other stages, are dropped as well.
+are dropped.
 """
 
 from __future__ import annotations
@@ -18,9 +17,12 @@ from ..key_map import KeyMap, Rule
 from ..transforms import LISTED_POSITIONS, UNFOLD_MERGING
 
 STAGES = 4
-ALL_STAGES = tuple(range(STAGES))
-_CLASSIFIER = [Rule("norm.<*>", None), Rule("head.<*>", None)]
+_CLASSIFIER = ("norm.<*>", "head.<*>")
+_COMPUTED = ("layers.<i>.blocks.<j>.attn.relative_position_index", "layers.<i>.blocks.<j>.attn_mask")
 _OUTPUT_NORMS = ("norm<i>.<*>",)
+_SAME = [Rule(key, key) for key in ("patch_embed.<*>", "layers.<i>.blocks.<*>")]
+_DOWNSAMPLE = Rule("layers.<i>.downsample.<*>", "layers.<i>.downsample.<*>")
+_NORMS = Rule("norm<i>.<*>", "norm<i>.<*>")
 _LISTED_POSITIONS = Rule("absolute_pos_embed", "absolute_pos_embed", LISTED_POSITIONS)
 _MMDET_BLOCK = {
     "attn.w_msa": "attn",
@@ -31,66 +33,50 @@ _MMDET_BLOCK = {
 }
 
 
-def detectron2(stages: Sequence[int] = ALL_STAGES, output_norms: bool = True) -> KeyMap:
-    """Table of detectron2's ``SwinTransformer``, and of the one that Swin's authors use for detection."""
-    rules = [*_embedding("proj"), *_norms(stages, output_norms), Rule("absolute_pos_embed", "absolute_pos_embed")]
-    return KeyMap("detectron2 Swin", [*rules, *_blocks(stages)])
+def detectron2() -> KeyMap:
+    """Build the table of detectron2's ``SwinTransformer``, which Swin's authors also use for detection."""
+    rules = [*_SAME, _DOWNSAMPLE, _NORMS, Rule("absolute_pos_embed", "absolute_pos_embed")]
+    return KeyMap("detectron2 Swin", rules).dropping(_COMPUTED)
 
 
-def official(stages: Sequence[int] = ALL_STAGES) -> KeyMap:
-    """Table of ``microsoft/Swin-Transformer``, a classifier without norms of the returned maps."""
-    rules = [*_embedding("proj"), *_CLASSIFIER, _LISTED_POSITIONS, *_blocks(stages)]
-    return KeyMap("official Swin", rules, lacks=_OUTPUT_NORMS)
+def official() -> KeyMap:
+    """Build the table of ``microsoft/Swin-Transformer``, a classifier without norms of the returned maps."""
+    rules = [*_SAME, _DOWNSAMPLE, _LISTED_POSITIONS]
+    return KeyMap("official Swin", rules, lacks=_OUTPUT_NORMS).dropping([*_COMPUTED, *_CLASSIFIER])
 
 
-def timm(stages: Sequence[int] = ALL_STAGES) -> KeyMap:
-    """Table of timm's ``SwinTransformer``, a classifier that downsamples at the start of the next stage."""
-    rules = [*_embedding("proj"), *_CLASSIFIER, *_blocks(stages, downsample_at=1)]
-    return KeyMap("timm Swin", rules, lacks=_OUTPUT_NORMS)
+def timm() -> KeyMap:
+    """Build the table of timm's ``SwinTransformer``, a classifier that downsamples at the start of the next stage."""
+    rules = [*_SAME, Rule("layers.<i+1>.downsample.<*>", "layers.<i>.downsample.<*>")]
+    return KeyMap("timm Swin", rules, lacks=_OUTPUT_NORMS).dropping([*_COMPUTED, *_CLASSIFIER])
 
 
-def mmdet(stages: Sequence[int] = ALL_STAGES, output_norms: bool = True) -> KeyMap:
-    """Table of mmdet's ``SwinTransformer``, which has other names and merges patches in another order."""
-    rules = [*_embedding("projection"), *_norms(stages, output_norms), _LISTED_POSITIONS]
-    for stage in ALL_STAGES:
-        theirs, ours = f"stages.{stage}", f"layers.{stage}"
-        rules += [Rule(f"{theirs}.blocks.<j>.attn.w_msa.relative_position_index", None)]
-        for part, our_part in _MMDET_BLOCK.items():
-            place = f"{ours}.blocks.<j>.{our_part}.<*>" if stage <= stages[-1] else None
-            rules += [Rule(f"{theirs}.blocks.<j>.{part}.<*>", place)]
-        merged = f"{ours}.downsample.<*>" if stage < stages[-1] else None
-        rules += [Rule(f"{theirs}.downsample.<*>", merged, UNFOLD_MERGING)]
-    return KeyMap("mmdet Swin", rules)
+def mmdet() -> KeyMap:
+    """Build the table of mmdet's ``SwinTransformer``, which has other names and merges patches in another order."""
+    rules = [_NORMS, _LISTED_POSITIONS]
+    rules += [
+        Rule(f"patch_embed.{a}.<*>", f"patch_embed.{b}.<*>") for a, b in {"projection": "proj", "norm": "norm"}.items()
+    ]
+    blocks, ours = "stages.<i>.blocks.<j>", "layers.<i>.blocks.<j>"
+    rules += [Rule(f"{blocks}.{a}.<*>", f"{ours}.{b}.<*>") for a, b in _MMDET_BLOCK.items()]
+    rules += [Rule("stages.<i>.downsample.<*>", "layers.<i>.downsample.<*>", UNFOLD_MERGING)]
+    return KeyMap("mmdet Swin", rules).dropping([f"{blocks}.attn.w_msa.relative_position_index"])
 
 
-def swin_layouts(stages: Sequence[int] = ALL_STAGES, output_norms: bool = True) -> tuple[KeyMap, ...]:
-    """Collect the tables of the four layouts.
+def swin_layouts(stages: Sequence[int] = tuple(range(STAGES)), output_norms: bool = True) -> tuple[KeyMap, ...]:
+    """Collect the tables for a Swin that returns the maps of some stages.
 
     Args:
-        stages: stages whose maps are returned, ascending.
+        stages: stages whose maps are returned, ascending; weights that only later stages need, and the norms of other
+            stages, are dropped.
         output_norms: whether the returned maps are normalized; without it, a detector's norms are dropped.
     """
-    return detectron2(stages, output_norms), official(stages), timm(stages), mmdet(stages, output_norms)
-
-
-def _embedding(convolution: str) -> list[Rule]:
-    names = {convolution: "proj", "norm": "norm"}
-    return [Rule(f"patch_embed.{theirs}.<*>", f"patch_embed.{ours}.<*>") for theirs, ours in names.items()]
-
-
-def _norms(stages: Sequence[int], output_norms: bool) -> list[Rule]:
-    kept = stages if output_norms else ()
-    names = [f"norm{stage}.<*>" for stage in ALL_STAGES]
-    return [Rule(name, name if stage in kept else None) for stage, name in enumerate(names)]
-
-
-def _blocks(stages: Sequence[int], downsample_at: int = 0) -> list[Rule]:
-    """Blocks in the official names; the reduction is stored in the stage ``downsample_at`` after ours."""
-    blocks = "layers.<i>.blocks.<j>"
-    rules = [Rule(f"{blocks}.attn.relative_position_index", None), Rule(f"{blocks}.attn_mask", None)]
-    for stage in ALL_STAGES:
-        name = f"layers.{stage}.blocks.<*>"
-        rules += [Rule(name, name if stage <= stages[-1] else None)]
-        theirs, ours = (f"layers.{number}.downsample.<*>" for number in (stage + downsample_at, stage))
-        rules += [Rule(theirs, ours if stage < stages[-1] else None)]
-    return rules
+    last = stages[-1]
+    normed = stages if output_norms else ()
+    unused = [f"norm{stage}.<*>" for stage in range(STAGES) if stage not in normed]
+    unused += [f"{part}.{stage}.<*>" for part in ("layers", "stages") for stage in range(last + 1, STAGES)]
+    merging = [
+        f"{part}.{last}.downsample.<*>" for part in ("layers", "stages")
+    ]  # at the end of a stage, except in timm
+    tables = (table.dropping([*unused, *merging]) for table in (detectron2(), official(), mmdet()))
+    return (*tables, timm().dropping(unused))

@@ -13,8 +13,6 @@ positions change what the blocks compute; no table has them, so that their check
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from ..key_map import KeyMap
 
 _ENCODER = ("patch_embed.proj.<*>", "pos_embed", "blocks.<i>.<*>")
@@ -29,22 +27,20 @@ _DROPPED = (
 _SAM_DROPPED = ("prompt_encoder.<*>", "mask_decoder.<*>", "pixel_mean", "pixel_std")
 
 
-def plain(unused_blocks: Iterable[int] = ()) -> KeyMap:
-    """Table of detectron2's names; ``unused_blocks`` and layers after the encoder are dropped."""
-    rules: list[tuple[str, str | None]] = [(f"blocks.{index}.<*>", None) for index in unused_blocks]
-    rules += [(key, key) for key in _ENCODER]
-    return KeyMap("plain ViT", [*rules, *((key, None) for key in _DROPPED)])
+def plain() -> KeyMap:
+    """Build the table of detectron2's names; layers after the encoder are dropped."""
+    return KeyMap("plain ViT", [(key, key) for key in _ENCODER]).dropping(_DROPPED)
 
 
-def sam(prefix: str, unused_blocks: Iterable[int] = ()) -> KeyMap:
-    """Table of SAM's own image encoder, whose MLPs are ``lin1`` and ``lin2``, under ``prefix``."""
-    rules: list[tuple[str, str | None]] = [(f"{prefix}blocks.{index}.<*>", None) for index in unused_blocks]
-    rules += [(f"{prefix}blocks.<i>.mlp.lin{n}.<*>", f"blocks.<i>.mlp.fc{n}.<*>") for n in (1, 2)]
+def sam(prefix: str) -> KeyMap:
+    """Build the table of SAM's own image encoder, whose MLPs are ``lin1`` and ``lin2``, under ``prefix``."""
+    rules = [(f"{prefix}blocks.<i>.mlp.lin{n}.<*>", f"blocks.<i>.mlp.fc{n}.<*>") for n in (1, 2)]
     rules += [(f"{prefix}{key}", key) for key in _ENCODER]
-    return KeyMap("SAM", [*rules, *((key, None) for key in (f"{prefix}neck.<*>", *_SAM_DROPPED))])
+    return KeyMap("SAM", rules).dropping([f"{prefix}neck.<*>", *_SAM_DROPPED])
 
 
 def vit_layouts(num_blocks: int, depth: int) -> tuple[KeyMap, ...]:
     """Collect the tables for a plain ViT that keeps the first ``num_blocks`` of ``depth`` blocks."""
-    unused = range(num_blocks, depth)
-    return plain(unused), sam("image_encoder.", unused), sam("", unused)
+    prefixes = ("", "image_encoder.")
+    unused = [f"{prefix}blocks.{index}.<*>" for prefix in prefixes for index in range(num_blocks, depth)]
+    return tuple(table.dropping(unused) for table in (plain(), *map(sam, prefixes)))

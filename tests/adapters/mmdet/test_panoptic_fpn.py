@@ -95,7 +95,7 @@ def names(head: nn.Module, levels: list[Tensor]) -> list[str]:
 
     table = KeyMap("", [(rule.theirs, f"semantic_merge.{rule.ours}") for rule in mmdet().rules])
     keys = [name for name, _ in head.named_parameters()]
-    renamed = [table.rename(key)[1] or key for key in keys]
+    renamed = [table.find(key)[1] or key for key in keys]
     return ["loss", *(f"p{i}" for i in range(len(levels))), *renamed]
 
 
