@@ -1,8 +1,10 @@
-"""Images and detections of either toolbox in one form, and the loading of a detector's weights."""
+"""Read images and videos, hold detections of either toolbox in one form, and load a detector's weights."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -13,18 +15,20 @@ from .weights import read_checkpoint
 if TYPE_CHECKING:
     import numpy as np
 
-# computed from the config, and stored by some versions of the toolboxes
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".gif")
+# parts of keys whose values follow from the config; some versions of the toolboxes store them
 COMPUTED = ("anchor_generator.", "pixel_mean", "pixel_std", "num_batches_tracked")
 
 
 class Detections(NamedTuple):
-    """What a detector found on one image, in pixels of the image as it was given.
+    """Detections on one image, in pixels of the original image.
 
     Attributes:
         boxes: corners ``N 4`` (left, top, right, bottom).
-        scores: ``N``.
-        labels: ``N``, indices of classes.
-        masks: ``N H W`` of booleans; ``None`` of a detector without masks.
+        scores: ``N``, from 0 to 1.
+        labels: ``N``, class indices.
+        masks: ``N H W`` booleans; ``None`` if the detector predicts no masks.
     """
 
     boxes: Tensor
@@ -33,7 +37,12 @@ class Detections(NamedTuple):
     masks: Tensor | None = None
 
     def to_coco(self, image_id: int, category_ids: list[int]) -> list[dict[str, Any]]:
-        """In COCO's results format; ``category_ids`` by index of class."""
+        """Convert to COCO's results format.
+
+        Args:
+            image_id: id of the image.
+            category_ids: id of each class, by class index.
+        """
         from pycocotools import mask as mask_utils
 
         corners = self.boxes.double()
@@ -51,10 +60,10 @@ class Detections(NamedTuple):
 
 
 class AnnotatedImage(NamedTuple):
-    """An image and the objects on it, as the detectors of both toolboxes train on.
+    """An image and its objects, for training a detector of either toolbox.
 
     Attributes:
-        pixels: ``3 H W``, BGR, 0..255, as both toolboxes read images.
+        pixels: ``3 H W``, BGR, 0..255, the toolboxes' default order.
         boxes: corners ``N 4`` in pixels.
         labels: ``N``, class indices.
         masks: ``N H W`` booleans.
@@ -67,7 +76,7 @@ class AnnotatedImage(NamedTuple):
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read an image file as ``H W 3``, RGB, 0..255, turned as its EXIF orientation says, as both toolboxes do."""
+    """Read an image file as ``H W 3``, RGB, 0..255, rotated by its EXIF orientation as in both toolboxes."""
     import numpy as np
     from PIL import Image, ImageOps
 
@@ -75,10 +84,42 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
 
-def resize_shortest(image: np.ndarray, short: int, long: int) -> np.ndarray:
-    """Resize ``H W 3`` so that its shorter side is ``short`` pixels, or its longer one ``long`` if that is less.
+def read_pictures(path: str | os.PathLike[str], every: int = 1) -> Iterator[tuple[int | None, np.ndarray]]:
+    """Read an image, or frames of a video, as ``H W 3``, RGB, 0..255.
 
-    The rule and the rounding are both toolboxes' own; the interpolation is pillow's bilinear one, as Detectron2's.
+    Args:
+        path: image or video; `VIDEOS` lists the suffixes of videos.
+        every: of a video, read every Nth frame.
+
+    Yields:
+        The number of the frame, from 0 (``None`` for an image), and the picture.
+
+    Raises:
+        ImportError: ``path`` is a video and OpenCV is not installed.
+        ValueError: OpenCV finds no frames in the video.
+    """
+    if Path(path).suffix.lower() not in VIDEOS:
+        yield None, read_image(path)
+        return
+    try:
+        import cv2
+    except ImportError as error:
+        raise ImportError(f"reading {os.fspath(path)!r} needs OpenCV: pip install opencv-python-headless") from error
+    video = cv2.VideoCapture(os.fspath(path))
+    number = 0
+    while (read := video.read())[0]:
+        if number % every == 0:
+            yield number, cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
+        number += 1
+    video.release()
+    if number == 0:
+        raise ValueError(f"cannot read {os.fspath(path)!r}: OpenCV finds no frames in it")
+
+
+def resize_shortest(image: np.ndarray, short: int, long: int) -> np.ndarray:
+    """Resize ``H W 3`` to a shorter side of ``short`` pixels, or less if the longer side would exceed ``long``.
+
+    Both toolboxes compute and round the size in this way. The interpolation is Pillow's bilinear one, as in Detectron2.
 
     Raises:
         ValueError: sides that are not positive, or an image that is not ``H W 3``.
@@ -93,18 +134,18 @@ def resize_shortest(image: np.ndarray, short: int, long: int) -> np.ndarray:
     height, width = image.shape[:2]
     scale = min(short / min(height, width), long / max(height, width))
     size = int(width * scale + 0.5), int(height * scale + 0.5)
-    return (
-        image if size == (width, height) else np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-    )
+    if size == (width, height):
+        return image
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
 
 
 class ImagePredictor:
-    """A built detector as a function of an image; the subclass of each toolbox's adapter says how to call it.
+    """A built detector as a function of an image; each toolbox's adapter subclasses it to call its detectors.
 
     Args:
-        model: the toolbox's detector; it is put into evaluation mode.
-        short: shorter side of the image in pixels, after resizing.
-        long: the most that its longer side may have.
+        model: the toolbox's detector; it is set to evaluation mode.
+        short: shorter side of the resized image, in pixels.
+        long: limit of the longer side of the resized image, in pixels.
     """
 
     def __init__(self, model: Any, short: int = 800, long: int = 1333) -> None:
@@ -112,19 +153,23 @@ class ImagePredictor:
         self.short, self.long = short, long
 
     def resized(self, image: np.ndarray) -> np.ndarray:
-        """The image ``H W 3`` as the detector gets it."""
+        """Resize an image ``H W 3`` for the detector."""
         return resize_shortest(image, self.short, self.long)
 
     def __call__(self, image: np.ndarray) -> Detections:
         """Detect on ``H W 3``, RGB, 0..255."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how to call its detector")
+        raise NotImplementedError(f"{type(self).__name__} does not implement __call__")
 
 
 def load_detector_weights(detector: nn.Module, checkpoint: str | os.PathLike[str]) -> None:
-    """Load a checkpoint of this very detector; values that old toolboxes stored beside the weights are skipped.
+    """Load a checkpoint of exactly this detector; values in it that follow from the config are skipped.
+
+    Args:
+        detector: detector of either toolbox.
+        checkpoint: file that `read_checkpoint` reads.
 
     Raises:
-        ValueError: parameters missing or left over, or of other shapes.
+        ValueError: parameters are missing, left over, or of other shapes.
     """
     try:
         missing, unexpected = detector.load_state_dict(read_checkpoint(checkpoint), strict=False)
@@ -136,6 +181,6 @@ def load_detector_weights(detector: nn.Module, checkpoint: str | os.PathLike[str
     if missing or unexpected:
         raise ValueError(
             f"checkpoint {str(checkpoint)!r} is of another detector than the config: {len(missing)} parameters missing "
-            f"{missing[:4]}, {len(unexpected)} left over {unexpected[:4]}; tools/convert_checkpoint.py converts those "
-            "of the other toolbox"
+            f"{missing[:4]}, {len(unexpected)} left over {unexpected[:4]}; tools/convert_checkpoint.py converts a "
+            "checkpoint of the other toolbox"
         )

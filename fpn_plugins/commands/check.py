@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..data import check_coco, find_split, size_statistics
 from ..visualization import plot_size_statistics
-from .common import add_reports, user_errors, write_json
+from .common import add_reports, add_size, user_errors, write_json
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -25,13 +25,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--root", help="folder of a data set, instead of files; checks its train and val splits")
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="class names of the model, in order")
     add_reports(parser, "statistics of object sizes")
-    parser.add_argument(
-        "--resize",
-        type=int,
-        nargs=2,
-        metavar=("SHORT", "LONG"),
-        help="image size in training, in pixels, for the statistics of pyramid levels",
-    )
+    add_size(parser, "image size in training, for the statistics of pyramid levels", "--resize", default=None)
     args = parser.parse_args(argv)
     if bool(args.root) == bool(args.ann_file) or bool(args.ann_file) != bool(args.image_dir):
         parser.error("give either ann_file and image_dir, or --root")

@@ -43,26 +43,20 @@ def write_json(content: Any, path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def add_size(parser: argparse.ArgumentParser) -> None:
-    """Add ``--size SHORT LONG``, the size to which a detector's images are resized."""
-    parser.add_argument(
-        "--size",
-        type=int,
-        nargs=2,
-        default=(800, 1333),
-        metavar=("SHORT", "LONG"),
-        help="resize images to this shorter side, or less if the longer side would exceed LONG (default 800 1333 px)",
-    )
+def add_size(
+    parser: argparse._ActionsContainer,
+    help: str = "resize images to this shorter side, or less if the longer side would exceed LONG",
+    option: str = "--size",
+    names: tuple[str, str] = ("SHORT", "LONG"),
+    default: tuple[int, int] | None = (800, 1333),
+) -> None:
+    """Add an option of two lengths in pixels; ``help`` is completed with the default."""
+    stated = f" (default {default[0]} {default[1]} px)" if default else ", in pixels"
+    parser.add_argument(option, type=int, nargs=2, default=default, metavar=names, help=help + stated)
 
 
 def add_detector(parser: argparse.ArgumentParser, output: str) -> None:
-    """Add the detector, and the options of what is done with its detections.
-
-    Args:
-        parser: parser that gets ``config``, ``checkpoint``, ``--output``, ``--size``, ``--score`` and
-            ``--annotations``.
-        output: default of ``--output``.
-    """
+    """Add a detector's config and weights, and the options of its detections; ``output`` is a default."""
     parser.add_argument("config", help="config file of either toolbox, mmdet::NAME or detectron2::NAME")
     parser.add_argument("checkpoint", type=Path, help="weights of the detector")
     parser.add_argument("--output", type=Path, default=Path(output), help=f"where to write (default {output})")
@@ -72,26 +66,20 @@ def add_detector(parser: argparse.ArgumentParser, output: str) -> None:
 
 
 def add_reports(parser: argparse.ArgumentParser, content: str) -> None:
-    """Add ``--json`` and ``--plot``, with the older spellings ``--stats`` and ``--png``, for files of ``content``."""
+    """Add ``--json`` and ``--plot`` (older spellings: ``--stats``, ``--png``) for files of ``content``."""
     parser.add_argument("--json", "--stats", type=Path, help=f"write {content} to this JSON file")
     parser.add_argument("--plot", "--png", type=Path, metavar="PNG", help=f"plot {content} into this file")
 
 
 class LoadedDetector(NamedTuple):
-    """A detector with its weights.
-
-    Attributes:
-        model: the toolbox's detector.
-        predict: the detector as a function of an RGB image ``H W 3``, see `ImagePredictor`.
-        names: class index -> name.
-    """
+    """A detector of either toolbox with its weights, as a function of RGB images ``H W 3``, and its class names."""
 
     model: Any
     predict: ImagePredictor
     names: dict[int, str]
 
     def find(self, image: np.ndarray, min_score: float, image_id: int = 0) -> list[dict[str, Any]]:
-        """Detect on an RGB image ``H W 3``; return detections of at least ``min_score`` in COCO's results format."""
+        """Detect on an image; return detections of at least ``min_score`` in COCO's results format."""
         found = self.predict(image).to_coco(image_id, list(self.names))
         return [entry for entry in found if entry["score"] >= min_score]
 
@@ -99,13 +87,7 @@ class LoadedDetector(NamedTuple):
 def load_detector(
     config: str, checkpoint: str | os.PathLike[str], size: Sequence[int], annotations: Path | None = None
 ) -> LoadedDetector:
-    """Build a detector of either toolbox and load its weights.
-
-    Args:
-        config: config file, ``mmdet::NAME`` or ``detectron2::NAME``.
-        checkpoint: weights of exactly this detector.
-        size: shorter side and limit of the longer side of the resized image, in pixels.
-        annotations: COCO annotation file that names the classes; ``None`` takes COCO's own names for 80 classes.
+    """Build a detector and load its weights; arguments are the options of `add_detector`.
 
     Raises:
         ValueError: the weights do not fit the config, or the annotation file has another number of categories.

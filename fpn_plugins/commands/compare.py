@@ -39,24 +39,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def print_scores(scores: dict[str, Any]) -> None:
-    """Print AP (x 100) of both toolboxes side by side, and the differences."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="The same weights in both toolboxes (AP x 100, pycocotools)")
-    for name in ("", *TOOLBOXES, "difference"):
-        table.add_column(name, justify="right" if name else "left")
+def print_comparison(scores: dict[str, Any], agreed: Agreement) -> None:
+    """Print AP (x 100) of both toolboxes, the share of matched detections, and the five worst images."""
+    print(f"{'AP x 100':<12}" + "".join(f"{name:>12}" for name in (*TOOLBOXES, "difference")))
     for kind in scores[TOOLBOXES[0]]:
         for metric in METRICS:
             one, other = (100 * scores[name][kind][metric] for name in TOOLBOXES)
             if one >= 0:
-                table.add_row(f"{kind} {metric}", f"{one:.2f}", f"{other:.2f}", f"{other - one:+.2f}")
-    Console(width=80).print(table)
-
-
-def print_agreement(agreed: Agreement) -> None:
-    """Print the share of matched detections and the five images with the most unmatched ones."""
+                print(f"{kind + ' ' + metric:<12}{one:>12.2f}{other:>12.2f}{other - one:>+12.2f}")
     print(
         f"{100 * agreed.share:.2f} % of {agreed.total:.0f} detections agree; among those boxes differ by at most "
         f"{agreed.box_difference:.2g} px, scores by {agreed.score_difference:.2g}"
@@ -78,7 +68,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         scores, found = detect(detectors, split, args.num_images)
         first, second = (found[name] for name in TOOLBOXES)
         agreed = agreement((image_id, first[image_id], second[image_id]) for image_id in first)
-        print_scores(scores)
-        print_agreement(agreed)
+        print_comparison(scores, agreed)
         report = {"scores": scores, "agreement": {**vars(agreed), "share": agreed.share}}
         print(f"wrote {write_json(report, args.output)}")

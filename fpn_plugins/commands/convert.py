@@ -28,16 +28,12 @@ from .common import user_errors
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description="Convert a detector's checkpoint between MMDetection and Detectron2")
-    parser.add_argument(
-        "checkpoint", type=Path, help="mmdet's, Detectron2's or this package's; .pth, .pkl, .safetensors"
-    )
+    parser.add_argument("checkpoint", type=Path, help="checkpoint of either toolbox; .pth, .pkl, .safetensors")
     parser.add_argument("output", type=Path, help=".pth, .pkl (Detectron2) or .safetensors")
     parser.add_argument("--config", required=True, help="config of the detector that will read the output")
     parser.add_argument("--options", nargs="+", default=[], metavar="KEY=VALUE", help="overrides of --config")
     parser.add_argument("--source-config", help="config that the checkpoint was trained with, to compare with --config")
-    parser.add_argument(
-        "--mask-stage", type=int, help="stage of mmdet's Cascade Mask R-CNN whose mask head to take, from 0"
-    )
+    parser.add_argument("--mask-stage", type=int, help="stage of mmdet's Cascade Mask R-CNN that gives its mask head")
     parser.add_argument("--trusted", action="store_true", help="execute what is pickled in the checkpoint")
     parser.add_argument("--force", action="store_true", help="write even if the two configs differ")
     return parser.parse_args(argv)
@@ -53,13 +49,7 @@ def convert_weights(
 ) -> dict[str, Tensor]:
     """Convert a state dict for the detector of a config, and print what became of its keys.
 
-    Args:
-        weights: state dict of a detector of either toolbox.
-        config: config of the detector that will read the result.
-        source_config: config that the weights were trained with; its settings are compared with those of ``config``.
-        options: overrides of ``config``, ``KEY=VALUE``.
-        mask_stage: see `fpn_plugins.conversion.convert`.
-        force: convert even if the settings differ.
+    Arguments are those of the command line.
 
     Raises:
         ValueError: the settings differ, or the weights do not fill the detector; lists the differences.

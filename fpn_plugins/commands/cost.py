@@ -17,25 +17,18 @@ from typing import Any
 
 from ..adapters.hosts import detector_cost
 from ..analysis import CostReport, build_pyramid, peak_memory, pyramid_cost
-from .common import add_reports, user_errors, write_json
+from .common import add_reports, add_size, user_errors, write_json
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line; either configs or a backbone are given."""
     parser = argparse.ArgumentParser(description="Count parameters, MACs and activations by component")
-    parser.add_argument(
-        "configs",
-        nargs="*",
-        metavar="CONFIG",
-        help="config files of mmdet or Detectron2, mmdet::NAME, detectron2::NAME",
-    )
+    parser.add_argument("configs", nargs="*", metavar="CONFIG", help="config files, mmdet::NAME or detectron2::NAME")
     parser.add_argument("--backbone", help="timm network, instead of configs; its C2..C5 are used")
     parser.add_argument("--neck", nargs="+", default=[None], help="necks of this package, one report each")
     parser.add_argument("--neck-args", nargs="+", default=[], metavar="KEY=VALUE", help="arguments of the necks")
     parser.add_argument("--backbone-args", nargs="+", default=[], metavar="KEY=VALUE", help="arguments of TimmBackbone")
-    parser.add_argument(
-        "--size", type=int, nargs=2, default=(800, 1344), metavar=("HEIGHT", "WIDTH"), help="default 800 1344 px"
-    )
+    add_size(parser, "image size", names=("HEIGHT", "WIDTH"), default=(800, 1344))
     parser.add_argument("--batch-size", type=int, default=1, help="images, with --backbone (default 1)")
     parser.add_argument("--options", nargs="+", default=[], metavar="KEY=VALUE", help="overrides of the configs")
     parser.add_argument("--measure", choices=("inference", "training"), help="measure peak memory, with --backbone")
@@ -93,14 +86,6 @@ def count(args: argparse.Namespace) -> tuple[list[CostReport], list[dict[str, An
     return reports, measured
 
 
-def measurement(title: str, found: dict[str, Any], args: argparse.Namespace) -> str:
-    """Describe the measurement of a network in one line."""
-    return (
-        f"{title}: {args.measure} of {args.batch_size} image(s), peak {found['peak_bytes'] / 2**20:.0f} MiB above the "
-        f"idle network, {found['seconds']:.3f} s on {found['hardware']}"
-    )
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Count, print and write."""
     args = parse_args(argv)
@@ -109,7 +94,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         for report in reports:
             print(report.markdown())
         for report, found in zip(reports, measured, strict=False):
-            print(measurement(report.title, found, args))
+            peak = f"peak {found['peak_bytes'] / 2**20:.0f} MiB above the idle network"
+            time = f"{found['seconds']:.3f} s on {found['hardware']}"
+            print(f"{report.title}: {args.measure} of {args.batch_size} image(s), {peak}, {time}")
         if args.json:
             write_json({"counts": [report.as_dict() for report in reports], "measured": measured}, args.json)
         if args.plot:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..data import level_weight_report
+from ..data.level_weights import RETINANET_STRIDES
 from ..visualization import plot_level_weights
-from .common import add_reports, user_errors, write_json
+from .common import add_reports, add_size, user_errors, write_json
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -22,19 +23,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Weigh RetinaNet's levels by the object sizes of a data set")
     parser.add_argument("ann_file", type=Path, help="COCO annotation file")
     parser.add_argument(
-        "--strides", type=int, nargs="+", default=[8, 16, 32, 64, 128], help="strides of the levels, in pixels"
+        "--strides", type=int, nargs="+", default=RETINANET_STRIDES, help="strides of the levels, in pixels"
     )
     parser.add_argument("--octave-base-scale", type=float, default=4, help="smallest anchor of a level, in strides")
     parser.add_argument("--scales-per-octave", type=int, default=3, help="number of anchor sizes of a level")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument(
-        "--resize",
-        type=int,
-        nargs=2,
-        default=[800, 1333],
-        metavar=("SHORT", "LONG"),
-        help="image size in training, in pixels (default 800 1333)",
-    )
+    add_size(size, "image size in training", "--resize")
     size.add_argument("--no-resize", action="store_true", help="images keep their size in training")
     parser.add_argument("--exponent", type=float, default=0.5, help="0: equal weights, 1: inverse frequency")
     parser.add_argument("--smoothing", type=float, default=0.1, help="share of a uniform distribution that is mixed in")
@@ -42,19 +36,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def print_table(report: dict[str, Any]) -> None:
-    """Print one row per level."""
+def print_report(report: dict[str, Any]) -> None:
+    """Print one row per level, and the line that each kind of config needs."""
     size = " x ".join(map(str, report["resize"])) if report["resize"] else "original size"
     print(f"{report['ann_file']}: {report['objects']} objects, images at {size}")
     print(f"{'level':<8}{'anchors (px)':<24}{'objects':>9}{'share':>8}{'weight':>9}")
     for row in report["levels"]:
         anchors = ", ".join(f"{side:.0f}" for side in row["anchor_sizes"])
         print(f"{row['level']:<8}{anchors:<24}{row['objects']:>9}{row['share']:>8.1%}{row['weight']:>9.3f}")
-
-
-def print_config_lines(report: dict[str, Any]) -> None:
-    """Print the line that each kind of config needs."""
-    weights = [round(level["weight"], 3) for level in report["levels"]]
+    weights = [round(row["weight"], 3) for row in report["levels"]]
     print(f"mmdet:            bbox_head=dict(type='fpn_plugins.RetinaHead', level_weights={weights})")
     print(f"Detectron2, YAML: MODEL.META_ARCHITECTURE FPNPluginsRetinaNet MODEL.FPN_PLUGINS.LEVEL_WEIGHTS '{weights}'")
     print(f"Detectron2, lazy: model._target_ = FPNPluginsRetinaNet; model.level_weights = {weights}")
@@ -64,17 +54,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Compute the weights, print and write them."""
     args = parse_args(argv)
     with user_errors():
-        report = level_weight_report(
-            args.ann_file,
-            args.strides,
-            args.octave_base_scale,
-            args.scales_per_octave,
-            None if args.no_resize else tuple(args.resize),
-            args.exponent,
-            args.smoothing,
-        )
-        print_table(report)
-        print_config_lines(report)
+        resize = None if args.no_resize else tuple(args.resize)
+        anchors = (args.strides, args.octave_base_scale, args.scales_per_octave)
+        report = level_weight_report(args.ann_file, *anchors, resize, args.exponent, args.smoothing)
+        print_report(report)
         if args.json:
             write_json(report, args.json)
         if args.plot:

@@ -27,7 +27,7 @@ from ..zoo.pages import model_card
 from ..zoo.publish import Trained, clean_checkpoint, read_results, write_published
 from ..zoo.records import OWN, TOOLBOXES, Cost, Entry, Result, Weights
 from ..zoo.release_files import SUFFIXES
-from .common import user_errors
+from .common import add_size, user_errors
 from .convert import convert_weights
 
 
@@ -41,14 +41,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, help="JSON with the measured AP")
     parser.add_argument("--hardware", help="hardware of the training; needed with --results")
     parser.add_argument("--licence", default="Apache-2.0", help="license of the weights (default Apache-2.0)")
-    parser.add_argument("--count", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="count parameters and MACs")
+    add_size(parser, "count parameters and MACs at this image size", "--count", ("HEIGHT", "WIDTH"), None)
     parser.add_argument("--convert", action="store_true", help="publish the weights for the other toolbox too")
-    parser.add_argument(
-        "--format", choices=[suffix[1:] for suffix in SUFFIXES], default="pth", help="file format (default pth)"
-    )
-    parser.add_argument(
-        "--output-dir", type=Path, default=Path("work_dirs/published"), help="default work_dirs/published"
-    )
+    parser.add_argument("--format", choices=[suffix[1:] for suffix in SUFFIXES], default="pth", help="default pth")
+    output = Path("work_dirs/published")
+    parser.add_argument("--output-dir", type=Path, default=output, help=f"folder to write into (default {output})")
     parser.add_argument("--zoo", type=Path, default=DEFAULT, help="file of the model zoo; created if it does not exist")
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--url", help="address that OUTPUT_DIR/NAME will have after you upload it")
@@ -76,9 +73,7 @@ def find_configs(folder: Path, name: str) -> dict[str, str]:
         if path.is_file()
     }
     if not found:
-        raise FileNotFoundError(
-            f"--name {name}: there is no config of that stem in {folder}/mmdet, {folder}/detectron2"
-        )
+        raise FileNotFoundError(f"--name {name}: no config of that stem in {folder}/mmdet, {folder}/detectron2")
     return found
 
 
@@ -116,17 +111,10 @@ def convert_trained(trained: Trained, zoo: Zoo, entry: Entry) -> Trained:
 def write_files(
     args: argparse.Namespace, zoo: Zoo, entry: Entry, models: Sequence[Trained], base: str | None
 ) -> dict[str, Path]:
-    """Write the weights and the card, and enter the files into ``entry``.
+    """Write the weights (trained, then converted) and the card, and enter the files into ``entry``.
 
-    Args:
-        args: parsed command line.
-        zoo: model zoo; locations without an address are relative to its folder.
-        entry: entry of the model, which gets the weights.
-        models: trained weights, then converted ones.
-        base: address that the published folder will have, or ``None``.
-
-    Returns:
-        Path in the published folder -> file.
+    Locations start with ``base``, the address that the published folder will have, or are relative to the zoo's folder.
+    Returns path in the published folder -> file.
     """
     folder = args.output_dir / args.name
     files: dict[str, Path] = {}
@@ -144,19 +132,14 @@ def write_files(
     return files
 
 
-def summary(trained: Trained) -> str:
-    """Describe in one line what was read, and what is not published."""
-    average = f", averages by {trained.average}" if trained.average else ""
-    left_out = f"; left out: {', '.join(trained.dropped)}" if trained.dropped else ""
-    return f"{trained.toolbox}: {len(trained.weights)} tensors{average}{left_out}"
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, convert, count, write, upload, and enter into the zoo last."""
     args = parse_args(argv)
     with user_errors():
         trained = clean_checkpoint(args.checkpoint, args.trusted)
-        print(summary(trained))
+        average = f", averages by {trained.average}" if trained.average else ""
+        left_out = f"; left out: {', '.join(trained.dropped)}" if trained.dropped else ""
+        print(f"{trained.toolbox}: {len(trained.weights)} tensors{average}{left_out}")
         zoo = Zoo.read(args.zoo) if args.zoo.exists() else Zoo([], args.zoo.parent)
         entry = make_entry(args, zoo, trained.toolbox)
         models = [trained, convert_trained(trained, zoo, entry)] if args.convert else [trained]

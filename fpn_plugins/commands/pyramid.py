@@ -20,6 +20,7 @@ from ..data import fpn_level, retinanet_level
 from ..features import level_names
 from ..inference import read_image
 from ..pyramid import Pyramid
+from ..visualization.pyramid import draw_pyramid, named_levels
 from .common import add_detector, load_detector, user_errors, write_json
 
 
@@ -32,13 +33,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 class Recorder:
-    """Record the maps of the last image that went through a backbone and its neck.
-
-    Args:
-        pyramid: a ``PyramidBackbone`` of either toolbox.
+    """Record the maps of the last image that went through a ``PyramidBackbone`` of either toolbox.
 
     Raises:
-        ValueError: another module, whose parts are not known.
+        ValueError: ``pyramid`` is another module, or has no neck.
     """
 
     def __init__(self, pyramid: nn.Module) -> None:
@@ -53,21 +51,15 @@ class Recorder:
 
     def rows(self) -> dict[str, dict[str, Tensor]]:
         """Maps ``C H W`` of the first image by part and level, as `draw_pyramid` takes them."""
-        from ..visualization.pyramid import named_levels
-
         return {part: named_levels(maps, self.names[part]) for part, maps in self.maps.items()}
 
 
 def assign_levels(
     objects: Sequence[dict[str, Any]], shape: Sequence[int], size: Sequence[int], one_stage: bool
 ) -> None:
-    """Set ``level`` of each object, by the size of its box after the image is resized.
+    """Set ``level`` of each object by the size of its box when an image of ``shape`` is resized to ``size``.
 
-    Args:
-        objects: detections with ``bbox`` in pixels of the image.
-        shape: height and width of the image in pixels.
-        size: shorter side and limit of the longer side of the resized image.
-        one_stage: whether to assign levels as RetinaNet does; otherwise as FPN does.
+    ``one_stage`` assigns levels as RetinaNet does; otherwise they are assigned as in FPN.
     """
     scale = min(size[0] / min(shape), size[1] / max(shape))
     rule = retinanet_level if one_stage else fpn_level
@@ -80,8 +72,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Detect on the image and draw the figure."""
     args = parse_args(argv)
     with user_errors():
-        from ..visualization import draw_pyramid
-
         detector = load_detector(args.config, args.checkpoint, args.size, args.annotations)
         recorder = Recorder(detector.model.backbone)
         image = read_image(args.image)

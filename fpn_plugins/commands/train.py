@@ -37,10 +37,10 @@ def mmdet_script(name: str) -> Path:
 
     package = Path(mmdet.__file__).parent
     candidates = [package / ".mim" / "tools" / name, package.parent / "tools" / name]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    raise FileNotFoundError(f"mmdet's tools/{name} is missing; looked for {[str(path) for path in candidates]}")
+    found = next(filter(Path.is_file, candidates), None)
+    if found is None:
+        raise FileNotFoundError(f"mmdet's tools/{name} is missing; looked for {list(map(str, candidates))}")
+    return found
 
 
 def check_data(args: argparse.Namespace, loaders: Sequence[str]) -> None:
@@ -76,12 +76,7 @@ def connected(launcher: str) -> Iterator[None]:
 
 
 def run_script(script: str, argv: Sequence[str] | None) -> None:
-    """Check the data, then run a script of mmdet.
-
-    Args:
-        script: ``"train.py"`` or ``"test.py"``.
-        argv: arguments of the script; ``None`` takes those of the process.
-    """
+    """Check the data, then run mmdet's ``train.py`` or ``test.py`` with ``argv``, or the process's arguments."""
     with user_errors():
         path = mmdet_script(script)
         sys.argv = [str(path), *(sys.argv[1:] if argv is None else argv)]

@@ -1,12 +1,13 @@
 """Pictures of pyramids and detections, and plots of costs and object sizes. Everything here needs matplotlib."""
 
 from .costs import draw_costs
-from .detections import draw_objects, draw_predictions
+from .detections import draw_detections, draw_objects, draw_predictions
 from .object_sizes import plot_level_weights, plot_size_statistics
 from .pyramid import draw_pyramid
 
 __all__ = [
     "draw_costs",
+    "draw_detections",
     "draw_objects",
     "draw_predictions",
     "draw_pyramid",

@@ -1,24 +1,22 @@
-"""Costs of networks by component as stacked bars."""
+"""Stacked bars of the cost of networks by component."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..analysis.report import GIGA, MEGA, MIB, CostReport
 from .figures import new_figure, save_png
 
-if TYPE_CHECKING:
-    from ..analysis import CostReport
-
-# field of a component's cost, unit, and the title of its column of bars
+# field of a component's cost, unit, and title of its bars
 MEASURES = (
-    ("parameters", 1e6, "parameters (M)"),
-    ("macs", 1e9, "GMACs"),
-    ("activation_bytes", 2**20, "kept for backward (MiB)"),
+    ("parameters", MEGA, "parameters (M)"),
+    ("macs", GIGA, "GMACs"),
+    ("activation_bytes", MIB, "kept for backward (MiB)"),
 )
-# one hue per part, its components from dark to light
+# one hue per part; its components go from dark to light
 HUES = {"backbone": "Blues_r", "neck": "Oranges_r", "head": "Greens_r"}
 
 
@@ -26,12 +24,12 @@ def draw_costs(reports: Sequence[CostReport], path: str | os.PathLike[str], titl
     """Draw one bar per network for each of parameters, MACs and activations, stacked by component.
 
     Args:
-        reports: what `pyramid_cost` or `count_cost` found.
-        path: PNG file.
+        reports: results of `pyramid_cost` or `count_cost`.
+        path: PNG file to write; it is returned.
         title: headline.
 
     Raises:
-        ValueError: no reports.
+        ValueError: no reports, or ``path`` has another suffix than ``.png``.
     """
     if not reports:
         raise ValueError("reports must hold at least one cost report")
@@ -53,17 +51,14 @@ def draw_costs(reports: Sequence[CostReport], path: str | os.PathLike[str], titl
 
 
 def _colors(reports: Sequence[CostReport]) -> dict[tuple[str, str], Any]:
-    """A color for each component, in the order in which the reports name them."""
+    """Color of each component, by part and name, in the order of the reports."""
     from matplotlib import colormaps
 
-    keys = list(
-        dict.fromkeys((c.part, c.name) for part in HUES for r in reports for c in r.components if c.part == part)
-    )
     found = {}
     for part, hue in HUES.items():
-        inside = [key for key in keys if key[0] == part]
-        for index, key in enumerate(inside):
-            found[key] = colormaps[hue](0.1 + 0.65 * index / max(1, len(inside) - 1))
+        names = list(dict.fromkeys(c.name for report in reports for c in report.components if c.part == part))
+        for index, name in enumerate(names):
+            found[part, name] = colormaps[hue](0.1 + 0.65 * index / max(1, len(names) - 1))
     return found
 
 

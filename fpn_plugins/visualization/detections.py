@@ -1,4 +1,4 @@
-"""Predictions in COCO's results format, drawn on their images next to the ground truth."""
+"""Draw detections in COCO's results format on their images, alone or beside the ground truth."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .figures import new_figure, save_png
+from .figures import draw_box, new_figure, save_png
 
 if TYPE_CHECKING:
     import numpy as np
 
 
 def draw_objects(
-    axis: Any, image: np.ndarray, objects: Sequence[Mapping[str, Any]], names: Mapping[int, str], title: str
+    axis: Any, image: np.ndarray, objects: Sequence[Mapping[str, Any]], names: Mapping[int, str], title: str = ""
 ) -> None:
     """Draw objects with boxes, masks and labels on a matplotlib axis.
 
@@ -27,7 +27,6 @@ def draw_objects(
     """
     import matplotlib
     import numpy as np
-    from matplotlib.patches import Rectangle
 
     palette = matplotlib.colormaps["tab10"]
     order = {category: index for index, category in enumerate(sorted(names))}
@@ -37,15 +36,26 @@ def draw_objects(
         mask = _mask(entry, image.shape[0], image.shape[1])
         if mask is not None:
             overlay[mask] = (*color[:3], 0.45)
-        x, y, w, h = entry["bbox"]
-        axis.add_patch(Rectangle((x, y), w, h, fill=False, edgecolor=color, linewidth=1.2))
         label = names[entry["category_id"]] + (f" {entry['score']:.2f}" if "score" in entry else "")
-        box = {"facecolor": color, "alpha": 0.8, "edgecolor": "none", "pad": 0.8}
-        axis.text(x, max(y - 2, 6), label, fontsize=5.5, color="white", bbox=box, clip_on=True)
+        draw_box(axis, entry["bbox"], color, label)
     axis.imshow(image)
     axis.imshow(overlay)
     axis.set_title(title, fontsize=9)
     axis.set_axis_off()
+
+
+def draw_detections(
+    image: np.ndarray, objects: Sequence[Mapping[str, Any]], names: Mapping[int, str], path: str | os.PathLike[str]
+) -> Path:
+    """Draw objects on an image into a PNG of its size; small images are enlarged so that labels are legible.
+
+    Arguments are those of `draw_objects`; ``path`` is the PNG file to write, and is returned.
+    """
+    height, width = image.shape[:2]
+    figure = new_figure(width / 100, height / 100)
+    figure.set_layout_engine("none")
+    draw_objects(figure.add_axes((0, 0, 1, 1)), image, objects, names)
+    return save_png(figure, path, dpi=max(100, 60000 // max(height, width)))
 
 
 def draw_predictions(
@@ -56,15 +66,15 @@ def draw_predictions(
     num_images: int = 4,
     min_score: float = 0.5,
 ) -> Path:
-    """Draw ground truth and the predictions of one or more runs, a row per image, into a PNG.
+    """Draw ground truth and the predictions of one or more runs into a PNG, one row per image.
 
     Args:
-        ann_file: COCO annotations.
+        ann_file: COCO annotation file.
         image_dir: folder of the images.
-        predictions: run title -> results.
-        path: PNG file.
-        num_images: the images with the most objects are shown.
-        min_score: predictions below are left out.
+        predictions: title of the run -> results in COCO's format.
+        path: PNG file to write; it is returned.
+        num_images: number of images; those with the most objects are drawn.
+        min_score: draw predictions of at least this score.
     """
     import numpy as np
     from PIL import Image
@@ -75,13 +85,12 @@ def draw_predictions(
     ids = sorted(truth.getImgIds(), key=lambda i: -len(truth.getAnnIds(i, iscrowd=False)))[:num_images]
     figure = new_figure(3.4 * (1 + len(predictions)), 2.8 * len(ids))
     axes = figure.subplots(len(ids), 1 + len(predictions), squeeze=False)
-    for line, image_id in zip(axes, ids, strict=False):
+    for line, image_id in zip(axes, ids, strict=True):
         image = np.asarray(Image.open(Path(image_dir) / truth.loadImgs(image_id)[0]["file_name"]).convert("RGB"))
-        annotations = [
-            {**entry, "segmentation": truth.annToRLE(entry)} for entry in truth.loadAnns(truth.getAnnIds(image_id))
-        ]
-        draw_objects(line[0], image, annotations, names, "ground truth")
-        for axis, (title, results) in zip(line[1:], predictions.items(), strict=False):
+        annotations = truth.loadAnns(truth.getAnnIds(image_id))
+        objects = [{**entry, "segmentation": truth.annToRLE(entry)} for entry in annotations]
+        draw_objects(line[0], image, objects, names, "ground truth")
+        for axis, (title, results) in zip(line[1:], predictions.items(), strict=True):
             shown = [r for r in results if r["image_id"] == image_id and r["score"] >= min_score]
             draw_objects(axis, image, shown, names, f"{title}, score >= {min_score}")
     return save_png(figure, path, dpi=120)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..files import write_atomically
 
@@ -19,7 +20,7 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def save_png(figure: Figure, path: str | os.PathLike[str], dpi: int = 110) -> Path:
+def save_png(figure: Figure, path: str | os.PathLike[str], dpi: float = 110) -> Path:
     """Write a figure, whole or not at all, and return its path.
 
     Raises:
@@ -32,3 +33,13 @@ def save_png(figure: Figure, path: str | os.PathLike[str], dpi: int = 110) -> Pa
     with write_atomically(path) as temporary:
         figure.savefig(temporary, dpi=dpi)
     return path
+
+
+def draw_box(axis: Any, bbox: Sequence[float], color: Any, label: str) -> None:
+    """Draw a labeled box, given as left, top, width and height in pixels."""
+    from matplotlib.patches import Rectangle
+
+    x, y, width, height = bbox
+    axis.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor=color, linewidth=1.3))
+    background = {"facecolor": color, "alpha": 0.8, "edgecolor": "none", "pad": 0.8}
+    axis.text(x, max(y - 2, 6), label, fontsize=5.5, color="white", bbox=background, clip_on=True)

@@ -17,14 +17,10 @@ def plot_size_statistics(stats: dict[str, Any], path: str | os.PathLike[str]) ->
 
     Args:
         stats: result of `fpn_plugins.data.size_statistics`.
-        path: PNG file to write.
-
-    Returns:
-        ``path``.
+        path: PNG file to write; it is returned.
 
     Raises:
         ValueError: ``stats`` holds no object, or ``path`` has another suffix than ``.png``.
-        FileNotFoundError: the folder of ``path`` does not exist.
     """
     if not stats["objects"]:
         raise ValueError(f"stats of {stats['ann_file']} hold no object; nothing to draw")
@@ -41,21 +37,14 @@ def plot_level_weights(report: dict[str, Any], path: str | os.PathLike[str]) -> 
 
     Args:
         report: result of `fpn_plugins.data.level_weight_report`.
-        path: PNG file to write.
-
-    Returns:
-        ``path``.
-
-    Raises:
-        ValueError: ``path`` has another suffix than ``.png``.
-        FileNotFoundError: the folder of ``path`` does not exist.
+        path: PNG file to write; it is returned.
     """
     figure = new_figure(6, 3.6)
     axes = figure.subplots()
     levels = report["levels"]
     shares = [100 * level["share"] for level in levels]
-    weighted = [share * level["weight"] for share, level in zip(shares, levels, strict=True)]
-    bars = _draw_pairs(axes, [level["level"] for level in levels], ("objects", shares), ("objects x weight", weighted))
+    weighted = [100 * level["share"] * level["weight"] for level in levels]
+    bars = _draw_pairs(axes, [level["level"] for level in levels], {"objects": shares, "objects x weight": weighted})
     axes.bar_label(bars, [f"x {level['weight']:.2f}" for level in levels], fontsize=8)
     axes.set(xlabel=f"pyramid level ({_image_size(report)})", ylabel="share in %")
     axes.set_title(f"{report['ann_file']}: {report['objects']} objects", fontsize=10)
@@ -84,14 +73,15 @@ def _draw_histogram(axes: Any, stats: dict[str, Any]) -> None:
 def _draw_levels(axes: Any, stats: dict[str, Any]) -> None:
     fpn, retinanet = stats["fpn_level_share"], stats["retinanet_level_share"]
     names = sorted({*fpn, *retinanet})
-    first, second = ([100 * shares.get(name, 0.0) for name in names] for shares in (fpn, retinanet))
-    _draw_pairs(axes, names, ("FPN (p2-p5)", first), ("RetinaNet (p3-p7)", second))
+    series = {"FPN (p2-p5)": fpn, "RetinaNet (p3-p7)": retinanet}
+    values = {label: [100 * shares.get(name, 0.0) for name in names] for label, shares in series.items()}
+    _draw_pairs(axes, names, values)
     axes.set(xlabel=f"pyramid level ({_image_size(stats)})", ylabel="share of objects in %")
 
 
-def _draw_pairs(axes: Any, names: list[str], first: tuple[str, list[float]], second: tuple[str, list[float]]) -> Any:
+def _draw_pairs(axes: Any, names: list[str], series: dict[str, list[float]]) -> Any:
     """Draw two labeled bars per name; return those of the second series."""
-    for offset, (label, values), color in ((-0.2, first, BLUE), (0.2, second, ORANGE)):
+    for (label, values), offset, color in zip(series.items(), (-0.2, 0.2), (BLUE, ORANGE), strict=True):
         bars = axes.bar([index + offset for index in range(len(names))], values, 0.4, label=label, color=color)
     axes.set_xticks(range(len(names)), names)
     axes.legend(frameon=False, fontsize=8)
