@@ -20,7 +20,11 @@ MOVED = {
     "analysis.study": STUDIES,
     "analysis.study_results": STUDIES,
     "analysis.timm_families": "tools/docs/ of the source tree",
+    "analysis.neck_facts": "necks.NeckCard",
+    "necks.scripting": "ops.scripting",
+    "visualization.neck_topologies": "necks.NeckCard",
     "visualization.studies": STUDIES,
+    "visualization.topology": "tools/docs/ of the source tree",
     "data.plot_level_weights": "visualization.plot_level_weights",
     "data.plot_size_statistics": "visualization.plot_size_statistics",
     "data.make_synthetic_coco": SYNTHETIC,
@@ -31,6 +35,8 @@ MOVED = {
     "data.synthetic": SYNTHETIC,
     "losses": "training",
     "optim": "training",
+    "adapters.detectron2.facts": "adapters.detectron2.compatibility",
+    "adapters.mmdet.facts": "adapters.mmdet.compatibility",
     "adapters.detectron2.zoo.load_detector": "adapters.detectron2.detector.load",
     "adapters.mmdet.zoo.load_detector": "adapters.mmdet.detector.load",
     "weights.convert": "conversion.convert",
@@ -62,9 +68,13 @@ MOVED = {
     "backbones.window_layout": "backbones.swin.window_layout",
 }
 
+_LEVEL = "build FPN on a single map, or subclass FPN and override top_down"
+# old dotted name below the package -> remedy
+REMOVED = {"FPNLevel": _LEVEL, "necks.FPNLevel": _LEVEL}
+
 
 class MovedFinder(MetaPathFinder):
-    """Raise an ``ImportError`` with the new name for each import of a name in `MOVED`; find nothing."""
+    """Raise an ``ImportError`` for each import of a name in `MOVED` or `REMOVED`; find nothing."""
 
     def __init__(self, package: str) -> None:
         self.package = package
@@ -76,6 +86,8 @@ class MovedFinder(MetaPathFinder):
             new = MOVED[old]
             place = f"in {new}" if "/" in new else f"{package}.{new}; change the import"
             raise ImportError(f"{fullname} is now {place}", name=fullname)
+        if package == self.package and old in REMOVED:
+            raise ImportError(f"{fullname} was removed; {REMOVED[old]}", name=fullname)
 
 
 def explain_moved_imports(package: str) -> None:

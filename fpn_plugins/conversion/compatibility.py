@@ -17,7 +17,7 @@ TOLERANCE = 1e-3  # of a pixel, and of a pixel value
 
 @dataclass
 class DetectorFacts:
-    """Read from a built detector by ``adapters.<toolbox>.facts.detector_facts``.
+    """Read from a built detector by ``adapters.<toolbox>.compatibility.detector_facts``.
 
     Attributes:
         channel_order: ``"RGB"`` or ``"BGR"``, as the network gets the image.

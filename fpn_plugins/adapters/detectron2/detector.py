@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ...inference import AnnotatedImage, Detections, load_detector_weights
 from ...zoo.index import forget_weights
 from .config import add_fpn_plugins_config
-from .facts import detector_facts, num_classes
+from .compatibility import detector_facts, num_classes
 from .inference import Predictor
 
 __all__ = [

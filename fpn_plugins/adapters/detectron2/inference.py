@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ...inference import Detections, ImagePredictor
-from .facts import channel_order
+from .compatibility import channel_order
 
 if TYPE_CHECKING:
     import numpy as np

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ...inference import AnnotatedImage, Detections, load_detector_weights
 from ...weights.checkpoint import read_content
 from ...zoo.index import forget_weights
-from .facts import detector_facts, num_classes
+from .compatibility import detector_facts, num_classes
 from .inference import Predictor
 
 __all__ = [
