@@ -31,7 +31,7 @@ model.sem_seg_head = L(PanopticFPNHead)(
     ignore_value=255,
 )
 model.combine_overlap_thresh = 0.5
-model.combine_stuff_area_thresh = 256  # px; COCO's images, for which 4096 is the default, are four times as large
+model.combine_stuff_area_thresh = 256  # px; the default of 4096 is for COCO's images, which are four times as large
 model.combine_instances_score_thresh = 0.5
 
 for _part in ("train", "test"):

@@ -1,6 +1,7 @@
 """Cascade Mask R-CNN, MViTv2-B, FPN, 36 epochs of COCO at several scales (16 x 4 images).
 
-``cascade_mask_rcnn_mvitv2_t_fpn_36e`` with the larger network; Detectron2 publishes box AP 54.1, mask AP 46.7 for it.
+``cascade_mask_rcnn_mvitv2_t_fpn_36e`` with the larger network, for which Detectron2 publishes box AP 54.1, mask AP
+46.7.
 
     curl -o data/weights/MViTv2_B_in1k.pyth --create-dirs \\
         https://dl.fbaipublicfiles.com/mvit/mvitv2_models/MViTv2_B_in1k.pyth

@@ -1,17 +1,16 @@
-"""Cascade Mask R-CNN, MViTv2-L of ImageNet-21k, FPN, 50 epochs of COCO with large-scale jitter (16 x 4 images).
+"""Cascade Mask R-CNN, MViTv2-L from ImageNet-21k, FPN, 50 epochs of COCO with large-scale jitter (16 x 4 images).
 
-``cascade_mask_rcnn_mvitv2_t_fpn_36e`` with the larger network, other data and a longer schedule; Detectron2 publishes
-box AP 55.8, mask AP 48.3 for it. Its images below 1024 pixels are padded with grey, here with zeros.
+``cascade_mask_rcnn_mvitv2_t_fpn_36e`` with the larger network, other data and a longer schedule, for which Detectron2
+publishes box AP 55.8, mask AP 48.3. Detectron2 pads images below 1024 pixels with gray; this config pads them with
+zeros.
 
     curl -o data/weights/MViTv2_L_in21k.pyth --create-dirs \\
         https://dl.fbaipublicfiles.com/mvit/mvitv2_models/MViTv2_L_in21k.pyth
     python tools/train.py configs/mmdet/cascade_mask_rcnn_mvitv2_l_fpn_50e.py
 """
 
-_base_ = ["_base_/cascade_mask_rcnn_mvitv2.py", "_base_/mvitv2_lsj.py", "_base_/mvitv2_36e.py"]
+_base_ = "_base_/cascade_mask_rcnn_mvitv2_lsj.py"
 model = dict(
-    # every training image is filled up to the whole square, as in Detectron2
-    data_preprocessor=dict(batch_augments=[dict(type="BatchFixedSizePad", size=(1024, 1024), pad_mask=True)]),
     backbone=dict(
         backbone=dict(name="mvitv2_large_cls", drop_path_rate=0.5, checkpoint="data/weights/MViTv2_L_in21k.pyth")
     ),

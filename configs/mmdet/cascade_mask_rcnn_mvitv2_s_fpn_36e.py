@@ -1,6 +1,7 @@
 """Cascade Mask R-CNN, MViTv2-S, FPN, 36 epochs of COCO at several scales (16 x 4 images).
 
-``cascade_mask_rcnn_mvitv2_t_fpn_36e`` with the larger network; Detectron2 publishes box AP 53.2, mask AP 46.0 for it.
+``cascade_mask_rcnn_mvitv2_t_fpn_36e`` with the larger network, for which Detectron2 publishes box AP 53.2, mask AP
+46.0.
 
     curl -o data/weights/MViTv2_S_in1k.pyth --create-dirs \\
         https://dl.fbaipublicfiles.com/mvit/mvitv2_models/MViTv2_S_in1k.pyth

@@ -1,4 +1,4 @@
-"""Cascade Mask R-CNN, Swin-B of ImageNet-21k, FPN, 50 epochs of COCO with large scale jitter (32 x 2 images).
+"""Cascade Mask R-CNN, Swin-B from ImageNet-21k, FPN, 50 epochs of COCO with large-scale jitter (32 x 2 images).
 
 mmdet's own model and data (``cascade_mask_rcnn``, ``lsj-100e``) with the recipe of Detectron2's ViTDet project: AdamW
 at 4e-5, weight decay 0.05 but for norms and tables of relative positions, stochastic depth 0.4, mixed precision. With

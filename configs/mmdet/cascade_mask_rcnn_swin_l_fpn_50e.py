@@ -1,4 +1,4 @@
-"""Cascade Mask R-CNN, Swin-L of ImageNet-21k, FPN, 50 epochs of COCO with large scale jitter (32 x 2 images).
+"""Cascade Mask R-CNN, Swin-L from ImageNet-21k, FPN, 50 epochs of COCO with large-scale jitter (32 x 2 images).
 
 The recipe of ``cascade_mask_rcnn_swin_b_fpn_50e.py``. With its own heads Detectron2's ViTDet project publishes box AP
 55.0, mask AP 47.2.

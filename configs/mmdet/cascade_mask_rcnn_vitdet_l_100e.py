@@ -6,17 +6,5 @@ published by Detectron2.
     python tools/train.py configs/mmdet/cascade_mask_rcnn_vitdet_l_100e.py
 """
 
-_base_ = "cascade_mask_rcnn_vitdet_b_100e.py"
-model = dict(
-    backbone=dict(
-        backbone=dict(
-            embed_dim=1024,
-            depth=24,
-            num_heads=16,
-            drop_path_rate=0.4,
-            global_block_indices=(5, 11, 17, 23),
-            checkpoint="data/weights/mae_pretrain_vit_large.pth",
-        )
-    )
-)
-optim_wrapper = dict(paramwise_cfg=dict(decay_rate=0.8, num_layers=24))
+_base_ = ["_base_/cascade_mask_rcnn_vitdet.py", "_base_/coco_lsj.py", "_base_/vitdet_l.py"]
+model = dict(backbone=dict(backbone={{_base_.vit}}))

@@ -1,11 +1,11 @@
 """Mask R-CNN with a timm MobileNetV2 and our FPN on the synthetic multi-scale set, small enough for two CPU cores.
 
-    python tools/demo.py --toolbox mmdet        # makes data and weights, trains with this file, evaluates
+    python tools/demo.py --toolbox mmdet        # prepares data and weights, trains with this file, evaluates
 
 The Detectron2 file of the same stem has the same network, data, and schedule.
 """
 
-_base_ = ["mmdet::_base_/models/mask-rcnn_r50_fpn.py", "mmdet::_base_/default_runtime.py", "_base_/demo_data.py"]
+_base_ = ["mmdet::_base_/models/mask-rcnn_r50_fpn.py", "_base_/demo.py"]
 
 channels = 64
 max_iters = 400
@@ -27,7 +27,7 @@ model = dict(
     rpn_head=dict(
         in_channels=channels,
         feat_channels=channels,
-        anchor_generator=dict(scales=[4]),  # 16 px on p2: the smallest objects have 8
+        anchor_generator=dict(scales=[4]),  # 16 px on p2: the smallest objects measure 8 px
     ),
     roi_head=dict(
         bbox_roi_extractor=dict(out_channels=channels),
@@ -44,19 +44,12 @@ model = dict(
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=1e-3, weight_decay=1e-4),
-    # a tenth for the pre-trained backbone: at the full rate its last stage dies within the first hundred iterations
+    # a tenth for the pre-trained backbone, whose last stage dies within a hundred iterations at the full rate
     paramwise_cfg=dict(custom_keys={"backbone.backbone": dict(lr_mult=0.1)}),
 )
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters)
-val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(type="CosineAnnealingLR", T_max=max_iters, by_epoch=False, begin=0, end=max_iters),
 ]
-default_hooks = dict(
-    # the published file holds the weights without the training's state
-    checkpoint=dict(by_epoch=False, interval=max_iters, published_keys=["meta", "state_dict"]),
-    logger=dict(interval=20),
-)
-log_processor = dict(by_epoch=False)
+default_hooks = dict(checkpoint=dict(interval=max_iters))

@@ -1,6 +1,6 @@
-"""Mask R-CNN with a tiny ViT and the simple pyramid on the synthetic multi-scale set: ViTDet's chain, to try it out.
+"""Mask R-CNN with a tiny ViT and the simple pyramid on the synthetic multi-scale set: a check of ViTDet's whole chain.
 
-A ViT from scratch learns little from so few pictures: this shows that everything fits together, not what it scores.
+A ViT from scratch learns little from so few images, so do not expect a good score.
 
     python tools/make_synthetic_coco.py --help
     FPN_PLUGINS_COCO=FOLDER python tools/train.py configs/mmdet/demo_mask_rcnn_vitdet.py
@@ -11,7 +11,7 @@ The Detectron2 file of the same stem has the same network, data, and schedule.
 _base_ = "demo_mask_rcnn.py"
 
 model = dict(
-    data_preprocessor=dict(pad_size_divisor=320),  # one size for all pictures
+    data_preprocessor=dict(pad_size_divisor=320),  # one size for all images
     backbone=dict(
         backbone=dict(
             _delete_=True,

@@ -1,11 +1,10 @@
 """Panoptic FPN with a timm MobileNetV2, our FPN and our semantic head on the synthetic set, for two CPU cores.
 
-    python tools/demo.py --prepare-only          # makes the weights
+    python tools/demo.py --prepare-only          # prepares the weights
     python tools/make_synthetic_coco.py data/synthetic_panoptic --panoptic
     FPN_PLUGINS_COCO=data/synthetic_panoptic python tools/train.py configs/mmdet/demo_panoptic_fpn.py
 
-The demo's Mask R-CNN with a semantic head. The Detectron2 file of the same stem has the same network, data, and
-schedule.
+``demo_mask_rcnn`` with a semantic head. The Detectron2 file of the same stem has the same network, data, and schedule.
 """
 
 import importlib
@@ -13,7 +12,7 @@ import os
 
 _base_ = "demo_mask_rcnn.py"
 
-# a plain import of a package would make mmengine take this for a new-style config, which cannot inherit from `mmdet::`
+# with a plain import of a package, mmengine would take this for a new-style config, which cannot inherit from `mmdet::`
 _find_split = importlib.import_module("fpn_plugins.data").find_panoptic_split
 _train, _val = (_find_split(os.environ.get("FPN_PLUGINS_COCO", "data/coco"), split) for split in ("train", "val"))
 _things, _stuff = tuple(_train.things.values()), tuple(_train.stuff.values())
@@ -34,7 +33,7 @@ model = dict(
     panoptic_fusion_head=dict(type="HeuristicFusionHead", num_things_classes=num_things, num_stuff_classes=num_stuff),
     test_cfg=dict(
         rcnn=dict(score_thr=0.5, nms=dict(class_agnostic=True)),
-        # px; COCO's images, for which 4096 is the default, are four times as large
+        # px; the default of 4096 is for COCO's images, which are four times as large
         panoptic=dict(mask_overlap=0.5, stuff_area_limit=256),
     ),
 )

@@ -2,11 +2,11 @@
 
     FPN_PLUGINS_COCO=data/synthetic_coco python tools/train.py configs/mmdet/demo_retinanet.py
 
-``tools/demo.py --prepare-only`` makes the data and the weights. The Detectron2 file of the same stem has the same
+``tools/demo.py --prepare-only`` prepares data and weights. The Detectron2 file of the same stem has the same
 network.
 """
 
-_base_ = ["mmdet::_base_/models/retinanet_r50_fpn.py", "mmdet::_base_/default_runtime.py", "_base_/demo_data.py"]
+_base_ = ["mmdet::_base_/models/retinanet_r50_fpn.py", "_base_/demo.py"]
 
 channels = 64
 max_iters = 500
@@ -38,7 +38,7 @@ model = dict(
         feat_channels=channels,
         stacked_convs=2,
         num_classes={{_base_.num_classes}},
-        anchor_generator=dict(octave_base_scale=1.5),  # 12 px on p3: the smallest objects have 8
+        anchor_generator=dict(octave_base_scale=1.5),  # 12 px on p3: the smallest objects measure 8 px
     ),
 )
 
@@ -47,18 +47,11 @@ optim_wrapper = dict(
     optimizer=dict(type="SGD", lr=0.01, momentum=0.9, weight_decay=1e-4),
     clip_grad=dict(max_norm=10.0),
 )
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters)
-val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=50),
     dict(type="MultiStepLR", by_epoch=False, begin=0, end=max_iters, milestones=[350, 450], gamma=0.1),
 ]
 val_evaluator = dict(metric="bbox")
 test_evaluator = val_evaluator
-default_hooks = dict(
-    # the published file holds the weights without the training's state
-    checkpoint=dict(by_epoch=False, interval=max_iters, published_keys=["meta", "state_dict"]),
-    logger=dict(interval=20),
-)
-log_processor = dict(by_epoch=False)
+default_hooks = dict(checkpoint=dict(interval=max_iters))

@@ -1,8 +1,8 @@
-"""Mask R-CNN, C2-C4 of a ResNet-50 and C5 of a ViT-B, FPN, 100 epochs of COCO with large-scale jitter (16 x 4 images).
+"""Mask R-CNN, C2-C4 from ResNet-50 and C5 from ViT-B, FPN, 100 epochs of COCO with large-scale jitter (16 x 4 images).
 
-``mask_rcnn_vitdet_b_100e`` with timm's hybrid ``vit_base_r50_s16_384``, pre-trained on ImageNet-21k, whose ResNetV2
-counts as the layer below the first block; the rates fall by 0.9 per layer, so that it learns at a quarter of the rate.
-Nobody has published a result for it. The weights first:
+``mask_rcnn_vitdet_b_100e`` with timm's hybrid ``vit_base_r50_s16_384``, pre-trained on ImageNet-21k. Its ResNetV2
+counts as the layer below the first block; rates fall by 0.9 per layer, so that it learns at a quarter of the rate. No
+result has been published. The weights first:
 
     python -c "import timm; from fpn_plugins.weights import write_checkpoint as write; \\
         model = timm.create_model('vit_base_r50_s16_384', pretrained=True); \\
@@ -21,13 +21,7 @@ model = dict(
             drop_path_rate=0.1,
             checkpoint="data/weights/r50_vit_b.safetensors",
         ),
-        neck=dict(
-            _delete_=True,
-            type="FPN",
-            out_channels=256,
-            num_outs=5,
-            norm_cfg=dict(type="fpn_plugins.LN2d", eps=1e-6),
-        ),
+        neck=dict(type="FPN"),
     ),
 )
 optim_wrapper = dict(paramwise_cfg=dict(decay_rate=0.9))

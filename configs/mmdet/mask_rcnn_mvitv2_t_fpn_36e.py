@@ -8,3 +8,4 @@ The settings of Detectron2's ``projects/MViTv2``, which publishes box AP 48.3, m
 """
 
 _base_ = ["_base_/mask_rcnn_mvitv2.py", "_base_/coco_multi_scale.py", "_base_/mvitv2_36e.py"]
+model = dict(backbone=dict(backbone={{_base_.mvit}}))

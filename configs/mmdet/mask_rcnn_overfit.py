@@ -1,10 +1,10 @@
-"""Mask R-CNN with a timm MobileNetV2 and our FPN that learns 16 photographs by heart: a check of the whole chain.
+"""Sanity check of the whole chain: overfit ``demo_mask_rcnn`` on 16 photographs.
 
     python tools/demo.py --prepare-only
     python tools/make_coco_subset.py data/coco data/coco16 --num-images 16
     FPN_PLUGINS_COCO=data/coco16 python tools/train.py configs/mmdet/mask_rcnn_overfit.py
 
-Trains and evaluates on the same 16 images; the box AP50 at the end has to be 0.8 or more.
+Trains and evaluates on the same 16 images; the final box AP50 has to be 0.8 or more.
 """
 
 _base_ = "demo_mask_rcnn.py"

@@ -1,9 +1,9 @@
-"""Mask R-CNN, ResNet-50, FPN, 12 epochs of any COCO-format folder; its classes are found by themselves.
+"""Mask R-CNN, ResNet-50, FPN, 12 epochs of any COCO-format folder, whose classes are read from its annotations.
 
     FPN_PLUGINS_COCO=data/my_set python tools/train.py configs/mmdet/mask_rcnn_r50_fpn_coco_folder.py
 
-Starts from ImageNet weights; add ``load_from=mask_rcnn.pth`` under ``--cfg-options`` to start from a detector.
-The learning rate is for 8 x 2 images: add ``--auto-scale-lr`` for another number.
+Starts from ImageNet weights; add ``--cfg-options load_from=FILE`` to start from a detector. The learning rate is for
+8 x 2 images; add ``--auto-scale-lr`` for another batch size.
 """
 
 _base_ = [

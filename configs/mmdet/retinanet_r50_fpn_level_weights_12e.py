@@ -5,7 +5,7 @@ images of COCO; for the full set, or your own, print the line again with
 
     python tools/level_weights.py data/coco/annotations/instances_train2017.json
 
-No result has been published for it.
+No result has been published.
 
     python tools/train.py configs/mmdet/retinanet_r50_fpn_level_weights_12e.py
 """

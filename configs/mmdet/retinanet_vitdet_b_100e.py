@@ -1,29 +1,19 @@
 """RetinaNet, ViT-B, simple pyramid P3-P7, 100 epochs of COCO with large-scale jitter (16 x 4 images).
 
-mmdet's RetinaNet on the backbone and with the schedule of ``mask_rcnn_vitdet_b_100e``; P6 and P7 are made of P5, with
-the ReLU between them. Nobody has published a result for it.
+mmdet's RetinaNet on the backbone and with the schedule of ``mask_rcnn_vitdet_b_100e``; P6 and P7 are convolutions of
+P5, with the ReLU between them. No result has been published.
 
     python tools/train.py configs/mmdet/retinanet_vitdet_b_100e.py
 """
 
-_base_ = ["mmdet::_base_/models/retinanet_r50_fpn.py", "_base_/coco_lsj.py", "_base_/vitdet_100e.py"]
+_base_ = ["mmdet::_base_/models/retinanet_r50_fpn.py", "_base_/coco_lsj.py", "_base_/vitdet_b.py"]
 
 model = dict(
     data_preprocessor=dict(pad_size_divisor=1024),
     backbone=dict(
         _delete_=True,
         type="fpn_plugins.PyramidBackbone",
-        backbone=dict(
-            type="ViT",
-            img_size=1024,
-            embed_dim=768,
-            depth=12,
-            num_heads=12,
-            drop_path_rate=0.1,
-            window_size=14,
-            global_block_indices=(2, 5, 8, 11),
-            checkpoint="data/weights/mae_pretrain_vit_base.pth",
-        ),
+        backbone={{_base_.vit}},
         neck=dict(
             type="SimpleFeaturePyramid",
             out_channels=256,

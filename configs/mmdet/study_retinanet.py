@@ -1,7 +1,8 @@
-"""The RetinaNet of the studies: that of `demo_retinanet` with group norm in its head, trained by AdamW.
+"""RetinaNet of the ablation studies: ``demo_retinanet`` with group norm in its head, trained with AdamW.
 
-It learns the synthetic set several times as fast, so that a study has time for many trainings. ``tools/studies/ablations/study.py`` puts
-other pyramids, anchors and lengths into it. The Detectron2 file of the same stem has the same network and schedule.
+It learns the synthetic set several times as fast as ``demo_retinanet``, so a study has time for many trainings.
+``tools/studies/ablations/study.py`` varies its pyramid, anchors and length. The Detectron2 file of the same stem has
+the same network and schedule.
 """
 
 _base_ = "demo_retinanet.py"

@@ -1,6 +1,6 @@
-"""Cascade Mask R-CNN of MViTv2: three class-agnostic box heads of four convolutions, batch norms, two in the RPN.
+"""Cascade Mask R-CNN of MViTv2: three class-agnostic box heads of four convolutions, batch norm, an RPN of two.
 
-Anchors are matched, and proposals chosen, as in Detectron2 (``docs/same_training.md``).
+Anchors are matched and proposals selected as in Detectron2 (``docs/same_training.md``). Configs add the MViTv2.
 """
 
 _base_ = "mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py"
@@ -23,13 +23,6 @@ model = dict(
     backbone=dict(
         _delete_=True,
         type="fpn_plugins.PyramidBackbone",
-        backbone=dict(
-            type="MViT",
-            name="mvitv2_tiny",
-            drop_path_rate=0.2,
-            gradient_checkpointing=False,
-            checkpoint="data/weights/MViTv2_T_in1k.pyth",
-        ),
         neck=dict(type="FPN", out_channels=256, num_outs=5),
     ),
     neck=None,

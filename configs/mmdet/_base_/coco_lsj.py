@@ -1,7 +1,7 @@
 """COCO with large-scale jitter at 1024 pixels: a crop of the image at 0.1 to 2 times that size.
 
-The images are padded with zeros after normalisation, by the model (``pad_size_divisor``), as Detectron2 does; a ``Pad``
-in the pipeline would be normalised with the image.
+The model pads images with zeros after normalization (``pad_size_divisor``), as Detectron2 does; a ``Pad`` in the
+pipeline would be normalized with the image.
 """
 
 _base_ = "mmdet::_base_/datasets/coco_instance.py"
@@ -16,7 +16,7 @@ _train_pipeline = [
         type="RandomCrop",
         crop_type="absolute",
         crop_size=image_size,
-        recompute_bbox=True,  # of what the crop leaves of the mask
+        recompute_bbox=True,  # from the part of the mask inside the crop
         allow_negative_crop=True,
     ),
     dict(type="FilterAnnotations", min_gt_bbox_wh=(1e-2, 1e-2)),

@@ -1,4 +1,4 @@
-"""COCO at 480 to 800 pixels, half of the images cropped before, as DETR and its followers train on it."""
+"""COCO at 480 to 800 pixels; half of the images are cropped first, as for DETR and its successors."""
 
 _base_ = "mmdet::_base_/datasets/coco_instance.py"
 

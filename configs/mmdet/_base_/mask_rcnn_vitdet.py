@@ -1,4 +1,4 @@
-"""Mask R-CNN of ViTDet with ViT-B: the simple pyramid, two convolutions in the RPN, LayerNorm in the heads.
+"""Mask R-CNN of ViTDet: simple pyramid, two convolutions in the RPN, LayerNorm in the heads; configs add the ViT.
 
 Anchors and regions are matched as in Detectron2 (``docs/same_training.md``).
 """
@@ -7,21 +7,10 @@ _base_ = "mmdet::_base_/models/mask-rcnn_r50_fpn.py"
 
 channel_norm = dict(type="fpn_plugins.LN2d", eps=1e-6)
 model = dict(
-    data_preprocessor=dict(pad_size_divisor=1024),  # zeros, after normalisation
+    data_preprocessor=dict(pad_size_divisor=1024),  # with zeros, after normalization
     backbone=dict(
         _delete_=True,
         type="fpn_plugins.PyramidBackbone",
-        backbone=dict(
-            type="ViT",
-            img_size=1024,
-            embed_dim=768,
-            depth=12,
-            num_heads=12,
-            drop_path_rate=0.1,
-            window_size=14,
-            global_block_indices=(2, 5, 8, 11),
-            checkpoint="data/weights/mae_pretrain_vit_base.pth",
-        ),
         neck=dict(type="SimpleFeaturePyramid", out_channels=256, num_outs=5, norm_cfg=channel_norm),
     ),
     neck=None,

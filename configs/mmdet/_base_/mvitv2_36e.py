@@ -1,10 +1,17 @@
-"""MViTv2's schedule (``projects/MViTv2`` of Detectron2): 36 epochs of COCO in batches of 64, 16 GPUs with 4 images.
+"""MViTv2-T and its schedule (Detectron2's ``projects/MViTv2``): 36 epochs of COCO in batches of 64 (16 x 4 images).
 
-Norms and relative positions are not decayed.
+Norms and relative positions are not decayed. Configs read ``mvit`` from here.
 """
 
 _base_ = "vitdet_100e.py"
 
+mvit = dict(
+    type="MViT",
+    name="mvitv2_tiny",
+    drop_path_rate=0.2,
+    gradient_checkpointing=False,
+    checkpoint="data/weights/MViTv2_T_in1k.pyth",
+)
 max_iters = 67500
 optim_wrapper = dict(
     _delete_=True,

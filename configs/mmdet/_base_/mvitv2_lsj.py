@@ -1,4 +1,4 @@
-"""COCO with large-scale jitter at 1024 pixels for training, at 800 pixels for evaluation, as MViTv2 is trained."""
+"""COCO with large-scale jitter at 1024 pixels for training and at 800 pixels for evaluation, as MViTv2 uses it."""
 
 _base_ = "coco_lsj.py"
 

@@ -1,7 +1,7 @@
-"""ViTDet's schedule (arXiv:2203.16527, appendix): 100 epochs of COCO in batches of 64, 16 GPUs with 4 images each.
+"""ViTDet's schedule (arXiv:2203.16527, appendix): 100 epochs of COCO in batches of 64 (16 x 4 images).
 
 100 * 118287 / 64 is about 184375 iterations. ``ViTLayerDecay`` gives each parameter the learning rate and the weight
-decay that Detectron2's recipe gives it.
+decay of Detectron2's recipe.
 """
 
 _base_ = "mmdet::_base_/default_runtime.py"
