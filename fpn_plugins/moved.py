@@ -1,10 +1,11 @@
-"""Errors that name the new import path of what has moved; installed by the package itself."""
+"""Errors that name the replacement of a moved import or a removed config; the package installs the import hook."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
+from pathlib import Path
 from types import ModuleType
 
 # old dotted name below the package -> new one, or the place outside the package: text with a slash
@@ -25,6 +26,7 @@ MOVED = {
     "visualization.neck_topologies": "necks.NeckCard",
     "visualization.studies": STUDIES,
     "visualization.topology": "tools/docs/ of the source tree",
+    "analysis.METRICS": "analysis.COCO_METRICS",
     "data.plot_level_weights": "visualization.plot_level_weights",
     "data.plot_size_statistics": "visualization.plot_size_statistics",
     "data.make_synthetic_coco": SYNTHETIC,
@@ -42,7 +44,7 @@ MOVED = {
     "weights.convert": "conversion.convert",
     "weights.Conversion": "conversion.Conversion",
     "weights.facts": "conversion.compatibility",
-    "weights.mask_heads": "conversion.mask_heads",
+    "weights.mask_heads": "conversion.heads",
     "weights.maps.detectors": "conversion.tables",
     "weights.maps.heads": "conversion.heads",
     "weights.recognise": "weights.recognize",
@@ -71,6 +73,23 @@ MOVED = {
 _LEVEL = "build FPN on a single map, or subclass FPN and override top_down"
 # old dotted name below the package -> remedy
 REMOVED = {"FPNLevel": _LEVEL, "necks.FPNLevel": _LEVEL}
+
+# stem of a config that is no longer shipped -> remedy
+REMOVED_CONFIGS = {
+    f"faster_rcnn_r50_{variant}_12e": f"use faster_rcnn_r50_fpn_12e with the options of {variant} in configs/README.md"
+    for variant in ("fpn128", "fpn512", "single_scale_c4", "single_scale_c5")
+}
+
+
+def check_config(config: str) -> None:
+    """Check that a config has not been removed.
+
+    Raises:
+        FileNotFoundError: no such file, and its stem is in `REMOVED_CONFIGS`; the message has the remedy.
+    """
+    path = Path(config)
+    if path.stem in REMOVED_CONFIGS and not path.is_file():
+        raise FileNotFoundError(f"config {config!r} was removed; {REMOVED_CONFIGS[path.stem]}")
 
 
 class MovedFinder(MetaPathFinder):

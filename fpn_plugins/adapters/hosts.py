@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ..analysis import CostReport, count_cost, on_meta
 from ..conversion import DetectorFacts
 from ..inference import AnnotatedImage, Detections, ImagePredictor
+from ..moved import check_config
 
 HOSTS = ("mmdet", "detectron2")
 
@@ -80,6 +81,7 @@ def toolbox_of(config: str) -> str:
     """
     if "::" in config:
         return config.split("::")[0]
+    check_config(config)
     if not Path(config).is_file():
         raise FileNotFoundError(
             f"config {config!r} is not a file; the toolboxes' own are mmdet::NAME, detectron2::NAME"

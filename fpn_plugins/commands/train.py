@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..moved import check_config
 from .common import CHECK_DATA, checks_data, choose_deterministic, user_errors
 
 # data loaders that each of mmdet's scripts reads
@@ -82,6 +83,7 @@ def run_script(script: str, argv: Sequence[str] | None) -> None:
         sys.argv = [str(path), *(sys.argv[1:] if argv is None else argv)]
         namespace = runpy.run_path(str(path), run_name="mmdet_script")
         args = namespace["parse_args"]()
+        check_config(args.config)
         if checks_data():
             check_data(args, LOADERS[script])
     choose_deterministic()

@@ -15,6 +15,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from ..moved import check_config
 from .common import checks_data, choose_deterministic, user_errors
 
 
@@ -54,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from detectron2.engine import launch
 
     args = parse_args(argv)
+    with user_errors():
+        check_config(args.config_file)
     launch(
         run_process,
         args.num_gpus,
