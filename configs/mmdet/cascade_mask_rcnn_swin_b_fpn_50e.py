@@ -1,8 +1,9 @@
 """Cascade Mask R-CNN, Swin-B from ImageNet-21k, FPN, 50 epochs of COCO with large-scale jitter (32 x 2 images).
 
 mmdet's own model and data (``cascade_mask_rcnn``, ``lsj-100e``) with the recipe of Detectron2's ViTDet project: AdamW
-at 4e-5, weight decay 0.05 but for norms and tables of relative positions, stochastic depth 0.4, mixed precision. With
-heads of four convolutions and layer norms, which mmdet does not have, that project publishes box AP 53.9, mask AP 46.2.
+at 4e-5, weight decay of 0.05 except for norms and tables of relative positions, stochastic depth of 0.4, mixed
+precision. That project publishes box AP 53.9, mask AP 46.2 with heads of four convolutions and layer norms, which mmdet
+lacks.
 
     python tools/train.py configs/mmdet/cascade_mask_rcnn_swin_b_fpn_50e.py
 """

@@ -1,6 +1,6 @@
 """Faster R-CNN, ResNet-50, FPN with group norm, 12 epochs of COCO (8 x 2 images).
 
-mmdet's Faster R-CNN but for the group norm after each convolution of the pyramid. No result has been published.
+``faster_rcnn_r50_fpn_12e`` with group norm after each convolution of the pyramid. No result has been published.
 
     python tools/train.py configs/mmdet/faster_rcnn_r50_fpn_gn_12e.py
 """

@@ -1,6 +1,6 @@
 """Faster R-CNN, ResNet-50, FPN without its finest level, 12 epochs of COCO (8 x 2 images).
 
-mmdet's Faster R-CNN but for the levels: P3-P6, anchors from 64 px. No result has been published.
+``faster_rcnn_r50_fpn_12e`` on P3-P6, with anchors from 64 px. No result has been published.
 
     python tools/train.py configs/mmdet/faster_rcnn_r50_fpn_p3p5_12e.py
 """

@@ -1,15 +1,15 @@
-"""Faster R-CNN on a featurized image pyramid, ResNet-50 C4 at three image sizes, 12 epochs of COCO (8 x 2 images).
+"""Faster R-CNN, featurized image pyramid of ResNet-50's C4, 12 epochs of COCO (8 x 2 images).
 
-What FPN replaces (arXiv:1612.03144, figure 1 (a)): the same network on the image at 2, 1 and 1/2 times its size gives
-maps of stride 8, 16 and 32, each with a 1x1 and a 3x3 convolution of its own to the heads' 256 channels and no path
-between them; a max-pooled P6 follows. Levels, anchors and heads are those of ``faster_rcnn_r50_fpn_p3p5_12e``, to which
-it compares. The backbone (torchvision's ImageNet weights by way of timm; stem and first stage frozen) computes
-2^2 + 1 + 1/2^2 = 5.25 times what it does on the image alone. No result has been published.
+The baseline that FPN replaces (arXiv:1612.03144, figure 1 (a)): the same network on the image at 2, 1 and 1/2 times its
+size gives maps of stride 8, 16 and 32. Each has a 1x1 and a 3x3 convolution of its own to the heads' 256 channels, with
+no path between them; a max-pooled P6 follows. Levels, anchors and heads are those of ``faster_rcnn_r50_fpn_p3p5_12e``.
+The backbone (torchvision's ImageNet weights, through timm; stem and first stage frozen) costs 2^2 + 1 + 1/2^2 = 5.25
+times as much as on the image alone. No result has been published.
 
     python tools/train.py configs/mmdet/faster_rcnn_r50_image_pyramid_12e.py
 """
 
-_base_ = "mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py"
+_base_ = "faster_rcnn_r50_fpn_p3p5_12e.py"
 model = dict(
     backbone=dict(
         _delete_=True,
@@ -29,6 +29,4 @@ model = dict(
         neck=dict(type="SSDPyramid", out_channels=256, num_outs=4),
     ),
     neck=None,
-    rpn_head=dict(anchor_generator=dict(strides=[8, 16, 32, 64])),
-    roi_head=dict(bbox_roi_extractor=dict(featmap_strides=[8, 16, 32])),
 )

@@ -1,7 +1,6 @@
 """Faster R-CNN, ResNet-50, pyramid without a top-down path, 12 epochs of COCO (8 x 2 images).
 
-What FPN is compared with in its paper (arXiv:1612.03144, table 1 (d)): mmdet's Faster R-CNN but for the merging of the
-levels.
+A baseline of the FPN paper (arXiv:1612.03144, table 1 (d)): ``faster_rcnn_r50_fpn_12e`` whose levels are not merged.
 
     python tools/train.py configs/mmdet/faster_rcnn_r50_ssd_pyramid_12e.py
 """

@@ -1,7 +1,6 @@
 """Faster R-CNN, ResNet-50, top-down pyramid without laterals, 12 epochs of COCO (8 x 2 images).
 
-What FPN is compared with in its paper (arXiv:1612.03144, table 1 (e)): mmdet's Faster R-CNN but for the laterals of the
-finer levels.
+A baseline of the FPN paper (arXiv:1612.03144, table 1 (e)): ``faster_rcnn_r50_fpn_12e`` with no laterals but C5's.
 
     python tools/train.py configs/mmdet/faster_rcnn_r50_top_down_12e.py
 """

@@ -1,7 +1,7 @@
 """Mask R-CNN, Swin-T, PAFPN, 12 epochs of COCO (8 x 2 images).
 
-mmdet's own config but for the neck; no result has been published for this combination (with FPN: box AP 42.7, mask AP
-39.3, published by mmdet).
+``mask_rcnn_swin_t_fpn_12e`` with another neck; no result has been published (with FPN: box AP 42.7, mask AP 39.3,
+published by mmdet).
 
     python tools/train.py configs/mmdet/mask_rcnn_swin_t_pafpn_12e.py
 """

@@ -1,7 +1,7 @@
 """Mask R-CNN, ResNeXt-101 32x8d, FPN, 12 epochs of COCO (8 x 2 images).
 
-mmdet's own config with our neck: same data, schedule and pre-trained backbone, so the published result of
-``mask_rcnn/mask-rcnn_x101-32x8d_fpn_1x_coco.py`` is the one to expect (box AP 42.8, mask AP 38.3, published by mmdet).
+mmdet's own config with our neck: same data, schedule and pre-trained backbone. Expect the published result of
+``mask_rcnn/mask-rcnn_x101-32x8d_fpn_1x_coco.py``: box AP 42.8, mask AP 38.3, published by mmdet.
 
     python tools/train.py configs/mmdet/mask_rcnn_x101_32x8d_fpn_12e.py
 """

@@ -1,7 +1,7 @@
 """RetinaNet, ConvNeXt-T from timm, FPN P3-P7, 12 epochs of COCO (8 x 2 images).
 
-mmdet's own ``retinanet_r50_fpn_1x_coco.py`` with another backbone and AdamW; no result has been published. Norms
-follow the maps, as in ConvNeXt's detectors (arXiv:2201.03545, appendix A.3).
+mmdet's own ``retinanet_r50_fpn_1x_coco.py`` with another backbone and AdamW; no result has been published. The
+backbone's maps are normalized, as in ConvNeXt's detectors (arXiv:2201.03545, appendix A.3).
 
     python tools/train.py configs/mmdet/retinanet_convnext_t_fpn_12e.py
 """

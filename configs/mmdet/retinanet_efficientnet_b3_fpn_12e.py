@@ -1,7 +1,7 @@
 """RetinaNet, EfficientNet-B3 from timm, FPN P3-P7, 12 epochs of COCO in crops of 896 pixels (8 x 4 images).
 
-mmdet's own config with timm's network in the place of mmdet's (the same weights; its batch norms are not synchronised)
-and our neck: ``efficientnet/retinanet_effb3_fpn_8xb4-crop896-1x_coco.py``, for which mmdet publishes box AP 40.5.
+mmdet's own ``efficientnet/retinanet_effb3_fpn_8xb4-crop896-1x_coco.py`` with our neck and timm's network (the same
+weights; batch norms are not synchronized). mmdet publishes box AP 40.5 for its config.
 
     python tools/train.py configs/mmdet/retinanet_efficientnet_b3_fpn_12e.py
 """

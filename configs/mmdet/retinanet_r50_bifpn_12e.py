@@ -1,7 +1,7 @@
 """RetinaNet, ResNet-50, BiFPN P3-P7 of three repeats, 12 epochs of COCO (8 x 2 images).
 
-mmdet's RetinaNet but for the neck; no result has been published for this combination (EfficientDet trains its BiFPN
-with other backbones and for 300 epochs).
+``retinanet_r50_fpn_12e`` with another neck; no result has been published (EfficientDet trains its BiFPN with other
+backbones, for 300 epochs).
 
     python tools/train.py configs/mmdet/retinanet_r50_bifpn_12e.py
 """

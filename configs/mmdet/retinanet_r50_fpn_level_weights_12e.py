@@ -1,7 +1,7 @@
 """RetinaNet, ResNet-50, FPN, losses weighted by level, 12 epochs of COCO (8 x 2 images).
 
-mmdet's RetinaNet but for the weights of P3-P7 in both losses, which come from the sizes of the objects. These are of 59
-images of COCO; for the full set, or your own, print the line again with
+``retinanet_r50_fpn_12e`` whose losses have a weight for each of P3-P7, computed from the sizes of the objects. These
+weights come from 59 images of COCO; for the full set, or your own, print them with
 
     python tools/level_weights.py data/coco/annotations/instances_train2017.json
 
