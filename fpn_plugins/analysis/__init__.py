@@ -2,14 +2,14 @@
 
 from .agreement import Agreement, agreement
 from .calibration import spread_predictions
-from .coco_ap import METRICS, evaluate_predictions
+from .coco_ap import COCO_METRICS, evaluate_predictions
 from .cost import count_cost, on_meta
 from .peak_memory import peak_memory
 from .pyramids import build_pyramid, neck_cost, pyramid_cost
 from .report import ComponentCost, CostReport
 
 __all__ = [
-    "METRICS",
+    "COCO_METRICS",
     "Agreement",
     "ComponentCost",
     "CostReport",

@@ -1,4 +1,4 @@
-"""Do two detectors find the same: detections matched one to one, and how far the matched ones are apart."""
+"""Match the detections of two detectors one to one, and measure how far matched detections are apart."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..inference import Detections
 
 @dataclass
 class Agreement:
-    """How well two detectors agree on a number of images.
+    """Agreement of two detectors on a number of images.
 
     Attributes:
-        total: detections of both, half their sum.
-        matched: pairs of the same class within both tolerances.
-        box_difference: largest distance of a corner's coordinate among the matched, in pixels.
-        score_difference: largest difference of scores among the matched.
-        unmatched: per image that has some, how many detections found no partner.
+        total: mean of the two detectors' numbers of detections.
+        matched: number of pairs of the same class within both tolerances.
+        box_difference: largest difference of a corner coordinate among matched pairs, in pixels.
+        score_difference: largest difference of scores among matched pairs.
+        unmatched: image id -> number of detections without a partner; images without any are absent.
     """
 
     total: float = 0
@@ -31,7 +31,7 @@ class Agreement:
 
     @property
     def share(self) -> float:
-        """Matched detections among all, from 0 to 1; 1 where there are none."""
+        """Share of matched detections, from 0 to 1; 1 if there are no detections."""
         return self.matched / self.total if self.total else 1.0
 
 
@@ -41,18 +41,18 @@ def agreement(
     """Match detections one to one.
 
     Args:
-        pairs: image id and what either detector found on it.
-        box_tolerance: in pixels.
-        score_tolerance: of the scores, which are from 0 to 1.
+        pairs: image id, and the detections of each detector on this image.
+        box_tolerance: largest difference of a corner coordinate, in pixels.
+        score_tolerance: largest difference of scores, which are from 0 to 1.
     """
     result = Agreement()
     for image_id, first, second in pairs:
         matched = _match(first, second, box_tolerance, score_tolerance)
         result.matched += len(matched)
         result.total += (len(first.scores) + len(second.scores)) / 2
-        lonely = len(first.scores) + len(second.scores) - 2 * len(matched)
-        if lonely:
-            result.unmatched[image_id] = lonely
+        unmatched = len(first.scores) + len(second.scores) - 2 * len(matched)
+        if unmatched:
+            result.unmatched[image_id] = unmatched
         for i, j in matched:
             difference = float((first.boxes[i] - second.boxes[j]).abs().max())
             result.box_difference = max(result.box_difference, difference)
@@ -63,7 +63,7 @@ def agreement(
 def _match(
     first: Detections, second: Detections, box_tolerance: float, score_tolerance: float
 ) -> list[tuple[int, int]]:
-    """Pairs within the tolerances, the nearest boxes first, each detection at most once."""
+    """Pair detections within the tolerances, nearest boxes first, each detection at most once."""
     if not len(first.scores) or not len(second.scores):
         return []
     distance = (first.boxes[:, None] - second.boxes[None]).abs().amax(-1)

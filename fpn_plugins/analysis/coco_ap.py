@@ -1,4 +1,4 @@
-"""COCO average precision from a file of predictions, by pycocotools, the same for every toolbox."""
+"""Compute COCO average precision from a file of predictions with pycocotools, the same for every toolbox."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-# pycocotools' `stats`, in its order
-METRICS = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
+# order of pycocotools' `stats`
+COCO_METRICS = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
 IOU_TYPES = {"bbox": "bbox", "segm": "segmentation"}
 
 
@@ -20,24 +20,24 @@ def evaluate_predictions(
     """Evaluate predictions in COCO's results format.
 
     Args:
-        ann_file: COCO annotations.
-        predictions: JSON list of ``{image_id, category_id, bbox, score, segmentation}``, as mmdet's ``CocoMetric``
-            (``outfile_prefix``) and Detectron2's ``COCOEvaluator`` write it.
+        ann_file: COCO annotation file.
+        predictions: JSON list of ``{image_id, category_id, bbox, score, segmentation}``, as written by mmdet's
+            ``CocoMetric`` (``outfile_prefix``) and Detectron2's ``COCOEvaluator``.
         iou_type: ``"bbox"`` or ``"segm"``.
 
     Returns:
         ``AP`` (IoU 0.50:0.95), ``AP50``, ``AP75``, ``AP_S`` (area < 32^2 px), ``AP_M``, ``AP_L`` (> 96^2 px), each from
-        0 to 1, or -1 where the set holds no such object.
+        0 to 1, or -1 if the data set has no such object.
 
     Raises:
-        ValueError: unknown ``iou_type``, or predictions that are not a list or lack masks.
+        ValueError: unknown ``iou_type``, or predictions that are not a list, or lack boxes or masks.
         FileNotFoundError: a file is missing.
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
     if iou_type not in IOU_TYPES:
-        raise ValueError(f"iou_type={iou_type!r} is unknown, choose one of {sorted(IOU_TYPES)}")
+        raise ValueError(f"iou_type={iou_type!r} is unknown; choose one of {sorted(IOU_TYPES)}")
     results = _read(Path(predictions), IOU_TYPES[iou_type])
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(os.fspath(ann_file))
@@ -45,11 +45,11 @@ def evaluate_predictions(
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return {name: float(value) for name, value in zip(METRICS, evaluation.stats, strict=False)}
+    return {name: float(value) for name, value in zip(COCO_METRICS, evaluation.stats, strict=False)}
 
 
 def _nothing(truth: Any) -> Any:
-    """Results without a detection, which `loadRes` cannot read."""
+    """Make results without detections, which `loadRes` cannot read."""
     from pycocotools.coco import COCO
 
     results = COCO()
@@ -66,6 +66,6 @@ def _read(path: Path, field: str) -> list[dict[str, Any]]:
     if without:
         raise ValueError(f"{without} of {len(results)} predictions in {str(path)!r} have no {field!r}")
     if field == "segmentation":
-        # pycocotools evaluates a mask by its own area, unless a box is there to take it from
+        # with a box present, pycocotools would take the mask's area from the box
         return [{key: value for key, value in result.items() if key != "bbox"} for result in results]
     return results

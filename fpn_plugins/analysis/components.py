@@ -1,4 +1,4 @@
-"""Which component of a detector a module belongs to, by the names that this package and its peers give to modules."""
+"""Assign the modules of a detector to components, by the names that this package and its peers give to modules."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import nn
 
 
 class Component(NamedTuple):
-    """A component: ``part`` is ``"backbone"``, ``"neck"`` or ``"head"``."""
+    """Component of a detector; ``part`` is ``"backbone"``, ``"neck"`` or ``"head"``."""
 
     part: str
     name: str
 
 
-# what holds a backbone inside a module that is backbone and neck in one: here, Detectron2, its ViTDet, torchvision
+# name of the backbone inside a module of backbone and neck: here, in Detectron2, in its ViTDet, in torchvision
 INNER_BACKBONES = ("bottom_up", "net", "body", "backbone")
 
-# by the first pattern that is found in the name of a module of a neck
+# the first pattern that is found in a module's name decides
 NECK_ROLES = (
     (r"^semantic", "semantic branch"),
     (r"extra_levels|top_block|extra_blocks", "extra levels"),
@@ -31,7 +31,7 @@ NECK_ROLES = (
     (r"output_conv|out_convs|fpn_output|fpn_convs|layer_blocks", "output convs"),
     (r"resample|simfp_", "resampling"),
     (r"refine", "refinement"),
-    (r"^(fpn|[\d.]*)$", "merges"),  # what the neck itself does between its layers: resizing and additions
+    (r"^(fpn|[\d.]*)$", "merges"),  # operations of the neck itself between its layers: resizing and additions
 )
 HEAD_ROLES = (
     (r"^(rpn_head|proposal_generator)", "RPN"),
@@ -44,10 +44,10 @@ HEAD_ROLES = (
 
 
 def component_namer(model: nn.Module) -> Callable[[str], Component]:
-    """A function that tells the component of each module of ``model`` by its name.
+    """Make a function that maps the name of each module of ``model`` to its component.
 
     Args:
-        model: a detector with ``backbone``, perhaps ``neck``, and heads; a ``backbone`` may hold the neck.
+        model: detector with ``backbone``, ``neck`` (which ``backbone`` may hold, or which may be absent) and heads.
     """
     prefix, network = _backbone(model)
     stages = {f"{prefix}.{inner}".rstrip("."): stage for inner, stage in _stages(network)}
@@ -55,14 +55,14 @@ def component_namer(model: nn.Module) -> Callable[[str], Component]:
     laterals = len(getattr(getattr(model, "neck", None), "lateral_convs", ()))
 
     def is_extra(inside: str) -> bool:
-        """mmdet's FPN keeps the convolutions of its extra levels behind the output convolutions."""
+        """Whether a module is an extra level of mmdet's FPN, listed after the output convolutions."""
         found = re.match(r"fpn_convs\.(\d+)", inside)
         return found is not None and int(found[1]) >= laterals
 
     def name(module: str) -> Component:
         if module == prefix or module.startswith(f"{prefix}."):
-            fitting = [inner for inner in stages if module == inner or module.startswith(f"{inner}.")]
-            return Component("backbone", stages[max(fitting, key=len)] if fitting else "other")
+            matching = [inner for inner in stages if module == inner or module.startswith(f"{inner}.")]
+            return Component("backbone", stages[max(matching, key=len)] if matching else "other")
         if f"{module}.".startswith(pyramid) or module.startswith("neck"):
             inside = f"{module}.".removeprefix(pyramid).removeprefix("neck.").rstrip(".")
             return Component("neck", "extra levels" if is_extra(inside) else neck_role(inside))
@@ -72,7 +72,7 @@ def component_namer(model: nn.Module) -> Callable[[str], Component]:
 
 
 def neck_role(name: str) -> str:
-    """The component of a neck that a module belongs to, by its name inside the neck (``""`` is the neck itself)."""
+    """Return the component of a neck's module by its name inside the neck (``""`` is the neck itself)."""
     return _role(name, NECK_ROLES, "other")
 
 
@@ -81,19 +81,19 @@ def _role(name: str, roles: tuple[tuple[str, str], ...], otherwise: str) -> str:
 
 
 def _backbone(model: nn.Module) -> tuple[str, nn.Module]:
-    """Name and module of the backbone proper."""
+    """Return name and module of the backbone without a neck."""
     backbone = model.get_submodule("backbone")
     children = dict(backbone.named_children())
     inner = next((name for name in INNER_BACKBONES if name in children), None)
-    if inner is None or len(children) == 1:  # a wrapper, such as an image pyramid, is no neck
+    if inner is None or len(children) == 1:  # a wrapper without a neck, e.g. an image pyramid
         return "backbone", backbone
     return f"backbone.{inner}", children[inner]
 
 
 def _stages(network: nn.Module) -> Iterator[tuple[str, str]]:
-    """Names of modules, and the stage that each of them is, or belongs to.
+    """Yield names of modules, each with the stage that it is or belongs to.
 
-    Stages are the children that are lists of blocks, or hold one; what comes before the first of them is the stem.
+    Stages are the children that are lists of blocks or hold one; the children before the first stage are the stem.
     """
     prefix = ""
     while len(children := _computing(network)) == 1 and not _is_list(children[0][1]):
@@ -112,7 +112,7 @@ def _stages(network: nn.Module) -> Iterator[tuple[str, str]]:
 
 
 def _computing(network: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The children that compute maps; the norms behind the maps are none of the stages."""
+    """List the children that compute maps; norms of the output maps belong to no stage."""
     return [(name, child) for name, child in network.named_children() if name != "norms"]
 
 

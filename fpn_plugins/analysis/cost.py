@@ -1,9 +1,9 @@
-"""What a network costs: parameters, multiply-adds, and the bytes that training keeps, by component.
+"""Count parameters, multiply-adds, and the bytes that training keeps for the backward pass, by component.
 
-Networks are built and run on PyTorch's meta device, which computes shapes and no values: any size takes a second, needs
-no weights and no data. MACs are multiply-adds counted once (FLOPs = 2 x MACs), those of convolutions, linear layers and
-matrix products, attention included; norms, activations, additions and interpolation are no MACs. They are what
-``torch.utils.flop_counter.FlopCounterMode`` counts, halved; fvcore counts the same, but not fused attention.
+Networks are built and run on PyTorch's meta device, which computes shapes but no values: any size takes a second and
+needs neither weights nor data. MACs are the multiply-adds of convolutions, linear layers and matrix products, attention
+included, each counted once (FLOPs = 2 x MACs); norms, activations, additions and interpolation do not count. They are
+half of what ``torch.utils.flop_counter.FlopCounterMode`` counts; fvcore agrees, but does not count fused attention.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from .report import ComponentCost, CostReport
 
 
 class _FusedAttention(TorchFunctionMode):
-    """Attention by a fused kernel on the meta device, where PyTorch would take the one that keeps the N x N weights.
+    """Use fused attention on the meta device, where PyTorch would choose the kernel that keeps the N x N weights.
 
-    Fused kernels take maps of four dimensions; what they do not take stays as it is, as on any device.
+    Fused kernels need tensors of four dimensions; attention on other tensors is left to PyTorch.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -47,7 +47,7 @@ def _fused_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """The arguments are those of ``F.scaled_dot_product_attention``."""
+    """Compute attention with a fused kernel; arguments are those of ``F.scaled_dot_product_attention``."""
     if enable_gqa:
         key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in (key, value))
     fused = torch.ops.aten._scaled_dot_product_efficient_attention
@@ -55,7 +55,7 @@ def _fused_attention(
 
 
 class _Meter:
-    """Attributes multiply-adds and kept bytes to the innermost module that runs."""
+    """Attribute multiply-adds and kept bytes to the innermost module that runs."""
 
     def __init__(self, model: nn.Module) -> None:
         self.counter = FlopCounterMode(display=False)
@@ -64,7 +64,7 @@ class _Meter:
         self.called: set[str] = set()
         self._running = [""]
         self._settled = 0
-        # a storage is one Python object as long as somebody holds it
+        # holding a storage keeps its Python object, and so its id
         own = [tensor.untyped_storage() for tensor in (*model.parameters(), *model.buffers())]
         self._seen = {id(storage): storage for storage in own}
         self._hooks = [hook for name, module in model.named_modules() for hook in self._watch(name, module)]
@@ -113,14 +113,14 @@ def count_cost(
     image_size: tuple[int, int],
     component_of: Callable[[str], Component] | None = None,
 ) -> CostReport:
-    """Run a network once and count.
+    """Run a network once and count its cost.
 
     Args:
-        model: the network, on the meta device (or on any other, where attention may go uncounted).
-        run: runs it, or the parts of it that are to be counted; what it returns becomes ``conditions``.
+        model: network on the meta device (or on another device, where attention may go uncounted).
+        run: runs the network, or the parts to count; returns the ``conditions`` of the report, or ``None``.
         title: title of the report.
-        image_size: height and width that ``run`` uses, for the report.
-        component_of: module name -> ``(part, component)``; ``None`` is `component_namer`.
+        image_size: height and width in pixels that ``run`` uses, for the report.
+        component_of: module name -> component; ``None`` is `component_namer` of the model.
     """
     meter = _Meter(model)
     conditions = meter.run(run)
@@ -136,7 +136,7 @@ def count_cost(
 
 
 def _uncounted(model: nn.Module, meter: _Meter) -> list[str]:
-    """Called modules that multiply by a weight matrix of their own, by all appearances, and were not counted."""
+    """List the called modules that have a weight matrix of their own and no counted operation."""
     counted = [name for name, flops in meter.flops.items() if flops]
     names = []
     for name, module in model.named_modules():
@@ -148,9 +148,9 @@ def _uncounted(model: nn.Module, meter: _Meter) -> list[str]:
 
 
 def on_meta(build: Callable[[], Any]) -> Any:
-    """What ``build`` builds, on the meta device and in evaluation mode.
+    """Build a module on the meta device, in evaluation mode.
 
-    Constructors that need values (drop path rates out of a ``linspace``) are run with memory for the weights first.
+    Constructors that need values (e.g. drop path rates from a ``linspace``) run on the default device first.
     """
     try:
         with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""Cost of this package's backbones and necks, on images of any size."""
+"""Count the cost of this package's backbones and necks on images of any size."""
 
 from __future__ import annotations
 
@@ -6,53 +6,42 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ..backbones import build_backbone
 from ..features import FeatureSpec
 from ..necks import build_neck
+from ..pyramid import Pyramid
 from .components import Component, neck_role
 from .cost import count_cost, on_meta
 from .report import CostReport
 
-
-class _Pyramid(nn.Module):
-    """A backbone, and a neck or none."""
-
-    def __init__(self, backbone: Mapping[str, Any], neck: Any) -> None:
-        super().__init__()
-        self.backbone = build_backbone(backbone)
-        self.neck = None if neck is None else build_neck(neck, self.backbone.feature_specs)
-
-    def forward(self, x: Tensor) -> Any:
-        maps = self.backbone(x)
-        return maps if self.neck is None else self.neck(maps)
+Config = str | Mapping[str, Any]
 
 
-def build_pyramid(backbone: str | Mapping[str, Any], neck: str | Mapping[str, Any] | Sequence[Any] | None) -> nn.Module:
-    """A backbone and a neck as one module, image in, tuple of maps out.
+def build_pyramid(backbone: Config, neck: Config | Sequence[Mapping[str, Any]] | None) -> Pyramid:
+    """Build a `Pyramid` from mappings or bare names.
 
     Args:
         backbone: ``{"type": name in BACKBONES, **arguments}``, or the name of a timm network, for its C2..C5.
-        neck: ``{"type": name in NECKS, **arguments}``, or a name alone for the default arguments, or several, one
-            behind the other; ``None`` is none.
+        neck: ``{"type": name in NECKS, **arguments}``, a name alone for the default arguments, or a sequence of
+            mappings for necks in a row; ``None`` is no neck.
 
     Raises:
         ValueError: an unknown name, or a neck that does not fit.
     """
     if isinstance(backbone, str):
         backbone = {"type": "TimmBackbone", "name": backbone}
-    return _Pyramid(backbone, {"type": neck} if isinstance(neck, str) else neck)
+    return Pyramid(backbone, {"type": neck} if isinstance(neck, str) else neck)
 
 
 def pyramid_cost(
-    backbone: str | Mapping[str, Any],
-    neck: str | Mapping[str, Any] | Sequence[Any] | None = None,
+    backbone: Config,
+    neck: Config | Sequence[Mapping[str, Any]] | None = None,
     image_size: tuple[int, int] = (800, 1344),
     batch_size: int = 1,
     title: str | None = None,
 ) -> CostReport:
-    """Cost of a backbone and a neck of this package.
+    """Count the cost of a backbone and a neck of this package.
 
     Args:
         backbone: see `build_pyramid`.
@@ -70,13 +59,13 @@ def pyramid_cost(
     images = torch.empty(batch_size, 3, *image_size, device="meta")
 
     def run() -> None:
-        with torch.device("meta"):  # for what forward makes without naming a device
+        with torch.device("meta"):  # for tensors that forward creates without naming a device
             model(images)
 
     return count_cost(model, run, title or _title(backbone, neck), image_size)
 
 
-def _title(backbone: str | Mapping[str, Any], neck: Any) -> str:
+def _title(backbone: Config, neck: Any) -> str:
     parts = [backbone, *([] if neck is None else [neck] if isinstance(neck, (str, Mapping)) else neck)]
     return " + ".join(part if isinstance(part, str) else str(part.get("name", part.get("type"))) for part in parts)
 
@@ -87,19 +76,19 @@ def neck_cost(
     image_size: tuple[int, int] = (800, 1344),
     title: str | None = None,
 ) -> CostReport:
-    """Cost of a neck alone, on maps of published shapes.
+    """Count the cost of a neck alone, on maps of published shapes.
 
     Args:
-        neck: as ``build_neck`` takes it; of several, one behind the other, all but the last are left out.
-        in_specs: what the backbone publishes.
-        image_size: height and width in pixels; a map has ``ceil(side / stride)`` cells.
+        neck: see ``build_neck``; of several necks in a row, only the last one is counted.
+        in_specs: channels and strides of the backbone's maps.
+        image_size: height and width in pixels; a map has ``ceil(side / stride)`` cells per side.
         title: title of the report; ``None`` is the neck's type.
     """
     *before, last = [neck] if isinstance(neck, Mapping) else list(neck)
     specs = on_meta(lambda: build_neck(before, in_specs)).out_specs(in_specs) if before else tuple(in_specs)
     module: nn.Module = on_meta(lambda: build_neck(last, specs))
     shapes = [(1, spec.channels, *(-(-side // spec.stride) for side in image_size)) for spec in specs]
-    # a backbone's maps carry gradients, so that what needs them for its own weights keeps them
+    # a backbone's maps require gradients, so layers keep them for the gradients of their own weights
     maps = [torch.empty(shape, device="meta", requires_grad=True) for shape in shapes]
 
     def run() -> None:

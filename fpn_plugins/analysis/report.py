@@ -1,4 +1,4 @@
-"""The cost of a network by component, as a table and as data."""
+"""Cost of a network by component, as a table and as data."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ GIGA, MEGA, MIB = 1e9, 1e6, 2**20
 
 @dataclass(frozen=True)
 class ComponentCost:
-    """What one component of a network costs.
+    """Cost of one component of a network.
 
     Attributes:
         part: ``"backbone"``, ``"neck"`` or ``"head"``.
-        name: the component: a stage, ``"lateral convs"``, ``"RPN"``, ...
-        parameters: number of parameters, frozen ones included; buffers (running statistics) are none.
-        macs: multiply-adds, each counted once, of the whole batch.
-        activation_bytes: bytes of the maps that autograd keeps for the backward pass, each counted once, where it is
-            first kept; parameters are not among them, nor is dropout, which is off.
+        name: name of the component: a stage, ``"lateral convs"``, ``"RPN"``, ...
+        parameters: number of parameters, including frozen ones; buffers (running statistics) do not count.
+        macs: multiply-adds of the whole batch, each counted once.
+        activation_bytes: bytes of the tensors that autograd keeps for the backward pass, each counted once, where it is
+            first kept. Parameters do not count; dropout is off.
     """
 
     part: str
@@ -30,15 +30,15 @@ class ComponentCost:
 
 @dataclass(frozen=True)
 class CostReport:
-    """The cost of a network by component, in the order of the network's modules.
+    """Cost of a network by component, in the order of the network's modules.
 
     Attributes:
-        title: what was counted.
+        title: name of the network.
         image_size: height and width in pixels.
-        components: the components; those that cost nothing at all are left out.
-        conditions: what the numbers depend on besides the size of the image, such as the number of proposals.
-        uncounted: modules with weights that ran without a counted operation, such as deformable convolutions: their
-            MACs are missing.
+        components: components with any cost.
+        conditions: conditions of the numbers besides the image size, e.g. the number of proposals.
+        uncounted: modules with weights that ran without a counted operation, e.g. deformable convolutions; their MACs
+            are missing.
     """
 
     title: str
@@ -48,17 +48,17 @@ class CostReport:
     uncounted: tuple[str, ...] = ()
 
     def total(self, part: str | None = None, name: str | None = None) -> ComponentCost:
-        """Sum over the components, or over those of a part, of a name, or of both."""
+        """Sum over all components, or over those with the given part, the given name, or both."""
         chosen = [c for c in self.components if part in (None, c.part) and name in (None, c.name)]
         sums = {field: sum(getattr(c, field) for c in chosen) for field in ("parameters", "macs", "activation_bytes")}
         return ComponentCost(part or "total", name or "", **sums)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: the fields, and the total."""
+        """Convert to plain data for JSON: the fields, and the total."""
         return {**asdict(self), "total": asdict(self.total())}
 
     def markdown(self) -> str:
-        """A table: millions of parameters, GMACs and their share, and MiB kept for the backward pass."""
+        """Format as a Markdown table: millions of parameters, GMACs and their share, MiB kept for backward."""
         total = self.total()
         lines = [
             f"**{self.title}**, image {self.image_size[0]} x {self.image_size[1]}",
@@ -73,7 +73,7 @@ class CostReport:
             lines.append(f"| {part} | {name} | {numbers} | {cost.activation_bytes / MIB:.1f} |")
         lines += [
             "",
-            "GMACs: 1e9 multiply-adds, each counted once (FLOPs = 2 x MACs); additions and resizing are none.",
+            "GMACs: 1e9 multiply-adds, each counted once (FLOPs = 2 x MACs); additions and resizing do not count.",
         ]
         lines += [*(f"Condition: {condition}." for condition in self.conditions)]
         lines += [f"Not counted (no formula): {', '.join(self.uncounted)}."] if self.uncounted else []

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..analysis import METRICS, Agreement, agreement
-from ..analysis.evaluation import detect
+from ..analysis import COCO_METRICS, Agreement, agreement
+from ..analysis.evaluation import evaluate_detectors
 from ..data import find_split
 from .common import add_size, load_detector, user_errors, write_json
 
@@ -43,7 +43,7 @@ def print_comparison(scores: dict[str, Any], agreed: Agreement) -> None:
     """Print AP (x 100) of both toolboxes, the share of matched detections, and the five worst images."""
     print(f"{'AP x 100':<12}" + "".join(f"{name:>12}" for name in (*TOOLBOXES, "difference")))
     for kind in scores[TOOLBOXES[0]]:
-        for metric in METRICS:
+        for metric in COCO_METRICS:
             one, other = (100 * scores[name][kind][metric] for name in TOOLBOXES)
             if one >= 0:
                 print(f"{kind + ' ' + metric:<12}{one:>12.2f}{other:>12.2f}{other - one:>+12.2f}")
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name in TOOLBOXES:
             config, checkpoint = getattr(args, name)
             detectors[name] = load_detector(config, checkpoint, args.size, split.ann_file).predict
-        scores, found = detect(detectors, split, args.num_images)
+        scores, found = evaluate_detectors(detectors, split, args.num_images)
         first, second = (found[name] for name in TOOLBOXES)
         agreed = agreement((image_id, first[image_id], second[image_id]) for image_id in first)
         print_comparison(scores, agreed)

@@ -27,7 +27,7 @@ from bench_report import draw_bars, provenance, write_report
 
 from fpn_plugins.adapters.hosts import build_detector, predictor, toolbox_of
 from fpn_plugins.analysis import agreement
-from fpn_plugins.analysis.evaluation import Predict, detect
+from fpn_plugins.analysis.evaluation import Predict, evaluate_detectors
 from fpn_plugins.commands.common import user_errors
 from fpn_plugins.data import CocoSplit, find_split
 from fpn_plugins.inference import Detections, load_detector_weights
@@ -121,7 +121,7 @@ def measure(config: str, checkpoint: str, split: CocoSplit, args: argparse.Names
         model = build(config, checkpoint, FORMS[name])
         detector = predictor(config, model, tuple(args.size), split.ann_file)
         detectors[name] = partial(in_bf16, detector) if FORMS[name].bf16 else detector
-    scores, found = detect(detectors, split, args.num_images)
+    scores, found = evaluate_detectors(detectors, split, args.num_images)
     for name in args.forms:
         pairs = ((image_id, of_reference, found[name][image_id]) for image_id, of_reference in found[REFERENCE].items())
         agreed = agreement(pairs, BOX_TOLERANCE, SCORE_TOLERANCE)
