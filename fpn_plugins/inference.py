@@ -161,26 +161,28 @@ class ImagePredictor:
         raise NotImplementedError(f"{type(self).__name__} does not implement __call__")
 
 
-def load_detector_weights(detector: nn.Module, checkpoint: str | os.PathLike[str]) -> None:
+def load_detector_weights(detector: nn.Module, checkpoint: str | os.PathLike[str], config: str = "the config") -> None:
     """Load a checkpoint of exactly this detector; values in it that follow from the config are skipped.
 
     Args:
         detector: detector of either toolbox.
         checkpoint: file that `read_checkpoint` reads.
+        config: name of the detector's config, for messages.
 
     Raises:
         ValueError: parameters are missing, left over, or of other shapes.
     """
     try:
-        missing, unexpected = detector.load_state_dict(read_checkpoint(checkpoint), strict=False)
+        keys = detector.load_state_dict(read_checkpoint(checkpoint), strict=False)
     except RuntimeError as error:
-        raise ValueError(f"checkpoint {str(checkpoint)!r} does not fit the config: {error}") from error
+        raise ValueError(f"checkpoint {str(checkpoint)!r} does not fit {config}: {error}") from error
     missing, unexpected = (
-        [key for key in keys if not any(part in key for part in COMPUTED)] for keys in (missing, unexpected)
+        [key for key in found if not any(part in key for part in COMPUTED)]
+        for found in (keys.missing_keys, keys.unexpected_keys)
     )
     if missing or unexpected:
         raise ValueError(
-            f"checkpoint {str(checkpoint)!r} is of another detector than the config: {len(missing)} parameters missing "
-            f"{missing[:4]}, {len(unexpected)} left over {unexpected[:4]}; tools/convert_checkpoint.py converts a "
-            "checkpoint of the other toolbox"
+            f"checkpoint {str(checkpoint)!r} does not fit {config}: {len(missing)} parameters missing {missing[:4]}, "
+            f"{len(unexpected)} left over {unexpected[:4]}; tools/convert_checkpoint.py converts a checkpoint of the "
+            "other toolbox"
         )

@@ -62,7 +62,7 @@ def load(config: str, checkpoint: str, options: Sequence[str] = (), device: str 
         ValueError: the file holds other weights than the detector has.
     """
     detector = build(config, options)
-    load_detector_weights(detector, checkpoint)
+    load_detector_weights(detector, checkpoint, config)
     return detector.to(device).eval()
 
 

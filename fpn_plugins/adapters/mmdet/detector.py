@@ -53,7 +53,7 @@ def load(config: str, checkpoint: str, options: Sequence[str] = (), device: str 
     """
     cfg = _read_config(config, options)
     detector: Any = _build(cfg, "cpu")
-    load_detector_weights(detector, checkpoint)
+    load_detector_weights(detector, checkpoint, config)
     detector.cfg, detector.dataset_meta = cfg, _dataset_meta(checkpoint)
     return detector.to(device).eval()
 
