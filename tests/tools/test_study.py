@@ -1,4 +1,4 @@
-"""The runner of studies: the smoke study in both toolboxes, stopped, resumed, verified and summarised."""
+"""The runner of studies: the smoke study in both toolboxes, interrupted, resumed, verified and summarized."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 import study_cells
 import study_page
-from study_design import Cell, Study, head_levels, read_study
+from study_design import Study, StudyCell, read_study
+from study_levels import head_levels
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = ROOT / "configs/studies/smoke.yml"
@@ -63,7 +64,7 @@ def test_cell_runs_resumes_and_repeats(study, work_dir: Path, toolbox: str):
 
     before = path.stat().st_mtime_ns
     again = study("--only", name)
-    assert "1 of them done before" in again.stdout and path.stat().st_mtime_ns == before
+    assert "1 of them already done" in again.stdout and path.stat().st_mtime_ns == before
 
     verified = study("--verify", name)
     assert verified.returncode == 0, verified.stdout + verified.stderr
@@ -89,7 +90,7 @@ def test_both_toolboxes_get_the_same_network(
         if names is None or variant.name in names:
             costs = []
             for toolbox in study.toolboxes:
-                cell = Cell(variant, head, toolbox, 0)
+                cell = StudyCell(variant, head, toolbox, 0)
                 costs.append(study_cells.cost(study, cell, tmp_path))
             if head == "retinanet":  # Detectron2's has biases in front of its four norms
                 costs[1]["parameters"] -= 4 * head_levels(variant)[0].channels
@@ -101,7 +102,9 @@ def test_both_toolboxes_get_the_same_network(
 @pytest.mark.detectron2
 @pytest.mark.timm
 @pytest.mark.parametrize("head", ["retinanet", "mask_rcnn"])
-def test_stock_is_the_toolboxs_own_neck(tiny_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str):
+def test_stock_variants_have_the_toolbox_neck(
+    tiny_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str
+):
     """On the same backbone, with as many parameters as ours."""
     from detectron2.config import LazyConfig, instantiate
     from mmdet.registry import MODELS
@@ -118,7 +121,7 @@ def test_stock_is_the_toolboxs_own_neck(tiny_coco: Path, tmp_path: Path, monkeyp
         models = []
         for variant in (fpn, stock):
             path = tmp_path / f"{toolbox}_{variant.name}.py"
-            path.write_text(study_cells.config_file(study, Cell(variant, head, toolbox, 0), tmp_path))
+            path.write_text(study_cells.config_file(study, StudyCell(variant, head, toolbox, 0), tmp_path))
             lazy = toolbox == "detectron2"
             model = (LazyConfig.load(str(path)) if lazy else Config.fromfile(path)).model
             models.append(instantiate(model) if lazy else MODELS.build(model))
@@ -134,23 +137,27 @@ def test_stock_is_the_toolboxs_own_neck(tiny_coco: Path, tmp_path: Path, monkeyp
 @pytest.mark.detectron2
 @pytest.mark.timm
 def test_a_seed_gives_every_model_the_same_images(tiny_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """In Detectron2's own trainer, the flips depend on what the model's initialisation has drawn."""
-    from argparse import Namespace
-
+    """In Detectron2's own trainer, flips depend on the random numbers that the model's initialization drew."""
     import torch
+    from detectron2.config import get_cfg
 
-    from fpn_plugins.commands import train_d2
+    from fpn_plugins.adapters.detectron2 import add_fpn_plugins_config
+    from fpn_plugins.adapters.detectron2.datasets import register_from_environment
+    from fpn_plugins.adapters.detectron2.engine import Trainer
 
     monkeypatch.setenv("FPN_PLUGINS_COCO", str(tiny_coco))
-    train_d2.register_from_environment()
+    register_from_environment()
     config = ROOT / "configs/detectron2/demo_retinanet.yaml"
 
     def first_batch(seed: int, drawn: int) -> list:
         options = ["MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0", "SEED", str(seed)]
-        cfg = train_d2.yaml_config(Namespace(config_file=str(config), opts=options))
+        cfg = get_cfg()
+        add_fpn_plugins_config(cfg)
+        cfg.merge_from_file(str(config))
+        cfg.merge_from_list(options)
         torch.manual_seed(seed)
         torch.rand(drawn)
-        batch = next(iter(train_d2.Trainer.build_train_loader(cfg)))
+        batch = next(iter(Trainer.build_train_loader(cfg)))
         return [(entry["image_id"], entry["image"].tolist()) for entry in batch]
 
     assert first_batch(3, drawn=5) == first_batch(3, drawn=50)
@@ -158,7 +165,7 @@ def test_a_seed_gives_every_model_the_same_images(tiny_coco: Path, tmp_path: Pat
 
 
 def fake_results(study: Study) -> list[dict]:
-    """What results look like, for the tables and the pictures."""
+    """Results for the tables and the pictures."""
     return [
         {
             "cell": json.loads(json.dumps(asdict(cell))),
@@ -173,11 +180,11 @@ def fake_results(study: Study) -> list[dict]:
 
 
 @pytest.mark.timm
-def test_page_says_what_is_missing_and_draws_what_is_there(tiny_coco: Path, tmp_path: Path):
+def test_page_states_missing_results_and_draws_the_others(tiny_coco: Path, tmp_path: Path):
     study = read_study(SMOKE)
     path = tmp_path / "accuracy.md"
     study_page.write_page(study, [], path, "fpn", tiny_coco)
-    assert "There are no results: none of the study's 4 trainings" in path.read_text()
+    assert "No results: none of the study's 4 trainings" in path.read_text()
     assert json.loads(path.with_suffix(".json").read_text()) == []
 
     results = fake_results(study)
@@ -190,19 +197,19 @@ def test_page_says_what_is_missing_and_draws_what_is_there(tiny_coco: Path, tmp_
     assert len(linked) == 6 and all((tmp_path / name).stat().st_size > 5000 for name in linked)
     assert "Do the toolboxes agree?" not in text
     twice = replace(study, seeds=(0, 1))
-    side_by_side = study_page.agreement(twice, fake_results(twice), "fpn")
+    side_by_side = study_page.toolbox_comparison(twice, fake_results(twice), "fpn")
     row = "mmdet +0.00 ± 0.00 | detectron2 +0.00 ± 0.00 | +0.00 ± 0.00 | agree |"
     assert f"| retinanet | boxes | `single_scale_c4` | AP_S | {row}" in side_by_side
-    assert "- retinanet, detectron2, by AP of boxes: `fpn` 25.0, `single_scale_c4` 25.0" in side_by_side
+    assert "- retinanet, detectron2, by box AP: `fpn` 25.0, `single_scale_c4` 25.0" in side_by_side
     with pytest.raises(ValueError, match="baseline='pafpn' must be one of"):
         study_page.tables(study, results, "pafpn")
 
 
-def test_the_published_page_is_what_its_results_say():
+def test_the_published_page_matches_its_results():
     study = read_study(ROOT / "configs/studies/fpn_ablations.yml")
     page = (ROOT / "docs/accuracy.md").read_text()
     results = json.loads((ROOT / "docs/accuracy.json").read_text())
-    for part in (study_page.tables, study_page.agreement):
+    for part in (study_page.tables, study_page.toolbox_comparison):
         assert part(study, results, study.baseline) in page
     assert study_page.expectations(study, results) in page and study.remarks in page
 
@@ -226,7 +233,7 @@ def test_other_configs_and_broken_files_are_not_results(tiny_coco: Path, tmp_pat
 
 
 @pytest.mark.timm
-def test_results_of_other_machines_are_taken_over(tiny_coco: Path, tmp_path: Path):
+def test_results_of_other_machines_are_adopted(tiny_coco: Path, tmp_path: Path):
     study = read_study(SMOKE)
     place = study_cells.Place(tiny_coco, tmp_path / "here")
     first, second, *_ = study.cells()
@@ -250,8 +257,8 @@ def test_results_of_other_machines_are_taken_over(tiny_coco: Path, tmp_path: Pat
 
 
 @pytest.mark.timm
-def test_processes_share_the_trainings_out(study, tiny_coco: Path, work_dir: Path):
-    """A training that another process has is left to it; one whose process is gone is free."""
+def test_processes_divide_the_trainings(study, tiny_coco: Path, work_dir: Path):
+    """A claimed training is left to its process, and is free when the process is gone."""
     declared = read_study(SMOKE)
     cell = next(cell for cell in declared.cells() if cell.variant.name == "single_scale_c4")
     place = study_cells.Place(tiny_coco, work_dir)
@@ -281,7 +288,7 @@ with claim(read_study(study).cells()[0], place):
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="a process inherits locks so on Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="locks are inherited this way on Linux")
 def test_a_training_that_outlives_its_study_keeps_the_cell(tmp_path: Path):
     log, cell, place = tmp_path / "log", read_study(SMOKE).cells()[0], study_cells.Place(tmp_path, tmp_path)
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tools/studies/ablations")])}
@@ -300,7 +307,7 @@ def test_a_training_that_outlives_its_study_keeps_the_cell(tmp_path: Path):
     wait_until(lambda: is_free(cell, place))
 
 
-def is_free(cell: Cell, place) -> bool:
+def is_free(cell: StudyCell, place) -> bool:
     with study_cells.claim(cell, place) as ours:
         return ours
 
@@ -312,7 +319,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def test_several_gpus_are_the_launchers_affair(tmp_path: Path):
+def test_the_launcher_starts_several_gpus(tmp_path: Path):
     from study_training import command
 
     study = read_study(SMOKE)
@@ -328,11 +335,11 @@ def test_several_gpus_are_the_launchers_affair(tmp_path: Path):
 def test_several_gpus_share_mmdets_batch(tmp_path: Path):
     from study_training import command
 
-    cell = Cell(read_study(SMOKE).variants[0], "retinanet", "mmdet", 0)
+    cell = StudyCell(read_study(SMOKE).variants[0], "retinanet", "mmdet", 0)
     config = tmp_path / "config.py"
     config.write_text("train_dataloader = dict(batch_size=4)\n")
     mmdet = command(cell, config, tmp_path, {"a": 1}, 2)
     assert mmdet[:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     assert mmdet[-5:] == ["--launcher", "pytorch", "--cfg-options", "a=1", "train_dataloader.batch_size=2"]
-    with pytest.raises(ValueError, match="--gpus 3 must divide the batch of 4 images"):
+    with pytest.raises(ValueError, match="--gpus 3 must divide the total batch of 4 images"):
         command(cell, config, tmp_path, {}, 3)

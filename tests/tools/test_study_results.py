@@ -6,23 +6,16 @@ import math
 from pathlib import Path
 
 import pytest
-from study_design import (
-    Expectation,
-    Study,
-    Variant,
-    anchor_sizes,
-    fingerprint,
-    head_levels,
-    read_study,
-)
-from study_results import METRICS, agreements, judge, summarize
+from study_design import STUDY_METRICS, Expectation, Study, Variant, fingerprint, read_study
+from study_levels import head_levels, shared_anchor_sizes
+from study_results import judge, summarize, toolbox_gaps
 
 STUDIES = Path(__file__).resolve().parents[2] / "configs/studies"
 CNN = {"type": "TimmBackbone", "name": "mobilenetv2_100", "out_indices": [2, 3, 4]}
 
 
 def result(variant: str, seed: int, ap: float, small: float = 0.1, toolbox: str = "mmdet") -> dict:
-    scores = {**dict.fromkeys(METRICS, ap), "AP_S": small}
+    scores = {**dict.fromkeys(STUDY_METRICS, ap), "AP_S": small}
     cell = {"variant": {"name": variant}, "head": "retinanet", "toolbox": toolbox, "seed": seed}
     return {"cell": cell, "scores": {"bbox": scores}, "cost": {"macs": 2_000_000_000, "parameters": 5}}
 
@@ -52,15 +45,15 @@ def test_toolboxes_are_not_mixed():
 
 @pytest.mark.parametrize("num_levels", range(1, 6))
 def test_every_number_of_levels_has_the_same_anchor_sizes(num_levels: int):
-    sizes = anchor_sizes(num_levels, 12.0, 3)
+    sizes = shared_anchor_sizes(num_levels, 12.0, 3)
     assert len({len(of_level) for of_level in sizes}) == 1 and len(sizes) == num_levels
-    whole = {round(size, 6) for of_level in anchor_sizes(5, 12.0, 3) for size in of_level}
+    whole = {round(size, 6) for of_level in shared_anchor_sizes(5, 12.0, 3) for size in of_level}
     assert {round(size, 6) for of_level in sizes for size in of_level} == whole and len(whole) == 15
 
 
 def test_more_levels_than_octaves_are_an_error():
     with pytest.raises(ValueError, match="num_levels=6 must be 1 to 5"):
-        anchor_sizes(6, 12.0, 3)
+        shared_anchor_sizes(6, 12.0, 3)
 
 
 @pytest.mark.timm
@@ -115,10 +108,10 @@ def test_unknown_keys_and_backbones_are_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="must be a mapping of a study's keys"):
         read_study(path)
     path.write_text("title: t\nbaseline: a\niterations: 2\nexpectations: [{variant: a, other: b}]\n")
-    with pytest.raises(ValueError, match="expected variant, others, perhaps metric"):
+    with pytest.raises(ValueError, match="expected variant, others, optionally metric"):
         read_study(path)
     path.write_text("title: t\nbaseline: a\niterations: 2\nvariants: {a: {backbone: b, neck: {type: FPN}}}\n")
-    with pytest.raises(ValueError, match="backbone 'b' is none of"):
+    with pytest.raises(ValueError, match="backbone 'b' must be one of"):
         read_study(path)
 
 
@@ -176,7 +169,7 @@ def test_toolboxes_agree_where_their_differences_do(second: tuple[float, float],
     results += [result("c4", seed, ap, toolbox="detectron2") for seed, ap in enumerate(second)]
     results += [result("c5", seed, 0.1) for seed in (0, 1)]  # not in the other
     results += [result("p2", seed, 0.1, toolbox=toolbox) for seed, toolbox in ((0, "mmdet"), (0, "detectron2"))]
-    (found,) = agreements(summarize(results, "fpn"), "fpn", ["AP"])
+    (found,) = toolbox_gaps(summarize(results, "fpn"), "fpn", ["AP"])
     assert (found.variant, found.toolboxes) == ("c4", ("mmdet", "detectron2"))
     assert found.differences == pytest.approx((-3, 50 * sum(second) - 30))
     assert found.gap == pytest.approx(27 - 50 * sum(second))

@@ -1,8 +1,8 @@
-"""What the anchors of a pyramid can reach before anything is trained: how well they lie on the objects of a data set.
+"""Measure how well the anchors of a pyramid cover the objects of a data set, without any training.
 
-An anchor serves an object from an intersection over union of 0.5 on (RetinaNet, arXiv:1708.02002, section 4). An object
-without such an anchor is given its best one by both toolboxes, and the regression has the farther to go. Anchors that
-are small beside the stride of their level leave gaps between them, whatever features they are judged by.
+An anchor matches an object from an intersection over union of 0.5 on (RetinaNet, arXiv:1708.02002, section 4). Both
+toolboxes assign the best anchor to an object without such an anchor, which the regression then has to move farther.
+Anchors that are small relative to the stride of their level leave gaps, whatever the features.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-SIZES = ("small", "medium", "large")
+SIZE_CLASSES = ("small", "medium", "large")
 
 
 @dataclass(frozen=True)
 class AnchorReach:
-    """How anchors lie on the objects of a size class.
+    """Coverage of the objects of a size class by anchors.
 
     Attributes:
-        objects: their number, crowd regions left out.
+        objects: number of objects, without crowd regions.
         best_iou: mean over the objects of the best intersection over union with an anchor.
-        covered: share of the objects that some anchor overlaps by the threshold or more.
-        positives: mean number of such anchors of an object.
+        covered: share of objects that some anchor overlaps by the threshold or more.
+        positives: mean number of such anchors per object.
     """
 
     objects: int
@@ -43,23 +43,23 @@ def anchor_reach(
     threshold: float = 0.5,
     divisibility: int = 32,
 ) -> dict[str, AnchorReach]:
-    """Hold the anchors of a pyramid against the objects of a data set, at the size that its images have.
+    """Match the anchors of a pyramid with the objects of a data set, without resizing its images.
 
-    Anchors have their centres at the multiples of the stride, as in both toolboxes.
+    Anchors are centered at the multiples of the stride, as in both toolboxes.
 
     Args:
         ann_file: COCO annotation file.
-        strides: of the levels, in input pixels.
-        sizes: of each level, the sides of its square anchors in pixels; others have the same area.
-        ratios: height by width.
-        threshold: intersection over union from which an anchor serves an object.
-        divisibility: images are padded to multiples of this, in pixels.
+        strides: strides of the levels in input pixels.
+        sizes: sides of the square anchors of each level in pixels; anchors of other ratios have the same area.
+        ratios: height / width.
+        threshold: intersection over union from which an anchor matches an object.
+        divisibility: images are padded to multiples of this many pixels.
 
     Returns:
-        By COCO's size class; classes without an object are absent.
+        Coverage by COCO size class; classes without objects are absent.
 
     Raises:
-        ValueError: as many lists of sizes as strides are expected, and at least one; or the file is none of COCO's.
+        ValueError: ``strides`` and ``sizes`` differ in length or are empty, or the file is not a COCO annotation file.
         FileNotFoundError: no such file.
     """
     import numpy as np
@@ -80,7 +80,7 @@ def anchor_reach(
         overlaps = _overlaps(objects, layouts[shape])
         for entry, best, served in zip(objects, overlaps.max(1), (overlaps >= threshold).sum(1), strict=True):
             found.setdefault(size_class(entry["area"]), []).append((best, served))
-    return {name: _summary(found[name], threshold) for name in SIZES if name in found}
+    return {name: _summary(found[name], threshold) for name in SIZE_CLASSES if name in found}
 
 
 def _objects_by_image(content: dict[str, Any]) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
@@ -92,7 +92,7 @@ def _objects_by_image(content: dict[str, Any]) -> Iterator[tuple[dict[str, Any],
 
 
 def _anchors(shape: tuple[int, ...], stride: int, sizes: Sequence[float], ratios: Sequence[float]) -> np.ndarray:
-    """Left, top, width and height of each anchor of a level. Shape N 4."""
+    """Left, top, width and height of each anchor of a level, shape ``N 4``."""
     import numpy as np
 
     y, x = (np.arange(0, side, stride, dtype=float) for side in shape)

@@ -1,21 +1,22 @@
 """Run an ablation study: a grid of backbones, necks, heads, toolboxes and seeds, one training each.
 
-    python tools/studies/ablations/study.py configs/studies/fpn_ablations.yml [--data FOLDER]      # trains what is missing
-    python tools/studies/ablations/study.py configs/studies/fpn_ablations.yml --only 'fpn-*' '*-c4-*-seed0'
-    python tools/studies/ablations/study.py configs/studies/fpn_ablations.yml --adopt docs/accuracy.json  # results of other machines
-    python tools/studies/ablations/study.py configs/studies/fpn_ablations.yml --summary            # tables of what is there
-    python tools/studies/ablations/study.py configs/studies/fpn_ablations.yml --page docs/accuracy.md
-    python tools/studies/ablations/study.py configs/studies/fpn_ablations.yml --verify fpn-retinanet-mmdet-seed0
+    study=configs/studies/fpn_ablations.yml
+    python tools/studies/ablations/study.py $study [--data FOLDER]              run the missing trainings
+    python tools/studies/ablations/study.py $study --only 'fpn-*' '*-c4-*-seed0'
+    python tools/studies/ablations/study.py $study --adopt docs/accuracy.json   take over results of other machines
+    python tools/studies/ablations/study.py $study --summary                    print tables of the results so far
+    python tools/studies/ablations/study.py $study --page docs/accuracy.md
+    python tools/studies/ablations/study.py $study --verify fpn-retinanet-mmdet-seed0
 
-Each training runs by ``tools/train.py`` or ``tools/train_net.py`` and leaves one file, ``results/CELL.json``, when it
-is complete: a study that was stopped goes on with the training at which it was, from the beginning of that one. A
-training runs again when its config, the config below it, or the annotations have changed. ``--verify`` runs a finished
-one again from its saved config and compares AP and predictions to the last digit. The data and the weights of the
-shipped studies are made by ``tools/demo.py --prepare-only``.
+Each training runs through ``tools/train.py`` or ``tools/train_net.py`` and writes one file, ``results/CELL.json``, when
+it is complete. An interrupted study continues with the interrupted training, from its beginning. A training runs again
+when its config, a base config or the annotations have changed. ``--verify`` repeats a finished training from its saved
+config and compares AP and predictions to the last digit. ``tools/demo.py --prepare-only`` writes the data and the
+weights of the shipped studies.
 
-The same command, started several times on one machine or on several that share ``--work-dir``, shares the trainings
-out: each takes those that no other has. ``--gpus N`` trains each on N GPUs by the toolbox's own launcher, at the same
-batch; without it a training is one process, on a GPU where there is one (``CUDA_VISIBLE_DEVICES`` says which).
+Several processes of the same command, on one machine or on several that share ``--work-dir``, divide the trainings
+among them. ``--gpus N`` runs each training on N GPUs with the toolbox's own launcher and the same total batch; without
+it, a training is one process, on a GPU if there is one (``CUDA_VISIBLE_DEVICES`` chooses which).
 """
 
 from __future__ import annotations
@@ -32,24 +33,24 @@ from typing import TYPE_CHECKING, Any
 from fpn_plugins.commands.common import user_errors
 
 if TYPE_CHECKING:
-    from study_design import Cell, Study
+    from study_design import Study, StudyCell
     from study_training import Place
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 def parse_args() -> argparse.Namespace:
-    """Command line."""
-    parser = argparse.ArgumentParser(description="Run an ablation study, resumably, and summarise it")
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description="Run an ablation study, resumably, and summarize it")
     parser.add_argument("study", type=Path, help="YAML file, see configs/studies")
     parser.add_argument("--data", type=Path, default=ROOT / "data/synthetic_coco", help="a COCO-format folder")
     parser.add_argument("--work-dir", type=Path, help="default: work_dirs/studies/NAME")
-    parser.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help="cells whose name matches one")
-    parser.add_argument("--gpus", type=int, default=0, metavar="N", help="of each training (default: no launcher)")
+    parser.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help="only cells whose name matches")
+    parser.add_argument("--gpus", type=int, default=0, metavar="N", help="GPUs of each training (default: no launcher)")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--adopt", type=Path, metavar="FILE.json", help="take over results that --page has written")
-    what.add_argument("--list", action="store_true", help="list the cells and which are done")
-    what.add_argument("--summary", action="store_true", help="print tables of the results that are there")
+    what.add_argument("--adopt", type=Path, metavar="FILE.json", help="take over results that --page wrote")
+    what.add_argument("--list", action="store_true", help="list the cells and whether they are done")
+    what.add_argument("--summary", action="store_true", help="print tables of the results so far")
     what.add_argument("--page", type=Path, metavar="FILE.md", help="write a page, its pictures and its data")
     what.add_argument("--verify", metavar="CELL", help="run a finished cell again and compare")
     parser.add_argument("--baseline", help="variant to compare with (default: the study's)")
@@ -60,7 +61,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def check_data(place: Place) -> None:
-    """Check the data set once, before the time is spent."""
+    """Check the data set before any training starts."""
     from fpn_plugins.data import check_coco, find_split
 
     for split in ("train", "val"):
@@ -68,17 +69,17 @@ def check_data(place: Place) -> None:
         print(check_coco(found.ann_file, found.image_dir), flush=True)
 
 
-def run_missing(study: Study, cells: list[Cell], place: Place) -> None:
+def run_missing(study: Study, cells: list[StudyCell], place: Place) -> None:
     """Run the cells that have no result and that no other process is running.
 
     Raises:
-        ValueError: trainings failed; names them, after all others have run.
+        ValueError: trainings failed; names them after all others have run.
     """
     from study_cells import claim, finished
     from tqdm import tqdm
 
     missing = [cell for cell in cells if finished(study, cell, place) is None]
-    print(f"{study.title}: {len(cells)} trainings, {len(cells) - len(missing)} of them done before", flush=True)
+    print(f"{study.title}: {len(cells)} trainings, {len(cells) - len(missing)} of them already done", flush=True)
     if missing:
         check_data(place)
     failures = []
@@ -94,8 +95,8 @@ def run_missing(study: Study, cells: list[Cell], place: Place) -> None:
         raise ValueError(f"{len(failures)} of {len(missing)} trainings failed: {failures}")
 
 
-def run_one(study: Study, cell: Cell, place: Place) -> bool:
-    """Run a cell and say how it went; whether it went well."""
+def run_one(study: Study, cell: StudyCell, place: Place) -> bool:
+    """Run a cell and print the outcome; return whether it succeeded."""
     from study_cells import run_cell
     from tqdm import tqdm
 
@@ -108,11 +109,11 @@ def run_one(study: Study, cell: Cell, place: Place) -> bool:
     return True
 
 
-def verify(study: Study, cells: list[Cell], name: str, place: Place) -> None:
+def verify(study: Study, cells: list[StudyCell], name: str, place: Place) -> None:
     """Run a finished cell again from its saved config.
 
     Raises:
-        ValueError: no such cell, or another AP, or another detection.
+        ValueError: no such cell, or another AP, or other detections.
     """
     from study_cells import finished
     from study_training import train
@@ -120,22 +121,22 @@ def verify(study: Study, cells: list[Cell], name: str, place: Place) -> None:
     cell = next((cell for cell in cells if cell.name == name), None)
     saved = None if cell is None else finished(study, cell, place)
     if cell is None or saved is None:
-        raise ValueError(f"--verify {name!r}: no finished cell of that name; --list shows them")
+        raise ValueError(f"--verify {name!r}: no finished cell of that name; --list shows all cells")
     with tempfile.TemporaryDirectory() as folder:
         again = train(cell, saved["config"], saved["options"], place, Path(folder), saved["study"]["iterations"])
     for key in ("scores", "predictions"):
         if again[key] != saved[key]:
             raise ValueError(f"{name}: {key} differ: {saved[key]} before, {again[key]} now")
     number = saved["predictions"]["bbox"]["number"]
-    print(f"{name}: the same to the last digit, AP {saved['scores']['bbox']['AP']!r} and all {number} detections")
+    print(f"{name}: identical to the last digit, AP {saved['scores']['bbox']['AP']!r} and all {number} detections")
 
 
 def _chosen(name: str, patterns: list[str]) -> bool:
     return not patterns or any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
-def read_results(study: Study, cells: list[Cell], place: Place) -> list[dict[str, Any]]:
-    """Results of the cells that are complete and of this very study."""
+def read_results(study: Study, cells: list[StudyCell], place: Place) -> list[dict[str, Any]]:
+    """Read the results of the finished cells."""
     from study_cells import finished
 
     found = (finished(study, cell, place) for cell in cells)
@@ -143,7 +144,7 @@ def read_results(study: Study, cells: list[Cell], place: Place) -> list[dict[str
 
 
 def main() -> None:
-    """Run what the command line asks for."""
+    """Run the command line."""
     args = parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
     os.environ["FPN_PLUGINS_COCO"] = str(args.data.resolve())
@@ -169,7 +170,7 @@ def main() -> None:
         elif args.page:
             write_page(study, read_results(study, cells, place), args.page, args.baseline or study.baseline, place.data)
         else:
-            # so that the training that runs is ended too
+            # exit through an exception, so that the running training is ended too
             signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
             run_missing(study, cells, place)
 

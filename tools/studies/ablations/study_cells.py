@@ -1,4 +1,4 @@
-"""The cells of a study: which have results, who runs which, and what a result holds."""
+"""Run the cells of a study, share them among processes, and read and write their results."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from study_configs import CONFIGS, base_configs, config_file
-from study_design import Cell, Study, fingerprint
+from study_bases import CONFIGS, base_configs
+from study_configs import config_file
+from study_design import Study, StudyCell, fingerprint
 from study_training import BASE_FOLDER, PLACEHOLDER, Place, train
 
 from fpn_plugins.data import find_split
@@ -29,8 +30,8 @@ COMPLETE = {
 }
 
 
-def identity(study: Study, cell: Cell, place: Place) -> str:
-    """Hash of what the cell's result depends on: its config, the config below it, overrides, and the annotations."""
+def identity(study: Study, cell: StudyCell, place: Place) -> str:
+    """Hash everything that the cell's result depends on: its config, base configs, overrides, and annotations."""
     config = config_file(study, cell, PLACEHOLDER)
     return fingerprint(
         {
@@ -47,8 +48,8 @@ def _annotations(data: Path, split: str) -> str:
     return fingerprint(json.loads(find_split(data, split).ann_file.read_text(encoding="utf-8")))
 
 
-def finished(study: Study, cell: Cell, place: Place) -> dict[str, Any] | None:
-    """The cell's result, if there is a whole one of this very cell."""
+def finished(study: Study, cell: StudyCell, place: Place) -> dict[str, Any] | None:
+    """Read the cell's result; `None` if it is missing, incomplete, or of another config."""
     try:
         result = json.loads(place.result(cell).read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
@@ -57,15 +58,15 @@ def finished(study: Study, cell: Cell, place: Place) -> dict[str, Any] | None:
     return result if whole and result["fingerprint"] == identity(study, cell, place) else None
 
 
-def adopt(study: Study, cells: list[Cell], place: Place, file: Path) -> int:
-    """Take over the results that a page's JSON has of these very cells and that are not here; how many those were.
+def adopt(study: Study, cells: list[StudyCell], place: Place, file: Path) -> int:
+    """Take over the results in a page's JSON file of cells that are not finished here; return their number.
 
     Raises:
         ValueError: not the JSON file of a study's page.
     """
     content = json.loads(file.read_text(encoding="utf-8"))
     if not isinstance(content, list) or not all(isinstance(r, dict) and set(r) >= COMPLETE for r in content):
-        raise ValueError(f"{str(file)!r} is not a list of results; expected the JSON file that --page writes")
+        raise ValueError(f"{str(file)!r} is not a list of results; give the JSON file that --page writes")
     by_fingerprint = {result["fingerprint"]: result for result in content}
     taken = 0
     for cell in cells:
@@ -83,11 +84,11 @@ def _save(result: Mapping[str, Any], path: Path) -> None:
 
 
 @contextmanager
-def claim(cell: Cell, place: Place) -> Iterator[bool]:
-    """Whether this process may run the cell; while it does, no other may.
+def claim(cell: StudyCell, place: Place) -> Iterator[bool]:
+    """Claim a cell for this process; yield whether no other process has claimed it.
 
-    The operating system drops the claims of processes that are killed, on this machine or on another that shares the
-    folder. A training shares the claim of its study, so that one which outlives it keeps others away.
+    The operating system drops the claim of a killed process, on this machine or on another that shares the folder. A
+    training inherits the claim of its study, so that a training that outlives its study keeps others away.
     """
     folder = place.root / "cells" / cell.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -101,14 +102,14 @@ def claim(cell: Cell, place: Place) -> Iterator[bool]:
             yield True
 
 
-def run_cell(study: Study, cell: Cell, place: Place) -> dict[str, Any]:
+def run_cell(study: Study, cell: StudyCell, place: Place) -> dict[str, Any]:
     """Train and evaluate a cell from its beginning, and write its result file.
 
     Raises:
         ValueError: the toolbox's script failed; shows the end of its log.
     """
     folder = place.root / "cells" / cell.name
-    for stale in folder.glob("work-*"):  # of a training that was killed: it would not go on bit for bit
+    for stale in folder.glob("work-*"):  # left by a killed training, which could not continue bit for bit
         shutil.rmtree(stale)
     folder.mkdir(parents=True, exist_ok=True)
     config = config_file(study, cell, PLACEHOLDER).replace(str(CONFIGS), BASE_FOLDER)
@@ -123,17 +124,17 @@ def run_cell(study: Study, cell: Cell, place: Place) -> dict[str, Any]:
         **measured,
         "cost": cost(study, cell, folder),
         "versions": versions(),
-        "hardware": hardware(place),
+        "hardware": training_hardware(place),
     }
     _save(result, place.result(cell))
     return result
 
 
-def cost(study: Study, cell: Cell, folder: Path) -> dict[str, Any]:
-    """Parameters and multiply-adds of the whole detector, from its config."""
+def cost(study: Study, cell: StudyCell, folder: Path) -> dict[str, Any]:
+    """Count parameters and multiply-adds of the whole detector from its config."""
     from fpn_plugins.adapters.hosts import detector_cost
 
-    # the toolboxes' own FPN does the work of ours; Detectron2's takes only sizes that its strides divide
+    # the toolboxes' own FPN has the cost of ours; Detectron2's takes only sizes that its strides divide
     ours = replace(cell, variant=replace(cell.variant, stock=False))
     path = folder / "cost.py"
     path.write_text(config_file(study, ours, PLACEHOLDER), encoding="utf-8")
@@ -149,7 +150,7 @@ def cost(study: Study, cell: Cell, folder: Path) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of what a result depends on."""
+    """Versions of Python and of the packages that a result depends on."""
     import fpn_plugins
 
     found = {name: _version(name) for name in PACKAGES}
@@ -159,16 +160,16 @@ def versions() -> dict[str, str]:
 def _version(package: str) -> str:
     try:
         return metadata.version(package)
-    except metadata.PackageNotFoundError:  # a rebuild under another distribution's name
+    except metadata.PackageNotFoundError:  # a rebuild distributed under another name
         names = metadata.packages_distributions().get(package, [])
         return f"{metadata.version(names[0])} ({names[0]})" if names else "none"
 
 
-def hardware(place: Place) -> str:
-    """Name and number of the GPUs, or name of the processor with the threads of a training."""
+def training_hardware(place: Place) -> str:
+    """Name and number of the GPUs, or name of the processor and threads of a training."""
     import torch
 
-    from fpn_plugins.analysis.peak_memory import hardware as name_of
+    from fpn_plugins.analysis.peak_memory import hardware
 
-    name = name_of("cuda" if torch.cuda.is_available() else "cpu")
+    name = hardware("cuda" if torch.cuda.is_available() else "cpu")
     return f"{place.gpus} x {name}" if place.gpus > 1 else name

@@ -1,4 +1,4 @@
-"""Pictures of an ablation study: AP by object size, AP against cost, learning curves."""
+"""Plot an ablation study: AP by object size, AP against cost, learning curves."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from fpn_plugins.files import write_atomically
 if TYPE_CHECKING:
     from study_results import Summary
 
-SIZES = ("AP", "AP_S", "AP_M", "AP_L")
+SIZE_METRICS = ("AP", "AP_S", "AP_M", "AP_L")
 
 
 def draw_sizes(summaries: Sequence[Summary], path: str | os.PathLike[str], title: str = "") -> Path:
-    """Draw AP of all, small, medium and large objects, one bar per variant; lines are one standard deviation.
+    """Draw AP of all, small, medium and large objects, one bar per variant with its standard deviation.
 
     Args:
-        summaries: of one toolbox and head.
+        summaries: results of one toolbox and head.
         path: PNG file.
         title: headline.
 
     Raises:
         ValueError: no summaries.
     """
-    figure, axes = _figure(summaries, (13, 1.4 + 0.34 * len(summaries)), len(SIZES), sharey=True)
+    figure, axes = _figure(summaries, (13, 1.4 + 0.34 * len(summaries)), len(SIZE_METRICS), sharey=True)
     rows = range(len(summaries))
-    for axis, metric in zip(axes, SIZES, strict=True):
+    for axis, metric in zip(axes, SIZE_METRICS, strict=True):
         axis.barh(
             rows,
             [summary.mean[metric] or 0.0 for summary in summaries],
@@ -43,9 +43,9 @@ def draw_sizes(summaries: Sequence[Summary], path: str | os.PathLike[str], title
 
 
 def draw_cost(summaries: Sequence[Summary], path: str | os.PathLike[str], title: str = "") -> Path:
-    """Draw AP against the GMACs of the whole detector, one point per variant; arguments as those of `draw_sizes`.
+    """Draw AP against the GMACs of the whole detector, one point per variant; arguments as in `draw_sizes`.
 
-    Names stand beside the axes in the order of AP, each with a line to its point, as many points lie close together.
+    Names are listed beside the axes in order of AP, each with a line to its point, because points lie close together.
     """
     figure, axes = _figure(summaries, (9, 6))
     (axis,) = axes
@@ -71,10 +71,10 @@ def draw_cost(summaries: Sequence[Summary], path: str | os.PathLike[str], title:
 
 
 def draw_curves(results: Sequence[Mapping[str, Any]], path: str | os.PathLike[str], title: str = "") -> Path:
-    """Draw AP over the iterations, the mean over the seeds of each variant.
+    """Draw the mean AP over the seeds of each variant against the iteration.
 
     Args:
-        results: content of result files, of one toolbox and head.
+        results: contents of the result files of one toolbox and head.
         path: PNG file.
         title: headline.
 

@@ -1,4 +1,4 @@
-"""The statistics of an ablation study's results."""
+"""Statistics of the results of an ablation study."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
 
-from study_design import METRICS, Expectation
+from study_design import STUDY_METRICS, Expectation
 
-Result = Mapping[str, Any]
+RunResult = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Results of a variant in one toolbox with one head, over its seeds; AP in percent.
+    """Results of a variant over its seeds, in one toolbox with one head; AP in percent.
 
     Attributes:
-        variant: its name.
-        head: as in the study.
-        toolbox: as in the study.
-        seeds: those that have results.
-        mean: of each metric; ``None`` where the data set has no object of that size.
+        variant: name of the variant.
+        head: name of the head.
+        toolbox: name of the toolbox.
+        seeds: seeds that have results.
+        mean: mean of each metric; ``None`` if the data set has no object of that size.
         deviation: standard deviation over the seeds (n - 1); ``None`` with fewer than two.
-        difference: mean difference to the baseline over the seeds that both have; ``None`` without any.
+        difference: mean difference from the baseline over the seeds that both have; ``None`` without any.
         error: standard error of that difference; ``None`` with fewer than two such seeds.
         gmacs: 1e9 multiply-adds of the whole detector for one image.
-        parameters: of the whole detector.
+        parameters: number of parameters of the whole detector.
     """
 
     variant: str
@@ -43,17 +43,17 @@ class Summary:
     parameters: int
 
 
-def summarize(results: Iterable[Result], baseline: str, kind: str = "bbox") -> list[Summary]:
-    """Mean, standard deviation, and paired differences to a baseline, per toolbox, head and variant.
+def summarize(results: Iterable[RunResult], baseline: str, kind: str = "bbox") -> list[Summary]:
+    """Compute mean, standard deviation and paired differences from a baseline, per toolbox, head and variant.
 
-    Runs of one seed see the same images in the same order, so that differences are taken seed by seed.
+    Differences are taken seed by seed, because runs of one seed see the same images in the same order.
 
     Args:
-        results: content of result files, of one study.
+        results: contents of the result files of one study.
         baseline: name of the variant to compare with.
-        kind: ``"bbox"`` or ``"segm"``; results without it are passed over.
+        kind: ``"bbox"`` or ``"segm"``; results without it are skipped.
     """
-    groups: dict[tuple[str, str, str], dict[int, Result]] = {}
+    groups: dict[tuple[str, str, str], dict[int, RunResult]] = {}
     for result in results:
         if kind in result["scores"]:
             cell = result["cell"]
@@ -62,11 +62,13 @@ def summarize(results: Iterable[Result], baseline: str, kind: str = "bbox") -> l
     return [_summary(key, runs, groups.get((key[0], key[1], baseline), {}), kind) for key, runs in groups.items()]
 
 
-def _summary(key: tuple[str, str, str], runs: Mapping[int, Result], base: Mapping[int, Result], kind: str) -> Summary:
+def _summary(
+    key: tuple[str, str, str], runs: Mapping[int, RunResult], base: Mapping[int, RunResult], kind: str
+) -> Summary:
     toolbox, head, variant = key
     seeds = sorted(runs)
     mean, deviation, difference, error = ({} for _ in range(4))
-    for metric in METRICS:
+    for metric in STUDY_METRICS:
         values = [_percent(runs[seed], kind, metric) for seed in seeds]
         pairs = [(_percent(runs[s], kind, metric), _percent(base[s], kind, metric)) for s in seeds if s in base]
         gains = [mine - theirs for mine, theirs in pairs if mine is not None and theirs is not None]
@@ -81,8 +83,8 @@ def _summary(key: tuple[str, str, str], runs: Mapping[int, Result], base: Mappin
     )
 
 
-def _percent(result: Result, kind: str, metric: str) -> float | None:
-    """pycocotools says -1 where there is no object of that size."""
+def _percent(result: RunResult, kind: str, metric: str) -> float | None:
+    """AP in percent; `None` if there is no object of that size, for which pycocotools writes -1."""
     value = result["scores"][kind][metric]
     return None if value < 0 else 100 * value
 
@@ -93,15 +95,15 @@ def _mean_and_deviation(values: Sequence[float]) -> tuple[float | None, float | 
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """A variant's difference to the baseline in two toolboxes; AP in percent.
+class ToolboxGap:
+    """A variant's difference from the baseline in two toolboxes; AP in percent.
 
     Attributes:
-        variant: its name.
-        head: as in the study.
-        metric: of ``METRICS``.
-        toolboxes: the two.
-        differences: mean over the seeds, in each.
+        variant: name of the variant.
+        head: name of the head.
+        metric: one of ``STUDY_METRICS``.
+        toolboxes: names of the two toolboxes.
+        differences: mean difference over the seeds in each toolbox.
         errors: standard error of each difference.
     """
 
@@ -114,12 +116,12 @@ class Agreement:
 
     @property
     def gap(self) -> float:
-        """How much larger the difference is in the first toolbox."""
+        """Difference in the first toolbox minus that in the second."""
         return self.differences[0] - self.differences[1]
 
     @property
     def error(self) -> float:
-        """Standard error of the gap: the toolboxes draw independently."""
+        """Standard error of the gap; the toolboxes draw random numbers independently."""
         return math.hypot(*self.errors)
 
     @property
@@ -128,13 +130,13 @@ class Agreement:
         return abs(self.gap) <= 2 * self.error
 
 
-def agreements(summaries: Sequence[Summary], baseline: str, metrics: Sequence[str]) -> list[Agreement]:
-    """Each variant and head that two toolboxes have with at least two seeds, the baseline excepted.
+def toolbox_gaps(summaries: Sequence[Summary], baseline: str, metrics: Sequence[str]) -> list[ToolboxGap]:
+    """Compare the toolboxes on each variant and head that two of them have with at least two seeds.
 
     Args:
-        summaries: what `summarize` gives for that baseline.
-        baseline: its name.
-        metrics: of ``METRICS``.
+        summaries: result of `summarize` for the baseline.
+        baseline: name of the baseline, which is left out.
+        metrics: some of ``STUDY_METRICS``.
     """
     found = []
     for one, other in combinations([row for row in summaries if row.variant != baseline], 2):
@@ -145,7 +147,7 @@ def agreements(summaries: Sequence[Summary], baseline: str, metrics: Sequence[st
             values = [(gain, error) for gain, error in pair if gain is not None and error is not None]
             if len(values) == 2:
                 gains, errors = zip(*values, strict=True)
-                found.append(Agreement(one.variant, one.head, metric, (one.toolbox, other.toolbox), gains, errors))
+                found.append(ToolboxGap(one.variant, one.head, metric, (one.toolbox, other.toolbox), gains, errors))
     return found
 
 
@@ -154,19 +156,19 @@ Outcome = Literal["holds", "noise", "fails", "one seed"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """How an expectation fared with one head in one toolbox; AP in percent.
+    """Outcome of an expectation with one head in one toolbox; AP in percent.
 
     Attributes:
-        expectation: what was expected.
-        head: as in the study.
-        toolbox: as in the study.
-        other: the best of the variants that were compared with.
-        difference: mean over the seeds that both have.
-        error: standard error of that difference; ``None`` with one seed.
-        seeds: number of those seeds.
-        outcome: ``"holds"`` if the difference is as large as expected and more than twice its error, or, where none
-            above zero is expected, would be as large with twice its error less; ``"fails"`` if it would not be as
-            large with twice its error more; ``"noise"`` in between; ``"one seed"`` where that is all there is.
+        expectation: the expectation.
+        head: name of the head.
+        toolbox: name of the toolbox.
+        other: best of the variants that it compares with.
+        difference: mean difference over the seeds that both have.
+        error: standard error of the difference; ``None`` with one seed.
+        seeds: number of seeds that both have.
+        outcome: ``"holds"`` if the difference is at least the expected one and exceeds zero by two errors; an
+            expectation below zero instead has to hold with two errors subtracted. ``"fails"`` if the difference stays
+            below the expected one even with two errors added. ``"noise"`` in between. ``"one seed"`` without an error.
     """
 
     expectation: Expectation
@@ -179,8 +181,8 @@ class Verdict:
     outcome: Outcome
 
 
-def judge(results: Sequence[Result], expectations: Iterable[Expectation], kind: str = "bbox") -> list[Verdict]:
-    """Hold results against expectations, for each toolbox and head that has results of both sides."""
+def judge(results: Sequence[RunResult], expectations: Iterable[Expectation], kind: str = "bbox") -> list[Verdict]:
+    """Judge expectations, for each toolbox and head that has results of both sides."""
     places = dict.fromkeys((result["cell"]["toolbox"], result["cell"]["head"]) for result in results)
     verdicts = []
     for expectation in expectations:
@@ -192,7 +194,9 @@ def judge(results: Sequence[Result], expectations: Iterable[Expectation], kind: 
     return verdicts
 
 
-def _verdict(expectation: Expectation, results: Sequence[Result], toolbox: str, head: str, kind: str) -> Verdict | None:
+def _verdict(
+    expectation: Expectation, results: Sequence[RunResult], toolbox: str, head: str, kind: str
+) -> Verdict | None:
     metric = expectation.metric
     by_name = {summary.variant: summary for summary in summarize(results, expectation.variant, kind)}
     found = {name: by_name[name].mean[metric] for name in expectation.others if name in by_name}

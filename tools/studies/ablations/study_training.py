@@ -1,4 +1,4 @@
-"""The training of a study's cell, from a saved config, by the toolbox's own script in a process of its own."""
+"""Train a study's cell from a saved config, with the toolbox's own script in a process of its own."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study_configs import CONFIG_NAME, CONFIGS
-from study_design import Cell, fingerprint
+from study_bases import CONFIG_NAME, CONFIGS
+from study_design import StudyCell, fingerprint
 
 from fpn_plugins.analysis import evaluate_predictions
 from fpn_plugins.data import find_split
@@ -23,41 +23,41 @@ from fpn_plugins.data import find_split
 ROOT = CONFIGS.parent
 KINDS = {"retinanet": ("bbox",), "mask_rcnn": ("bbox", "segm")}
 PLACEHOLDER = Path("WORK_DIR")
-BASE_FOLDER = "CONFIGS_FOLDER"  # in saved configs, which run in any source tree
+BASE_FOLDER = "CONFIGS_FOLDER"  # stands for the configs folder in saved configs, which run in any source tree
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a study reads and writes.
+    """Folders and devices of a study.
 
     Attributes:
         data: a COCO-format folder.
-        root: the study's folder: ``results/CELL.json``, ``cells/CELL/`` with the config and the log.
-        gpus: of a training, by the toolbox's own launcher; 0 is one process without a launcher.
+        root: folder of the study: ``results/CELL.json``, and ``cells/CELL/`` with the config and the log.
+        gpus: GPUs of a training, started by the toolbox's own launcher; 0 is one process without a launcher.
     """
 
     data: Path
     root: Path
     gpus: int = 0
 
-    def result(self, cell: Cell) -> Path:
-        """The cell's result file."""
+    def result(self, cell: StudyCell) -> Path:
+        """Path of the cell's result file."""
         return self.root / "results" / f"{cell.name}.json"
 
 
 def train(
-    cell: Cell, config: str, options: Mapping[str, Any], place: Place, folder: Path, iterations: int
+    cell: StudyCell, config: str, options: Mapping[str, Any], place: Place, folder: Path, iterations: int
 ) -> dict[str, Any]:
-    """Run a saved config; scores, a digest of the predictions, learning curve and seconds.
+    """Train from a saved config; return scores, digests of the predictions, learning curve, losses and seconds.
 
     Args:
-        cell: tells toolbox and head.
-        config: content of the config file, with ``PLACEHOLDER`` where the toolbox shall write, and
-            ``BASE_FOLDER`` where the base configs are.
-        options: overrides.
-        place: where the data are.
-        folder: the config and the log stay there, nothing else does.
-        iterations: of the training.
+        cell: gives toolbox and head.
+        config: content of the config file, with ``PLACEHOLDER`` for the output folder and ``BASE_FOLDER`` for the
+            folder of the base configs.
+        options: overrides of the config.
+        place: gives the data and the number of GPUs.
+        folder: where the config and the log stay; everything else is removed.
+        iterations: length of the training.
     """
     work_dir = Path(tempfile.mkdtemp(prefix="work-", dir=folder)).resolve()
     path = folder / CONFIG_NAME
@@ -68,7 +68,7 @@ def train(
     seconds = time.monotonic() - start
     files = _predictions(cell, work_dir)
     ann_file = find_split(place.data, "val").ann_file
-    # by pycocotools, for both toolboxes alike and unrounded
+    # evaluated the same way for both toolboxes, and not rounded
     scores = {kind: evaluate_predictions(ann_file, file, kind) for kind, file in files.items()}
     digests = {kind: _digest(file) for kind, file in files.items()}
     points = list(_log(cell.toolbox, work_dir, iterations))
@@ -82,15 +82,15 @@ def train(
     }
 
 
-def command(cell: Cell, config: Path, work_dir: Path, options: Mapping[str, Any], gpus: int) -> list[str]:
-    """Arguments of Python that train a config on so many GPUs, on the same images at a time.
+def command(cell: StudyCell, config: Path, work_dir: Path, options: Mapping[str, Any], gpus: int) -> list[str]:
+    """Build the arguments of Python that train a config on a number of GPUs with the config's total batch.
 
     Raises:
-        ValueError: a batch that does not spread evenly over the GPUs.
+        ValueError: the GPUs do not divide the batch.
     """
     pairs = [f"{key}={value}" for key, value in options.items()]
     if cell.toolbox == "detectron2":
-        # of a port that is free: Detectron2's own is the same for all trainings of a user
+        # find a free port: Detectron2's default is the same for all trainings of a user
         launcher = ["--num-gpus", str(gpus), "--dist-url", "auto"] if gpus else []
         return ["tools/train_net.py", *launcher, "--config-file", str(config), *pairs]
     start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(gpus)] if gpus else []
@@ -102,17 +102,17 @@ def command(cell: Cell, config: Path, work_dir: Path, options: Mapping[str, Any]
 
 
 def _batch_of_each(config: Path, gpus: int) -> int:
-    """mmdet's batch is one GPU's, Detectron2's is that of all."""
+    """Images per GPU, which is what mmdet's batch size means; Detectron2's is the total."""
     from mmengine.config import Config
 
     batch = Config.fromfile(config).train_dataloader.batch_size
     if batch % gpus:
-        raise ValueError(f"--gpus {gpus} must divide the batch of {batch} images, so that it stays the same batch")
+        raise ValueError(f"--gpus {gpus} must divide the total batch of {batch} images")
     return batch // gpus
 
 
 def environment(place: Place) -> dict[str, str]:
-    """Of a training: the data, deterministic algorithms, and as many threads as the study's own process has."""
+    """Environment variables of a training: the data, deterministic algorithms, and the study's number of threads."""
     fixed = {
         "FPN_PLUGINS_COCO": str(place.data),
         "FPN_PLUGINS_CHECK_DATA": "0",  # done once, before the first cell
@@ -132,7 +132,7 @@ def _run(arguments: list[str], place: Place, log: Path) -> None:
             env=environment(place),
             stdout=file,
             stderr=subprocess.STDOUT,
-            close_fds=False,  # of files, a process inherits those alone that are meant to be: the claim
+            close_fds=False,  # only the claim is inheritable, see `claim`
         )
         try:
             code = process.wait()
@@ -144,20 +144,20 @@ def _run(arguments: list[str], place: Place, log: Path) -> None:
         raise ValueError(f"{' '.join(arguments)} failed with code {code}; the end of {log}:\n{tail}")
 
 
-def _predictions(cell: Cell, work_dir: Path) -> dict[str, Path]:
-    """Files of the last evaluation's predictions, by kind."""
+def _predictions(cell: StudyCell, work_dir: Path) -> dict[str, Path]:
+    """Find the predictions of the last evaluation, by kind."""
     if cell.toolbox == "mmdet":
         return {kind: work_dir / f"predictions.{kind}.json" for kind in KINDS[cell.head]}
     return dict.fromkeys(KINDS[cell.head], next(work_dir.rglob("coco_instances_results.json")))
 
 
 def _digest(file: Path) -> dict[str, Any]:
-    """Number and hash of the predictions: equal only if every box and score is, to the last digit."""
+    """Number and hash of the predictions, which are equal only if every box and score is, to the last digit."""
     found = json.loads(file.read_text(encoding="utf-8"))
     return {"number": len(found), "sha256": fingerprint(found)}
 
 
-# of each toolbox: its log, the step, what is to be added to count steps from 1, and name and factor of AP and loss
+# log file of each toolbox, key of the step, offset that makes steps count from 1, and key and factor of AP and loss
 LOGS: dict[str, tuple[str, str, int, dict[str, tuple[str, float]]]] = {
     "mmdet": ("*/vis_data/scalars.json", "step", 0, {"AP": ("coco/bbox_mAP", 1.0), "loss": ("loss", 1.0)}),
     "detectron2": ("metrics.json", "iteration", 1, {"AP": ("bbox/AP", 0.01), "loss": ("total_loss", 1.0)}),
@@ -165,7 +165,7 @@ LOGS: dict[str, tuple[str, str, int, dict[str, tuple[str, float]]]] = {
 
 
 def _log(toolbox: str, work_dir: Path, iterations: int) -> Iterator[tuple[int, dict[str, float]]]:
-    """Iteration, and AP (0 to 1) or loss, of each line that the toolbox has logged; mmdet rounds AP to three digits."""
+    """Yield iteration and AP (0 to 1) or loss of each logged line; mmdet rounds AP to three digits."""
     pattern, step, offset, names = LOGS[toolbox]
     for file in work_dir.glob(pattern):
         for line in map(json.loads, file.read_text(encoding="utf-8").splitlines()):
