@@ -23,7 +23,8 @@ from .necks import (
     PAFPN,
     BiFPN,
     ExtraLevels,
-    FPNLevel,
+    Neck,
+    NeckCard,
     PanopticFPN,
     SemanticMerge,
     SimpleFeaturePyramid,
@@ -31,6 +32,7 @@ from .necks import (
     SSDPyramid,
     TopDownPyramid,
     build_neck,
+    register_neck,
 )
 from .pyramid import Pyramid
 
@@ -48,12 +50,13 @@ __all__ = [
     "PAFPN",
     "BiFPN",
     "ExtraLevels",
-    "FPNLevel",
     "FeatureSpec",
     "HybridCNNViT",
     "ImagePyramid",
     "MViT",
     "MultiDepthViT",
+    "Neck",
+    "NeckCard",
     "PanopticFPN",
     "Pyramid",
     "SSDPyramid",
@@ -70,4 +73,5 @@ __all__ = [
     "build_neck",
     "check_pyramid",
     "level_names",
+    "register_neck",
 ]

@@ -1,26 +1,28 @@
-"""Small layers that the necks share: convolution + norm + activation, channel-first LayerNorm, initialisation.
+"""Layers that necks and backbones share: convolution + norm + activation, channel-first LayerNorm, initialization.
 
-Norms, activations and convolutions are given by name or as a factory, so that a toolbox can hand in its own
-(``SyncBN`` of mmcv, ``FrozenBN`` of Detectron2, ``ConvWS``, deformable convolutions) without this file knowing it.
+Norms, activations and convolutions are given by name or as a factory, so that a toolbox can pass its own
+(``SyncBN`` of mmcv, ``FrozenBN`` of Detectron2, ``ConvWS``, deformable convolutions) unknown to this file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .checks import one_of
 from .ops.memory_format import is_channels_last
 
 NormFactory = Callable[[int], nn.Module]
 ActFactory = Callable[[], nn.Module]
 ConvFactory = Callable[..., nn.Module]
 
-GROUPS = 32  # both toolboxes' GN
+OR_FACTORY = ", or pass a factory"
+GROUPS = 32  # of GN in both toolboxes
 WINOGRAD_REMOVED = (
     "Winograd convolutions (conv='winograd', WinogradConv2d) were removed; use channels-last maps, torch.compile with "
     "freezing, or an export to ONNX Runtime or OpenVINO instead"
@@ -28,10 +30,10 @@ WINOGRAD_REMOVED = (
 
 
 class LayerNorm2d(nn.Module):
-    """LayerNorm over the channels of each position of a ``B C H W`` map.
+    """Apply LayerNorm over the channels at each position of a ``B C H W`` map.
 
-    Equal to detectron2's channel-first ``LayerNorm`` (``layers/batch_norm.py``), whose ``eps`` is the default. The
-    result lies in memory as the map that is given, channels-last or as usual.
+    Matches detectron2's channel-first ``LayerNorm`` (``layers/batch_norm.py``) and its default ``eps``. The result has
+    the memory format of the input, channels-last or contiguous.
     """
 
     def __init__(self, channels: int, eps: float = 1e-6) -> None:
@@ -41,7 +43,7 @@ class LayerNorm2d(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise ``x`` (``B C H W``) over ``C``."""
+        """Normalize ``x`` (``B C H W``) over ``C``."""
         channels_last = is_channels_last(x)
         x = x.permute(0, 2, 3, 1)  # B H W C
         x = F.layer_norm(x, (x.shape[-1],), self.weight, self.bias, self.eps)
@@ -49,7 +51,7 @@ class LayerNorm2d(nn.Module):
         return x if channels_last else x.contiguous()
 
     def extra_repr(self) -> str:
-        """Shown by ``print(module)``."""
+        """Return the arguments that ``print(module)`` shows."""
         return f"{self.weight.numel()}, eps={self.eps}"
 
 
@@ -73,21 +75,11 @@ ACTIVATIONS: dict[str, ActFactory] = {
 }
 
 
-Entry = TypeVar("Entry")
-
-
-def lookup(name: str, table: Mapping[str, Entry], argument: str) -> Entry:
-    """The entry of that name; ``ValueError`` that names ``argument`` and the choices where there is none."""
-    if name not in table:
-        raise ValueError(f"{argument}={name!r} is unknown; choose one of {sorted(table)}, None, or pass a factory")
-    return table[name]
-
-
 def make_norm(norm: str | NormFactory | None, channels: int) -> nn.Module | None:
     """Build a norm layer.
 
     Args:
-        norm: one of ``NORMS`` (``"BN"``, ``"SyncBN"``, ``"GN"`` of 32 groups, ``"LN"``), a factory
+        norm: one of ``NORMS`` (``"BN"``, ``"SyncBN"``, ``"GN"`` with 32 groups, ``"LN"``), a factory
             ``channels -> Module``, or ``None``/``""`` for none.
         channels: number of channels.
 
@@ -96,14 +88,14 @@ def make_norm(norm: str | NormFactory | None, channels: int) -> nn.Module | None
     """
     if norm is None or norm == "":
         return None
-    return lookup(norm, NORMS, "norm")(channels) if isinstance(norm, str) else norm(channels)
+    return NORMS[one_of("norm", norm, NORMS, OR_FACTORY)](channels) if isinstance(norm, str) else norm(channels)
 
 
 def make_act(act: str | ActFactory | None) -> nn.Module | None:
-    """Build an activation from one of ``ACTIVATIONS``, a factory ``() -> Module``, or ``None``/``""`` for none."""
+    """Build an activation from a name in ``ACTIVATIONS``, a factory ``() -> Module``, or ``None``/``""`` for none."""
     if act is None or act == "":
         return None
-    return lookup(act, ACTIVATIONS, "act")() if isinstance(act, str) else act()
+    return ACTIVATIONS[one_of("act", act, ACTIVATIONS, OR_FACTORY)]() if isinstance(act, str) else act()
 
 
 def make_conv(conv: ConvFactory | None) -> ConvFactory:
@@ -124,7 +116,7 @@ def make_conv(conv: ConvFactory | None) -> ConvFactory:
 
 
 def with_bias(conv: ConvFactory | None) -> ConvFactory:
-    """The same convolutions (see `make_conv`), with a bias even before a norm, as some peers have it."""
+    """Return the same factory (see `make_conv`), but with a bias even before a norm, as some peers have it."""
     return partial(_with_bias, make_conv(conv))
 
 
@@ -133,11 +125,11 @@ def _with_bias(conv: ConvFactory, *args: Any, **kwargs: Any) -> nn.Module:
 
 
 class ActConv2d(nn.Conv2d):
-    """Activation, then convolution: ``partial(ActConv2d, act)`` as a convolution factory puts the activation first.
+    """Activation, then convolution; ``partial(ActConv2d, act)`` is a convolution factory.
 
     Args:
         act: see `make_act`.
-        *args, **kwargs: those of ``nn.Conv2d``.
+        *args, **kwargs: arguments of ``nn.Conv2d``.
     """
 
     def __init__(self, act: str | ActFactory | None, *args: Any, **kwargs: Any) -> None:
@@ -145,15 +137,15 @@ class ActConv2d(nn.Conv2d):
         self.act = make_act(act) or nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``B C_in H W`` as ``nn.Conv2d`` does."""
+        """Map ``B C_in H W`` to the shape that ``nn.Conv2d`` returns."""
         return super().forward(self.act(x))
 
 
 class ConvNormAct(nn.Module):
-    """Convolution, then norm, then activation; "same" padding for odd kernels.
+    """Convolution, norm, activation; "same" padding for odd kernels.
 
     The convolution has a bias exactly when there is no norm, as in mmcv's ``ConvModule`` (``bias='auto'``) and in
-    detectron2's FPN. Parameters are named ``conv.*`` and ``norm.*``, whatever the kind of norm.
+    detectron2's FPN. Parameters are named ``conv.*`` and ``norm.*`` for every kind of norm.
 
     Args:
         in_channels: channels of the input map.
@@ -195,10 +187,10 @@ class ConvNormAct(nn.Module):
 
 
 def init_convs(module: nn.Module, init: str | None) -> None:
-    """Initialise every ``nn.Conv2d`` inside ``module``, biases to zero.
+    """Initialize every ``nn.Conv2d`` inside ``module``; biases become zero.
 
     Args:
-        module: the module whose convolutions are set.
+        module: module whose convolutions are initialized.
         init: ``"caffe2_xavier"`` (detectron2, torchvision: uniform, fan in), ``"xavier_uniform"`` (mmdet's FPN:
             uniform, fan in + fan out), ``"kaiming_normal"`` (mmcv's ``ConvModule``: normal, fan out), or ``None`` to
             leave PyTorch's own.
@@ -208,7 +200,7 @@ def init_convs(module: nn.Module, init: str | None) -> None:
     """
     if init is None:
         return
-    fill = lookup(init, INITS, "init")
+    fill = INITS[one_of("init", init, INITS)]
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             fill(layer.weight)

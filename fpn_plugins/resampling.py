@@ -1,4 +1,4 @@
-"""Learned resampling by powers of two, of which pyramids of plain Vision Transformers are made."""
+"""Learned resampling by powers of two, as in pyramids of plain Vision Transformers."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from .layers import NormFactory, make_norm
 def make_resample(
     channels: int, scale: Fraction, norm: str | NormFactory | None = None, halve_channels: bool = False
 ) -> nn.Sequential:
-    """Learned resampling of a map by a power of two, as the pyramids of plain Vision Transformers have it.
+    """Build layers that resample a map by a power of two.
 
-    Each doubling is a 2x2 transposed convolution of stride 2, with norm and GELU between two of them; a map is made
-    smaller by max-pooling, which rounds down; a ``scale`` of 1 is no layer at all. Sources: BEiT's
-    (arXiv:2106.08254) ``semantic_segmentation/backbone/beit.py``; with halved channels detectron2's
-    ``SimpleFeaturePyramid``. Both number the layers alike.
+    Each doubling is a 2x2 transposed convolution of stride 2, with norm and GELU between two of them; factors below 1
+    max-pool, rounding down; a ``scale`` of 1 has no layers. Sources: BEiT (arXiv:2106.08254)
+    ``semantic_segmentation/backbone/beit.py``; with halved channels detectron2's ``SimpleFeaturePyramid``. Both number
+    the layers as this function does.
 
     Args:
         channels: channels of the map.
         scale: size of the output relative to the map.
         norm: norm between two transposed convolutions, see `make_norm`.
-        halve_channels: whether each doubling halves the channels, to ``channels / scale``.
+        halve_channels: whether each doubling halves the channels, down to ``channels / scale``.
 
     Raises:
         ValueError: ``scale`` is not a power of two, or the channels cannot be halved often enough.

@@ -16,12 +16,10 @@ from registered import (
     BACKBONE_ARGUMENTS,
     BACKBONE_NAMES,
     BEHIND_A_NECK,
-    IN_SPECS,
     MODULES,
     NECK_NAMES,
     ON_ONE_MAP,
     ON_THE_LAST_MAP,
-    OUT_CHANNELS,
     ROUNDS_DOWN,
     SINGLE_PRECISION_MAPS,
     SIZES,
@@ -234,9 +232,7 @@ def test_gradient_checkpointing_changes_nothing_but_what_is_kept(name: str):
 
 @pytest.mark.parametrize("name", NECK_NAMES)
 def test_every_neck_takes_gradient_checkpointing_as_an_argument(name: str):
-    channels = [spec.channels for spec in in_specs(name)]
-    neck = NECKS[name](in_channels=channels, out_channels=OUT_CHANNELS, gradient_checkpointing=True)
-    assert neck.gradient_checkpointing is True
+    assert build_neck(name, gradient_checkpointing=True).gradient_checkpointing is True
 
 
 # written without regard to TorchScript: sequences, generators of modules, lists of modules and of maps side by side;
@@ -305,7 +301,7 @@ EXPORTABLE = [*sorted(set(NECKS) - NOT_EXPORTABLE), *BACKBONE_NAMES]
 @pytest.mark.parametrize("name", sorted(NOT_EXPORTABLE))
 def test_what_is_listed_as_not_exportable_is_not(name: str):
     """So that the list cannot outlive its reason."""
-    sides = dynamic_sides([spec.stride for spec in IN_SPECS], 32)
+    sides = dynamic_sides([spec.stride for spec in in_specs(name)], 32)
     with pytest.raises(Exception, match="Constraints violated"):
         torch.export.export(build(name), (example(name, (128, 96)),), dynamic_shapes=(sides,))
 

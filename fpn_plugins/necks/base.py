@@ -1,8 +1,10 @@
-"""What necks that make a pyramid out of a backbone's maps have in common: the maps they use, the specs they publish."""
+"""`Neck`, the interface of every neck, and `PyramidNeck`, the base class of necks that build a pyramid."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
+from typing import Protocol
 
 from torch import Tensor, nn
 
@@ -16,36 +18,80 @@ from ..features import (
 )
 
 
+class Neck(Protocol):
+    """Interface of a neck: an ``nn.Module`` with these members, of this package or a user's own."""
+
+    @property
+    def in_channels(self) -> Sequence[int]:
+        """Channels of each input map, high to low resolution; also the name of a constructor argument."""
+
+    def out_specs(self, in_specs: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:
+        """Return channels and strides of the outputs for inputs of ``in_specs``; ``ValueError`` if they do not fit."""
+
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Map one ``B C H W`` per entry of ``in_channels`` to one per entry of `out_specs`, high to low resolution."""
+
+
+def check_neck(neck: nn.Module | type[nn.Module]) -> None:
+    """Raise ``TypeError`` unless a module, or a class of modules, conforms to `Neck`; name what is missing."""
+    kind = neck if isinstance(neck, type) else type(neck)
+    if not issubclass(kind, nn.Module):
+        raise TypeError(f"{kind.__name__} is not a neck: it must be a subclass of torch.nn.Module")
+    missing = []
+    if kind is neck:
+        parameters = inspect.signature(kind).parameters.values()
+        if not any(p.name == "in_channels" or p.kind is p.VAR_KEYWORD for p in parameters):
+            missing.append("a constructor argument in_channels")
+    elif not hasattr(neck, "in_channels"):
+        missing.append("an attribute in_channels")
+    if not callable(getattr(neck, "out_specs", None)):
+        missing.append("a method out_specs(in_specs) that returns a tuple of FeatureSpec")
+    if kind.forward is nn.Module.forward:
+        missing.append("a method forward(inputs) that returns a tuple of maps")
+    if missing:
+        raise TypeError(f"{kind.__name__} is not a neck: it lacks {' and '.join(missing)}; see fpn_plugins.necks.Neck")
+
+
 class PyramidNeck(nn.Module):
-    """A neck that gives one map per used input, all with the same channels, and perhaps levels above them.
+    """Base class: one output map per used input, all with the same channels, and possibly extra levels after them.
+
+    A subclass builds its layers in the constructor and computes the outputs in `pyramid`.
 
     Args:
         in_channels: channels of each input map, high to low resolution.
         out_channels: channels of every output map.
-        in_indices: which inputs are used, ascending, without gaps; ``None`` is all.
+        in_indices: positions of the inputs to use, ascending and without gaps; ``None`` uses all.
+        gradient_checkpointing: whether to recompute maps in backward instead of keeping them; the subclass says which.
 
     Attributes:
         used_channels: channels of the used maps.
-        num_extra_levels: levels above the last used input, each of half the resolution; the subclass sets it.
+        num_extra_levels: number of levels after the last used input, each at half the resolution; set by the subclass.
 
     Raises:
-        ValueError: no channels, or positions that are not neighbours among the inputs.
+        ValueError: no channels, or positions that are not neighbors among the inputs.
     """
 
-    def __init__(self, in_channels: Sequence[int], out_channels: int, in_indices: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int,
+        in_indices: Sequence[int] | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> None:
         super().__init__()
         self.in_channels = check_in_channels(in_channels)
         self.in_indices = check_in_indices(in_indices, len(self.in_channels))
         self.used_channels = tuple(self.in_channels[index] for index in self.in_indices)
         self.out_channels = out_channels
+        self.gradient_checkpointing = gradient_checkpointing
         self.num_extra_levels = 0
 
     def out_specs(self, in_specs: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:
-        """Channels and strides of the outputs for a backbone that publishes ``in_specs``.
+        """Return channels and strides of the outputs for a backbone that publishes ``in_specs``.
 
         Raises:
-            ValueError: the channels are not the ones that this neck was built for (names both lists), or a used stride
-                is not twice the one before.
+            ValueError: the channels differ from those that the neck was built for (the message names both lists), or
+                a used stride is not twice the previous one.
         """
         check_specs(in_specs, self.in_channels, type(self).__name__)
         strides = [in_specs[index].stride for index in self.in_indices]
@@ -53,11 +99,26 @@ class PyramidNeck(nn.Module):
         strides += [strides[-1] * 2 ** (k + 1) for k in range(self.num_extra_levels)]
         return tuple(FeatureSpec(self.out_channels, stride) for stride in strides)
 
-    def used(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """The used ones of the maps ``B C H W`` that ``forward`` is given.
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Compute the pyramid.
+
+        Args:
+            inputs: one map ``B C H W`` per entry of ``in_channels``, high to low resolution; any sizes at which each
+                map is about half as large as the previous one.
+
+        Returns:
+            One map ``B out_channels H W`` per used input, at its size, then the extra levels.
 
         Raises:
-            ValueError: another number of maps or channels than the neck was built for.
+            ValueError: the number of maps or their channels differ from those that the neck was built for.
         """
+        return tuple(self.pyramid(self.used(inputs)))
+
+    def pyramid(self, inputs: list[Tensor]) -> Sequence[Tensor]:
+        """Compute the outputs from the used inputs, both high to low resolution."""
+        raise NotImplementedError
+
+    def used(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Check the inputs of `forward` and return those at ``in_indices``."""
         check_channels(inputs, self.in_channels, type(self).__name__)
         return [inputs[index] for index in self.in_indices]

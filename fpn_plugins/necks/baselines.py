@@ -1,4 +1,4 @@
-"""What a feature pyramid is compared with: one map, a pyramid without a top-down path, and one without laterals.
+"""Baselines of a feature pyramid: a single map, a pyramid without a top-down path, and one without laterals.
 
 ::
 
@@ -10,7 +10,7 @@
                                  c3 /8  --1x1--3x3--> p3           c3 /8  (size)   m3 --3x3--> p3
 
 Extra levels follow p5. Sources: FPN (arXiv:1612.03144), figure 1 (b) and (c), table 1 rows (a), (b), (d) and (e); SSD
-(arXiv:1512.02325). All have FPN's convolutions, so that what differs from `FPN` is the merging and nothing else.
+(arXiv:1512.02325). All have FPN's convolutions, so they differ from `FPN` only in the merging.
 """
 
 from __future__ import annotations
@@ -20,68 +20,103 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .card import FPN_PAPER, P6, NeckCard
 from .fpn import FPN
 
 
 class SSDPyramid(FPN):
-    """Each map on its own: lateral 1x1 and output 3x3 convolution, no top-down path (FPN paper, table 1 (d)).
+    """Process each map independently: lateral 1x1 and output 3x3 convolution, no top-down path (table 1 (d)).
 
     Args:
         in_channels: channels of each input map, as for `FPN`.
         out_channels: channels of every output map.
-        **arguments: the others of `FPN`; ``fusion`` and a parameter-free ``upsample_mode`` have no effect.
+        **arguments: the other arguments of `FPN`; ``fusion`` and a parameter-free ``upsample_mode`` have no effect.
 
-    State dict: that of `FPN` with a parameter-free upsampling, so an FPN's weights can be loaded, and compared with.
+    State dict: that of `FPN` with parameter-free upsampling, so an FPN's weights load, for comparison.
 
     Raises:
-        ValueError: an argument outside of the above, a learned ``upsample_mode``, or extra levels ``in_top_down``.
+        ValueError: an argument outside the values above, a learned ``upsample_mode``, or ``in_top_down`` extra levels.
         TypeError: an argument that `FPN` does not have.
     """
+
+    card = NeckCard(
+        idea="FPN without its top-down path: each level by itself, as SSD (arXiv:1512.02325) uses its maps.",
+        use_when="to measure what the top-down path is worth on your data: everything else is equal.",
+        caveats="As a detector's neck: fine levels lack semantics. The FPN paper's table 1 (d) finds it far below FPN "
+        "in recall of proposals.",
+        paper=FPN_PAPER,
+        reference="none; FPN's convolutions",
+        topology="""
+               backbone | lateral      | output
+            6:          |              | P6 < P5
+            5: C5       | M5 < 1×1: C5 | P5 < 3×3: M5
+            4: C4       | M4 < 1×1: C4 | P4 < 3×3: M4
+            3: C3       | M3 < 1×1: C3 | P3 < 3×3: M3
+            2: C2       | M2 < 1×1: C2 | P2 < 3×3: M2""",
+        arguments=P6,
+    )
 
     def __init__(self, in_channels: Sequence[int], out_channels: int = 256, **arguments: Any) -> None:
         super().__init__(in_channels, out_channels, **arguments)
         _check_no_top_down(self)
 
     def top_down(self, laterals: list[Tensor]) -> list[Tensor]:
-        """Return the laterals as they are."""
+        """Return the laterals unchanged."""
         return laterals
 
 
 class TopDownPyramid(FPN):
-    """The coarsest map alone, upsampled from level to level: FPN without laterals (FPN paper, table 1 (e)).
+    """Upsample the coarsest map alone from level to level: FPN without laterals (table 1 (e)).
 
-    The last used map has its lateral 1x1 convolution. Each finer level is the one above it, upsampled to the size of
-    the backbone's map, of which nothing else is read; every level has its 3x3 output convolution. Outputs and gradients
-    are those of an `FPN` whose finer laterals are zero. Norms that a backbone has behind its finer maps (`Swin`) get no
-    gradient, for which distributed training wants ``find_unused_parameters``.
+    The last used map has its lateral 1x1 convolution. Each finer level is the level above it, upsampled to the size of
+    the backbone's map, whose values are not read; every level has its 3x3 output convolution. Outputs and gradients are
+    those of an `FPN` whose finer laterals are zero. Norms of a backbone's finer maps (`Swin`) get no gradient, so
+    distributed training needs ``find_unused_parameters``.
 
     Args:
         in_channels: channels of each input map, as for `FPN`.
         out_channels: channels of every output map.
-        **arguments: the others of `FPN`; ``fusion`` has no effect. Extra levels cannot be ``in_top_down``: the path
-            would begin above the one lateral.
+        **arguments: the other arguments of `FPN`; ``fusion`` has no effect. Extra levels cannot be ``in_top_down``,
+            because the path would begin above the only lateral.
 
-    State dict: that of `FPN` without the finer laterals, the numbers of the levels as they are there. An FPN's weights
-    have keys too many, so they are a ``ValueError``, unless ``FPN_PLUGINS_PARTIAL_LOAD=1`` asks for those that fit.
+    State dict: that of `FPN` without the finer laterals, with FPN's level numbers. An FPN's weights have extra keys and
+    are therefore a ``ValueError``, unless ``FPN_PLUGINS_PARTIAL_LOAD=1`` asks for those that fit.
 
     Raises:
-        ValueError: an argument outside of the above.
+        ValueError: an argument outside the values above.
         TypeError: an argument that `FPN` does not have.
     """
+
+    card = NeckCard(
+        idea="FPN without laterals: the coarsest map alone, upsampled from level to level.",
+        use_when="to measure what the laterals are worth on your data: everything else is equal.",
+        caveats="As a detector's neck: fine levels have semantics but lack the locations that subsampling lost. The "
+        "FPN paper's table 1 (e) finds it far below FPN in recall of proposals.",
+        paper=FPN_PAPER,
+        reference="none; FPN's convolutions",
+        topology="""
+               backbone | top-down     | output
+            6:          |              | P6 < P5
+            5: C5       | M5 < 1×1: C5 | P5 < 3×3: M5
+            4: C4       | M4 < M5      | P4 < 3×3: M4
+            3: C3       | M3 < M4      | P3 < 3×3: M3
+            2: C2       | M2 < M3      | P2 < 3×3: M2""",
+        arguments=P6,
+    )
 
     def __init__(self, in_channels: Sequence[int], out_channels: int = 256, **arguments: Any) -> None:
         super().__init__(in_channels, out_channels, **arguments)
         if self._extra_laterals:
             raise ValueError(
-                "TopDownPyramid has no laterals but that of its last input, so extra_levels with in_top_down=True do "
-                "not fit; leave in_top_down out"
+                "TopDownPyramid has no lateral except that of its last input, so extra_levels cannot have "
+                "in_top_down=True; leave in_top_down out"
             )
-        # built and dropped, so that a seed gives the weights that it gives an FPN
+        # built and dropped, so that a seed gives the same weights as for FPN
         for index in range(len(self.lateral_convs) - 1):
             self.lateral_convs[index] = nn.Identity()
 
     def top_down(self, laterals: list[Tensor]) -> list[Tensor]:
-        """Upsample the last map to the size of each of the others; high to low resolution, as `FPN.top_down`."""
+        """Upsample the last map to the size of each other map; high to low resolution, as `FPN.top_down`."""
         levels = [laterals[-1]]
         for step, upsample in enumerate(self.upsamples):
             finer = laterals[-2 - step]
@@ -90,20 +125,39 @@ class TopDownPyramid(FPN):
 
 
 class SingleScale(FPN):
-    """One map of the backbone: its lateral 1x1 and output 3x3 convolution, and extra levels if they are asked for.
+    """Use one map of the backbone: its lateral 1x1 and output 3x3 convolution, and optional extra levels.
 
     Args:
         in_channels: channels of each input map, as for `FPN`.
         out_channels: channels of the output map.
-        in_indices: the position of the one map that is used; ``None`` is the last, C5 of C2..C5; ``(2,)`` is C4.
-        **arguments: the others of `FPN`; ``fusion`` and ``upsample_mode`` have no effect.
+        in_indices: position of the map to use; ``None`` for the last, C5 of C2..C5; ``(2,)`` is C4.
+        **arguments: the other arguments of `FPN`; ``fusion`` and ``upsample_mode`` have no effect.
 
     Heads see a single level: give them its stride, and anchors of all sizes on it.
 
     Raises:
-        ValueError: more than one position, or one out of range, or extra levels ``in_top_down``.
+        ValueError: several positions, a position out of range, or ``in_top_down`` extra levels.
         TypeError: an argument that `FPN` does not have.
     """
+
+    card = NeckCard(
+        idea="One map of the backbone, with FPN's convolutions.",
+        use_when="as the single-scale baseline, and where all objects have similar sizes.",
+        caveats="Anchors of all sizes share one map; small objects are lost at stride 32. Not the C4 detector of the "
+        "literature, whose head runs the backbone's last stage on each region.",
+        paper=FPN_PAPER,
+        reference="none; FPN's convolutions",
+        topology="""
+               backbone | lateral      | output
+            5: C5       | M5 < 1×1: C5 | P5 < 3×3: M5
+            4: C4       |              |
+            3: C3       |              |
+            2: C2       |              |""",
+        results=(
+            "box AP 35.7: another architecture, Faster R-CNN R50-C4, 1x (Detectron2 model zoo)",
+            "box AP 37.3: another architecture, Faster R-CNN R50-DC5, 1x (Detectron2 model zoo)",
+        ),
+    )
 
     def __init__(
         self,

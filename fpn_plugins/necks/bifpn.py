@@ -6,7 +6,7 @@
      |x2                     ^ pool        x2   nearest, to the finer map's size
     p6 ----(+)--------------(+)--> p6      pool 3x3 max-pool of stride 2
      |      |x2              ^ pool
-    p5 ----(+)--------------(+)--> p5      The input of a level enters both of its sums: in the first repeat each time
+    p5 ----(+)--------------(+)--> p5      Each level's input enters both of its sums: in the first repeat each time
      |      |x2              ^ pool        through a 1x1 convolution of its own (c3, c4, c5), in the others as it is.
     p4 ----(+)--------------(+)--> p4
      |      |x2              ^ pool        p6 of the first repeat: 1x1 convolution of c5, norm, pool; p7: pool of p6
@@ -14,10 +14,9 @@
 
      top-down       bottom-up              x num_repeats
 
-Reference code: effdet 0.4.1 (``effdet/efficientdet.py``, ``config/fpn_config.py``), itself a port of google/automl's.
-Deliberate differences: effdet is built for one image size, this class takes any; maps are weighed before they grow, and
-added without being stacked. The max-pool pads with minus infinity, as effdet and TensorFlow do; the BiFPN in mmdet's
-``projects/EfficientDet`` pads with 0, which differs at the borders where all values are negative.
+Deliberate differences from effdet: effdet is built for one image size, this class takes any; maps are weighted before
+they are upsampled, and added without being stacked. The max-pool pads with minus infinity, as effdet and TensorFlow do;
+the BiFPN in mmdet's ``projects/EfficientDet`` pads with 0, which differs at borders where all values are negative.
 """
 
 from __future__ import annotations
@@ -28,12 +27,14 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from ..checks import one_of, positive_int
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs, with_bias
 from ..ops import checkpointing
 from ..weights import accept_layouts
 from ..weights.maps import bifpn
 from .base import PyramidNeck
 from .bifpn_node import POOL_PADDINGS, BiFPNNode, PooledLevels, SeparableConv
+from .card import C3_TO_C5, NeckCard
 from .graph import Graph, GraphCell, Node
 
 FUSIONS = ("weighted", "softmax", "sum")
@@ -42,10 +43,10 @@ batch_norm: NormFactory = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)  # Ef
 
 
 def bifpn_graph(num_levels: int) -> Graph:
-    """The paper's figure 2 (d) for any number of levels, nodes in effdet's order.
+    """Return the graph of the paper's figure 2 (d) for any number of levels, nodes in effdet's order.
 
     Top-down, each level but the coarsest merges its input with the level above; bottom-up, each level but the finest
-    merges its input, its top-down map (which the coarsest has not) and the level below.
+    merges its input, its top-down map (which the coarsest level lacks) and the level below.
     """
     nodes: list[Node] = []
     maps = {level: [level] for level in range(num_levels)}
@@ -62,37 +63,55 @@ def bifpn_graph(num_levels: int) -> Graph:
 
 
 class BiFPN(PyramidNeck):
-    """Bidirectional feature pyramid with learned weights of its edges, repeated.
+    """Bidirectional feature pyramid with learned edge weights, repeated.
 
     Args:
         in_channels: channels of each input map, high to low resolution.
         out_channels: channels of every output map (EfficientDet-D0: 64).
-        in_indices: which inputs the pyramid is built on, ascending, without gaps; ``None`` is all. ``(1, 2, 3)`` of
+        in_indices: positions of the inputs to use, ascending and without gaps; ``None`` uses all. ``(1, 2, 3)`` of
             C2..C5 gives P3..P7.
-        num_extra_levels: levels above the last used input, by max-pooling.
-        num_repeats: how often the graph is run, each time with weights of its own (D0: 3).
-        fusion: ``"weighted"``: fast normalised, ``relu(w) / (sum + 1e-4)`` (effdet's ``bifpn_fa``); ``"softmax"``
+        num_extra_levels: number of levels after the last used input, by max-pooling.
+        num_repeats: how often the graph is run, each time with its own weights (D0: 3).
+        fusion: ``"weighted"``: fast normalized, ``relu(w) / (sum + 1e-4)`` (effdet's ``bifpn_fa``); ``"softmax"``
             (``bifpn_attn``); ``"sum"``: no weights (``bifpn_sum``; D6, D7 and the lite models).
         norm: norm after each convolution, see `make_norm`; the default is BatchNorm with EfficientDet's eps 1e-3 and
             momentum 0.01, while ``"BN"`` has PyTorch's.
         act: activation before each separable convolution; none follows it.
-        conv: factory of every convolution, called with ``groups`` as well; ``None`` is ``nn.Conv2d``.
-        separable_conv: depthwise and 1x1 convolution in each node; else a dense 3x3.
-        bias_before_norm: whether convolutions that a norm follows have a bias, as the weights ported from TensorFlow do
-            (effdet's ``redundant_bias``).
-        pool_padding: ``"same"`` or ``"symmetric"`` (effdet's ``pad_type`` ``'same'`` and ``''``), see `max_pool_to`.
-        init: ``"xavier_uniform"`` (effdet), else see `init_convs`.
-        gradient_checkpointing: keep only the maps between the repeats for the backward pass, and compute the others
-            again.
+        conv: factory of every convolution, called with ``groups`` as well; ``None`` for ``nn.Conv2d``.
+        separable_conv: whether each node has a depthwise and a 1x1 convolution instead of a dense 3x3 one.
+        bias_before_norm: whether convolutions before a norm have a bias, as in weights ported from TensorFlow (effdet's
+            ``redundant_bias``).
+        pool_padding: ``"same"`` or ``"symmetric"`` (effdet's ``pad_type`` ``'same'`` and ``''``), see `pool_to_half`.
+        init: ``"xavier_uniform"`` (effdet), otherwise see `init_convs`.
+        gradient_checkpointing: keep only the maps between the repeats for backward and recompute the others.
 
-    Inputs whose channels are ``out_channels`` get no 1x1 convolution, as in effdet.
+    Inputs with ``out_channels`` channels get no 1x1 convolution, as in effdet. Each extra level is half as large as the
+    level before it, rounded up.
 
     State dict: see ``weights/maps/bifpn.py``. effdet's layout loads as it is; one that fits only in part is a
     ``ValueError`` that lists the keys.
 
     Raises:
-        ValueError: an argument outside of the above, or fewer than two levels.
+        ValueError: an argument outside the values above, or fewer than two levels.
     """
+
+    card = NeckCard(
+        idea="Top-down and bottom-up in one cell with learned edge weights and separable convolutions, repeated.",
+        use_when="when MACs and parameters are scarce: mobile and edge devices, large images.",
+        caveats="Few MACs are not few milliseconds: depthwise convolutions and many small maps leave a GPU idle. Its "
+        "results come from 300 epochs with EfficientNets; do not expect them from 12 epochs with a ResNet.",
+        paper="Mingxing Tan, Ruoming Pang, Quoc V. Le: EfficientDet: Scalable and Efficient Object Detection. CVPR "
+        "2020, arXiv:1911.09070",
+        reference="effdet 0.4.1 `effdet/efficientdet.py` and `config/fpn_config.py`, a port of google/automl's",
+        topology=bifpn_graph(5),
+        results=(
+            "box AP 34.3: EfficientDet-D0, 300 epochs (the paper, as cited by mmdet's EfficientDet project)",
+            "box AP 34.2: EfficientDet-D0, Google's weights (effdet)",
+            "box AP 33.6: EfficientDet-D0, trained in PyTorch (effdet)",
+            "box AP 34.4: EfficientDet-D0 (mmdet's EfficientDet project)",
+        ),
+        in_specs=C3_TO_C5,
+    )
 
     def __init__(
         self,
@@ -111,15 +130,15 @@ class BiFPN(PyramidNeck):
         init: str | None = "xavier_uniform",
         gradient_checkpointing: bool = False,
     ) -> None:
-        super().__init__(in_channels, out_channels, in_indices)
+        super().__init__(in_channels, out_channels, in_indices, gradient_checkpointing)
         self.num_extra_levels = num_extra_levels
-        self.gradient_checkpointing = gradient_checkpointing
-        _check_choice("fusion", fusion, FUSIONS)
-        _check_choice("pool_padding", pool_padding, POOL_PADDINGS)
-        _check_counts(len(self.in_indices), num_extra_levels, num_repeats)
+        one_of("fusion", fusion, FUSIONS)
+        one_of("pool_padding", pool_padding, POOL_PADDINGS)
+        _check_levels(len(self.in_indices), num_extra_levels)
+        positive_int("num_repeats", num_repeats)
         used = self.used_channels
         graph = bifpn_graph(len(used) + num_extra_levels)
-        # of the convolutions that a norm follows; the depthwise ones never have a bias
+        # factory of the convolutions before a norm; depthwise ones never have a bias
         biased = with_bias(conv) if bias_before_norm else conv
 
         def lateral(channels: int) -> nn.Module | None:
@@ -144,30 +163,20 @@ class BiFPN(PyramidNeck):
         layouts = (bifpn.effdet(len(used), separable_conv),)
         accept_layouts(self, layouts, level_prefixes=("cells.", "extra_levels."))
 
-    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Compute the pyramid.
-
-        Args:
-            inputs: one map ``B C H W`` per entry of ``in_channels``, high to low resolution; each half as large as the
-                one before, rounded either way.
-
-        Returns:
-            One map ``B out_channels H W`` per used input, of its size, then the extra levels, each half as large as the
-            one before, rounded up.
+    def pyramid(self, inputs: list[Tensor]) -> Sequence[Tensor]:
+        """Compute the outputs from the used inputs, both high to low resolution.
 
         Raises:
-            ValueError: another number of maps or channels than the neck was built for, or sizes that are no pyramid.
+            ValueError: a map that is not half as large as the previous one, rounded either way.
         """
-        maps = tuple(self.used(inputs))
-        if self.extra_levels is not None:
-            maps += tuple(self.extra_levels(maps[-1]))
+        maps = inputs if self.extra_levels is None else [*inputs, *self.extra_levels(inputs[-1])]
         for cell in self.cells:
             maps = checkpointing.run(cell, maps, checkpointed=self.gradient_checkpointing)
         return maps
 
 
 def _init(neck: BiFPN, init: str | None) -> None:
-    """`init_convs`, but that Glorot's fan out of a depthwise convolution is that of one channel, as in effdet."""
+    """Run `init_convs`, but with a fan out of one channel in Glorot's bound of depthwise convolutions, as effdet."""
     init_convs(neck, init)
     if init != "xavier_uniform":
         return
@@ -178,16 +187,9 @@ def _init(neck: BiFPN, init: str | None) -> None:
             nn.init.uniform_(layer.weight, -limit, limit)
 
 
-def _check_choice(argument: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{argument}={value!r} is unknown, choose one of {choices}")
-
-
-def _check_counts(num_inputs: int, num_extra_levels: int, num_repeats: int) -> None:
+def _check_levels(num_inputs: int, num_extra_levels: int) -> None:
     if num_extra_levels < 0 or num_inputs + num_extra_levels < 2:
         raise ValueError(
             f"num_extra_levels={num_extra_levels} on {num_inputs} used inputs: a BiFPN merges at least 2 levels; "
             f"set num_extra_levels to {max(0, 2 - num_inputs)} or more"
         )
-    if num_repeats < 1:
-        raise ValueError(f"num_repeats={num_repeats} must be at least 1")

@@ -1,4 +1,4 @@
-"""The parts of a BiFPN: its max-pool, its separable convolution, its extra levels and its merge; see ``bifpn.py``."""
+"""Parts of a BiFPN: max-pool, separable convolution, extra levels and merge; see ``bifpn.py``."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, make_act
 from ..ops.pooling import max_pool2d
 
 POOL_PADDINGS = ("same", "symmetric")
-EPSILON = 1e-4  # of the fast normalised fusion
+EPSILON = 1e-4  # of the fast normalized fusion
 
 
-def max_pool_to(x: Tensor, size: tuple[int, int], padding: str = "same") -> Tensor:
-    """3x3 max-pool of stride 2 from ``B C H W`` to ``size``, the half of ``H, W`` rounded either way.
+def pool_to_half(x: Tensor, size: tuple[int, int], padding: str = "same") -> Tensor:
+    """Apply a 3x3 max-pool of stride 2 to ``B C H W``; ``size`` is half of ``H, W``, rounded either way.
 
-    A side needs 0, 1 or 2 cells of padding, of minus infinity: a single one goes to the end (``"same"``, TensorFlow) or
-    to the start (``"symmetric"``, PyTorch's ``padding=1``).
+    A side needs 0, 1 or 2 cells of padding with minus infinity: a single cell goes to the end (``"same"``, TensorFlow)
+    or to the start (``"symmetric"``, PyTorch's ``padding=1``).
 
     Raises:
-        ValueError: ``size`` is not the half.
+        ValueError: ``size`` is not half of ``H, W``.
     """
     short = [2 * want + 1 - have for want, have in zip(size, x.shape[-2:], strict=True)]
     start = [cells // 2 if padding == "same" else cells - cells // 2 for cells in short]
@@ -34,20 +34,20 @@ def max_pool_to(x: Tensor, size: tuple[int, int], padding: str = "same") -> Tens
     if not all(0 <= cells <= 2 for cells in short):
         raise ValueError(
             f"BiFPN cannot pool {tuple(x.shape[-2:])} cells to {tuple(size)}: each map has to be half as large "
-            "as the one before, rounded either way; give the inputs from high to low resolution, without gaps"
+            "as the previous one, rounded either way; give the inputs from high to low resolution, without gaps"
         )
-    # without a padded copy: pooling pads both ends alike, and ceil_mode is the odd cell at the end
+    # no padded copy: max_pool2d pads both ends equally, and ceil_mode adds the odd cell at the end
     return max_pool2d(x, (3, 3), (2, 2), (start[0], start[1]), ceil_mode=padding == "same")
 
 
 class SeparableConv(ConvNormAct):
-    """Depthwise 3x3 convolution without a bias, then 1x1 convolution, then norm.
+    """Depthwise 3x3 convolution without bias, then 1x1 convolution, then norm.
 
     Args:
         channels: channels of the map.
         norm: see `make_norm`.
         conv: factory of the 1x1 convolution, see `ConvNormAct`.
-        depthwise: factory of the depthwise one, which is called with ``groups`` as well.
+        depthwise: factory of the depthwise convolution, called with ``groups`` as well.
     """
 
     def __init__(
@@ -67,9 +67,9 @@ class SeparableConv(ConvNormAct):
 
 
 class PooledLevels(nn.Module):
-    """The levels above the last input: its 1x1 convolution and norm, then one max-pool per level.
+    """Levels after the last input: a 1x1 convolution with norm, then one max-pool per level.
 
-    Without the convolution (``None``) where the channels are the pyramid's already.
+    ``lateral_conv`` is ``None`` if the last input already has the pyramid's channels.
     """
 
     def __init__(self, num_levels: int, lateral_conv: nn.Module | None, padding: str) -> None:
@@ -79,25 +79,25 @@ class PooledLevels(nn.Module):
         self.padding = padding
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Return the extra maps of ``x`` (``B C H W``), highest resolution first, each side half (rounded up)."""
+        """Return the extra maps for ``x`` (``B C H W``), highest resolution first; each side is halved, rounding up."""
         maps = [x if self.lateral_conv is None else self.lateral_conv(x)]
         for _ in range(self.num_levels):
             height, width = maps[-1].shape[-2:]
-            maps.append(max_pool_to(maps[-1], ((height + 1) // 2, (width + 1) // 2), self.padding))
+            maps.append(pool_to_half(maps[-1], ((height + 1) // 2, (width + 1) // 2), self.padding))
         return maps[1:]
 
 
 class BiFPNNode(nn.Module):
-    """One merge: bring the maps to one size and width, add them with learned weights, activation, convolution.
+    """One merge: resize and project the maps, add them with learned weights, then activation and convolution.
 
     Args:
-        inputs: numbers of the maps that it reads.
-        steps: for each, how many levels it is coarser: 1 is upsampled, -1 max-pooled, 0 taken as it is.
-        lateral_convs: by number, the 1x1 convolution of those whose channels are not the pyramid's.
-        output_conv: what follows the activation.
+        inputs: numbers of the maps to merge.
+        steps: number of levels by which each map is coarser: 1 is upsampled, -1 max-pooled, 0 left as it is.
+        lateral_convs: by number, the 1x1 convolution of each map whose channels are not the pyramid's.
+        output_conv: convolution after the activation.
         fusion: see `BiFPN`.
         act: see `make_act`.
-        padding: see `max_pool_to`.
+        padding: see `pool_to_half`.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class BiFPNNode(nn.Module):
         self.output_conv = output_conv
 
     def normalized_weights(self) -> Tensor | None:
-        """Share of each input, none negative, with a sum of 1 (``"weighted"``: just below); ``None`` for ``"sum"``."""
+        """Return non-negative weights whose sum is 1 (``"weighted"``: just below), or ``None`` for ``"sum"``."""
         if self.edge_weights is None:
             return None
         if self.fusion == "softmax":
@@ -134,16 +134,16 @@ class BiFPNNode(nn.Module):
         shares = self.normalized_weights()
         weights = [None] * len(maps) if shares is None else shares.unbind()
         merged, *others = (self._fit(k, x, w, size) for k, (x, w) in enumerate(zip(maps, weights, strict=True)))
-        for other in others:  # a weighed map is new, so it may be added to in place
+        for other in others:  # a weighted map is a new tensor, so adding in place is safe
             merged = merged + other if shares is None else merged.add_(other)
         return self.output_conv(merged if self.act is None else self.act(merged))
 
     def _fit(self, position: int, x: Tensor, weight: Tensor | None, size: tuple[int, int]) -> Tensor:
-        """One input at the node's size and width, weighed where it is smallest."""
+        """Project, resize and weight one input; the weight is applied at the smaller of its two sizes."""
         if self.names[position] in self.lateral_convs:
             x = self.lateral_convs[self.names[position]](x)
         if self.steps[position] < 0:
-            x = max_pool_to(x, size, self.padding)
+            x = pool_to_half(x, size, self.padding)
         if weight is not None:
             x = x * weight
         return F.interpolate(x, size=size, mode="nearest") if self.steps[position] > 0 else x

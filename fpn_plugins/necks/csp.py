@@ -1,4 +1,4 @@
-"""Cross-stage-partial layer and depthwise separable convolution: the parts of YOLOX's neck.
+"""Cross-stage-partial layer and depthwise separable convolution, the parts of YOLOX's neck.
 
 CSPNet (Wang et al., CVPR-W 2020, arXiv:1911.11929), in the form of YOLOv5 and YOLOX::
 
@@ -6,7 +6,7 @@ CSPNet (Wang et al., CVPR-W 2020, arXiv:1911.11929), in the form of YOLOv5 and Y
       |                              concat --final 1x1-->
       +--short 1x1-------------------+
 
-Reference code: mmdet ``models/layers/csp_layer.py`` (``CSPLayer`` without the identity inside its blocks, which the
+Reference code: mmdet ``models/layers/csp_layer.py`` (``CSPLayer`` without the shortcut inside its blocks, which the
 neck does not use) and mmcv ``cnn/bricks/depthwise_separable_conv_module.py``.
 """
 
@@ -23,9 +23,9 @@ from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, make_con
 
 
 class DepthwiseSeparableConv(nn.Module):
-    """3x3 convolution of each channel on its own, then 1x1 across channels, each with norm and activation.
+    """Depthwise 3x3 convolution, then 1x1 convolution, each with norm and activation.
 
-    MobileNets (Howard et al., arXiv:1704.04861, section 3.1). The arguments are those of `ConvNormAct`.
+    Source: MobileNets (Howard et al., arXiv:1704.04861, section 3.1). The arguments are those of `ConvNormAct`.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class DepthwiseSeparableConv(nn.Module):
 def make_conv3x3(
     in_channels: int, out_channels: int, stride: int = 1, depthwise: bool = False, **layers: Any
 ) -> nn.Module:
-    """A 3x3 convolution with norm and activation, plain or depthwise separable."""
+    """Build a 3x3 convolution with norm and activation, plain or depthwise separable."""
     kind = DepthwiseSeparableConv if depthwise else ConvNormAct
     return kind(in_channels, out_channels, 3, stride, **layers)
 
 
 class Bottleneck(nn.Module):
-    """1x1, then 3x3 convolution of the same width (Darknet's block without its shortcut)."""
+    """1x1, then 3x3 convolution at the same width (Darknet's block without its shortcut)."""
 
     def __init__(self, channels: int, depthwise: bool = False, **layers: Any) -> None:
         super().__init__()
@@ -70,10 +70,10 @@ class Bottleneck(nn.Module):
 
 
 class CSPLayer(nn.Module):
-    """Half of the channels go through ``num_blocks`` bottlenecks, the other half past them.
+    """Send half of the channels through ``num_blocks`` bottlenecks and the other half around them.
 
     Args:
-        in_channels: channels of the input maps together.
+        in_channels: total channels of the input maps.
         out_channels: channels of the output map.
         num_blocks: number of bottlenecks, each ``out_channels // 2`` wide.
         depthwise: whether their 3x3 convolutions are depthwise separable.

@@ -10,11 +10,10 @@
 
     top-down                       bottom-up
 
-PANet's two paths (arXiv:1803.01534) with concatenation in the place of sums, and CSP layers in the place of 3x3
-convolutions (YOLOv4, arXiv:2004.10934). Reference code: mmdet ``models/necks/yolox_pafpn.py``. Deliberate difference:
-mmdet doubles the resolution and fails where the finer map is not exactly twice as large; here the coarser map is
-brought to the size of the finer one, and on the way back a row or column too many is cut off (where a stage of the
-backbone rounded down).
+PANet's two paths (arXiv:1803.01534) with concatenation instead of sums, and CSP layers instead of 3x3 convolutions
+(YOLOv4, arXiv:2004.10934). Deliberate difference: mmdet doubles the resolution and fails where the finer map is not
+exactly twice as large; this class resizes the coarser map to the size of the finer one, and crops an extra row or
+column on the way back (where a stage of the backbone rounded down).
 """
 
 from __future__ import annotations
@@ -32,33 +31,50 @@ from ..upsampling import UpsampleMode, make_upsample
 from ..weights import accept_layouts
 from ..weights.maps import csp_pafpn
 from .base import PyramidNeck
+from .card import C3_TO_C5, NeckCard
 from .csp import CSPLayer, make_conv3x3
 
 YOLOX_NORM = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.03)
 
 
 class CSPPAFPN(PyramidNeck):
-    """Top-down and bottom-up path, each step a concatenation and a CSP layer, at the channels of the backbone.
+    """Top-down and bottom-up path at the channels of the backbone; each step is a concatenation and a CSP layer.
 
     Args:
         in_channels: channels of each input map, high to low resolution.
         out_channels: channels of every output map.
         num_blocks: bottlenecks in each CSP layer (YOLOX-s 1, -m 2, -l 3).
-        depthwise: depthwise separable 3x3 convolutions (YOLOX-nano).
-        in_indices: which inputs the pyramid is built on, ascending, without gaps; ``None`` is all.
-        upsample_mode: ``"nearest"`` (YOLOX), or another, see `make_upsample`.
+        depthwise: whether 3x3 convolutions are depthwise separable (YOLOX-nano).
+        in_indices: positions of the inputs to use, ascending and without gaps; ``None`` uses all.
+        upsample_mode: ``"nearest"`` (YOLOX) or another, see `make_upsample`.
         norm: norm after each convolution, see `make_norm`; YOLOX's is batch norm with eps 1e-3 and momentum 0.03.
         act: activation after each convolution.
-        conv: factory of every convolution, ``None`` is ``nn.Conv2d``.
-        init: see `init_convs`; ``None`` is PyTorch's own, which is YOLOX's: Kaiming uniform with a = sqrt(5).
-        gradient_checkpointing: compute the maps inside the CSP layers again in the backward pass instead of keeping
-            them.
+        conv: factory of every convolution; ``None`` for ``nn.Conv2d``.
+        init: see `init_convs`; ``None`` for PyTorch's own, which is YOLOX's: Kaiming uniform with a = sqrt(5).
+        gradient_checkpointing: recompute the maps inside the CSP layers in backward instead of keeping them.
 
     State dict: see `fpn_plugins.weights.maps.csp_pafpn`. The layout of mmdet's ``YOLOXPAFPN`` loads as it is.
 
     Raises:
-        ValueError: an argument outside of the above.
+        ValueError: an argument outside the values above.
     """
+
+    card = NeckCard(
+        idea="PAFPN with concatenations instead of sums, and CSP layers instead of single convolutions.",
+        use_when="with YOLOX heads and narrow backbones (CSPDarknet): it keeps each level at the backbone's width.",
+        caveats="It works at the backbone's channels: on a ResNet's 512 to 2048 it is the largest neck here. It has no "
+        "P6 and P7.",
+        paper="Zheng Ge, Songtao Liu, Feng Wang, Zeming Li, Jian Sun: YOLOX: Exceeding YOLO Series in 2021. arXiv "
+        "2021, arXiv:2107.08430",
+        reference="mmdet `models/necks/yolox_pafpn.py`",
+        topology="""
+               backbone | top-down         | bottom-up        | output
+            5: C5       | M5 (1×1) < C5    | N5 (CSP) < M5 N4 | P5 < 1×1: N5
+            4: C4       | M4 (CSP) < C4 M5 | N4 (CSP) < M4 N3 | P4 < 1×1: N4
+            3: C3       | M3 (CSP) < C3 M4 | N3 < M3          | P3 < 1×1: N3""",
+        results=("box AP 40.5: YOLOX-s, CSPDarknet, 300 epochs (mmdet model zoo)",),
+        in_specs=C3_TO_C5,
+    )
 
     def __init__(
         self,
@@ -74,8 +90,7 @@ class CSPPAFPN(PyramidNeck):
         init: str | None = None,
         gradient_checkpointing: bool = False,
     ) -> None:
-        super().__init__(in_channels, out_channels, in_indices)
-        self.gradient_checkpointing = gradient_checkpointing
+        super().__init__(in_channels, out_channels, in_indices, gradient_checkpointing)
         used = self.used_channels
         if num_blocks < 0:
             raise ValueError(f"num_blocks={num_blocks} must be at least 0")
@@ -97,29 +112,18 @@ class CSPPAFPN(PyramidNeck):
         self.bottom_up_blocks = nn.ModuleList(block(2 * fine, coarse) for fine, coarse in steps)
         self.output_convs = nn.ModuleList(ConvNormAct(channels, out_channels, 1, **layers) for channels in used)
         init_convs(self, init)
-        # built last, because learned ones have an initialisation of their own
+        # built last: learned upsampling has its own initialization
         self.upsamples = nn.ModuleList(make_upsample(upsample_mode, fine) for fine, _ in down)
         level_prefixes = ("reduce_convs.", "downsample_convs.", "output_convs.")
         accept_layouts(self, (csp_pafpn.mmdet(),), level_prefixes)
 
-    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Compute the pyramid.
-
-        Args:
-            inputs: one map ``B C H W`` per entry of ``in_channels``, high to low resolution; any sizes in which each
-                map is about half as large as the one before.
-
-        Returns:
-            One map ``B out_channels H W`` per used input, of its size.
-
-        Raises:
-            ValueError: another number of maps or channels than the neck was built for.
-        """
-        maps = self.bottom_up(self.top_down(self.used(inputs)))
-        return tuple(conv(x) for conv, x in zip(self.output_convs, maps, strict=True))
+    def pyramid(self, inputs: list[Tensor]) -> list[Tensor]:
+        """Compute the outputs from the used inputs, both high to low resolution."""
+        maps = self.bottom_up(self.top_down(inputs))
+        return [conv(x) for conv, x in zip(self.output_convs, maps, strict=True)]
 
     def top_down(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Merge from the coarsest map down; maps ``B C H W``, high to low resolution, each but the finest reduced."""
+        """Merge from the coarsest map down, reducing all but the finest; maps ``B C H W``, high to low resolution."""
         merged = [maps[-1]]
         steps = zip(reversed(maps[:-1]), self.reduce_convs, self.upsamples, self.top_down_blocks, strict=True)
         for x, reduce, upsample, block in steps:

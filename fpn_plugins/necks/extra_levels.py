@@ -1,10 +1,9 @@
-"""What follows the last level of a pyramid: P6 by subsampling, or P6 and P7 by strided convolutions.
+"""Extra levels after the last level of a pyramid: P6 by subsampling, or P6 and P7 by strided convolutions.
 
 Sources: FPN (arXiv:1612.03144, section 4.1, footnote 2: P6 is a stride-2 subsampling of P5); RetinaNet
 (arXiv:1708.02002, section 4, footnote 2: P6 is a 3x3 stride-2 convolution on C5, P7 = 3x3 stride-2 convolution on
 ReLU(P6)). Reference code: detectron2 ``LastLevelMaxPool``, ``LastLevelP6P7`` (``modeling/backbone/fpn.py``); mmdet
-``FPN`` with ``num_outs`` and ``add_extra_convs`` (``models/necks/fpn.py``); torchvision's classes of the same names as
-detectron2's.
+``FPN`` with ``num_outs`` and ``add_extra_convs`` (``models/necks/fpn.py``); torchvision's classes of the same names.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checks import one_of
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory
 
 OPS = ("max_pool", "conv")
@@ -23,21 +23,22 @@ SOURCES = ("input", "lateral", "output")
 
 @dataclass(frozen=True)
 class ExtraLevels:
-    """Declaration of the levels after the last one; the neck, which knows the channels, builds them.
+    """Declare levels after the last one; the neck, which knows the channels, builds them.
 
     Args:
-        num_levels: how many, each of half the resolution (rounded up) of the one before.
-        op: ``"max_pool"``: subsampling of the last output (kernel 1, stride 2); ``"conv"``: 3x3 convolutions, stride 2.
-        source: what the first convolution reads: the backbone's last map (``"input"``), the last lateral after merging
+        num_levels: number of levels, each at half the resolution (rounded up) of the previous one.
+        op: ``"max_pool"``: subsample the last output (kernel 1, stride 2); ``"conv"``: 3x3 convolutions, stride 2.
+        source: input of the first convolution: the backbone's last map (``"input"``), the last lateral after merging
             (``"lateral"``) or the last output (``"output"``). Pooling always reads the output.
-        relu: apply ReLU before each convolution but the first. mmdet's ``relu_before_extra_convs`` is off by default,
-            Detectron2 and torchvision always apply it.
-        bare: plain convolutions (Detectron2, torchvision) instead of ones with the neck's norm and activation (mmdet).
-        in_top_down: the levels are laterals: the top-down path begins at the last of them, and each has an output
-            convolution, as in mmdet's ``FPN_CARAFE``. For convolutions of the input.
+        relu: whether to apply ReLU before each convolution but the first. mmdet's ``relu_before_extra_convs`` is off by
+            default; Detectron2 and torchvision always apply it.
+        bare: use plain convolutions (Detectron2, torchvision) instead of ones with the neck's norm and activation
+            (mmdet).
+        in_top_down: treat the levels as laterals: the top-down path begins at the last of them, and each has an output
+            convolution, as in mmdet's ``FPN_CARAFE``. Requires ``op="conv"`` and ``source="input"``.
 
     Raises:
-        ValueError: an argument outside of the above.
+        ValueError: an argument outside the values above.
     """
 
     num_levels: int = 1
@@ -50,10 +51,8 @@ class ExtraLevels:
     def __post_init__(self) -> None:
         if self.num_levels < 1:
             raise ValueError(f"ExtraLevels num_levels={self.num_levels} must be at least 1; pass extra_levels=None")
-        if self.op not in OPS:
-            raise ValueError(f"ExtraLevels op={self.op!r} is unknown, choose one of {OPS}")
-        if self.source not in SOURCES:
-            raise ValueError(f"ExtraLevels source={self.source!r} is unknown, choose one of {SOURCES}")
+        one_of("ExtraLevels op", self.op, OPS)
+        one_of("ExtraLevels source", self.source, SOURCES)
         if self.op == "max_pool" and self.source != "output":
             raise ValueError(f"ExtraLevels op='max_pool' reads the output, not source={self.source!r}; use op='conv'")
         if self.in_top_down and self.source != "input":
@@ -67,7 +66,7 @@ class ExtraLevels:
         act: str | ActFactory | None = None,
         conv: ConvFactory | None = None,
     ) -> nn.Module:
-        """Build the module; it is called as ``module(inputs, laterals, outputs)`` and returns the extra maps.
+        """Build the module, called as ``module(inputs, laterals, outputs)``, which returns the extra maps.
 
         Args:
             in_channels: channels of the backbone's last map.
@@ -89,7 +88,7 @@ class ExtraLevels:
 
 
 def as_extra_levels(value: ExtraLevels | Mapping[str, object] | None) -> ExtraLevels | None:
-    """Accept a declaration as it is or as a mapping of its arguments (as YAML and mmengine configs write it)."""
+    """Convert a mapping of the arguments (as in YAML and mmengine configs) to `ExtraLevels`; pass others through."""
     if value is None or isinstance(value, ExtraLevels):
         return value
     if isinstance(value, Mapping):
@@ -98,7 +97,7 @@ def as_extra_levels(value: ExtraLevels | Mapping[str, object] | None) -> ExtraLe
 
 
 class MaxPoolLevels(nn.Module):
-    """Levels by subsampling the last output: every second cell, so ``n`` cells become ``ceil(n / 2)``."""
+    """Extra levels by subsampling the last output: every second cell, so ``n`` cells become ``ceil(n / 2)``."""
 
     def __init__(self, num_levels: int) -> None:
         super().__init__()
@@ -115,7 +114,7 @@ class MaxPoolLevels(nn.Module):
 
 
 class ConvLevels(nn.Module):
-    """Levels by 3x3 convolutions of stride 2, built by `ExtraLevels`."""
+    """Extra levels by 3x3 convolutions of stride 2; built by `ExtraLevels`."""
 
     def __init__(self, convs: Sequence[nn.Module], source: str, relu: bool) -> None:
         super().__init__()

@@ -10,9 +10,8 @@
                     | x2
     c2 /4  --1x1-->(+)= m2 --------3x3--> p2
 
-Reference code: detectron2 ``modeling/backbone/fpn.py``, mmdet ``models/necks/fpn.py``, torchvision
-``ops/feature_pyramid_network.py``. All three are equal on sizes divisible by the last stride; on others detectron2
-raises, while this class upsamples to the size of the finer map, as mmdet and torchvision do.
+The reference implementations agree on sizes divisible by the last stride. On other sizes detectron2 raises, while this
+class upsamples to the size of the finer map, as mmdet and torchvision do.
 """
 
 from __future__ import annotations
@@ -21,37 +20,33 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from ..checks import one_of
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs
 from ..ops import checkpointing
+from ..ops.scripting import list_form
 from ..upsampling import UpsampleMode, make_upsample
 from ..weights import accept_layouts
 from ..weights.maps.fpn import FPNLayouts
 from .base import PyramidNeck
+from .card import FPN_PAPER, P6, NeckCard
 from .extra_levels import ExtraLevels, as_extra_levels
-from .scripting import list_form
 
 FUSIONS = ("sum", "avg")
 
 
 def fuse(lateral: Tensor, up: Tensor, fusion: str, in_place: bool = False) -> Tensor:
-    """The paper's building block (figure 3), after the upsampling.
+    """Merge a lateral with the upsampled coarser map (paper, figure 3); all maps are ``B C H W``.
 
     Args:
-        lateral: ``B C H W``, the finer map after its 1x1 convolution.
-        up: ``B C H W``, the merged coarser map, upsampled.
+        lateral: finer map after its 1x1 convolution.
+        up: merged coarser map, upsampled to the size of ``lateral``.
         fusion: ``"sum"`` or ``"avg"`` (half the sum).
-        in_place: add into ``lateral``; only where nothing else needs its old values.
+        in_place: add into ``lateral``, whose old values must not be needed anymore.
     """
     merged = lateral.add_(up) if in_place else lateral + up
     if fusion == "avg":
         merged = merged.mul_(0.5) if in_place else merged * 0.5
     return merged
-
-
-def _check_fusion(fusion: str) -> str:
-    if fusion not in FUSIONS:
-        raise ValueError(f"fusion={fusion!r} is unknown, choose one of {FUSIONS}")
-    return fusion
 
 
 class FPN(PyramidNeck):
@@ -61,33 +56,55 @@ class FPN(PyramidNeck):
         in_channels: channels of each input map, high to low resolution
             (``[s.channels for s in backbone.feature_specs]``).
         out_channels: channels of every output map (paper: 256).
-        in_indices: which inputs the pyramid is built on, ascending, without gaps; ``None`` is all. ``(1, 2, 3)`` of
+        in_indices: positions of the inputs to use, ascending and without gaps; ``None`` uses all. ``(1, 2, 3)`` of
             C2..C5 gives P3..P5.
-        extra_levels: levels after the last one, an `ExtraLevels` (or a mapping of its arguments); ``None`` is none.
+        extra_levels: levels after the last one, as `ExtraLevels` or a mapping of its arguments; ``None`` for none.
         upsample_mode: ``"nearest"`` (paper), ``"bilinear"``, or learned: ``"deconv"``, ``"pixel_shuffle"``,
             ``"carafe"``; with arguments ``{"type": "carafe", "kernel_size": 3}``; or a function ``(x, size) -> x``. See
             `make_upsample`.
         fusion: ``"sum"`` (paper) or ``"avg"``.
         norm: norm after each convolution: ``None`` (paper), ``"BN"``, ``"GN"``, ``"LN"``, ``"SyncBN"`` or a factory.
-        norm_on_lateral: whether the 1x1 convolutions have the norm too.
+        norm_on_lateral: whether the 1x1 convolutions have the norm as well.
         act: activation after each convolution; ``None`` as in the paper.
-        conv: factory of every convolution, ``None`` is ``nn.Conv2d``.
+        conv: factory of every convolution; ``None`` for ``nn.Conv2d``.
         init: ``"caffe2_xavier"`` (detectron2, torchvision), ``"xavier_uniform"`` (mmdet after ``init_weights``),
             ``"kaiming_normal"`` (mmdet before it), or ``None`` for PyTorch's own; see `init_convs`. Learned upsampling
-            has one of its own.
-        gradient_checkpointing: keep only the inputs for the backward pass, which the backbone keeps anyway, and compute
-            the maps between them and the outputs again.
+            has its own.
+        gradient_checkpointing: keep only the inputs for backward, which the backbone keeps anyway, and recompute the
+            maps between them and the outputs.
 
-    State dict: ``lateral_convs.<i>``, ``output_convs.<i>``, ``extra_levels.convs.<k>``, each with ``conv.*`` and
-    ``norm.*``, ``i`` counting from the highest resolution; ``upsamples.<j>``, ``j`` counting the steps of the top-down
+    State dict: ``lateral_convs.{i}``, ``output_convs.{i}``, ``extra_levels.convs.{k}``, each with ``conv.*`` and
+    ``norm.*``, ``i`` counting from the highest resolution; ``upsamples.{j}``, ``j`` counting the steps of the top-down
     path. The layouts of mmdet, detectron2 and torchvision load as they are; one that fits only in part is a
     ``ValueError`` that lists the keys.
 
-    ``torch.jit.script`` gives a module that takes and returns lists of maps, and does not check them.
+    ``torch.jit.script`` compiles a form that takes and returns lists of maps and does not check them.
 
     Raises:
-        ValueError: an argument outside of the above.
+        ValueError: an argument outside the values above.
     """
+
+    card = NeckCard(
+        idea="A top-down path carries the semantics of coarse maps to fine ones; each level adds its own backbone map.",
+        use_when="first, always: every other neck is compared with it, and each toolbox has detectors trained with it.",
+        caveats="P2's 3x3 convolution costs the most: without small objects, start at P3 (`in_indices=(1, 2, 3)`).",
+        paper=FPN_PAPER,
+        reference="detectron2 `modeling/backbone/fpn.py`, mmdet `models/necks/fpn.py`, torchvision "
+        "`ops/feature_pyramid_network.py`",
+        topology="""
+               backbone | merge               | output
+            6:          |                     | P6 < P5
+            5: C5       | M5 < 1×1: C5        | P5 < 3×3: M5
+            4: C4       | M4 (+) < 1×1: C4 M5 | P4 < 3×3: M4
+            3: C3       | M3 (+) < 1×1: C3 M4 | P3 < 3×3: M3
+            2: C2       | M2 (+) < 1×1: C2 M3 | P2 < 3×3: M2""",
+        results=(
+            "box AP 37.4: Faster R-CNN R50, 12 epochs (mmdet model zoo)",
+            "box AP 37.9: Faster R-CNN R50, 1x, with multi-scale training (Detectron2 model zoo)",
+            "box AP 36.5: RetinaNet R50, 12 epochs (mmdet model zoo)",
+        ),
+        arguments=P6,
+    )
 
     def __init__(
         self,
@@ -104,9 +121,8 @@ class FPN(PyramidNeck):
         init: str | None = "caffe2_xavier",
         gradient_checkpointing: bool = False,
     ) -> None:
-        super().__init__(in_channels, out_channels, in_indices)
-        self.gradient_checkpointing = gradient_checkpointing
-        self.fusion = _check_fusion(fusion)
+        super().__init__(in_channels, out_channels, in_indices, gradient_checkpointing)
+        self.fusion = one_of("fusion", fusion, FUSIONS)
         extra = as_extra_levels(extra_levels)
         self.num_extra_levels = extra.num_levels if extra else 0
         self._extra_laterals = extra is not None and extra.in_top_down
@@ -121,39 +137,28 @@ class FPN(PyramidNeck):
             ConvNormAct(out_channels, out_channels, 3, norm=norm, act=act, conv=conv) for _ in range(num_merged)
         )
         self.extra_levels = extra.build(used[-1], out_channels, norm, act, conv) if extra else None
-        # only a convolution or a norm of ours is known not to keep its result for the backward pass, and an extra
-        # lateral is what the next one reads
+        # merging in place needs laterals that nothing else holds: a foreign convolution or norm may keep its result for
+        # backward, and the convolution of an extra lateral reads the lateral before it
         self._in_place = act is None and not callable(conv) and not callable(lateral_norm) and not self._extra_laterals
         init_convs(self, init)
-        # built last, because learned ones have an initialisation of their own
+        # built last: learned upsampling has its own initialization
         self.upsamples = nn.ModuleList(make_upsample(upsample_mode, out_channels) for _ in range(num_merged - 1))
         level_prefixes = ("lateral_convs.", "output_convs.", "extra_levels.", "upsamples.")
         accept_layouts(self, FPNLayouts(len(used), num_merged), level_prefixes)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Compute the pyramid.
-
-        Args:
-            inputs: one map ``B C H W`` per entry of ``in_channels``, high to low resolution; any sizes in which each
-                map is about half as large as the one before.
-
-        Returns:
-            One map ``B out_channels H W`` per used input, of its size, then the extra levels.
-
-        Raises:
-            ValueError: another number of maps or channels than the neck was built for.
-        """
+        """Compute the pyramid, see `PyramidNeck.forward`; all of it is checkpointed at once."""
         used = self.used(inputs)
         return tuple(checkpointing.run(self.pyramid, used, checkpointed=self.gradient_checkpointing))
 
     def __prepare_scriptable__(self) -> nn.Module:
-        """What ``torch.jit.script`` compiles in the place of this module."""
+        """Return the module that ``torch.jit.script`` compiles instead of this one."""
         return list_form(self)
 
     def pyramid(self, inputs: list[Tensor]) -> list[Tensor]:
-        """What `forward` computes, from the used inputs alone.
+        """Compute the outputs from the used inputs.
 
-        Written for TorchScript, as are the methods that it calls: lists, and modules in the order of their list.
+        TorchScript compiles this method and those it calls: they use lists, and index modules in the order of a list.
         """
         laterals = [conv(inputs[index]) for index, conv in enumerate(self.lateral_convs)]
         if self.extra_levels is not None and self._extra_laterals:
@@ -165,7 +170,7 @@ class FPN(PyramidNeck):
         return outputs
 
     def top_down(self, laterals: list[Tensor]) -> list[Tensor]:
-        """Merge from the coarsest map down; takes and returns maps ``B out_channels H W``, high to low resolution."""
+        """Merge from the coarsest map down; maps ``B out_channels H W``, high to low resolution."""
         merged = [laterals[-1]]
         for step, upsample in enumerate(self.upsamples):
             lateral = laterals[-2 - step]
@@ -174,46 +179,5 @@ class FPN(PyramidNeck):
         return merged[::-1]
 
     def bottom_up(self, maps: list[Tensor]) -> list[Tensor]:
-        """A second path over the output maps, high to low resolution, which an FPN does not have."""
+        """Return the output maps unchanged; subclasses add a second path here."""
         return maps
-
-
-class FPNLevel(nn.Module):
-    """One level of the pyramid on its own: lateral 1x1, merge with the level above, output 3x3 (paper, figure 3).
-
-    For pyramids that are put together by hand. The arguments are those of `FPN`.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int = 256,
-        upsample_mode: UpsampleMode = "nearest",
-        fusion: str = "sum",
-        norm: str | NormFactory | None = None,
-        act: str | ActFactory | None = None,
-        conv: ConvFactory | None = None,
-        init: str | None = "caffe2_xavier",
-    ) -> None:
-        super().__init__()
-        self.lateral_conv = ConvNormAct(in_channels, out_channels, 1, norm=norm, act=act, conv=conv)
-        self.output_conv = ConvNormAct(out_channels, out_channels, 3, norm=norm, act=act, conv=conv)
-        self.fusion = _check_fusion(fusion)
-        init_convs(self, init)
-        self.upsample = make_upsample(upsample_mode, out_channels)
-
-    def forward(self, x: Tensor, top: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Compute one level.
-
-        Args:
-            x: the backbone's map, ``B in_channels H W``.
-            top: merged map of the level above, ``B out_channels h w``; ``None`` for the coarsest level.
-
-        Returns:
-            The merged map (the next finer level's ``top``) and the output map, both ``B out_channels H W``.
-        """
-        merged = self.lateral_conv(x)
-        if top is not None:
-            up = self.upsample(top, (merged.shape[-2], merged.shape[-1]))
-            merged = fuse(merged, up, self.fusion)
-        return merged, self.output_conv(merged)

@@ -1,10 +1,10 @@
-"""Pyramids whose merges are a graph: the graph is data, one executor runs it (BiFPN, NAS-FPN).
+"""Pyramids whose merges form a graph: the graph is data, and one executor runs it (BiFPN, NAS-FPN).
 
 ::
 
-    maps    0 1 2        the graph's inputs, one per level, high to low resolution
-            3 4 5 ...    one per node, in order: Node(level, inputs) reads earlier maps, gives a map of its level's size
-    outputs              the last map of each level
+    maps    0 1 2        inputs of the graph, one per level, high to low resolution
+            3 4 5 ...    one per node, in order: Node(level, inputs) reads earlier maps and returns a map of its level
+    outputs              last map of each level
 """
 
 from __future__ import annotations
@@ -20,24 +20,26 @@ class Node(NamedTuple):
     """One merge.
 
     Attributes:
-        level: position of its level, 0 for the highest resolution; its map has that level's size.
-        inputs: numbers of the maps that it merges: first the graph's inputs, then the nodes before it.
+        level: level of the result, 0 for the highest resolution; the result has the size of that level's input.
+        inputs: numbers of the maps to merge, counting first the graph's inputs, then the earlier nodes.
+        op: kind of merge, for graphs with several kinds.
     """
 
     level: int
     inputs: tuple[int, ...]
+    op: str = "sum"
 
 
 @dataclass(frozen=True)
 class Graph:
-    """Which maps are merged into which, in the order in which to compute them.
+    """Merges in the order in which to compute them.
 
     Args:
         num_levels: number of input maps, and of output maps.
-        nodes: the merges; each reads maps before it.
+        nodes: the merges; each reads earlier maps.
 
     Raises:
-        ValueError: a node of a level that does not exist, or one that reads none or a map that comes later.
+        ValueError: a node at a level that does not exist, or one that reads no map or a later one.
     """
 
     num_levels: int
@@ -51,26 +53,26 @@ class Graph:
                 raise ValueError(f"map {number}, {node}: inputs must name at least one map, of 0..{number - 1}")
 
     def level_of(self, number: int) -> int:
-        """Level of a map, an input or a node's."""
+        """Return the level of a map by its number."""
         return number if number < self.num_levels else self.nodes[number - self.num_levels].level
 
     @property
     def outputs(self) -> tuple[int, ...]:
-        """Number of the last map of each level."""
+        """Numbers of the last map of each level."""
         last = {self.level_of(number): number for number in range(self.num_levels + len(self.nodes))}
         return tuple(last[level] for level in range(self.num_levels))
 
 
 class GraphCell(nn.Module):
-    """The executor: a graph and, for each of its nodes, the module that merges.
+    """Run a graph with one merging module per node.
 
     Args:
-        graph: what is merged.
-        nodes: as many modules as ``graph`` has nodes, called as ``module(maps, size)`` with the maps that the node
-            reads and the ``(H, W)`` of its level.
+        graph: the graph.
+        nodes: one module per node, called as ``module(maps, size)`` with the maps that the node reads and the
+            ``(H, W)`` of its level.
 
     Raises:
-        ValueError: another number of modules than nodes.
+        ValueError: the numbers of modules and nodes differ.
     """
 
     def __init__(self, graph: Graph, nodes: Sequence[nn.Module]) -> None:

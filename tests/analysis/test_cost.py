@@ -17,7 +17,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from fpn_plugins import NECKS, FeatureSpec, build_neck
 from fpn_plugins.analysis import build_pyramid, count_cost, neck_cost, pyramid_cost
 from fpn_plugins.analysis.components import Component, component_namer
-from fpn_plugins.analysis.neck_facts import NECK_FACTS, VIT_B
 from fpn_plugins.visualization import draw_costs
 
 IN_SPECS = (FeatureSpec(8, 4), FeatureSpec(12, 8), FeatureSpec(16, 16), FeatureSpec(24, 32))
@@ -56,8 +55,8 @@ def real_neck(name: str) -> tuple[nn.Module, list[Tensor]]:
     specs = IN_SPECS
     if name == "BFP":
         specs = tuple(FeatureSpec(16, spec.stride) for spec in IN_SPECS)
-    elif NECK_FACTS[name].in_indices is None:
-        specs = VIT_B
+    elif len(NECKS[name].card.in_specs) == 1:
+        specs = NECKS[name].card.in_specs
     neck = build_neck({"type": name, **arguments}, specs).eval()
     return neck, [torch.randn(1, s.channels, 128 // s.stride, 64 // s.stride, requires_grad=True) for s in specs]
 

@@ -11,12 +11,10 @@ from torch import Tensor, nn
 
 from fpn_plugins import BACKBONES, NECKS, FeatureSpec
 
-IN_SPECS = (FeatureSpec(8, 4), FeatureSpec(12, 8), FeatureSpec(16, 16), FeatureSpec(24, 32))
-OUT_CHANNELS = 32
-# necks that take the maps of another neck
-BEHIND_A_NECK = {"BFP"}
-# necks that take a single map, here of stride 16
-ON_ONE_MAP = {"SimpleFeaturePyramid"}
+# necks that read the maps of another neck
+BEHIND_A_NECK = {name for name, neck in NECKS.items() if neck.card.follows}
+# necks that read a single map
+ON_ONE_MAP = {name for name, neck in NECKS.items() if len(neck.card.example_specs) == 1}
 # necks that read nothing but the sizes of all maps but the last
 ON_THE_LAST_MAP = {"TopDownPyramid"}
 SIZES = [(64, 64), (65, 97), (75, 33)]  # square, and odd sides that round up at every stride
@@ -72,14 +70,14 @@ MODULES = [*NECK_NAMES, *BACKBONE_NAMES]
 
 
 def in_specs(name: str) -> tuple[FeatureSpec, ...]:
-    """What a neck is built on: a backbone's maps, or another neck's."""
-    if name in BEHIND_A_NECK:
-        return tuple(FeatureSpec(OUT_CHANNELS, spec.stride) for spec in IN_SPECS)
-    return IN_SPECS[2:3] if name in ON_ONE_MAP else IN_SPECS
+    """Maps that a neck's example reads: a backbone's, or another neck's."""
+    return NECKS[name].card.example_specs
 
 
-def build_neck(name: str) -> nn.Module:
-    return NECKS[name](in_channels=[spec.channels for spec in in_specs(name)], out_channels=OUT_CHANNELS)
+def build_neck(name: str, **arguments: Any) -> nn.Module:
+    """Build a neck with its card's example arguments and further ones."""
+    channels = [spec.channels for spec in in_specs(name)]
+    return NECKS[name](**{"in_channels": channels, **NECKS[name].card.example_arguments, **arguments})
 
 
 def build(name: str) -> nn.Module:

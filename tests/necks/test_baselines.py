@@ -93,7 +93,7 @@ def test_top_down_pyramid_starts_as_an_fpn_and_takes_its_weights_on_request_alon
 
 
 def test_top_down_pyramid_begins_at_its_lateral() -> None:
-    with pytest.raises(ValueError, match=r"in_top_down=True do not fit"):
+    with pytest.raises(ValueError, match=r"extra_levels cannot have in_top_down=True"):
         TopDownPyramid(CHANNELS, 8, extra_levels=ExtraLevels(2, "conv", "input", in_top_down=True))
 
 

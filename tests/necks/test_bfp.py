@@ -76,7 +76,7 @@ def test_specs_are_those_of_the_inputs() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"in_channels": [8, 16]}, r"in_channels=\[8, 16\].*the same for all maps"),
+        ({"in_channels": [8, 16]}, r"in_channels=\[8, 16\].*equal for all maps"),
         ({"in_channels": [8, 8], "out_channels": 16, "refine_index": 0}, "out_channels=16: BFP keeps the channels"),
         ({"in_channels": [8, 8]}, "refine_index=2 must be a position among the 2 inputs"),
         ({"in_channels": [8, 8], "refine_index": 0, "refine": "blur"}, "refine='blur' is unknown.*non_local"),

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fpn_plugins import FeatureSpec, check_pyramid
 from fpn_plugins.necks.bifpn import BiFPN, bifpn_graph
-from fpn_plugins.necks.bifpn_node import BiFPNNode, max_pool_to
+from fpn_plugins.necks.bifpn_node import BiFPNNode, pool_to_half
 from fpn_plugins.necks.graph import Graph, GraphCell, Node
 from fpn_plugins.weights.maps import bifpn as tables
 
@@ -295,7 +295,7 @@ def test_max_pool_is_tensorflows(padding: str, compiling: bool, monkeypatch: pyt
             x = -torch.rand(2, 3, height, width) - 1  # negative: padding with 0 would show
             for up in (False, True):
                 size = halves((height, width), 2, up)[1]
-                got = max_pool_to(x, size, padding)
+                got = pool_to_half(x, size, padding)
                 assert torch.equal(got, padded_pool(x, size, padding))
                 assert got.max() < -1
             if padding == "symmetric":
@@ -571,9 +571,9 @@ def test_mmdets_factories_and_init_cfg_are_heard():
         ({"in_channels": [4], "num_extra_levels": 0}, r"num_extra_levels=0 on 1 used inputs.*to 1 or more"),
         ({"in_channels": [4, 4], "num_extra_levels": -1}, r"num_extra_levels=-1 on 2 used inputs"),
         ({"in_channels": [4, 4], "num_repeats": 0}, "num_repeats=0 must be at least 1"),
-        ({"in_channels": [4, 4], "fusion": "avg"}, r"fusion='avg' is unknown.*'weighted', 'softmax', 'sum'"),
+        ({"in_channels": [4, 4], "fusion": "avg"}, r"fusion='avg' is unknown.*'softmax', 'sum', 'weighted'"),
         ({"in_channels": [4, 4], "pool_padding": "valid"}, r"pool_padding='valid' is unknown.*'same', 'symmetric'"),
-        ({"in_channels": [4, 4], "in_indices": (1, 0)}, "in_indices=.* must be neighbouring"),
+        ({"in_channels": [4, 4], "in_indices": (1, 0)}, "in_indices=.* must be adjacent"),
         ({"in_channels": [4, 4], "norm": "XN"}, "norm='XN' is unknown"),
         ({"in_channels": [4, 4], "act": "mish"}, "act='mish' is unknown"),
         ({"in_channels": [4, 4], "init": "zeros"}, "init='zeros' is unknown"),

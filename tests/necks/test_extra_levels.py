@@ -19,8 +19,8 @@ from fpn_plugins.necks.extra_levels import OPS, SOURCES, ConvLevels, MaxPoolLeve
     [
         ({"num_levels": 0}, "num_levels=0 must be at least 1"),
         ({"num_levels": -2}, "num_levels=-2 must be at least 1"),
-        ({"op": "avg_pool"}, f"op='avg_pool' is unknown, choose one of {OPS}"),
-        ({"op": "conv", "source": "on_input"}, f"source='on_input' is unknown, choose one of {SOURCES}"),
+        ({"op": "avg_pool"}, f"op='avg_pool' is unknown; choose one of {sorted(OPS)}"),
+        ({"op": "conv", "source": "on_input"}, f"source='on_input' is unknown; choose one of {sorted(SOURCES)}"),
         ({"op": "max_pool", "source": "input"}, "op='max_pool' reads the output, not source='input'"),
         ({"op": "conv", "in_top_down": True}, "in_top_down=True needs source='input', not 'output'"),
     ],

@@ -18,7 +18,7 @@ from seeds import generator
 from torch import Tensor, nn
 
 from fpn_plugins import NASFPN, FeatureSpec
-from fpn_plugins.necks.nas_fpn import CELLS, GRAPH, gate, halve, max_pool_to
+from fpn_plugins.necks.nas_fpn import GRAPH, WITHOUT_CONV, gate, halve, max_pool_blocks
 from fpn_plugins.weights.maps import nas_fpn as tables
 
 CHANNELS = [2, 3, 4, 5]
@@ -92,7 +92,7 @@ def test_pooling_equals_mmcvs(size: tuple[int, int], target: tuple[int, int]):
 
     target = tuple(min(pair) for pair in zip(size, target, strict=True))
     x = torch.randn(1, 2, *size)
-    assert torch.equal(max_pool_to(x, target), SumCell(1, 1, with_out_conv=False)._resize(x, torch.Size(target)))
+    assert torch.equal(max_pool_blocks(x, target), SumCell(1, 1, with_out_conv=False)._resize(x, torch.Size(target)))
 
 
 # ------------------------------------------------------------------------------------------------- what it computes
@@ -101,9 +101,9 @@ def test_pooling_equals_mmcvs(size: tuple[int, int], target: tuple[int, int]):
 def test_pooling_pads_with_zeros_around_the_map():
     """Five cells to two: one zero at the end, then blocks of three."""
     x = -torch.arange(1.0, 6.0).view(1, 1, 1, 5)
-    assert max_pool_to(x, (1, 2)).tolist() == [[[[-1.0, 0.0]]]]
+    assert max_pool_blocks(x, (1, 2)).tolist() == [[[[-1.0, 0.0]]]]
     x = -torch.arange(1.0, 8.0).view(1, 1, 1, 7)  # seven to three: one zero before and one after, blocks of three
-    assert max_pool_to(x, (1, 3)).tolist() == [[[[0.0, -3.0, 0.0]]]]
+    assert max_pool_blocks(x, (1, 3)).tolist() == [[[[0.0, -3.0, 0.0]]]]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 4), (5, 1), (2, 2), (7, 6)])
@@ -128,8 +128,8 @@ def test_the_graph_is_the_papers():
         *((4, [6, 4]), (4, [4, 4]), (3, [4, 3]), (4, [3, 4])),
         *((5, [4, 3]), (5, [5, 5]), (7, [5, 4]), (7, [7, 7]), (6, [7, 5])),
     ]
-    assert [cell.op for cell in CELLS] == ["gate", "sum", "sum", "sum", "gate", "sum", "gate", "sum", "gate"]
-    assert [number for number, cell in enumerate(CELLS) if not cell.conv] == [4, 6]
+    assert [node.op for node in GRAPH.nodes] == ["gate", "sum", "sum", "sum", "gate", "sum", "gate", "sum", "gate"]
+    assert [GRAPH.nodes[number - 5].op for number in WITHOUT_CONV] == ["gate", "gate"] and WITHOUT_CONV == (9, 11)
     assert GRAPH.outputs == (7, 8, 10, 13, 12)
 
 
@@ -187,7 +187,7 @@ def test_gradient_checkpointing_keeps_less(make_maps: Callable[..., list[Tensor]
     ("arguments", "message"),
     [
         ({"in_channels": []}, "in_channels=[] must list"),
-        ({"in_indices": (0, 2)}, "in_indices=[0, 2] must be neighbouring"),
+        ({"in_indices": (0, 2)}, "in_indices=[0, 2] must be adjacent"),
         ({"num_extra_levels": 2}, "num_extra_levels=2 on 4 inputs: the searched graph joins exactly 5 levels"),
         ({"num_extra_levels": 0}, "set num_extra_levels=1"),
         ({"in_channels": [2] * 6}, "choose five inputs or fewer with in_indices"),

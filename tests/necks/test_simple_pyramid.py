@@ -167,9 +167,9 @@ def test_ln2d_in_a_head_has_mmdets_name() -> None:
     ("arguments", "message"),
     [
         ({"in_channels": [8, 16]}, "built on one map"),
-        ({"scale_factors": (4, 1)}, "each be half of the one before"),
+        ({"scale_factors": (4, 1)}, "each be half of the previous one"),
         ({"scale_factors": (3, 1.5)}, "power of two"),
-        ({"scale_factors": ()}, "half of the one before"),
+        ({"scale_factors": ()}, "half of the previous one"),
         ({"in_channels": [6]}, "multiple of 4"),
         ({"extra_levels": {"num_levels": 1, "op": "conv", "source": "input"}}, "use source='output'"),
     ],

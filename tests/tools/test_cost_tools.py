@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,10 +15,6 @@ import pytest
 
 from fpn_plugins import NECKS
 from fpn_plugins.adapters.hosts import detector_cost
-from fpn_plugins.analysis.neck_facts import NECK_FACTS, UPSAMPLE_FACTS
-from fpn_plugins.upsampling import UPSAMPLE_MODES
-from fpn_plugins.visualization.neck_topologies import TOPOLOGIES
-from fpn_plugins.visualization.topology import draw_topologies
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = (256, 320)
@@ -59,7 +56,7 @@ def test_the_head_of_a_c4_model_is_the_backbone_s_last_stage() -> None:
     others = 2 * (2048 * 512 + 9 * 512**2 + 512 * 2048)
     predictor = 2048 * (81 + 80 * 4)
     assert report.total("head", "box head").macs == 1000 * (7 * 7 * (first + others) + predictor)
-    assert report.conditions == ("1000 proposals, the most that the config lets through",)
+    assert report.conditions == ("1000 proposals, the most that the config allows",)
 
 
 @pytest.mark.detectron2
@@ -110,7 +107,7 @@ def test_the_command_line(tmp_path: Path) -> None:
 def test_a_misspelt_neck_is_told_so() -> None:
     command = [sys.executable, "tools/analyze_cost.py", "--backbone", "resnet10t", "--neck", "FPM"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1 and "near: ['FPN'" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 1 and "(near: FPN" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -133,27 +130,41 @@ def test_options_that_would_be_ignored_are_refused(
     assert message in capsys.readouterr().err
 
 
-def test_every_neck_and_upsampling_is_described_and_drawn() -> None:
-    assert set(NECKS) <= set(NECK_FACTS) and set(NECKS) <= set(TOPOLOGIES)
-    assert set(UPSAMPLE_MODES) <= set(UPSAMPLE_FACTS)
-
-
-def test_every_drawing_joins_maps_that_it_has(tmp_path: Path) -> None:
-    for name, make in TOPOLOGIES.items():
-        topology = make()
+def test_every_neck_can_be_drawn(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    page = script("docs/necks")
+    for name in NECKS:
+        topology = page.topology_of(page.card_of(name))
         assert topology.arrows, name
-        for source, target, _ in topology.arrows:
-            assert {source, target} <= set(topology.boxes), name
         assert all(0 <= box.column < len(topology.columns) for box in topology.boxes.values()), name
-    assert draw_topologies({"FPN": TOPOLOGIES["FPN"]()}, tmp_path / "x.png").stat().st_size > 5_000
+    fpn = page.topology_of(page.card_of("FPN"))
+    assert fpn.arrows[:3] == [("P5", "P6", ""), ("C5", "M5", "1×1"), ("M5", "P5", "3×3")]
+    assert fpn.boxes["M4"] == (1, 4, "+", "merge")
+    assert page.draw_topologies({"FPN": fpn}, tmp_path / "x.png").stat().st_size > 5_000
 
 
-@pytest.mark.timm
-def test_the_page_of_necks_is_what_the_code_says(script: Callable[[str], ModuleType]) -> None:
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a | b\n5: C5 | P5 < C4", "reads maps ['C4'] that it does not have"),
+        ("a | b\n5: C5 | P5 <- C5", "level 5, column 1: 'P5 <- C5' must be a cell"),
+        ("a | b\n5: C5 | P5 | P6", "column 2: 'P6' must be a cell"),
+    ],
+)
+def test_a_malformed_topology_is_an_error(text: str, message: str, script: Callable[[str], ModuleType]) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        script("docs/topology").parse(text)
+
+
+def test_pages_of_necks_are_current(script: Callable[[str], ModuleType]) -> None:
     page = script("docs/necks")
     assert (ROOT / "docs/necks.md").read_text() == page.render(), f"run {page.COMMAND}"
+    for name in page.TABLES:
+        text = (ROOT / name).read_text()
+        assert text == page.with_table(text), f"run {page.COMMAND}"
     pictures = {path.stem.removeprefix("neck_") for path in (ROOT / "docs/images").glob("neck_*.png")}
     assert pictures == set(NECKS), f"run {page.COMMAND}"
+    with pytest.raises(ValueError, match="the page lacks the lines <!-- necks: begin"):
+        page.with_table("no markers")
 
 
 @pytest.mark.timm

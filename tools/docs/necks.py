@@ -1,117 +1,116 @@
-"""Write docs/necks.md: all necks side by side, with pictures, what they are for, and what they cost.
+"""Write docs/necks.md with its pictures, and the tables of necks in other pages.
 
     python tools/docs/necks.py
 
-Parameters, MACs and kept bytes are counted from the code; facts come from ``fpn_plugins/analysis/neck_facts.py``. A
-test compares the page with what this program makes of the current code.
+Facts come from the cards of the necks (`fpn_plugins.necks.NeckCard`) and of the upsampling modes; parameters, MACs and
+kept bytes are counted from the code. In the pages of `TABLES`, the text between the two markers is replaced. A test
+compares all pages with what this program makes of the current code.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import re
 from pathlib import Path
-from typing import Any
 
-from fpn_plugins import NECKS, FeatureSpec, TimmBackbone
-from fpn_plugins.analysis import CostReport, neck_cost, on_meta
-from fpn_plugins.analysis.neck_facts import NECK_FACTS, UPSAMPLE_FACTS, VIT_B, NeckFacts, Result, UpsampleFacts
+from draw_topology import draw_topologies, draw_topology
+from topology import topology_of
+
+from fpn_plugins import NECKS, NeckCard, level_names
+from fpn_plugins.analysis import CostReport, neck_cost
 from fpn_plugins.commands.common import user_errors
 from fpn_plugins.files import write_atomically
 from fpn_plugins.upsampling import UPSAMPLE_MODES
-from fpn_plugins.visualization.neck_topologies import TOPOLOGIES
-from fpn_plugins.visualization.topology import draw_topologies, draw_topology
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "python tools/docs/necks.py"
 SIZE = (800, 1344)
-BACKBONE = "resnet50"
+TABLES = ("README.md",)
+BEGIN, END = "<!-- necks: begin, written by tools/docs/necks.py -->", "<!-- necks: end -->"
 
 INTRODUCTION = f"""# Necks
 
 Written by `{COMMAND}`; do not edit. Numbers in the tables are counted from the code, on {SIZE[0]} x {SIZE[1]} images
-and the maps of ResNet-50 (or a plain ViT-B's, where it says so). GMACs: 1e9 multiply-adds, counted once (FLOPs = 2 x
-MACs), of the neck alone; additions and resizing are none. "Kept": the maps that autograd keeps for the backward pass,
-float32, one image. AP and PQ are published by those named, on COCO val2017, not measured here.
+and ResNet-50's maps (or a plain ViT-B's map where noted). GMACs: 1e9 multiply-adds, counted once (FLOPs = 2 x MACs), of
+the neck alone; additions and resizing count as none. "Kept": the maps that autograd keeps for backward, fp32, one
+image. AP and PQ were published by the sources named, on COCO val2017, and were not measured here.
 
 ![All necks](images/necks.png)
 """
 
 
-def in_specs(facts: NeckFacts) -> tuple[FeatureSpec, ...]:
-    """What a neck usually stands on."""
-    if facts.in_indices is None:
-        return VIT_B
-    indices = tuple(1 + index for index in facts.in_indices)
-    return tuple(on_meta(lambda: TimmBackbone(BACKBONE, out_indices=indices)).feature_specs)
+def card_of(name: str) -> NeckCard:
+    """Return the card of a registered neck.
+
+    Raises:
+        ValueError: the class has no card.
+    """
+    card = getattr(NECKS[name], "card", None)
+    if not isinstance(card, NeckCard):
+        raise ValueError(f"neck {name} has no card; add the class attribute card = NeckCard(...)")
+    return card
 
 
-def count(name: str, facts: NeckFacts) -> CostReport:
-    """Cost of a neck in its usual configuration."""
-    neck = {"type": name, **facts.arguments}
-    return neck_cost([facts.behind, neck] if facts.behind else neck, in_specs(facts), SIZE)
+def count(name: str, card: NeckCard) -> CostReport:
+    """Count the cost of a neck in its usual configuration."""
+    return neck_cost({"type": name, **card.arguments}, card.in_specs, SIZE)
 
 
-def place(facts: NeckFacts) -> str:
-    """What a neck usually stands on, in words."""
-    if facts.behind:
-        return f"{facts.behind['type']}'s P2-P6"
-    if facts.in_indices is None:
+def inputs(card: NeckCard) -> str:
+    """Describe the maps on which a neck is counted."""
+    if len(card.in_specs) == 1:
         return "a plain ViT-B's map"
-    return f"C{2 + facts.in_indices[0]}-C{2 + facts.in_indices[-1]}"
+    names = level_names(card.in_specs, "P" if card.follows else "C")
+    maps = f"{names[0]}-{names[-1]}"
+    return f"{card.follows}'s {maps}" if card.follows else maps
 
 
 def numbers(report: CostReport) -> str:
-    """Three cells of a table."""
+    """Format three cells of a table."""
     total = report.total()
     return f"{total.parameters / 1e6:.2f} | {total.macs / 1e9:.1f} | {total.activation_bytes / 2**20:.0f}"
 
 
-def arguments(facts: NeckFacts) -> str:
-    """The arguments that differ from the defaults."""
-    return (
-        f"`{', '.join(f'{key}={value!r}' for key, value in facts.arguments.items())}`"
-        if facts.arguments
-        else "defaults"
-    )
+def linked(text: str) -> str:
+    """Link arXiv numbers."""
+    return re.sub(r"arXiv:(\d{4}\.\d{5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", text)
 
 
-def listed(results: tuple[Result, ...]) -> list[str]:
-    """Published results, one line each."""
-    return [f"- {result.score}: {result.model} ({result.publisher})" for result in results]
-
-
-def section(name: str, facts: NeckFacts, report: CostReport) -> str:
-    """One neck."""
-    paper = facts.paper
-    year = paper.venue.split()[-1]
+def section(name: str, card: NeckCard, report: CostReport) -> str:
+    """Describe one neck."""
+    given = ", ".join(f"{key}={value!r}" for key, value in card.arguments.items())
     parts = "; ".join(f"{c.name} {c.macs / 1e9:.1f}" for c in report.components if c.macs)
-    lines = [
+    results = "\n".join(f"- {result}" for result in card.results)
+    paragraphs = [
         f"## {name}",
-        "",
         f"![{name}](images/neck_{name}.png)",
-        "",
-        facts.idea,
-        "",
-        f"**Use it** {facts.use_when[0].lower()}{facts.use_when[1:]}",
-        "",
-        f"**Think twice.** {facts.think_twice}",
-        "",
-        f"**Counted** on {place(facts)}, {arguments(facts)}: GMACs by component: {parts}.",
-        "",
-        f"**Paper.** {paper.authors}: *{paper.title}*. {paper.venue.removesuffix(year)}{year}, "
-        f"[arXiv:{paper.arxiv}](https://arxiv.org/abs/{paper.arxiv}).",
-        "",
-        "**Published results**" if facts.results else "**Published results**: none for this neck in either toolbox.",
-        *(["", *listed(facts.results)] if facts.results else []),
-        "",
+        linked(card.idea),
+        f"**Use it** {card.use_when}",
+        f"**Caveats.** {card.caveats}",
+        f"**Counted** on {inputs(card)}, {f'`{given}`' if given else 'defaults'}: GMACs by component: {parts}.",
+        f"**Paper.** {linked(card.paper)}.",
+        f"**Reference implementations.** {card.reference[0].upper()}{card.reference[1:]}.",
+        f"**Published results**\n\n{results}" if results else "**Published results**: none for this neck.",
     ]
+    return "\n\n".join(paragraphs)
+
+
+def table(prefix: str = "") -> str:
+    """Build the table of necks; ``prefix`` is the page to which the names link."""
+    lines = [
+        "| neck | on | parameters (M) | GMACs | kept (MiB) | in short |",
+        "|---|---|--:|--:|--:|---|",
+    ]
+    for name in NECKS:
+        card = card_of(name)
+        link = f"[{name}]({prefix}#{name.lower()})"
+        lines.append(f"| {link} | {inputs(card)} | {numbers(count(name, card))} | {linked(card.idea)} |")
     return "\n".join(lines)
 
 
-def upsampling(modes: Mapping[str, UpsampleFacts]) -> str:
-    """FPN's ways to upsample."""
-    specs = in_specs(NECK_FACTS["FPN"])
+def upsampling() -> str:
+    """Describe the upsampling modes."""
+    card = card_of("FPN")
     lines = [
         "## Upsampling in FPN",
         "",
@@ -120,58 +119,59 @@ def upsampling(modes: Mapping[str, UpsampleFacts]) -> str:
         "| mode | parameters (M) | GMACs | kept (MiB) | what it does | when |",
         "|---|--:|--:|--:|---|---|",
     ]
-    for mode, facts in modes.items():
-        report = neck_cost({"type": "FPN", **NECK_FACTS["FPN"].arguments, "upsample_mode": mode}, specs, SIZE)
-        lines.append(f"| `{mode}` | {numbers(report)} | {facts.idea} | {facts.use_when} |")
-    found = [line for facts in modes.values() for line in listed(facts.results)]
-    return "\n".join([*lines, "", *(["Published results:", "", *found, ""] if found else [])])
+    for mode, entry in UPSAMPLE_MODES.items():
+        report = neck_cost({"type": "FPN", **card.arguments, "upsample_mode": mode}, card.in_specs, SIZE)
+        lines.append(f"| `{mode}` | {numbers(report)} | {linked(entry.idea)} | {entry.use_when} |")
+    return "\n".join(lines)
 
 
 def render() -> str:
-    """The page, for the registered necks and upsampling modes.
+    """Build docs/necks.md for the registered necks.
 
     Raises:
-        ValueError: one of them is not described.
+        ValueError: a neck without a card.
     """
-    for names, facts, where in ((NECKS, NECK_FACTS, "NECK_FACTS"), (UPSAMPLE_MODES, UPSAMPLE_FACTS, "UPSAMPLE_FACTS")):
-        missing = sorted(set(names) - set(facts))
-        if missing:
-            raise ValueError(
-                f"{missing} are registered and not described: add them to {where} in analysis/neck_facts.py"
-            )
-    shown = {name: facts for name, facts in NECK_FACTS.items() if name in NECKS}
-    reports = {name: count(name, facts) for name, facts in shown.items()}
-    table = [
-        "| neck | on | parameters (M) | GMACs | kept (MiB) | in short |",
-        "|---|---|--:|--:|--:|---|",
-        *(
-            f"| [{name}](#{name.lower()}) | {place(facts)} | {numbers(reports[name])} | {facts.idea} |"
-            for name, facts in shown.items()
-        ),
-        "",
-    ]
-    sections = [section(name, facts, reports[name]) for name, facts in shown.items()]
-    modes = {mode: facts for mode, facts in UPSAMPLE_FACTS.items() if mode in UPSAMPLE_MODES}
-    return "\n".join([INTRODUCTION, *table, *sections, upsampling(modes)])
+    sections = [section(name, card_of(name), count(name, card_of(name))) for name in NECKS]
+    return "\n".join([INTRODUCTION, table(), "", "\n\n".join([*sections, upsampling()]), ""])
+
+
+def with_table(page: str) -> str:
+    """Replace the table between the markers of a page in the root folder.
+
+    Raises:
+        ValueError: the page lacks a marker.
+    """
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page lacks the lines {BEGIN} and {END}, between which its table of necks belongs")
+    return f"{before}{BEGIN}\n{table('docs/necks.md')}\n{END}{after}"
 
 
 def draw(folder: Path) -> list[Path]:
-    """The pictures of the registered necks."""
-    wired = {name: TOPOLOGIES[name]() for name in NECK_FACTS if name in NECKS}
-    single: list[Any] = [draw_topology(topology, folder / f"neck_{name}.png", name) for name, topology in wired.items()]
+    """Draw the registered necks."""
+    wired = {name: topology_of(card_of(name)) for name in NECKS}
+    single = [draw_topology(topology, folder / f"neck_{name}.png", name) for name, topology in wired.items()]
     return [draw_topologies(wired, folder / "necks.png"), *single]
 
 
+def write(path: Path, text: str) -> Path:
+    """Write a page and return its path."""
+    with write_atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
 def main() -> None:
-    """Write the page and its pictures."""
-    parser = argparse.ArgumentParser(description="Write docs/necks.md and its pictures")
-    parser.add_argument("--output", type=Path, default=DOCS, help="folder (default: docs)")
-    folder = parser.parse_args().output
+    """Write the pages and the pictures."""
+    parser = argparse.ArgumentParser(description="Write docs/necks.md, its pictures, and the tables of other pages")
+    parser.add_argument("--output", type=Path, default=ROOT, help="folder of README.md and docs/ (default: repository)")
+    root = parser.parse_args().output
     with user_errors():
-        (folder / "images").mkdir(parents=True, exist_ok=True)
-        with write_atomically(folder / "necks.md") as temporary:
-            temporary.write_text(render(), encoding="utf-8")
-        for path in (folder / "necks.md", *draw(folder / "images")):
+        (root / "docs/images").mkdir(parents=True, exist_ok=True)
+        pages = {root / name: with_table((root / name).read_text(encoding="utf-8")) for name in TABLES}
+        pages[root / "docs/necks.md"] = render()
+        for path in (*(write(path, text) for path, text in pages.items()), *draw(root / "docs/images")):
             print(path)
 
 

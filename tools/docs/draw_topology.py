@@ -1,16 +1,17 @@
-"""How a neck is wired, as a picture: levels are rows, steps are columns, arrows carry maps."""
+"""Draw topologies of necks: levels are rows, steps are columns, arrows carry maps."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from ..files import write_atomically
+from topology import Box, Topology
 
-# colours that differ in brightness, too
+from fpn_plugins.files import write_atomically
+
+# colors that differ in brightness as well
 KINDS: dict[str, tuple[str, Any, str]] = {
     "same": ("#555555", "-", "same level"),
     "down": ("#c2410c", "-", "top-down, upsampled"),
@@ -25,56 +26,13 @@ ROLES = {
 }
 
 
-class Box(NamedTuple):
-    """A map.
-
-    Attributes:
-        column: step of the computation, from left to right.
-        level: ``log2(stride)``.
-        label: what is written in it.
-        role: one of ``ROLES``.
-    """
-
-    column: float
-    level: float
-    label: str
-    role: str = "inner"
-
-
-@dataclass
-class Topology:
-    """The maps of a neck by key, the arrows between them, and what the columns are.
-
-    Attributes:
-        columns: title of each column.
-        boxes: the maps.
-        arrows: pairs of keys, with what is written at the arrow.
-    """
-
-    columns: Sequence[str]
-    boxes: dict[str, Box] = field(default_factory=dict)
-    arrows: list[tuple[str, str, str]] = field(default_factory=list)
-
-    def add(self, key: str, box: Box, *sources: str, label: str = "") -> str:
-        """Add a map and its arrows, from the maps of those keys, the first one with a label; returns the key."""
-        self.boxes[key] = box
-        for index, source in enumerate(sources):
-            self.arrows.append((source, key, "" if index else label))
-        return key
-
-    def kind(self, source: str, target: str) -> str:
-        """Kind of an arrow by the levels that it joins."""
-        step = self.boxes[target].level - self.boxes[source].level
-        return "same" if step == 0 else "far" if abs(step) > 1 else "up" if step > 0 else "down"
-
-
 def draw_topology(topology: Topology, path: str | os.PathLike[str], title: str) -> Path:
-    """Draw one neck into a PNG file; returns its path."""
+    """Draw one neck into a PNG file and return its path."""
     return _save({title: topology}, path, columns=1)
 
 
 def draw_topologies(topologies: Mapping[str, Topology], path: str | os.PathLike[str], columns: int = 3) -> Path:
-    """Draw several necks side by side into a PNG file; returns its path.
+    """Draw several necks side by side into a PNG file and return its path.
 
     Raises:
         ValueError: no necks.
@@ -103,8 +61,8 @@ def _save(topologies: Mapping[str, Topology], path: str | os.PathLike[str], colu
         _draw(axis, title, topology)
     used = {t.kind(source, target) for t in topologies.values() for source, target, _ in t.arrows}
     lines = [
-        Line2D([], [], color=colour, linestyle=style, label=label)
-        for kind, (colour, style, label) in KINDS.items()
+        Line2D([], [], color=color, linestyle=style, label=label)
+        for kind, (color, style, label) in KINDS.items()
         if kind in used
     ]
     figure.legend(
@@ -140,12 +98,12 @@ def _draw(axis: Any, title: str, topology: Topology) -> None:
 
 def _draw_arrow(axis: Any, topology: Topology, source: str, target: str, label: str) -> None:
     start, end = topology.boxes[source], topology.boxes[target]
-    colour, line, _ = KINDS[topology.kind(source, target)]
+    color, line, _ = KINDS[topology.kind(source, target)]
     bend = _bend(topology, start, end)
-    wide = 2.3 if start.level == end.level else 0.6  # points per letter that a label takes of the way
+    wide = 2.3 if start.level == end.level else 0.6  # points per letter by which a label shortens the arrow
     style = {
         "arrowstyle": "-|>",
-        "color": colour,
+        "color": color,
         "linestyle": line,
         "linewidth": 1.3,
         "shrinkA": 7 + wide * _letters(start),
@@ -157,7 +115,7 @@ def _draw_arrow(axis: Any, topology: Topology, source: str, target: str, label: 
     axis.annotate("", arrowprops=style, zorder=2, **ends)
     if label:
         middle = ((start.column + end.column) / 2, (start.level + end.level) / 2 + (0.16 if bend == 0 else 0.34))
-        axis.text(*middle, label, fontsize=6.8, color=colour, ha="center", va="center", zorder=4)
+        axis.text(*middle, label, fontsize=6.8, color=color, ha="center", va="center", zorder=4)
 
 
 def _letters(box: Box) -> int:
@@ -165,7 +123,7 @@ def _letters(box: Box) -> int:
 
 
 def _bend(topology: Topology, start: Box, end: Box) -> float:
-    """How far an arrow swerves: none where no map is in its way."""
+    """Return the curvature of an arrow: none unless a map is in its way."""
     wide, high = end.column - start.column, end.level - start.level
 
     def between(box: Box) -> bool:

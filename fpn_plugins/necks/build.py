@@ -1,0 +1,103 @@
+"""Build necks by name, register users' own, and chain several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from torch import nn
+
+from ..checks import one_of
+from ..features import FeatureSpec
+from .base import check_neck
+from .baselines import SingleScale, SSDPyramid, TopDownPyramid
+from .bfp import BFP
+from .bifpn import BiFPN
+from .csp_pafpn import CSPPAFPN
+from .fpn import FPN
+from .nas_fpn import NASFPN
+from .pafpn import PAFPN
+from .panoptic_fpn import PanopticFPN
+from .simple_pyramid import SimpleFeaturePyramid
+
+_OURS = (
+    *(FPN, PAFPN, BiFPN, NASFPN, CSPPAFPN, BFP, PanopticFPN, SimpleFeaturePyramid),
+    *(SSDPyramid, TopDownPyramid, SingleScale),
+)
+# every neck by its class name, in the order of the docs; the adapters and the contract tests go through this table
+NECKS: dict[str, type[nn.Module]] = {neck.__name__: neck for neck in _OURS}
+
+NeckClass = TypeVar("NeckClass", bound=type[nn.Module])
+
+
+def register_neck(neck: NeckClass) -> NeckClass:
+    """Class decorator: add a neck to ``NECKS`` under its class name, so that `build_neck` finds it.
+
+    Args:
+        neck: a subclass of ``nn.Module`` that conforms to `Neck`; ``card``, a `NeckCard`, is optional.
+
+    Raises:
+        TypeError: the class does not conform to `Neck`; the message names what is missing.
+        ValueError: the name is taken by another class.
+    """
+    check_neck(neck)
+    name = neck.__name__
+    if NECKS.get(name, neck) is not neck:
+        raise ValueError(f"neck name {name!r} is taken by {NECKS[name].__module__}.{name}; rename the class")
+    NECKS[name] = neck
+    return neck
+
+
+class NeckChain(nn.Sequential):
+    """Necks applied one after another, such as ``BFP`` after ``FPN``; state dict ``0.*``, ``1.*``, as mmdet's lists."""
+
+    @property
+    def in_channels(self) -> Sequence[int]:
+        """Channels of the maps that the first neck reads."""
+        return self[0].in_channels  # type: ignore[return-value]
+
+    def out_specs(self, in_specs: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:
+        """Return the specs of the last neck's outputs."""
+        specs = tuple(in_specs)
+        for neck in self:
+            specs = neck.out_specs(specs)  # type: ignore[operator]
+        return specs
+
+
+def build_neck(
+    neck: nn.Module | Mapping[str, Any] | Sequence[nn.Module | Mapping[str, Any]], in_specs: Sequence[FeatureSpec]
+) -> Any:
+    """Build a neck that fits a backbone.
+
+    Args:
+        neck: a module that conforms to `Neck`, which is checked against ``in_specs``; or
+            ``{"type": name in NECKS, **arguments}``, where ``in_channels`` defaults to the channels of ``in_specs``;
+            or a sequence of these, applied one after another (`NeckChain`).
+        in_specs: channels and strides that the backbone publishes.
+
+    Returns:
+        An ``nn.Module`` that conforms to `Neck`.
+
+    Raises:
+        ValueError: unknown type (suggests similar names), or a neck built for other channels.
+        TypeError: an argument that the neck does not have, a module that does not conform to `Neck` (the message names
+            what is missing), or any other value, such as a bare name.
+    """
+    if isinstance(neck, str) or not isinstance(neck, (nn.Module, Mapping, Sequence)) or not neck:
+        raise TypeError(f'neck={neck!r} must be a neck, a mapping such as {{"type": "FPN"}}, or a list of these')
+    if isinstance(neck, Sequence):
+        chain = NeckChain()
+        for part in neck:
+            chain.append(build_neck(part, chain.out_specs(in_specs)))
+        return chain
+    built: Any = _from_mapping(neck, in_specs) if isinstance(neck, Mapping) else neck
+    check_neck(built)
+    built.out_specs(in_specs)  # raises ValueError if the neck does not fit
+    return built
+
+
+def _from_mapping(neck: Mapping[str, Any], in_specs: Sequence[FeatureSpec]) -> nn.Module:
+    arguments = {str(key): value for key, value in neck.items()}
+    kind = NECKS[one_of("neck type", arguments.pop("type", None), NECKS, ", or add yours with register_neck")]
+    arguments.setdefault("in_channels", [spec.channels for spec in in_specs])
+    return kind(**arguments)
