@@ -74,7 +74,7 @@ class Interpolate:
 _FIXED = ("nearest", "nearest-exact", "bilinear", "bicubic", "area")
 
 
-def upsample_mode(upsample_cfg: Cfg) -> UpsampleMode:
+def upsample_from_cfg(upsample_cfg: Cfg) -> UpsampleMode:
     """Translate ``upsample_cfg`` to the core's learned mode of that name, or to `Interpolate`.
 
     Raises:

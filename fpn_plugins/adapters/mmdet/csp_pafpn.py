@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ... import necks
 from ...registry import MODELS
 from ...upsampling import UpsampleMode
-from .arguments import Cfg, act_factory, conv_factory, norm_factory, upsample_mode
+from .arguments import Cfg, act_factory, conv_factory, norm_factory, upsample_from_cfg
 
 KAIMING = {
     "type": "Kaiming",
@@ -70,7 +70,7 @@ def to_finer(upsample_cfg: Cfg) -> UpsampleMode:
     """Translate ``nn.Upsample`` arguments; a doubling of the resolution resizes to the finer map instead."""
     arguments = {"mode": "nearest", **upsample_cfg}
     if arguments.pop("scale_factor", None) == 2:
-        return upsample_mode(arguments)
+        return upsample_from_cfg(arguments)
     return partial(_fixed, nn.Upsample(**upsample_cfg))
 
 

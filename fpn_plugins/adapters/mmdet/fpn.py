@@ -9,7 +9,7 @@ from mmengine.model import BaseModule
 
 from ... import necks
 from ...registry import MODELS
-from .arguments import Cfg, act_factory, conv_factory, extra_levels, level_indices, norm_factory, upsample_mode
+from .arguments import Cfg, act_factory, conv_factory, extra_levels, level_indices, norm_factory, upsample_from_cfg
 
 XAVIER = {"type": "Xavier", "layer": "Conv2d", "distribution": "uniform"}
 
@@ -56,7 +56,7 @@ class FPNArguments:
             out_channels,
             in_indices=indices,
             extra_levels=extra_levels(num_outs - len(indices), add_extra_convs, relu_before_extra_convs),
-            upsample_mode=upsample_mode(upsample_cfg),
+            upsample_mode=upsample_from_cfg(upsample_cfg),
             norm=norm_factory(norm_cfg),
             norm_on_lateral=not no_norm_on_lateral,
             act=act_factory(act_cfg),

@@ -78,7 +78,7 @@ class FPN_CARAFE(necks.FPN, BaseModule):  # noqa: N801  (mmdet's name)
             out_channels,
             in_indices=indices,
             extra_levels={"num_levels": extra, **levels} if extra else None,
-            upsample_mode=upsample_mode(upsample_cfg),
+            upsample_mode=upsample_from_carafe_cfg(upsample_cfg),
             norm=norm_factory(norm_cfg),
             act=None if first else act,
             conv=partial(ActConv2d, act) if first and act else None,
@@ -99,7 +99,7 @@ class FPN_CARAFE(necks.FPN, BaseModule):  # noqa: N801  (mmdet's name)
                 layer.reset_parameters()
 
 
-def upsample_mode(upsample_cfg: Cfg) -> UpsampleMode:
+def upsample_from_carafe_cfg(upsample_cfg: Cfg) -> UpsampleMode:
     """Translate ``FPN_CARAFE``'s ``upsample_cfg`` to the core's upsampling.
 
     Raises:
