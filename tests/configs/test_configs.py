@@ -1,4 +1,4 @@
-"""Every shipped config builds in its toolbox; both sides have the same files, and the demos the same settings."""
+"""Every shipped config builds in its toolbox; both hosts have the same stems, whose settings agree."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ ABLATIONS = (
     "faster_rcnn_r50_fpn_p3p5",
     "faster_rcnn_r50_image_pyramid",
 )
-BASELINES = ("SSDPyramid", "TopDownPyramid")  # necks in the place of FPN, with its arguments
-# timm's, in the place of mmdet's
+BASELINES = ("SSDPyramid", "TopDownPyramid")  # necks with the arguments of mmdet's FPN
+# backbones of timm instead of mmdet's
 OTHER_BACKBONES = ("retinanet_convnext_t_fpn_12e", "retinanet_efficientnet_b3_fpn_12e")
 MMDET_ONLY = {"yolox_s_csppafpn_300e"}  # Detectron2 has no YOLOX
 COCO_12E = [path for path in MMDET if path.stem.endswith("_12e") and path.stem not in OTHER_BACKBONES]
 
 
 def by_stem(path: Path) -> str:
-    """Parametrisation id."""
+    """Parametrization id."""
     return path.stem
 
 
 @pytest.fixture(autouse=True)
 def coco_folder(tiny_coco: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folder that configs for any COCO-format set read."""
+    """Set the folder that configs for any COCO-format set read."""
     monkeypatch.setenv("FPN_PLUGINS_COCO", str(tiny_coco))
 
 
 def mmdet_config(path: Path) -> Any:
-    """A config of ours, without pretrained weights."""
+    """Load a config of this repository without pretrained weights."""
     from mmengine.config import Config
 
     cfg = Config.fromfile(str(path))
@@ -45,7 +45,7 @@ def mmdet_config(path: Path) -> Any:
 
 
 def make_small(backbone: Any, kind: str = "") -> None:
-    """Drop checkpoints and downloads, and the width of Transformers: everything else of the config stays."""
+    """Drop checkpoints and downloads, and narrow Transformers; everything else stays."""
     backbone.update({key: none for key, none in (("checkpoint", None), ("pretrained", False)) if key in backbone})
     kind = str(backbone.get("type", kind)).removeprefix("fpn_plugins.")
     if kind == "ViT":
@@ -60,7 +60,7 @@ def make_small(backbone: Any, kind: str = "") -> None:
 
 
 def detectron2_model(path: Path) -> Any:
-    """The model of a config of ours, without checkpoint and on the CPU."""
+    """Build the model of a config of this repository on the CPU, without a checkpoint."""
     if path.suffix == ".yaml":
         from detectron2.config import get_cfg
         from detectron2.modeling import build_model
@@ -79,7 +79,7 @@ def detectron2_model(path: Path) -> Any:
 
 
 def lazy_config(path: Path) -> Any:
-    """A LazyConfig of ours, without pretrained weights."""
+    """Load a LazyConfig of this repository without pretrained weights."""
     from detectron2.config import LazyConfig
 
     cfg = LazyConfig.load(str(path))
@@ -87,7 +87,7 @@ def lazy_config(path: Path) -> Any:
     return cfg
 
 
-def test_both_sides_have_the_same_stems() -> None:
+def test_both_hosts_have_the_same_stems() -> None:
     stems = {path.stem for path in MMDET}
     assert stems - MMDET_ONLY == {path.stem for path in DETECTRON2}
     assert {"faster_rcnn_r50_fpn_12e", "mask_rcnn_r50_fpn_12e", "retinanet_r50_fpn_12e", "demo_mask_rcnn"} <= stems
@@ -112,32 +112,40 @@ def test_mmdet_config_builds_and_extracts_features(path: Path) -> None:
 
 
 def without_scopes(node: Any) -> Any:
-    """A config without the marks that mmengine leaves on what is inherited from another package."""
+    """Drop the marks that mmengine leaves on values inherited from another package."""
     if isinstance(node, dict):
         return {key: without_scopes(value) for key, value in node.items() if key != "_scope_"}
     return [without_scopes(value) for value in node] if isinstance(node, (list, tuple)) else node
 
 
+def stock_base(path: Path) -> Path:
+    """Find the config of mmdet that a config is based on, directly or through configs of this repository."""
+    import mmdet
+
+    written = next(line for line in path.read_text().splitlines() if line.startswith("_base_"))
+    base = written.split('"')[1]
+    if "::" not in base:
+        return stock_base(path.parent / base)
+    return Path(mmdet.__file__).parent / ".mim" / "configs" / base.split("::")[1]
+
+
 @pytest.mark.mmdet
 @pytest.mark.parametrize("path", COCO_12E, ids=by_stem)
 def test_mmdet_coco_configs_change_nothing_but_the_neck(path: Path) -> None:
-    """A `12e` config is mmdet's own but for the neck and weights of the levels, of the ablations but for the model."""
+    """A `12e` config changes the neck and level weights of mmdet's own config; an ablation may change the model."""
     from mmengine.config import Config
 
-    base = next(line for line in path.read_text().splitlines() if line.startswith("_base_")).split("::")[1].rstrip('"')
-    import mmdet
-
-    stock = without_scopes(Config.fromfile(str(Path(mmdet.__file__).parent / ".mim" / "configs" / base)).to_dict())
+    stock = without_scopes(Config.fromfile(str(stock_base(path))).to_dict())
     ours = without_scopes(Config.fromfile(str(path)).to_dict())
-    if path.stem.startswith(ABLATIONS):  # whose heads follow the neck
+    if path.stem.startswith(ABLATIONS):  # their heads follow the neck
         ours["model"], stock["model"] = ({"neck": model["neck"]} for model in (ours["model"], stock["model"]))
     if ours["model"].get("bbox_head", {}).pop("level_weights", None):
         assert ours["model"]["bbox_head"].pop("type") == f"fpn_plugins.{stock['model']['bbox_head'].pop('type')}"
     own, theirs = ours["model"].pop("neck"), stock["model"].pop("neck")
-    if "semantic_head" in ours["model"]:  # ours takes the same arguments
+    if "semantic_head" in ours["model"]:  # takes the arguments of mmdet's
         own_type = ours["model"]["semantic_head"]["type"]
         ours["model"]["semantic_head"]["type"] = own_type.removeprefix("fpn_plugins.")
-    if backbone := ours["model"].get("backbone"):  # a class of ours that takes the arguments of mmdet's
+    if backbone := ours["model"].get("backbone"):  # takes the arguments of mmdet's
         backbone["type"] = backbone["type"].removeprefix("fpn_plugins.")
     assert ours == stock
     if path.stem.startswith(ABLATIONS):
@@ -164,7 +172,7 @@ def test_detectron2_config_builds_and_extracts_features(path: Path) -> None:
 
 @pytest.mark.mmdet
 @pytest.mark.detectron2
-def test_level_weights_are_the_same_on_both_sides() -> None:
+def test_level_weights_match_on_both_hosts() -> None:
     stem = "retinanet_r50_fpn_level_weights_12e"
     theirs, lazy = mmdet_config(ROOT / f"mmdet/{stem}.py"), lazy_config(ROOT / f"detectron2/{stem}.py")
     assert theirs.model.bbox_head.level_weights == list(lazy.model.level_weights)
@@ -172,8 +180,8 @@ def test_level_weights_are_the_same_on_both_sides() -> None:
 
 @pytest.mark.mmdet
 @pytest.mark.detectron2
-def test_demo_has_the_same_settings_on_both_sides() -> None:
-    """One network, one schedule: what the two files state separately must agree."""
+def test_demo_settings_match_on_both_hosts() -> None:
+    """One network, one schedule: values stated in both files agree."""
     theirs = mmdet_config(ROOT / "mmdet/demo_mask_rcnn.py")
     lazy = lazy_config(ROOT / "detectron2/demo_mask_rcnn.py")
     assert theirs.max_iters == lazy.train.max_iter
@@ -196,8 +204,8 @@ VITDET = sorted(path.stem for path in MMDET if "_vit" in path.stem)
 @pytest.mark.mmdet
 @pytest.mark.detectron2
 @pytest.mark.parametrize("stem", VITDET)
-def test_vitdet_has_the_same_settings_on_both_sides(stem: str) -> None:
-    """Backbone, levels, optimiser and schedule; the data and the heads are each toolbox's own."""
+def test_vitdet_settings_match_on_both_hosts(stem: str) -> None:
+    """Backbone, levels, optimizer and schedule agree; data and heads are each toolbox's own."""
     from detectron2.config import LazyConfig
     from mmengine.config import Config
     from omegaconf import OmegaConf
@@ -227,8 +235,8 @@ MVITV2 = sorted(path.stem for path in MMDET if "_mvitv2_" in path.stem)
 @pytest.mark.mmdet
 @pytest.mark.detectron2
 @pytest.mark.parametrize("stem", MVITV2)
-def test_mvitv2_has_the_same_settings_on_both_sides(stem: str) -> None:
-    """Backbone, neck, pixels, optimiser and schedule; the data and the heads are each toolbox's own."""
+def test_mvitv2_settings_match_on_both_hosts(stem: str) -> None:
+    """Backbone, neck, pixels, optimizer and schedule agree; data and heads are each toolbox's own."""
     from detectron2.config import LazyConfig
     from mmengine.config import Config
 

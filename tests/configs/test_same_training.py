@@ -1,4 +1,4 @@
-"""Configs that say they have the settings of Detectron2's projects match, sample and penalise as those do."""
+"""Configs with the settings of Detectron2's projects match, sample and compute losses as in Detectron2."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ pytestmark = [pytest.mark.mmdet, pytest.mark.detectron2]
 
 
 def each(entry: Any) -> list[Any]:
-    """The stages of a cascade, or the only one."""
+    """List the stages of a cascade, or the only one."""
     return list(entry) if isinstance(entry, (list, tuple)) or type(entry).__name__ == "ListConfig" else [entry]
 
 
 def mmdet_facts(model: Any) -> dict[str, Any]:
-    """What the losses are computed of, in mmdet's config of a detector."""
+    """Collect the settings that determine the losses from mmdet's config of a detector."""
     train, heads = model.train_cfg, model.roi_head if "roi_head" in model else model
     facts = {"box losses": [head.loss_bbox.type.removeprefix("mmdet.") for head in each(heads.bbox_head)]}
     if "roi_head" not in model:
@@ -40,7 +40,7 @@ def mmdet_facts(model: Any) -> dict[str, Any]:
 
 
 def detectron2_facts(model: Any) -> dict[str, Any]:
-    """The same of Detectron2's, in mmdet's terms; what a LazyConfig leaves out is Detectron2's default."""
+    """Collect the same settings from a LazyConfig, in mmdet's terms; absent values are Detectron2's defaults."""
     if "roi_heads" not in model:
         return {"box losses": [box_loss(model)], "thresholds": tuple(model.anchor_matcher.thresholds)}
     heads, rpn = model.roi_heads, model.proposal_generator
@@ -62,7 +62,7 @@ def box_loss(part: Any) -> str:
 
 
 @pytest.mark.parametrize("stem", STEMS)
-def test_losses_are_computed_of_the_same(stem: str) -> None:
+def test_both_hosts_compute_the_same_losses(stem: str) -> None:
     from detectron2.config import LazyConfig
     from mmengine.config import Config
 
