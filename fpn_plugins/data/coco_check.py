@@ -1,4 +1,4 @@
-"""Check of a COCO annotation file for everything that makes a training run fail late or learn the wrong thing."""
+"""Check a COCO annotation file for all problems that make training fail late or learn the wrong thing."""
 
 import math
 import os
@@ -16,7 +16,7 @@ _EXAMPLES = 5
 
 @dataclass
 class _Problems:
-    """Examples of each kind of problem; a kind is the sentence that the user reads."""
+    """Examples of each kind of problem; the kind is the description that the user reads."""
 
     found: dict[str, list[str]] = field(default_factory=dict)
 
@@ -65,13 +65,13 @@ def _rle_problem(size: Any, counts: Any, image: dict[str, Any] | None) -> str | 
     if isinstance(counts, str):
         return None
     if not isinstance(counts, list) or not all(map(is_integer, counts)):
-        return f"RLE counts are a {type(counts).__name__}, expected a list of integers or a text"
+        return f"RLE counts are a {type(counts).__name__}, expected a list of integers or a string"
     pixels = image["height"] * image["width"] if image else sum(counts)
     return None if sum(counts) == pixels else f"RLE covers {sum(counts)} of {pixels} px"
 
 
 def _mask_problem(segmentation: Any, image: dict[str, Any] | None) -> str | None:
-    """None for polygons of at least three points, for RLE of the image's size, and for no mask at all."""
+    """Describe what is wrong; ``None`` for valid polygons, for RLE of the image's size, and for no mask at all."""
     if isinstance(segmentation, dict):
         return _rle_problem(segmentation.get("size"), segmentation.get("counts"), image)
     if not isinstance(segmentation, list):
@@ -90,7 +90,7 @@ def _check_classes(content: dict[str, Any], classes: Sequence[str] | None, probl
     problems.add_duplicates("category id used twice", ids)
     problems.add_duplicates("category name used twice", names)
     if ids != sorted(ids):
-        # mmdet numbers classes by their place in this list, detectron2 by id.
+        # mmdet numbers classes by their position in this list, Detectron2 by id
         problems.add("list of categories not in ascending order of id, so toolboxes would disagree", repr(ids))
     if classes is None:
         return
@@ -119,7 +119,7 @@ def _check_annotation(annotation: dict[str, Any], images: dict[int, Any], ids: s
 
 
 def _check_files(images: list[dict[str, Any]], image_dir: Path) -> None:
-    # One listing instead of one query per image: seconds instead of minutes on network file systems.
+    # one listing instead of one query per image: seconds instead of minutes on network file systems
     listed = set(os.listdir(image_dir)) if image_dir.is_dir() else set()
     names = [image["file_name"] for image in images]
     missing = [name for name in names if name not in listed and not (image_dir / name).is_file()]
@@ -132,19 +132,19 @@ def _check_files(images: list[dict[str, Any]], image_dir: Path) -> None:
 
 
 def check_content(ann_file: Path, content: dict[str, Any], classes: Sequence[str] | None = None) -> None:
-    """Check the content of an annotation file that has been read already.
+    """Check the content of an annotation file that is already read.
 
     Args:
-        ann_file: the file, for the message.
-        content: as returned by `read_coco`.
-        classes: the model's class names in order; None = do not compare.
+        ann_file: annotation file, for the message.
+        content: result of `read_coco`.
+        classes: class names of the model in order; ``None`` compares no names.
 
     Raises:
-        TypeError: if `classes` is a single string.
-        ValueError: as `check_coco` does.
+        TypeError: ``classes`` is a single string.
+        ValueError: see `check_coco`.
     """
     if isinstance(classes, str):
-        raise TypeError(f"classes={classes!r} is a single text; expected a sequence of names, like ({classes!r},)")
+        raise TypeError(f"classes={classes!r} is a single string; expected a sequence of names, e.g. ({classes!r},)")
     problems = _Problems()
     images = {image["id"]: image for image in content["images"] if _image_problem(image) is None}
     for image in content["images"]:
@@ -165,23 +165,20 @@ def check_coco(
     check_images: bool = True,
     annotated: bool = True,
 ) -> CocoReport:
-    """Check an annotation file and count what it holds.
+    """Check an annotation file and count its content.
 
     Args:
         ann_file: COCO annotation file.
-        image_dir: folder that the `file_name` of each image is relative to.
-        classes: the model's class names in order; None = do not compare.
-        check_images: whether the image files have to exist. They are not opened.
-        annotated: whether the file has to have annotations; COCO's files of test images have none.
-
-    Returns:
-        The counts.
+        image_dir: folder that the ``file_name`` of each image is relative to.
+        classes: class names of the model in order; ``None`` compares no names.
+        check_images: whether the image files must exist; they are not opened.
+        annotated: whether the file must have annotations; COCO's files of test images have none.
 
     Raises:
-        TypeError: if `classes` is a single string.
-        FileNotFoundError: if the annotation file or an image is missing.
-        ValueError: if the file is not a COCO object-detection file, or holds anything that cannot be trained on: one
-            message with the number and up to five examples of each problem.
+        TypeError: ``classes`` is a single string.
+        FileNotFoundError: the annotation file or an image is missing.
+        ValueError: the file is not a COCO object-detection file, or holds data that cannot be trained on; one message
+            lists the number and up to five examples of each problem.
     """
     path = Path(ann_file)
     content = read_coco(path, annotated)

@@ -1,10 +1,10 @@
-"""Finding a split of a COCO-format data set in a folder, and reading its annotation file.
+"""Find a split of a COCO-format data set in a folder, and read its annotation file.
 
-Three layouts are in common use and recognised here:
+Three common layouts are recognized:
 
     COCO      annotations/instances_train2017.json   train2017/
     plain     annotations/instances_train.json       train/ or images/train/
-    Roboflow  train/_annotations.coco.json           images beside it; `valid/` for validation
+    Roboflow  train/_annotations.coco.json           images in the same folder; `valid/` for validation
 """
 
 import json
@@ -24,8 +24,8 @@ class CocoSplit:
 
     Attributes:
         ann_file: annotation file.
-        image_dir: folder that the `file_name` of each image is relative to.
-        categories: names in ascending order of category id. Position = class index of the model.
+        image_dir: folder that the ``file_name`` of each image is relative to.
+        categories: names in ascending order of category id; the position is the class index of the model.
     """
 
     ann_file: Path
@@ -43,18 +43,18 @@ def _describe(content: Any) -> str:
 
 
 def read_coco(ann_file: str | os.PathLike[str], annotated: bool = True) -> dict[str, Any]:
-    """Read an annotation file and make sure that it is a COCO object-detection file.
+    """Read an annotation file and check that it is a COCO object-detection file.
 
     Args:
         ann_file: annotation file.
-        annotated: whether it has to have annotations; COCO's files of test images have none.
+        annotated: whether the file must have annotations; COCO's files of test images have none.
 
     Returns:
-        Its content; `images`, `annotations` and `categories` are lists of dicts.
+        Content of the file; ``images``, ``annotations`` and ``categories`` are lists of dicts.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is not JSON, or lacks one of the three lists; the message says what it has instead.
+        FileNotFoundError: no such file.
+        ValueError: the file is not JSON, or lacks one of the three lists; the message describes its content.
     """
     path = Path(ann_file)
     if not path.is_file():
@@ -75,65 +75,49 @@ def read_coco(ann_file: str | os.PathLike[str], annotated: bool = True) -> dict[
         raise ValueError(
             f"ann_file={str(path)!r} is not a COCO object-detection file: it is {_describe(content)}; expected an "
             f"object with the lists of objects {', '.join(map(repr, _KEYS))} (wrong or absent: {', '.join(bad)}). "
-            "Files of results and of captions look different: give the file of ground truth, often instances_*.json"
+            "Files of results or captions do not have these lists; give the ground truth, often instances_*.json"
         )
     return content
 
 
 def category_names(content: dict[str, Any]) -> tuple[str, ...]:
-    """Category names of a file's content in ascending order of id.
-
-    Args:
-        content: as returned by `read_coco`.
-
-    Returns:
-        The names.
+    """List the category names of a file's content (see `read_coco`) in ascending order of id.
 
     Raises:
-        ValueError: if a category has no integer `id` or no `name`.
+        ValueError: a category without an integer ``id`` or without a ``name``.
     """
     for category in content["categories"]:
         if not is_integer(category.get("id")) or not isinstance(category.get("name"), str):
-            raise ValueError(f"category {category!r} is malformed; expected an integer 'id' and a text 'name'")
+            raise ValueError(f"category {category!r} is malformed; expected an integer 'id' and a string 'name'")
     return tuple(category["name"] for category in sorted(content["categories"], key=lambda category: category["id"]))
 
 
 def is_integer(value: Any) -> bool:
-    """Whether a value read from JSON is an integer (JSON's true and false are not).
-
-    Args:
-        value: anything.
-    """
+    """Whether a value read from JSON is an integer; JSON's true and false are not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def read_categories(ann_file: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Category names in ascending order of id: the order in which detectors number their classes.
-
-    Args:
-        ann_file: COCO annotation file.
-
-    Returns:
-        The names; position = class index.
+    """Read the category names of a COCO annotation file in ascending order of id; the position is the class index.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is not a COCO object-detection file, or a category is malformed.
+        FileNotFoundError: no such file.
+        ValueError: the file is not a COCO object-detection file, or a category is malformed.
     """
     path = Path(ann_file)
     if not path.is_file():
-        return category_names(read_coco(path))  # says what is wrong
+        return category_names(read_coco(path))  # raises
     return _categories(path, path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=16)
 def _categories(path: Path, changed: int) -> tuple[str, ...]:
-    """COCO's file takes ten seconds to read, and a config is built more than once."""
+    """Cache the names: COCO's file takes ten seconds to read, and a config is built more than once."""
     return category_names(read_coco(path))
 
 
 def _candidates(root: Path, split: str) -> list[tuple[Path, Path]]:
-    """Pairs of annotation file and image folder, in order of preference."""
+    """List pairs of annotation file and image folder, in order of preference."""
     annotations = root / "annotations"
     folders = [split, "valid"] if split == "val" else [split]
     return [
@@ -159,14 +143,14 @@ def find_split(root: str | os.PathLike[str], split: str) -> CocoSplit:
 
     Args:
         root: folder of the data set.
-        split: `"train"` or `"val"`.
+        split: ``"train"`` or ``"val"``.
 
     Returns:
-        The first layout of the module's list of which both the file and the folder exist.
+        Split in the first of the module's layouts whose annotation file and image folder both exist.
 
     Raises:
-        ValueError: if `split` is something else, or the file is not a COCO object-detection file.
-        FileNotFoundError: if no layout fits; the message lists what was looked for and what the folder holds.
+        ValueError: another ``split``, or the file is not a COCO object-detection file.
+        FileNotFoundError: no layout matches; the message lists the expected files and the content of the folder.
     """
     if split not in _SPLITS:
         raise ValueError(f"split={split!r} is unknown; expected one of {', '.join(map(repr, _SPLITS))}")

@@ -1,4 +1,4 @@
-"""Counts of what a COCO annotation file holds."""
+"""Count the content of a COCO annotation file."""
 
 import math
 from collections import Counter
@@ -7,27 +7,20 @@ from pathlib import Path
 from typing import Any
 
 SIZE_CLASSES: dict[str, float] = {"small": 32.0**2, "medium": 96.0**2, "large": math.inf}
-"""COCO's size classes: name -> area in px at which the next one begins."""
+"""COCO's size classes: name -> area in px at which the next class begins."""
 
 
 def size_class(area: float) -> str:
-    """COCO's size class of an object.
-
-    Args:
-        area: visible area in px.
-
-    Returns:
-        `"small"` below 32 x 32 px, `"medium"` below 96 x 96 px, else `"large"`.
-    """
+    """Return COCO's size class of an area in px: ``"small"`` below 32 x 32, ``"medium"`` below 96 x 96, ``"large"``."""
     return next((name for name, limit in SIZE_CLASSES.items() if area < limit), "large")
 
 
 @dataclass(frozen=True)
 class CocoReport:
-    """What a checked annotation file holds.
+    """Content of a checked annotation file.
 
     Attributes:
-        ann_file: the file.
+        ann_file: annotation file.
         images: number of images.
         empty_images: images without any annotation.
         annotations: number of annotations, crowd regions included.
@@ -37,9 +30,9 @@ class CocoReport:
         large: the other objects.
         per_category: category name -> number of objects, in order of category id.
         without_mask: objects without segmentation: fine for boxes, not for masks.
-        boxes_outside: boxes that leave their image by more than 1 px; both toolboxes clip them.
-        zero_size_boxes: boxes without width or height; both toolboxes leave them out, and COCO's own train2017 has two.
-        id_zero: annotations of id 0: COCO's evaluation takes that id for "not matched" and counts a hit as a miss.
+        boxes_outside: boxes that extend beyond their image by more than 1 px; both toolboxes clip them.
+        zero_size_boxes: boxes without width or height; both toolboxes skip them, and COCO's own train2017 has two.
+        id_zero: annotations of id 0; COCO's evaluation reads this id as "not matched" and counts a match as a miss.
     """
 
     ann_file: Path
@@ -57,7 +50,7 @@ class CocoReport:
     id_zero: int
 
     def __str__(self) -> str:
-        """Compact table; counts of what deserves a look appear only where they are not zero."""
+        """Format as a compact table; counts of suspicious objects appear only if they are not zero."""
         warnings = [
             ("without mask", self.without_mask),
             ("boxes outside image", self.boxes_outside),
@@ -82,14 +75,11 @@ def _leaves_image(box: list[float], image: dict[str, Any]) -> bool:
 
 
 def make_report(ann_file: Path, content: dict[str, Any]) -> CocoReport:
-    """Count what a file holds.
+    """Count the content of a file.
 
     Args:
-        ann_file: the file, for the table's title.
-        content: as returned by `read_coco`, and free of the problems that `check_coco` looks for.
-
-    Returns:
-        The counts.
+        ann_file: annotation file, for the title of the table.
+        content: result of `read_coco` without the problems that `check_coco` reports.
     """
     images = {image["id"]: image for image in content["images"]}
     annotations = content["annotations"]

@@ -1,16 +1,16 @@
-"""Weights of RetinaNet's levels from the sizes of a data set's objects, for the levels that few objects reach.
+"""Weigh RetinaNet's levels by the object sizes of a data set, to emphasize levels with few objects.
 
-An object belongs to the level that holds the anchor size nearest to it in log2 of sqrt(w h), at the size that the image
-has in training. RetinaNet's own matcher takes the anchors of IoU >= 0.5 (arXiv:1708.02002, section 4), on whatever
-levels they are; the one of largest IoU is on the object's level for about 95 of 100 boxes, for the others on its
-neighbour. With p_l the share of the objects on level l, of L levels:
+An object belongs to the level with the anchor size nearest to it in log2 of sqrt(w h), at the image size of training.
+RetinaNet's own matcher takes all anchors of IoU >= 0.5 (arXiv:1708.02002, section 4), whatever their level; the anchor
+of largest IoU is on the object's level for about 95 of 100 boxes, and on a neighboring level for the others. With p_l
+the share of the objects on level l, of L levels:
 
-    q_l = (1 - smoothing) p_l + smoothing / L          so that an empty level has a weight too
+    q_l = (1 - smoothing) p_l + smoothing / L          gives an empty level a finite weight
     w_l = q_l ** -exponent / sum_k(p_k q_k ** -exponent)
 
-Exponent 0 weighs all levels 1, exponent 1 without smoothing makes every level's objects count the same together. The
-weights' mean over the objects is 1, so that the loss keeps its scale as far as objects of all levels cost the same. The
-scheme is ours; inverse frequency with an exponent is common for rare classes (LVIS's repeat factors, word2vec).
+Exponent 0 weighs all levels 1; with exponent 1 and no smoothing, all levels contribute equally in total. The mean of
+the weights over the objects is 1, so the loss keeps its scale if objects of all levels have the same loss. The scheme
+is this package's own; inverse frequency with an exponent is common for rare classes (LVIS's repeat factors, word2vec).
 """
 
 import math
@@ -27,15 +27,15 @@ from .statistics import object_sizes
 RETINANET_STRIDES = (8, 16, 32, 64, 128)
 
 
-def anchor_sizes(
+def level_anchor_sizes(
     strides: Sequence[int] = RETINANET_STRIDES, octave_base_scale: float = 4, scales_per_octave: int = 3
 ) -> list[list[float]]:
-    """Sides of each level's square anchors in px, in mmdet's terms; the defaults are RetinaNet's 32 ... 812.
+    """Compute the sides of each level's square anchors in px; the defaults are RetinaNet's 32 ... 812.
 
     Args:
-        strides: of the levels, high to low resolution.
-        octave_base_scale: smallest anchor of a level in strides.
-        scales_per_octave: sizes per level, evenly spaced in log2 up to the doubled one.
+        strides: strides of the levels in px, high to low resolution.
+        octave_base_scale: smallest anchor of a level in strides, as in mmdet.
+        scales_per_octave: number of sizes per level, evenly spaced in log2 over one octave, as in mmdet.
 
     Raises:
         ValueError: strides that do not ascend, or a scale that is not positive.
@@ -52,12 +52,12 @@ def anchor_sizes(
 
 
 def nearest_anchor_level(width: np.ndarray, height: np.ndarray, sizes: Sequence[Sequence[float]]) -> np.ndarray:
-    """Position of the level whose anchors hold the size nearest to each box in log2 of sqrt(w h).
+    """Find the level that has the anchor size nearest to each box in log2 of sqrt(w h).
 
     Args:
-        width: of the boxes in input pixels, above 0. Shape N.
-        height: of the boxes in input pixels, above 0. Shape N.
-        sizes: anchor sides of each level in px, as `anchor_sizes` makes them. In the middle the larger one is nearer.
+        width: widths of the boxes in input pixels, above 0. Shape N.
+        height: heights of the boxes in input pixels, above 0. Shape N.
+        sizes: anchor sides of each level in px, see `level_anchor_sizes`; of two equally near sizes, the larger wins.
 
     Returns:
         Positions in ``sizes``. Shape N.
@@ -70,15 +70,16 @@ def nearest_anchor_level(width: np.ndarray, height: np.ndarray, sizes: Sequence[
 
 
 def balanced_level_weights(counts: Sequence[int], exponent: float = 0.5, smoothing: float = 0.1) -> list[float]:
-    """Weights of the levels by the formula on top of this file.
+    """Compute the weights of the levels, see the formula at the top of this file.
 
     Args:
-        counts: objects of each level.
-        exponent: 0 weighs all levels 1, 1 by inverse frequency.
-        smoothing: share of the uniform distribution that is mixed in, 0 to 1.
+        counts: number of objects on each level.
+        exponent: 0 weighs all levels 1; 1 weighs them by inverse frequency.
+        smoothing: share of a uniform distribution that is mixed in, 0 to 1.
 
     Raises:
-        ValueError: no objects, a negative count or exponent, smoothing out of range, or an empty level without it.
+        ValueError: no objects, a negative count or exponent, smoothing out of range, or an empty level without
+            smoothing.
     """
     shares = np.asarray(counts, float)
     if not shares.size or shares.min() < 0 or shares.sum() == 0:
@@ -102,31 +103,31 @@ def level_weight_report(
     exponent: float = 0.5,
     smoothing: float = 0.1,
 ) -> dict[str, Any]:
-    """Objects and weight of each level for an annotation file.
+    """Count the objects of each level in an annotation file, and compute the levels' weights.
 
     Args:
         ann_file: COCO annotation file; crowd regions and boxes of zero size are left out.
-        strides: see `anchor_sizes`.
-        octave_base_scale: see `anchor_sizes`.
-        scales_per_octave: see `anchor_sizes`.
-        resize: shorter side and limit of the longer side in px to which training resizes the images; None = as they
-            are.
+        strides: see `level_anchor_sizes`.
+        octave_base_scale: see `level_anchor_sizes`.
+        scales_per_octave: see `level_anchor_sizes`.
+        resize: shorter side and limit of the longer side in px to which training resizes images; ``None`` keeps their
+            size.
         exponent: see `balanced_level_weights`.
         smoothing: see `balanced_level_weights`.
 
     Returns:
-        Content for a JSON file: `ann_file`, `resize`, `exponent`, `smoothing`, `objects`, and `levels`, each with
-        `level`, `stride` and `anchor_sizes` in px, `objects`, `share` (0..1) and `weight`.
+        Content for a JSON file: ``ann_file``, ``resize``, ``exponent``, ``smoothing``, ``objects``, and ``levels``,
+        each with ``level``, ``stride`` and ``anchor_sizes`` in px, ``objects``, ``share`` (0..1) and ``weight``.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file has a problem that `check_coco` reports, or an argument is out of range.
+        FileNotFoundError: no such file.
+        ValueError: the file has a problem that `check_coco` reports, or an argument is out of range.
     """
-    sizes = anchor_sizes(strides, octave_base_scale, scales_per_octave)
+    sizes = level_anchor_sizes(strides, octave_base_scale, scales_per_octave)
     names = level_names(FeatureSpec(1, stride) for stride in strides)
     width, height = object_sizes(ann_file, resize)
     if not width.size:
-        raise ValueError(f"{Path(ann_file).name} holds no object, so there is nothing to weigh the levels by")
+        raise ValueError(f"{Path(ann_file).name} holds no object to weigh the levels by")
     counts = np.bincount(nearest_anchor_level(width, height, sizes), minlength=len(sizes)).tolist()
     weights = balanced_level_weights(counts, exponent, smoothing)
     columns = zip(names, strides, sizes, counts, weights, strict=True)

@@ -2,12 +2,12 @@
 
     annotations/panoptic_train2017.json   segments of each image, and the categories of things and stuff
     annotations/panoptic_train2017/       an RGB PNG per image: R + 256 G + 256^2 B is the id of the pixel's segment
-    annotations/instances_train2017.json  things alone, as for instance segmentation
-    panoptic_stuff_train2017/             a grey PNG per image: 0 things, 1, 2, ... stuff, 255 void
+    annotations/instances_train2017.json  things only, as for instance segmentation
+    panoptic_stuff_train2017/             a gray PNG per image: 0 things, 1, 2, ... stuff, 255 void
     train2017/                            the images
 
-The folder of grey PNGs is what Detectron2 trains semantic heads on (its ``datasets/prepare_panoptic_fpn.py`` makes it
-for COCO); MMDetection derives the same from the RGB ones.
+Detectron2 trains semantic heads on the folder of gray PNGs (its ``datasets/prepare_panoptic_fpn.py`` makes it for
+COCO); MMDetection derives the same labels from the RGB PNGs.
 """
 
 import json
@@ -25,10 +25,10 @@ class PanopticSplit:
         image_dir: folder of the images.
         ann_file: panoptic annotation file.
         mask_dir: folder of the RGB PNGs.
-        instances_file: annotation file of the things alone.
-        stuff_dir: folder of the grey PNGs.
-        things: names by category id, in ascending order of id.
-        stuff: the same of the stuff.
+        instances_file: annotation file of the things only.
+        stuff_dir: folder of the gray PNGs.
+        things: category id -> name of the things, in ascending order of id.
+        stuff: category id -> name of the stuff, in ascending order of id.
     """
 
     image_dir: Path
@@ -45,10 +45,10 @@ def find_panoptic_split(root: str | os.PathLike[str], split: str) -> PanopticSpl
 
     Args:
         root: folder of the data set.
-        split: `"train"` or `"val"`.
+        split: ``"train"`` or ``"val"``.
 
     Raises:
-        ValueError: the panoptic file is not one: its categories do not say what is a thing.
+        ValueError: the file is not a panoptic annotation file, because its categories have no ``isthing``.
         FileNotFoundError: files or folders are missing; lists them.
     """
     root = Path(root)
@@ -69,7 +69,7 @@ def find_panoptic_split(root: str | os.PathLike[str], split: str) -> PanopticSpl
 
 @lru_cache(maxsize=16)
 def _categories(path: Path, changed: int) -> tuple[tuple[tuple[int, str], ...], ...]:
-    """Ids and names of things and of stuff; COCO's file takes seconds to read, and a config is built more than once."""
+    """Read ids and names of things and stuff, cached: COCO's file takes seconds, and a config is built repeatedly."""
     categories = json.loads(path.read_text(encoding="utf-8")).get("categories", [])
     if not categories or any("isthing" not in category for category in categories):
         raise ValueError(f"{str(path)!r} is not a panoptic annotation file: its categories have no 'isthing'")

@@ -1,7 +1,6 @@
-"""How large the objects of a data set are, and which pyramid level each one falls to.
+"""Measure the object sizes of a data set, and assign the objects to pyramid levels.
 
-A level that almost no object reaches is paid for but not trained; the shares below tell before the first epoch.
-Levels are assigned by
+A level with almost no objects costs time but is not trained; the shares tell before the first epoch. Levels:
 
     FPN        k = floor(4 + log2(sqrt(w h) / 224)), clipped to p2..p5   (Lin et al., arXiv:1612.03144, equation 1)
     RetinaNet  nearest base anchor, 32 on p3 ... 512 on p7, in log2      (Lin et al., arXiv:1708.02002, section 4)
@@ -24,26 +23,26 @@ _RETINANET_LEVELS = (3, 7)
 
 
 def fpn_level(width: np.ndarray, height: np.ndarray) -> np.ndarray:
-    """Pyramid level of a box by equation 1 of the FPN paper.
+    """Assign boxes to pyramid levels by equation 1 of the FPN paper.
 
     Args:
-        width: of the boxes in input pixels, above 0. Shape N.
-        height: of the boxes in input pixels, above 0. Shape N.
+        width: widths of the boxes in input pixels, above 0. Shape N.
+        height: heights of the boxes in input pixels, above 0. Shape N.
 
     Returns:
         Level 2..5 of each box. Shape N.
     """
-    # log2(w h) / 2 instead of log2(sqrt(w h)): exact at the borders between levels, where w h is a power of two.
+    # log2(w h) / 2 instead of log2(sqrt(w h)) is exact at the borders between levels, where w h is a power of two
     level = np.floor(4 + np.log2(np.asarray(width, float) * np.asarray(height, float) / 224**2) / 2)
     return np.clip(level, *_FPN_LEVELS).astype(int)
 
 
 def retinanet_level(width: np.ndarray, height: np.ndarray) -> np.ndarray:
-    """Pyramid level whose base anchor (32 px on p3, doubled on each level) is nearest to a box in log2 of sqrt(w h).
+    """Assign boxes to the level whose base anchor (32 px on p3, doubled per level) is nearest in log2 of sqrt(w h).
 
     Args:
-        width: of the boxes in input pixels, above 0. Shape N.
-        height: of the boxes in input pixels, above 0. Shape N.
+        width: widths of the boxes in input pixels, above 0. Shape N.
+        height: heights of the boxes in input pixels, above 0. Shape N.
 
     Returns:
         Level 3..7 of each box. Shape N.
@@ -98,7 +97,7 @@ def _category_statistics(content: dict[str, Any], objects: list[dict[str, Any]])
 def _histogram(sides: np.ndarray, bins: int) -> dict[str, list[float]]:
     if not sides.size:
         return {"edges": [], "counts": []}
-    # Margins of 1 % keep the smallest and the largest object off the outer edges.
+    # margins of 1 % keep the smallest and the largest object off the outer edges
     edges = np.geomspace(0.99 * sides.min(), 1.01 * sides.max(), bins + 1)
     return {"edges": edges.tolist(), "counts": np.histogram(sides, edges)[0].tolist()}
 
@@ -106,32 +105,32 @@ def _histogram(sides: np.ndarray, bins: int) -> dict[str, list[float]]:
 def _resized_boxes(
     content: dict[str, Any], objects: list[dict[str, Any]], resize: tuple[int, int] | None
 ) -> np.ndarray:
-    """Widths and heights in px after resizing. Shape 2 x N."""
+    """Compute widths and heights in px after resizing. Shape 2 x N."""
     factors = {image["id"]: _resize_factor(image, resize) for image in content["images"]}
     sizes = [[side * factors[a["image_id"]] for side in a["bbox"][2:]] for a in objects]
     return np.array(sizes, dtype=float).reshape(-1, 2).T
 
 
 def _read_objects(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Content of a checked annotation file, and its annotations without crowd regions and boxes of zero size."""
+    """Read and check an annotation file; return it, and its annotations but crowd regions and boxes of zero size."""
     content = read_coco(path)
     check_content(path, content)
     return content, [a for a in content["annotations"] if not a.get("iscrowd") and min(*a["bbox"][2:], a["area"]) > 0]
 
 
 def object_sizes(ann_file: str | os.PathLike[str], resize: tuple[int, int] | None = None) -> np.ndarray:
-    """Widths and heights of the objects' boxes in px; the objects are those of `size_statistics`.
+    """Read widths and heights of the boxes of an annotation file in px; the objects are those of `size_statistics`.
 
     Args:
         ann_file: COCO annotation file.
-        resize: as for `size_statistics`.
+        resize: see `size_statistics`.
 
     Returns:
-        Shape 2 x N.
+        Widths and heights. Shape 2 x N.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file has a problem that `check_coco` reports, or `resize` is out of range.
+        FileNotFoundError: no such file.
+        ValueError: the file has a problem that `check_coco` reports, or ``resize`` is out of range.
     """
     _check_resize(resize)
     return _resized_boxes(*_read_objects(Path(ann_file)), resize)
@@ -140,23 +139,23 @@ def object_sizes(ann_file: str | os.PathLike[str], resize: tuple[int, int] | Non
 def size_statistics(
     ann_file: str | os.PathLike[str], bins: int = 24, resize: tuple[int, int] | None = None
 ) -> dict[str, Any]:
-    """Sizes of the objects of an annotation file; crowd regions and boxes of zero size are left out.
+    """Measure the object sizes of an annotation file; crowd regions and boxes of zero size are left out.
 
     Args:
         ann_file: COCO annotation file.
         bins: number of histogram bins, equally wide in log(sqrt(area)).
-        resize: shorter side and limit of the longer side in px to which images are resized before the network, as
-            (800, 1333) in both toolboxes; it moves the pyramid levels only. None = images as they are.
+        resize: shorter side and limit of the longer side in px to which training resizes images, e.g. (800, 1333) in
+            both toolboxes; it affects the pyramid levels only. ``None`` keeps their size.
 
     Returns:
-        Content for a JSON file: `ann_file`, `resize`, `objects`, `size_classes` (counts), `sqrt_area_percentiles`
-        (px; empty without objects), `histogram` (`edges` in px, `counts`), `per_category`, and `fpn_level_share`,
-        `retinanet_level_share` (share of objects per level, 0..1).
+        Content for a JSON file: ``ann_file``, ``resize``, ``objects``, ``size_classes`` (counts),
+        ``sqrt_area_percentiles`` (px; empty without objects), ``histogram`` (``edges`` in px, ``counts``),
+        ``per_category``, and ``fpn_level_share``, ``retinanet_level_share`` (share of objects per level, 0..1).
 
     Raises:
-        TypeError: if `bins` is not an integer.
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file has a problem that `check_coco` reports, or an argument is out of range.
+        TypeError: ``bins`` is not an integer.
+        FileNotFoundError: no such file.
+        ValueError: the file has a problem that `check_coco` reports, or an argument is out of range.
     """
     _check_bins(bins)
     _check_resize(resize)

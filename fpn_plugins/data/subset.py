@@ -1,4 +1,4 @@
-"""A few images of a COCO-format folder as a set of their own: to see whether a detector can learn them by heart."""
+"""Cut a COCO-format folder down to a few images, for checking that a detector can overfit them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from .coco_folder import find_split, read_coco
 
 
 def make_coco_subset(root: str | os.PathLike[str], target: str | os.PathLike[str], num_images: int = 16) -> Path:
-    """Copy the first ``num_images`` images with objects of the train split; train and val are the same images.
+    """Copy the first training images that have objects to a new folder, as its train split and as its val split.
 
     Args:
-        root: a folder that `find_split` understands.
-        target: folder to write, in COCO's layout; must not exist.
-        num_images: number of images; only those with objects count.
+        root: COCO-format folder in a layout of `find_split`.
+        target: folder to write in COCO's layout; must not exist.
+        num_images: number of images.
 
     Returns:
-        The target.
+        ``target``.
 
     Raises:
-        FileExistsError: the target exists.
-        ValueError: ``num_images`` below 1, or fewer images with objects.
+        FileExistsError: ``target`` exists.
+        ValueError: ``num_images`` is below 1, or fewer images have objects.
     """
     target = Path(target)
     if target.exists():
@@ -52,7 +52,7 @@ def _write_split(root: Path, name: str, content: dict[str, Any], image_dir: Path
 
 
 def select_images(content: dict[str, Any], num_images: int) -> dict[str, Any]:
-    """The COCO content cut down to its first images, by id, that have objects (crowd regions do not count)."""
+    """Cut COCO content down to the first images by id that have objects; crowd regions do not count."""
     if num_images < 1:
         raise ValueError(f"num_images={num_images} must be at least 1")
     filled = sorted({entry["image_id"] for entry in content["annotations"] if not entry.get("iscrowd")})

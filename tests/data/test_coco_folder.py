@@ -155,7 +155,7 @@ def test_categories_are_compared_with_the_classes_of_the_model(check, content):
         check(content, classes=["cat"])
     with pytest.raises(ValueError, match=r"order of categories differs .*the model \['dog', 'cat'\]"):
         check(content, classes=["dog", "cat"])
-    with pytest.raises(TypeError, match="classes='cat' is a single text"):
+    with pytest.raises(TypeError, match="classes='cat' is a single string"):
         check(content, classes="cat")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fpn_plugins.data import balanced_level_weights, level_weight_report, retinanet_level
-from fpn_plugins.data.level_weights import anchor_sizes, nearest_anchor_level
+from fpn_plugins.data.level_weights import level_anchor_sizes, nearest_anchor_level
 
 # 50 px is nearer to p3's largest anchor, 50.8, than to p4's smallest, 64
 SIDES = (20, 40, 50, 100, 800)
@@ -39,7 +39,7 @@ def objects_of(report: dict[str, Any]) -> list[int]:
 
 
 def test_the_default_anchors_are_retinanets() -> None:
-    sizes = anchor_sizes()
+    sizes = level_anchor_sizes()
     assert [level[0] for level in sizes] == [32, 64, 128, 256, 512]
     assert sizes[0] == pytest.approx([32, 32 * 2 ** (1 / 3), 32 * 2 ** (2 / 3)])
 
@@ -55,18 +55,20 @@ def test_the_default_anchors_are_retinanets() -> None:
 )
 def test_anchors_that_cannot_be_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        anchor_sizes(**arguments)
+        level_anchor_sizes(**arguments)
 
 
 def test_one_anchor_per_octave_is_the_level_of_the_statistics() -> None:
     width, height = np.random.default_rng(0).uniform(1, 1500, size=(2, 500))
     borders = np.sqrt(2) * 32 * 2.0 ** np.arange(4)
     width, height = np.concatenate([width, borders]), np.concatenate([height, borders])
-    ours = nearest_anchor_level(width, height, anchor_sizes(scales_per_octave=1))
+    ours = nearest_anchor_level(width, height, level_anchor_sizes(scales_per_octave=1))
     inside = np.ones(len(width), bool)
     inside[-4:] = False  # the root of two is rounded, so that its side of the border is not defined
     assert ((ours + 3) == retinanet_level(width, height))[inside].all()
-    assert nearest_anchor_level([32], [64], anchor_sizes(scales_per_octave=1)).tolist() == [1]  # exactly in the middle
+    assert nearest_anchor_level([32], [64], level_anchor_sizes(scales_per_octave=1)).tolist() == [
+        1
+    ]  # exactly in the middle
 
 
 @pytest.mark.mmdet
@@ -86,7 +88,7 @@ def test_the_nearest_anchor_has_the_largest_overlap() -> None:
     left, top = rng.uniform(0, 1024 - width), rng.uniform(0, 1024 - height)
     boxes = torch.tensor(np.stack([left, top, left + width, top + height], axis=1), dtype=torch.float32)
     best = position[bbox_overlaps(boxes, torch.cat(levels)).argmax(dim=1)].numpy()
-    ours = nearest_anchor_level(width, height, anchor_sizes(strides))
+    ours = nearest_anchor_level(width, height, level_anchor_sizes(strides))
     assert (best == ours).mean() > 0.9 and abs(best - ours).max() == 1
 
 
