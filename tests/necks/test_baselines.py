@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from precision import assert_same_gradients, assert_same_maps
+from state_keys import FPN_KEYS, assert_pinned, conv_keys
 from torch import Tensor, nn
 
 from fpn_plugins import FPN, ExtraLevels, FeatureSpec, SingleScale, SSDPyramid, TopDownPyramid
@@ -125,3 +126,9 @@ def test_single_scale_needs_one_position() -> None:
         SingleScale(CHANNELS, 8, in_indices=(0, 1))
     with pytest.raises(ValueError, match=r"in_indices=\[3\]"):
         SingleScale(CHANNELS, 8, in_indices=(3,))
+
+
+def test_state_dict_keys_are_pinned() -> None:
+    assert_pinned("SSDPyramid", FPN_KEYS)
+    assert_pinned("TopDownPyramid", conv_keys("lateral_convs.3", *(f"output_convs.{i}" for i in range(4))))
+    assert_pinned("SingleScale", conv_keys("lateral_convs.0", "output_convs.0"))

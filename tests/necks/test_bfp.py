@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from precision import assert_same_gradients, assert_same_maps
+from state_keys import assert_pinned, conv_keys
 from torch import Tensor, nn
 
 from fpn_plugins import BFP, FeatureSpec
@@ -96,3 +97,7 @@ def test_behind_another_neck() -> None:
     outputs = neck([torch.randn(1, s.channels, 64 // s.stride, 32 // s.stride) for s in specs])
     assert [tuple(m.shape[1:]) for m in outputs] == [(8, 8, 4), (8, 4, 2), (8, 2, 1), (8, 1, 1)]
     assert "0.lateral_convs.0.conv.weight" in neck.state_dict() and "1.refine.g.conv.weight" in neck.state_dict()
+
+
+def test_state_dict_keys_are_pinned():
+    assert_pinned("BFP", conv_keys(*(f"refine.{part}" for part in ("g", "conv_out", "theta", "phi"))))

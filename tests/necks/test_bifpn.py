@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from precision import assert_same_gradients, assert_same_maps
 from seeds import generator
+from state_keys import assert_pinned, normed_keys
 from torch import Tensor, nn
 
 from fpn_plugins import FeatureSpec, check_pyramid
@@ -600,3 +601,11 @@ def test_specs_that_do_not_fit_are_named():
         neck.out_specs([FeatureSpec(3, 4), FeatureSpec(5, 8)])
     with pytest.raises(ValueError, match=r"BiFPN doubles the resolution.*strides \[4, 16\]"):
         neck.out_specs([FeatureSpec(3, 4), FeatureSpec(4, 16)])
+
+
+def test_state_dict_keys_of_the_defaults_are_pinned():
+    nodes = [f"cells.{c}.nodes.{n}" for c in range(3) for n in range(10)]
+    laterals = [f"cells.0.nodes.{n}.lateral_convs.{m}" for n, m in enumerate((3, 2, 1, 0, 1, 2, 3), start=1)]
+    keys = normed_keys("extra_levels.lateral_conv", *laterals, *(f"{node}.output_conv" for node in nodes))
+    keys |= {f"{node}.{part}" for node in nodes for part in ("edge_weights", "output_conv.depthwise.weight")}
+    assert_pinned("BiFPN", keys)

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from parity import assert_checkpointing_changes_nothing, assert_equals_peer, assert_exact_both_ways
 from precision import assert_same_maps
+from state_keys import assert_pinned, normed_keys
 from torch import Tensor, nn
 
 from fpn_plugins import CSPPAFPN, FeatureSpec
@@ -194,3 +195,12 @@ def test_other_maps_than_it_was_built_for_name_both_lists(make_maps: Callable[..
         neck.out_specs([FeatureSpec(9, 4)])
     with pytest.raises(ValueError, match="doubles the resolution from level to level"):
         neck.out_specs([FeatureSpec(4, 8), FeatureSpec(6, 32)])
+
+
+def test_state_dict_keys_are_pinned():
+    parts = [*(f"{p}_conv" for p in ("main", "short", "final"))]
+    parts += [f"blocks.{j}.conv{n}" for j in range(3) for n in (1, 2)]
+    names = [f"{kind}_convs.{i}" for kind in ("reduce", "downsample") for i in range(3)]
+    names += [f"output_convs.{i}" for i in range(4)]
+    names += [f"{path}_blocks.{i}.{part}" for path in ("top_down", "bottom_up") for i in range(3) for part in parts]
+    assert_pinned("CSPPAFPN", normed_keys(*names))

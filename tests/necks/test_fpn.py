@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from precision import assert_same_gradients, assert_same_maps
 from seeds import generator
+from state_keys import FPN_KEYS, assert_pinned
 from torch import Tensor, nn
 
 from fpn_plugins import FPN, ExtraLevels, FeatureSpec, check_pyramid
@@ -475,3 +476,7 @@ def test_other_maps_than_it_was_built_for_name_both_lists(channels: list[int], m
         ValueError, match=re.escape(f"in_channels=[2, 3, 4] but the backbone publishes channels {channels}")
     ):
         neck.out_specs([FeatureSpec(c, 4 << k) for k, c in enumerate(channels)])
+
+
+def test_state_dict_keys_of_the_defaults_are_pinned():
+    assert_pinned("FPN", FPN_KEYS)

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from parity import assert_checkpointing_changes_nothing, assert_equals_peer, assert_exact_both_ways
 from seeds import generator
+from state_keys import assert_pinned, conv_keys
 from torch import Tensor, nn
 
 from fpn_plugins import NASFPN, FeatureSpec
@@ -213,3 +214,8 @@ def test_other_maps_than_it_was_built_for_name_both_lists(make_maps: Callable[..
         neck.out_specs([FeatureSpec(9, 4)])
     with pytest.raises(ValueError, match="doubles the resolution from level to level"):
         neck.out_specs([FeatureSpec(c, 16) for c in CHANNELS])
+
+
+def test_state_dict_keys_are_pinned():
+    cells = [f"cells.{r}.nodes.{n}.output_conv" for r in range(7) for n in (0, 1, 2, 3, 5, 7, 8)]
+    assert_pinned("NASFPN", conv_keys(*(f"lateral_convs.{i}" for i in range(4)), "extra_levels.0", *cells))

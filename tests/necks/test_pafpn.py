@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from precision import assert_same_gradients, assert_same_maps
+from state_keys import FPN_KEYS, assert_pinned, conv_keys
 from torch import Tensor, nn
 
 from fpn_plugins import FPN, PAFPN, ExtraLevels, FeatureSpec
@@ -92,3 +93,8 @@ def test_levels_are_chosen_as_in_fpn() -> None:
     specs = ours.out_specs([FeatureSpec(c, s) for c, s in zip(CHANNELS, (4, 8, 16), strict=True)])
     assert [spec.stride for spec in specs] == [8, 16, 32]
     assert len(ours.downsample_convs) == len(ours.bottom_up_convs) == 1
+
+
+def test_state_dict_keys_are_pinned():
+    second = conv_keys(*(f"{kind}_convs.{i}" for kind in ("downsample", "bottom_up") for i in range(3)))
+    assert_pinned("PAFPN", FPN_KEYS | second)

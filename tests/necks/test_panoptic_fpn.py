@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from precision import assert_same_gradients, assert_same_maps
+from state_keys import FPN_KEYS, assert_pinned
 from torch import Tensor, nn
 
 from fpn_plugins import FPN, FeatureSpec, PanopticFPN, SemanticMerge, level_names
@@ -180,3 +181,9 @@ def test_other_maps_than_it_was_built_for() -> None:
         SemanticMerge([8, 8], INNER)([torch.randn(1, 8, 4, 4)])
     with pytest.raises(TypeError, match="fuson"):
         PanopticFPN([8, 8], fuson="avg")
+
+
+def test_state_dict_keys_are_pinned():
+    parts = ("conv.weight", "norm.weight", "norm.bias")
+    branches = {f"semantic_merge.branches.{i}.{k}.{part}" for i in range(4) for k in range(max(i, 1)) for part in parts}
+    assert_pinned("PanopticFPN", {f"fpn.{key}" for key in FPN_KEYS} | branches)

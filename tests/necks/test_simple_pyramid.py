@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from precision import assert_same_gradients, assert_same_maps
+from state_keys import assert_pinned
 from torch import Tensor, nn
 
 from fpn_plugins import FeatureSpec, SimpleFeaturePyramid, build_neck
@@ -193,3 +194,10 @@ def test_levels_by_convolutions_on_the_last_output() -> None:
     neck = SimpleFeaturePyramid([CHANNELS], 32, (2, 1, 0.5), extra, norm=None)
     maps = neck([torch.randn(1, CHANNELS, 8, 8)])
     assert [m.shape[-1] for m in maps] == [16, 8, 4, 2, 1]
+
+
+def test_state_dict_keys_are_pinned():
+    parts = ("conv.weight", "norm.weight", "norm.bias")
+    resamples = {f"resamples.{i}.{j}.{p}" for i, j in ((0, 0), (0, 1), (0, 3), (1, 0)) for p in ("weight", "bias")}
+    convs = {f"{kind}_convs.{i}.{part}" for kind in ("lateral", "output") for i in range(4) for part in parts}
+    assert_pinned("SimpleFeaturePyramid", resamples | convs)
