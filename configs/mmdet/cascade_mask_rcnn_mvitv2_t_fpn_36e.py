@@ -2,7 +2,7 @@
 
 The settings of Detectron2's ``projects/MViTv2``, which publishes box AP 52.2, mask AP 45.0. mmdet weights the losses of
 the stages by 1, 0.5 and 0.25, and trains one mask head per stage, whose masks it averages; Detectron2 weights them
-equally, scales their gradients by a third, and has one mask head. The ImageNet weights first:
+equally, scales their gradients to a third, and has one mask head. The ImageNet weights first:
 
     curl -o data/weights/MViTv2_T_in1k.pyth --create-dirs \\
         https://dl.fbaipublicfiles.com/mvit/mvitv2_models/MViTv2_T_in1k.pyth

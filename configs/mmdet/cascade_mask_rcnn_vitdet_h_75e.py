@@ -6,5 +6,5 @@ published by Detectron2.
     python tools/train.py configs/mmdet/cascade_mask_rcnn_vitdet_h_75e.py
 """
 
-_base_ = ["_base_/cascade_mask_rcnn_vitdet.py", "_base_/coco_lsj.py", "_base_/vitdet_h.py"]
+_base_ = ["_base_/cascade_mask_rcnn_vitdet.py", "_base_/vitdet_lsj.py", "_base_/vitdet_h.py"]
 model = dict(backbone=dict(backbone={{_base_.vit}}))

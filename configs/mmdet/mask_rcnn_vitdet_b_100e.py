@@ -9,5 +9,5 @@ eps differ from mmdet's own project, which pads with gray before normalization a
     python tools/train.py configs/mmdet/mask_rcnn_vitdet_b_100e.py
 """
 
-_base_ = ["_base_/mask_rcnn_vitdet.py", "_base_/coco_lsj.py", "_base_/vitdet_b.py"]
+_base_ = ["_base_/mask_rcnn_vitdet.py", "_base_/vitdet_lsj.py", "_base_/vitdet_b.py"]
 model = dict(backbone=dict(backbone={{_base_.vit}}))

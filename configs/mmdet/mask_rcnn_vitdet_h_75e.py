@@ -8,5 +8,5 @@ their filters resized from patches of 14 pixels to 16:
     python tools/train.py configs/mmdet/mask_rcnn_vitdet_h_75e.py
 """
 
-_base_ = ["_base_/mask_rcnn_vitdet.py", "_base_/coco_lsj.py", "_base_/vitdet_h.py"]
+_base_ = ["_base_/mask_rcnn_vitdet.py", "_base_/vitdet_lsj.py", "_base_/vitdet_h.py"]
 model = dict(backbone=dict(backbone={{_base_.vit}}))

@@ -7,5 +7,5 @@
     python tools/train.py configs/mmdet/mask_rcnn_vitdet_l_100e.py
 """
 
-_base_ = ["_base_/mask_rcnn_vitdet.py", "_base_/coco_lsj.py", "_base_/vitdet_l.py"]
+_base_ = ["_base_/mask_rcnn_vitdet.py", "_base_/vitdet_lsj.py", "_base_/vitdet_l.py"]
 model = dict(backbone=dict(backbone={{_base_.vit}}))

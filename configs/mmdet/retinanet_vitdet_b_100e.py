@@ -6,7 +6,7 @@ P5, with the ReLU between them. No result has been published.
     python tools/train.py configs/mmdet/retinanet_vitdet_b_100e.py
 """
 
-_base_ = ["mmdet::_base_/models/retinanet_r50_fpn.py", "_base_/coco_lsj.py", "_base_/vitdet_b.py"]
+_base_ = ["mmdet::_base_/models/retinanet_r50_fpn.py", "_base_/vitdet_lsj.py", "_base_/vitdet_b.py"]
 
 model = dict(
     data_preprocessor=dict(pad_size_divisor=1024),

@@ -1,4 +1,4 @@
-"""Cascade Mask R-CNN of MViTv2: three class-agnostic box heads of four convolutions, batch norm, an RPN of two.
+"""Cascade Mask R-CNN of MViTv2: three class-agnostic box heads of four convolutions, an RPN of two, batch norm.
 
 Anchors are matched and proposals selected as in Detectron2 (``docs/same_training.md``). Configs add the MViTv2.
 """

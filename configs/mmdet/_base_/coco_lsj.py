@@ -1,4 +1,4 @@
-"""COCO with large-scale jitter at 1024 pixels: a crop of the image at 0.1 to 2 times that size.
+"""COCO with large-scale jitter at 1024 pixels (crops of images resized by 0.1 to 2), evaluated at 800 pixels.
 
 The model pads images with zeros after normalization (``pad_size_divisor``), as Detectron2 does; a ``Pad`` in the
 pipeline would be normalized with the image.
@@ -7,7 +7,7 @@ pipeline would be normalized with the image.
 _base_ = "mmdet::_base_/datasets/coco_instance.py"
 
 image_size = (1024, 1024)
-_train_pipeline = [
+train_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
     dict(type="RandomFlip", prob=0.5),
@@ -22,18 +22,10 @@ _train_pipeline = [
     dict(type="FilterAnnotations", min_gt_bbox_wh=(1e-2, 1e-2)),
     dict(type="PackDetInputs"),
 ]
-_test_pipeline = [
-    dict(type="LoadImageFromFile"),
-    dict(type="Resize", scale=image_size, keep_ratio=True),
-    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
-    dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
-]
 train_dataloader = dict(
     batch_size=4,
     num_workers=4,
     sampler=dict(_delete_=True, type="InfiniteSampler", shuffle=True),
     batch_sampler=None,
-    dataset=dict(pipeline=_train_pipeline),
+    dataset=dict(pipeline=train_pipeline),
 )
-val_dataloader = dict(dataset=dict(pipeline=_test_pipeline))
-test_dataloader = val_dataloader

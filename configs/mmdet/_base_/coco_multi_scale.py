@@ -7,7 +7,7 @@ _crop = [
     dict(type="RandomChoiceResize", scales=[(side, 4200) for side in (400, 500, 600)], keep_ratio=True),
     dict(type="RandomCrop", crop_type="absolute_range", crop_size=(384, 600), allow_negative_crop=True),
 ]
-_train_pipeline = [
+train_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
     dict(type="RandomFlip", prob=0.5),
@@ -18,5 +18,5 @@ train_dataloader = dict(
     batch_size=4,
     num_workers=4,
     sampler=dict(_delete_=True, type="InfiniteSampler", shuffle=True),
-    dataset=dict(pipeline=_train_pipeline),
+    dataset=dict(pipeline=train_pipeline),
 )

@@ -2,14 +2,14 @@
 
 _base_ = ["mmdet::_base_/default_runtime.py", "coco_folder.py"]
 
-_train_pipeline = [
+train_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
     dict(type="Resize", scale=(320, 240), keep_ratio=True),
     dict(type="RandomFlip", prob=0.5),
     dict(type="PackDetInputs"),
 ]
-_test_pipeline = [
+test_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="Resize", scale=(320, 240), keep_ratio=True),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
@@ -20,9 +20,9 @@ train_dataloader = dict(
     num_workers=1,
     sampler=dict(_delete_=True, type="InfiniteSampler", shuffle=True),
     batch_sampler=None,
-    dataset=dict(pipeline=_train_pipeline),
+    dataset=dict(pipeline=train_pipeline),
 )
-val_dataloader = dict(num_workers=1, dataset=dict(pipeline=_test_pipeline))
+val_dataloader = dict(num_workers=1, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
 train_cfg = dict(type="IterBasedTrainLoop")
