@@ -52,7 +52,7 @@ MOVED = {
     "weights.under": "weights.strip_prefix",
     "weights.hub": "zoo.hub",
     "weights.publish": "zoo.publish",
-    "weights.release_files": "zoo.release_files",
+    "weights.release_files": "zoo.publish",
     "weights.zoo": "zoo.index",
     "weights.zoo_pages": "zoo.pages",
     "weights.zoo_records": "zoo.records",

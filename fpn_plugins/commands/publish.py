@@ -20,13 +20,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..adapters.hosts import detector_cost
+from ..conversion.tables import TOOLBOXES
 from ..files import write_atomically
 from ..zoo.hub import hub_url, push_to_hub
-from ..zoo.index import DEFAULT, Zoo, sha256_of
+from ..zoo.index import SOURCE_FILE, Zoo, sha256_of
 from ..zoo.pages import model_card
-from ..zoo.publish import Trained, clean_checkpoint, read_results, write_published
-from ..zoo.records import OWN, TOOLBOXES, Cost, Entry, Result, Weights
-from ..zoo.release_files import SUFFIXES
+from ..zoo.publish import SUFFIXES, Trained, clean_checkpoint, read_results, write_published
+from ..zoo.records import OWN, Cost, Entry, PublishedResult, Weights
 from .common import add_size, user_errors
 from .convert import convert_weights
 
@@ -40,13 +40,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--schedule", help="length of the training; needed for a new entry")
     parser.add_argument("--results", type=Path, help="JSON with the measured AP")
     parser.add_argument("--hardware", help="hardware of the training; needed with --results")
-    parser.add_argument("--licence", default="Apache-2.0", help="license of the weights (default Apache-2.0)")
+    parser.add_argument("--license", "--licence", default="Apache-2.0", help="of the weights (default Apache-2.0)")
     add_size(parser, "count parameters and MACs at this image size", "--count", ("HEIGHT", "WIDTH"), None)
     parser.add_argument("--convert", action="store_true", help="publish the weights for the other toolbox too")
     parser.add_argument("--format", choices=[suffix[1:] for suffix in SUFFIXES], default="pth", help="default pth")
     output = Path("work_dirs/published")
     parser.add_argument("--output-dir", type=Path, default=output, help=f"folder to write into (default {output})")
-    parser.add_argument("--zoo", type=Path, default=DEFAULT, help="file of the model zoo; created if it does not exist")
+    parser.add_argument(
+        "--zoo", type=Path, default=SOURCE_FILE, help="file of the model zoo; created if it does not exist"
+    )
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--url", help="address that OUTPUT_DIR/NAME will have after you upload it")
     place.add_argument("--push-to-hub", metavar="USER/REPO", help="upload it to the Hugging Face Hub")
@@ -91,12 +93,12 @@ def make_entry(args: argparse.Namespace, zoo: Zoo, toolbox: str) -> Entry:
     if args.results:
         results = [result for result in results if (result.by, result.toolbox) != (OWN, toolbox)]
         metrics = read_results(args.results, toolbox)
-        results.insert(0, Result(OWN, toolbox, metrics, args.results.name, hardware=args.hardware))
+        results.insert(0, PublishedResult(OWN, toolbox, metrics, args.results.name, hardware=args.hardware))
     if args.count:
         counted = configs if args.convert else {toolbox: configs[toolbox]}
         costs |= {key: zoo_cost(str(zoo.folder / path), args.count) for key, path in counted.items()}
     data, schedule = args.data or old.data, args.schedule or old.schedule
-    return Entry(args.name, configs, data, schedule, results, costs, dict(old.weights), args.licence)
+    return Entry(args.name, configs, data, schedule, results, costs, dict(old.weights), args.license)
 
 
 def convert_trained(trained: Trained, zoo: Zoo, entry: Entry) -> Trained:

@@ -1,7 +1,7 @@
-"""What has to agree between two detectors and is in no checkpoint.
+"""Settings that must agree between two detectors but are stored in no checkpoint.
 
-Not all of it can be read from any detector: the source of P6, the fusion of the top-down path, dilation and the norms'
-``eps`` are those of the config, and have to be compared there.
+Some cannot be read from a built detector: compare the source of P6, the fusion of the top-down path, dilation and the
+norms' ``eps`` in the configs.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
-TOLERANCE = 1e-3  # of a pixel, and of a pixel value
+TOLERANCE = 1e-3  # in pixels, and in pixel values
 
 
 @dataclass
 class DetectorFacts:
-    """Read from a built detector by ``adapters.<toolbox>.compatibility.detector_facts``.
+    """Settings of a built detector, read by ``adapters.<toolbox>.compatibility.detector_facts``.
 
     Attributes:
-        channel_order: ``"RGB"`` or ``"BGR"``, as the network gets the image.
-        pixel_mean: subtracted from each channel, on the 0..255 scale.
-        pixel_std: that it is then divided by.
-        num_classes: thing classes.
+        channel_order: ``"RGB"`` or ``"BGR"``, order of the network's input.
+        pixel_mean: mean subtracted from each channel, on the 0..255 scale.
+        pixel_std: divisor of each channel after that.
+        num_classes: number of thing classes.
         strides: input pixels per cell of each level that has anchors.
         anchors: corners in pixels around the cell, ``A 4`` per level, in the order of mmdet's output channels.
-        num_ratios: aspect ratios of these anchors.
-        box_weights: the box coder's, of the RPN or RetinaNet and then of each stage.
-        pooling: ``(side, sampling ratio, aligned)`` of the box head's and the mask head's RoIAlign.
+        num_ratios: number of aspect ratios of these anchors.
+        box_weights: weights of the box coder of the RPN or RetinaNet, then of each stage.
+        pooling: ``(side, sampling ratio, aligned)`` of the RoIAlign of the box head and of the mask head.
         stride_in_1x1: whether a ResNet's bottlenecks stride in their first convolution; ``None`` for other networks.
-        relu_before_p7: whether P6 passes a ReLU on its way to P7; ``None`` where there is no such convolution.
+        relu_before_p7: whether P7 is computed from ReLU(P6); ``None`` if no convolution computes P7.
     """
 
     channel_order: str
@@ -46,7 +46,7 @@ class DetectorFacts:
     relu_before_p7: bool | None = None
 
     def differences(self, other: DetectorFacts) -> list[str]:
-        """A line for each fact in which the two differ; empty when weights may be moved between them."""
+        """Describe each fact that differs, one line each; empty if weights may be moved between the detectors."""
         lines = []
         for entry in fields(self):
             mine, theirs = getattr(self, entry.name), getattr(other, entry.name)
@@ -68,21 +68,17 @@ def _same(a: object, b: object) -> bool:
 def _shown(value: object) -> str:
     if isinstance(value, tuple) and value and isinstance(value[0], Tensor):
         sides = [[[round(float(side), 1) for side in box[2:] - box[:2]] for box in level] for level in value]
-        return (
-            f"sides {sides}"
-            if sum(map(len, sides)) <= 9
-            else f"{[len(level) for level in sides]} per level, {sides[0]}, ..."
-        )
+        short = sum(map(len, sides)) <= 9
+        return f"sides {sides}" if short else f"{[len(level) for level in sides]} per level, {sides[0]}, ..."
     return repr(value)
 
 
 def stride_in_1x1(backbone: nn.Module) -> bool | None:
-    """Where the bottlenecks of a ResNet stride: its second stage's first block tells; ``None`` for other networks."""
-    modules = dict(backbone.named_modules())
-    block = next(
-        (m for name, m in modules.items() if name.endswith(("layer2.0", "res3.0")) and hasattr(m, "conv3")), None
-    )
-    return None if block is None else max(_strides(block.conv1)) > max(_strides(block.conv2))
+    """Read from the first block of a ResNet's second stage where bottlenecks stride; ``None`` for other networks."""
+    for name, block in backbone.named_modules():
+        if name.endswith(("layer2.0", "res3.0")) and hasattr(block, "conv3"):
+            return max(_strides(block.conv1)) > max(_strides(block.conv2))
+    return None
 
 
 def _strides(conv: nn.Module) -> Sequence[int]:
@@ -92,6 +88,6 @@ def _strides(conv: nn.Module) -> Sequence[int]:
 
 
 def num_ratios(anchors: Tensor) -> int:
-    """How many aspect ratios the anchors of one cell, ``A 4``, have."""
+    """Count the aspect ratios of the anchors of one cell, ``A 4``."""
     width, height = anchors[:, 2] - anchors[:, 0], anchors[:, 3] - anchors[:, 1]
     return len(set((height / width).log2().mul(32).round().tolist()))

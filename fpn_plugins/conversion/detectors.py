@@ -1,9 +1,8 @@
-"""Whole detectors from one toolbox to the other, or between a toolbox's own modules and this package's.
+"""Convert whole detectors from one toolbox to the other, or between a toolbox's own modules and this package's.
 
-Both the checkpoint's keys and those of the detector to be filled are translated to common names (`maps.detectors`), and
-each parameter goes where the names meet. So a result is always complete: every parameter of the target has got a value
-of its own shape, and every value of the checkpoint has gone somewhere or was dropped on purpose; otherwise there is an
-error, and no result.
+The keys of the checkpoint and of the target detector are translated to common names (`tables`), and values are assigned
+where the names agree. A result is therefore complete: every parameter of the target has a value of its own shape, and
+every value of the checkpoint was assigned or dropped on purpose; otherwise there is an error and no result.
 """
 
 from __future__ import annotations
@@ -17,43 +16,39 @@ import torch
 from torch import Tensor
 
 from ..weights.key_map import KeyMap, Transform
-from .mask_heads import match_mask_heads
-from .tables import PARTS, containers, head_table, toolbox_of
+from .heads import match_mask_heads
+from .tables import PARTS, Tables, containers, head_table, toolbox_of_keys
 
 COUNTER = "num_batches_tracked"
 
 
 class Place(NamedTuple):
-    """The common name of a key (``None``: dropped on purpose), and how its value becomes the common one."""
+    """Common name of a key (``None`` if dropped on purpose), and the transform of its value to the common one."""
 
     name: str | None
-    transforms: tuple[Transform, ...] = ()
+    transform: Transform | None = None
 
     def to_common(self, value: Tensor) -> Tensor:
-        """The toolbox's value -> the common one."""
-        for transform in self.transforms:
-            value = transform.to_ours(value)
-        return value
+        """Transform the toolbox's value to the common one."""
+        return self.transform.to_ours(value) if self.transform else value
 
     def from_common(self, value: Tensor) -> Tensor:
-        """The common value -> the toolbox's."""
-        for transform in reversed(self.transforms):
-            value = transform.to_theirs(value)
-        return value
+        """Transform the common value to the toolbox's."""
+        return self.transform.to_theirs(value) if self.transform else value
 
 
 @dataclass
 class Conversion:
-    """What became of every key.
+    """Outcome for every key.
 
     Attributes:
         source: toolbox of the checkpoint.
         target: toolbox of the result.
-        matched: target's key -> key of the checkpoint.
-        transformed: target's key -> what was done to its value.
+        matched: key of the target -> key of the checkpoint.
+        transformed: key of the target -> names of the transforms applied to its value.
         dropped: keys of the checkpoint that the target computes itself, or that hold no weights.
-        restarted: counters of the target that the checkpoint does not have, and that start at zero.
-        computed: keys of the target that follow from its architecture and are its own.
+        restarted: counters of the target that the checkpoint does not have; they start at zero.
+        computed: keys of the target that follow from its architecture and keep their values.
     """
 
     source: str
@@ -66,7 +61,7 @@ class Conversion:
 
     @property
     def renamed(self) -> dict[str, str]:
-        """The matched keys that have another name in the target."""
+        """Matched keys whose name differs between target and checkpoint."""
         return {key: theirs for key, theirs in self.matched.items() if key != theirs}
 
     def __str__(self) -> str:
@@ -84,27 +79,27 @@ def convert(
     """Fill a detector of either toolbox with the weights of a detector of either toolbox.
 
     Args:
-        state_dict: the checkpoint's keys and values; direction and architecture are recognised from the keys.
-        target: the state dict of the detector to be filled, as it is built from its config; of its values only the
-            shapes are read, and what follows from the architecture, as the index of relative positions in a Swin.
-        num_ratios: aspect ratios of the anchors, on both sides (`DetectorFacts.num_ratios`).
-        mask_stage: which of the mask heads to take where mmdet's Cascade Mask R-CNN, which averages one per stage, is
-            converted to detectron2, which has one; ``None`` takes it only if all are equal.
+        state_dict: keys and values of the checkpoint; direction and architecture are recognized from the keys.
+        target: state dict of the detector to fill, as built from its config. Only the shapes of its values are read,
+            and values that follow from the architecture, such as the index of relative positions in a Swin.
+        num_ratios: number of aspect ratios of the anchors, on both sides (`DetectorFacts.num_ratios`).
+        mask_stage: stage of the mask head to take when mmdet's Cascade Mask R-CNN, which averages one per stage, is
+            converted to detectron2, which has one; with ``None`` they must be equal.
 
     Returns:
         A state dict with exactly the target's keys, and the `Conversion`.
 
     Raises:
-        ValueError: keys or parameters left over, other shapes (another number of classes), or not a detector of one
-            of the two toolboxes; lists them.
+        ValueError: keys or parameters are left over, shapes differ (another number of classes), or this is no detector
+            of either toolbox; lists them.
     """
-    conversion = Conversion(toolbox_of(state_dict), toolbox_of(target))
+    conversion = Conversion(toolbox_of_keys(state_dict), toolbox_of_keys(target))
     _check_anchors(state_dict, target)
     found = places(state_dict, num_ratios)
     target_places = places(target, num_ratios)
     wanted = {place.name: key for key, place in target_places.items() if place.name is not None}
     values, origin = _common(state_dict, found, conversion)
-    match_mask_heads(values, origin, set(wanted), mask_stage)
+    match_mask_heads(values, origin, wanted.keys(), mask_stage)
     conversion.dropped += _drop_counters(values, origin, wanted)
     _check_names(values, origin, wanted)
     result = {key: target[key].cpu().clone() for key, place in target_places.items() if place.name is None}
@@ -117,20 +112,20 @@ def convert(
         place = target_places[key]
         result[key] = place.from_common(values[name]).contiguous()
         conversion.matched[key] = origin[name]
-        changes = [*found[origin[name]].transforms, *place.transforms]
+        changes = [change.name for change in (found[origin[name]].transform, place.transform) if change]
         if changes and conversion.source != conversion.target:
-            conversion.transformed[key] = ", ".join(change.name for change in changes)
+            conversion.transformed[key] = ", ".join(changes)
     _check_shapes(result, target, conversion)
     return result, conversion
 
 
 def places(shapes: Mapping[str, Tensor], num_ratios: int = 3) -> dict[str, Place]:
-    """The common name of every key of a detector.
+    """Find the common name of every key of a detector.
 
     Raises:
-        ValueError: keys that no table explains; lists them.
+        ValueError: no table explains some keys; lists them.
     """
-    toolbox = toolbox_of(shapes)
+    toolbox = toolbox_of_keys(shapes)
     body = [key for key in shapes if key.startswith(("backbone.", "neck."))]
     table = containers(toolbox, body)
     inside = {key: table.find(key)[1] or "" for key in body}
@@ -148,8 +143,8 @@ def places(shapes: Mapping[str, Tensor], num_ratios: int = 3) -> dict[str, Place
     return found
 
 
-def _part(keys: list[str], tables: object) -> dict[str, Place]:
-    """Places of a backbone's or a neck's keys, by the first table that explains all; necks in a list one by one."""
+def _part(keys: list[str], tables: Tables) -> dict[str, Place]:
+    """Find places of a backbone's or neck's keys by the first table that explains all; for a list of necks, each."""
     children = {key.split(".")[0] for key in keys}
     if children and all(child.isdigit() for child in children):
         found: dict[str, Place] = {}
@@ -158,7 +153,7 @@ def _part(keys: list[str], tables: object) -> dict[str, Place]:
             for key, place in _part(inner, tables).items():
                 found[f"{child}.{key}"] = place._replace(name=place.name and f"{child}.{place.name}")
         return {key: found[key] for key in keys}
-    for table in tables(keys):  # type: ignore[operator]
+    for table in tables(keys):
         places = _explained(keys, table)
         if len(places) == len(keys):
             return places
@@ -166,17 +161,17 @@ def _part(keys: list[str], tables: object) -> dict[str, Place]:
 
 
 def _explained(keys: Iterable[str], table: KeyMap) -> dict[str, Place]:
-    """Places of the keys for which the table has a rule."""
+    """Find places of the keys for which the table has a rule."""
     found = {}
     for key in keys:
         rule, name = table.find(key)
         if rule is not None:
-            found[key] = Place(name, (rule.transform,) if rule.transform and name is not None else ())
+            found[key] = Place(name, rule.transform)
     return found
 
 
 def _anchors_per_cell(shapes: Mapping[str, Tensor]) -> int:
-    """From the box predictor of the RPN or of RetinaNet; 1 where a detector has none that has to be known."""
+    """Read the anchors per cell from the box predictor of the RPN or RetinaNet; 1 for detectors without either."""
     for name in ("anchor_deltas.bias", "head.bbox_pred.bias", "rpn_reg.bias", "retina_reg.bias"):
         for key, value in shapes.items():
             if key.endswith(name) and not key.startswith("roi_head"):
@@ -196,7 +191,7 @@ def _check_anchors(state_dict: Mapping[str, Tensor], target: Mapping[str, Tensor
 def _common(
     state_dict: Mapping[str, Tensor], found: Mapping[str, Place], conversion: Conversion
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Values by common name, and the key that each comes from."""
+    """Collect values by common name, and the key that each comes from."""
     values: dict[str, Tensor] = {}
     origin: dict[str, str] = {}
     for key, value in state_dict.items():
@@ -211,7 +206,7 @@ def _common(
 
 
 def _drop_counters(values: dict[str, Tensor], origin: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
-    """Step counters of batch norms, which detectron2's frozen ones do not have; returns their keys."""
+    """Remove step counters of batch norms, which detectron2's frozen norms lack; return their keys."""
     names = [name for name in values if name not in wanted and name.endswith(COUNTER)]
     for name in names:
         del values[name]
@@ -219,7 +214,7 @@ def _drop_counters(values: dict[str, Tensor], origin: Mapping[str, str], wanted:
 
 
 def _check_names(values: Mapping[str, Tensor], origin: Mapping[str, str], wanted: Mapping[str, str]) -> None:
-    """Nothing is left over on either side."""
+    """Check that no key is left over on either side."""
     left_over = [origin[name] for name in values if name not in wanted]
     missing = [key for name, key in wanted.items() if name not in values and not name.endswith(COUNTER)]
     if left_over or missing:

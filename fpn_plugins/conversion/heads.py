@@ -1,14 +1,19 @@
-"""Detection heads: detectron2's names -> mmdet's, which are the common ones between toolboxes here.
+"""Detection heads: detectron2's names -> mmdet's, which are the common names between the toolboxes.
 
-Norms are called ``norm``, whatever their kind. Three things are stored in another order:
+Norms are called ``norm``, whatever their kind. The toolboxes store three things differently:
 
 - anchors: detectron2 counts size-major, mmdet ratio-major, wherever a cell has several sizes and several ratios;
-- the semantic classes of Panoptic FPN: "things" is detectron2's first channel and mmdet's last;
-- Cascade R-CNN's boxes have a head per stage on both sides, its masks one head in detectron2 and one per stage in mmdet
-  (see `fpn_plugins.conversion.detectors`).
+- semantic classes of Panoptic FPN: "things" is detectron2's first channel and mmdet's last;
+- mask heads of Cascade R-CNN: one per stage in mmdet, one for all stages in detectron2 (`match_mask_heads`).
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor
 
 from ..weights.key_map import KeyMap, Rule
 from ..weights.maps import panoptic_fpn
@@ -16,44 +21,40 @@ from ..weights.maps.mmcv import MMCV_NORMS
 from ..weights.transforms import THINGS_LAST, anchor_order
 
 MAX_CONVS = 8  # of one branch of RetinaNet's head
-FEATURES = range(2, 8)  # levels that Panoptic FPN may merge in detectron2, which names its branches by them
+FEATURES = [f"p{level}" for level in range(2, 8)]  # that Panoptic FPN may merge; detectron2 names its branches by them
+MMDET_HEADS = ("rpn_head", "roi_head", "bbox_head", "semantic_head", "panoptic_fusion_head")
+NORM_PARTS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+MASK_HEAD = "roi_head.mask_head."
 
 
 def mmdet() -> KeyMap:
-    """mmdet's heads as they are, but for the norms, which mmcv names by their kind."""
-    rules = [
-        (f"semantic_head.{theirs}", f"semantic_head.{ours}") for theirs, ours in _merged_branches(_mmdet_branches())
-    ]
-    rules += [(f"{head}.<*>.{norm}.{part}", f"{head}.<*>.norm.{part}") for head, norm, part in _norm_places()]
-    return KeyMap("mmdet heads", [*rules, *((f"{head}.<*>", f"{head}.<*>") for head in MMDET_HEADS)])
-
-
-MMDET_HEADS = ("rpn_head", "roi_head", "bbox_head", "semantic_head", "panoptic_fusion_head")
-NORM_PARTS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-
-
-def _norm_places() -> list[tuple[str, str, str]]:
-    return [(head, norm, part) for head in MMDET_HEADS for norm in MMCV_NORMS for part in NORM_PARTS]
+    """Build the table of mmdet's heads, which keeps their names except for norms, which mmcv names by their kind."""
+    rules = _semantic_branches("semantic_head", panoptic_fpn.mmdet())
+    for head in MMDET_HEADS:
+        parts = [(norm, part) for norm in MMCV_NORMS for part in NORM_PARTS]
+        rules += [Rule(f"{head}.<*>.{norm}.{part}", f"{head}.<*>.norm.{part}") for norm, part in parts]
+    return KeyMap("mmdet heads", [*rules, *(Rule(f"{head}.<*>", f"{head}.<*>") for head in MMDET_HEADS)])
 
 
 def detectron2(num_anchors: int, num_ratios: int, normed_retinanet: bool = False) -> KeyMap:
-    """detectron2's heads -> mmdet's.
+    """Build the table from detectron2's heads to mmdet's.
 
     Args:
         num_anchors: anchors per cell of the RPN or of RetinaNet.
-        num_ratios: how many aspect ratios these are.
+        num_ratios: number of aspect ratios among these anchors.
         normed_retinanet: whether the convolutions of RetinaNet's heads have norms.
     """
-    rules = [*_rpn(num_anchors, num_ratios), *_box_heads(), *_mask_head(), *_semantic_head()]
+    rules = [*_rpn(num_anchors, num_ratios), *_box_heads(), *_mask_head()]
+    rules += [Rule("sem_seg_head.predictor.<*>", "semantic_head.conv_logits.<*>", THINGS_LAST)]
+    rules += _semantic_branches("sem_seg_head", panoptic_fpn.detectron2(FEATURES))
     rules += _retinanet(num_anchors, num_ratios, normed_retinanet)
     # computed from the config in both toolboxes, and stored by old versions of detectron2
-    rules += [Rule(f"{place}.<*>", None) for place in ("proposal_generator.anchor_generator", "anchor_generator")]
-    rules += [Rule("pixel_mean", None), Rule("pixel_std", None)]
-    return KeyMap("detectron2 heads", rules)
+    computed = ("proposal_generator.anchor_generator.<*>", "anchor_generator.<*>", "pixel_mean", "pixel_std")
+    return KeyMap("detectron2 heads", rules).dropping(computed)
 
 
 def _conv(theirs: str, ours: str) -> list[Rule]:
-    """A convolution with a norm inside it."""
+    """Rules of a convolution that contains its norm."""
     return [Rule(f"{theirs}.norm.<*>", f"{ours}.norm.<*>"), Rule(f"{theirs}.<*>", f"{ours}.conv.<*>")]
 
 
@@ -70,7 +71,7 @@ def _rpn(num_anchors: int, num_ratios: int) -> list[Rule]:
 
 def _box_heads() -> list[Rule]:
     rules = []
-    for stage in ("<s>.", ""):  # Cascade R-CNN's, and the others'
+    for stage in ("<s>.", ""):  # Cascade R-CNN has several, other detectors one
         head, predictor = f"roi_heads.box_head.{stage}", f"roi_heads.box_predictor.{stage}"
         ours = f"roi_head.bbox_head.{stage}"
         rules += _conv(f"{head}conv<k+1>", f"{ours}shared_convs.<k>")
@@ -105,17 +106,56 @@ def _retinanet(num_anchors: int, num_ratios: int, normed: bool) -> list[Rule]:
     return rules
 
 
-def _semantic_head() -> list[Rule]:
-    """The branches have this package's names, with and without its own module around them."""
-    levels = [f"p{level}" for level in FEATURES]
-    rules = [(rule.theirs, rule.ours) for rule in panoptic_fpn.detectron2(levels).rules]
-    branches = [Rule(f"sem_seg_head.{theirs}", f"semantic_head.{ours}") for theirs, ours in _merged_branches(rules)]
-    return [Rule("sem_seg_head.predictor.<*>", "semantic_head.conv_logits.<*>", THINGS_LAST), *branches]
+def _semantic_branches(head: str, table: KeyMap) -> list[Rule]:
+    """Rules of Panoptic FPN's branches, directly in the head or in this package's ``semantic_merge``."""
+    rules = [*table.rules, Rule("semantic_merge.<*>", "<*>")]
+    return [Rule(f"{head}.{rule.theirs}", f"semantic_head.{rule.ours}") for rule in rules]
 
 
-def _mmdet_branches() -> list[tuple[str, str | None]]:
-    return [(rule.theirs, rule.ours) for rule in panoptic_fpn.mmdet().rules]
+def match_mask_heads(
+    values: dict[str, Tensor], origin: dict[str, str], wanted: Collection[str], mask_stage: int | None
+) -> None:
+    """Copy one mask head to all of Cascade R-CNN's stages, or keep one of several, as the target needs.
+
+    Args:
+        values: values by common name, changed in place.
+        origin: the checkpoint's key of each value, changed in place.
+        wanted: common names of the target.
+        mask_stage: stage whose mask head replaces all, if they differ.
+
+    Raises:
+        ValueError: the mask heads differ and there is no ``mask_stage``, or ``mask_stage`` does not exist.
+    """
+    have, want = (
+        sorted({int(m[1]) for n in names if (m := re.match(rf"{re.escape(MASK_HEAD)}(\d+)\.", n))})
+        for names in (values, wanted)
+    )
+    if bool(have) == bool(want) or not any(name.startswith(MASK_HEAD) for name in wanted):
+        return
+    masks = {name: values.pop(name) for name in list(values) if name.startswith(MASK_HEAD)}
+    keys = {name: origin.pop(name) for name in masks}
+    if want:  # equal heads give the average that mmdet computes
+        moves = [(MASK_HEAD, f"{MASK_HEAD}{stage}.") for stage in want]
+    else:
+        moves = [(f"{MASK_HEAD}{_chosen_stage(masks, have, mask_stage)}.", MASK_HEAD)]
+    for old, new in moves:
+        for name, value in masks.items():
+            if name.startswith(old):
+                place = new + name.removeprefix(old)
+                values[place], origin[place] = value.clone(), keys[name]
 
 
-def _merged_branches(stock: list[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
-    return [*stock, ("semantic_merge.<*>", "<*>")]
+def _chosen_stage(masks: Mapping[str, Tensor], stages: list[int], mask_stage: int | None) -> int:
+    """Choose the stage whose mask head replaces all."""
+    if mask_stage is not None:
+        if mask_stage not in stages:
+            raise ValueError(f"mask_stage={mask_stage} is not among the stages {stages} of the checkpoint")
+        return mask_stage
+    first = f"{MASK_HEAD}{stages[0]}."
+    for name, value in masks.items():
+        if not torch.equal(value, masks[re.sub(rf"^{re.escape(MASK_HEAD)}\d+\.", first, name)]):
+            raise ValueError(
+                f"mmdet averages the masks of {len(stages)} different mask heads, detectron2 has one: no conversion is "
+                f"exact. Pass mask_stage={stages[-1]} to take the last stage's alone"
+            )
+    return stages[0]

@@ -1,4 +1,4 @@
-"""Whole detectors: where each toolbox keeps backbone, neck and heads -> names that both can be translated to.
+"""Whole detectors: each toolbox's places of backbone, neck and heads -> common names that both can be translated to.
 
 ::
 
@@ -16,18 +16,20 @@ from ..weights.maps import bfp, csp_pafpn, fpn, mvit, nas_fpn, resnet, simple_py
 from . import heads
 
 MMDET, DETECTRON2 = "mmdet", "detectron2"
-# what only one of the toolboxes has at the top of its state dicts
+# top-level parts that only one of the toolboxes has
 MARKS = {
     MMDET: ("rpn_head.", "roi_head.", "bbox_head.", "semantic_head.", "neck."),
     DETECTRON2: ("proposal_generator.", "roi_heads.", "head.", "sem_seg_head.", "backbone.bottom_up.", "backbone.net."),
 }
+TOOLBOXES = tuple(MARKS)
+SAME = KeyMap("this package", [Rule("<*>", "<*>")])
 
 
-def toolbox_of(keys: Iterable[str]) -> str:
-    """Whose detector these are the keys of.
+def toolbox_of_keys(keys: Iterable[str]) -> str:
+    """Find the toolbox of a detector by the keys of its state dict.
 
     Raises:
-        ValueError: none of the two toolboxes', or parts of both.
+        ValueError: parts of neither toolbox, or of both.
     """
     keys = list(keys)
     found = [name for name, marks in MARKS.items() if any(key.startswith(marks) for key in keys)]
@@ -42,7 +44,7 @@ def toolbox_of(keys: Iterable[str]) -> str:
 
 
 def containers(toolbox: str, keys: Iterable[str]) -> KeyMap:
-    """The table from a toolbox's arrangement of backbone and neck to ``bottom_up.*`` and ``neck.*``."""
+    """Build the table from a toolbox's places of backbone and neck to ``bottom_up.*`` and ``neck.*``."""
     if toolbox == DETECTRON2:
         places = [("backbone.bottom_up", "bottom_up"), ("backbone.net", "bottom_up"), ("backbone.neck", "neck")]
         places += [("backbone", "neck")]  # detectron2's FPN keeps its convolutions beside `bottom_up`
@@ -54,15 +56,15 @@ def containers(toolbox: str, keys: Iterable[str]) -> KeyMap:
 
 
 def head_table(toolbox: str, keys: Iterable[str], num_anchors: int, num_ratios: int) -> KeyMap:
-    """The table of a toolbox's heads; see `heads`."""
+    """Build the table of a toolbox's heads; see `heads`."""
     if toolbox == MMDET:
         return heads.mmdet()
-    normed = "head.cls_subnet.1.weight" in set(keys)  # where there is no norm, an activation stands there
+    normed = "head.cls_subnet.1.weight" in set(keys)  # without norms, layer 1 is an activation
     return heads.detectron2(num_anchors, num_ratios, normed)
 
 
 def bottom_up_tables(keys: Iterable[str]) -> list[KeyMap]:
-    """Tables of the backbones that have several layouts, to try in this order; the last leaves all names."""
+    """List the tables of backbones with several layouts, in the order to try them; the last keeps all names."""
     timm = KeyMap("timm network of this package", [("model.<*>", "<*>")])
     tables = [resnet.detectron2(), resnet.mmdet_with_group_norm(), mvit.detectron2()]
     if any(key.endswith("relative_position_bias_table") for key in keys):
@@ -71,26 +73,21 @@ def bottom_up_tables(keys: Iterable[str]) -> list[KeyMap]:
 
 
 def neck_tables(keys: Iterable[str]) -> list[KeyMap]:
-    """Tables of the necks that have several layouts, to try in this order; the last leaves all names."""
+    """List the tables of necks with several layouts, in the order to try them; the last keeps all names."""
     keys = list(keys)
-    laterals = _numbers(keys, r"lateral_convs\.(\d+)\.")
+    num_levels = len(_numbers(keys, r"lateral_convs\.(\d+)\."))
     first = min(_numbers(keys, r"fpn_lateral(\d+)\."), default=2)
-    tables = [fpn.mmdet(len(laterals)), fpn.detectron2(first), *_simple_pyramids(keys, len(laterals))]
-    return [*tables, nas_fpn.mmdet(), csp_pafpn.mmdet(), bfp.mmdet(), SAME]
-
-
-def _simple_pyramids(keys: Sequence[str], num_levels: int) -> list[KeyMap]:
-    """detectron2 numbers the layers of a level: the last two are the 1x1 and the 3x3 convolution."""
-    stages = sorted(_numbers(keys, r"simfp_(\d+)\."))
-    lengths = [max(_numbers(keys, rf"simfp_{stage}\.(\d+)\.")) - 1 for stage in stages]
-    theirs = [simple_pyramid.detectron2(stages[0], lengths)] if stages else []
-    return [*theirs, simple_pyramid.mmdet(num_levels)]
+    tables = [fpn.mmdet(num_levels), fpn.detectron2(first)]
+    if stages := sorted(_numbers(keys, r"simfp_(\d+)\.")):
+        # detectron2 numbers the layers of a level: the last two are the 1x1 and the 3x3 convolution
+        lengths = [max(_numbers(keys, rf"simfp_{stage}\.(\d+)\.")) - 1 for stage in stages]
+        tables.append(simple_pyramid.detectron2(stages[0], lengths))
+    return [*tables, simple_pyramid.mmdet(num_levels), nas_fpn.mmdet(), csp_pafpn.mmdet(), bfp.mmdet(), SAME]
 
 
 def _numbers(keys: Iterable[str], pattern: str) -> set[int]:
     return {int(match[1]) for key in keys if (match := re.match(pattern, key))}
 
 
-SAME = KeyMap("this package", [Rule("<*>", "<*>")])
 Tables = Callable[[Iterable[str]], Sequence[KeyMap]]
 PARTS: dict[str, Tables] = {"bottom_up": bottom_up_tables, "neck": neck_tables}

@@ -1,4 +1,4 @@
-"""The model zoo: measured results, published weights, the pages made of them."""
+"""Model zoo: measured results, published weights, and the pages made from them."""
 
 from .index import Zoo
 

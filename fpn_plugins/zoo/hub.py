@@ -1,4 +1,4 @@
-"""Uploading of a published model to the Hugging Face hub."""
+"""Upload a published model to the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ def _hub() -> Any:
 
 
 def hub_url(repository: str, name: str, endpoint: str | None = None) -> str:
-    """Address that a file has once it is uploaded.
+    """Return the address that a file will have after its upload.
 
     Args:
         repository: ``USER/NAME``.
         name: path in the repository.
-        endpoint: of the hub; ``None`` is huggingface_hub's (``HF_ENDPOINT``).
+        endpoint: address of the hub; ``None`` for huggingface_hub's default (``HF_ENDPOINT``).
 
     Raises:
-        ValueError: not the name of a repository.
-        ImportError: without huggingface_hub.
+        ValueError: ``repository`` is not ``USER/NAME``.
+        ImportError: huggingface_hub is not installed.
     """
     if repository.count("/") != 1:
         raise ValueError(f"repository={repository!r} must be USER/NAME")
@@ -38,16 +38,16 @@ def push_to_hub(files: Mapping[str, Path], repository: str, message: str, endpoi
     Args:
         files: path in the repository -> local file.
         repository: ``USER/NAME``.
-        message: of the commit.
-        endpoint: of the hub; ``None`` is huggingface_hub's (``HF_ENDPOINT``). The token is the one that huggingface_hub
-            finds (``HF_TOKEN``, or ``hf auth login``).
+        message: message of the commit.
+        endpoint: address of the hub; ``None`` for huggingface_hub's default (``HF_ENDPOINT``). The token is the one
+            that huggingface_hub finds (``HF_TOKEN``, or ``hf auth login``).
 
     Returns:
         Address of the commit.
 
     Raises:
-        ValueError: the hub is out of reach or refuses; says what it answered.
-        ImportError: without huggingface_hub.
+        ValueError: the hub is out of reach or refuses; shows its answer.
+        ImportError: huggingface_hub is not installed.
     """
     hub = _hub()
     api = hub.HfApi(endpoint=endpoint)

@@ -1,7 +1,7 @@
-"""The model zoo: what was measured with each config, by whom, and the weights published for it.
+"""Index of the model zoo: what was measured with each config, by whom, and the weights published for it.
 
 ``configs/model_zoo.yml`` is the only source of published results: ``tools/publish_model.py`` adds to it, and
-``tools/docs/model_zoo.py`` makes the page and the index that MIM reads out of it.
+``tools/docs/model_zoo.py`` makes the page and MIM's index from it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_atomically
+from .publish import as_pth
 from .records import OWN, Entry, Weights, as_plain, read_entry
-from .release_files import as_pth
 
-DEFAULT = Path(__file__).resolve().parents[2] / "configs" / "model_zoo.yml"
+_PACKAGE = Path(__file__).resolve().parents[1]
+SOURCE_FILE = _PACKAGE.parent / "configs" / "model_zoo.yml"
+INSTALLED_FILE = _PACKAGE / ".mim" / "configs" / "model_zoo.yml"
 HEADER = """\
 # The single source of published results. `by` says who measured: fpn_plugins is this project, everybody else is cited,
 # with the place where they published it. Metrics are percent. tools/publish_model.py adds entries of our own;
@@ -26,11 +28,11 @@ HEADER = """\
 
 
 class Zoo:
-    """The entries of a zoo's file, by name.
+    """Entries of a zoo's file, by name.
 
     Attributes:
         entries: name -> entry, in the file's order.
-        folder: of the file, from where paths count.
+        folder: folder of the file, to which paths are relative.
     """
 
     def __init__(self, entries: Iterable[Entry], folder: str | os.PathLike[str]) -> None:
@@ -38,32 +40,35 @@ class Zoo:
         self.folder = Path(folder)
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str] = DEFAULT) -> Zoo:
-        """Read a zoo's file; the default is the source tree's.
+    def read(cls, path: str | os.PathLike[str] | None = None) -> Zoo:
+        """Read a zoo's file.
+
+        Args:
+            path: file to read; ``None`` for ``configs/model_zoo.yml`` of the source tree, or of the installed package.
 
         Raises:
-            FileNotFoundError: no such file.
-            ValueError: not YAML, unknown or missing keys, two entries of one name; says where.
+            FileNotFoundError: the file does not exist.
+            ValueError: the file is not YAML, has unknown or missing keys, or two entries of one name; shows where.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"no model zoo at {str(path)!r}; it comes with the source tree, in configs/")
+        file = _packaged_file() if path is None else Path(path)
+        if not file.is_file():
+            raise FileNotFoundError(f"path={str(file)!r}: no model zoo at that place; pass the path of a model_zoo.yml")
         yaml = _yaml()
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
         except yaml.YAMLError as error:
-            raise ValueError(f"{path} is not YAML: {error}") from error
+            raise ValueError(f"{file} is not YAML: {error}") from error
         models = content.get("models") if isinstance(content, Mapping) else None
         if not isinstance(models, list):
-            raise ValueError(f"{path} has to be a mapping with a list `models`, not {type(content).__name__}")
-        entries = [read_entry(model, f"{path}, models[{number}]") for number, model in enumerate(models)]
+            raise ValueError(f"{file} must be a mapping with a list `models`, not {type(content).__name__}")
+        entries = [read_entry(model, f"{file}, models[{number}]") for number, model in enumerate(models)]
         names = [entry.name for entry in entries]
         if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"{path} has more than one entry of {sorted(twice)}; keep one")
-        return cls(entries, path.parent)
+            raise ValueError(f"{file} has more than one entry of {sorted(twice)}; keep one")
+        return cls(entries, file.parent)
 
     def write(self, path: str | os.PathLike[str]) -> Path:
-        """Write the entries, whole or not at all."""
+        """Write the entries atomically; return ``path``."""
         content = {"models": [as_plain(entry) for entry in self.entries.values()]}
         text = _yaml().safe_dump(content, sort_keys=False, width=120, allow_unicode=True, default_flow_style=None)
         with write_atomically(path) as temporary:
@@ -71,7 +76,7 @@ class Zoo:
         return Path(path)
 
     def find(self, name: str) -> Entry:
-        """The entry of that name.
+        """Return the entry of a name.
 
         Raises:
             ValueError: there is none; names the nearest.
@@ -82,10 +87,10 @@ class Zoo:
         return self.entries[name]
 
     def config(self, name: str, toolbox: str) -> str:
-        """Path of the model's config for a toolbox.
+        """Return the path of a model's config for a toolbox.
 
         Raises:
-            ValueError: no such model, or no config for that toolbox.
+            ValueError: the model does not exist, or has no config for that toolbox.
         """
         configs = self.find(name).configs
         if toolbox not in configs:
@@ -93,20 +98,20 @@ class Zoo:
         return str(self.folder / configs[toolbox])
 
     def checkpoint(self, name: str, toolbox: str, cache: str | os.PathLike[str] | None = None) -> str:
-        """Path of the model's weights, as a file that the toolbox reads; downloads them if they are not there.
+        """Return the path of a model's weights, as a file that the toolbox reads; download them if necessary.
 
         Args:
-            name: of the model.
+            name: name of the model.
             toolbox: ``"mmdet"`` or ``"detectron2"``.
-            cache: folder for downloads; ``None`` is ``fpn_plugins`` in PyTorch's (``torch.hub.get_dir()``).
+            cache: folder for downloads; ``None`` for ``fpn_plugins`` in PyTorch's (``torch.hub.get_dir()``).
 
         Raises:
-            ValueError: no weights published for that toolbox, or a file with another content than was published.
-            FileNotFoundError: the zoo names a local file that is not there, or an address that does not answer.
+            ValueError: no weights are published for that toolbox, or the file's content differs from the published one.
+            FileNotFoundError: the zoo names a local file that does not exist, or an address that does not answer.
         """
         weights = self.find(name).weights
         if toolbox not in weights:
-            available = f"there are some for {sorted(weights)}" if weights else "it has to be trained"
+            available = f"there are some for {sorted(weights)}" if weights else "train the model from its config"
             raise ValueError(f"no weights of {name!r} have been published for toolbox={toolbox!r}; {available}")
         folder = _cache_folder() if cache is None else Path(cache)
         path = _fetch(weights[toolbox], self.folder, folder)
@@ -114,7 +119,7 @@ class Zoo:
 
 
 def forget_weights(node: Any) -> None:
-    """Take out of a toolbox's config where backbones read pretrained weights: a published file has them all."""
+    """Remove the pretrained weights that a toolbox's config names for backbones: a published file has all weights."""
     if isinstance(node, MutableMapping):
         for key, value in node.items():
             if key in ("pretrained", "checkpoint"):
@@ -127,16 +132,23 @@ def forget_weights(node: Any) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Digest of a file's content."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    """Return the digest of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _packaged_file() -> Path:
+    """Find the zoo's file in the source tree, or where a wheel puts it."""
+    found = next((file for file in (SOURCE_FILE, INSTALLED_FILE) if file.is_file()), None)
+    if found is None:
+        raise FileNotFoundError(
+            f"no model zoo: neither {str(SOURCE_FILE)!r} (source tree) nor {str(INSTALLED_FILE)!r} (installed package) "
+            "exists; install the package again, or pass the path of a model_zoo.yml"
+        )
+    return found
 
 
 def _fetch(weights: Weights, folder: Path, cache: Path) -> Path:
-    """The file, downloaded unless it is there, with the content that was published."""
+    """Find or download the file, and check that its content is the published one."""
     if not weights.is_public:
         path = folder / weights.location
         if not path.is_file():

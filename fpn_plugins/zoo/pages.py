@@ -1,13 +1,12 @@
-"""The model zoo as text: its page, the card of a model, and the index that MIM reads."""
+"""Render the model zoo: its page, the card of a model, and MIM's index."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from .index import Zoo
-from .records import METRICS, OWN, Entry, Result
+from .records import OWN, ZOO_METRICS, Entry, PublishedResult
 
 NAMES = {"mmdet": "MMDetection", "detectron2": "Detectron2", OWN: "this project"}
 TASKS = {"box AP": "Object Detection", "mask AP": "Instance Segmentation", "PQ": "Panoptic Segmentation"}
@@ -19,11 +18,11 @@ PAGE = """\
 <!-- {generated}; edit that. -->
 # Model zoo
 
-Every result says who measured it. Those *measured here* are this project's, on the hardware that is named. Those
-*published by others* are cited from the projects that trained the same network with the same recipe, and are what to
-expect of our config. Metrics are percent; AP is COCO's, averaged over IoU 0.50 to 0.95. Configs that nobody has
-published a result for are not in the tables ([all configs](../configs/README.md)). Parameters and GMACs (1e9
-multiply-adds, each counted once) are counted here, for inference on one image (`tools/analyze_cost.py`).
+Results *measured here* are this project's own, on the stated hardware. Results *published by others* are cited from
+projects that trained the same network with the same recipe; expect them of our config. Metrics are percent; AP is
+COCO's, averaged over IoU 0.50 to 0.95. Configs without a published result are not in the tables
+([all configs](../configs/README.md)). Parameters and GMACs (1e9 multiply-adds, each counted once) are counted by this
+project for inference on one image (`tools/analyze_cost.py`).
 
 ## Measured here
 
@@ -31,7 +30,7 @@ multiply-adds, each counted once) are counted here, for inference on one image (
 
 ## Published by others
 
-The weights are theirs, under their licence; our modules recognize their layouts on load.
+The weights belong to these projects, under the stated license; our modules recognize their layouts on load.
 
 {cited}
 
@@ -43,13 +42,13 @@ from fpn_plugins.adapters.mmdet.zoo import load_published  # or adapters.detectr
 model = load_published(NAME)  # in evaluation mode; downloads the weights once
 ```
 
-There have to be published weights, see the last column of the first table. `Zoo.read().config(NAME, toolbox)` and
-`.checkpoint(NAME, toolbox)` of `fpn_plugins.zoo` give the two paths that every script of the toolboxes takes.
+The model needs published weights, see the last column of the first table. `Zoo.read().config(NAME, toolbox)` and
+`.checkpoint(NAME, toolbox)` of `fpn_plugins.zoo` return the two paths that every script of the toolboxes takes.
 """
 
 CARD = """\
 ---
-license: {licence_id}
+license: {license_id}
 library_name: fpn_plugins
 pipeline_tag: object-detection
 tags: [object-detection, feature-pyramid, mmdetection, detectron2]
@@ -70,36 +69,22 @@ In the source tree of `fpn_plugins`, which holds the configs:
 {load}
 """
 
-LOAD = {
-    "mmdet": """\
-MMDetection (`{file}`):
+LOAD = """\
+{title} (`{file}`):
 
 ```python
-from fpn_plugins.adapters.mmdet.detector import load
+from fpn_plugins.adapters.{toolbox}.detector import load
 
 model = load("{config}", "{file}")
 ```
 
-or by name, once `configs/model_zoo.yml` lists it: `fpn_plugins.adapters.mmdet.zoo.load_published("{name}")`.
-Evaluate it with `python tools/test.py {config} {file}`.
-""",
-    "detectron2": """\
-Detectron2 (`{file}`):
-
-```python
-from fpn_plugins.adapters.detectron2.detector import load
-
-model = load("{config}", "{file}")
-```
-
-or by name, once `configs/model_zoo.yml` lists it: `fpn_plugins.adapters.detectron2.zoo.load_published("{name}")`.
-Evaluate it with `python tools/train_net.py --eval-only --config-file {config} {option}{file}`.
-""",
-}
+or by name, once `configs/model_zoo.yml` lists it: `fpn_plugins.adapters.{toolbox}.zoo.load_published("{name}")`.
+Evaluate it with `python tools/{command}`.
+"""
 
 
 def zoo_page(zoo: Zoo) -> str:
-    """``docs/model_zoo.md``."""
+    """Render ``docs/model_zoo.md``."""
     own, cited = [], []
     for entry in zoo.entries.values():
         for result in entry.results_by(own=True):
@@ -112,56 +97,62 @@ def zoo_page(zoo: Zoo) -> str:
     last = [*COSTS, "weights"]
     return PAGE.format(
         generated=GENERATED,
-        own=table(["model", "toolbox", "data", "schedule", "hardware", *METRICS, *last], own),
-        cited=table(["model", "config for", "schedule", *METRICS, "published by", "hardware", *last], cited),
+        own=table(["model", "toolbox", "data", "schedule", "hardware", *ZOO_METRICS, *last], own),
+        cited=table(["model", "config for", "schedule", *ZOO_METRICS, "published by", "hardware", *last], cited),
     )
 
 
 def model_card(entry: Entry) -> str:
-    """``README.md`` beside the published files of a model, as the Hugging Face hub shows it."""
+    """Render ``README.md`` of a model's published files, as the Hugging Face Hub shows it."""
+    license_name = entry.license or "unknown"
     configs = ", ".join(f"`configs/{path}`" for path in entry.configs.values())
-    facts = {"Configs": configs, "Data": entry.data, "Schedule": entry.schedule, "Licence": entry.licence or "unknown"}
+    facts = {"Configs": configs, "Data": entry.data, "Schedule": entry.schedule, "License": license_name}
     rows = [
         [NAMES[r.toolbox], *_metrics(r), NAMES.get(r.by, r.by), r.hardware or "", r.note or ""] for r in entry.results
     ]
-    load = [
-        LOAD[toolbox].format(
-            name=entry.name,
-            config=f"configs/{entry.configs[toolbox]}",
-            file=f"{toolbox}/{weights.file_name}",
-            option="MODEL.WEIGHTS " if Path(entry.configs[toolbox]).suffix != ".py" else "train.init_checkpoint=",
-        )
-        for toolbox, weights in entry.weights.items()
-    ]
     hashes = [f"sha256 of `{weights.file_name}`: `{weights.sha256}`" for weights in entry.weights.values()]
     return CARD.format(
-        licence_id=(entry.licence or "unknown").lower().replace(" ", "-"),
+        license_id=license_name.lower().replace(" ", "-"),
         name=entry.name,
         facts="\n".join(f"- {key}: {value}" for key, value in facts.items()),
-        results=table(["toolbox", *METRICS, "measured by", "hardware", "note"], rows),
+        results=table(["toolbox", *ZOO_METRICS, "measured by", "hardware", "note"], rows),
         cost=_cost_paragraphs(entry),
-        load="\n".join([*load, *hashes]),
+        load="\n".join([*(_load(entry, toolbox) for toolbox in entry.weights), *hashes]),
+    )
+
+
+def _load(entry: Entry, toolbox: str) -> str:
+    """Explain how to load and evaluate a model's weights in a toolbox."""
+    config = f"configs/{entry.configs[toolbox]}"
+    file = f"{toolbox}/{entry.weights[toolbox].file_name}"
+    option = "train.init_checkpoint=" if config.endswith(".py") else "MODEL.WEIGHTS "
+    commands = {
+        "mmdet": f"test.py {config} {file}",
+        "detectron2": f"train_net.py --eval-only --config-file {config} {option}{file}",
+    }
+    return LOAD.format(
+        title=NAMES[toolbox],
+        toolbox=toolbox,
+        config=config,
+        file=file,
+        name=entry.name,
+        command=commands[toolbox],
     )
 
 
 def mim_index(folder: str = "configs") -> dict[str, Any]:
-    """``model-index.yml``, which MIM looks for at the root."""
+    """Build ``model-index.yml``, which MIM looks for at the root."""
     return {"Import": [f"{folder}/metafile.yml"]}
 
 
 def mim_metafile(zoo: Zoo, folder: str = "configs") -> dict[str, Any]:
-    """``configs/metafile.yml``: the models that have a config for MMDetection.
+    """Build ``configs/metafile.yml``: the models that have a config for MMDetection.
 
-    ``Results`` holds our own measurements alone; MIM cannot say whose a result is, so that those of others are text.
+    ``Results`` holds our own measurements alone: MIM cannot say whose a result is, so cited results are text.
     """
+    architecture = {"Architecture": ["Feature pyramid"]}
     return {
-        "Collections": [
-            {
-                "Name": COLLECTION,
-                "Metadata": {"Architecture": ["Feature pyramid"]},
-                "README": "README.md",
-            }
-        ],
+        "Collections": [{"Name": COLLECTION, "Metadata": architecture, "README": "README.md"}],
         "Models": [_mim_model(entry, folder) for entry in zoo.entries.values() if "mmdet" in entry.configs],
     }
 
@@ -193,27 +184,27 @@ def _mim_model(entry: Entry, folder: str) -> dict[str, Any]:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table without the columns that are empty in every row; a sentence where there are no rows."""
+    """Render a Markdown table without the columns that are empty in every row; a sentence if there are no rows."""
     rows = list(rows)
     if not rows:
         return "Nothing yet."
     used = [index for index in range(len(head)) if any(row[index] for row in rows)]
-    numeric = {*METRICS, *COSTS}
+    numeric = {*ZOO_METRICS, *COSTS}
     lines = [[head[index] for index in used], ["--:" if head[index] in numeric else "---" for index in used]]
     lines += [[row[index] for index in used] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _sentence(result: Result) -> str:
+def _sentence(result: PublishedResult) -> str:
     metrics = ", ".join(f"{name} {value}" for name, value in result.metrics.items())
     return f"{metrics} by {result.by}" + (f" ({result.config})" if result.config else "")
 
 
-def _metrics(result: Result) -> list[str]:
-    return [f"{result.metrics[name]:.1f}" if name in result.metrics else "" for name in METRICS]
+def _metrics(result: PublishedResult) -> list[str]:
+    return [f"{result.metrics[name]:.1f}" if name in result.metrics else "" for name in ZOO_METRICS]
 
 
-def _cost(entry: Entry, result: Result) -> list[str]:
+def _cost(entry: Entry, result: PublishedResult) -> list[str]:
     cost = entry.costs.get(result.toolbox)
     if cost is None:
         return ["", ""]
@@ -239,8 +230,7 @@ def _weights(entry: Entry, toolbox: str) -> str:
     return f"[{weights.file_name}]({weights.location})" if weights.is_public else "not uploaded"
 
 
-def _link(result: Result) -> str:
+def _link(result: PublishedResult) -> str:
     if result.weights is None:
         return ""
-    licence = f", {result.licence}" if result.licence else ""
-    return f"[weights]({result.weights}){licence}"
+    return f"[weights]({result.weights})" + (f", {result.license}" if result.license else "")

@@ -1,11 +1,12 @@
-"""From the checkpoint of a training to the files that are published."""
+"""Reduce the checkpoint of a training to the files that are published: weights and names of classes, nothing else."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..conversion.tables import toolbox_of
+from ..conversion.tables import toolbox_of_keys
 from ..files import write_atomically
 from ..weights.checkpoint import CONTAINERS, read_checkpoint, read_content
-from .release_files import serialize
 
-# averages of the weights in training checkpoints: mmengine's hook has exchanged them with the state dict, which is the
-# average already; trainers on Detectron2 (d2go, detrex) keep them apart from the model
+SUFFIXES = (".pth", ".safetensors")
+METADATA = "detector"
+# key under which each toolbox looks for the state dict
+CONTAINER_OF = {"mmdet": "state_dict", "detectron2": "model"}
+# averaged weights in training checkpoints: mmengine's hook has swapped them with the state dict, which is the average
+# already; trainers on Detectron2 (d2go, detrex) keep them beside the model
 SWAPPED_AVERAGE, SEPARATE_AVERAGE = "ema_state_dict", "ema_state"
 DISTRIBUTED = "module."
 
-# how results are written: by tools/demo.py and tools/compare_toolboxes.py (shares), and by the toolboxes themselves
+# results as tools/demo.py and tools/compare_toolboxes.py write them (shares), and as the toolboxes do
 _KINDS = {"bbox": "box AP", "segm": "mask AP"}
 _FLAT = {
     "coco/bbox_mAP": ("box AP", 100),
@@ -37,13 +41,13 @@ _FLAT = {
 
 @dataclass(frozen=True)
 class Trained:
-    """What is worth publishing of a training.
+    """Publishable part of a training checkpoint.
 
     Attributes:
-        weights: state dict of the detector, averaged where the training averaged.
-        toolbox: whose names it has.
-        classes: names of the classes, where the checkpoint has them.
-        average: key of the checkpoint that says that ``weights`` are averages.
+        weights: state dict of the detector, averaged if the training averaged.
+        toolbox: toolbox whose names the keys are.
+        classes: names of the classes, if the checkpoint has them.
+        average: key of the checkpoint that shows that ``weights`` are averages.
         dropped: keys of the checkpoint that are not published.
     """
 
@@ -55,40 +59,67 @@ class Trained:
 
 
 def clean_checkpoint(path: str | os.PathLike[str], trusted: bool = False) -> Trained:
-    """The weights of a training checkpoint of either toolbox; optimiser, schedule and log stay behind.
+    """Read the weights of a training checkpoint of either toolbox, without optimizer, schedule and log.
 
     Args:
-        path: as for `read_checkpoint`.
-        trusted: as for `read_checkpoint`.
+        path: see `read_checkpoint`.
+        trusted: see `read_checkpoint`.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: damaged, with objects that would have to be executed, or not the checkpoint of a detector.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is damaged, holds objects that would have to be executed, or is no detector's checkpoint.
     """
     weights = read_checkpoint(path, trusted)
     content = read_content(path, trusted)
     rest = dict(content) if isinstance(content, Mapping) else {}
     container = next((key for key in CONTAINERS if isinstance(rest.get(key), Mapping)), None)
     if container is None:
-        rest = {}  # a state dict without anything around it
+        rest = {}  # a bare state dict
     rest.pop(container, None)
     average = next((key for key in (SWAPPED_AVERAGE, SEPARATE_AVERAGE) if isinstance(rest.get(key), Mapping)), None)
     weights = _without_prefix(weights)
     if average == SEPARATE_AVERAGE:
         weights = _averaged(weights, rest[average], Path(path))
-    # copies: tensors that share memory, or are parts of larger ones, would take that along
+    # copies: tensors that share memory, or are parts of larger ones, would be stored with all of it
     weights = {key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in weights.items()}
-    classes = _classes(rest.get("meta"))
-    return Trained(weights, toolbox_of(weights), classes, average, tuple(key for key in rest if key != "meta"))
+    classes = _mapping(_mapping(rest.get("meta")).get("dataset_meta")).get("classes", ())  # mmengine's
+    classes = tuple(classes) if all(isinstance(name, str) for name in classes) else ()
+    return Trained(weights, toolbox_of_keys(weights), classes, average, tuple(key for key in rest if key != "meta"))
+
+
+def serialize(weights: Mapping[str, Tensor], toolbox: str, classes: Sequence[str], suffix: str) -> bytes:
+    """Serialize a published file; equal weights give equal bytes.
+
+    Args:
+        weights: state dict of a detector.
+        toolbox: ``"mmdet"`` or ``"detectron2"``, whose names the keys are.
+        classes: names of the classes, which mmdet shows; may be empty.
+        suffix: ``".pth"``, which both toolboxes read, or ``".safetensors"``.
+
+    Raises:
+        ValueError: unknown suffix.
+    """
+    if suffix == ".safetensors":
+        from safetensors.torch import save
+
+        # one entry: safetensors writes several in arbitrary order, and the hash would depend on it
+        return save(dict(weights), {METADATA: json.dumps({"toolbox": toolbox, "classes": list(classes)})})
+    if suffix != ".pth":
+        raise ValueError(f"suffix={suffix!r}: published files are {SUFFIXES}")
+    # into a buffer: torch writes a file's name into the file, and the hash would depend on it
+    buffer = io.BytesIO()
+    meta = {"dataset_meta": {"classes": tuple(classes)}} if classes else {}
+    torch.save({CONTAINER_OF[toolbox]: dict(weights), "meta": meta}, buffer)
+    return buffer.getvalue()
 
 
 def write_published(trained: Trained, folder: str | os.PathLike[str], name: str, suffix: str = ".pth") -> Path:
-    """Write ``NAME-<first 8 digits of the sha256>.pth``, whole or not at all.
+    """Write ``NAME-<first 8 digits of the sha256>.pth`` atomically.
 
     Args:
-        trained: what `clean_checkpoint` has read.
-        folder: made if it does not exist.
-        name: of the model.
+        trained: result of `clean_checkpoint`.
+        folder: created if it does not exist.
+        name: name of the model.
         suffix: ``".pth"`` or ``".safetensors"``.
     """
     data = serialize(trained.weights, trained.toolbox, trained.classes, suffix)
@@ -99,24 +130,39 @@ def write_published(trained: Trained, folder: str | os.PathLike[str], name: str,
     return path
 
 
+def as_pth(path: Path, toolbox: str, folder: Path) -> Path:
+    """Convert a published ``.safetensors`` to the ``.pth`` that the toolboxes read, unless ``folder`` has it."""
+    result = folder / f"{path.stem}.pth"
+    if not result.is_file():
+        from safetensors import safe_open
+
+        with safe_open(path, "pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+        classes = json.loads(metadata.get(METADATA, "{}")).get("classes", [])
+        folder.mkdir(parents=True, exist_ok=True)
+        with write_atomically(result) as temporary:
+            temporary.write_bytes(serialize(read_checkpoint(path), toolbox, classes, ".pth"))
+    return result
+
+
 def read_results(path: str | os.PathLike[str], toolbox: str) -> dict[str, float]:
-    """The AP of one toolbox in a JSON of results, in percent with one decimal.
+    """Read one toolbox's AP from a JSON of results, in percent with one decimal.
 
     Args:
-        path: ``results.json`` of ``tools/demo.py``, the report of ``tools/compare_toolboxes.py``, or what a toolbox
-            writes (mmengine's ``coco/bbox_mAP``, a line of Detectron2's ``metrics.json``).
+        path: ``results.json`` of ``tools/demo.py``, the report of ``tools/compare_toolboxes.py``, or a toolbox's own
+            file (mmengine's ``coco/bbox_mAP``, Detectron2's ``metrics.json``).
         toolbox: ``"mmdet"`` or ``"detectron2"``.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not JSON, or without results.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not JSON, or holds no results.
     """
     path = Path(path)
-    lines = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
     try:
-        content = json.loads(lines)
+        content = json.loads(text)
     except json.JSONDecodeError:
-        content = _last_line(lines, path)
+        content = _last_line(text, path)
     content = content.get("scores", content) if isinstance(content, Mapping) else {}
     content = content.get(toolbox, content)
     metrics = {name: 100 * content[kind]["AP"] for kind, name in _KINDS.items() if "AP" in _mapping(content.get(kind))}
@@ -126,10 +172,10 @@ def read_results(path: str | os.PathLike[str], toolbox: str) -> dict[str, float]
     return {name: round(float(value), 1) for name, value in metrics.items()}
 
 
-def _last_line(lines: str, path: Path) -> Any:
-    """Detectron2's ``metrics.json`` has a JSON per line; the last one with results counts."""
+def _last_line(text: str, path: Path) -> Any:
+    """Read the last line with results of Detectron2's ``metrics.json``, which has a JSON per line."""
     try:
-        found = [json.loads(line) for line in lines.splitlines() if line.strip()]
+        found = [json.loads(line) for line in text.splitlines() if line.strip()]
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     return next((line for line in reversed(found) if any(key in _mapping(line) for key in _FLAT)), {})
@@ -140,14 +186,14 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _without_prefix(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names of the model, without those of the wrapper of distributed training."""
+    """Remove the prefix of the wrapper for distributed training."""
     if not all(key.startswith(DISTRIBUTED) for key in weights):
         return weights
     return {key.removeprefix(DISTRIBUTED): value for key, value in weights.items()}
 
 
 def _averaged(weights: dict[str, Tensor], average: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """The weights with their averages in place of them; what was not averaged stays."""
+    """Replace weights by their averages; keep those that were not averaged."""
     average = _without_prefix({key: value for key, value in average.items() if isinstance(value, Tensor)})
     unknown = sorted(set(average) - set(weights))
     if unknown or not average:
@@ -156,10 +202,3 @@ def _averaged(weights: dict[str, Tensor], average: Mapping[str, Any], path: Path
             + (f"the model has no {unknown[:6]}" if unknown else "it holds no tensors")
         )
     return {**weights, **average}
-
-
-def _classes(meta: Any) -> tuple[str, ...]:
-    """Names of the classes in what mmengine writes beside the weights."""
-    meta = _mapping(meta)
-    found = _mapping(meta.get("dataset_meta")).get("classes", ())
-    return tuple(found) if all(isinstance(name, str) for name in found) else ()

@@ -1,4 +1,4 @@
-"""What an entry of the model zoo holds, and how it is read from plain data and written as such."""
+"""Entries of the model zoo, read from plain data and written as plain data."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, TypeVar
 
+from ..conversion.tables import TOOLBOXES
+
 OWN = "fpn_plugins"
-TOOLBOXES = ("mmdet", "detectron2")
-METRICS = ("box AP", "mask AP", "PQ")
+ZOO_METRICS = ("box AP", "mask AP", "PQ")
 
 Record = TypeVar("Record")
 
 
 @dataclass(frozen=True)
-class Result:
-    """What somebody measured.
+class PublishedResult:
+    """Measurement by this project or another one.
 
     Attributes:
-        by: who: ``"fpn_plugins"``, or the project that published it.
-        toolbox: the one whose config of ours it belongs to.
-        metrics: in percent: ``box AP``, ``mask AP``, ``PQ``.
-        source: where it was published: an address, or a file of this repository.
-        config: of another project: the config that it trained.
-        hardware: that it trained on.
-        weights: of another project: the address of its weights.
-        licence: of those.
-        note: in what the measured model differs from ours.
+        by: ``"fpn_plugins"``, or the project that published it.
+        toolbox: toolbox of our config that the result belongs to.
+        metrics: ``box AP``, ``mask AP``, ``PQ``, in percent.
+        source: place of publication: an address, or a file of this repository.
+        config: config that the other project trained.
+        hardware: hardware of the training.
+        weights: address of the other project's weights.
+        license: license of these weights.
+        note: differences between the measured model and ours.
     """
 
     by: str
@@ -36,13 +37,13 @@ class Result:
     config: str | None = None
     hardware: str | None = None
     weights: str | None = None
-    licence: str | None = None
+    license: str | None = None
     note: str | None = None
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What inference on one image costs; MACs are multiply-adds, each counted once."""
+    """Cost of inference on one image; MACs are multiply-adds, each counted once."""
 
     parameters: int
     macs: int
@@ -52,12 +53,12 @@ class Cost:
 
 @dataclass(frozen=True)
 class Weights:
-    """A published file.
+    """Published file of weights.
 
     Attributes:
-        location: address, or path from the folder of the zoo's file while it has none.
-        sha256: of the content; its first 8 digits are in the name.
-        converted_from: toolbox that trained the weights, where it was the other one.
+        location: address, or path relative to the folder of the zoo's file before it is uploaded.
+        sha256: digest of the content; its first 8 digits are in the file's name.
+        converted_from: toolbox that trained the weights, if it was the other one.
     """
 
     location: str
@@ -77,35 +78,35 @@ class Weights:
 
 @dataclass
 class Entry:
-    """A model.
+    """Model of the zoo.
 
     Attributes:
         name: stem of its configs.
-        configs: toolbox -> config, as a path from the folder of the zoo's file.
-        data: what it is trained and measured on.
-        schedule: how long it is trained.
-        results: by us and by others.
+        configs: toolbox -> config, as a path relative to the folder of the zoo's file.
+        data: data that it is trained and measured on.
+        schedule: length of the training.
+        results: results of this project and of others.
         costs: toolbox -> cost of the model.
-        weights: toolbox -> our published file.
-        licence: of those.
+        weights: toolbox -> file published by this project.
+        license: license of these files.
     """
 
     name: str
     configs: dict[str, str]
     data: str
     schedule: str
-    results: list[Result] = field(default_factory=list)
+    results: list[PublishedResult] = field(default_factory=list)
     costs: dict[str, Cost] = field(default_factory=dict)
     weights: dict[str, Weights] = field(default_factory=dict)
-    licence: str | None = None
+    license: str | None = None
 
-    def results_by(self, own: bool) -> list[Result]:
-        """Our own results, or those of others."""
+    def results_by(self, own: bool) -> list[PublishedResult]:
+        """Select the results of this project, or those of others."""
         return [result for result in self.results if (result.by == OWN) is own]
 
 
 def _record(kind: type[Record], content: Any, where: str) -> Record:
-    """A record out of a mapping with exactly its fields."""
+    """Build a record from a mapping that has its required fields and no others."""
     known = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
     if not isinstance(content, Mapping):
         raise ValueError(f"{where}: expected a mapping with {list(known)}, got {content!r}")
@@ -118,30 +119,30 @@ def _record(kind: type[Record], content: Any, where: str) -> Record:
 
 
 def read_entry(content: Any, where: str) -> Entry:
-    """An entry out of plain data.
+    """Build an entry from plain data.
 
     Args:
-        content: a mapping with the fields of `Entry`.
-        where: it stands, for the errors.
+        content: mapping with the fields of `Entry`.
+        where: position of the mapping, for errors.
 
     Raises:
         ValueError: unknown or missing keys, toolboxes or metrics.
     """
     entry = _record(Entry, content, where)
-    entry.results = [_record(Result, r, f"{where}, results[{n}]") for n, r in enumerate(entry.results)]
+    entry.results = [_record(PublishedResult, r, f"{where}, results[{n}]") for n, r in enumerate(entry.results)]
     for toolbox in (*entry.configs, *entry.weights, *entry.costs, *(result.toolbox for result in entry.results)):
         if toolbox not in TOOLBOXES:
             raise ValueError(f"{where} ({entry.name}): toolbox {toolbox!r} is unknown, choose one of {TOOLBOXES}")
     for result in entry.results:
-        if not result.metrics or not set(result.metrics) <= set(METRICS):
-            raise ValueError(f"{where} ({entry.name}): metrics are some of {METRICS}, got {result.metrics}")
+        if not result.metrics or not set(result.metrics) <= set(ZOO_METRICS):
+            raise ValueError(f"{where} ({entry.name}): metrics are some of {ZOO_METRICS}, got {result.metrics}")
     entry.weights = {key: _record(Weights, value, f"{where}, weights") for key, value in entry.weights.items()}
     entry.costs = {key: _record(Cost, value, f"{where}, costs") for key, value in entry.costs.items()}
     return entry
 
 
 def as_plain(record: Any) -> Any:
-    """An entry, or a part of one, as plain data without its empty fields."""
+    """Convert an entry, or a part of one, to plain data without its empty fields."""
     if isinstance(record, Mapping):
         return {key: as_plain(value) for key, value in record.items()}
     if isinstance(record, (list, tuple)):

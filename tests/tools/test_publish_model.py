@@ -16,7 +16,7 @@ from precision import assert_same_maps
 
 from fpn_plugins.weights import read_checkpoint
 from fpn_plugins.zoo.index import Zoo
-from fpn_plugins.zoo.records import Result
+from fpn_plugins.zoo.records import PublishedResult
 
 ROOT = Path(__file__).resolve().parents[2]
 STATE = {"neck.w": torch.arange(6.0), "rpn_head.n": torch.tensor(7)}
@@ -92,8 +92,8 @@ def test_a_model_is_published_and_entered(publish: Callable, zoo_file: Path, tmp
     (path,) = folder.glob("mmdet/demo_mask_rcnn-????????.pth")
     entry = Zoo.read(zoo_file).find("demo_mask_rcnn")
     assert entry.results == [
-        Result("fpn_plugins", "mmdet", {"box AP": 12.3}, "results.json", hardware="an abacus")
-    ] and (entry.data, entry.schedule, entry.licence) == ("a set", "2 iterations", "CC0-1.0")
+        PublishedResult("fpn_plugins", "mmdet", {"box AP": 12.3}, "results.json", hardware="an abacus")
+    ] and (entry.data, entry.schedule, entry.license) == ("a set", "2 iterations", "CC0-1.0")
     assert Path(Zoo.read(zoo_file).checkpoint("demo_mask_rcnn", "mmdet")).resolve() == path.resolve()
     card = (folder / "README.md").read_text()
     assert "12.3" in card and path.name in card and "license: cc0-1.0" in card
@@ -105,7 +105,7 @@ def test_an_entry_keeps_what_is_not_said_again(
 ) -> None:
     assert publish(trained, *NEW).code == 0
     zoo = Zoo.read(zoo_file)
-    cited = Result("somebody", "mmdet", {"box AP": 50.0}, "https://x.org", "x.py")
+    cited = PublishedResult("somebody", "mmdet", {"box AP": 50.0}, "https://x.org", "x.py")
     zoo.find("demo_mask_rcnn").results.append(cited)
     zoo.write(zoo_file)
     for value, expected in (("0.2", 20.0), ("0.3", 30.0)):

@@ -18,7 +18,7 @@ from fpn_plugins.weights import read_checkpoint
 from fpn_plugins.zoo.index import Zoo, forget_weights, sha256_of
 from fpn_plugins.zoo.pages import mim_metafile, model_card, table, zoo_page
 from fpn_plugins.zoo.publish import Trained, write_published
-from fpn_plugins.zoo.records import OWN, Cost, Entry, Result, Weights
+from fpn_plugins.zoo.records import OWN, Cost, Entry, PublishedResult, Weights
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = Trained({"rpn_head.weight": torch.arange(4.0)}, "mmdet", ("cat", "dog"))
@@ -31,9 +31,9 @@ def entry(**changes: Any) -> Entry:
         "configs": {"mmdet": "mmdet/tiny.py"},
         "data": "a set",
         "schedule": "2 iterations",
-        "results": [Result(OWN, "mmdet", {"box AP": 12.5}, "results.json", hardware="an abacus")],
+        "results": [PublishedResult(OWN, "mmdet", {"box AP": 12.5}, "results.json", hardware="an abacus")],
         "costs": {"mmdet": Cost(2_500_000, 3_400_000_000, [240, 320], ["100 proposals"])},
-        "licence": "Apache-2.0",
+        "license": "Apache-2.0",
     }
     return Entry(**{**content, **changes})
 
@@ -119,7 +119,7 @@ def test_rendering_writes_what_is_out_of_date(
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     weights = {"mmdet": Weights("https://x.org/tiny-12345678.pth", "12" * 32, "detectron2")}
-    entries = [entry(weights=weights), entry(name="other", costs={}, licence=None, results=[])]
+    entries = [entry(weights=weights), entry(name="other", costs={}, license=None, results=[])]
     zoo = Zoo.read(Zoo(entries, tmp_path).write(tmp_path / "zoo.yml"))
     assert list(zoo.entries.values()) == entries
 
@@ -130,7 +130,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         ("models: [", "is not YAML"),
         ("- 1", "list `models`, not list"),
         ("models: [3]", r"models\[0\]: expected a mapping"),
-        ("models: [{name: a, licence: b}]", "missing keys .*configs"),
+        ("models: [{name: a, license: b}]", "missing keys .*configs"),
         ("models: [{name: a, configs: {}, data: b, schedule: c, autor: d}]", r"unknown keys \['autor'\]"),
         ("models: [{name: a, configs: {keras: x}, data: b, schedule: c}]", "toolbox 'keras' is unknown"),
         (
@@ -148,7 +148,7 @@ def test_a_wrong_file_is_an_error_that_says_where(tmp_path: Path, text: str, mes
 
 
 def test_a_missing_zoo_is_not_found(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no model zoo at .*zoo.yml"):
+    with pytest.raises(FileNotFoundError, match="path=.*zoo.yml.: no model zoo"):
         Zoo.read(tmp_path / "zoo.yml")
 
 
@@ -161,7 +161,7 @@ def test_unknown_names_are_errors_that_say_what_there_is(tmp_path: Path) -> None
         zoo.find("tony")
     with pytest.raises(ValueError, match="no config for toolbox='detectron2'"):
         zoo.config("tiny", "detectron2")
-    with pytest.raises(ValueError, match="no weights of 'tiny'.*has to be trained"):
+    with pytest.raises(ValueError, match="no weights of 'tiny'.*train the model"):
         zoo.checkpoint("tiny", "mmdet")
 
 
@@ -233,7 +233,9 @@ def test_places_of_pretrained_weights_are_forgotten() -> None:
 
 
 def test_own_and_cited_results_stand_apart() -> None:
-    cited = Result("mmdet", "mmdet", {"box AP": 77.7}, "https://mm.det/x", "x.py", weights="https://mm.det/y.pth")
+    cited = PublishedResult(
+        "mmdet", "mmdet", {"box AP": 77.7}, "https://mm.det/x", "x.py", weights="https://mm.det/y.pth"
+    )
     page = zoo_page(Zoo([entry(results=[*entry().results, cited])], "configs"))
     own, others = page.split("## Published by others")
     assert "| 2.5 | 3.4 at 240 x 320 |" in own
@@ -242,7 +244,7 @@ def test_own_and_cited_results_stand_apart() -> None:
 
 
 def test_the_index_gives_nobody_elses_results_as_ours() -> None:
-    cited = Result("detectron2", "mmdet", {"box AP": 77.7}, "https://d2/x", "x.yaml")
+    cited = PublishedResult("detectron2", "mmdet", {"box AP": 77.7}, "https://d2/x", "x.yaml")
     (model,) = mim_metafile(Zoo([entry(results=[cited])], "configs"))["Models"]
     assert "Results" not in model and "Weights" not in model
     assert model["Metadata"]["Published By Others"] == "box AP 77.7 by detectron2 (x.yaml)"

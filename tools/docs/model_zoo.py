@@ -14,14 +14,14 @@ from pathlib import Path
 from fpn_plugins.commands.common import user_errors
 from fpn_plugins.commands.publish import zoo_cost
 from fpn_plugins.files import write_atomically
-from fpn_plugins.zoo.index import DEFAULT, Zoo
+from fpn_plugins.zoo.index import SOURCE_FILE, Zoo
 from fpn_plugins.zoo.pages import GENERATED, mim_index, mim_metafile, zoo_page
 
 
 def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description="Render the model zoo")
-    parser.add_argument("--root", type=Path, default=DEFAULT.parents[1], help="the repository")
+    parser.add_argument("--root", type=Path, default=SOURCE_FILE.parents[1], help="the repository")
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--check", action="store_true", help="write nothing, fail if a file is out of date")
     choice.add_argument("--count", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="count the missing costs")
