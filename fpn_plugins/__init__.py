@@ -11,6 +11,7 @@ from .backbones import (
     TimmHybrid,
     ViT,
     build_backbone,
+    register_backbone,
 )
 from .features import FeatureSpec, SemanticSpec, check_pyramid, level_names
 from .moved import explain_moved_imports
@@ -73,5 +74,6 @@ __all__ = [
     "build_neck",
     "check_pyramid",
     "level_names",
+    "register_backbone",
     "register_neck",
 ]

@@ -33,7 +33,7 @@ use_fpn(
         type="TimmBackbone",
         name="mobilenetv2_100",
         checkpoint="data/weights/mobilenetv2_100.safetensors",
-        frozen_stages=0,
+        frozen_stages=1,
         norm_eval=True,
     ),
 )

@@ -17,7 +17,7 @@ use_fpn(
         name="tf_efficientnet_b3.aa_in1k",
         out_indices=[2, 3, 4],
         pretrained=True,
-        frozen_stages=0,
+        frozen_stages=1,
         drop_path_rate=0.2,
         norm_eval=True,
     ),

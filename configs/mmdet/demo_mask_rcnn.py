@@ -18,7 +18,7 @@ model = dict(
             type="TimmBackbone",
             name="mobilenetv2_100",
             checkpoint="data/weights/mobilenetv2_100.safetensors",
-            frozen_stages=0,
+            frozen_stages=1,
             norm_eval=True,
         ),
         neck=dict(type="FPN", out_channels=channels, num_outs=5),

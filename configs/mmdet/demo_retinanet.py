@@ -20,7 +20,7 @@ model = dict(
             name="mobilenetv2_100",
             out_indices=(2, 3, 4),
             checkpoint="data/weights/mobilenetv2_100.safetensors",
-            frozen_stages=0,
+            frozen_stages=1,
             norm_eval=True,
         ),
         neck=dict(

@@ -14,7 +14,7 @@ model = dict(
         name="tf_efficientnet_b3.aa_in1k",
         out_indices=(2, 3, 4),
         pretrained=True,
-        frozen_stages=0,
+        frozen_stages=1,
         drop_path_rate=0.2,
     ),
     neck=dict(type="fpn_plugins.FPN"),

@@ -1,10 +1,12 @@
-"""Base class of backbones: the pixels that their weights expect, frozen parts, and complete loading of weights."""
+"""Base class of backbones: pixel statistics, frozen stages, and weights that load completely or not at all."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from ..features import FeatureSpec
@@ -13,26 +15,34 @@ from ..weights import read_checkpoint
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 Weights = Mapping[str, Tensor] | str | os.PathLike[str]
+Part = nn.Module | nn.Parameter
+Size = TypeVar("Size", bound=NamedTuple)
 
 
 class Backbone(nn.Module):
-    """Base class: image in, tuple of maps out.
+    """Base class of backbones: image in, tuple of maps out.
+
+    A subclass sets ``feature_specs``, lists its parts in `stage_parts`, and ends its constructor with
+    `load_and_freeze`.
 
     Attributes:
-        feature_specs: channels and stride of each map.
-        mean: of the pixels that the weights were trained on, on the 0..1 scale, RGB; ImageNet's unless set.
+        feature_specs: channels and stride of each returned map.
+        mean: mean of the pixels that the weights were trained on, RGB, on the 0..1 scale; ImageNet's by default.
         std: standard deviation of these pixels.
+        frozen_stages: -1 freezes nothing, 0 the stem (patch embedding or first convolutions), ``n`` the stem and the
+            first ``n`` stages. Frozen parts get no gradient and stay in evaluation mode.
     """
 
     feature_specs: tuple[FeatureSpec, ...]
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
-    # ends the message about weights that do not fit
+    frozen_stages: int = -1
+    # end of the message about weights that do not fit
     misfit_hint = ""
 
     @property
     def pixel_mean(self) -> list[float]:
-        """``mean`` on the 0..255 scale, as both toolboxes state it."""
+        """``mean`` on the 0..255 scale, which both toolboxes use."""
         return [round(255 * value, 3) for value in self.mean]
 
     @property
@@ -41,36 +51,69 @@ class Backbone(nn.Module):
         return [round(255 * value, 3) for value in self.std]
 
     def expect_pixels_of(self, other: nn.Module) -> None:
-        """State the pixels of the backbone that reads the image."""
+        """Take over the pixel statistics of ``other``, the backbone that reads the image."""
         self.mean, self.std = getattr(other, "mean", IMAGENET_MEAN), getattr(other, "std", IMAGENET_STD)
 
-    def frozen_parts(self) -> Iterable[nn.Module | nn.Parameter]:
-        """Parts without gradients; the modules among them stay in evaluation mode."""
+    def stage_parts(self) -> Sequence[Sequence[Part]]:
+        """List the parts of the stem, then those of each stage, in the order in which ``frozen_stages`` counts."""
         return ()
 
-    def freeze(self) -> None:
-        """Turn off the gradients of `frozen_parts`; to be called at the end of a constructor."""
-        for part in self.frozen_parts():
+    def load_and_freeze(
+        self,
+        frozen_stages: int = -1,
+        checkpoint: str | os.PathLike[str] | None = None,
+        pretrained: bool = False,
+    ) -> None:
+        """Load the weights that the constructor was asked for, then freeze stages.
+
+        Args:
+            frozen_stages: see the class.
+            checkpoint: file of weights.
+            pretrained: load timm's weights of the network ``self.name`` instead (downloaded by timm).
+
+        Raises:
+            ValueError: both sources, weights of another architecture, or stages that the backbone does not have.
+        """
+        check_one_source(pretrained, checkpoint)
+        if frozen_stages != -1:
+            count = len(self.stage_parts()) - 1
+            if not 0 <= frozen_stages <= count:
+                raise ValueError(
+                    f"frozen_stages={frozen_stages} must be -1 (none), 0 (the stem) or a number of stages up to {count}"
+                )
+        if pretrained:
+            from .timm.networks import timm_weights  # its package imports this module
+
+            name = str(self.name)
+            self.load_weights(timm_weights(name), f"of timm's {name!r}")
+        elif checkpoint is not None:
+            self.load_weights(checkpoint)
+        self.frozen_stages = frozen_stages
+        for part in self._frozen_parts():
             part.requires_grad_(False)
         self.train(self.training)
+
+    def _frozen_parts(self) -> list[Part]:
+        stages = self.stage_parts() if self.frozen_stages >= 0 else ()
+        return [part for stage in stages[: self.frozen_stages + 1] for part in stage]
 
     def train(self, mode: bool = True) -> Backbone:
         """Switch mode; frozen modules stay in evaluation mode, so that their norms and stochastic depth are off."""
         super().train(mode)
-        for part in self.frozen_parts():
+        for part in self._frozen_parts():
             if isinstance(part, nn.Module):
                 part.eval()
         return self
 
     def load_weights(self, weights: Weights, source: str = "") -> None:
-        """Load a state dict in any of the layouts that the backbone knows, completely or not at all.
+        """Load a state dict in any layout that the backbone knows, completely or not at all.
 
         Args:
-            weights: keys and tensors of this backbone alone, or a file that holds them.
-            source: where they come from, for the message; of a file its path.
+            weights: state dict of the backbone alone, or a file that holds it.
+            source: origin of a state dict, for the message; a file is named by its path.
 
         Raises:
-            ValueError: they are of another architecture; lists the keys, or the shapes.
+            ValueError: weights of another architecture; lists keys or shapes.
         """
         weights, source = read_weights(weights, source)
         before = {key: value.clone() for key, value in self.state_dict().items()}
@@ -78,7 +121,7 @@ class Backbone(nn.Module):
             self.load_state_dict(weights)
         except (RuntimeError, ValueError) as error:
             self.load_state_dict(before)
-            first, *rest = str(error).split("\n\t")  # torch's message has a line per tensor of another shape
+            first, *rest = str(error).split("\n\t")  # torch's message has one line per tensor of another shape
             reason = "; ".join([first, *rest[:5]]) + (f"; ... ({len(rest) - 5} more)" if len(rest) > 5 else "")
             name = f" {self.name!r}" if hasattr(self, "name") else ""
             raise ValueError(
@@ -88,35 +131,31 @@ class Backbone(nn.Module):
 
 
 def read_weights(weights: Weights, source: str = "") -> tuple[Mapping[str, Tensor], str]:
-    """A state dict, read without executing anything where it is a file, and where it comes from, for messages."""
+    """Return a state dict and its origin for messages; a file is read without executing anything in it."""
     if isinstance(weights, Mapping):
         return weights, source or "of the given state dict"
     return read_checkpoint(weights), repr(os.fspath(weights))
 
 
 def check_one_source(pretrained: bool, checkpoint: str | os.PathLike[str] | None) -> None:
-    """Raise ``ValueError`` where both are given."""
+    """Raise ``ValueError`` if both sources of weights are given."""
     if pretrained and checkpoint is not None:
         raise ValueError(f"pretrained=True and checkpoint={str(checkpoint)!r} exclude each other; choose one")
 
 
-def check_ascending(argument: str, indices: Sequence[int], count: int, of_what: str) -> tuple[int, ...]:
-    """Ascending positions below ``count`` as a tuple; ``of_what`` ends the message of the ``ValueError``."""
-    chosen = tuple(int(index) for index in indices)
-    if not chosen or list(chosen) != sorted(set(chosen)) or chosen[0] < 0 or chosen[-1] >= count:
-        raise ValueError(f"{argument}={list(chosen)} must be ascending positions {of_what}")
-    return chosen
+def overridden(size: Size, **given: Any) -> Size:
+    """Replace fields of a published size by the arguments that are not ``None``; sequences become tuples."""
+    values = {key: value for key, value in given.items() if value is not None}
+    return size._replace(**{key: tuple(v) if isinstance(v, Sequence) else v for key, v in values.items()})
 
 
-def check_frozen_stages(frozen_stages: int, last: int, meaning: str) -> int:
-    """``frozen_stages`` from -1 to ``last``; ``meaning`` leads up to ``last`` in the ``ValueError``."""
-    if not -1 <= frozen_stages <= last:
-        raise ValueError(f"frozen_stages={frozen_stages} must be -1 (none) or {meaning} {last}")
-    return frozen_stages
+def drop_path_rates(drop_path_rate: float, depth: int) -> list[float]:
+    """Probability of dropping the branches of each of ``depth`` blocks, rising linearly from 0 to the given rate."""
+    return torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()  # has values even under a meta device
 
 
 def initialize_linear(module: nn.Module) -> None:
-    """Draw the weights of all linear layers as Vision Transformers do: truncated normal of 0.02, biases zero."""
+    """Initialize all linear layers as Vision Transformers do: weights truncated normal of 0.02, biases zero."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.trunc_normal_(layer.weight, std=0.02)

@@ -1,4 +1,4 @@
-"""Convolutional network below, Vision Transformer encoder on top: C2-C4 of the one, C5 of the other.
+"""Convolutional network with a Vision Transformer on top: C2-C4 from the CNN, C5 from the transformer.
 
 ::
 
@@ -6,7 +6,7 @@
     image --CNN--> c2 /4 --> c3 /8 --> c4 /16 --ViT-- /16 --3x3, stride 2--> c5     vit_stride=16
 
 Source: the "hybrid architecture" of ViT (arXiv:2010.11929, section 3.1), whose encoder reads a ResNet's map through a
-1x1 projection with position embeddings; here its finer maps are kept for the pyramid.
+1x1 projection with position embeddings; here the ResNet's finer maps are kept for the pyramid.
 """
 
 from __future__ import annotations
@@ -19,35 +19,38 @@ from torch import Tensor, nn
 from ..features import FeatureSpec
 from ..layers import LayerNorm2d
 from .base import Backbone
+from .build import build_backbone, register_backbone
 from .vit.vit import ViT
 
 OUT_STRIDE = 32
 VIT_STRIDES = (16, 32)
-# of the images that the tables of absolute and of relative positions are made for; any other size gets them resized
+# sides of the images that absolute and relative positions are made for; they are resized for other images
 POSITIONS_SIDE, RELATIVE_SIDE = 224, 1024
 
 
+@register_backbone
 class HybridCNNViT(Backbone):
-    """A CNN's maps with the last one replaced by a Vision Transformer's.
+    """The maps of a CNN, with C5 computed by a Vision Transformer.
 
     Args:
-        cnn: one of this package's backbones, or a ``{"type": ..., **arguments}`` mapping of one, whose last map has the
-            stride ``vit_stride``: ``{"type": "TimmBackbone", "name": "resnet50"}``, with ``out_indices=(1, 2, 3)`` for
+        cnn: a backbone, or a ``{"type": ..., **arguments}`` mapping of one, whose last map has the stride
+            ``vit_stride``: ``{"type": "TimmBackbone", "name": "resnet50"}``, with ``out_indices=(1, 2, 3)`` for
             ``vit_stride=16``.
-        vit: arguments of `ViT` for the encoder: ``embed_dim``, ``depth``, ``num_heads``, ... Besides, its blocks attend
-            over the whole map and have no relative positions, unless ``window_size``, ``global_block_indices`` and
-            ``use_rel_pos`` say otherwise.
+        vit: arguments of `ViT` for the encoder: ``embed_dim``, ``depth``, ``num_heads``, ... By default, its blocks
+            attend over the whole map and have no relative positions; set ``window_size``, ``global_block_indices`` and
+            ``use_rel_pos`` to change that.
         vit_stride: stride of the map that the encoder reads. 32: the CNN's C5, which it replaces. 16: the CNN's C4,
-            which stays; a 3x3 convolution of stride 2 makes C5 of the encoder's output: four times the tokens.
+            which is kept; a 3x3 convolution of stride 2 turns the encoder's output into C5. This has four times the
+            tokens.
 
     Attributes:
-        feature_specs: the CNN's maps but for C5, and ``embed_dim`` channels at stride 32.
+        feature_specs: the CNN's maps without its C5, then ``embed_dim`` channels at stride 32.
 
     The encoder is a `ViT` whose patches are the cells of the map (a 1x1 projection), with learned position embeddings
-    for 224 x 224 images, resized to any other, and a final norm, as in ViT.
+    for 224 x 224 images, which are resized for others, and a final norm, as in ViT.
 
-    State dict: ``cnn.*``, ``vit.*``, ``norm.*``, and ``downsample.*`` at ``vit_stride=16``. Weights are the parts' own
-    ``pretrained`` or ``checkpoint``; for pretrained hybrids see `TimmHybrid`.
+    State dict: ``cnn.*``, ``vit.*``, ``norm.*``, and ``downsample.*`` for ``vit_stride=16``. Each part has its own
+    ``pretrained``, ``checkpoint`` and ``frozen_stages``; for pretrained hybrids see `TimmHybrid`.
 
     Raises:
         ValueError: another ``vit_stride``, or a CNN whose last map has another stride.
@@ -56,8 +59,6 @@ class HybridCNNViT(Backbone):
     def __init__(
         self, cnn: nn.Module | Mapping[str, Any], vit: Mapping[str, Any], vit_stride: int = OUT_STRIDE
     ) -> None:
-        from . import build_backbone  # the registry, which lists this class too
-
         super().__init__()
         if vit_stride not in VIT_STRIDES:
             raise ValueError(f"vit_stride={vit_stride} must be 32 (the encoder on C5) or 16 (on C4)")
@@ -66,8 +67,8 @@ class HybridCNNViT(Backbone):
         *_, last = self.cnn.feature_specs
         if last.stride != vit_stride:
             raise ValueError(
-                f"vit_stride={vit_stride}, but the last of the CNN's maps, of strides "
-                f"{[spec.stride for spec in self.cnn.feature_specs]}, has another; end its out_indices at that stride"
+                f"vit_stride={vit_stride} must be the stride of the CNN's last map, but its maps have strides "
+                f"{[spec.stride for spec in self.cnn.feature_specs]}; end its out_indices at that stride"
             )
         self.vit = ViT(**{**_encoder_defaults(vit_stride), **vit, "patch_size": 1, "in_chans": last.channels})
         (channels, _), *_ = self.vit.feature_specs
@@ -82,13 +83,13 @@ class HybridCNNViT(Backbone):
         top = self.norm(top)
         return (*self._kept(maps), top if self.downsample is None else self.downsample(top))
 
-    def _kept(self, of_cnn: tuple[Any, ...]) -> tuple[Any, ...]:
-        """What stays of the CNN's maps: all but the one that the encoder replaces."""
-        return of_cnn[:-1] if self.downsample is None else of_cnn
+    def _kept(self, cnn_maps: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Select the CNN's maps (or specs) without the one that the encoder replaces."""
+        return cnn_maps[:-1] if self.downsample is None else cnn_maps
 
 
 def stride_two(channels: int) -> nn.Conv2d:
-    """The step from the encoder's /16 map to C5: rounds up, as a CNN's stages do."""
+    """Build the convolution from the encoder's /16 map to C5; sizes round up, as in a CNN's stages."""
     conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return conv

@@ -1,4 +1,4 @@
-"""Featurized image pyramid: one network on the image at several sizes, the costly way to features at several scales.
+"""Featurized image pyramid: one network applied to the image at several sizes.
 
 ::
 
@@ -6,8 +6,8 @@
     image       --backbone--> C4 /16  =  stride 16
     image x 1/2 --backbone--> C4 /16  =  stride 32
 
-Source: FPN (arXiv:1612.03144), figure 1 (a) and section 1. Every level is equally strong, at about
-``sum(scale ** 2)`` times the cost of one.
+Source: FPN (arXiv:1612.03144), figure 1 (a) and section 1. All levels are equally strong; the cost is about
+``sum(scale ** 2)`` times that of one image.
 """
 
 from __future__ import annotations
@@ -21,18 +21,20 @@ from torch import Tensor, nn
 
 from ..features import FeatureSpec
 from .base import Backbone
+from .build import build_backbone, register_backbone
 
 # scales are fractions of small numbers: 2, 1, 1/2, 2/3
 MAX_DENOMINATOR = 16
 
 
+@register_backbone
 class ImagePyramid(Backbone):
-    """The same map of a backbone from the image at each scale.
+    """One map of a backbone, computed from the image at each scale.
 
     Args:
-        backbone: one of this package's backbones, or a ``{"type": ..., **arguments}`` mapping of one.
-        scales: factors of the image's sides, descending; the image is resized bilinearly, sides rounded up.
-        index: position of the used map among the backbone's; -1 is its last.
+        backbone: a backbone, or a ``{"type": ..., **arguments}`` mapping of one.
+        scales: factors of the image's sides, descending; the image is resized bilinearly, with sides rounded up.
+        index: position of the map among the backbone's maps; -1 is the last.
 
     Attributes:
         feature_specs: the map's channels at its stride divided by each scale.
@@ -40,7 +42,7 @@ class ImagePyramid(Backbone):
     State dict: ``backbone.*``.
 
     Raises:
-        ValueError: scales that do not descend or are not positive, a stride that a scale does not divide, or ``index``
+        ValueError: scales that do not descend or are not positive, a scale that gives a fractional stride, or ``index``
             out of range.
     """
 
@@ -50,8 +52,6 @@ class ImagePyramid(Backbone):
         scales: Sequence[float] = (2.0, 1.0, 0.5),
         index: int = -1,
     ) -> None:
-        from . import build_backbone  # the registry, which lists this class too
-
         super().__init__()
         self.backbone = build_backbone(backbone)
         self.expect_pixels_of(self.backbone)
@@ -68,7 +68,7 @@ class ImagePyramid(Backbone):
 
 
 def _resize(x: Tensor, scale: Fraction) -> Tensor:
-    """Sides are integers throughout, so that any size can be traced."""
+    """Resize with integer arithmetic on the sides, so that any size can be traced."""
     if scale == 1:
         return x
     size = [-(-side * scale.numerator // scale.denominator) for side in x.shape[-2:]]
@@ -86,6 +86,6 @@ def _scaled(spec: FeatureSpec, scale: Fraction) -> FeatureSpec:
     stride = spec.stride / scale
     if stride.denominator != 1:
         raise ValueError(
-            f"scale {float(scale):g} makes a stride of {float(stride):g} of {spec.stride}; strides are integers"
+            f"scale {float(scale):g} turns the stride {spec.stride} into {float(stride):g}; strides must be integers"
         )
     return FeatureSpec(spec.channels, int(stride))

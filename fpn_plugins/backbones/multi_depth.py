@@ -7,9 +7,9 @@
             blocks 7..9-- /16 ------------------------------> c4 /16
             blocks 10..12 /16 --2x2 max-pool----------------> c5 /32
 
-Sources: BEiT under UPerNet (arXiv:2106.08254, ``semantic_segmentation/backbone/beit.py``), whose layers these are; DPT
-(arXiv:2103.13413, section 3) taps blocks 3, 6, 9 and 12 too. ViTDet (arXiv:2203.16527, figure 2 (a)) compares its
-simple pyramid with an FPN on such maps.
+Sources: BEiT with UPerNet (arXiv:2106.08254, ``semantic_segmentation/backbone/beit.py``), whose layers these are; DPT
+(arXiv:2103.13413, section 3) also taps blocks 3, 6, 9 and 12. ViTDet (arXiv:2203.16527, figure 2 (a)) compares its
+simple pyramid with an FPN on maps of this kind.
 """
 
 from __future__ import annotations
@@ -27,33 +27,36 @@ from ..layers import NormFactory
 from ..ops.tracing import traced
 from ..resampling import make_resample
 from .base import Backbone
+from .build import register_backbone
 from .vit.vit import ViT
 
 
+@register_backbone
 class MultiDepthViT(Backbone):
     """A plain ViT as a backbone of several strides, for `FPN` or any other neck.
 
     Args:
-        vit: arguments of `ViT` (``embed_dim``, ``checkpoint``, ...), without ``out_block_indices``; ``{}`` is ViTDet's
-            ViT-B.
-        depths: how many blocks have run for each map, counted from 1, ascending; the default is for 12 blocks, a ViT-L
-            of 24 has ``(6, 12, 18, 24)``. Blocks after the last one are left out.
+        vit: arguments of `ViT` (``embed_dim``, ``checkpoint``, ``frozen_stages``, ...), without ``out_block_indices``;
+            ``{}`` is ViTDet's ViT-B.
+        depths: number of blocks before each map, ascending; the default is for 12 blocks; use ``(6, 12, 18, 24)`` for
+            ViT-L. Blocks after the last one are not built.
         strides: stride of each map in input pixels; power-of-two multiples or fractions of the patch size.
-        norm: norm between two transposed convolutions: ``"LN"``, as ViTDet has it, does not depend on the batch; BEiT
-            has ``"BN"``; see `make_norm`.
+        norm: norm between two transposed convolutions, see `make_norm`: ``"LN"``, as in ViTDet, does not depend on the
+            batch; BEiT has ``"BN"``.
 
     Attributes:
         feature_specs: ``embed_dim`` channels at each of ``strides``.
 
-    Images of any size: they are zero-padded on the right and at the bottom to whole cells of the coarsest map, and
-    each map is cropped to ``ceil(side / stride)``, as a convolutional network rounds. BEiT's and ViTDet's code pads
-    nothing, so that finer maps lose what does not fill a patch.
+    Images can have any size: they are zero-padded on the right and at the bottom to whole cells of the coarsest map,
+    and each map is cropped to ``ceil(side / stride)``, as in a convolutional network. BEiT's and ViTDet's code does not
+    pad, so that its finer maps miss the pixels after the last whole patch.
 
-    State dict: ``vit.*`` (detectron2's names), ``resamples.<i>.*``; weights of the ViT alone are its ``checkpoint``.
+    State dict: ``vit.*`` (detectron2's names), ``resamples.<i>.*``; for weights of the ViT alone, use its
+    ``checkpoint``.
 
     Raises:
         ValueError: depths that do not ascend or that the ViT does not have, another number of strides, or a stride that
-            no power of two leads to.
+            is no power-of-two multiple of the patch size.
     """
 
     def __init__(
@@ -87,12 +90,12 @@ class MultiDepthViT(Backbone):
 
 
 def _cells(side: int, stride: int) -> int:
-    """Rounded up, without negative numbers, which ONNX divides in another way."""
+    """Divide and round up, without negative numbers, which ONNX divides differently."""
     return (side + stride - 1) // stride
 
 
 def _crop(x: Tensor, height: int, width: int) -> Tensor:
-    """The upper left part; a padding below zero, unlike a slice, keeps the memory format."""
+    """Crop to the upper left part; negative padding, unlike a slice, keeps the memory format."""
     below, beside = x.shape[-2] - height, x.shape[-1] - width
     if traced() or below or beside:
         return F.pad(x, (0, -beside, 0, -below))
@@ -102,15 +105,14 @@ def _crop(x: Tensor, height: int, width: int) -> Tensor:
 def _check_depths(depths: Sequence[int], strides: Sequence[int], vit: Mapping[str, Any]) -> tuple[int, ...]:
     if "out_block_indices" in vit:
         raise ValueError(
-            f"vit's out_block_indices={vit['out_block_indices']!r} come from depths={list(depths)}; drop it"
+            f"vit's out_block_indices={vit['out_block_indices']!r} is derived from depths={list(depths)}; remove it"
         )
     available = vit.get("depth", inspect.signature(ViT).parameters["depth"].default)
     chosen = tuple(int(depth) for depth in depths)
     if not chosen or list(chosen) != sorted(set(chosen)) or chosen[0] < 1 or chosen[-1] > available:
         raise ValueError(
-            f"depths={list(depths)} must ascend among the ViT's {available} blocks, counted from 1 "
-            f"(1..{available}, the last one being {available})"
+            f"depths={list(depths)} must ascend among the ViT's {available} blocks, counted from 1 (1..{available})"
         )
     if len(strides) != len(chosen):
-        raise ValueError(f"depths={list(depths)} and strides={list(strides)} must be as many, one pair per map")
+        raise ValueError(f"depths={list(depths)} and strides={list(strides)} must have the same length, one per map")
     return chosen

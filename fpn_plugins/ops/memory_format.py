@@ -11,9 +11,14 @@ def is_channels_last(x: Tensor) -> bool:
     return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
 
-def memory_format_of(x: Tensor) -> torch.memory_format:
-    """Memory format of ``x`` (``B C H W``), channels-last or contiguous.
+def in_format_of(x: Tensor, other: Tensor) -> Tensor:
+    """Return ``x`` in the memory format of ``other``, channels-last or NCHW-contiguous (both ``B C H W``)."""
+    return x.contiguous(memory_format=torch.channels_last if is_channels_last(other) else torch.contiguous_format)
 
-    A backbone that computes on ``B H W C`` gives its maps the image's format: mmcv's RoIAlign reads any map as NCHW.
+
+def as_map(tokens: Tensor, image: Tensor) -> Tensor:
+    """Return tokens ``B H W C`` as a map ``B C H W`` in the memory format of the image.
+
+    mmcv's RoIAlign reads any map as NCHW, so a backbone that computes on tokens must not leave them channels-last.
     """
-    return torch.channels_last if is_channels_last(x) else torch.contiguous_format
+    return in_format_of(tokens.permute(0, 3, 1, 2), image)

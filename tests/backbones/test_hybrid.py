@@ -1,4 +1,4 @@
-"""CNN-ViT hybrids: which maps are whose, what the encoder sees, and timm's pretrained ones against timm."""
+"""CNN-ViT hybrids: origin of each map, input of the encoder, and timm's pretrained hybrids against timm."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def hybrid(vit_stride: int = 32, **vit: Any) -> HybridCNNViT:
 
 
 @pytest.mark.parametrize("vit_stride", [32, 16])
-def test_finer_maps_are_the_cnns_and_c5_is_the_encoders(vit_stride: int) -> None:
+def test_cnn_computes_the_finer_maps_and_the_encoder_c5(vit_stride: int) -> None:
     backbone = hybrid(vit_stride)
     cnn = [FeatureSpec(64, 4), FeatureSpec(128, 8), FeatureSpec(256, 16)]
     assert backbone.feature_specs == (*cnn, FeatureSpec(24, 32))
@@ -62,7 +62,7 @@ def test_positions_fit_any_size(size: tuple[int, int]) -> None:
 
 def test_windows_and_relative_positions_can_be_asked_for() -> None:
     backbone = hybrid(16, window_size=3, use_rel_pos=True, global_block_indices=(1,))
-    assert backbone.vit.blocks[0].window_size == 3
+    assert backbone.vit.blocks[0].attn.window_size == 3
     assert backbone.vit.blocks[1].attn.rel_pos_h.shape[0] == 2 * 64 - 1
     assert backbone(torch.randn(1, 3, 64, 96))[3].shape == (1, 24, 2, 3)
 
@@ -72,7 +72,7 @@ def test_errors_name_argument_and_remedy() -> None:
         HybridCNNViT(RESNET, ENCODER, vit_stride=16)
     with pytest.raises(ValueError, match="vit_stride=8 must be 32"):
         HybridCNNViT(RESNET, ENCODER, vit_stride=8)
-    with pytest.raises(ValueError, match="none of timm's hybrids.*vit_base_r50_s16_224"):
+    with pytest.raises(ValueError, match="must be one of timm's hybrids.*vit_base_r50_s16_224"):
         TimmHybrid("vit_base_resnet50d_224")
 
 
@@ -84,7 +84,7 @@ def timm_hybrid(request: pytest.FixtureRequest) -> TimmHybrid:
 
 
 @pytest.mark.parametrize("size", [(224, 224), (96, 160), (65, 97)])
-def test_timms_maps(timm_hybrid: TimmHybrid, size: tuple[int, int]) -> None:
+def test_maps_match_timm(timm_hybrid: TimmHybrid, size: tuple[int, int]) -> None:
     model, image, stages = timm_hybrid.model, torch.randn(1, 3, *size, dtype=torch.double), []
     hooks = [
         stage.register_forward_hook(lambda module, inputs, out: stages.append(out))
@@ -105,7 +105,7 @@ def test_timms_maps(timm_hybrid: TimmHybrid, size: tuple[int, int]) -> None:
     assert_same_maps(maps[3], wanted)
 
 
-def test_timms_weights_load_without_the_classifier(tmp_path: Path) -> None:
+def test_timm_weights_load_without_the_classifier(tmp_path: Path) -> None:
     import timm
 
     name = "vit_small_r26_s32_224"
@@ -123,7 +123,7 @@ def test_timms_weights_load_without_the_classifier(tmp_path: Path) -> None:
 
 
 def test_gradient_checkpointing_changes_no_gradient() -> None:
-    """Of the encoder in training, where timm drops paths at random."""
+    """The encoder trains with timm's random drop path."""
     gradients = []
     for checkpointing in (False, True):
         seed(0)

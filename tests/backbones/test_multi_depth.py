@@ -1,4 +1,4 @@
-"""MultiDepthViT: which block each map is of, how it is resampled, and that any image size keeps its strides."""
+"""MultiDepthViT: source block and resampling of each map, and strides for any image size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VIT: dict[str, Any] = {
 }
 
 
-def test_maps_are_those_of_the_blocks_resampled() -> None:
+def test_maps_are_resampled_outputs_of_the_blocks() -> None:
     backbone = MultiDepthViT(VIT, depths=(1, 2, 4, 5), norm="BN").double().eval()
     vit = ViT(**{**VIT, "out_block_indices": (0, 1, 3, 4)}).double().eval()
     vit.load_state_dict(backbone.vit.state_dict())
@@ -42,7 +42,7 @@ def test_maps_are_those_of_the_blocks_resampled() -> None:
 
 @settings(max_examples=8)
 @given(height=st.integers(1, 70), width=st.integers(1, 70))
-def test_any_size_is_filled_up_with_zeros_and_rounds_up(height: int, width: int) -> None:
+def test_any_size_is_zero_padded_and_rounds_up(height: int, width: int) -> None:
     backbone = MultiDepthViT(VIT, depths=(1, 2, 3, 5)).double().eval()
     image = torch.randn(1, 3, height, width, dtype=torch.double)
     padded = F.pad(image, (0, -width % 32, 0, -height % 32))
@@ -68,9 +68,9 @@ def test_blocks_after_the_last_depth_are_left_out() -> None:
         ({"depths": (1, 2, 3, 6)}, r"depths=\[1, 2, 3, 6\].*5 blocks, counted from 1"),
         ({"depths": (0, 1, 2, 3)}, "counted from 1"),
         ({"depths": (3, 2, 4, 5)}, "must ascend"),
-        ({"depths": (1, 2, 3)}, "must be as many"),
+        ({"depths": (1, 2, 3)}, "must have the same length"),
         ({"depths": (1, 2, 3, 4), "strides": (4, 8, 16, 24)}, "power of two"),
-        ({"depths": (1, 2, 3, 4), "vit": {**VIT, "out_block_indices": (1,)}}, "come from depths"),
+        ({"depths": (1, 2, 3, 4), "vit": {**VIT, "out_block_indices": (1,)}}, "is derived from depths"),
         ({"vit": {**VIT, "depth": 11}}, "11 blocks"),
     ],
 )

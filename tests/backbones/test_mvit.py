@@ -309,15 +309,15 @@ def test_drop_path_rises_and_drops_in_training_only():
         assert torch.equal(backbone.eval()(x)[-1], backbone(x)[-1])
 
 
-@pytest.mark.parametrize(("stages", "free"), [(-1, 0), (0, 1), (1, 3), (3, 7)])
+@pytest.mark.parametrize(("stages", "free"), [(-1, 0), (0, 0), (1, 1), (2, 3), (4, 7)])
 def test_frozen_stages(stages: int, free: int):
-    """``free`` is the first block that still learns."""
+    """``free`` is the first block that is not frozen."""
     backbone = tiny(frozen_stages=stages, drop_path_rate=0.1).train()
     for index, block in enumerate(backbone.blocks):
         assert block.training == (index >= free)
         assert all(p.requires_grad == (index >= free) for p in block.parameters())
     for index, norm in backbone.norms.items():
-        assert norm.weight.requires_grad == (int(index) > stages)
+        assert norm.weight.requires_grad == (int(index) >= stages)
     assert backbone.patch_embed.proj.weight.requires_grad == (stages < 0)
 
 
@@ -340,14 +340,14 @@ def test_windows_attend_to_themselves():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "mvitv2_tyni"}, r"MViT has no network 'mvitv2_tyni'; choose one of .* \(near: \['mvitv2_tiny'"),
+        ({"name": "mvitv2_tyni"}, r"name='mvitv2_tyni' is unknown; choose one of .* \(near: mvitv2_tiny"),
         ({"name": "mvitv2_large"}, "doubles its channels in the MLPs.*mvitv2_large_cls"),
-        ({"out_indices": (0, 4)}, r"out_indices=\[0, 4\] must be ascending positions of the maps \(0: stride 4, 1: "),
+        ({"out_indices": (0, 4)}, r"out_indices=\[0, 4\] must be ascending positions of the stages \(0: stride 4, 1: "),
         ({"out_indices": ()}, r"out_indices=\[\] must be"),
-        ({"frozen_stages": 2, "out_indices": (0, 1)}, "frozen_stages=2 must be .* last wanted, 1"),
+        ({"frozen_stages": 3, "out_indices": (0, 1)}, "frozen_stages=3 must be .* up to 2"),
         ({"window_size": 12}, "window_size=12 gives a stage windows of 3 cells, .* multiple of 8"),
         ({"last_block_indices": (2, 1)}, r"last_block_indices=\[2, 1\] must be ascending"),
-        ({"num_heads": 3}, "num_heads=3 must divide embed_dim=8"),
+        ({"num_heads": 3}, "num_heads=3 must divide the 8 channels"),
         ({"drop_path_rate": 1.0}, "drop_path_rate=1.0 must be"),
         ({"pretrained": True, "checkpoint": "x.pth"}, "exclude each other"),
     ],

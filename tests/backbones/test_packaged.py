@@ -1,4 +1,4 @@
-"""The ImageNet weights that come from the package index are the real ones, and arrive in timm's network."""
+"""ImageNet weights from the package index are trained ones, and load into timm's network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timm
 
 
 @pytest.mark.parametrize("name", PACKAGED)
-def test_weights_fit_timms_network(name: str, tmp_path: Path) -> None:
+def test_weights_fit_the_timm_network(name: str, tmp_path: Path) -> None:
     path = write_packaged_weights(name, tmp_path / f"{name}.safetensors")
     backbone = TimmBackbone(name, out_indices=(1, 2, 3), checkpoint=path).eval()
     weights = read_checkpoint(path)
@@ -28,7 +28,7 @@ def test_weights_fit_timms_network(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.torchvision
-def test_mobilenet_equals_torchvisions(tmp_path: Path) -> None:
+def test_mobilenet_matches_torchvision(tmp_path: Path) -> None:
     import torchvision
 
     path = write_packaged_weights("mobilenetv2_100", tmp_path / "weights.safetensors")
@@ -44,5 +44,5 @@ def test_mobilenet_equals_torchvisions(tmp_path: Path) -> None:
 
 
 def test_unknown_name_lists_the_choices(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="resnet50.*mobilenetv2_100"):
+    with pytest.raises(ValueError, match="packaged weights='resnet50' is unknown.*mobilenetv2_100"):
         write_packaged_weights("resnet50", tmp_path / "x.safetensors")

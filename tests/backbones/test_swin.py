@@ -334,7 +334,7 @@ def test_specs_names_and_pixels() -> None:
     ("arguments", "message"),
     [
         ({"name": "swin_tiny_patch4_window8_224"}, "swin_tiny_patch4_window7_224"),
-        ({"num_heads": (2, 4, 8, 5)}, r"num_heads=\[2, 4, 8, 5\] must divide .*\[16, 32, 64, 128\]"),
+        ({"num_heads": (2, 4, 8, 5)}, "num_heads=5 must divide the 128 channels"),
         ({"depths": (2, 2)}, r"depths=\[2, 2\]"),
         ({"window_size": 1}, "window_size=1"),
         ({"out_indices": (0, 4)}, "stride 32"),

@@ -255,7 +255,7 @@ def test_initial_weights():
         ({"window_size": -1}, "window_size=-1 must be a number of tokens"),
         ({"frozen_stages": 4}, r"frozen_stages=4 must be -1 .* up to 3"),
         ({"drop_path_rate": 1.0}, "drop_path_rate=1.0 must be at least 0 and below 1"),
-        ({"depth": 0, "global_block_indices": ()}, "depth=0 must be at least one block"),
+        ({"depth": 0, "global_block_indices": ()}, "depth=0 must be at least 1"),
     ],
 )
 def test_errors(arguments: dict[str, Any], message: str):

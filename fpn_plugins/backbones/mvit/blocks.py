@@ -1,8 +1,8 @@
-"""Blocks of MViTv2: attention on pooled queries, keys and values, within windows or over the whole map.
+"""Blocks of MViTv2: attention on pooled queries, keys and values, in windows or over the whole map.
 
 Source: MViTv2 (arXiv:2112.01526), sections 4.1 (decomposed relative positions, residual pooling) and 4.2 (hybrid window
-attention); detectron2's ``modeling/backbone/mvit.py``, to which it is equal. Letters in the shapes: ``M`` heads, ``D``
-channels of a head; ``h w`` is the grid of keys and values.
+attention); outputs match detectron2's ``modeling/backbone/mvit.py``. Letters in the shapes: ``M`` heads, ``D`` channels
+of a head; ``h w`` is the grid of keys and values.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ MLP_RATIO = 4
 
 
 class BlockPlan(NamedTuple):
-    """What distinguishes the blocks of one network.
+    """Settings that differ from block to block.
 
     Attributes:
         in_channels: channels of the input.
         out_channels: channels of the output, and of queries, keys and values.
         num_heads: heads of the attention; divides ``out_channels``.
-        stride_q: step of the queries' pooling, and so of the output.
-        stride_kv: step of the keys' and values' pooling.
-        window_size: side of the attention windows in cells of the input, a multiple of both steps; 0 is attention over
-            the whole map.
-        rel_pos_size: side of the input map, in cells, that the tables of relative positions are made for; any other
-            gets them linearly resized.
+        stride_q: stride of the pooling of queries, and so of the output.
+        stride_kv: stride of the pooling of keys and values.
+        window_size: side of the attention windows in cells of the input, a multiple of both strides; 0 attends over the
+            whole map.
+        rel_pos_size: side of the input map, in cells, that the tables of relative positions are made for; they are
+            linearly resized for any other.
     """
 
     in_channels: int
@@ -47,18 +47,18 @@ class MultiScaleAttention(nn.Module):
     """Attention whose queries, keys and values are pooled by convolutions, with the queries added to the result.
 
     Args:
-        plan: channels, heads, steps and windows.
-        norm_eps: of the norms.
+        plan: channels, heads, strides and windows.
+        norm_eps: epsilon of the norms.
 
-    Windows that reach over the edge are zero-padded after the pooling, and the padding takes part in the attention as
-    tokens do, as in detectron2: checkpoints were trained so.
+    Pooled keys and values are zero-padded to whole windows, and the padding takes part in the attention, as in
+    detectron2: checkpoints were trained so.
     """
 
     def __init__(self, plan: BlockPlan, norm_eps: float) -> None:
         super().__init__()
         self.num_heads = plan.num_heads
         self.finer_keys = plan.stride_kv < plan.stride_q
-        # side in queries and in keys
+        # sides in queries and in keys
         self.window: tuple[int, int] | None = None
         if plan.window_size:
             self.window = plan.window_size // plan.stride_q, plan.window_size // plan.stride_kv
@@ -85,7 +85,7 @@ class MultiScaleAttention(nn.Module):
         return self.proj(out.permute(0, 2, 3, 1, 4).flatten(3))
 
     def _bias(self, q: Tensor, k: Tensor) -> AxialBias:
-        """Scores of the queries against the positions of the keys in their window, or in the whole map."""
+        """Score the queries against the positions of the keys in their window, or in the whole map."""
         rows = []
         for axis, table in ((2, self.rel_pos_h), (3, self.rel_pos_w)):
             q_size, k_size = self.window or (q.shape[axis], k.shape[axis])
@@ -96,9 +96,9 @@ class MultiScaleAttention(nn.Module):
 
 
 def _pool(x: Tensor, pool: nn.Module, norm: nn.Module) -> Tensor:
-    """Pool and normalize tokens ``B M H W D`` to ``B M h w D``, every head by the same filters."""
+    """Pool and normalize tokens ``B M H W D`` to ``B M h w D``, with the same filters for every head."""
     pooled = pool(x.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-    # autocast normalizes in single precision and attends in half
+    # under autocast, norms return single precision but attention needs half
     return norm(pooled).to(pooled.dtype).unflatten(0, x.shape[:2])
 
 
@@ -107,15 +107,15 @@ def _pooling(channels: int, stride: int) -> nn.Conv2d:
 
 
 class MultiScaleBlock(nn.Module):
-    """Attention and MLP, each with its norm and shortcut; where the channels change, the shortcut is projected.
+    """Attention and MLP, each with a norm and a shortcut; if the channels change, the shortcut is projected.
 
     Args:
-        plan: channels, heads, steps and windows.
-        drop_path: probability of leaving out a residual branch in training.
-        norm_eps: of the norms.
+        plan: channels, heads, strides and windows.
+        drop_path: probability of dropping a residual branch in training.
+        norm_eps: epsilon of the norms.
 
     State dict (detectron2's names): ``norm1``, ``attn.{qkv,proj}``, ``attn.{pool,norm}_{q,k,v}``,
-    ``attn.rel_pos_{h,w}``, ``norm2``, ``mlp.{fc1,fc2}``, ``proj`` where the channels change.
+    ``attn.rel_pos_{h,w}``, ``norm2``, ``mlp.{fc1,fc2}``, ``proj`` if the channels change.
     """
 
     def __init__(self, plan: BlockPlan, drop_path: float, norm_eps: float) -> None:

@@ -7,57 +7,59 @@
                            blocks ... --> C4 /16     windows of 14, the last block over the whole map
                            blocks ... --> C5 /32     windows of 7,  the last block over the whole map
 
+    attention: q, k, v = pool(W x);  softmax(q k / sqrt(d) + positions) v + q
+
 Source: MViTv2 (arXiv:2112.01526), section 4.2 and table 8; detectron2's ``modeling/backbone/mvit.py``. timm's networks
-of these names have the same weights and another forward: all of their attention is global, and their images have one
-size.
+of these names share the weights but not the forward: their attention is always global, and their image size is fixed.
 """
 
 from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
+from ...checks import ascending
 from ...features import FeatureSpec
 from ...ops import checkpointing
-from ...ops.memory_format import memory_format_of
+from ...ops.memory_format import as_map
 from ...weights import accept_layouts
 from ...weights.maps.mvit import mvit_layouts
-from ..base import Backbone, check_ascending, check_frozen_stages, check_one_source, initialize_linear
-from ..timm.networks import timm_weights
+from ..base import Backbone, Part, drop_path_rates, initialize_linear, overridden
+from ..build import register_backbone
 from .blocks import MultiScaleBlock
-from .plan import PATCH_STRIDE, find_variant, plan_blocks
+from .plan import PATCH_STRIDE, check_variant, plan_blocks, published_variant
 
 
+@register_backbone
 class MViT(Backbone):
     """MViTv2 with the forward that its detectors were trained with: image in, tuple of maps out.
 
-    Equal to detectron2's ``MViT`` as its MViTv2 detectors configure it (hybrid window attention, a doubled key stride
-    in the last blocks of the second and third stage, a norm after each stage). Differences: no absolute position
-    embeddings, which none of them has; stages after the last wanted map are not built.
+    Matches detectron2's ``MViT`` as its MViTv2 detectors configure it (hybrid window attention, a doubled key stride
+    in the last blocks of the second and third stage, a norm after each stage). Differences: there are no absolute
+    position embeddings, which none of these detectors has; stages after the last wanted map are not built.
 
     Args:
-        name: timm model name out of `VARIANTS`, with or without the tag of weights (``"mvitv2_tiny.fb_in1k"``).
-        out_indices: which of the maps C2..C5 to return, ascending.
+        name: timm's name, one of `plan.VARIANTS`, with or without the tag of its weights
+            (``"mvitv2_tiny.fb_in1k"``).
+        out_indices: stages whose maps C2..C5 are returned, ascending.
         pretrained: load timm's own weights (downloaded by timm).
-        checkpoint: weights file read instead, in the names of detectron2, the official repository (``.pyth``), timm or
-            this module; read without executing anything, loaded completely or not at all. Files of classifiers leave
-            the norms after the stages as they are.
+        checkpoint: weights file to load instead, in the names of detectron2, the official repository (``.pyth``), timm
+            or this module; read without executing anything, loaded completely or not at all. Files of classifiers
+            leave the norms after the stages as they are.
         in_chans: channels of the image.
-        frozen_stages: fix (no gradient, evaluation mode) everything up to and including what computes map
-            ``frozen_stages``: 0 is the patch embedding and the first stage. -1 is nothing.
-        drop_path_rate: stochastic depth of the last block; it rises linearly from 0 at the first.
-        gradient_checkpointing: recompute activations in the backward pass (less memory, about a third more time).
+        frozen_stages: see `Backbone`; the stem is the patch embedding; a stage includes the norm of its map.
+        drop_path_rate: stochastic depth of the last block; rises linearly from 0 in the first.
+        gradient_checkpointing: recompute each block in the backward pass (less memory, about a third more time).
         window_size: side of the first stage's attention windows, in cells; halves from stage to stage.
-        img_size: side of the square images, in pixels, that the tables of relative positions are made for: that of the
-            pre-training. On images of any other size they are resized, as in detectron2.
-        norm_eps: of the norms; detectron2's configs have 1e-6 (the default of its class is 1e-5).
-        embed_dim: channels of the first map; ``None`` is those of ``name``, as with the next two.
+        img_size: side in pixels of the square images that the tables of relative positions are made for, which is the
+            image size of the pre-training; the tables are resized for images of other sizes, as in detectron2.
+        norm_eps: epsilon of all norms; detectron2's configs have 1e-6 (its class defaults to 1e-5).
+        embed_dim: channels of the first map; ``None`` takes the value of ``name``, like the next two.
         num_heads: heads in the first stage.
-        last_block_indices: position of the last block of each stage; the depth is the last plus one.
+        last_block_indices: position of the last block of each stage; the depth is the last position plus one.
 
     Attributes:
         feature_specs: channels and stride of each returned map.
@@ -70,8 +72,8 @@ class MViT(Backbone):
     Raises:
         ImportError: ``pretrained`` without timm.
         ValueError: unknown name (suggests near names), sizes that do not fit together, positions out of range, or a
-            checkpoint of another network (lists the keys; tables of relative positions of another length are made for
-            another ``img_size``).
+            checkpoint of another network (lists the keys; if tables of relative positions have another length, they
+            are made for another ``img_size``).
     """
 
     misfit_hint = "; rel_pos_h and rel_pos_w of another length are made for another img_size"
@@ -94,53 +96,47 @@ class MViT(Backbone):
         last_block_indices: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        check_one_source(pretrained, checkpoint)
-        variant = find_variant(name, embed_dim, num_heads, last_block_indices)
-        plans = plan_blocks(variant, window_size, img_size)
         self.name = name
-        count = len(variant.last_block_indices)
-        strides = ", ".join(f"{stage}: stride {PATCH_STRIDE * 2**stage}" for stage in range(count))
-        self.out_indices = check_ascending("out_indices", out_indices, count, f"of the maps ({strides})")
+        given = {"embed_dim": embed_dim, "num_heads": num_heads, "last_block_indices": last_block_indices}
+        variant = check_variant(overridden(published_variant(name), **given))
+        plans = plan_blocks(variant, window_size, img_size)
+        strides = [PATCH_STRIDE << stage for stage in range(len(variant.last_block_indices))]
+        table = ", ".join(f"{stage}: stride {stride}" for stage, stride in enumerate(strides))
+        self.out_indices = ascending("out_indices", out_indices, len(strides), f"of the stages ({table})")
         self.gradient_checkpointing = gradient_checkpointing
         self.last_block_indices = variant.last_block_indices[: self.out_indices[-1] + 1]
         channels = [plans[last].out_channels for last in self.last_block_indices]
-        self.feature_specs = tuple(FeatureSpec(channels[i], PATCH_STRIDE * 2**i) for i in self.out_indices)
+        self.feature_specs = tuple(FeatureSpec(channels[i], strides[i]) for i in self.out_indices)
         patches = nn.Conv2d(in_chans, variant.embed_dim, 7, stride=PATCH_STRIDE, padding=3)
         self.patch_embed = nn.Sequential(OrderedDict(proj=patches))
-        rates = torch.linspace(0, drop_path_rate, len(plans), device="cpu").tolist()
+        rates = drop_path_rates(drop_path_rate, len(plans))
         used = list(zip(plans, rates, strict=True))[: self.last_block_indices[-1] + 1]
         self.blocks = nn.ModuleList(MultiScaleBlock(plan, rate, norm_eps) for plan, rate in used)
         self.norms = nn.ModuleDict({str(i): nn.LayerNorm(channels[i], norm_eps) for i in self.out_indices})
         initialize_linear(self)
         accept_layouts(self, mvit_layouts(variant.last_block_indices, self.out_indices))
-        if pretrained:
-            self.load_weights(timm_weights(name), f"of timm's {name!r}")
-        elif checkpoint is not None:
-            self.load_weights(checkpoint)
-        self.frozen_stages = check_frozen_stages(
-            frozen_stages, self.out_indices[-1], "the position of a map up to the last wanted,"
-        )
-        self.freeze()
+        self.load_and_freeze(frozen_stages, checkpoint, pretrained)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Map an image batch ``B in_chans H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``.
+        """Map images ``B in_chans H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``.
 
         Sides are rounded up at every halving.
         """
-        layout = memory_format_of(x)
-        x = self.patch_embed(x).permute(0, 2, 3, 1)  # B H W C
+        tokens = self.patch_embed(x).permute(0, 2, 3, 1)  # B H W C
         maps = []
         for index, block in enumerate(self.blocks):
-            x = checkpointing.run(block, x, checkpointed=self.gradient_checkpointing)
+            tokens = checkpointing.run(block, tokens, checkpointed=self.gradient_checkpointing)
             stage = self.last_block_indices.index(index) if index in self.last_block_indices else None
             if stage in self.out_indices:
-                maps.append(self.norms[str(stage)](x).permute(0, 3, 1, 2).contiguous(memory_format=layout))  # B C H W
+                maps.append(as_map(self.norms[str(stage)](tokens), x))
         return tuple(maps)
 
-    def frozen_parts(self) -> Iterator[nn.Module]:
-        """Everything up to and including what computes map ``frozen_stages``."""
-        if self.frozen_stages < 0:
-            return
-        yield self.patch_embed
-        yield from self.blocks[: self.last_block_indices[self.frozen_stages] + 1]
-        yield from (self.norms[str(i)] for i in self.out_indices if i <= self.frozen_stages)
+    def stage_parts(self) -> list[list[Part]]:
+        """List the patch embedding, then the blocks of each stage with the norm of its map."""
+        parts: list[list[Part]] = [[self.patch_embed]]
+        first = 0
+        for stage, last in enumerate(self.last_block_indices):
+            norms = [self.norms[str(stage)]] if stage in self.out_indices else []
+            parts.append([*self.blocks[first : last + 1], *norms])
+            first = last + 1
+        return parts

@@ -1,4 +1,4 @@
-"""Which blocks an MViTv2 for detection has: the sizes by name, and what distinguishes one block from the next.
+"""Sizes of the published MViTv2 networks, and the plan of their blocks for detection.
 
 Source: MViTv2 (arXiv:2112.01526), table 8 and section 4.2; detectron2's ``modeling/backbone/mvit.py`` and its configs
 (``projects/MViTv2``).
@@ -6,22 +6,21 @@ Source: MViTv2 (arXiv:2112.01526), table 8 and section 4.2; detectron2's ``model
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
 from typing import NamedTuple
 
+from ...checks import divisor, one_of
 from .blocks import BlockPlan
 
 PATCH_STRIDE = 4
-KV_STRIDE = 4  # of the first stage; halves from stage to stage, as the map does
+KV_STRIDE = 4  # in the first stage; halves from stage to stage, as the map does
 
 
 class MViTVariant(NamedTuple):
-    """The size of a network.
+    """Size of a network.
 
     Attributes:
-        embed_dim: channels of the first map; they double from map to map.
-        num_heads: heads in the first stage; they double as well.
+        embed_dim: channels of the first map, doubled from map to map.
+        num_heads: heads in the first stage, doubled from stage to stage.
         last_block_indices: position of the last block of each stage, counted through all stages.
     """
 
@@ -43,11 +42,11 @@ VARIANTS = {
 
 
 def plan_blocks(variant: MViTVariant, window_size: int = 56, img_size: int = 224) -> list[BlockPlan]:
-    """The blocks of a network, in order.
+    """Plan the blocks of a network, in order.
 
-    The first block of each stage but the first halves the map and doubles channels and heads; it works with the windows
-    and the keys' map of the stage before. The last block of each stage but the first attends to the whole map, in the
-    second and third stage with keys of half the resolution.
+    The first block of each stage after the first stage halves the map and doubles channels and heads; its windows and
+    its map of keys are those of the stage before. The last block of each of these stages attends over the whole map; in
+    the second and third stage, its keys have half the resolution.
 
     Args:
         variant: size of the network.
@@ -55,7 +54,7 @@ def plan_blocks(variant: MViTVariant, window_size: int = 56, img_size: int = 224
         img_size: side of the images that the relative positions are made for, in pixels.
 
     Raises:
-        ValueError: windows that the steps do not divide.
+        ValueError: windows that the pooling strides do not divide.
     """
     plans: list[BlockPlan] = []
     grid = img_size // PATCH_STRIDE
@@ -84,24 +83,16 @@ def plan_blocks(variant: MViTVariant, window_size: int = 56, img_size: int = 224
 def _check_windows(plan: BlockPlan, window_size: int) -> None:
     if plan.window_size % plan.stride_q or plan.window_size % plan.stride_kv:
         raise ValueError(
-            f"window_size={window_size} gives a stage windows of {plan.window_size} cells, which its steps "
+            f"window_size={window_size} gives a stage windows of {plan.window_size} cells, which its strides "
             f"{plan.stride_q} and {plan.stride_kv} do not divide; use a multiple of 8 such as 56"
         )
 
 
-def find_variant(
-    name: str, embed_dim: int | None, num_heads: int | None, last_block_indices: Sequence[int] | None
-) -> MViTVariant:
-    """The named size, with what is given in the place of its own.
-
-    Args:
-        name: one of `VARIANTS`, with or without the tag of weights.
-        embed_dim: channels of the first map, or ``None``.
-        num_heads: heads in the first stage, or ``None``.
-        last_block_indices: position of the last block of each stage, or ``None``.
+def published_variant(name: str) -> MViTVariant:
+    """Look up the size of the network that timm calls ``name``, with or without a tag.
 
     Raises:
-        ValueError: unknown name (suggests near names), or sizes that do not fit together.
+        ValueError: unknown name (suggests near names).
     """
     architecture = name.split(".")[0]
     if architecture == "mvitv2_large":
@@ -109,16 +100,13 @@ def find_variant(
             f"timm's {name!r} doubles its channels in the MLPs, which no detector does; use 'mvitv2_large_cls', which "
             "doubles them in the attention"
         )
-    if architecture not in VARIANTS:
-        near = difflib.get_close_matches(architecture, VARIANTS, n=3, cutoff=0.5)
-        raise ValueError(f"MViT has no network {name!r}; choose one of {sorted(VARIANTS)} (near: {near})")
-    size = VARIANTS[architecture]
-    lasts = size.last_block_indices if last_block_indices is None else tuple(int(i) for i in last_block_indices)
-    variant = MViTVariant(
-        size.embed_dim if embed_dim is None else embed_dim, size.num_heads if num_heads is None else num_heads, lasts
-    )
-    if not lasts or list(lasts) != sorted(set(lasts)) or lasts[0] < 0:
-        raise ValueError(f"last_block_indices={list(lasts)} must be ascending positions of blocks, one for each stage")
-    if variant.num_heads < 1 or variant.embed_dim % variant.num_heads:
-        raise ValueError(f"num_heads={variant.num_heads} must divide embed_dim={variant.embed_dim}")
+    return VARIANTS[one_of("name", architecture, VARIANTS)]
+
+
+def check_variant(variant: MViTVariant) -> MViTVariant:
+    """Return the size, or raise ``ValueError`` if its numbers do not fit together."""
+    lasts = list(variant.last_block_indices)
+    if not lasts or lasts != sorted(set(lasts)) or lasts[0] < 0:
+        raise ValueError(f"last_block_indices={lasts} must be ascending positions of blocks, one for each stage")
+    divisor("num_heads", variant.num_heads, variant.embed_dim, "channels of the first map")
     return variant

@@ -1,7 +1,7 @@
 """Parts of a Swin Transformer; tokens stay on their grid, ``B H W C``.
 
-Swin Transformer (arXiv:2103.14030, section 3). Names and results are those of the official code for detection, which
-pads each map to whole windows first and shifts it then.
+Swin Transformer (arXiv:2103.14030, section 3). Names and results match the official code for detection, which first
+pads each map to whole windows and then shifts it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class SwinPatchEmbedding(nn.Module):
         patch_size: side of a patch in pixels.
         in_chans: channels of the image.
         embed_dim: channels of a token.
-        norm_eps: of the norm over channels; ``None`` is without.
+        norm_eps: epsilon of the norm over channels; ``None`` omits the norm.
     """
 
     def __init__(self, patch_size: int, in_chans: int, embed_dim: int, norm_eps: float | None) -> None:
@@ -43,11 +43,11 @@ class SwinPatchEmbedding(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Half the resolution, twice the channels: the four tokens of a 2x2 patch, column by column, mapped to one.
+    """Half the resolution, twice the channels: a linear layer on the four tokens of each 2x2 patch, column by column.
 
     Args:
         dim: channels of a token.
-        norm_eps: of the norm before the reduction; ``None`` is without.
+        norm_eps: epsilon of the norm before the reduction; ``None`` omits the norm.
     """
 
     def __init__(self, dim: int, norm_eps: float | None) -> None:
@@ -62,7 +62,7 @@ class PatchMerging(nn.Module):
 
 
 def _patches(x: Tensor) -> Tensor:
-    """``B H W C`` as ``B H/2 W/2 4*C``, rounded up."""
+    """Gather the tokens ``B H W C`` of each patch: ``B H/2 W/2 4*C``, rounded up."""
     batch, height, width, channels = x.shape
     rows, columns = (height + 1) // 2, (width + 1) // 2
     # a trace must not depend on the size
@@ -73,7 +73,7 @@ def _patches(x: Tensor) -> Tensor:
 
 
 class SwinBlock(nn.Module):
-    """A pre-norm encoder block with attention in windows, which every other block shifts by half a window.
+    """A pre-norm encoder block with attention in windows.
 
     Args:
         dim: channels of a token.
@@ -81,12 +81,12 @@ class SwinBlock(nn.Module):
         window_size: side of the windows in tokens.
         mlp_ratio: hidden channels of the MLP over ``dim``.
         qkv_bias: whether queries, keys and values have a bias.
-        qk_scale: factor of the attention's scores; ``None`` is ``(dim / num_heads) ** -0.5``.
-        drop_path: probability of leaving out a residual branch in training.
-        norm_eps: of the norms.
+        qk_scale: factor of the attention scores; ``None`` is ``(dim / num_heads) ** -0.5``.
+        drop_path: probability of dropping a residual branch in training.
+        norm_eps: epsilon of the norms.
 
-    Windows that reach over the edge are zero-padded after the first norm, and the padding takes part in the attention
-    as tokens do, as in all code for detection.
+    Maps are zero-padded to whole windows after the first norm, and the padding takes part in the attention, as in all
+    detection code.
 
     State dict (the official names): ``norm1``, ``attn``, ``norm2``, ``mlp.fc1``, ``mlp.fc2``.
     """
@@ -116,21 +116,21 @@ class SwinBlock(nn.Module):
 
 
 class SwinStage(nn.Module):
-    """Blocks of one resolution, and the reduction to the next.
+    """Blocks of one resolution, and the merging that leads to the next.
 
     Args:
         dim: channels of a token.
         num_heads: heads of the attention.
-        window_size: side of the windows in tokens; every other block's are shifted by half of it.
-        drop_paths: probability of leaving out a residual branch in training, for each block.
+        window_size: side of the windows in tokens; every other block shifts its windows by half of it.
+        drop_paths: probability of dropping a residual branch in training, for each block.
         merge: whether a `PatchMerging` follows.
-        mlp_ratio: see `SwinBlock`, as the others.
+        mlp_ratio: see `SwinBlock`, like ``qkv_bias`` and ``qk_scale``.
         qkv_bias: whether queries, keys and values have a bias.
-        qk_scale: factor of the attention's scores.
-        patch_norm: whether the merging normalizes.
-        norm_eps: of the norms.
+        qk_scale: factor of the attention scores.
+        patch_norm: whether the merging has a norm.
+        norm_eps: epsilon of the norms.
 
-    State dict: ``blocks.{j}.*``, ``downsample.{norm,reduction}.*``.
+    State dict: ``blocks.<j>.*``, ``downsample.{norm,reduction}.*``.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class SwinStage(nn.Module):
         self.downsample = PatchMerging(dim, norm_eps if patch_norm else None) if merge else None
 
     def forward(self, x: Tensor, gradient_checkpointing: bool = False) -> tuple[Tensor, Tensor]:
-        """Map tokens ``B H W C`` to tokens of the same shape, and to the merged ones (the same if nothing merges)."""
+        """Map tokens ``B H W C`` to tokens of the same shape, and to merged tokens (the same ones without merging)."""
         batch, height, width, _ = x.shape
         layouts = {
             shift: window_layout(batch, height, width, self.window_size, shift, x.device) for shift in self.shifts[:2]

@@ -1,6 +1,6 @@
-"""Attention inside windows with a learned bias per relative position.
+"""Attention inside windows with a learned bias per relative position: ``softmax(scale q k + bias) v``.
 
-Swin Transformer (arXiv:2103.14030, section 3.2).
+Swin Transformer (arXiv:2103.14030, section 3.2, eq. 4).
 
 Letters in the shapes: ``n`` windows, ``M`` heads, ``N`` tokens of a window, ``D`` channels of a head.
 """
@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...checks import divisor
 from ...ops.attention import attend
 from ...weights.resize import relative_bias_table
 from .window_layout import WindowLayout
@@ -21,13 +22,13 @@ class WindowAttention(nn.Module):
 
     Args:
         dim: channels of a token.
-        num_heads: heads; divides ``dim``.
+        num_heads: number of heads; divides ``dim``.
         window_size: side of a window in tokens.
         qkv_bias: whether queries, keys and values have a bias.
         qk_scale: factor of the scores; ``None`` is ``(dim / num_heads) ** -0.5``.
 
     State dict (the official names): ``qkv.*``, ``proj.*``, ``relative_position_bias_table`` (``(2 window_size - 1)**2
-    M``); on load a table of another window is resized, as the official fine-tuning does it.
+    M``); a loaded table of another window is resized as in the official fine-tuning.
 
     Raises:
         ValueError: heads that do not divide the channels.
@@ -39,9 +40,7 @@ class WindowAttention(nn.Module):
         self, dim: int, num_heads: int, window_size: int, qkv_bias: bool = True, qk_scale: float | None = None
     ) -> None:
         super().__init__()
-        if num_heads < 1 or dim % num_heads:
-            raise ValueError(f"num_heads={num_heads} must divide the {dim} channels of a token")
-        self.num_heads = num_heads
+        self.num_heads = divisor("num_heads", num_heads, dim, "channels of a token")
         self.window_size = window_size
         self.scale = (dim // num_heads) ** -0.5 if qk_scale is None else qk_scale
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
@@ -54,8 +53,8 @@ class WindowAttention(nn.Module):
     def forward(self, x: Tensor, windows: WindowLayout) -> Tensor:
         """Attend inside each window.
 
-        Padding has the query, key and value of a token of zeros, as in all code for detection. It is one token for all
-        windows, so that the linear layers run on the tokens of the maps.
+        Padding has the query, key and value of a zero token, as in all detection code. All windows share one padding
+        token, so that the linear layers run on the tokens of the maps only.
 
         Args:
             x: tokens ``B H W C``.
@@ -76,20 +75,20 @@ class WindowAttention(nn.Module):
 
 
 def reference_window_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> Tensor:
-    """Definition of attention in windows, which `attend` is tested against.
+    """Compute attention in windows by its definition, which `attend` is tested against.
 
     Args:
         q: queries ``n M N D``.
         k: keys, the same shape.
         v: values, the same shape.
-        bias: ``1 M N N``, or with masks ``n M N N``.
+        bias: added to the scores, ``1 M N N``, or with masks ``n M N N``.
         scale: factor of the products.
     """
     return (scale * (q @ k.mT) + bias).softmax(-1) @ v
 
 
 def relative_position_index(window_size: int) -> Tensor:
-    """Row of the bias table for each query and key of a window, ``N N``: by vertical, then horizontal distance."""
+    """Index the rows of the bias table for each query and key, ``N N``: by vertical, then horizontal distance."""
     row, column = torch.meshgrid(torch.arange(window_size), torch.arange(window_size), indexing="ij")
     distances = [(axis[:, None] - axis[None]) + window_size - 1 for axis in (row.flatten(), column.flatten())]
     return distances[0] * (2 * window_size - 1) + distances[1]

@@ -1,8 +1,8 @@
-"""Where the tokens of maps are in their windows, shifted ones too, by index.
+"""Index tables that move the tokens of maps into windows, shifted or not, and back.
 
-Swin Transformer (arXiv:2103.14030, section 3.2). Maps are padded to whole windows, shifted cyclically, and cut, so that
-the last row and the last column of shifted windows hold tokens from opposite edges, which a mask keeps apart. All of it
-is arithmetic on positions: unlike padding, rolling and reshaping, it can be traced for any size.
+Swin Transformer (arXiv:2103.14030, section 3.2). Maps are padded to whole windows, shifted cyclically and cut, so that
+the last row and column of shifted windows hold tokens from opposite edges, which a mask separates. Everything here is
+arithmetic on positions, which, unlike padding, rolling and reshaping, can be traced for any size.
 
 Letters in the shapes: ``T = B H W`` tokens of all maps, ``n`` windows of all maps, ``N`` tokens of a window.
 """
@@ -16,18 +16,18 @@ from torch import Tensor
 
 from ...ops.windows import windows_along
 
-# added to the score of two tokens of a window to separate them, as in the official code: exp(-100) is nothing in a sum
+# added to the score of two tokens to separate them, as in the official code: exp(-100) vanishes in a sum
 APART = -100.0
 
 
 class WindowLayout(NamedTuple):
-    """Layout of maps in windows; the same for all blocks of a stage that shift alike.
+    """Layout of maps in windows, shared by all blocks of a stage with the same shift.
 
     Attributes:
         tokens: token at each place of the windows, ``n*N``, counted from 1 in row-major order; 0 is padding.
         places: place of each token, ``T``.
-        masks: of shifted maps, what is added to the scores of each window, ``n N N``: 0 between tokens that were
-            neighbors before the shift, else `APART`.
+        masks: for shifted maps, the bias of each window's scores, ``n N N``: 0 between tokens that were neighbors
+            before the shift, `APART` between others.
     """
 
     tokens: Tensor
@@ -36,15 +36,15 @@ class WindowLayout(NamedTuple):
 
 
 def window_layout(batch: int, height: int, width: int, size: int, shift: int, device: torch.device) -> WindowLayout:
-    """Layout of maps in windows.
+    """Compute the layout of maps in windows.
 
     Args:
         batch: number of maps.
         height: rows of a map in tokens.
         width: columns of a map in tokens.
         size: side of a window in tokens.
-        shift: how far the padded map is rolled up and to the left before it is cut, in tokens.
-        device: of the result.
+        shift: tokens by which the padded map is rolled up and to the left before it is cut.
+        device: device of the tables.
     """
     rows, columns = windows_along(height, size), windows_along(width, size)
     window, inside = _divide(torch.arange(batch * rows * columns * size * size, device=device), size * size)
@@ -69,18 +69,18 @@ def _masks(batch: int, rows: int, columns: int, size: int, shift: int, device: t
 
 
 def _grid(x: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Image, row and column of each cell, counted through all images."""
+    """Split positions that count through all images into image, row and column."""
     rows, column = _divide(x, width)
     image, row = _divide(rows, height)
     return image, row, column
 
 
 def _divide(x: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Quotient and remainder; ONNX has no remainder of a symbolic size."""
+    """Compute quotient and remainder; ONNX has no remainder for a symbolic size."""
     quotient = x // size
     return quotient, x - quotient * size
 
 
 def _wrap(x: Tensor, size: int) -> Tensor:
-    """Positions below ``2 size``, wrapped around at ``size``."""
+    """Wrap positions below ``2 size`` around at ``size``."""
     return torch.where(x >= size, x - size, x)

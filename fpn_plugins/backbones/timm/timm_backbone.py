@@ -1,66 +1,67 @@
 """Any timm network with ``features_only`` as a detection backbone.
 
 timm (https://github.com/huggingface/pytorch-image-models) publishes channels and reductions of every network in
-``feature_info``; they become ``feature_specs`` here, and nothing is guessed from a model's name. timm is imported when
-a backbone is built, so that the package works without it.
+``feature_info``; they become ``feature_specs``, and nothing is guessed from a model's name. timm is imported when a
+backbone is built, so that the package works without it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from ...features import FeatureSpec
 from ...layers import NormFactory, make_norm
-from ...ops.memory_format import memory_format_of
+from ...ops.memory_format import as_map, in_format_of
 from ...weights import KeyMap, accept_layouts, recognize
 from ...weights.maps import resnet
-from ..base import Backbone, Weights, check_one_source, read_weights
+from ..base import Backbone, Part, Weights, check_one_source, read_weights
+from ..build import register_backbone
 from .networks import (
     adapt_first_conv,
     check_out_indices,
-    checkpoint_network,
     create_network,
     flattened,
     import_timm,
-    modules_up_to,
-    normalisation,
+    pixel_statistics,
     skeleton,
+    stage_modules,
+    turn_on_checkpointing,
 )
 
 
+@register_backbone
 class TimmBackbone(Backbone):
     """Backbone from timm: image in, tuple of maps out.
 
     Args:
         name: timm model name, e.g. ``"resnet50"`` or ``"mobilenetv2_100.ra_in1k"``.
-        out_indices: which of timm's feature maps to return, ascending. Most convolutional networks have five, of stride
-            2 to 32, so that C2..C5 are ``(1, 2, 3, 4)``; some (ConvNeXt) have four, C2..C5 = ``(0, 1, 2, 3)``; plain
+        out_indices: timm's feature maps to return, ascending. Most convolutional networks have five, of stride 2 to 32,
+            so that C2..C5 are ``(1, 2, 3, 4)``; some (ConvNeXt) have four, C2..C5 = ``(0, 1, 2, 3)``; plain
             transformers have one per block, all of one stride. ``None`` is the last map of each stride from 4 on.
         pretrained: load timm's own weights (downloaded by timm).
-        checkpoint: weights file read instead: timm's, torchvision's or mmdet's names, Detectron2's for ResNets, or this
-            module's own; read without executing anything, loaded completely or not at all.
-        in_chans: channels of the image; weights of another number are adapted as timm does (summed or repeated).
-        frozen_stages: fix (no gradient, norms in evaluation mode) everything up to and including what computes feature
-            map ``frozen_stages`` in timm's count: for ResNet 0 is the stem and 1 is stem + ``layer1``, as in mmdet. -1
-            is nothing.
+        checkpoint: weights file to load instead, in the names of timm, torchvision, mmdet, this module, or, for
+            ResNets, Detectron2; read without executing anything, loaded completely or not at all.
+        in_chans: channels of the image; weights for another number are adapted as in timm (summed or repeated).
+        frozen_stages: see `Backbone`. Each of timm's feature maps after the stem ends a stage: for ResNets, 1 is stem +
+            ``layer1``, as in mmdet; for EfficientNets and MobileNetV2, 1 is ``conv_stem`` + ``blocks.0`` (stride 2);
+            for plain transformers, every block is a stage, and the stem is the embeddings.
         norm_eval: keep all batch norms in evaluation mode while training.
-        drop_path_rate: stochastic depth, for the networks that have it.
+        drop_path_rate: stochastic depth, for networks that have it.
         gradient_checkpointing: recompute activations in the backward pass (less memory, about a third more time).
-        output_norm: a norm after each map (see `make_norm`): ``"LN"`` for networks that leave their maps as the
-            residual blocks sum them (ConvNeXt, Swin and plain transformers), as detectors built on these have it. It is
-            not frozen.
-        model_args: further arguments for ``timm.create_model``, e.g. those that let a transformer take any size.
+        output_norm: norm after each map (see `make_norm`), never frozen: ``"LN"`` for networks whose maps are raw sums
+            of residual branches (ConvNeXt, Swin and plain transformers), as in detectors built on them.
+        model_args: further arguments of ``timm.create_model``, such as those that let a transformer take any size.
 
     Attributes:
         feature_specs: channels and stride of each returned map.
 
-    Input: ``B in_chans H W``, RGB, normalized with the weights' own mean and standard deviation (`mean`, `std`). Its
-    sizes are limited by timm's forward (`docs/timm_families.md` has a table): most convolutional networks
-    take any, HRNet and DLA need multiples of 32, to which both toolboxes pad; transformers need ``model_args``.
+    Input: ``B in_chans H W``, RGB, normalized with the weights' own mean and standard deviation (`mean`, `std`). Image
+    sizes are limited by timm's forward (table in ``docs/timm_families.md``): most convolutional networks take any size;
+    HRNet and DLA need multiples of 32, to which both toolboxes pad; transformers need ``model_args``.
 
     Raises:
         ImportError: timm is not installed.
@@ -92,30 +93,24 @@ class TimmBackbone(Backbone):
         info = self.model.feature_info
         shapes = zip(info.channels(), info.reduction(), strict=True)
         self.feature_specs = tuple(FeatureSpec(int(channels), int(stride)) for channels, stride in shapes)
-        self.mean, self.std = normalisation(name)
+        self.mean, self.std = pixel_statistics(name)
         self.norm_eval = norm_eval
-        self.frozen_stages = frozen_stages
-        self._frozen = modules_up_to(self.model, frozen_stages, self.out_indices[-1])
         self._channels_last_maps = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
         norms = [make_norm(output_norm, spec.channels) for spec in self.feature_specs]
         self.norms = nn.ModuleList(norm for norm in norms if norm is not None)
         if gradient_checkpointing:
-            checkpoint_network(self.model, name)
+            turn_on_checkpointing(self.model, name)
         self._layouts = _TimmLayouts(name, self.out_indices, arguments)
         accept_layouts(self, self._layouts)
-        if checkpoint is not None:
-            self.load_weights(checkpoint)
-        self.freeze()
+        self.load_and_freeze(frozen_stages, checkpoint)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Map an image batch ``B in_chans H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``."""
+        """Map images ``B in_chans H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``."""
         maps = self.model(x)
         if self._channels_last_maps:
-            maps = [m.permute(0, 3, 1, 2) for m in maps]  # B H W C -> B C H W
+            maps = [as_map(m, x) for m in maps]
         if len(self.norms):
-            maps = [norm(m) for norm, m in zip(self.norms, maps, strict=True)]
-        if self._channels_last_maps or len(self.norms):
-            maps = [m.contiguous(memory_format=memory_format_of(x)) for m in maps]
+            maps = [in_format_of(norm(m), x) for norm, m in zip(self.norms, maps, strict=True)]
         return tuple(maps)
 
     def train(self, mode: bool = True) -> TimmBackbone:
@@ -127,14 +122,15 @@ class TimmBackbone(Backbone):
                     module.eval()
         return self
 
-    def frozen_parts(self) -> Iterator[nn.Module | nn.Parameter]:
-        """What computes map ``frozen_stages``, and the root's parameters: a Transformer's embeddings and tokens."""
-        yield from (self.model.get_submodule(name) for name in self._frozen)
-        if self.frozen_stages >= 0:
-            yield from getattr(self.model, "model", self.model).parameters(recurse=False)
+    def stage_parts(self) -> list[list[Part]]:
+        """List the stem with the root's own parameters (a transformer's embeddings and tokens), then each stage."""
+        stem, *stages = stage_modules(self.model, self.out_indices[-1])
+        own = getattr(self.model, "model", self.model).parameters(recurse=False)
+        first: list[Part] = [*map(self.model.get_submodule, stem), *own]
+        return [first, *([*map(self.model.get_submodule, stage)] for stage in stages)]
 
     def load_weights(self, weights: Weights, source: str = "") -> None:
-        """`Backbone.load_weights`, with the first convolution adapted to the channels of the image as timm does."""
+        """Load as `Backbone.load_weights` does, with the first convolution adapted to ``in_chans`` as in timm."""
         weights, source = read_weights(weights, source)
         own = self.state_dict()
         found = recognize(weights, own, self._layouts)
@@ -149,10 +145,10 @@ class TimmBackbone(Backbone):
 
 
 class _TimmLayouts:
-    """Tables for a timm feature network held under ``model.``: timm's full network, and Detectron2's names for ResNets.
+    """Tables for a timm feature network under ``model.``, from timm's full network or Detectron2's names of ResNets.
 
-    What the feature network leaves out (the classifier, stages after the last wanted map) is dropped on purpose; a key
-    that timm's full network does not have either stays unexplained.
+    Keys that only the full network has (classifier, stages after the last wanted map) are dropped; keys that it does
+    not have either stay unexplained.
     """
 
     def __init__(self, name: str, out_indices: tuple[int, ...], arguments: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
-"""timm's pretrained CNN-ViT hybrids with the maps of both parts: C2-C4 of the ResNet, C5 of the Transformer.
+"""timm's pretrained CNN-ViT hybrids with the maps of both parts: C2-C4 from the ResNet, C5 from the transformer.
 
-timm's own feature interface shows the Transformer's maps only, all of one stride; the ResNet inside the patch embedding
-is tapped here. Networks and weights: ViT (arXiv:2010.11929, section 3.1), AugReg (arXiv:2106.10270),
+timm's own feature interface returns only the transformer's maps, all of one stride; here the ResNet inside the patch
+embedding is tapped as well. Networks and weights: ViT (arXiv:2010.11929, section 3.1), AugReg (arXiv:2106.10270),
 ``timm/models/vision_transformer_hybrid.py``.
 """
 
@@ -17,23 +17,25 @@ from torch import Tensor, nn
 
 from ...features import FeatureSpec
 from ...ops import checkpointing
-from ...ops.memory_format import memory_format_of
+from ...ops.memory_format import in_format_of
 from ..base import Backbone, Weights, check_one_source, read_weights
+from ..build import register_backbone
 from ..hybrid import OUT_STRIDE, stride_two
-from .networks import import_timm, normalisation
+from .networks import import_timm, pixel_statistics
 
 HYBRID = re.compile(r"vit_[a-z]+_r\d+_s\d+_\d+")
 
 
+@register_backbone
 class TimmHybrid(Backbone):
     """A hybrid of timm as a backbone: image in, C2..C5 out.
 
     Args:
-        name: timm model name of a hybrid on a ResNetV2: ``vit_base_r50_s16_*``, whose encoder runs on C4 (a 3x3
-            convolution of stride 2, new and untrained, makes C5 of its output), ``vit_large_r50_s32_*`` or
+        name: timm model name of a hybrid on a ResNetV2: ``vit_base_r50_s16_*``, whose encoder runs on C4 (a new,
+            untrained 3x3 convolution of stride 2 turns its output into C5), ``vit_large_r50_s32_*`` or
             ``vit_small_r26_s32_*``, whose encoder runs on C5.
         pretrained: load timm's own weights (downloaded by timm).
-        checkpoint: weights file of that model in timm's names, read instead; its classifier is left out.
+        checkpoint: weights file of that model in timm's names to load instead; its classifier is dropped.
         in_chans: channels of the image; timm adapts its ``pretrained`` weights to it.
         drop_path_rate: stochastic depth of the encoder.
         gradient_checkpointing: recompute the encoder's activations in the backward pass.
@@ -42,15 +44,15 @@ class TimmHybrid(Backbone):
     Attributes:
         feature_specs: channels and stride of each map.
 
-    Images of any size: position embeddings are resized as timm does with ``dynamic_img_size=True``. C5 is timm's
-    ``forward_features`` (class token and final norm applied) without the class token. Pixels: `pixel_mean`,
-    `pixel_std`, which for these weights are 127.5.
+    Images can have any size: position embeddings are resized as in timm with ``dynamic_img_size=True``. C5 is the
+    output of timm's ``forward_features`` (with class token and final norm) without the class token. Images are
+    normalized with `pixel_mean` and `pixel_std`, both 127.5 for these weights.
 
     State dict: ``model.*`` in timm's names, ``downsample.*`` for an encoder at stride 16.
 
     Raises:
         ImportError: timm is not installed.
-        ValueError: not such a hybrid, or a checkpoint of another architecture.
+        ValueError: the name of another network, or a checkpoint of another architecture.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class TimmHybrid(Backbone):
         self.name = name
         arguments = {**(model_args or {}), "drop_path_rate": drop_path_rate, "in_chans": in_chans}
         self.model = _create(name, pretrained, arguments)
-        self.mean, self.std = normalisation(name)
+        self.mean, self.std = pixel_statistics(name)
         cnn = self.model.patch_embed.backbone
         _pad_by_integers(cnn)
         specs = [FeatureSpec(row["num_chs"], row["reduction"]) for row in cnn.feature_info if "stages" in row["module"]]
@@ -76,11 +78,10 @@ class TimmHybrid(Backbone):
         self.downsample = stride_two(self.model.embed_dim) if on_c4 else None
         self.feature_specs = (*(specs if on_c4 else specs[:-1]), FeatureSpec(self.model.embed_dim, OUT_STRIDE))
         self.gradient_checkpointing = gradient_checkpointing
-        if checkpoint is not None:
-            self.load_weights(checkpoint)
+        self.load_and_freeze(checkpoint=checkpoint)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Map images ``B in_chans H W`` to the maps ``B C H/stride W/stride``, sizes rounded up."""
+        """Map images ``B in_chans H W`` to maps ``B C H/stride W/stride``, sizes rounded up."""
         cnn = self.model.patch_embed.backbone
         x = cnn.stem(x)
         maps = []
@@ -93,7 +94,7 @@ class TimmHybrid(Backbone):
         return (*maps, self.downsample(top))
 
     def _encode(self, x: Tensor) -> Tensor:
-        """The Transformer on the CNN's last map: ``B C H W`` to ``B embed_dim H W``."""
+        """Apply the transformer to the CNN's last map: ``B C H W`` to ``B embed_dim H W``."""
         model, (height, width) = self.model, x.shape[-2:]
         tokens = model.patch_embed.proj(x).permute(0, 2, 3, 1)  # B H W C
         tokens = model.norm_pre(model._pos_embed(tokens))  # B 1+HW C
@@ -101,10 +102,10 @@ class TimmHybrid(Backbone):
             tokens = checkpointing.run(block, tokens, checkpointed=self.gradient_checkpointing)
         tokens = model.norm(tokens[:, model.num_prefix_tokens :])
         top = tokens.transpose(1, 2).unflatten(2, (height, width))
-        return top.contiguous(memory_format=memory_format_of(x))
+        return in_format_of(top, x)
 
     def load_weights(self, weights: Weights, source: str = "") -> None:
-        """`Backbone.load_weights` in timm's names, or in this module's; a classifier is left out."""
+        """Load as `Backbone.load_weights` does, in timm's names or this module's; a classifier is dropped."""
         weights, source = read_weights(weights, source)
         kept = {key: value for key, value in weights.items() if not key.startswith("head.")}
         own = self.state_dict()
@@ -115,9 +116,9 @@ class TimmHybrid(Backbone):
 
 
 class _SamePadding:
-    """TensorFlow's "same" padding before a layer, as a hook: an object, so that the module can be copied and pickled.
+    """TensorFlow's "same" padding as a hook before a layer; an object, so that the module can be copied and pickled.
 
-    timm's own computes it in floating point, which a trace for any image size cannot simplify.
+    timm computes the padding in floating point, which a trace for any image size cannot simplify.
     """
 
     def __init__(self, kernel_size: int, stride: int, value: float) -> None:
@@ -133,7 +134,7 @@ class _SamePadding:
 
 
 def _pad_by_integers(cnn: Any) -> None:
-    """Replace timm's padding in a ResNetV2: of the pool, and of the convolutions of more than one cell."""
+    """Replace timm's padding in a ResNetV2, before the pooling and before convolutions of more than one cell."""
     cnn.stem.pool = nn.MaxPool2d(3, 2)
     cnn.stem.pool.register_forward_pre_hook(_SamePadding(3, 2, float("-inf")))
     for layer in cnn.modules():
@@ -147,7 +148,7 @@ def _create(name: str, pretrained: bool, arguments: Mapping[str, Any]) -> Any:
     timm = import_timm()
     hybrids = [model for model in timm.list_models("vit_*") if HYBRID.fullmatch(model)]
     if name.split(".")[0] not in hybrids:
-        raise ValueError(f"name={name!r} is none of timm's hybrids on a ResNetV2 with stages: {', '.join(hybrids)}")
+        raise ValueError(f"name={name!r} must be one of timm's hybrids on a ResNetV2 with stages: {', '.join(hybrids)}")
     return timm.create_model(
         name, pretrained=pretrained, num_classes=0, global_pool="", dynamic_img_size=True, **arguments
     )

@@ -1,8 +1,8 @@
 """Multi-head self-attention on a grid of tokens, with decomposed relative positions.
 
-The score of query ``q`` at ``(y, x)`` and key ``k`` at ``(v, u)`` is ``s q.k + q.R_h[y - v] + q.R_w[x - u]``: one table
-per axis, scored against the *unscaled* query. Source: MViTv2 (arXiv:2112.01526, eq. 4), as used by ViTDet
-(arXiv:2203.16527); names and results are those of detectron2's ``modeling/backbone/vit.py``.
+The score of query ``q`` at ``(y, x)`` and key ``k`` at ``(v, u)`` is ``s q.k + q.R_h[y - v] + q.R_w[x - u]``, with one
+table per axis and the *unscaled* query in the last two terms. Source: MViTv2 (arXiv:2112.01526, eq. 4), as used by
+ViTDet (arXiv:2203.16527); names and results match detectron2's ``modeling/backbone/vit.py``.
 
 Letters in the shapes: ``B`` batch, ``M`` heads, ``H W`` grid, ``N = H W`` tokens in row-major order, ``D`` channels of
 a head.
@@ -13,19 +13,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ...checks import divisor
 from ...ops.attention import AxialBias, attend_grids
+from ...ops.windows import from_windows, to_windows
 from ...weights.resize import resize_relative_positions
 
 
 class Attention(nn.Module):
-    """Attention between all tokens of a grid.
+    """Attention among all tokens of a map, or among the tokens of each window.
 
     Args:
         dim: channels of a token.
-        num_heads: heads; divides ``dim``.
+        num_heads: number of heads; divides ``dim``.
         qkv_bias: whether queries, keys and values have a bias.
-        rel_pos_size: height and width, in tokens, of the grid that the tables of relative positions are made for; any
-            other grid gets them linearly resized. ``None`` is without relative positions.
+        rel_pos_size: height and width, in tokens, of the grid that the tables of relative positions are made for; they
+            are linearly resized for any other grid. ``None`` omits relative positions.
+        window_size: side of the windows in tokens; 0 attends over the whole map.
+
+    Maps are zero-padded to whole windows, and the padding takes part in the attention, as in detectron2: checkpoints
+    were trained so.
 
     State dict: ``qkv.*``, ``proj.*`` and the tables ``rel_pos_h`` (``2 height - 1, D``) and ``rel_pos_w``.
 
@@ -34,12 +40,16 @@ class Attention(nn.Module):
     """
 
     def __init__(
-        self, dim: int, num_heads: int, qkv_bias: bool = True, rel_pos_size: tuple[int, int] | None = None
+        self,
+        dim: int,
+        num_heads: int,
+        qkv_bias: bool = True,
+        rel_pos_size: tuple[int, int] | None = None,
+        window_size: int = 0,
     ) -> None:
         super().__init__()
-        if num_heads < 1 or dim % num_heads:
-            raise ValueError(f"num_heads={num_heads} must divide the {dim} channels of a token")
-        self.num_heads = num_heads
+        self.num_heads = divisor("num_heads", num_heads, dim, "channels of a token")
+        self.window_size = window_size
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
         self.rel_pos_h: nn.Parameter | None = None
@@ -51,6 +61,12 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens ``B H W C`` to tokens of the same shape."""
+        if self.window_size == 0:
+            return self._attend(x)
+        windows = to_windows(x, self.window_size)
+        return from_windows(self._attend(windows), *x.shape[1:3])
+
+    def _attend(self, x: Tensor) -> Tensor:
         height, width = x.shape[1:3]
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # B H W 3 M D
         q, k, v = qkv.permute(3, 0, 4, 1, 2, 5).unbind(0)  # B M H W D
@@ -62,7 +78,7 @@ class Attention(nn.Module):
 
 
 def reference_attention(q: Tensor, k: Tensor, v: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
-    """Definition of attention with relative positions, which `attend` is tested against.
+    """Compute attention with relative positions by its definition, which `attend` is tested against.
 
     Args:
         q: queries ``B M N D``.
@@ -80,9 +96,9 @@ def reference_attention(q: Tensor, k: Tensor, v: Tensor, rows_h: Tensor, rows_w:
 
 
 def relative_bias(q: Tensor, rows_h: Tensor, rows_w: Tensor) -> AxialBias:
-    """Scores of queries ``B M H W D`` against the embeddings of their relative positions, ``B M H W h``, ``B M H W w``.
+    """Score queries ``B M H W D`` against the embeddings of relative positions: ``B M H W h`` and ``B M H W w``.
 
-    ``rows_h`` and ``rows_w`` are those of `reference_attention`.
+    ``rows_h`` and ``rows_w`` are the arguments of `reference_attention`.
     """
     scores_h = torch.einsum("bmyxd,yvd->bmyxv", q, rows_h.to(q.dtype))
     scores_w = torch.einsum("bmyxd,xud->bmyxu", q, rows_w.to(q.dtype))
@@ -90,11 +106,11 @@ def relative_bias(q: Tensor, rows_h: Tensor, rows_w: Tensor) -> AxialBias:
 
 
 def relative_rows(table: Tensor, size: int) -> Tensor:
-    """Embedding of each pair of positions along an axis.
+    """Look up the embedding of each pair of positions along an axis.
 
     Args:
         table: ``L D``, for the distances ``-(L - 1) / 2 .. (L - 1) / 2``.
-        size: cells along the axis; unless ``L = 2 size - 1`` the table is linearly resized to that.
+        size: cells along the axis; the table is linearly resized unless ``L = 2 size - 1``.
 
     Returns:
         ``size size D``, for each query position and each key position.
@@ -105,17 +121,17 @@ def relative_rows(table: Tensor, size: int) -> Tensor:
 
 
 def pooled_relative_rows(table: Tensor, q_size: int, k_size: int, finer_keys: bool) -> Tensor:
-    """`relative_rows` for queries and keys that are pooled by different strides.
+    """Look up embeddings, like `relative_rows`, for queries and keys that are pooled by different strides.
 
-    Distances are those of the finer grid, rounded down in single precision, as in MViTv2's official code and
-    detectron2's: where rounding errors decide, they decide alike.
+    Distances are measured on the finer grid and rounded down in single precision, exactly as in MViTv2's official code
+    and in detectron2, so that rounding errors are the same.
 
     Args:
         table: ``L D``, linearly resized unless ``L = 2 max(q_size, k_size) - 1``.
         q_size: queries along the axis.
         k_size: keys along the axis.
-        finer_keys: whether there are at least as many keys as queries, or at most as many. It is not computed from the
-            sizes, so that a trace does not depend on them.
+        finer_keys: whether keys are at least as many as queries; given rather than computed, so that a trace does not
+            depend on the sizes.
 
     Returns:
         ``q_size k_size D``.

@@ -5,18 +5,18 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...checks import probability
 from ...layers import LayerNorm2d
-from ...ops.windows import from_windows, to_windows
 from .attention import Attention
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: in training, a residual branch is left out for some images, and the others are scaled up.
+    """Stochastic depth: in training, drop a residual branch for some images and scale it up for the others.
 
     Deep Networks with Stochastic Depth (Huang et al., arXiv:1603.09382).
 
     Args:
-        rate: probability of leaving the branch out, in ``[0, 1)``.
+        rate: probability of dropping the branch, in ``[0, 1)``.
 
     Raises:
         ValueError: a rate out of range.
@@ -24,24 +24,22 @@ class DropPath(nn.Module):
 
     def __init__(self, rate: float) -> None:
         super().__init__()
-        if not 0 <= rate < 1:
-            raise ValueError(f"drop_path_rate={rate} must be at least 0 and below 1")
-        self.rate = rate
+        self.rate = probability("drop_path_rate", rate)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``B ...`` to the same shape, zero for some of the batch."""
+        """Map ``B ...`` to the same shape, zero for some images of the batch."""
         if not self.training or self.rate == 0:
             return x
         kept = x.new_empty(x.shape[0], *(1 for _ in x.shape[1:])).bernoulli_(1 - self.rate)
         return x * kept.div_(1 - self.rate)
 
     def extra_repr(self) -> str:
-        """Shown by ``print(module)``."""
+        """Show the rate in ``print(module)``."""
         return f"{self.rate:g}"
 
 
 class PatchEmbedding(nn.Module):
-    """Tokens of non-overlapping patches; what is left over at the right and at the bottom is not seen.
+    """Tokens of non-overlapping patches; pixels after the last whole patch are ignored.
 
     Args:
         patch_size: side of a patch in pixels.
@@ -55,7 +53,7 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images ``B in_chans H W`` to tokens ``B H/patch_size W/patch_size C``, rounded down."""
-        # laid out as tokens once, which otherwise every norm does (3 % of ViT-B's time at 512 x 512 on a CPU)
+        # contiguous once here; otherwise every norm copies (3 % of ViT-B's time at 512 x 512 on a CPU)
         return self.proj(x).permute(0, 2, 3, 1).contiguous()
 
 
@@ -79,14 +77,13 @@ class MLP(nn.Module):
 
 
 class ResidualBottleneck(nn.Module):
-    """Convolutions 1x1, 3x3, 1x1 with norms, added to their input; they start as zero.
+    """Convolutions 1x1, 3x3, 1x1 with norms, added to their input; the branch starts at zero.
 
-    ViTDet's convolutional propagation between windows (arXiv:2203.16527, section 3): after a windowed block it
-    does the work of a global one.
+    ViTDet's convolutional propagation between windows (arXiv:2203.16527, section 3), used instead of global blocks.
 
     Args:
-        dim: channels of the map; the 3x3 convolution has half of them.
-        norm_eps: of the norms over channels.
+        dim: channels of the map; the 3x3 convolution has half as many.
+        norm_eps: epsilon of the norms over channels.
     """
 
     def __init__(self, dim: int, norm_eps: float = 1e-6) -> None:
@@ -116,14 +113,11 @@ class ViTBlock(nn.Module):
         num_heads: heads of the attention; divides ``dim``.
         mlp_ratio: hidden channels of the MLP over ``dim``.
         qkv_bias: whether queries, keys and values have a bias.
-        window_size: side of the attention windows in tokens; 0 is attention over the whole map.
-        rel_pos_size: grid that the tables of relative positions are made for, see `Attention`; ``None`` is without.
-        drop_path: probability of leaving out a residual branch in training.
+        window_size: side of the attention windows in tokens, see `Attention`; 0 attends over the whole map.
+        rel_pos_size: grid that the tables of relative positions are made for, see `Attention`; ``None`` omits them.
+        drop_path: probability of dropping a residual branch in training.
         residual: whether a `ResidualBottleneck` follows.
-        norm_eps: of the norms.
-
-    Windows that reach over the edge are zero-padded after the first norm, and the padding takes part in the attention
-    as tokens do, as in detectron2: checkpoints were trained so.
+        norm_eps: epsilon of the norms.
 
     State dict (detectron2's names): ``norm1``, ``attn``, ``norm2``, ``mlp.fc1``, ``mlp.fc2``, ``residual``.
     """
@@ -141,9 +135,8 @@ class ViTBlock(nn.Module):
         norm_eps: float = 1e-6,
     ) -> None:
         super().__init__()
-        self.window_size = window_size
         self.norm1 = nn.LayerNorm(dim, norm_eps)
-        self.attn = Attention(dim, num_heads, qkv_bias, rel_pos_size)
+        self.attn = Attention(dim, num_heads, qkv_bias, rel_pos_size, window_size)
         self.norm2 = nn.LayerNorm(dim, norm_eps)
         self.mlp = MLP(dim, int(dim * mlp_ratio))
         self.drop_path = DropPath(drop_path)
@@ -151,15 +144,8 @@ class ViTBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens ``B H W C`` to tokens of the same shape."""
-        x = x + self.drop_path(self._attend(self.norm1(x)))
+        x = x + self.drop_path(self.attn(self.norm1(x)))
         x = x + self.drop_path(self.mlp(self.norm2(x)))
         if self.residual is not None:
             x = self.residual(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return x
-
-    def _attend(self, x: Tensor) -> Tensor:
-        if self.window_size == 0:
-            return self.attn(x)
-        height, width = x.shape[1:3]
-        windows = to_windows(x, self.window_size)
-        return from_windows(self.attn(windows), height, width)

@@ -1,0 +1,80 @@
+"""Build backbones by name, and register users' own."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from torch import nn
+
+from ..checks import one_of
+
+# every backbone by its class name; the adapters and the contract tests go through this table
+BACKBONES: dict[str, type[nn.Module]] = {}
+
+BackboneClass = TypeVar("BackboneClass", bound=type[nn.Module])
+
+
+def register_backbone(backbone: BackboneClass) -> BackboneClass:
+    """Class decorator: add a backbone to ``BACKBONES`` under its class name, so that `build_backbone` finds it.
+
+    Example::
+
+        @register_backbone
+        class MyBackbone(nn.Module):
+            def __init__(self, width=64):
+                super().__init__()
+                self.conv = nn.Conv2d(3, width, 3, stride=4, padding=1)
+                self.feature_specs = (FeatureSpec(width, stride=4),)
+
+            def forward(self, x):
+                return (self.conv(x),)
+
+        pyramid = Pyramid({"type": "MyBackbone", "width": 32}, {"type": "FPN", "out_channels": 256})
+
+    Args:
+        backbone: a subclass of ``nn.Module`` whose constructor takes keyword arguments and sets ``feature_specs``, and
+            whose forward maps ``B 3 H W`` to one map per spec; `Backbone` is a convenient base class.
+
+    Raises:
+        TypeError: not a subclass of ``nn.Module``, or a constructor with a parameter that a mapping cannot give: a
+            positional-only one, or ``type``.
+        ValueError: the name is taken by another class.
+    """
+    if not (isinstance(backbone, type) and issubclass(backbone, nn.Module)):
+        raise TypeError(f"register_backbone got {backbone!r}; it must be a subclass of nn.Module")
+    name = backbone.__name__
+    _, *parameters = inspect.signature(backbone.__init__).parameters.values()
+    unusable = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY or p.name == "type"]
+    if unusable:
+        raise TypeError(
+            f"backbone {name!r} cannot be built from a mapping: rename its parameter {unusable[0]!r}, and make it a "
+            "keyword argument"
+        )
+    taken = BACKBONES.setdefault(name, backbone)
+    if taken is not backbone:
+        raise ValueError(f"backbone name {name!r} is taken by {taken.__module__}.{name}; rename the class")
+    return backbone
+
+
+def build_backbone(backbone: nn.Module | Mapping[str, Any]) -> Any:
+    """Return a backbone as it is, or build it from ``{"type": name in BACKBONES, **arguments}``.
+
+    Raises:
+        ValueError: unknown type (suggests near names).
+        TypeError: an argument that the backbone does not have, a registered class that publishes no ``feature_specs``,
+            or any other value, such as a bare name.
+    """
+    if isinstance(backbone, nn.Module):
+        return backbone
+    if not isinstance(backbone, Mapping):
+        raise TypeError(f'backbone={backbone!r} must be a backbone, or a mapping such as {{"type": "TimmBackbone"}}')
+    arguments = {str(key): value for key, value in backbone.items()}
+    name = one_of("backbone type", arguments.pop("type", None), BACKBONES, ", or see register_backbone")
+    built = BACKBONES[name](**arguments)
+    if not getattr(built, "feature_specs", None):
+        raise TypeError(
+            f"backbone {name!r} publishes no feature_specs; set feature_specs to the channels and stride of each map"
+        )
+    return built
