@@ -1,4 +1,4 @@
-"""Pyramids to test with: small random ones, and a comparison that says which level differs and by how much."""
+"""Small random pyramids for tests, and a comparison of pyramids that names the level that differs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .features import FeatureSpec
 
-# C2..C5 of a backbone that is as small as it can be, with channels that tell the levels apart
+# C2..C5 of a tiny backbone, with different channels on each level
 TINY_SPECS = tuple(FeatureSpec(channels, stride) for channels, stride in ((4, 4), (6, 8), (8, 16), (10, 32)))
 
 
@@ -17,56 +17,78 @@ def make_pyramid(
     specs: Sequence[FeatureSpec] = TINY_SPECS,
     image_size: tuple[int, int] = (64, 96),
     batch_size: int = 1,
-    seed: int = 0,
+    seed: int | None = 0,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> tuple[Tensor, ...]:
-    """Maps as a backbone gives them: normally distributed, the same for the same seed, on any device.
+    """Draw maps of a backbone's shapes from a normal distribution.
 
     Args:
         specs: channels and strides, high to low resolution.
-        image_size: height and width in pixels; sides that a stride does not divide are rounded up, as most stages do.
+        image_size: height and width in pixels; cells of sides that a stride does not divide are rounded up.
         batch_size: number of images.
-        seed: of the values.
-        dtype: of the maps.
-        device: of the maps.
+        seed: seed of the values, which are equal on every device; ``None`` draws from PyTorch's global generator.
+        dtype: type of the maps.
+        device: device of the maps.
 
     Returns:
         One map ``B C ceil(H / stride) ceil(W / stride)`` per spec.
 
     Raises:
-        ValueError: no specs, a side below one pixel, or no image.
+        ValueError: no specs, or a side or a batch size below 1.
     """
     if not specs or min(*image_size, batch_size) < 1:
         raise ValueError(
-            f"specs={list(specs)}, image_size={tuple(image_size)}, batch_size={batch_size}: at least one map, pixel "
-            "and image are needed"
+            f"specs={list(specs)}, image_size={tuple(image_size)}, batch_size={batch_size}: a pyramid needs at "
+            "least one map, pixel and image"
         )
-    generator = torch.Generator().manual_seed(seed)
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
     shapes = [(batch_size, s.channels, *(-(-side // s.stride) for side in image_size)) for s in specs]
     return tuple(torch.randn(shape, generator=generator).to(device, dtype) for shape in shapes)
 
 
 def assert_same_pyramid(found: Sequence[Tensor], expected: Sequence[Tensor], tolerance: float = 1e-5) -> None:
-    """Compare two pyramids level by level.
+    """Compare two pyramids level by level, see `assert_same_map`.
 
     Args:
         found: maps ``B C H W``, high to low resolution.
-        expected: the maps that they should be.
-        tolerance: largest difference, relative to the largest value of the level that is expected.
+        expected: maps that ``found`` should equal.
+        tolerance: largest difference, relative to the expected level's largest absolute value; 0 asks for equality.
 
     Raises:
-        AssertionError: another number of maps, another shape, or a value further apart, NaN included; says at which
-            level.
+        AssertionError: another number of maps, another shape, or a larger difference; names the level.
     """
     if len(found) != len(expected):
         raise AssertionError(f"{len(found)} maps instead of {len(expected)}")
     for level, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
-        if ours.shape != theirs.shape:
-            raise AssertionError(f"level {level}: shape {tuple(ours.shape)} instead of {tuple(theirs.shape)}")
-        if not theirs.numel():
-            continue
-        scale = float(theirs.detach().abs().max())
-        gap = float((ours.detach().double() - theirs.detach().double()).abs().max())
-        if not gap <= tolerance * scale:
-            raise AssertionError(f"level {level}: differs by {gap:.3g}, the largest value is {scale:.3g}")
+        assert_same_map(ours, theirs, tolerance, f"level {level}")
+
+
+def assert_same_map(
+    found: Tensor, expected: Tensor, tolerance: float = 1e-5, name: str = "map", floor: float = 0.0
+) -> None:
+    """Compare two tensors of any floating types by their largest difference.
+
+    Args:
+        found: tensor of any shape.
+        expected: tensor that ``found`` should equal.
+        tolerance: largest difference, relative to the largest absolute value of ``expected``; 0 asks for equality.
+        name: name of the tensor, for messages.
+        floor: lower bound of the value that ``tolerance`` is relative to.
+
+    Raises:
+        AssertionError: another shape, or a larger difference; NaN equals nothing.
+    """
+    if found.shape != expected.shape:
+        raise AssertionError(f"{name}: shape {tuple(found.shape)} instead of {tuple(expected.shape)}")
+    dtype = torch.promote_types(found.dtype, expected.dtype)
+    found, expected = found.detach().to(dtype), expected.detach().to(dtype)
+    scale = 1.0
+    if tolerance and expected.numel():
+        scale = max(float(expected.abs().max()), floor) or 1.0
+        found, expected = found / scale, expected / scale
+
+    def message(text: str) -> str:
+        return f"{name} differs, in units of {scale:.3g}: {text}"
+
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance, msg=message)

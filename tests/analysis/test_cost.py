@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fpn_plugins import NECKS, FeatureSpec, build_neck
 from fpn_plugins.analysis import build_pyramid, count_cost, neck_cost, pyramid_cost
 from fpn_plugins.analysis.components import Component, component_namer
+from fpn_plugins.testing import make_pyramid
 from fpn_plugins.visualization import draw_costs
 
 IN_SPECS = (FeatureSpec(8, 4), FeatureSpec(12, 8), FeatureSpec(16, 16), FeatureSpec(24, 32))
@@ -58,7 +59,7 @@ def real_neck(name: str) -> tuple[nn.Module, list[Tensor]]:
     elif len(NECKS[name].card.in_specs) == 1:
         specs = NECKS[name].card.in_specs
     neck = build_neck({"type": name, **arguments}, specs).eval()
-    return neck, [torch.randn(1, s.channels, 128 // s.stride, 64 // s.stride, requires_grad=True) for s in specs]
+    return neck, [x.requires_grad_() for x in make_pyramid(specs, (128, 64), seed=None)]
 
 
 def count_on_cpu(module: nn.Module, inputs: Any) -> Any:

@@ -10,6 +10,9 @@ import torch
 from seeds import seed
 from torch import Tensor, nn
 
+from fpn_plugins import FeatureSpec
+from fpn_plugins.testing import make_pyramid
+
 
 def build_pair(config: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
     """mmdet's neck and ours from one config, each as mmdet initialises it, from the same random state."""
@@ -36,11 +39,8 @@ def slim(config: dict[str, Any], factor: int) -> dict[str, Any]:
 
 def random_maps(channels: Sequence[int], size: tuple[int, int], dtype: torch.dtype = torch.float32) -> list[Tensor]:
     """Random input maps, each of half the size (rounded up) of the one before."""
-    result = []
-    for number in channels:
-        result.append(torch.randn(2, number, *size).to(dtype).requires_grad_())
-        size = (-(-size[0] // 2), -(-size[1] // 2))
-    return result
+    specs = [FeatureSpec(number, 2**level) for level, number in enumerate(channels)]
+    return [x.requires_grad_() for x in make_pyramid(specs, size, batch_size=2, seed=None, dtype=dtype)]
 
 
 def loss_of(outputs: tuple[Tensor, ...]) -> Tensor:

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fpn_plugins.testing import assert_same_map
+
 DOUBLE = 1e-10
 # additions in a row behind a value of a small model: ten layers of a few hundred
 ADDITIONS = 4_000
@@ -54,24 +56,10 @@ def assert_same_maps(
     pairs = list(_pairs(got, expected, ""))
     assert pairs, "there is nothing to compare"
     for name, ours, theirs in pairs:
-        ours, theirs = ours.detach(), theirs.detach()
-        assert ours.shape == theirs.shape, f"{name or 'map'}: {tuple(ours.shape)} instead of {tuple(theirs.shape)}"
-        allowed = tolerance
-        if allowed is None:
+        if not tolerance:
             assert ours.dtype == theirs.dtype, f"{name or 'map'}: {ours.dtype} instead of {theirs.dtype}"
-            allowed = tolerance_of(theirs.dtype, additions)
-        scale = 1.0
-        if allowed and theirs.numel():
-            scale = max(float(theirs.abs().max()), floor) or 1.0
-            kind = torch.promote_types(ours.dtype, theirs.dtype)
-            ours, theirs = ours.to(kind) / scale, theirs.to(kind) / scale
-        torch.testing.assert_close(
-            ours,
-            theirs,
-            rtol=0,
-            atol=allowed,
-            msg=lambda text, name=name, scale=scale: f"{name or 'map'}, in units of {scale:.3g}: {text}",
-        )
+        allowed = tolerance_of(theirs.dtype, additions) if tolerance is None else tolerance
+        assert_same_map(ours, theirs, allowed, name or "map", floor)
 
 
 def assert_same_gradients(got: Any, expected: Any, *, tolerance: float | None = None) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fpn_plugins import BACKBONES, NECKS, FeatureSpec
+from fpn_plugins.testing import make_pyramid
 
 # necks that read the maps of another neck
 BEHIND_A_NECK = {name for name, neck in NECKS.items() if neck.card.follows}
@@ -98,8 +99,7 @@ def build(name: str) -> nn.Module:
 
 
 def neck_inputs(name: str, size: tuple[int, int], batch: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    shapes = [(batch, spec.channels, *(-(-side // spec.stride) for side in size)) for spec in in_specs(name)]
-    return tuple(torch.randn(shape, dtype=dtype) for shape in shapes)
+    return make_pyramid(in_specs(name), size, batch, seed=None, dtype=dtype)
 
 
 def example(name: str, size: tuple[int, int] = (65, 97), batch: int = 2, dtype: torch.dtype = torch.float32) -> Any:
