@@ -1,4 +1,4 @@
-"""What may import what: read from the source of every module, and observed in a fresh interpreter."""
+"""Which module may import which: read from the source of every module, and observed in a fresh interpreter."""
 
 from __future__ import annotations
 
@@ -7,138 +7,110 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from import_graph import import_cycle, imports_of, modules_of
 
 import fpn_plugins
 
 PACKAGE = Path(fpn_plugins.__file__).parent
 ANY = ("*",)
-# "" is what the package itself re-exports
-CORE = (
-    *("", "features", "files", "inference", "layers", "losses", "ops", "resampling", "upsampling"),
-    *("necks", "backbones", "optim", "weights"),
-)
+# libraries that the package works without
 HOSTS = ("mmengine", "mmcv", "mmdet", "detectron2", "timm", "torchvision")
-OPTIONAL = (*HOSTS, "matplotlib", "PIL", "pycocotools", "safetensors")
-OUTSIDE = ("tools", "configs", "tests")  # they import the package, never the other way round
+OPTIONAL = (*HOSTS, "matplotlib", "PIL", "pycocotools", "safetensors", "huggingface_hub")
+OUTSIDE = ("tools", "configs", "tests")  # import the package, and are imported by nothing
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """What the modules of one folder may import besides the standard library.
+    """Imports allowed in a part of the package, besides the standard library and the part itself.
 
     Attributes:
-        internal: other parts of the package; a part allows what is below it.
-        external: packages at module level.
-        inside_functions: packages inside functions only.
+        internal: other parts of the package, each with everything inside it.
+        external: libraries, at module level and in functions.
+        inside_functions: further libraries, in functions only.
+        itself: whether the modules of the part may import each other.
     """
 
     internal: tuple[str, ...] = ()
-    external: tuple[str, ...] = ()
+    external: tuple[str, ...] = ("torch",)
     inside_functions: tuple[str, ...] = ()
+    itself: bool = True
 
 
-NUMERIC = Allowed((*CORE, "data", "analysis", "visualization"), ("torch", "numpy"), ANY)
-PARTS = ("features", "layers", "ops", "resampling", "upsampling")
-# by module, the longest prefix wins; what an entry covers may import each other
+LEAVES = ("features", "checks", "layers", "upsampling", "resampling", "ops", "weights")
+CORE = ("", "files", *LEAVES, "necks", "backbones", "pyramid")
+ABOVE_CORE = ("conversion", "training", "data", "inference", "testing")
+NOT_CORE = (*ABOVE_CORE, "zoo", "analysis", "visualization", "export", "registry", "adapters", "commands")
+# what an adapter may import; `export` never asks for the detector, adapters hand it over
+BELOW_ADAPTERS = (*CORE, *ABOVE_CORE, "zoo", "analysis", "export")
+NUMERIC = ("torch", "numpy")
+IMAGES = ("PIL", "pycocotools")
+# by module; the longest prefix wins
 RULES = {
-    "": Allowed(("features", "necks", "backbones")),
+    "": Allowed(("features", "necks", "backbones", "pyramid", "moved"), ()),
     "files": Allowed(),
-    "features": Allowed(external=("torch",)),
-    "layers": Allowed(("ops",), ("torch",)),
-    "resampling": Allowed(("layers",), ("torch",)),
-    "ops": Allowed(external=("torch",)),
-    "losses": Allowed(external=("torch",)),
-    "upsampling": Allowed(("layers", "ops"), ("torch",)),
-    "necks": Allowed((*PARTS, "weights"), ("torch",)),
-    "backbones": Allowed((*PARTS, "weights"), ("torch",)),
-    "backbones.timm_networks": Allowed(external=("torch",), inside_functions=("timm",)),
-    "inference": Allowed(external=("torch", "numpy"), inside_functions=("PIL", "pycocotools")),
-    "optim": Allowed(),
-    "weights": Allowed(("files",), ("torch",), inside_functions=("safetensors",)),
-    "weights.hub": Allowed(inside_functions=("huggingface_hub",)),
-    "weights.maps": Allowed(("weights.key_map", "weights.transforms")),
-    "weights.zoo": Allowed(("files", "weights"), inside_functions=("torch", "yaml")),
-    "data": NUMERIC,
-    "analysis": NUMERIC,
-    "visualization": NUMERIC,
-    "testing": NUMERIC,
+    "checks": Allowed(),
+    "moved": Allowed(external=()),
+    "features": Allowed(("checks",)),
+    "ops": Allowed(("checks",)),
+    "layers": Allowed(("features", "checks", "ops")),
+    "upsampling": Allowed(("features", "checks", "ops", "layers")),
+    "resampling": Allowed(("features", "checks", "ops", "layers")),
+    "weights": Allowed(("checks", "files"), inside_functions=("safetensors",)),
+    "weights.maps": Allowed(("weights.key_map", "weights.transforms"), ()),
+    "necks": Allowed(LEAVES),
+    "backbones": Allowed(LEAVES),
+    "backbones.timm": Allowed((*LEAVES, "backbones"), inside_functions=("timm", "huggingface_hub", "safetensors")),
+    "pyramid": Allowed(CORE),
+    "conversion": Allowed(CORE),
+    "training": Allowed(CORE),
+    "data": Allowed(CORE, NUMERIC, IMAGES),
+    "inference": Allowed(CORE, NUMERIC, (*IMAGES, "cv2")),
+    "testing": Allowed(CORE, NUMERIC),
+    "zoo": Allowed((*CORE, "conversion"), inside_functions=("yaml", "safetensors")),
+    "zoo.hub": Allowed(external=(), inside_functions=("huggingface_hub",)),
+    "analysis": Allowed((*CORE, "data", "inference"), NUMERIC, (*IMAGES, "tqdm")),
+    "visualization": Allowed((*CORE, "data", "analysis"), NUMERIC, ANY),
+    "export": Allowed((*CORE, "inference"), NUMERIC, ANY),
     "registry": Allowed(external=("mmengine",)),
-    "adapters": Allowed(),
-    "adapters.mmdet": Allowed((*CORE, "data", "registry"), ("torch", "numpy", "mmengine", "mmcv", "mmdet")),
-    "adapters.detectron2": Allowed((*CORE, "data"), ("torch", "numpy", "detectron2", "fvcore", "omegaconf")),
-    "adapters.torchvision": Allowed((*CORE, "data"), ("torch", "torchvision")),
+    "adapters": Allowed(external=(), itself=False),
+    "adapters.hosts": Allowed((*CORE, "conversion", "analysis", "inference", "moved")),
+    "adapters.mmdet": Allowed((*BELOW_ADAPTERS, "registry"), (*NUMERIC, "mmengine", "mmcv", "mmdet")),
+    "adapters.detectron2": Allowed(BELOW_ADAPTERS, (*NUMERIC, "detectron2", "fvcore", "omegaconf")),
+    "adapters.torchvision": Allowed(BELOW_ADAPTERS, ("torch", "torchvision")),
+    "commands": Allowed(ANY, NUMERIC, ANY),
 }
 
 
-def modules_of(package: Path) -> dict[str, Path]:
-    """Every module by its name below the package (``""`` is the package itself)."""
-    modules = {}
-    for path in sorted(package.rglob("*.py")):
-        parts = path.relative_to(package).with_suffix("").parts
-        modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return modules
-
-
-def imports_of(module: str, package: Path, modules: dict[str, Path]) -> Iterator[tuple[str, bool]]:
-    """``(absolute dotted name, whether inside a function)`` of each import; parts of the package begin with a dot."""
-    folder = module.split(".") if module else []
-    if modules[module].name != "__init__.py":
-        folder = folder[:-1]
-
-    def visit(node: ast.AST, inside: bool) -> Iterator[tuple[str, bool]]:
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                internal = alias.name.split(".")[0] == package.name
-                yield (alias.name.removeprefix(package.name) or "." if internal else alias.name), inside
-        elif isinstance(node, ast.ImportFrom):
-            if node.level:
-                base = ".".join([*folder[: len(folder) - node.level + 1], *([node.module] if node.module else [])])
-            elif (node.module or "").split(".")[0] == package.name:
-                base = (node.module or "").removeprefix(package.name).lstrip(".")
-            else:
-                yield node.module or "", inside
-                return
-            for alias in node.names:  # `from ... import necks` names a module, `from ...features import X` does not
-                full = f"{base}.{alias.name}".lstrip(".")
-                yield "." + (full if full in modules else base), inside
-        inside = inside or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-        for child in ast.iter_child_nodes(node):
-            yield from visit(child, inside)
-
-    return visit(ast.parse(modules[module].read_text()), False)
-
-
-def below(name: str, parts: tuple[str, ...]) -> bool:
-    """Whether ``name`` is one of ``parts`` or inside one (``""`` has nothing inside)."""
-    return any(name == part or (part != "" and name.startswith(f"{part}.")) for part in parts)
+def is_below(name: str, parts: tuple[str, ...]) -> bool:
+    """Whether ``name`` is one of ``parts`` or inside one (``""`` has nothing inside, ``"*"`` has everything)."""
+    return any(part in (name, "*") or (part != "" and name.startswith(f"{part}.")) for part in parts)
 
 
 def violations(package: Path) -> list[str]:
-    """Every import that the rules do not allow, as a sentence."""
+    """Describe every import that the rules do not allow."""
     found = []
     modules = modules_of(package)
     for module in modules:
-        owner = max((rule for rule in RULES if below(module, (rule,))), key=len, default=None)
+        owner = max((rule for rule in RULES if is_below(module, (rule,))), key=len, default=None)
         if owner is None:
             found.append(f"{module}: no rule covers this module")
             continue
         rule = RULES[owner]
-        for name, inside in imports_of(module, package, modules):
-            top = name.split(".")[0]
-            if name.startswith("."):
-                fine = below(name[1:], (*rule.internal, *filter(None, [owner])))
+        for entry in imports_of(module, package, modules):
+            top = entry.name.split(".")[0]
+            if entry.module is not None:
+                fine = is_below(entry.module, (*rule.internal, *([owner] if rule.itself and owner else [])))
             elif top in OUTSIDE:
                 fine = False
             else:
-                external = (*rule.external, *(rule.inside_functions if inside else ()), "__future__")
-                fine = top in sys.stdlib_module_names or top in external or "*" in external
+                external = (*rule.external, *(rule.inside_functions if entry.inside else ()), "__future__")
+                fine = top in sys.stdlib_module_names or is_below(top, external)
             if not fine:
-                found.append(f"{module or package.name} imports {name}" + (" inside a function" if inside else ""))
+                found.append(f"{module or package.name} imports {entry.name}" + " inside a function" * entry.inside)
     return found
 
 
@@ -149,26 +121,55 @@ def test_every_import_is_allowed():
 @pytest.mark.parametrize(
     ("path", "source", "expected"),
     [
+        ("__init__.py", "from .conversion import convert", "fpn_plugins imports .conversion"),
+        ("files.py", "from .checks import f", "files imports .checks"),
+        ("checks.py", "from .features import f", "checks imports .features"),
+        ("moved.py", "import torch", "moved imports torch"),
         ("features.py", "from .layers import GROUPS", "features imports .layers"),
+        ("ops/x.py", "from ..layers import GROUPS", "ops.x imports .layers"),
         ("layers.py", "import numpy", "layers imports numpy"),
         ("layers.py", "def f():\n    import numpy", "layers imports numpy inside a function"),
-        ("necks/fpn.py", "from ..backbones import TimmBackbone", "necks.fpn imports .backbones"),
-        ("necks/fpn.py", "from .. import backbones", "necks.fpn imports .backbones"),
-        ("backbones/vit.py", "def f():\n    import timm", "backbones.vit imports timm inside a function"),
-        ("backbones/timm_networks.py", "import timm", "backbones.timm_networks imports timm"),
-        ("backbones/timm_networks.py", "try:\n    import timm\nexcept ImportError:\n    timm = None", "imports timm"),
+        ("layers.py", "from .weights import KeyMap", "layers imports .weights"),
+        ("upsampling.py", "from .necks import FPN", "upsampling imports .necks"),
+        ("resampling.py", "from .weights import KeyMap", "resampling imports .weights"),
         ("weights/checkpoint.py", "from safetensors.torch import load_file", "imports safetensors.torch"),
+        ("weights/checkpoint.py", "from ..conversion import convert", "imports .conversion"),
         ("weights/maps/fpn.py", "import torch", "weights.maps.fpn imports torch"),
         ("weights/maps/fpn.py", "from ..checkpoint import read_checkpoint", "imports .weights.checkpoint"),
-        ("data/subset.py", "from PIL import Image", "data.subset imports PIL"),
-        ("data/subset.py", "from ..adapters import mmdet", "data.subset imports .adapters.mmdet"),
-        ("data/subset.py", "def f():\n    import tools.train", "data.subset imports tools.train inside a function"),
+        ("necks/fpn.py", "from ..backbones import TimmBackbone", "necks.fpn imports .backbones"),
+        ("necks/fpn.py", "from .. import backbones", "necks.fpn imports .backbones"),
+        ("backbones/vit/vit.py", "from ...necks import FPN", "backbones.vit.vit imports .necks"),
+        ("backbones/vit/vit.py", "def f():\n    import timm", "backbones.vit.vit imports timm inside a function"),
+        ("backbones/timm/networks.py", "import timm", "backbones.timm.networks imports timm"),
+        ("backbones/timm/networks.py", "try:\n    import timm\nexcept ImportError:\n    timm = None", "imports timm"),
+        ("pyramid.py", "from .conversion import convert", "pyramid imports .conversion"),
+        ("conversion/heads.py", "from ..zoo import Zoo", "conversion.heads imports .zoo"),
+        ("training.py", "from .data import read", "training imports .data"),
+        ("data/x.py", "from PIL import Image", "data.x imports PIL"),
+        ("data/x.py", "from ..adapters import mmdet", "data.x imports .adapters.mmdet"),
+        ("data/x.py", "def f():\n    import tools.train", "data.x imports tools.train inside a function"),
+        ("inference.py", "from .analysis import agreement", "inference imports .analysis"),
+        ("testing.py", "from .inference import Detections", "testing imports .inference"),
+        ("zoo/index.py", "import yaml", "zoo.index imports yaml"),
+        ("zoo/index.py", "from ..adapters.mmdet import x", "zoo.index imports .adapters.mmdet.x"),
+        ("zoo/hub.py", "def f():\n    import yaml", "zoo.hub imports yaml inside a function"),
+        ("analysis/cost.py", "from ..visualization import show", "analysis.cost imports .visualization"),
+        ("visualization/x.py", "from ..inference import Detections", "visualization.x imports .inference"),
+        ("visualization/x.py", "import matplotlib", "visualization.x imports matplotlib"),
+        ("export/x.py", "from ..adapters import hosts", "export.x imports .adapters.hosts"),
+        ("registry.py", "import mmdet", "registry imports mmdet"),
+        ("adapters/__init__.py", "from . import mmdet", "adapters imports .adapters.mmdet"),
+        ("adapters/hosts.py", "from . import mmdet", "adapters.hosts imports .adapters.mmdet"),
+        ("adapters/hosts.py", "def f():\n    from .mmdet import x", "imports .adapters.mmdet.x inside a function"),
         ("adapters/mmdet/__init__.py", "from ..detectron2 import config", "imports .adapters.detectron2.config"),
         ("adapters/mmdet/__init__.py", "import detectron2", "adapters.mmdet imports detectron2"),
+        ("adapters/mmdet/__init__.py", "from ...visualization import show", "imports .visualization"),
         ("adapters/detectron2/__init__.py", "from ...registry import MODELS", "imports .registry"),
         ("adapters/detectron2/__init__.py", "from fpn_plugins.registry import MODELS", "imports .registry"),
         ("adapters/detectron2/__init__.py", "from mmengine import Config", "imports mmengine"),
-        ("registry.py", "import mmdet", "registry imports mmdet"),
+        ("adapters/torchvision.py", "from .mmdet import x", "adapters.torchvision imports .adapters.mmdet.x"),
+        ("commands/train.py", "import mmdet", "commands.train imports mmdet"),
+        ("commands/train.py", "import tools", "commands.train imports tools"),
     ],
 )
 def test_the_checker_reports_a_planted_violation(tmp_path: Path, path: str, source: str, expected: str):
@@ -180,20 +181,27 @@ def test_the_checker_reports_a_planted_violation(tmp_path: Path, path: str, sour
     assert expected in violation
 
 
+def test_every_rule_has_a_planted_violation():
+    (mark,) = (m for m in test_the_checker_reports_a_planted_violation.pytestmark if m.name == "parametrize")
+    planted = [Path(path).with_suffix("").as_posix().replace("/", ".") for path, *_ in mark.args[1]]
+    modules = {name.removesuffix("__init__").removesuffix(".") for name in planted}
+    owners = {max((rule for rule in RULES if is_below(module, (rule,))), key=len) for module in modules}
+    assert owners == set(RULES)
+
+
 def test_a_module_without_a_rule_is_a_violation(tmp_path: Path):
-    """A new folder has to say what it may import."""
+    """A new folder must say what it may import."""
     assert violations(empty_package(tmp_path, "novelty.py")) == ["novelty: no rule covers this module"]
 
 
 def empty_package(root: Path, path: str) -> Path:
     """A package of empty modules: ``path`` and those that the planted sources name."""
     package = root / "fpn_plugins"
+    folders = ("necks", "backbones", "weights", "conversion", "data", "zoo", "analysis", "visualization")
     named = (
-        "layers.py",
-        "backbones/x.py",
-        "weights/checkpoint.py",
-        "adapters/mmdet/x.py",
-        "adapters/detectron2/config.py",
+        *("layers.py", "checks.py", "features.py", "inference.py", "registry.py", "weights/checkpoint.py"),
+        *(f"{folder}/__init__.py" for folder in folders),
+        *("adapters/hosts.py", "adapters/mmdet/x.py", "adapters/detectron2/config.py"),
     )
     for file in (package / name for name in (*named, path)):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -203,12 +211,62 @@ def empty_package(root: Path, path: str) -> Path:
     return package
 
 
+def dynamic_imports(package: Path) -> list[str]:
+    """Modules that import by a computed name, once for each place."""
+    calls = ("import_module", "__import__")
+    return [
+        module
+        for module, path in modules_of(package).items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in calls
+    ]
+
+
+def test_a_host_is_imported_by_name_in_one_place():
+    assert [module for module in dynamic_imports(PACKAGE) if module.startswith("adapters")] == ["adapters.hosts"]
+
+
+# ------------------------------------------------------------------------------------------------------------ cycles
+
+
+def test_no_module_imports_itself_through_others():
+    assert import_cycle(PACKAGE) == []
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        {"layers.py": "from .features import X", "features.py": "from . import layers"},
+        {"layers.py": "from .necks.fpn import X", "necks/__init__.py": "from ..layers import Y", "necks/fpn.py": ""},
+        {"zoo/a.py": "from .b import X", "zoo/b.py": "import fpn_plugins.zoo.c", "zoo/c.py": "from . import a"},
+        {"zoo/a.py": "from ..zoo import X", "zoo/__init__.py": "from .a import X"},
+    ],
+)
+def test_a_planted_cycle_is_found(tmp_path: Path, sources: dict[str, str]):
+    package = empty_package(tmp_path, "layers.py")
+    assert import_cycle(package) == []
+    for path, source in sources.items():
+        (package / path).write_text(source)
+    cycle = import_cycle(package)
+    assert cycle[0] == cycle[-1] and len(cycle) >= 3
+
+
+@pytest.mark.parametrize(
+    "form", ["def f():\n    from .layers import X", "if TYPE_CHECKING:\n    from .layers import X"]
+)
+def test_late_imports_are_no_cycle(tmp_path: Path, form: str):
+    package = empty_package(tmp_path, "layers.py")
+    (package / "layers.py").write_text("from .features import X")
+    (package / "features.py").write_text(form)
+    assert import_cycle(package) == []
+
+
 # ---------------------------------------------------------------------------------------------- fresh interpreters
 
 OBSERVE = """
 import importlib, json, sys
 
-package, optional, block = json.loads(sys.argv[1])
+package, watched, block = json.loads(sys.argv[1])
 
 class Blocker:
     def find_spec(self, name, path=None, target=None):
@@ -217,7 +275,7 @@ class Blocker:
 
 sys.meta_path.insert(0, Blocker())
 module = importlib.import_module(package)
-seen = {"loaded": sorted(name for name in optional if name in sys.modules), "errors": {}}
+seen = {"loaded": sorted(name for name in watched if name in sys.modules), "errors": {}}
 
 def attempt(label, action):
     try:
@@ -235,7 +293,8 @@ print(json.dumps(seen))
 
 def observe(package: str, root: Path, block: tuple[str, ...] = ()) -> dict:
     """Import ``package`` from ``root`` in a fresh interpreter and report what else that loaded."""
-    arguments = json.dumps([package, OPTIONAL, block])
+    watched = (*OPTIONAL, *(f"{package}.{part}" for part in NOT_CORE))
+    arguments = json.dumps([package, watched, block])
     result = subprocess.run(
         [sys.executable, "-c", OBSERVE, arguments],
         env={**os.environ, "PYTHONPATH": str(root)},
@@ -249,18 +308,24 @@ def observe(package: str, root: Path, block: tuple[str, ...] = ()) -> dict:
 
 @pytest.fixture(scope="module")
 def with_torch_alone() -> dict:
-    """What happens where no optional package can be imported."""
+    """Observations where no optional library can be imported."""
     return observe("fpn_plugins", PACKAGE.parent, block=OPTIONAL)
 
 
-def test_importing_the_package_imports_no_optional_library():
+def test_importing_the_package_loads_no_optional_library_and_nothing_above_the_core():
     assert observe("fpn_plugins", PACKAGE.parent)["loaded"] == []
+
+
+def test_all_parts_of_the_package_are_core_or_not():
+    parts = {module.split(".")[0] for module in modules_of(PACKAGE)}
+    assert parts <= {*CORE, *NOT_CORE, "moved"}
 
 
 def test_the_observer_sees_a_planted_import(tmp_path: Path):
     (tmp_path / "planted").mkdir()
-    (tmp_path / "planted" / "__init__.py").write_text("import safetensors\n")
-    assert observe("planted", tmp_path)["loaded"] == ["safetensors"]
+    (tmp_path / "planted" / "__init__.py").write_text("import safetensors\nfrom . import zoo\n")
+    (tmp_path / "planted" / "zoo.py").touch()
+    assert observe("planted", tmp_path)["loaded"] == ["planted.zoo", "safetensors"]
     with pytest.raises(AssertionError, match="safetensors is blocked"):
         observe("planted", tmp_path, block=OPTIONAL)
 
