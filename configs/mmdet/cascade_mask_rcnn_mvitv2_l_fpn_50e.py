@@ -16,7 +16,7 @@ model = dict(
     ),
 )
 optim_wrapper = dict(optimizer=dict(lr=1e-4))
-max_iters = 92187  # half of 100 epochs
+max_iters = 92187  # 184375 / 2
 train_cfg = dict(max_iters=max_iters)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=250),
