@@ -8,7 +8,7 @@ import torch
 from fpn_plugins.training import check_level_weights, vit_lr_factor, weigh_levels
 
 
-def test_no_weights_are_none() -> None:
+def test_no_weights_give_none() -> None:
     assert check_level_weights(None, 5) is None
     assert check_level_weights([], 5) is None
 
@@ -51,7 +51,7 @@ DETECTRON2_NAMES = [
 
 @pytest.mark.detectron2
 @pytest.mark.parametrize("name", DETECTRON2_NAMES)
-def test_equals_detectron2s(name: str) -> None:
+def test_matches_detectron2(name: str) -> None:
     from detectron2.modeling.backbone.vit import get_vit_lr_decay_rate
 
     for decay in (0.7, 0.9):
@@ -59,7 +59,7 @@ def test_equals_detectron2s(name: str) -> None:
 
 
 @pytest.mark.parametrize("place", ["bottom_up.", "backbone.", "bottom_up.vit.", "backbone.model.", ""])
-def test_the_same_wherever_the_vit_is(place: str) -> None:
+def test_the_prefix_of_the_vit_does_not_matter(place: str) -> None:
     names = {
         "patch_embed.proj.bias": 0,
         "cls_token": 0,
@@ -72,15 +72,15 @@ def test_the_same_wherever_the_vit_is(place: str) -> None:
         assert vit_lr_factor(f"backbone.{place}{name}", 0.5, 4) == 0.5 ** (5 - layer)
 
 
-def test_what_is_beside_the_vit() -> None:
-    """A neck's blocks are no layers of the ViT; the CNN of a hybrid is below its encoder."""
+def test_other_parts_get_the_full_rate_and_a_hybrid_cnn_is_layer_0() -> None:
+    """A neck's blocks are not layers of the ViT; the CNN of a hybrid is below its encoder."""
     assert vit_lr_factor("backbone.neck.top_down_blocks.0.blocks.1.conv1.conv.weight", 0.5, 4) == 1
     assert vit_lr_factor("neck.blocks.1.weight", 0.5, 4) == 1
     assert vit_lr_factor("backbone.bottom_up.cnn.model.blocks.7.conv.weight", 0.5, 4) == 0.5**5
     assert vit_lr_factor("roi_head.blocks.1.weight", 0.5, 4) == 1
 
 
-def test_a_depth_that_is_too_small_is_an_error() -> None:
-    """It would raise the rate above the base."""
+def test_too_small_a_depth_is_an_error() -> None:
+    """The rate would exceed the base rate."""
     with pytest.raises(ValueError, match="depth=4, but there is a parameter .*block 4"):
         vit_lr_factor("backbone.bottom_up.blocks.4.norm1.weight", 0.7, 4)
