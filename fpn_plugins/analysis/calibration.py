@@ -1,4 +1,4 @@
-"""Detectors with random weights that find as much as trained ones, and whose detections can be told apart."""
+"""Rescale random predictors so that an untrained detector yields realistic, distinct detections."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from functools import partial
 
 from torch import Tensor, nn
 
-# standard deviation of what the predictors of either toolbox give: scores that differ, boxes near their anchors
+# standard deviation of the outputs of each toolbox's predictors: distinct scores, boxes near their anchors
 SCORES = ("rpn_cls", "retina_cls", "fc_cls", "objectness_logits", "cls_score", "conv_logits", "predictor")
 BOXES = ("rpn_reg", "retina_reg", "fc_reg", "anchor_deltas", "bbox_pred")
 SPREAD = {**dict.fromkeys(SCORES, 2.0), **dict.fromkeys(BOXES, 0.3)}
 
 
 def spread_predictions(detector: nn.Module, detect: Callable[[], object]) -> None:
-    """Scale the weights of a detector's predictors so that what they give has the spread of `SPREAD`.
+    """Scale the weights of a detector's predictors so that their outputs have the standard deviations of `SPREAD`.
 
     Args:
-        detector: one of mmdet or Detectron2; predictors are known by their names.
-        detect: runs it once; each predictor is scaled when it runs first, so that the later ones see its new outputs.
+        detector: detector of mmdet or Detectron2, whose predictors are recognized by their names.
+        detect: runs the detector once; each predictor is scaled when it first runs, so later ones see its new outputs.
     """
     scaled: set[nn.Module] = set()
 
     def scale(spread: float, layer: nn.Module, inputs: object, output: Tensor) -> Tensor:
-        if layer in scaled:  # by the first level
+        if layer in scaled:  # on the first level
             return output
         scaled.add(layer)
         factor = spread / output.std().clamp(min=1e-6)
