@@ -18,10 +18,9 @@ from typing import Any
 
 from ..analysis import COCO_METRICS, Agreement, agreement
 from ..analysis.evaluation import evaluate_detectors
+from ..conversion.tables import TOOLBOXES
 from ..data import find_split
 from .common import add_size, load_detector, user_errors, write_json
-
-TOOLBOXES = ("mmdet", "detectron2")
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -47,9 +47,7 @@ def convert_weights(
     mask_stage: int | None = None,
     force: bool = False,
 ) -> dict[str, Tensor]:
-    """Convert a state dict for the detector of a config, and print what became of its keys.
-
-    Arguments are those of the command line.
+    """Convert a state dict for the detector of a config; arguments are those of the command line.
 
     Raises:
         ValueError: the settings differ, or the weights do not fill the detector; lists the differences.

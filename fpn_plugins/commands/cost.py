@@ -51,11 +51,7 @@ def _refuse_unused(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
 
 
 def parse_pairs(pairs: Sequence[str]) -> dict[str, Any]:
-    """Parse ``KEY=VALUE`` pairs; a value that is not a Python literal is a string.
-
-    Raises:
-        ValueError: a pair without ``=``.
-    """
+    """Parse ``KEY=VALUE`` pairs (else ``ValueError``); a value that is not a Python literal is a string."""
 
     def value(text: str) -> Any:
         try:

@@ -22,9 +22,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line; anchors are described as in mmdet's ``anchor_generator``."""
     parser = argparse.ArgumentParser(description="Weigh RetinaNet's levels by the object sizes of a data set")
     parser.add_argument("ann_file", type=Path, help="COCO annotation file")
-    parser.add_argument(
-        "--strides", type=int, nargs="+", default=RETINANET_STRIDES, help="strides of the levels, in pixels"
-    )
+    parser.add_argument("--strides", type=int, nargs="+", default=RETINANET_STRIDES, help="of the levels, in pixels")
     parser.add_argument("--octave-base-scale", type=float, default=4, help="smallest anchor of a level, in strides")
     parser.add_argument("--scales-per-octave", type=int, default=3, help="number of anchor sizes of a level")
     size = parser.add_mutually_exclusive_group()

@@ -33,11 +33,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def files_of(inputs: Sequence[Path]) -> list[Path]:
-    """List the images and videos among ``inputs``, folders searched recursively.
-
-    Raises:
-        FileNotFoundError: a path that does not exist, or no image and no video at all.
-    """
+    """List images and videos, folders searched recursively; ``FileNotFoundError`` if an input or all are missing."""
     files: list[Path] = []
     for path in inputs:
         if not path.exists():

@@ -46,9 +46,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--format", choices=[suffix[1:] for suffix in SUFFIXES], default="pth", help="default pth")
     output = Path("work_dirs/published")
     parser.add_argument("--output-dir", type=Path, default=output, help=f"folder to write into (default {output})")
-    parser.add_argument(
-        "--zoo", type=Path, default=SOURCE_FILE, help="file of the model zoo; created if it does not exist"
-    )
+    parser.add_argument("--zoo", type=Path, default=SOURCE_FILE, help="model zoo; created if it does not exist")
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--url", help="address that OUTPUT_DIR/NAME will have after you upload it")
     place.add_argument("--push-to-hub", metavar="USER/REPO", help="upload it to the Hugging Face Hub")

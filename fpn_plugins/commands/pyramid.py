@@ -32,31 +32,28 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-class Recorder:
-    """Record the maps of the last image that went through a ``PyramidBackbone`` of either toolbox.
+def record_maps(pyramid: nn.Module) -> dict[str, dict[str, Tensor]]:
+    """Return a dict, part -> level -> map ``C H W``, that is filled whenever an image goes through ``pyramid``.
 
     Raises:
-        ValueError: ``pyramid`` is another module, or has no neck.
+        ValueError: ``pyramid`` is not a ``PyramidBackbone`` of either toolbox, or has no neck.
     """
+    backbone, neck = pyramid.parts() if isinstance(pyramid, Pyramid) else (None, None)
+    if backbone is None or neck is None:
+        raise ValueError(f"{type(pyramid).__name__} is not a PyramidBackbone of fpn_plugins with a neck")
+    rows: dict[str, dict[str, Tensor]] = {}
+    in_specs: Any = backbone.feature_specs
+    parts = {"backbone": (backbone, level_names(in_specs, "c")), "neck": (neck, level_names(neck.out_specs(in_specs)))}
+    for part, (module, names) in parts.items():
 
-    def __init__(self, pyramid: nn.Module) -> None:
-        backbone, neck = pyramid.parts() if isinstance(pyramid, Pyramid) else (None, None)
-        if backbone is None or neck is None:
-            raise ValueError(f"{type(pyramid).__name__} is not a PyramidBackbone of fpn_plugins with a neck")
-        in_specs: Any = backbone.feature_specs
-        self.names = {"backbone": level_names(in_specs, "c"), "neck": level_names(neck.out_specs(in_specs))}
-        self.maps: dict[str, Sequence[Tensor]] = {}
-        for name, part in (("backbone", backbone), ("neck", neck)):
-            part.register_forward_hook(lambda module, inputs, output, name=name: self.maps.update({name: output}))
+        def record(module: nn.Module, inputs: Any, maps: Any, part: str = part, names: Any = names) -> None:
+            rows[part] = named_levels(maps, names)
 
-    def rows(self) -> dict[str, dict[str, Tensor]]:
-        """Maps ``C H W`` of the first image by part and level, as `draw_pyramid` takes them."""
-        return {part: named_levels(maps, self.names[part]) for part, maps in self.maps.items()}
+        module.register_forward_hook(record)
+    return rows
 
 
-def assign_levels(
-    objects: Sequence[dict[str, Any]], shape: Sequence[int], size: Sequence[int], one_stage: bool
-) -> None:
+def assign_levels(objects: list[dict[str, Any]], shape: Sequence[int], size: Sequence[int], one_stage: bool) -> None:
     """Set ``level`` of each object by the size of its box when an image of ``shape`` is resized to ``size``.
 
     ``one_stage`` assigns levels as RetinaNet does; otherwise they are assigned as in FPN.
@@ -73,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     with user_errors():
         detector = load_detector(args.config, args.checkpoint, args.size, args.annotations)
-        recorder = Recorder(detector.model.backbone)
+        rows = record_maps(detector.model.backbone)
         image = read_image(args.image)
         objects = detector.find(image, args.score)
         one_stage = not any(hasattr(detector.model, name) for name in ("roi_head", "roi_heads"))
@@ -81,4 +78,4 @@ def main(argv: Sequence[str] | None = None) -> None:
         content = {"image": str(args.image), "classes": detector.names, "objects": objects}
         write_json(content, args.output.with_suffix(".json"))
         title = f"{Path(args.config.split('::')[-1]).stem}: mean |activation|"
-        print(f"wrote {draw_pyramid(image, recorder.rows(), args.output, title, objects)}")
+        print(f"wrote {draw_pyramid(image, rows, args.output, title, objects)}")
