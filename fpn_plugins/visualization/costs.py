@@ -31,6 +31,8 @@ def draw_costs(reports: Sequence[CostReport], path: str | os.PathLike[str], titl
     Raises:
         ValueError: no reports, or ``path`` has another suffix than ``.png``.
     """
+    from matplotlib.patches import Patch
+
     if not reports:
         raise ValueError("reports must hold at least one cost report")
     figure = new_figure(12, 1.6 + 0.75 * len(reports))
@@ -44,7 +46,8 @@ def draw_costs(reports: Sequence[CostReport], path: str | os.PathLike[str], titl
         axis.margins(x=0.12)
     axes[0].set_yticks(range(len(reports)), [report.title for report in reports], fontsize=9)
     axes[0].invert_yaxis()
-    _draw_legend(figure, colors)
+    patches = [Patch(color=color, label=f"{part}: {name}") for (part, name), color in colors.items()]
+    figure.legend(handles=patches, loc="outside lower center", ncols=6, fontsize=7.5, frameon=False)
     if title:
         figure.suptitle(title, fontsize=11)
     return save_png(figure, path)
@@ -69,10 +72,3 @@ def _draw_bar(axis: Any, row: int, report: CostReport, field: str, unit: float, 
         axis.barh(row, width, left=left, color=colors[cost.part, cost.name], edgecolor="white", linewidth=0.5)
         left += width
     axis.annotate(f" {total:.1f}", (total, row), va="center", fontsize=9)
-
-
-def _draw_legend(figure: Any, colors: dict[tuple[str, str], Any]) -> None:
-    from matplotlib.patches import Patch
-
-    patches = [Patch(color=color, label=f"{part}: {name}") for (part, name), color in colors.items()]
-    figure.legend(handles=patches, loc="outside lower center", ncols=6, fontsize=7.5, frameon=False)

@@ -99,9 +99,8 @@ def draw_predictions(
 def _mask(entry: Mapping[str, Any], height: int, width: int) -> np.ndarray | None:
     from pycocotools import mask as mask_utils
 
-    segmentation = entry.get("segmentation")
-    if not isinstance(segmentation, Mapping):
+    rle = entry.get("segmentation")
+    if not isinstance(rle, Mapping):
         return None
-    if isinstance(segmentation["counts"], list):
-        segmentation = mask_utils.frPyObjects(dict(segmentation), height, width)
-    return mask_utils.decode(segmentation).astype(bool)
+    compressed = mask_utils.frPyObjects(dict(rle), height, width) if isinstance(rle["counts"], list) else rle
+    return mask_utils.decode(compressed).astype(bool)

@@ -21,12 +21,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_png(figure: Figure, path: str | os.PathLike[str], dpi: float = 110) -> Path:
-    """Write a figure, whole or not at all, and return its path.
-
-    Raises:
-        ValueError: another suffix than ``.png``.
-        FileNotFoundError: the folder of ``path`` does not exist.
-    """
+    """Write a figure, whole or not at all, and return its path; ``ValueError`` for another suffix than ``.png``."""
     path = Path(path)
     if path.suffix != ".png":
         raise ValueError(f"path={str(path)!r} has the suffix {path.suffix!r}; expected '.png'")

@@ -73,9 +73,8 @@ def _draw_histogram(axes: Any, stats: dict[str, Any]) -> None:
 def _draw_levels(axes: Any, stats: dict[str, Any]) -> None:
     fpn, retinanet = stats["fpn_level_share"], stats["retinanet_level_share"]
     names = sorted({*fpn, *retinanet})
-    series = {"FPN (p2-p5)": fpn, "RetinaNet (p3-p7)": retinanet}
-    values = {label: [100 * shares.get(name, 0.0) for name in names] for label, shares in series.items()}
-    _draw_pairs(axes, names, values)
+    first, second = ([100 * shares.get(name, 0.0) for name in names] for shares in (fpn, retinanet))
+    _draw_pairs(axes, names, {"FPN (p2-p5)": first, "RetinaNet (p3-p7)": second})
     axes.set(xlabel=f"pyramid level ({_image_size(stats)})", ylabel="share of objects in %")
 
 

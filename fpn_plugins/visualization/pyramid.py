@@ -51,7 +51,12 @@ def draw_pyramid(
     Raises:
         ValueError: no rows, or a map that is not ``C H W``.
     """
-    _check(rows)
+    if not rows or not all(rows.values()):
+        raise ValueError(f"rows={list(rows)} must hold at least one map each")
+    maps = {f"{name} {level}": feature for name, levels in rows.items() for level, feature in levels.items()}
+    wrong = [f"{name} {tuple(feature.shape)}" for name, feature in maps.items() if feature.dim() != 3]
+    if wrong:
+        raise ValueError(f"rows hold {', '.join(wrong)}, expected C H W")
     columns = 1 + max(len(levels) for levels in rows.values())
     height, width = image.shape[:2]
     figure = new_figure(2.6 * columns, (2.6 * height / width + 0.45) * len(rows) + 0.3)
@@ -67,15 +72,6 @@ def draw_pyramid(
     if title:
         figure.suptitle(title, fontsize=11)
     return save_png(figure, path)
-
-
-def _check(rows: Mapping[str, Mapping[str, Tensor]]) -> None:
-    if not rows or not all(rows.values()):
-        raise ValueError(f"rows={list(rows)} must hold at least one map each")
-    for name, levels in rows.items():
-        for level, feature in levels.items():
-            if feature.dim() != 3:
-                raise ValueError(f"rows[{name!r}][{level!r}] has shape {tuple(feature.shape)}, expected C H W")
 
 
 def _draw_objects(axis: Any, objects: Sequence[Mapping[str, Any]]) -> None:
