@@ -40,7 +40,8 @@ def check_neck(neck: nn.Module | type[nn.Module]) -> None:
     missing = []
     if kind is neck:
         parameters = inspect.signature(kind).parameters.values()
-        if not any(p.name == "in_channels" or p.kind is p.VAR_KEYWORD for p in parameters):
+        accepted = any(p.name == "in_channels" or p.kind is p.VAR_KEYWORD for p in parameters)
+        if not accepted or kind.__init__ is nn.Module.__init__:
             missing.append("a constructor argument in_channels")
     elif not hasattr(neck, "in_channels"):
         missing.append("an attribute in_channels")
