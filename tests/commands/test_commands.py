@@ -1,0 +1,64 @@
+"""Every command has one interface, which a console script can dispatch to: `main(argv)`, and consistent exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from fpn_plugins import commands
+from fpn_plugins.commands import check, cost, level_weights
+from fpn_plugins.commands.common import user_errors
+from fpn_plugins.data import find_split
+
+HOSTS = {"train": "mmdet", "test": "mmdet", "train_d2": "detectron2"}
+NAMES = sorted({module.name for module in pkgutil.iter_modules(commands.__path__)} - {"common"})
+
+
+def load(name: str) -> ModuleType:
+    return importlib.import_module(f"{commands.__name__}.{name}")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_main_takes_the_arguments_and_returns_nothing(name: str) -> None:
+    signature = inspect.signature(load(name).main)
+    (argv,) = signature.parameters.values()
+    assert argv.name == "argv" and argv.default is None and signature.return_annotation == "None"
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=getattr(pytest.mark, HOSTS[name]) if name in HOSTS else ()) for name in NAMES]
+)
+def test_help_exits_with_0(name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", [name])
+    with pytest.raises(SystemExit) as stop:
+        load(name).main(["--help"])
+    assert stop.value.code == 0 and "usage:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("error", [ValueError("wrong"), FileNotFoundError("wrong"), ImportError("wrong")])
+def test_a_correctable_error_is_one_line_and_exit_code_1(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop, user_errors():
+        raise error
+    assert stop.value.code == 1 and capsys.readouterr().err == "error: wrong\n"
+
+
+def test_other_errors_keep_their_traceback() -> None:
+    with pytest.raises(KeyError), user_errors():
+        raise KeyError("wrong")
+
+
+def test_files_have_one_spelling_and_older_ones_work(tiny_coco: Path, tmp_path: Path) -> None:
+    split = find_split(tiny_coco, "val")
+    annotations = [str(split.ann_file), str(split.image_dir)]
+    check.main([*annotations, "--stats", str(tmp_path / "new" / "old.json")])  # the folder is made
+    check.main([*annotations, "--json", str(tmp_path / "new.json")])
+    assert json.loads((tmp_path / "new.json").read_text()) == json.loads((tmp_path / "new" / "old.json").read_text())
+    for parse_args, required in ((cost.parse_args, ["--backbone", "resnet18"]), (level_weights.parse_args, ["a.json"])):
+        old, new = (parse_args([*required, option, "x.png"]) for option in ("--png", "--plot"))
+        assert old.plot == new.plot == Path("x.png")
