@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import ModuleType
 
-# old dotted name below the package -> new one, or the place outside the package: text with a slash
 SYNTHETIC = "tools/synthetic/ of the source tree"
 BENCHMARKS = "tools/benchmarks/ of the source tree"
 STUDIES = "tools/studies/ablations/ of the source tree"
+# old dotted name below the package -> new one, or the place outside the package: text with a slash
 MOVED = {
     "analysis.AnchorReach": STUDIES,
     "analysis.anchor_reach": STUDIES,
     "analysis.conv_floor": BENCHMARKS,
     "analysis.fresh_process_peaks": BENCHMARKS,
     "analysis.latency": BENCHMARKS,
+    "analysis.record_convs": BENCHMARKS,
+    "analysis.run_convs": BENCHMARKS,
     "analysis.study": STUDIES,
     "analysis.study_results": STUDIES,
     "analysis.timm_families": "tools/docs/ of the source tree",
@@ -38,9 +40,11 @@ MOVED = {
     "losses": "training",
     "optim": "training",
     "adapters.detectron2.facts": "adapters.detectron2.compatibility",
+    "adapters.mmdet.factories": "adapters.mmdet.arguments",
     "adapters.mmdet.facts": "adapters.mmdet.compatibility",
     "adapters.detectron2.zoo.load_detector": "adapters.detectron2.detector.load",
     "adapters.mmdet.zoo.load_detector": "adapters.mmdet.detector.load",
+    "weights.checkpoint.under": "weights.checkpoint.strip_prefix",
     "weights.convert": "conversion.convert",
     "weights.Conversion": "conversion.Conversion",
     "weights.facts": "conversion.compatibility",
@@ -53,13 +57,15 @@ MOVED = {
     "weights.hub": "zoo.hub",
     "weights.publish": "zoo.publish",
     "weights.release_files": "zoo.publish",
+    "weights.pair_by_order": SYNTHETIC,
+    "weights.pairing": SYNTHETIC,
     "weights.zoo": "zoo.index",
     "weights.zoo_pages": "zoo.pages",
     "weights.zoo_records": "zoo.records",
     "backbones.attention": "backbones.vit.attention",
     "backbones.mvit_blocks": "backbones.mvit.blocks",
     "backbones.mvit_plan": "backbones.mvit.plan",
-    "backbones.packaged": "backbones.timm.packaged",
+    "backbones.packaged": SYNTHETIC,
     "backbones.swin_blocks": "backbones.swin.blocks",
     "backbones.swin_sizes": "backbones.swin.sizes",
     "backbones.timm_backbone": "backbones.timm.timm_backbone",
@@ -99,16 +105,31 @@ class MovedFinder(MetaPathFinder):
         self.package = package
 
     def find_spec(self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> None:
-        """Called by Python for a module that no other finder knows, and for a name that a package lacks."""
-        package, _, old = fullname.partition(".")
-        if package == self.package and old in MOVED:
-            new = MOVED[old]
-            place = f"in {new}" if "/" in new else f"{package}.{new}; change the import"
-            raise ImportError(f"{fullname} is now {place}", name=fullname)
-        if package == self.package and old in REMOVED:
-            raise ImportError(f"{fullname} was removed; {REMOVED[old]}", name=fullname)
+        """Explain a missing module; Python also asks for the names of a ``from`` import that a package lacks."""
+        if fullname.partition(".")[0] == self.package:
+            _explain(fullname)
 
 
 def explain_moved_imports(package: str) -> None:
     """Install a `MovedFinder` after all other finders."""
     sys.meta_path.append(MovedFinder(package))
+
+
+def explain_moved_names(module: str) -> Callable[[str], None]:
+    """Make the ``__getattr__`` of a module some of whose names have moved; finders see names of packages only."""
+
+    def explain(name: str) -> None:
+        _explain(f"{module}.{name}")
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+    return explain
+
+
+def _explain(fullname: str) -> None:
+    package, _, old = fullname.partition(".")
+    if old in MOVED:
+        new = MOVED[old]
+        place = f"in {new}" if "/" in new else f"{package}.{new}; change the import"
+        raise ImportError(f"{fullname} is now {place}", name=fullname)
+    if old in REMOVED:
+        raise ImportError(f"{fullname} was removed; {REMOVED[old]}", name=fullname)

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 
 from ..files import write_atomically
+from ..moved import explain_moved_names
+
+__getattr__ = explain_moved_names(__name__)
 
 # keys under which code bases store the state dict
 CONTAINERS = ("state_dict", "model", "model_state", "teacher", "student")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from torch import nn
 
+from ...moved import explain_moved_names
 from ...zoo import Zoo
 from .detector import load
+
+__getattr__ = explain_moved_names(__name__)
 
 
 def load_published(name: str, zoo: Zoo | None = None, device: str = "cpu") -> nn.Module:
