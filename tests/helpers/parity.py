@@ -11,6 +11,23 @@ from torch import Tensor, nn
 from fpn_plugins.weights import KeyMap
 
 
+def randomize(module: nn.Module) -> None:
+    """Draw every parameter, so that swapped norms or biases show; a BiFPN's edge weights stay mostly positive."""
+    for key, parameter in module.named_parameters():
+        nn.init.normal_(parameter, std=0.3)
+        if key.endswith("edge_weights"):
+            nn.init.uniform_(parameter, -0.3, 1.0)  # a negative one counts as zero
+            parameter.data[0] = 0.7
+
+
+def halves(size: tuple[int, int], number: int, up: bool = True) -> list[tuple[int, int]]:
+    """Sizes of ``number`` maps, each side half of the previous one, rounded up or down."""
+    sizes = [size]
+    for _ in range(number - 1):
+        sizes.append(tuple(max(1, (side + up) // 2) for side in sizes[-1]))
+    return sizes
+
+
 def outputs_and_gradients(
     module: nn.Module, maps: list[Tensor], allow_unused: bool = False
 ) -> tuple[list[Tensor], list[Tensor]]:
