@@ -46,8 +46,7 @@ def parse_args() -> argparse.Namespace:
 def prepare() -> None:
     """Make the data set and the weights, unless they are there."""
     from synthetic.dataset import make_synthetic_coco
-
-    from fpn_plugins.backbones.timm.packaged import PACKAGED, write_packaged_weights
+    from synthetic.pretrained import PACKAGED, write_packaged_weights
 
     make_synthetic_coco(DATA)
     WEIGHTS.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,6 @@
 from .checkpoint import read_checkpoint, strip_prefix, write_checkpoint
 from .key_map import KeyMap, Report, Rule, Transform
 from .layouts import accept_layouts, recognize, redirect_keys
-from .pairing import pair_by_order
 
 __all__ = [
     "KeyMap",
@@ -11,7 +10,6 @@ __all__ = [
     "Rule",
     "Transform",
     "accept_layouts",
-    "pair_by_order",
     "read_checkpoint",
     "recognize",
     "redirect_keys",

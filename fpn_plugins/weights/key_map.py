@@ -118,26 +118,21 @@ def _check_pattern(pattern: str) -> None:
         raise ValueError(f"pattern={pattern!r}: placeholders stand in angle brackets; write {new!r}")
 
 
-def _compile(pattern: str) -> tuple[re.Pattern[str], dict[str, tuple[str, int]]]:
+def _compile(pattern: str) -> tuple[re.Pattern[str], list[tuple[str, int]]]:
     """Compile a pattern; return the variable and the offset of each group as well."""
-    groups: dict[str, tuple[str, int]] = {}
-    parts, position = [], 0
-    for number, token in enumerate(_TOKEN.finditer(pattern)):
-        parts.append(re.escape(pattern[position : token.start()]))
-        name, offset = token[1][0], int(token[1][1:] or 0)
-        groups[f"g{number}"] = (name, offset)
-        parts.append(f"(?P<g{number}>{'.+' if name == '*' else '[0-9]+'})")
-        position = token.end()
-    return re.compile("".join(parts) + re.escape(pattern[position:])), groups
+    pieces = _TOKEN.split(pattern)
+    literals, tokens = pieces[::2], pieces[1::2]
+    groups = ["(.+)" if token == "*" else "([0-9]+)" for token in tokens]
+    regex = "".join(re.escape(text) + group for text, group in zip(literals, [*groups, ""], strict=True))
+    return re.compile(regex), [(token[0], int(token[1:] or 0)) for token in tokens]
 
 
 def _fill(pattern: str, values: Mapping[str, str | int]) -> str:
     """Write ``values`` into the brackets of ``pattern``."""
 
     def one(token: re.Match[str]) -> str:
-        name, offset = token[1][0], int(token[1][1:] or 0)
-        value = values[name]
-        return value if isinstance(value, str) else str(value + offset)
+        value = values[token[1][0]]
+        return value if isinstance(value, str) else str(value + int(token[1][1:] or 0))
 
     return _TOKEN.sub(one, pattern)
 
@@ -161,7 +156,7 @@ class KeyMap:
         self._literal = {rule.theirs: rule for rule in reversed(self.rules) if not _TOKEN.search(rule.theirs)}
 
     @cached_property
-    def _patterns(self) -> list[tuple[Rule, re.Pattern[str], dict[str, tuple[str, int]]]]:
+    def _patterns(self) -> list[tuple[Rule, re.Pattern[str], list[tuple[str, int]]]]:
         return [(rule, *_compile(rule.theirs)) for rule in self.rules if _TOKEN.search(rule.theirs)]
 
     def dropping(self, patterns: Iterable[str]) -> KeyMap:
@@ -175,13 +170,13 @@ class KeyMap:
         """Return the rule that fits a foreign key, and our name; ``(None, None)`` if there is none."""
         if key in self._literal:
             return self._literal[key], self._literal[key].ours
-        for rule, regex, groups in self._patterns:
+        for rule, regex, variables in self._patterns:
             match = regex.fullmatch(key)
             if match is None:
                 continue
             values: dict[str, str | int] = {
-                name: match[group] if name == "*" else int(match[group]) - offset
-                for group, (name, offset) in groups.items()
+                name: text if name == "*" else int(text) - offset
+                for (name, offset), text in zip(variables, match.groups(), strict=True)
             }
             if any(isinstance(value, int) and value < 0 for value in values.values()):
                 continue  # an index before the first, e.g. `fpn_convs.3` for a rule that starts at 4

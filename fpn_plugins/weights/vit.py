@@ -49,23 +49,20 @@ class _ViTHook(LoadHook):
     cls_position: bool
 
     def translate(self, module: nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor]:
-        own = module.state_dict()
-        weights = self._renamed(_with_new_parameters(fold_layer_scale(given), own), own, type(module).__name__)
+        own, owner = module.state_dict(), type(module).__name__
+        weights = _with_new_parameters(fold_layer_scale(given), own)
+        if not set(weights) <= set(own):
+            found = explain(weights, own, self.layouts)
+            if found is None:
+                raise ValueError(
+                    f"checkpoint is of another architecture than {owner}: it holds {sorted(weights)[:4]}, ..., the "
+                    f"model needs {sorted(own)[:4]}, ... (a file's inner dict is unwrapped by checkpoint=FILE or "
+                    "fpn_plugins.weights.read_checkpoint; of a whole detector, pass the backbone's part: "
+                    "fpn_plugins.weights.strip_prefix)"
+                )
+            weights, report = found
+            logger.info("%s: %s", owner, report)
         return fit_shapes(weights, own, self.cls_position)
-
-    def _renamed(self, weights: dict[str, Tensor], own: Mapping[str, Tensor], owner: str) -> dict[str, Tensor]:
-        if set(weights) <= set(own):
-            return weights
-        found = explain(weights, own, self.layouts)
-        if found is None:
-            raise ValueError(
-                f"checkpoint is of another architecture than {owner}: it holds {sorted(weights)[:4]}, ..., the model "
-                f"needs {sorted(own)[:4]}, ... (a file's inner dict is unwrapped by checkpoint=FILE or "
-                "fpn_plugins.weights.read_checkpoint; of a whole detector, pass the backbone's part: "
-                "fpn_plugins.weights.strip_prefix)"
-            )
-        logger.info("%s: %s", owner, found[1])
-        return found[0]
 
 
 def fold_layer_scale(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,7 +1,5 @@
 """BFP: mmdet's layout -> ours."""
 
-from __future__ import annotations
-
 from ..key_map import KeyMap
 from .mmcv import conv_modules
 

@@ -9,8 +9,6 @@ Ours, with ``c`` the repeat, ``n`` the node and ``m`` the number of the input ma
     cells.<c>.nodes.<n>.output_conv.{conv,norm}.*
 """
 
-from __future__ import annotations
-
 from ..key_map import KeyMap
 
 _THEIRS = "cell.<c>.fnode.<n>"

@@ -9,8 +9,6 @@ Ours, with ``i`` in the order in which the modules run::
 each with ``conv.*`` and ``norm.*``; depthwise separable ones put ``depthwise_conv`` or ``pointwise_conv`` before these.
 """
 
-from __future__ import annotations
-
 from ..key_map import KeyMap
 from .mmcv import conv_modules
 

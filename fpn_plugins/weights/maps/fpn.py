@@ -8,8 +8,6 @@ Ours, with ``i`` the position of the level from the highest resolution and ``k``
     upsamples.<j>.*            j counting the steps of the top-down path, from the lowest resolution
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass

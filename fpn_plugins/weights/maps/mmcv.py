@@ -1,7 +1,5 @@
 """mmcv's ``ConvModule`` -> our ``ConvNormAct``: ``conv.*`` is the same, norms are named by their kind in mmcv."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from ..key_map import KeyMap

@@ -7,8 +7,6 @@ Ours, with ``i`` counting the blocks through all stages and ``s`` the stages::
 Names inside a block are the same everywhere, except for timm's projection of the shortcut.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from ..key_map import KeyMap

@@ -5,8 +5,6 @@ Ours, with ``r`` the number of the repeat and ``n`` that of the cell::
     lateral_convs.<i>   extra_levels.<k>   cells.<r>.nodes.<n>.output_conv     each with conv.*, norm.*
 """
 
-from __future__ import annotations
-
 from ..key_map import KeyMap
 from .mmcv import conv_modules
 

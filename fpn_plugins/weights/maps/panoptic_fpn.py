@@ -5,8 +5,6 @@ Ours, with ``i`` the position of the level from the highest resolution and ``k``
     branches.<i>.<k>.conv.*   branches.<i>.<k>.norm.*
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 

@@ -5,8 +5,6 @@ stride in the 1x1 convolution (mmdet's ``style='caffe'``) instead of the 3x3 one
 standard deviation.
 """
 
-from __future__ import annotations
-
 from ..key_map import KeyMap
 
 

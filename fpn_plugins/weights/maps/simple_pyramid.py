@@ -8,8 +8,6 @@ Ours, with ``i`` the position of the level from the highest resolution::
     extra_levels.convs.<k>.conv.*
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

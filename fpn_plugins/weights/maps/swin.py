@@ -9,8 +9,6 @@ The index of relative positions and the masks of shifted windows, which some lay
 are dropped.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from ..key_map import KeyMap, Rule

@@ -11,8 +11,6 @@ dropped, and so is the class token, as ViTDet does. Registers, norms of queries 
 positions change what the blocks compute; no table has them, so that their checkpoints are refused.
 """
 
-from __future__ import annotations
-
 from ..key_map import KeyMap
 
 _ENCODER = ("patch_embed.proj.<*>", "pos_embed", "blocks.<i>.<*>")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from precision import assert_same_maps
+from synthetic.pretrained import pair_by_order
 
 from fpn_plugins import TimmBackbone
-from fpn_plugins.weights import pair_by_order
 
 
 @pytest.mark.timm
 @pytest.mark.torchvision
-def test_torchvisions_mobilenet_v2_in_timms_gives_the_same_maps():
+def test_torchvision_mobilenet_v2_paired_with_timm_gives_the_same_maps():
     from torchvision.models import mobilenet_v2
 
     theirs = mobilenet_v2(weights=None).eval()

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from precision import assert_same_maps
+from synthetic.pretrained import PACKAGED, write_packaged_weights
 
 from fpn_plugins import TimmBackbone
-from fpn_plugins.backbones.timm.packaged import PACKAGED, write_packaged_weights
 from fpn_plugins.weights import read_checkpoint
 
 pytestmark = pytest.mark.timm
