@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import runpy
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +17,7 @@ from fpn_plugins.commands import check, cost, level_weights
 from fpn_plugins.commands.common import user_errors
 from fpn_plugins.data import find_split
 
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
 HOSTS = {"train": "mmdet", "test": "mmdet", "train_d2": "detectron2"}
 NAMES = sorted({module.name for module in pkgutil.iter_modules(commands.__path__)} - {"common"})
 
@@ -39,6 +41,13 @@ def test_help_exits_with_0(name: str, capsys: pytest.CaptureFixture[str], monkey
     with pytest.raises(SystemExit) as stop:
         load(name).main(["--help"])
     assert stop.value.code == 0 and "usage:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_script_of_tools_calls_each_command(name: str) -> None:
+    scripts = [path for path in TOOLS.glob("*.py") if f"commands.{name} import main" in path.read_text()]
+    (script,) = scripts
+    assert runpy.run_path(str(script), run_name="imported")["main"] is load(name).main
 
 
 @pytest.mark.parametrize("error", [ValueError("wrong"), FileNotFoundError("wrong"), ImportError("wrong")])

@@ -1,7 +1,10 @@
-"""The command lines that take a detector of either toolbox: convert, compare, predict, show the pyramid."""
+"""Commands that take a detector of either toolbox: convert, compare, predict, draw the pyramid; study of precision."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
 import json
 import os
 import pickle
@@ -9,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,37 +21,46 @@ from payload import Payload
 from PIL import Image
 
 from fpn_plugins.analysis import spread_predictions
+from fpn_plugins.data import find_split
 from fpn_plugins.weights import read_checkpoint, write_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = {"mmdet": "configs/mmdet/demo_mask_rcnn.py", "detectron2": "configs/detectron2/demo_mask_rcnn.py"}
+CONFIGS = {name: str(ROOT / f"configs/{name}/demo_mask_rcnn.py") for name in ("mmdet", "detectron2")}
 SIZE = ["--size", "120", "160"]
 pytestmark = [pytest.mark.mmdet, pytest.mark.detectron2, pytest.mark.timm]
 
 
-def run(arguments: list[Any], tiny_coco: Path, code: int = 0) -> str:
-    """Run a tool; returns what it printed."""
+def run(command: str, arguments: list[Any], tiny_coco: Path, code: int = 0) -> str:
+    """Run a command in this process and return its output."""
+    output, found = io.StringIO(), 0
+    environment = mock.patch.dict(os.environ, FPN_PLUGINS_COCO=str(tiny_coco))
+    with environment, contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        try:
+            importlib.import_module(f"fpn_plugins.commands.{command}").main(list(map(str, arguments)))
+        except SystemExit as stop:
+            found = stop.code
+    assert found == code, output.getvalue()[-3000:]
+    return output.getvalue()
+
+
+def run_study(arguments: list[Any], tiny_coco: Path, code: int = 0) -> str:
+    """Run the study of precision in a process of its own and return its output."""
+    command = [sys.executable, ROOT / "tools/studies/precision/compare_precision.py", *arguments]
     env = {**os.environ, "FPN_PLUGINS_COCO": str(tiny_coco)}
-    command = [sys.executable, *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == code, (done.stdout + done.stderr)[-3000:]
     return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
 def weights(tiny_coco: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """mmdet's demo detector with random weights that find something."""
-    sys.path.insert(0, str(ROOT / "tools"))
-    os.environ["FPN_PLUGINS_COCO"] = str(tiny_coco)
-    try:
-        from fpn_plugins.adapters.hosts import build_detector
-        from fpn_plugins.adapters.mmdet.inference import Predictor
+    """Random weights of mmdet's demo detector, with which it detects objects."""
+    from fpn_plugins.adapters.hosts import build_detector
+    from fpn_plugins.adapters.mmdet.inference import Predictor
 
-        torch.manual_seed(0)
+    torch.manual_seed(0)
+    with mock.patch.dict(os.environ, FPN_PLUGINS_COCO=str(tiny_coco)):
         model: Any = build_detector(CONFIGS["mmdet"])
-    finally:
-        sys.path.remove(str(ROOT / "tools"))
-        del os.environ["FPN_PLUGINS_COCO"]
     image = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
     spread_predictions(model, lambda: Predictor(model, 120, 160)(image))
     return write_checkpoint(model.state_dict(), tmp_path_factory.mktemp("weights") / "mmdet.pth")
@@ -57,15 +70,15 @@ def weights(tiny_coco: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def converted(weights: Path, tiny_coco: Path) -> Path:
     """The same weights for Detectron2."""
     output = weights.with_name("detectron2.pkl")
-    command = ["tools/convert_checkpoint.py", weights, output, "--config", CONFIGS["detectron2"]]
-    printed = run([*command, "--source-config", CONFIGS["mmdet"]], tiny_coco)
+    command = [weights, output, "--config", CONFIGS["detectron2"]]
+    printed = run("convert", [*command, "--source-config", CONFIGS["mmdet"]], tiny_coco)
     assert "mmdet -> detectron2" in printed and "wrote" in printed
     return output
 
 
 def test_converting_back_gives_the_same_file(weights: Path, converted: Path, tiny_coco: Path, tmp_path: Path) -> None:
     back = tmp_path / "back.safetensors"
-    run(["tools/convert_checkpoint.py", converted, back, "--config", CONFIGS["mmdet"]], tiny_coco)
+    run("convert", [converted, back, "--config", CONFIGS["mmdet"]], tiny_coco)
     one, other = read_checkpoint(weights), read_checkpoint(back)
     assert one.keys() == other.keys()
     assert all(torch.equal(value, other[key]) for key, value in one.items())
@@ -73,9 +86,9 @@ def test_converting_back_gives_the_same_file(weights: Path, converted: Path, tin
 
 def test_both_toolboxes_have_the_same_ap(weights: Path, converted: Path, tiny_coco: Path, tmp_path: Path) -> None:
     output = tmp_path / "compare.json"
-    command = ["tools/compare_toolboxes.py", "--mmdet", CONFIGS["mmdet"], weights]
+    command = ["--mmdet", CONFIGS["mmdet"], weights]
     command += ["--detectron2", CONFIGS["detectron2"], converted, "--root", tiny_coco, "--output", output, *SIZE]
-    assert "detections agree" in run(command, tiny_coco)
+    assert "detections agree" in run("compare", command, tiny_coco)
     report = json.loads(output.read_text())
     assert report["agreement"]["share"] >= 0.99 and report["agreement"]["total"] > 10
     for kind in ("bbox", "segm"):
@@ -88,19 +101,7 @@ def test_fast_paths_are_compared_with_single_precision(
 ) -> None:
     out = tmp_path / "precision"
     detectors = [("--detector", CONFIGS["mmdet"], weights), ("--detector", CONFIGS["detectron2"], converted)]
-    run(
-        [
-            "tools/studies/precision/compare_precision.py",
-            *detectors[0],
-            *detectors[1],
-            "--root",
-            tiny_coco,
-            "--out",
-            out,
-            *SIZE,
-        ],
-        tiny_coco,
-    )
+    run_study([*detectors[0], *detectors[1], "--root", tiny_coco, "--out", out, *SIZE], tiny_coco)
     report, page = json.loads(out.with_suffix(".json").read_text()), out.with_suffix(".md").read_text()
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert [row["form"] for row in report["rows"]] == 2 * [
@@ -119,29 +120,18 @@ def test_fast_paths_are_compared_with_single_precision(
 
 def test_a_detector_without_a_fast_path_is_refused(weights: Path, tiny_coco: Path, tmp_path: Path) -> None:
     config = "mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py"
-    command = [
-        "tools/studies/precision/compare_precision.py",
-        "--detector",
-        config,
-        weights,
-        "--root",
-        tiny_coco,
-        "--out",
-        tmp_path / "x",
-    ]
-    assert "PyramidBackbone" in run(command, tiny_coco, code=1) and not list(tmp_path.iterdir())
+    command = ["--detector", config, weights, "--root", tiny_coco, "--out", tmp_path / "x"]
+    assert "PyramidBackbone" in run_study(command, tiny_coco, code=1) and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("toolbox", ["mmdet", "detectron2"])
 def test_predict_draws_images_and_writes_json(
     toolbox: str, weights: Path, converted: Path, tiny_coco: Path, tmp_path: Path
 ) -> None:
-    from fpn_plugins.data import find_split
-
     split = find_split(tiny_coco, "val")
     file = weights if toolbox == "mmdet" else converted
-    command = ["tools/predict.py", CONFIGS[toolbox], file, split.image_dir, "--output", tmp_path, "--score", "0.01"]
-    run([*command, "--annotations", split.ann_file, *SIZE], tiny_coco)
+    command = [CONFIGS[toolbox], file, split.image_dir, "--output", tmp_path, "--score", "0.01"]
+    run("predict", [*command, "--annotations", split.ann_file, *SIZE], tiny_coco)
     found = json.loads((tmp_path / "predictions.json").read_text())
     assert found["predictions"] and len(list(tmp_path.glob("*.png"))) == len(list(split.image_dir.iterdir()))
     assert {entry["category_id"] for entry in found["predictions"]} <= {int(key) for key in found["classes"]}
@@ -149,15 +139,10 @@ def test_predict_draws_images_and_writes_json(
 
 @pytest.mark.parametrize("toolbox", ["mmdet", "detectron2"])
 def test_the_pyramid_of_an_image(toolbox: str, weights: Path, converted: Path, tiny_coco: Path, tmp_path: Path) -> None:
-    from fpn_plugins.data import find_split
-
     image = sorted(find_split(tiny_coco, "val").image_dir.iterdir())[0]
     file = weights if toolbox == "mmdet" else converted
     output = tmp_path / "pyramid.png"
-    run(
-        ["tools/show_pyramid.py", CONFIGS[toolbox], file, image, "--output", output, "--score", "0.01", *SIZE],
-        tiny_coco,
-    )
+    run("pyramid", [CONFIGS[toolbox], file, image, "--output", output, "--score", "0.01", *SIZE], tiny_coco)
     assert min(np.asarray(Image.open(output)).shape[:2]) > 200
     objects = json.loads(output.with_suffix(".json").read_text())["objects"]
     assert objects and {entry["level"] for entry in objects} <= {"p2", "p3", "p4", "p5"}
@@ -172,14 +157,17 @@ def test_a_pickled_payload_is_refused_and_not_run(suffix: str, tiny_coco: Path, 
     else:
         file.write_bytes(pickle.dumps({"model": {"a": np.zeros(1)}, "meta": Payload(ran)}))
     output = tmp_path / "out.pth"
-    printed = run(["tools/convert_checkpoint.py", file, output, "--config", CONFIGS["mmdet"]], tiny_coco, code=1)
+    printed = run("convert", [file, output, "--config", CONFIGS["mmdet"]], tiny_coco, code=1)
     assert "--trusted" in printed and not ran.exists() and not output.exists()
 
 
 def test_configs_that_differ_are_refused(weights: Path, tiny_coco: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.pth"
-    command = ["tools/convert_checkpoint.py", weights, output, "--config", CONFIGS["detectron2"], "--source-config"]
+    command = [weights, output, "--config", CONFIGS["detectron2"], "--source-config"]
     options = ["--options", "model.pixel_mean=[0,0,0]"]
-    assert "pixel_mean" in run([*command, CONFIGS["mmdet"], *options], tiny_coco, code=1) and not output.exists()
-    run([*command, CONFIGS["mmdet"], *options, "--force"], tiny_coco)
+    assert (
+        "pixel_mean" in run("convert", [*command, CONFIGS["mmdet"], *options], tiny_coco, code=1)
+        and not output.exists()
+    )
+    run("convert", [*command, CONFIGS["mmdet"], *options, "--force"], tiny_coco)
     assert output.exists()

@@ -1,10 +1,9 @@
-"""The tools that read checkpoints: publishing from the training to loading by name, and files that are refused."""
+"""Publish a training checkpoint and load it by name; commands that read checkpoints refuse unsafe and damaged files."""
 
 from __future__ import annotations
 
+import importlib
 import re
-import runpy
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -30,16 +29,14 @@ class Done(NamedTuple):
 
 
 @pytest.fixture
-def tool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """A function that runs a command line of ours in this process."""
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+def tool(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """A function that runs a command in this process."""
 
     def run(name: str, *arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
         capsys.readouterr()
+        code = 0
         try:
-            runpy.run_path(str(ROOT / "tools" / name), run_name="__main__")
-            code = 0
+            importlib.import_module(f"fpn_plugins.commands.{name}").main(list(map(str, arguments)))
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else 1
         return Done(code, *capsys.readouterr())
@@ -70,7 +67,7 @@ def publish(tool: Callable[..., Done], zoo_file: Path, tmp_path: Path) -> Callab
 
     def run(checkpoint: Path, *arguments: object) -> Done:
         places = ["--zoo", zoo_file, "--output-dir", tmp_path / "published"]
-        return tool("publish_model.py", checkpoint, "--name", "demo_mask_rcnn", *places, *arguments)
+        return tool("publish", checkpoint, "--name", "demo_mask_rcnn", *places, *arguments)
 
     return run
 
@@ -148,7 +145,6 @@ def test_a_published_demo_loads_by_name_in_both_toolboxes(
 ) -> None:
     """Weights of an MMDetection training, published for both toolboxes, give the same maps and boxes in both."""
     monkeypatch.setenv("FPN_PLUGINS_COCO", str(tiny_coco))
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
     from fpn_plugins.adapters.hosts import build_detector
 
     source = build_detector(str(zoo_file.parent / "mmdet" / "demo_mask_rcnn.py")).eval()
@@ -196,8 +192,7 @@ def test_a_published_demo_loads_by_name_in_both_toolboxes(
 @pytest.mark.detectron2
 @pytest.mark.parametrize("toolbox", ["mmdet", "detectron2"])
 @pytest.mark.parametrize("name", ["retinanet_r50_fpn_12e", "mask_rcnn_swin_t_fpn_12e", "mask_rcnn_vitdet_b_100e"])
-def test_the_shipped_costs_are_what_is_counted(name: str, toolbox: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+def test_the_shipped_costs_are_current(name: str, toolbox: str) -> None:
     from fpn_plugins.commands.publish import zoo_cost
 
     zoo = Zoo.read()
@@ -210,13 +205,13 @@ def test_the_shipped_costs_are_what_is_counted(name: str, toolbox: str, monkeypa
 
 @pytest.fixture
 def read_by(tool: Callable, publish: Callable, zoo_file: Path, tmp_path: Path, tiny_coco: Path) -> Callable[..., Done]:
-    """A function that has a checkpoint read by one of the tools."""
+    """A function that reads a checkpoint with one of the commands."""
     configs = {name: str(zoo_file.parent / name / "demo_mask_rcnn.py") for name in ("mmdet", "detectron2")}
 
     def run(name: str, path: Path) -> Done:
-        if name == "publish_model.py":
+        if name == "publish":
             return publish(path, *NEW)
-        if name == "convert_checkpoint.py":
+        if name == "convert":
             return tool(name, path, tmp_path / "published" / "out.pth", "--config", configs["detectron2"])
         pairs = [part for toolbox, config in configs.items() for part in (f"--{toolbox}", config, path)]
         return tool(name, *pairs, "--root", tiny_coco, "--output", tmp_path / "published" / "compare.json")
@@ -224,7 +219,7 @@ def read_by(tool: Callable, publish: Callable, zoo_file: Path, tmp_path: Path, t
     return run
 
 
-READERS = ("publish_model.py", "convert_checkpoint.py", "compare_toolboxes.py")
+READERS = ("publish", "convert", "compare")
 
 
 @pytest.mark.mmdet
