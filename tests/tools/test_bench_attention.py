@@ -1,4 +1,4 @@
-"""The comparison of attentions, at a size that tells nothing about speed."""
+"""The comparison of attentions, at a size too small to say anything about speed."""
 
 from __future__ import annotations
 

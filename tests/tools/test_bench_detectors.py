@@ -1,11 +1,13 @@
-"""The comparison of whole detectors, at a size that tells nothing about speed."""
+"""The comparison of whole detectors, at a size too small to say anything about speed."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -77,21 +79,20 @@ def test_images_too_small_for_objects_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.mmdet
-def test_heads_of_a_cascade_take_part_in_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(ROOT / "tools")
-    import _mmdet_detector as toolbox
+def test_heads_of_a_cascade_run_in_bf16(script: Callable[[str], ModuleType]) -> None:
     import torch
-    from pictures import draw_pictures
+
+    from fpn_plugins.adapters.mmdet import detector as host
 
     options = ["test_cfg.rpn.max_per_img=20", "test_cfg.rcnn.score_thr=0.0", "test_cfg.rcnn.max_per_img=2"]
     options += [f"roi_head.bbox_head.{stage}.fc_out_channels=64" for stage in range(3)]
     config = "mmdet::cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py"
     torch.manual_seed(0)
-    model = toolbox.build(config, [f"model.{option}" for option in options], "cpu").eval()
-    toolbox.allow_bf16(model)
+    model = host.build(config, [f"model.{option}" for option in options]).eval()
+    script("benchmarks/mmdet_bf16").allow_bf16(model)
     types = []
     for head in model.roi_head.bbox_head:
         head.fc_cls.register_forward_hook(lambda _, inputs, scores: types.append(scores.dtype))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        (found,) = toolbox.detect(model, draw_pictures(1, (64, 64)))
+        (found,) = host.detect(model, script("benchmarks/pictures").draw_pictures(1, (64, 64)))
     assert types == 3 * [torch.bfloat16] and len(found.boxes) and found.boxes.dtype == torch.float32

@@ -1,4 +1,4 @@
-"""The measurements for GPUs, as a dry run on the CPU with small shapes."""
+"""The GPU measurements, as a dry run on the CPU with small shapes."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ MODES = {"inference", "training"}
 
 
 def run(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    options = ["--device", "cpu", "--tiny", "--budget", "0.001", "--precisions", "bfloat16", "--out", str(out)]
+    precisions = [] if "--precisions" in arguments else ["--precisions", "bfloat16"]
+    options = ["--device", "cpu", "--tiny", "--budget", "0.001", *precisions, "--out", str(out)]
     command = [sys.executable, str(FOLDER / "gpu.py"), *arguments, *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def rows_of(out: Path, section: str, *arguments: str) -> list[dict[str, Any]]:
-    """Rows of a section that went well, each of which was printed."""
+    """Run a section without errors, and return its rows, each of which was printed."""
     done = run(out, section, *arguments)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     report = json.loads((out / f"{section}.json").read_text())
     assert report["command"].startswith(f"tools/benchmarks/gpu.py {section}") and report["versions"]["torch"]
-    assert len(done.stdout.splitlines()) == 1 + len(report["rows"])
+    assert sum(line.startswith("[") for line in done.stdout.splitlines()) == len(report["rows"])
     return report["rows"]
 
 
@@ -79,7 +80,34 @@ def test_backbones(tmp_path: Path):
     assert times == {(who, mode) for who in ("ours", "ours compiled", "detectron2") for mode in MODES}
 
 
+@pytest.mark.mmdet
+@pytest.mark.effdet
+def test_necks(tmp_path: Path):
+    rows = rows_of(tmp_path, "necks", "--necks", "bifpn", "pafpn")
+    assert [row["difference"] < 1e-5 for row in rows if "difference" in row] == [True] * 2
+    for neck, peer in (("bifpn", "effdet"), ("pafpn", "mmdet")):
+        for layout in (None, "channels_last"):
+            own = [row for row in rows if row["model"] == neck and row.get("layout") == layout and row.get("ms", 0) > 0]
+            assert {(row["who"], row["mode"]) for row in own} == {
+                (who, mode) for who in ("ours", "ours compiled", peer) for mode in MODES
+            }
+
+
+@pytest.mark.timm
+@pytest.mark.parametrize(
+    "toolbox", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("mmdet", "detectron2")]
+)
+def test_detectors(toolbox: str, tmp_path: Path):
+    arguments = ["--toolboxes", toolbox, "--detectors", "retinanet", "--precisions", "float32"]
+    rows = rows_of(tmp_path, "detectors", *arguments)
+    shares = {row["who"]: row["share"] for row in rows if "share" in row}
+    assert set(shares) == {"ours", "ours, channels_last"} and min(shares.values()) > 0.95
+    times = {(row["who"], row["mode"]) for row in rows if row.get("ms", 0) > 0}
+    names = {"stock", *shares, "ours, channels_last, backbone compiled"}
+    assert times == {(who, mode) for who in names for mode in MODES}
+
+
 def test_mistakes_are_one_line(tmp_path: Path):
     done = run(tmp_path, "windoes")
-    assert done.returncode == 1 and done.stderr.startswith("error: unknown sections ['windoes']; choose of ")
+    assert done.returncode == 1 and done.stderr.startswith("error: unknown sections ['windoes']; choose some of ")
     assert len(done.stderr.splitlines()) == 1 and not list(tmp_path.iterdir())

@@ -1,8 +1,8 @@
-"""Compare the attention of `fpn_plugins.ViT` with Detectron2's: time and memory, inference and training.
+"""Compare the attention of `fpn_plugins.ViT` with Detectron2's: time and memory in inference and training.
 
 python tools/benchmarks/attention.py --out docs/attention
 
-Writes OUT.json, OUT.md and OUT.png. Both compute the same numbers with the same weights, in turn, in one process.
+Writes OUT.json, OUT.md and OUT.png. Both run in turn in one process, on the same inputs with the same weights.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ GLOBAL_BLOCKS = (2, 5, 8, 11)
 
 
 def attention_pair(side: int) -> tuple[dict[str, nn.Module], torch.Tensor]:
-    """Both attentions over ``side`` x ``side`` tokens with the same weights, and tokens."""
+    """Build both attentions for ``side`` x ``side`` tokens with the same weights, and draw tokens."""
     from detectron2.modeling.backbone.vit import Attention as Theirs
 
     theirs = Theirs(DIM, HEADS, use_rel_pos=True, rel_pos_zero_init=False, input_size=(side, side))
@@ -38,7 +38,7 @@ def attention_pair(side: int) -> tuple[dict[str, nn.Module], torch.Tensor]:
 
 
 def backbone_pair(side: int) -> tuple[dict[str, nn.Module], torch.Tensor]:
-    """Both ViT-B with the same weights, and an image of ``side`` x ``side`` pixels."""
+    """Build both ViT-B with the same weights, and draw an image of ``side`` x ``side`` pixels."""
     from detectron2.modeling.backbone.vit import ViT as Theirs
 
     windowed = [index for index in range(12) if index not in GLOBAL_BLOCKS]
@@ -49,7 +49,7 @@ def backbone_pair(side: int) -> tuple[dict[str, nn.Module], torch.Tensor]:
 
 
 def run(module: nn.Module, x: torch.Tensor, training: bool) -> None:
-    """One forward pass, or one forward and backward pass with gradients for the input and all parameters."""
+    """Run one forward pass, or forward and backward with gradients of the input and all parameters."""
     with torch.set_grad_enabled(training):
         out = module(x.detach().requires_grad_(training))
         if training:
@@ -59,7 +59,7 @@ def run(module: nn.Module, x: torch.Tensor, training: bool) -> None:
 
 
 def measure(pair: dict[str, nn.Module], x: torch.Tensor, training: bool, repeats: int) -> dict[str, Any]:
-    """Medians and their ratio of both."""
+    """Measure medians and ratios of both."""
     jobs: dict[str, Callable[[], None]] = {name: partial(run, module, x, training) for name, module in pair.items()}
     seconds = interleaved_seconds(jobs, repeats)
     peaks = {name: peak_extra_bytes(job) for name, job in jobs.items()}
@@ -73,7 +73,7 @@ def measure(pair: dict[str, nn.Module], x: torch.Tensor, training: bool, repeats
 
 
 def measure_all(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Rows of the report, each printed as it is there."""
+    """Yield the rows of the report, and print each when it is measured."""
     cases = [("attention, tokens", attention_pair, side) for side in args.tokens]
     cases += [("ViT-B, pixels", backbone_pair, side) for side in args.images]
     for kind, build, side in cases:
@@ -85,7 +85,7 @@ def measure_all(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def table_row(row: dict[str, Any]) -> str:
-    """A line of the Markdown table."""
+    """Line of the Markdown table."""
     seconds, peak = row["seconds"], {name: value / 2**20 for name, value in row["peak_bytes"].items()}
     return (
         f"| {row['what']} | {row['side']} x {row['side']} | {row['mode']} "
@@ -95,7 +95,7 @@ def table_row(row: dict[str, Any]) -> str:
 
 
 def exponents(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """How the attention's memory grows with the tokens."""
+    """Exponents with which the attention's memory grows with the number of tokens, by mode."""
     found: dict[str, dict[str, float]] = {}
     for mode in ("inference", "training"):
         chosen = [row for row in rows if row["mode"] == mode and row["what"].startswith("attention")]
@@ -108,13 +108,13 @@ def exponents(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The report as a page."""
+    """Render the report as Markdown."""
     lines = [
         "# Attention with decomposed relative positions",
         "",
-        f"{measured(report)}: medians of {report['repeats']} runs in turn, single precision, batch 1, {DIM} channels, "
-        f"{HEADS} heads. Memory is the peak of what is allocated beyond weights and input. Nothing here says how "
-        "either does on a GPU.",
+        f"{measured(report)}: medians of {report['repeats']} interleaved runs, fp32, batch 1, {DIM} channels, "
+        f"{HEADS} heads. Memory is the peak allocation beyond weights and input. These are CPU figures; they say "
+        "nothing about a GPU.",
         "",
         "| | size | | ours, ms | detectron2, ms | ratio | ours, MiB | detectron2, MiB | ratio |",
         "|---|---|---|---:|---:|---:|---:|---:|---:|",
@@ -130,16 +130,16 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 def draw(report: dict[str, Any], figure: Any) -> None:
-    """Time and memory over the number of tokens, both axes logarithmic."""
+    """Draw time and memory against the number of tokens, both axes logarithmic."""
     for axis, (key, unit, label) in zip(
         figure.subplots(1, 2), [("seconds", 1e-3, "time, ms"), ("peak_bytes", 2**20, "peak memory, MiB")], strict=True
     ):
         for mode, style in (("inference", "--"), ("training", "-")):
             rows = [row for row in report["rows"] if row["mode"] == mode and row["what"].startswith("attention")]
-            for name, colour in (("ours", "tab:blue"), ("detectron2", "tab:orange")):
+            for name, color in (("ours", "tab:blue"), ("detectron2", "tab:orange")):
                 values = [row[key][name] / unit for row in rows]
                 axis.loglog(
-                    [r["side"] ** 2 for r in rows], values, style, marker="o", color=colour, label=f"{name}, {mode}"
+                    [r["side"] ** 2 for r in rows], values, style, marker="o", color=color, label=f"{name}, {mode}"
                 )
         axis.set(xlabel="tokens", ylabel=label)
         axis.grid(alpha=0.3, which="both")
@@ -147,9 +147,9 @@ def draw(report: dict[str, Any], figure: Any) -> None:
 
 
 def main() -> None:
-    """Parse the command line, measure, and write the three files."""
+    """Measure and write the three files."""
     parser = argparse.ArgumentParser(description="Compare the attention of fpn_plugins.ViT with Detectron2's")
-    parser.add_argument("--out", type=Path, required=True, help="where to write, without a suffix")
+    parser.add_argument("--out", type=Path, required=True, help="output path without suffix")
     parser.add_argument("--tokens", type=int, nargs="*", default=[32, 48, 64], help="sides of the attention's grids")
     parser.add_argument("--images", type=int, nargs="*", default=[512], help="sides of ViT-B's images in pixels")
     parser.add_argument("--repeats", type=int, default=5)

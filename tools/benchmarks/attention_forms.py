@@ -1,4 +1,4 @@
-"""Time of each form of attention on a CPU: the measurements behind `fpn_plugins.ops.attention.choose_form`.
+"""Time each form of attention on a CPU: the measurements behind `fpn_plugins.ops.attention.choose_form`.
 
     python tools/benchmarks/attention_forms.py --threads 1 --out docs/attention_forms
 
@@ -37,7 +37,7 @@ AXIAL = [
 
 
 def cases() -> Iterator[tuple[Case, BiasSource]]:
-    """Every case with its bias."""
+    """Yield every case with its bias."""
     heads = (SWIN.heads, SWIN.side**2, SWIN.side**2)
     masks = torch.where(torch.rand(SWIN.batch, 1, *heads[1:]) < 0.5, -100.0, 0.0)
     yield SWIN, BiasSource([heads], as_batch)
@@ -48,7 +48,7 @@ def cases() -> Iterator[tuple[Case, BiasSource]]:
 
 
 def measure(case: Case, source: BiasSource, training: bool, repeats: int) -> dict[str, Any]:
-    """Median milliseconds of each form, and the form that `attend` takes."""
+    """Measure the median milliseconds of each form, and name the form that `attend` takes."""
     torch.manual_seed(0)
     tensors = Tensors(case, source, torch.float32, "cpu")
     q, k, v, bias = tensors.read()
@@ -60,12 +60,12 @@ def measure(case: Case, source: BiasSource, training: bool, repeats: int) -> dic
 
 
 def page(report: dict[str, Any]) -> str:
-    """The report in Markdown."""
+    """Render the report as Markdown."""
     lines = [
         "# Forms of attention on a CPU",
         "",
-        f"{measured(report)}: medians of {report['repeats']} interleaved runs in milliseconds, single precision. "
-        "Training is forward and backward. The form that is used is in bold.",
+        f"{measured(report)}: medians of {report['repeats']} interleaved runs in milliseconds, fp32. "
+        "Training is forward and backward. The form that `attend` takes is in bold.",
         "",
         f"| | mode | {' | '.join(FORMS)} |",
         f"|---|---|{'---:|' * len(FORMS)}",
@@ -83,7 +83,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path, required=True, help="where to write, without a suffix")
+    parser.add_argument("--out", type=Path, required=True, help="output path without suffix")
     args = parser.parse_args()
     with user_errors():
         torch.set_num_threads(args.threads)

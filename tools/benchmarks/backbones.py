@@ -1,9 +1,9 @@
-"""Time and memory of a backbone of ours against the toolboxes' own: same weights, runs taking turns.
+"""Compare time and memory of a backbone of ours with the toolboxes' own: same weights, interleaved runs.
 
     python tools/benchmarks/backbones.py --model swin_t --size 512 512 --out docs/swin_t
-    python tools/benchmarks/backbones.py --model swin_t --slopes --out docs/swin_t_slopes     how both grow with the image
+    python tools/benchmarks/backbones.py --model swin_t --slopes --out docs/swin_t_slopes     growth with the image
 
-Writes OUT.json and OUT.md, a table, and with --slopes OUT.png.
+Writes OUT.json, OUT.md and, with --slopes, OUT.png.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from fpn_plugins import BACKBONES
 from fpn_plugins.commands.common import user_errors
 
 METHOD = """\
-All run in turn in one process with the same weights; times are medians over whole passes, a ratio is the median over
-neighbouring runs, and below 1 speaks for ours. Training is forward and backward, without an optimiser. Memory is the
-most that a pass holds beyond weights and their gradients, counted at PyTorch's allocator, each in a fresh process."""
+All implementations run in turn in one process with the same weights. Times are medians over whole passes; ratios are
+medians over neighboring runs, lower is better for ours. Training is forward and backward, without an optimizer. Memory
+is the peak allocation of a pass beyond weights and their gradients, counted at PyTorch's allocator in a fresh
+process."""
 
 OURS = "ours"
 SWIN_T = {"name": "swin_tiny_patch4_window7_224", "drop_path_rate": 0.0}
@@ -47,7 +48,7 @@ MODELS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
 
 
 def build(model: str, who: str) -> nn.Module:
-    """One implementation, with weights of a fixed seed."""
+    """Build one implementation, with weights of a fixed seed."""
     kind, arguments = MODELS[model][who]
     torch.manual_seed(0)
     if who == OURS:
@@ -72,7 +73,7 @@ def inference(backbone: nn.Module, images: Tensor) -> Callable[[], object]:
 
 
 def training(backbone: nn.Module, images: Tensor) -> Callable[[], object]:
-    """Forward and backward; the gradients exist before, as in every iteration but the first."""
+    """Make a job of forward and backward; gradients exist before, as in every iteration but the first."""
     backbone.train()
     for parameter in backbone.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -87,14 +88,14 @@ MODES = {"inference": inference, "training": training}
 
 
 def largest_difference(backbones: dict[str, nn.Module], images: Tensor) -> dict[str, float]:
-    """How far apart the maps of ours with a peer's weights and the peer's are, relative to the largest value."""
+    """Difference of our maps from each peer's, with the peer's weights, relative to the largest value."""
     found = {}
     for who, peer in backbones.items():
         if who == OURS:
             continue
         backbones[OURS].load_state_dict(peer.state_dict())
         for net in (backbones[OURS], peer):
-            net.eval()  # mmdet's returns nothing
+            net.eval()  # mmdet's returns None
         with torch.no_grad():
             pairs = zip(maps_of(backbones[OURS], images), maps_of(peer, images), strict=True)
             found[who] = max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
@@ -102,12 +103,12 @@ def largest_difference(backbones: dict[str, nn.Module], images: Tensor) -> dict[
 
 
 def prepare_pass(model: str, who: str, mode: str, shape: list[int]) -> Callable[[], object]:
-    """One pass of one implementation, for a process of its own."""
+    """Make one pass of one implementation, in a process of its own."""
     return MODES[mode](build(model, who), torch.randn(shape))
 
 
 def compare(model: str, shape: list[int], repeats: int, memory: bool) -> dict[str, Any]:
-    """All figures of one model at one size."""
+    """Measure one model at one size."""
     backbones = {who: build(model, who) for who in MODELS[model]}
     images = torch.randn(shape)
     batch, _, *size = shape
@@ -130,16 +131,16 @@ def compare(model: str, shape: list[int], repeats: int, memory: bool) -> dict[st
 
 
 def origin(model: str) -> dict[str, Any]:
-    """See `provenance`."""
+    """Provenance with the versions of all implementations."""
     return provenance(["torch", "fpn_plugins", *(who for who in MODELS[model] if who != OURS)])
 
 
 def table(result: dict[str, Any]) -> str:
-    """The figures in Markdown; ratios are ours over the row's."""
+    """Render the figures as Markdown; ratios are ours over the row's."""
     lines = [
         f"# {result['model']}: time and memory",
         "",
-        f"{conditions(result)}, single precision, {result['repeats']} runs.",
+        f"{conditions(result)}, fp32, {result['repeats']} runs.",
         "",
         METHOD,
         "",
@@ -151,12 +152,12 @@ def table(result: dict[str, Any]) -> str:
             peak = f"{row['tensors'] / 2**20:.0f} | {row['memory_ratio']:.2f}" if "tensors" in row else " | "
             lines.append(f"| {mode} | {who} | {row['seconds']:.3f} | {row['time_ratio']:.2f} | {peak} |")
     differences = (f"{who}'s {value:.1g}" for who, value in result["largest_relative_difference"].items())
-    lines += ["", f"Largest difference of the maps, relative to the largest value: {', '.join(differences)}."]
+    lines += ["", f"Largest difference of maps, relative to the largest value: {', '.join(differences)}."]
     return "\n".join(lines) + "\n"
 
 
 def samples(results: list[dict[str, Any]]) -> Iterator[Sample]:
-    """Time and tensors of every implementation in results of several sizes."""
+    """Yield time and memory of every implementation at several sizes."""
     for result in results:
         for mode in MODES:
             for who, row in result[mode].items():
@@ -164,11 +165,11 @@ def samples(results: list[dict[str, Any]]) -> Iterator[Sample]:
 
 
 def slopes_page(report: dict[str, Any]) -> str:
-    """How time and memory grow, in Markdown."""
+    """Render the growth of time and memory as Markdown."""
     lines = [
-        f"# {report['model']}: how time and memory grow with the image",
+        f"# {report['model']}: growth of time and memory with the image",
         "",
-        f"{conditions(report)}, single precision, {report['repeats']} runs.",
+        f"{conditions(report)}, fp32, {report['repeats']} runs.",
         "",
         METHOD,
         "",
@@ -178,7 +179,7 @@ def slopes_page(report: dict[str, Any]) -> str:
 
 
 def draw_slopes(report: dict[str, Any], figure: Any) -> None:
-    """Every implementation."""
+    """Draw the growth of every implementation."""
     draw_growth(report["curves"], report["sizes"], figure)
 
 
@@ -190,7 +191,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--no-memory", action="store_true", help="times only")
-    parser.add_argument("--out", type=Path, help="where to write, without suffix")
+    parser.add_argument("--out", type=Path, help="output path without suffix")
     add_slopes_argument(parser)
     args = parser.parse_args()
     with user_errors():

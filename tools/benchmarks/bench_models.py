@@ -1,4 +1,4 @@
-"""What the benchmarks of this folder compare: models out of any copy of the package, and the toolboxes' own."""
+"""Build the models of the benchmarks: from any copy of the package, and the toolboxes' own."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from fpn_plugins.testing import make_pyramid
 
-Inputs = Tensor | tuple[Tensor, ...]  # images of a backbone, maps of a neck
+Inputs = Tensor | tuple[Tensor, ...]  # images for a backbone, maps for a neck
 
 WINDOWED = [index for index in range(12) if index not in (2, 5, 8, 11)]
-# name of the registered class, or path of the peer's, and arguments; ViT-B also gets `img_size`
-BACKBONES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
+# name of the registered class or path of the peer's, and its arguments; ViT-B also gets `img_size`
+BACKBONE_CASES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     **MODELS,
-    # the default of detectron2's class
+    # with the norm epsilon of detectron2's class
     "mvit_t": {**MODELS["mvit_t"], OURS: ("MViT", {"name": "mvitv2_tiny", "norm_eps": 1e-5})},
     "vit_b": {
         OURS: ("ViT", {"norm_eps": 1e-5}),
@@ -31,7 +31,7 @@ BACKBONES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         ),
     },
 }
-# arguments that make them small enough to try a benchmark
+# arguments that make models small enough to try a benchmark
 SMALL_SWIN = {"embed_dim": 24, "depths": (2, 2, 1, 1)}
 SMALL_VIT = {"embed_dim": 24, "depth": 3, "num_heads": 2}
 SMALL: dict[str, dict[str, dict[str, Any]]] = {
@@ -49,24 +49,33 @@ SMALL: dict[str, dict[str, dict[str, Any]]] = {
         "detectron2": {**SMALL_VIT, "window_block_indexes": (0, 1)},
     },
 }
-NECKS = {"fpn": "FPN", "bifpn": "BiFPN"}  # cases of `neck_cases`
-NAMES = ("swin_t", "mvit_t", "vit_b", *NECKS)
+# cases of `neck_cases`
+NECK_KINDS = {
+    "fpn": "FPN",
+    "bifpn": "BiFPN",
+    "pafpn": "PAFPN",
+    "nas_fpn": "NASFPN",
+    "csp_pafpn": "CSPPAFPN",
+    "bfp": "BFP",
+}
+BACKBONE_NAMES = ("vit_b", "swin_t", "mvit_t")
+NAMES = (*BACKBONE_NAMES, *NECK_KINDS)
 
 
 def peers_of(name: str, wanted: Sequence[str]) -> list[str]:
-    """The wanted toolboxes that have the model and are installed."""
-    known = CASES[NECKS[name]].peers if name in NECKS else BACKBONES[name]
+    """Select the wanted toolboxes that have the model and are installed."""
+    known = CASES[NECK_KINDS[name]].peers if name in NECK_KINDS else BACKBONE_CASES[name]
     return [who for who in wanted if who in known and importlib.util.find_spec(who)]
 
 
 def build_ours(name: str, package: ModuleType, size: tuple[int, int], tiny: bool = False) -> nn.Module:
-    """The model out of a copy of the package, with weights of a fixed seed.
+    """Build a model from a copy of the package, with weights of a fixed seed.
 
     Raises:
-        ValueError: the copy does not have it.
+        ValueError: the copy does not have the model.
     """
-    kind, arguments = _neck(name) if name in NECKS else _backbone(name, OURS, size, tiny)
-    registry = package.NECKS if name in NECKS else package.BACKBONES
+    kind, arguments = _neck(name) if name in NECK_KINDS else _backbone(name, OURS, size, tiny)
+    registry = package.NECKS if name in NECK_KINDS else package.BACKBONES
     if kind not in registry:
         raise ValueError(f"{package.__name__} has no {kind}; leave {name} out")
     torch.manual_seed(0)
@@ -74,10 +83,10 @@ def build_ours(name: str, package: ModuleType, size: tuple[int, int], tiny: bool
 
 
 def build_peer(name: str, who: str, size: tuple[int, int], tiny: bool = False) -> nn.Module:
-    """A toolbox's model, with weights of a fixed seed."""
+    """Build a toolbox's model, with weights of a fixed seed."""
     torch.manual_seed(0)
-    if name in NECKS:
-        case = CASES[NECKS[name]]
+    if name in NECK_KINDS:
+        case = CASES[NECK_KINDS[name]]
         return case.peers[who](case.specs, size)
     kind, arguments = _backbone(name, who, size, tiny)
     module, _, cls = kind.rpartition(".")
@@ -85,19 +94,19 @@ def build_peer(name: str, who: str, size: tuple[int, int], tiny: bool = False) -
 
 
 def _neck(name: str) -> tuple[str, dict[str, Any]]:
-    case = CASES[NECKS[name]]
-    return NECKS[name], {"in_channels": [spec.channels for spec in case.specs], **case.arguments}
+    case = CASES[NECK_KINDS[name]]
+    return NECK_KINDS[name], {"in_channels": [spec.channels for spec in case.specs], **case.arguments}
 
 
 def _backbone(name: str, who: str, size: tuple[int, int], tiny: bool) -> tuple[str, dict[str, Any]]:
-    kind, arguments = BACKBONES[name][who]
+    kind, arguments = BACKBONE_CASES[name][who]
     # both resize the positions of the shorter side
     image = {"img_size": max(size)} if name == "vit_b" else {}
     return kind, {**arguments, **image, **(SMALL[name][who] if tiny else {})}
 
 
 def perturb(net: nn.Module) -> nn.Module:
-    """Leave no parameter at zero, where a part of the model would not show in its maps."""
+    """Move all parameters away from zero, where a part of the model would not affect its maps."""
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.02)
@@ -110,14 +119,14 @@ def weights_of(net: nn.Module) -> dict[str, Tensor]:
 
 
 def make_inputs(name: str, size: tuple[int, int], batch: int, device: str = "cpu") -> Inputs:
-    """Random images, or maps of a ResNet-50."""
-    if name in NECKS:
-        return make_pyramid(CASES[NECKS[name]].specs, size, batch, device=device)
+    """Draw random images, or maps like those of a ResNet-50."""
+    if name in NECK_KINDS:
+        return make_pyramid(CASES[NECK_KINDS[name]].specs, size, batch, device=device)
     return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(0)).to(device)
 
 
 def maps_of(net: nn.Module, inputs: Inputs) -> list[Tensor]:
-    """The maps, high to low resolution."""
+    """Run a model and list its maps, high to low resolution."""
     found = net(inputs if isinstance(inputs, Tensor) else list(inputs))  # effdet's appends to what it is given
     if isinstance(found, Tensor):  # of a single layer
         return [found]
@@ -133,15 +142,15 @@ def largest_difference(found: Sequence[Tensor], expected: Sequence[Tensor]) -> f
 def prepare_pass(
     net: nn.Module, inputs: Inputs, training: bool, dtype: torch.dtype | None = None
 ) -> Callable[[], object]:
-    """One forward pass, or forward and backward with a gradient of ones' size for each map.
+    """Make a job of one forward pass, or of forward and backward from gradients equal to the maps.
 
     Gradients of parameters exist before, as in every iteration but the first; a neck also computes those of its inputs.
 
     Args:
-        net: model, whose mode is set.
+        net: model; its mode is set.
         inputs: of the model.
         training: whether to compute gradients.
-        dtype: of autocast; ``None`` is without.
+        dtype: autocast dtype; ``None`` is no autocast.
     """
     net.train(training)
     for parameter in net.parameters() if training else ():

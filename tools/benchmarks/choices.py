@@ -1,9 +1,9 @@
-"""Time of modules with a fast form of `fpn_plugins.ops` relative to the same modules with the plain one, on a CPU.
+"""Time modules with a fast form of `fpn_plugins.ops` relative to the same modules with the plain form, on a CPU.
 
     python tools/benchmarks/choices.py --threads 1
 
-- max-pooling by slices, in inference (``ops/pooling.py``)
-- windows of MViTv2-T one after the other (``ops/attention/grids.py``)
+- max pooling by slices, in inference (``ops/pooling.py``)
+- windows of MViTv2-T one at a time (``ops/attention/grids.py``)
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Pair = tuple[int, int]
 
 
 class Choice(NamedTuple):
-    """A module, its input, and where the fast form can be replaced by the plain one."""
+    """A module, its input, and the attribute of which the fast form can be replaced by the plain one."""
 
     name: str
     module: nn.Module
@@ -43,7 +43,7 @@ class Choice(NamedTuple):
     plain: Callable[..., Tensor]
 
     def job(self, fast: bool) -> Callable[[], None]:
-        """One pass, with gradients of the parameters in training."""
+        """Make a job of one pass, with gradients of the parameters in training."""
         form = getattr(self.place, self.attribute) if fast else self.plain
         self.module.train(self.training)
 
@@ -57,12 +57,12 @@ class Choice(NamedTuple):
 
 
 def max_pool2d(x: Tensor, kernel: Pair, stride: Pair, padding: Pair = (0, 0), ceil_mode: bool = False) -> Tensor:
-    """`fpn_plugins.ops.pooling.max_pool2d` by PyTorch."""
+    """PyTorch's counterpart of `fpn_plugins.ops.pooling.max_pool2d`."""
     return F.max_pool2d(x, kernel, stride, padding, ceil_mode=ceil_mode)
 
 
 def choices(neck_size: Pair, mvit_sizes: list[Pair]) -> Iterator[Choice]:
-    """Every module that has a choice."""
+    """Yield every module that has a choice."""
     torch.manual_seed(0)
     for kind, place in NECKS.items():
         sides = [[-(-side // spec.stride) for side in neck_size] for spec in CASES[kind].specs]

@@ -1,4 +1,4 @@
-"""What a network's convolutions cost alone: the floor under every implementation of the same network."""
+"""Run only the convolutions of a network: a lower bound for every implementation of the same network."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class ConvCall(NamedTuple):
     """One call of a convolution.
 
     Attributes:
-        conv: the convolution, with the network's own weights.
-        x: an input of the call's shape and memory format, ``B C_in H W``.
-        gradient: a gradient of the output, ``B C_out H W``.
+        conv: convolution with the network's own weights.
+        x: input of the call's shape and memory format, ``B C_in H W``.
+        gradient: gradient of the output, ``B C_out H W``.
     """
 
     conv: nn.Module
@@ -24,7 +24,7 @@ class ConvCall(NamedTuple):
 
 
 def record_convs(network: nn.Module, run: Callable[[], Any]) -> list[ConvCall]:
-    """The calls of every ``nn.Conv2d`` in ``network`` while ``run`` runs it once, with random values in them."""
+    """Record every call of an ``nn.Conv2d`` of ``network`` while ``run`` runs it, with random values."""
     calls: list[ConvCall] = []
 
     def keep(conv: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -41,7 +41,7 @@ def record_convs(network: nn.Module, run: Callable[[], Any]) -> list[ConvCall]:
 
 
 def run_convs(calls: Sequence[ConvCall], training: bool) -> None:
-    """Run the convolutions one after the other, each forward, or each forward and backward to input and weights."""
+    """Run the convolutions in order, each forward, or each forward and backward to input and weights."""
     for call in calls:
         with torch.set_grad_enabled(training):
             output = call.conv(call.x.detach().requires_grad_(training))

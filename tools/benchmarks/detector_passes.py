@@ -1,4 +1,4 @@
-"""What `bench_detectors.py` compares: the toolboxes' own detectors, the same with our neck, and their passes."""
+"""Build the detectors of the benchmarks, the toolboxes' own and the same with our neck, and their passes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STOCK_CONFIGS = {
     ("detectron2", "mask_rcnn"): "detectron2::COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml",
     ("detectron2", "retinanet"): "detectron2::COCO-Detection/retinanet_R_50_FPN_1x.yaml",
 }
-# mmdet's `PyramidBackbone` holds backbones of this package only: timm's ResNet-50 stands for mmdet's
+# mmdet's `PyramidBackbone` takes backbones of this package only: timm's ResNet-50 replaces mmdet's
 PYRAMID = {
     "model.neck": "None",
     "model.backbone._delete_": "True",
@@ -50,8 +50,8 @@ CHANNELS_LAST = {
 }
 
 
-class Form(NamedTuple):
-    """How a detector is run."""
+class DetectorForm(NamedTuple):
+    """Configuration in which a detector runs."""
 
     ours: bool = True
     channels_last: bool = False
@@ -60,31 +60,31 @@ class Form(NamedTuple):
 
 STOCK, OURS = "stock", "ours"
 FORMS = {
-    STOCK: Form(ours=False),
-    OURS: Form(),
-    "ours, channels_last": Form(channels_last=True),
-    "stock, bf16": Form(ours=False, bf16=True),
-    "ours, channels_last, bf16": Form(channels_last=True, bf16=True),
+    STOCK: DetectorForm(ours=False),
+    OURS: DetectorForm(),
+    "ours, channels_last": DetectorForm(channels_last=True),
+    "stock, bf16": DetectorForm(ours=False, bf16=True),
+    "ours, channels_last, bf16": DetectorForm(channels_last=True, bf16=True),
 }
 BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
 
 
 def usual_forms() -> list[str]:
-    """All forms, but those in bfloat16 only where the processor computes in it: elsewhere it is emulated, and slow."""
+    """List all forms; those in bfloat16 only if the processor has instructions for it, as emulation is slow."""
     capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch 2.11
     bf16 = any(capabilities.get(name) for name in BF16_INSTRUCTIONS)
     return [name for name, form in FORMS.items() if bf16 or not form.bf16]
 
 
 class Setting(NamedTuple):
-    """What all of one report share; ``size`` is height and width of the images in pixels."""
+    """Images of one report; ``size`` is height and width in pixels."""
 
     size: tuple[int, int]
     batch: int
 
 
 class Subject(NamedTuple):
-    """A detector of a toolbox, and the file of the weights that all of its forms get."""
+    """A detector of a toolbox, and the file of weights that all its forms load."""
 
     toolbox: str
     detector: str
@@ -92,7 +92,7 @@ class Subject(NamedTuple):
 
 
 def draw_weights(toolbox: str, detector: str, folder: Path, setting: Setting) -> Subject:
-    """Weights of the toolbox's own detector, drawn at random so that it finds objects, written into ``folder``."""
+    """Write random weights, with which the toolbox's own detector finds objects, into ``folder``."""
     torch.manual_seed(0)
     stock = build_detector(STOCK_CONFIGS[toolbox, detector]).eval()
     with torch.no_grad():
@@ -104,8 +104,8 @@ def draw_weights(toolbox: str, detector: str, folder: Path, setting: Setting) ->
     )
 
 
-def build(subject: Subject, form: Form) -> nn.Module:
-    """A detector in one of its forms."""
+def build(subject: Subject, form: DetectorForm) -> nn.Module:
+    """Build a detector in one of its forms."""
     case = subject.toolbox, subject.detector
     options = [f"{key}={value}" for key, value in CHANNELS_LAST[case].items()] if form.channels_last else []
     config = str(CONFIGS / subject.toolbox / f"{subject.detector}_r50_fpn_12e.py") if form.ours else STOCK_CONFIGS[case]
@@ -119,35 +119,54 @@ def build(subject: Subject, form: Form) -> nn.Module:
 
 
 def prepare(subject: Subject, who: str, mode: str, setting: Setting) -> Callable[[], Any]:
-    """A pass of a detector that is built for it, in a process of its own."""
-    return make_pass(build(subject, FORMS[who]), subject.toolbox, who, mode, setting)
+    """Build a detector and make its pass, in a process of its own."""
+    return make_pass(build(subject, FORMS[who]), subject.toolbox, mode, setting, autocast_dtype(who))
 
 
-def make_pass(model: nn.Module, toolbox: str, who: str, mode: str, setting: Setting) -> Callable[[], Any]:
-    """What is timed: detection, or a training step without the optimiser; returns detections, or the losses by name."""
+def autocast_dtype(who: str) -> torch.dtype | None:
+    """Autocast dtype of a form; `None` is no autocast."""
+    return torch.bfloat16 if FORMS[who].bf16 else None
+
+
+def make_pass(
+    model: nn.Module, toolbox: str, mode: str, setting: Setting, dtype: torch.dtype | None = None
+) -> Callable[[], Any]:
+    """Make the job to time.
+
+    Args:
+        model: detector of the toolbox, on its device; its mode is set.
+        toolbox: name of the toolbox.
+        mode: ``"inference"`` is detection; ``"training"`` is a step without the optimizer.
+        setting: images.
+        dtype: autocast dtype; ``None`` is no autocast.
+
+    Returns:
+        The job, which returns detections, or losses by name.
+    """
     model.train(mode == TRAINING)
-    for parameter in model.parameters():  # there in every step but the first
+    for parameter in model.parameters():  # gradients exist in every step but the first
         parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+    host = host_of(STOCK_CONFIGS[toolbox, DETECTORS[0]])
     run = detect if mode == INFERENCE else train
-    return partial(
-        run,
-        host_of(STOCK_CONFIGS[toolbox, DETECTORS[0]]),
-        model,
-        draw_pictures(setting.batch, setting.size),
-        FORMS[who].bf16,
-    )
+    return partial(run, host, model, draw_pictures(setting.batch, setting.size), dtype)
 
 
-def detect(host: Host, model: nn.Module, pictures: Any, bf16: bool) -> list[Detections]:
-    """One pass of inference, from pixels to objects."""
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+def autocast(model: nn.Module, dtype: torch.dtype | None) -> torch.autocast:
+    """Autocast to ``dtype`` on the model's device."""
+    device = next(model.parameters()).device.type
+    return torch.autocast(device, dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+def detect(host: Host, model: nn.Module, pictures: Any, dtype: torch.dtype | None) -> list[Detections]:
+    """Run inference from pixels to objects."""
+    with torch.no_grad(), autocast(model, dtype):
         return host.detect(model, pictures)
 
 
-def train(host: Host, model: nn.Module, pictures: Any, bf16: bool) -> dict[str, float]:
-    """Forward pass, losses, and backward pass; the samplers of regions draw the same each time."""
+def train(host: Host, model: nn.Module, pictures: Any, dtype: torch.dtype | None) -> dict[str, float]:
+    """Run forward pass, losses and backward pass; the samplers of regions draw the same numbers each time."""
     torch.manual_seed(0)
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+    with autocast(model, dtype):
         total, named = host.losses(model, pictures)
     total.backward()
     return named

@@ -1,4 +1,4 @@
-"""Time and memory of whole detectors, the toolboxes' own and the same with our neck, in inference and training.
+"""Compare time and memory of whole detectors, the toolboxes' own and the same with our neck.
 
     python tools/benchmarks/detectors.py --out docs/bench_detectors
     python tools/benchmarks/detectors.py --size 800 1344 --out docs/bench_detectors_800
@@ -27,6 +27,7 @@ from detector_passes import (
     TOOLBOXES,
     Setting,
     Subject,
+    autocast_dtype,
     build,
     draw_weights,
     make_pass,
@@ -40,25 +41,25 @@ from fpn_plugins.commands.common import user_errors
 from fpn_plugins.inference import Detections
 
 METHOD = """\
-All forms of a detector run in turn in one process, with the same weights and pictures; times are medians, a ratio is
-the median over neighbouring runs, and below 1 speaks for the row and against the toolbox's own detector. Inference is
-from pixels to objects; training is forward pass, losses and backward pass, without an optimiser, and samplers draw the
-same in every pass. "stock" is the toolbox's own config of a ResNet-50 with FPN, in single precision on maps laid out
-NCHW; "ours" is this package's config, in which only the neck is another. "channels_last" is
-`PyramidBackbone(channels_last=True)`: in Detectron2 around its own ResNet, in MMDetection around timm's ResNet-50 with
-the weights of mmdet's. "bf16" is the whole detector under autocast to bfloat16; in MMDetection, stock or not, with the
-inputs of RoIAlign and the outputs of the heads cast to single precision, as mmcv's kernels for CPUs take no bfloat16.
-Weights are random, with predictors scaled so that there is as much to treat as the configs let through. Memory is the
-most that a pass needs beyond weights and their gradients, each in a fresh process: tensors that PyTorch allocates, and
-growth of the resident process. Nothing here says how any of them does on a GPU."""
+All forms of a detector run in turn in one process, with the same weights and images. Times are medians; ratios are
+medians over neighboring runs, relative to the toolbox's own detector, lower is better for the row. Inference is from
+pixels to objects. Training is forward pass, losses and backward pass, without an optimizer; samplers draw the same
+numbers in every pass. "stock" is the toolbox's own config of a ResNet-50 with FPN, in fp32 on NCHW maps; "ours" is this
+package's config, which differs only in the neck. "channels_last" is `PyramidBackbone(channels_last=True)`: around
+Detectron2's own ResNet, and in MMDetection around timm's ResNet-50 with the weights of mmdet's. "bf16" is the whole
+detector under autocast to bfloat16; in MMDetection, stock or not, inputs of RoIAlign and outputs of the heads are cast
+to fp32, because mmcv's CPU kernels do not support bfloat16. Weights are random, with predictors scaled so that there
+are as many objects as the configs allow. Memory is the peak of a pass beyond weights and their gradients, in a fresh
+process: tensors that PyTorch allocates, and growth of the resident process. These are CPU figures; they say nothing
+about a GPU."""
 
 
 def measure(subject: Subject, forms: Sequence[str], setting: Setting, repeats: int, memory: bool) -> Iterator[Any]:
-    """The rows of one detector of one toolbox."""
+    """Yield the rows of one detector of one toolbox."""
     models = {who: build(subject, FORMS[who]) for who in forms}
     for mode in MODES:
         print(f"{subject.toolbox} {subject.detector}: {mode}, {repeats} rounds of {'; '.join(forms)}", file=sys.stderr)
-        passes = {who: make_pass(models[who], subject.toolbox, who, mode, setting) for who in forms}
+        passes = {who: make_pass(models[who], subject.toolbox, mode, setting, autocast_dtype(who)) for who in forms}
         compared = compare(mode, {who: run() for who, run in passes.items()})  # the warm-up
         seconds = interleaved_seconds(passes, repeats, warm_up=0)
         yield {
@@ -73,7 +74,7 @@ def measure(subject: Subject, forms: Sequence[str], setting: Setting, repeats: i
 
 
 def compare(mode: str, results: dict[str, Any]) -> dict[str, Any]:
-    """How many objects there were, and how far each form's results are from the toolbox's own."""
+    """Count objects, and compare the results of each form with those of the toolbox's own detector."""
     if mode == INFERENCE:
         exact = [who for who in results if not FORMS[who].bf16]
         return {
@@ -85,17 +86,17 @@ def compare(mode: str, results: dict[str, Any]) -> dict[str, Any]:
 
 
 def largest_difference(wanted: dict[str, float], got: dict[str, float]) -> float:
-    """Of losses by name, relative to the wanted one; of one that is zero, as it is."""
+    """Largest difference of losses by name, relative to the wanted one; absolute if that is zero."""
     return max(abs(got[name] - value) / (abs(value) or 1) for name, value in wanted.items())
 
 
 def share_of_equals(first: list[Detections], second: list[Detections]) -> float:
-    """Share of the objects that both find, within 0.01 pixels and 1e-4 of score."""
+    """Share of objects that both find, within 0.01 pixels and a score difference of 1e-4."""
     return agreement((index, one, other) for index, (one, other) in enumerate(zip(first, second, strict=True))).share
 
 
 def table(row: dict[str, Any]) -> Iterator[str]:
-    """Lines of the Markdown table, one for each form."""
+    """Yield lines of the Markdown table, one per form."""
     for who, seconds in row["seconds"].items():
         columns = [row["toolbox"], row["detector"], row["mode"], who]
         columns += [f"{1e3 * seconds:.0f}", f"{row['time_ratios'][who]:.2f}"]
@@ -106,19 +107,19 @@ def table(row: dict[str, Any]) -> Iterator[str]:
 
 
 def differences(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """What was computed, in words: objects, and how far the results are from stock's."""
+    """Yield sentences with the number of objects and the differences from stock."""
     for row in rows:
         name = f"{row['toolbox']} {row['detector']}"
         if row["mode"] == INFERENCE:
-            shares = "; ".join(f"{who}: {share:.1%}" for who, share in row["equal_objects"].items() if who != STOCK)
-            yield f"- {name}, {row['objects'][STOCK]} objects; within 0.01 px and 1e-4 of score of stock's, {shares}."
+            shares = "; ".join(f"{who} {share:.1%}" for who, share in row["equal_objects"].items() if who != STOCK)
+            yield f"- {name}, {row['objects'][STOCK]} objects; equal within 0.01 px and 1e-4 of score: {shares}."
         else:
-            largest = "; ".join(f"{w}: {x:.1g}" for w, x in row["largest_relative_difference"].items() if w != STOCK)
-            yield f"- {name}, largest difference of a loss from stock's, relative to it, {largest}."
+            largest = "; ".join(f"{w} {x:.1g}" for w, x in row["largest_relative_difference"].items() if w != STOCK)
+            yield f"- {name}, largest relative difference of a loss from stock: {largest}."
 
 
 def page(report: dict[str, Any]) -> str:
-    """The report in Markdown."""
+    """Render the report as Markdown."""
     lines = [
         "# Detectors: time and memory",
         "",
@@ -136,20 +137,20 @@ def page(report: dict[str, Any]) -> str:
 
 
 def draw(report: dict[str, Any], figure: Any) -> None:
-    """Time and, where it was measured, memory of each form relative to the toolbox's own."""
+    """Draw time and, if measured, memory of each form relative to the toolbox's own detector."""
     kinds = ["time", "memory"] if all(row["peak_bytes"] for row in report["rows"]) else ["time"]
     figure.set_size_inches(10, 3.5 * len(kinds))
     for line, kind in zip(figure.subplots(len(kinds), 2, sharey="row", squeeze=False), kinds, strict=True):
         for axis, mode in zip(line, MODES, strict=True):
             rows = [row for row in report["rows"] if row["mode"] == mode]
             draw_bars(axis, [(f"{row['toolbox']}\n{row['detector']}", ratios(row, kind)) for row in rows])
-            axis.set(title=mode, ylabel=f"{kind} / stock's")
+            axis.set(title=mode, ylabel=f"{kind} / stock")
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize="small")
 
 
 def ratios(row: dict[str, Any], kind: str) -> dict[str, float]:
-    """Time, or tensors, of each form relative to stock's."""
+    """Time or peak of tensors of each form relative to stock."""
     if kind == "time":
         return {who: ratio for who, ratio in row["time_ratios"].items() if who != STOCK}
     tensors = {who: peaks["tensors"] for who, peaks in row["peak_bytes"].items()}
@@ -157,7 +158,7 @@ def ratios(row: dict[str, Any], kind: str) -> dict[str, float]:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure what the command line asks for."""
+    """Measure the detectors that the command line names."""
     forms = [name for name in FORMS if name in (STOCK, *args.forms)]
     setting = Setting(tuple(args.size), args.batch)
     rows: list[dict[str, Any]] = []
@@ -172,9 +173,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Parse the command line, measure, and write the three files."""
+    """Measure and write the three files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="where to write, without a suffix")
+    parser.add_argument("--out", type=Path, required=True, help="output path without suffix")
     parser.add_argument("--toolboxes", nargs="+", choices=TOOLBOXES, default=TOOLBOXES)
     parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=DETECTORS)
     parser.add_argument(
@@ -182,10 +183,10 @@ def main() -> None:
         nargs="+",
         choices=list(FORMS),
         default=usual_forms(),
-        help="what to compare with stock; default: all, but bf16 only where the processor has instructions for it",
+        help="forms to compare with stock (default: all; bf16 only if the processor has instructions for it)",
     )
     parser.add_argument(
-        "--size", type=int, nargs=2, default=(320, 480), metavar=("HEIGHT", "WIDTH"), help="of the images"
+        "--size", type=int, nargs=2, default=(320, 480), metavar=("HEIGHT", "WIDTH"), help="size of the images"
     )
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=7)

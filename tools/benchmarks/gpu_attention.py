@@ -1,4 +1,4 @@
-"""Each form of attention on a device: with the biases of ViT and MViT, and of the windows of Swin."""
+"""Compare the forms of attention on a device: with the biases of ViT and MViT, and in the windows of Swin."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from bench_models import largest_difference, perturb, prepare_pass
-from gpu_measure import Bench, Job, Rows, describe, set_precision
+from gpu_measure import MODES, Bench, Job, Rows, describe, set_precision
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -43,18 +43,17 @@ TINY_AXIAL = [Case("global", 1, 2, 8, 8, 8), Case("pooled", 2, 1, 8, 8, 4)]
 WINDOWS = [Case("stage 1", 4 * 29 * 48, 3, 32, 7, 7), Case("stage 3", 4 * 8 * 12, 12, 32, 7, 7)]
 TINY_WINDOWS = [Case("stage 1", 4, 2, 8, 7, 7)]
 FLEX = "FlexAttention"
-FLEX_SIDES = (14, 64)  # compiled for each shape, and far slower
-FAR = 0.05  # no rounding is as large
-MODES = {"inference": False, "training": True}
+FLEX_SIDES = (14, 64)  # it is compiled for each shape, and far slower
+FAR = 0.05  # larger than any rounding
 
 
 def no_bias(q: Tensor, k: Tensor, v: Tensor, bias: Any, scale: float) -> Tensor:
-    """What any form would like to cost."""
+    """Attention without a bias: a lower bound of the cost."""
     return F.scaled_dot_product_attention(q, k, v, scale=scale)
 
 
 def on_kernel(kernel: SDPBackend, form: Form) -> Form:
-    """A form whose `scaled_dot_product_attention` has to take one kernel."""
+    """Restrict `scaled_dot_product_attention` of a form to one kernel."""
 
     def run(*arguments: Any) -> Tensor:
         with sdpa_kernel([kernel]):
@@ -64,7 +63,7 @@ def on_kernel(kernel: SDPBackend, form: Form) -> Form:
 
 
 def flex() -> Form:
-    """FlexAttention, which reads an `AxialBias` for each score."""
+    """Build a form with FlexAttention, which reads an `AxialBias` for each score."""
     from torch.nn.attention.flex_attention import flex_attention
 
     compiled = torch.compile(flex_attention)
@@ -82,7 +81,7 @@ def flex() -> Form:
 
 
 def axial_forms(bench: Bench) -> dict[str, Form]:
-    """Forms that take an `AxialBias`; those of one device are left out on the other."""
+    """Forms that take an `AxialBias` on the device."""
     forms: dict[str, Form] = {"attend": attend, "no bias": no_bias, "plain": plain, "masked": masked}
     forms |= {"widened": widened, "widened_narrow": widened_narrow}
     if not bench.on_gpu:
@@ -93,20 +92,20 @@ def axial_forms(bench: Bench) -> dict[str, Form]:
 
 
 class BiasSource(NamedTuple):
-    """Shapes of random tensors, and what makes the bias out of them."""
+    """Shapes of random tensors, and the function that makes the bias from them."""
 
     shapes: list[tuple[int, ...]]
     make: Callable[..., Any]
 
 
 class Tensors:
-    """Random queries, keys and values, views of one tensor as in a layer, and the bias.
+    """Random queries, keys and values, which are views of one tensor as in a layer, and the bias.
 
     Args:
-        case: their shapes; queries have a tensor of their own where they are more than the keys.
-        source: of the bias.
-        dtype: of all.
-        device: of all.
+        case: shapes; queries have a tensor of their own if there are more queries than keys.
+        source: source of the bias.
+        dtype: of all tensors.
+        device: of all tensors.
     """
 
     def __init__(self, case: Case, source: BiasSource, dtype: torch.dtype, device: str) -> None:
@@ -118,13 +117,13 @@ class Tensors:
         self.make_bias, self.scale = source.make, case.channels**-0.5
 
     def read(self) -> tuple[Tensor, Tensor, Tensor, Any]:
-        """``q``, ``k``, ``v`` as ``B M N D``, and the bias."""
+        """``q``, ``k``, ``v`` of shape ``B M N D``, and the bias."""
         *first, k, v = self.packed.permute(2, 0, 3, 1, 4).unbind(0)
         q = first[0] if self.queries is None else self.queries.transpose(1, 2)
         return q, k, v, self.make_bias(*self.parts)
 
     def job(self, form: Form, training: bool) -> Job:
-        """One run of a form, with gradients of all tensors in training."""
+        """Make a job that runs a form, with gradients of all tensors in training."""
         leaves = [x for x in (self.packed, self.queries, *self.parts) if x is not None]
 
         def run() -> None:
@@ -138,7 +137,7 @@ class Tensors:
         return run
 
     def difference(self, form: Form) -> float:
-        """Largest relative difference from the definition in float32, for the first of the batch."""
+        """Largest relative difference from the float32 definition, for the first entry of the batch."""
         with torch.no_grad():
             q, k, v, bias = self.read()
             expected = plain(q[:1].float(), k[:1].float(), v[:1].float(), first_of(bias), self.scale)
@@ -146,31 +145,31 @@ class Tensors:
 
 
 def first_of(bias: Any) -> Any:
-    """Bias of the first of the batch, in float32."""
+    """Float32 bias of the first entry of the batch."""
     return AxialBias(*map(first_of, bias)) if isinstance(bias, AxialBias) else bias[:1].float()
 
 
 def compare_forms(
     bench: Bench, rows: Rows, case: Case, forms: Mapping[str, Form], source: BiasSource, **what: Any
 ) -> None:
-    """Differences from the definition, and times, of each form in each precision and mode."""
+    """Add differences from the definition and times of each form, in each precision and mode."""
     for precision in bench.precisions:
         dtype = set_precision(precision) or torch.float32
         torch.manual_seed(0)
         place = {**case._asdict(), **what, "precision": precision}
         with_flex = bench.compiles(precision) and case.side in FLEX_SIDES
         chosen = {who: form for who, form in forms.items() if who != FLEX or with_flex}
-        compare_on(bench, rows, Tensors(case, source, dtype, bench.device), chosen, place)
+        _compare_on(bench, rows, Tensors(case, source, dtype, bench.device), chosen, place)
         bench.reset()
 
 
-def compare_on(bench: Bench, rows: Rows, tensors: Tensors, forms: Mapping[str, Form], place: dict[str, Any]) -> None:
-    """The same on one set of tensors, without the forms that do not take them."""
+def _compare_on(bench: Bench, rows: Rows, tensors: Tensors, forms: Mapping[str, Form], place: dict[str, Any]) -> None:
+    """Compare forms on one set of tensors, without the forms that do not support them."""
     usable = dict(forms)
     for who, form in forms.items():
         try:
             gap = tensors.difference(form)
-        except Exception as error:  # a kernel that does not take it
+        except Exception as error:  # an unsupported kernel
             rows.add(**place, who=who, error=describe(error))
             del usable[who]
             bench.free()
@@ -183,7 +182,7 @@ def compare_on(bench: Bench, rows: Rows, tensors: Tensors, forms: Mapping[str, F
 
 
 def attention(bench: Bench, rows: Rows) -> None:
-    """Forms with an `AxialBias`, then whole layers with the relative positions' products."""
+    """Compare forms with an `AxialBias`, then whole layers with relative positions."""
     for case in TINY_AXIAL if bench.tiny else AXIAL:
         shape = (case.batch, case.heads, case.side**2, case.key_side)
         compare_forms(bench, rows, case, axial_forms(bench), BiasSource([shape, shape], AxialBias))
@@ -192,7 +191,7 @@ def attention(bench: Bench, rows: Rows) -> None:
 
 
 def compare_layers(bench: Bench, rows: Rows, case: Case) -> None:
-    """Our layer, eager and compiled, and detectron2's where it is installed, with the same weights."""
+    """Compare our layer, eager and compiled, with that of detectron2 if installed, with the same weights."""
     layers = build_layers(case, bench.device)
     x = torch.randn(case.batch, case.side, case.side, case.heads * case.channels, device=bench.device)
     for precision in bench.precisions:
@@ -210,7 +209,7 @@ def compare_layers(bench: Bench, rows: Rows, case: Case) -> None:
 
 
 def build_layers(case: Case, device: str) -> dict[str, nn.Module]:
-    """Attention layers with the relative positions of the case."""
+    """Build attention layers with relative positions for the case."""
     dim, size = case.heads * case.channels, (case.side, case.side)
     torch.manual_seed(0)
     layers: dict[str, nn.Module] = {"ours": perturb(Attention(dim, case.heads, rel_pos_size=size).to(device))}
@@ -223,7 +222,7 @@ def build_layers(case: Case, device: str) -> dict[str, nn.Module]:
 
 
 def windows(bench: Bench, rows: Rows) -> None:
-    """Forms with a bias per head, and with the masks of shifted windows."""
+    """Compare forms with a bias per head, without and with the masks of shifted windows."""
     forms: dict[str, Form] = {"attend": attend, "no bias": no_bias, "plain": plain, "masked": masked}
     for case in TINY_WINDOWS if bench.tiny else WINDOWS:
         shape = (case.heads, case.side**2, case.key_side**2)
@@ -234,10 +233,10 @@ def windows(bench: Bench, rows: Rows) -> None:
 
 
 def as_batch(bias: Tensor) -> Tensor:
-    """``1 M N N`` of ``M N N``, as `WindowAttention` passes it."""
+    """Add a batch dimension: ``M N N`` to ``1 M N N``, as `WindowAttention` does."""
     return bias[None]
 
 
 def add_masks(bias: Tensor, masks: Tensor) -> Tensor:
-    """``n M N N``, as `WindowAttention` passes the bias of shifted windows."""
+    """Add masks of shifted windows, as `WindowAttention` does: ``M N N`` to ``n M N N``."""
     return (bias + masks).to(bias.dtype)

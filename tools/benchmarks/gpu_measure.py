@@ -1,4 +1,4 @@
-"""How `gpu.py` measures: rows that are kept as they come, times by CUDA events, peaks of the caching allocator."""
+"""Measure jobs for `gpu.py`: times by CUDA events, peaks of the caching allocator, rows saved as they are measured."""
 
 from __future__ import annotations
 
@@ -11,28 +11,39 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from fpn_plugins.files import write_atomically
 
 Job = Callable[[], object]
-# dtype of autocast; TF32 is float32 with the shorter mantissa of tensor cores
+# autocast dtype; TF32 is float32 with the shorter mantissa of tensor cores
 PRECISIONS: dict[str, torch.dtype | None] = {
     "float32": None,
     "tf32": None,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+MODES = {"inference": False, "training": True}
 WARM_UP, LEAST_ROUNDS, MOST_ROUNDS = 2, 3, 60
 
 
 def set_precision(name: str) -> torch.dtype | None:
-    """Let float32 products use TF32 or not; returns the dtype of autocast."""
+    """Allow TF32 in float32 products only for ``"tf32"``; return the autocast dtype."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = name == "tf32"
     return PRECISIONS[name]
 
 
+def build_on(device: str, make: Callable[[], nn.Module]) -> nn.Module:
+    """Build a model on the device, where drawing its weights takes a fraction of the time, if its code allows that."""
+    try:
+        with torch.device(device):
+            return make().to(device)
+    except (RuntimeError, TypeError):
+        return make().to(device)
+
+
 class Rows:
-    """Rows of one section: each is printed, and the JSON file has all so far."""
+    """Rows of one section; each is printed, and the JSON file holds all rows so far."""
 
     def __init__(self, file: Path, about: Mapping[str, Any]) -> None:
         self.file, self.about = file, about
@@ -54,19 +65,19 @@ class Rows:
 
 
 class Bench:
-    """Times and memory of jobs on a device.
+    """Measure times and memory of jobs on a device.
 
     Args:
-        device: ``"cuda"`` or ``"cpu"``; memory is measured on the former only.
-        tiny: small shapes, to try the program.
+        device: ``"cuda"`` or ``"cpu"``; memory is measured only on ``"cuda"``.
+        tiny: whether to use small shapes, to try the program.
         precisions: keys of `PRECISIONS`.
         budget: seconds of runs per job.
-        compiled: also measure what `torch.compile` makes of our modules, in the first precision.
+        compiled: whether to measure our modules under `torch.compile` too, in the first precision.
     """
 
     def __init__(self, device: str, tiny: bool, precisions: list[str], budget: float, compiled: bool) -> None:
         self.device, self.tiny, self.precisions, self.budget, self.compiled = device, tiny, precisions, budget, compiled
-        # what a dry run has to show is that a model is traced
+        # a dry run only has to show that a model is traced
         self.backend = "aot_eager" if tiny else "inductor"
 
     @property
@@ -74,11 +85,11 @@ class Bench:
         return self.device == "cuda"
 
     def compiles(self, precision: str) -> bool:
-        """Whether to measure compiled code too: in one precision, as every one takes half a minute per model."""
+        """Whether to measure compiled code too: only in the first precision, as it takes half a minute per model."""
         return self.compiled and precision == self.precisions[0]
 
     def seconds(self, job: Job) -> float:
-        """Time of one run."""
+        """Time one run."""
         if not self.on_gpu:
             start = time.perf_counter()
             job()
@@ -91,7 +102,7 @@ class Bench:
         return start.elapsed_time(end) / 1e3
 
     def peak(self, job: Job) -> int:
-        """Bytes that a run allocates at most beyond what there is; on a GPU only."""
+        """Most bytes that a run allocates beyond those in use; only on a GPU."""
         self.free()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -100,26 +111,26 @@ class Bench:
         return torch.cuda.max_memory_allocated() - before
 
     def free(self) -> None:
-        """Give back what nothing refers to."""
+        """Release memory that nothing refers to."""
         gc.collect()
         if self.on_gpu:
             torch.cuda.synchronize()
             torch.cuda.empty_cache()
 
     def reset(self) -> None:
-        """Also forget what was compiled, of which PyTorch keeps a few forms per function only."""
+        """Release memory and forget compiled code, of which PyTorch keeps only a few variants per function."""
         torch.compiler.reset()
         self.free()
 
     def compare(self, rows: Rows, jobs: Mapping[str, Job], **what: Any) -> None:
-        """Median times of jobs in turn, and their peaks; a job that fails is a row with its error."""
+        """Add median times of jobs run in turn, and their peaks; a job that fails is a row with its error."""
         peaks: dict[str, int | None] = {}
         for who, job in jobs.items():
             try:
                 for _ in range(WARM_UP):
                     job()
                 peaks[who] = self.peak(job) if self.on_gpu else None
-            except Exception as error:  # a kernel that does not take it, or no memory left; the others go on
+            except Exception as error:  # an unsupported kernel, or out of memory
                 rows.add(**what, who=who, error=describe(error))
                 self.free()
         if not peaks:
@@ -137,5 +148,5 @@ class Bench:
 
 
 def describe(error: Exception) -> str:
-    """The beginning of an error, on one line."""
+    """Beginning of an error message on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

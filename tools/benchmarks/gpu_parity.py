@@ -1,4 +1,4 @@
-"""Every registered module on a device against its float32 result on the CPU: maps and gradients."""
+"""Compare maps and gradients of every registered module on a device with its float32 result on the CPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fpn_plugins.testing import make_pyramid
 
 SIZE, BATCH = (97, 129), 2
 SPECS = tuple(FeatureSpec(8 << k, 4 << k) for k in range(4))
-# maps of necks that do not take a backbone's four
+# inputs of necks that do not take four maps of a backbone
 NECK_SPECS = {"BFP": tuple(FeatureSpec(32, spec.stride) for spec in SPECS), "SimpleFeaturePyramid": SPECS[2:3]}
 ENCODER = {"embed_dim": 32, "depth": 2, "num_heads": 4}
 VIT = {"img_size": 64, "embed_dim": 32, "depth": 2, "num_heads": 4, "window_size": 3, "global_block_indices": (1,)}
@@ -36,7 +36,7 @@ BACKBONE_ARGUMENTS: dict[str, dict[str, Any]] = {
     "TimmHybrid": {"name": "vit_small_r26_s32_224", "model_args": ENCODER},
     "ViT": VIT,
 }
-# largest relative differences of maps and of gradients that are roundings
+# largest relative differences of maps and of gradients that rounding explains
 TOLERANCES = {
     "float32": (1e-4, 2e-3),
     "channels_last": (1e-4, 2e-3),
@@ -45,20 +45,21 @@ TOLERANCES = {
 }
 
 
-class Result:
+class PassOutput:
     """Maps and gradients of one pass, on the CPU."""
 
     def __init__(self, maps: Sequence[Tensor], leaves: Mapping[str, Tensor]) -> None:
         self.maps = [m.detach().float().cpu() for m in maps]
         self.gradients = {key: x.grad.float().cpu() for key, x in leaves.items() if x.grad is not None}
 
-    def differences(self, expected: Result) -> tuple[float, float]:
+    def differences(self, expected: PassOutput) -> tuple[float, float]:
         """Relative differences of the maps, by their largest value, and of all gradients, by their norm.
 
-        In a few places a rounding changes which value is the largest of a window or above zero, and so a gradient.
+        The norm, because in a few places rounding changes which value of a window is the largest or which values are
+        above zero, and thus single gradients.
 
         Raises:
-            ValueError: other parameters have gradients.
+            ValueError: different parameters have gradients.
         """
         if set(self.gradients) != set(expected.gradients):
             raise ValueError(f"other gradients: {sorted(set(self.gradients) ^ set(expected.gradients))[:5]}")
@@ -69,7 +70,7 @@ class Result:
 
 
 def build(name: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    """A registered module with small example arguments, and inputs."""
+    """Build a registered module with small example arguments, and its inputs."""
     torch.manual_seed(0)
     if name in BACKBONES:
         module, inputs = BACKBONES[name](**BACKBONE_ARGUMENTS[name]), (torch.randn(BATCH, 3, *SIZE),)
@@ -80,8 +81,8 @@ def build(name: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
     return perturb(module).eval(), inputs
 
 
-def run(name: str, device: str, label: str) -> Result:
-    """One pass of the module; its gradients come from fixed gradients of the maps."""
+def run(name: str, device: str, label: str) -> PassOutput:
+    """Run one pass of the module forward, and backward from fixed gradients of the maps."""
     module, inputs = build(name)
     layout = torch.channels_last if label == "channels_last" else torch.contiguous_format
     module.to(device, memory_format=layout)
@@ -92,16 +93,16 @@ def run(name: str, device: str, label: str) -> Result:
     generator = torch.Generator().manual_seed(1)
     grads = [torch.randn(m.shape, generator=generator).to(m) for m in maps]
     torch.autograd.backward(maps, grads)
-    return Result(maps, {**dict(module.named_parameters()), **{f"input {k}": x for k, x in enumerate(leaves)}})
+    return PassOutput(maps, {**dict(module.named_parameters()), **{f"input {k}": x for k, x in enumerate(leaves)}})
 
 
 def parity(bench: Bench, rows: Rows, names: Sequence[str] = ()) -> None:
-    """A row per module and way to compute, whatever the bench's precisions; one that is far is an error.
+    """Add a row per module and way to compute, independent of the bench's precisions; a large difference is an error.
 
     Args:
-        bench: says the device.
-        rows: where the rows go.
-        names: registered modules; all where none is named.
+        bench: gives the device.
+        rows: receives the rows.
+        names: registered modules; empty is all.
     """
     set_precision("float32")
     for name in names or (*sorted(NECKS), *sorted(BACKBONES)):
@@ -112,5 +113,5 @@ def parity(bench: Bench, rows: Rows, names: Sequence[str] = ()) -> None:
                 far = any(not value <= most for value, most in zip(found, tolerances, strict=True))
                 error = {"error": f"more than {tolerances} from the CPU"} if far else {}
                 rows.add(module=name, way=label, maps=found[0], gradients=found[1], **error)
-        except Exception as error:  # the others go on
+        except Exception as error:  # continue with the others
             rows.add(module=name, error=describe(error))

@@ -1,4 +1,4 @@
-"""How time and memory grow with the number of pixels: the slopes of both on logarithmic axes."""
+"""Growth of time and memory with the number of pixels: slopes on logarithmic axes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 
 
 class Sample(NamedTuple):
-    """What one contender needs at one size; ``peak_bytes`` is ``None`` where it was not measured."""
+    """Time and memory of one implementation at one size; ``peak_bytes`` is ``None`` if not measured."""
 
     what: str
     mode: str
@@ -26,22 +26,22 @@ class Sample(NamedTuple):
 
 
 def add_slopes_argument(parser: Any) -> None:
-    """``--slopes``, the same for all benchmarks."""
+    """Add ``--slopes``, the same option for all benchmarks."""
     parser.add_argument(
         "--slopes",
         type=float,
         nargs="*",
         metavar="FACTOR",
-        help="instead: how time and memory grow with the image, whose sides are --size times these factors, "
+        help="measure growth with the image instead; its sides are --size times these factors, "
         f"rounded to {STRIDE} pixels (default: {' '.join(f'{factor:g}' for factor in FACTORS)})",
     )
 
 
 def scaled_sizes(args: argparse.Namespace) -> list[tuple[int, int]]:
-    """Heights and widths that the command line asks for, ascending.
+    """Heights and widths of the command line's factors, ascending.
 
     Raises:
-        ValueError: fewer than two, or none that are positive.
+        ValueError: fewer than two factors, or one that is not positive.
     """
     factors = sorted(set(args.slopes or FACTORS))
     if len(factors) < 2 or factors[0] <= 0:
@@ -51,12 +51,12 @@ def scaled_sizes(args: argparse.Namespace) -> list[tuple[int, int]]:
 
 
 def _whole(side: float) -> int:
-    """Near ``side``, and one that Detectron2's FPN takes."""
+    """Round to a side that Detectron2's FPN takes."""
     return max(1, round(side / STRIDE)) * STRIDE
 
 
 def curves(samples: Iterable[Sample]) -> list[dict[str, Any]]:
-    """The samples of each contender over the sizes, and the exponents of their growth."""
+    """Collect the samples of each implementation over the sizes, with the exponents of their growth."""
     groups: dict[tuple[str, str, str], list[Sample]] = {}
     for sample in samples:
         groups.setdefault((sample.what, sample.mode, sample.who), []).append(sample)
@@ -75,7 +75,7 @@ def _curve(samples: Sequence[Sample]) -> dict[str, Any]:
 
 
 def growth_table(found: Sequence[dict[str, Any]], sizes: Sequence[tuple[int, int]]) -> list[str]:
-    """The curves as a Markdown table."""
+    """Render the curves as lines of a Markdown table."""
     measured = [kind for kind in KINDS if any(kind in curve for curve in found)]
     header, rule = ["", "", ""], ["---"] * 3
     for kind in measured:
@@ -102,7 +102,7 @@ def _columns(values: dict[str, Any], unit: float) -> Iterator[str]:
 
 
 def draw_growth(found: Sequence[dict[str, Any]], sizes: Sequence[tuple[int, int]], figure: Any) -> None:
-    """A line for each curve on logarithmic axes: colours by what it is, styles by whose it is."""
+    """Draw a line per curve on logarithmic axes, colored by module and styled by implementation."""
     kinds = [kind for kind in KINDS if any(kind in curve for curve in found)]
     modes, whats, whos = ([*dict.fromkeys(curve[key] for curve in found)] for key in ("mode", "what", "who"))
     figure.set_size_inches(5 * len(modes), 4 * len(kinds) + 1)

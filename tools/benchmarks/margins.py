@@ -1,6 +1,6 @@
 """Measure how far the numeric tests are from failing, over seeds, threads and instruction sets.
 
-    python tools/benchmarks/margins.py tests/necks tests/test_contracts.py --seeds 20 --out docs/margins
+    python tools/benchmarks/margins.py tests/necks tests/contracts --seeds 20 --out docs/margins
     python tools/benchmarks/margins.py tests/necks -k mmdet --seeds 5 --threads 1 --instructions avx2 --out /tmp/x
 
 Each run is one pytest process. The margin of a comparison is the allowed difference over the actual one; exact
@@ -163,7 +163,7 @@ def earlier_runs(out: Path, arguments: Sequence[str]) -> list[dict[str, Any]]:
 def parse(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
     """Parse our arguments; return them and pytest's: the tests and every option unknown here."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="prefix of the two files")
+    parser.add_argument("--out", type=Path, required=True, help="output path without suffix")
     parser.add_argument("--seeds", type=int, default=20, help="number of seeds")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])

@@ -1,4 +1,4 @@
-"""mmdet's detectors under autocast to bfloat16 on a CPU."""
+"""Run mmdet's detectors under autocast to bfloat16 on a CPU."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch.utils._pytree import tree_map_only
 
 
 def allow_bf16(detector: nn.Module) -> None:
-    """Let a detector run under autocast to bfloat16 on a CPU, where mmcv's RoIAlign and NMS know single precision only.
+    """Let a detector run under autocast to bfloat16 on a CPU, where mmcv's RoIAlign and NMS support only fp32.
 
-    RoIAlign's inputs are cast for it, and what the heads predict is, before boxes are decoded and losses computed.
+    Casts inputs of RoIAlign to fp32, and predictions of the heads before boxes are decoded and losses are computed.
     """
     for name, module in detector.named_modules():
         if isinstance(module, RoIAlign):

@@ -1,4 +1,4 @@
-"""What `bench_necks.py` compares: our necks in their usual form, and other packages' of the same kind."""
+"""Build the necks of the benchmarks: ours in their usual configuration, and other packages' of the same kind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Build = Callable[[Sequence[FeatureSpec], tuple[int, int]], nn.Module]
 
 
 class Named(nn.Module):
-    """A neck that takes its maps by name."""
+    """Wrapper of a neck that takes its maps by name."""
 
     def __init__(self, neck: nn.Module) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Named(nn.Module):
 
 
 def mmdet(kind: str, *arguments: Any, **more: Any) -> Build:
-    """mmdet's class of that name."""
+    """Make a function that builds mmdet's class of that name."""
 
     def build(specs: Sequence[FeatureSpec], size: tuple[int, int]) -> nn.Module:
         from mmdet.models import necks
@@ -59,7 +59,7 @@ def detectron2_fpn(specs: Sequence[FeatureSpec], size: tuple[int, int]) -> nn.Mo
     from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 
     class Given(Backbone):
-        """In the place of a backbone: passes the maps on."""
+        """Stand-in for a backbone that passes the maps on."""
 
         def forward(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
             return maps
@@ -83,14 +83,14 @@ def effdet_bifpn(specs: Sequence[FeatureSpec], size: tuple[int, int]) -> nn.Modu
 
 @dataclass(frozen=True)
 class Case:
-    """A kind of neck: what it stands on, the arguments of ours, and the others by package."""
+    """A kind of neck: specs of its inputs, builders of other packages' necks, and arguments of ours."""
 
     specs: tuple[FeatureSpec, ...]
     peers: Mapping[str, Build]
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def installed(self) -> list[str]:
-        """The packages that can be compared with here."""
+        """Names of the installed packages to compare with."""
         return [name for name in self.peers if importlib.util.find_spec(name)]
 
 
@@ -113,7 +113,7 @@ OURS = "ours"
 
 
 def build(kind: str, who: str, size: tuple[int, int]) -> nn.Module:
-    """Ours, or a package's neck of a kind, for images of ``size`` (height, width)."""
+    """Build our neck or a package's of a kind, for images of ``size`` (height, width)."""
     case = CASES[kind]
     if who == OURS:
         return NECKS[kind](in_channels=[spec.channels for spec in case.specs], **case.arguments)

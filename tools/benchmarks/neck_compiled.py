@@ -1,4 +1,4 @@
-"""`bench_necks.py --compile`: necks as they are, and through ``torch.compile``."""
+"""Time necks eager and through `torch.compile`, for `necks.py --compile`."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from neck_passes import COMPILED, LAST, MODES, Setting, prepare
 from timing import interleaved_seconds, median_ratio
 
 METHOD = """\
-All run in turn in one process, on maps of random values, laid out NCHW where nothing else is said; times are medians,
-a ratio is the median over neighbouring runs. Ours are compiled with `fullgraph=True`, which is an error where the graph
-would break: each compiled row of ours is one graph, and in training one more of the backward pass. Others may break.
-All are compiled for this one size. "first pass" is the first call, compiling, with nothing in any cache. Nothing here
-says how any of them does on a GPU."""
+All necks run in turn in one process, on maps of random values, in NCHW layout unless stated. Times are medians; ratios
+are medians over neighboring runs, lower is better. Ours are compiled with `fullgraph=True`, which fails at a graph
+break: each compiled row of ours is one graph, and in training one more for the backward pass. Graphs of the others may
+break. All are compiled for this one size. "first pass" is the first call, which compiles with empty caches. These are
+CPU figures; they say nothing about a GPU."""
 TABLE = ("neck", "", "", "ms", "compiled, ms", "compiled / eager", "ours compiled / this")
 TABLE += ("ours compiled / this compiled", "first pass, s")
 
 
 def measure_compiled(kind: str, setting: Setting, repeats: int) -> Iterator[dict[str, Any]]:
-    """The rows of one kind of neck."""
-    torch.compile(torch.relu, backend=setting.backend)(torch.ones(1))  # the compiler itself starts
+    """Yield the rows of one kind of neck."""
+    torch.compile(torch.relu, backend=setting.backend)(torch.ones(1))  # start the compiler itself
     for mode in MODES:
         torch.compiler.reset()
         print(f"{kind}: {mode}, compiling with {setting.backend}", file=sys.stderr, flush=True)
@@ -38,7 +38,7 @@ def measure_compiled(kind: str, setting: Setting, repeats: int) -> Iterator[dict
             compiled = prepare(kind, who + COMPILED, mode, setting)
             try:
                 first[who] = first_pass(compiled)
-            except Exception as error:  # whatever stops a compiler; of ours it is a fault
+            except Exception as error:  # any failure of the compiler; for ours it is a bug
                 if who.startswith(OURS):
                     raise
                 failed[who] = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
@@ -59,7 +59,7 @@ def measure_compiled(kind: str, setting: Setting, repeats: int) -> Iterator[dict
 
 
 def first_pass(job: Callable[[], Any]) -> float:
-    """Wall-clock seconds of a run that compiles, and that finds nothing compiled before."""
+    """Wall-clock seconds of a run that compiles with empty caches."""
     with torch.compiler.config.patch(force_disable_caches=True):
         start = time.perf_counter()
         job()
@@ -67,7 +67,7 @@ def first_pass(job: Callable[[], Any]) -> float:
 
 
 def table(row: dict[str, Any]) -> Iterator[str]:
-    """Lines of the Markdown table, one for each neck, eager and compiled."""
+    """Yield lines of the Markdown table, one per neck."""
     for who in row["compiled_by_eager"]:
         eager, compiled = row["seconds"][who], row["seconds"][who + COMPILED]
         columns = [row["neck"], row["mode"], who, f"{1e3 * eager:.1f}", f"{1e3 * compiled:.1f}"]
@@ -81,8 +81,8 @@ def table(row: dict[str, Any]) -> Iterator[str]:
 
 
 def page(report: dict[str, Any]) -> str:
-    """The report in Markdown."""
-    precision = "bf16 autocast" if report["bf16"] else "single precision"
+    """Render the report as Markdown."""
+    precision = "bf16 autocast" if report["bf16"] else "fp32"
     lines = [
         "# Necks through torch.compile",
         "",
@@ -98,9 +98,9 @@ def page(report: dict[str, Any]) -> str:
 
 
 def draw(report: dict[str, Any], figure: Any) -> None:
-    """Time of each compiled, relative to the same as it is."""
+    """Draw the time of each compiled neck relative to the eager one."""
     for axis, mode in zip(figure.subplots(1, len(MODES), sharey=True), MODES, strict=True):
         draw_bars(axis, [(row["neck"], row["compiled_by_eager"]) for row in report["rows"] if row["mode"] == mode])
-        axis.set(title=mode, ylabel="time compiled / time not compiled")
+        axis.set(title=mode, ylabel="compiled time / eager time")
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize="small")

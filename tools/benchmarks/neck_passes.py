@@ -1,4 +1,4 @@
-"""What `bench_necks.py` runs: one pass of a neck of ours or another package's, or of its bare convolutions."""
+"""Passes of necks to time: of ours, of other packages', or of the bare convolutions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MODES = ("inference", "training")
 
 
 class Setting(NamedTuple):
-    """What all of one measurement share; ``size`` is height and width of the image in pixels."""
+    """Conditions of a measurement; ``size`` is height and width of the image in pixels."""
 
     size: tuple[int, int]
     batch: int
@@ -31,32 +31,32 @@ class Setting(NamedTuple):
 
 
 def map_shapes(kind: str, setting: Setting) -> list[tuple[int, ...]]:
-    """Shapes ``B C H W`` of the maps that a neck stands on."""
+    """Shapes ``B C H W`` of a neck's input maps."""
     sides = [tuple(-(-side // spec.stride) for side in setting.size) for spec in CASES[kind].specs]
     return [(setting.batch, spec.channels, *hw) for spec, hw in zip(CASES[kind].specs, sides, strict=True)]
 
 
 def output_shapes(kind: str, setting: Setting) -> list[torch.Size]:
-    """Shapes of a neck's maps; nothing is computed, so that it leaves no trace in the process's memory."""
+    """Shapes of a neck's output maps, from the meta device, so that the process allocates nothing."""
     neck = on_meta(lambda: build(kind, OURS, setting.size))
     return [x.shape for x in neck([torch.empty(shape, device="meta") for shape in map_shapes(kind, setting)])]
 
 
 def make_maps(kind: str, setting: Setting, channels_last: bool = False) -> list[Tensor]:
-    """The maps, with random values."""
+    """Draw input maps with random values."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     return [torch.randn(shape).to(memory_format=layout) for shape in map_shapes(kind, setting)]
 
 
 def outputs_of(neck: nn.Module, maps: list[Tensor], contiguous: bool) -> list[Tensor]:
-    """The pyramid as a list, high to low resolution."""
-    found = neck(list(maps))  # effdet's appends to what it is given
+    """Run a neck and list its maps, high to low resolution."""
+    found = neck(list(maps))  # effdet's appends to its input
     outputs = found.values() if isinstance(found, dict) else found
     return [x.contiguous() if contiguous else x for x in outputs]
 
 
 def prepare(kind: str, who: str, mode: str, setting: Setting) -> Callable[[], None]:
-    """What is timed: one pass of a neck in inference, or forward and backward of it in training."""
+    """Make the job to time: one forward pass of a neck, or forward and backward in training."""
     torch.manual_seed(0)
     compiled, copied, channels_last = COMPILED in who, COPIED in who, LAST in who
     name = who.split(", ")[0]
@@ -64,7 +64,7 @@ def prepare(kind: str, who: str, mode: str, setting: Setting) -> Callable[[], No
     if channels_last:
         neck = neck.to(memory_format=torch.channels_last)
     maps = make_maps(kind, setting, channels_last)
-    for parameter in neck.parameters():  # there in every step but the first
+    for parameter in neck.parameters():  # gradients exist in every step but the first
         parameter.grad = torch.zeros_like(parameter)
     run: Callable[[], Any]
     layout = torch.channels_last if channels_last and not copied else torch.contiguous_format
@@ -75,7 +75,7 @@ def prepare(kind: str, who: str, mode: str, setting: Setting) -> Callable[[], No
         )
     else:
         neck.train(mode == "training")
-        if compiled:  # ours in one graph, or not at all
+        if compiled:  # ours must be one graph
             neck = torch.compile(neck, fullgraph=name == OURS, dynamic=False, backend=setting.backend or "inductor")
         run = partial(_pass, neck, maps, gradients if mode == "training" else None, copied)
     return partial(_cast, run, setting.bf16)
@@ -94,13 +94,13 @@ def _cast(run: Callable[[], Any], bf16: bool) -> None:
 
 
 def largest_differences(kind: str, setting: Setting) -> dict[str, float]:
-    """How far the maps of ours with a peer's weights are from the peer's, relative to the largest value."""
+    """Difference of our maps from each peer's, with the peer's weights, relative to the largest value."""
     maps = make_maps(kind, setting)
     found = {}
     for who in CASES[kind].installed():
         torch.manual_seed(0)
         peer, ours = build(kind, who, setting.size).eval(), build(kind, OURS, setting.size).eval()
-        for parameter in peer.parameters():  # nothing zero: some blocks start as the identity
+        for parameter in peer.parameters():  # some blocks start as the identity
             parameter.data.add_(torch.randn_like(parameter), alpha=0.02)
         ours.load_state_dict(getattr(peer, "neck", peer).state_dict())
         with torch.no_grad():

@@ -1,7 +1,7 @@
-"""Time and memory of our necks, of other packages' of the same kind, and of the bare convolutions.
+"""Compare time and memory of our necks, other packages' necks of the same kind, and the bare convolutions.
 
     python tools/benchmarks/necks.py --out docs/bench_necks
-    python tools/benchmarks/necks.py --slopes --out docs/bench_necks_slopes        how both grow with the image
+    python tools/benchmarks/necks.py --slopes --out docs/bench_necks_slopes        growth with the image
     python tools/benchmarks/necks.py --compile --out docs/bench_necks_compiled     through torch.compile
 
 Writes OUT.json, OUT.md and OUT.png.
@@ -35,23 +35,21 @@ from timing import fresh_process_peaks, interleaved_seconds, median_ratio
 from fpn_plugins.commands.common import user_errors
 
 METHOD = """\
-All run in turn in one process, on maps of random values; times are medians, a ratio is the median over neighbouring
-runs, and below 1 speaks for ours. Others run as they are used today, on maps laid out NCHW; ours also on channels-last
-maps, as `PyramidBackbone(channels_last=True)` runs them: for Detectron2 as they are, for MMDetection with the results
-copied to NCHW. "convolutions" are those of our neck alone, one after the other: no norm, no activation, no upsampling,
-no sum, and of BFP's attention only the projections. Training is forward and backward, without an optimiser. Memory is
-the most that a pass needs beyond weights, their gradients, the input maps and the gradients from the heads, each in a
-fresh process: tensors that PyTorch allocates, and growth of the resident process. Nothing here says how any does on a
-GPU."""
-
-
+All necks run in turn in one process, on maps of random values. Times are medians; ratios are medians over neighboring
+runs, lower is better for ours. Other packages' necks run on NCHW maps, as they are used today. Ours also run on
+channels-last maps, as in `PyramidBackbone(channels_last=True)`: unchanged for Detectron2, with the results copied to
+NCHW for MMDetection. "convolutions" are those of our neck alone, in order: no norms, activations, upsampling or sums,
+and only the projections of BFP's attention. Training is forward and backward, without an optimizer. Memory is the peak
+of a pass beyond weights, their gradients, the input maps and the gradients from the heads, in a fresh process: tensors
+that PyTorch allocates, and growth of the resident process. These are CPU figures; they say nothing about a GPU."""
 SLOPES_METHOD = """\
-Each size is measured as `docs/bench_necks.md` describes. The exponent is the slope of a straight line through the
-points on logarithmic axes: 1 is growth in proportion to the number of pixels, less is a part that does not grow."""
+Each size is measured as in `docs/bench_necks.md`. The exponent is the slope of a straight line through the points on
+logarithmic axes: 1 is growth in proportion to the number of pixels; a smaller exponent means that a part of the cost
+does not grow."""
 
 
 def measure(kind: str, setting: Setting, repeats: int, memory: bool) -> Iterator[dict[str, Any]]:
-    """The rows of one kind of neck."""
+    """Yield the rows of one kind of neck."""
     differences = largest_differences(kind, setting)
     for mode in MODES:
         necks = [*OUR_FORMS, *CASES[kind].installed()]
@@ -72,7 +70,7 @@ def measure(kind: str, setting: Setting, repeats: int, memory: bool) -> Iterator
 
 
 def table(row: dict[str, Any]) -> Iterator[str]:
-    """Lines of the Markdown table, one for each that was timed."""
+    """Yield lines of the Markdown table, one per timed job."""
     for who, seconds in row["seconds"].items():
         ratios = " | ".join(f"{row['time_ratios'][ours][who]:.2f}" for ours in OUR_FORMS)
         peaks = row["peak_bytes"]
@@ -85,7 +83,7 @@ def table(row: dict[str, Any]) -> Iterator[str]:
 
 
 def page(report: dict[str, Any]) -> str:
-    """The report in Markdown."""
+    """Render the report as Markdown."""
     differences = {
         f"{row['neck']} and {who}'s": value
         for row in report["rows"]
@@ -110,12 +108,12 @@ def page(report: dict[str, Any]) -> str:
 
 
 def precision(report: dict[str, Any]) -> str:
-    """In words."""
-    return "bf16 autocast" if report["bf16"] else "single precision"
+    """Precision of the report in words."""
+    return "bf16 autocast" if report["bf16"] else "fp32"
 
 
 def draw(report: dict[str, Any], figure: Any) -> None:
-    """Time of each relative to our convolutions alone, laid out NCHW."""
+    """Draw the time of each relative to our convolutions alone in NCHW layout."""
     for axis, mode in zip(figure.subplots(1, len(MODES), sharey=True), MODES, strict=True):
         groups = []
         for row in report["rows"]:
@@ -132,9 +130,9 @@ def draw(report: dict[str, Any], figure: Any) -> None:
 
 
 def slopes_page(report: dict[str, Any]) -> str:
-    """The report of ``--slopes`` in Markdown."""
+    """Render the report of ``--slopes`` as Markdown."""
     lines = [
-        "# Necks: how time and memory grow with the image",
+        "# Necks: growth of time and memory with the image",
         "",
         f"{conditions(report)}, {precision(report)}, {report['repeats']} runs.",
         "",
@@ -146,13 +144,13 @@ def slopes_page(report: dict[str, Any]) -> str:
 
 
 def draw_slopes(report: dict[str, Any], figure: Any) -> None:
-    """Our necks and the others, as they are used today."""
+    """Draw our necks and the others in their usual form."""
     usual = [curve for curve in report["curves"] if curve["who"] in (OURS, *PACKAGES)]
     draw_growth(usual, report["sizes"], figure)
 
 
 def samples(rows: Iterable[dict[str, Any]]) -> Iterator[Sample]:
-    """Time and tensors of every neck and its convolutions, of rows that say their size."""
+    """Yield time and memory of every neck and its convolutions, from rows with their size."""
     for row in rows:
         for who, seconds in row["seconds"].items():
             peak = row["peak_bytes"].get(who, {}).get("tensors")
@@ -160,12 +158,12 @@ def samples(rows: Iterable[dict[str, Any]]) -> Iterator[Sample]:
 
 
 def parse_args() -> argparse.Namespace:
-    """Command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="where to write, without a suffix")
+    parser.add_argument("--out", type=Path, required=True, help="output path without suffix")
     parser.add_argument("--necks", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument(
-        "--size", type=int, nargs=2, default=(320, 480), metavar=("HEIGHT", "WIDTH"), help="of the image"
+        "--size", type=int, nargs=2, default=(320, 480), metavar=("HEIGHT", "WIDTH"), help="size of the image"
     )
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=7)
@@ -179,13 +177,13 @@ def parse_args() -> argparse.Namespace:
         nargs="?",
         const="inductor",
         metavar="BACKEND",
-        help="instead: time of the necks as they are and through torch.compile (default backend: inductor)",
+        help="time the necks eager and through torch.compile instead (default backend: inductor)",
     )
     return parser.parse_args()
 
 
 def run(args: argparse.Namespace) -> tuple[dict[str, Any], str, Callable[[dict[str, Any], Any], None]]:
-    """Measure what the command line asks for; the report, its page, and what draws it."""
+    """Measure, and return the report, its page, and the function that draws it."""
     setting = Setting(tuple(args.size), args.batch, args.bf16, args.compile)
     packages = [name for name in PACKAGES if any(name in CASES[kind].installed() for kind in args.necks)]
     report = {**provenance(["torch", "fpn_plugins", *packages]), **setting._asdict(), "repeats": args.repeats}
@@ -208,7 +206,7 @@ def run(args: argparse.Namespace) -> tuple[dict[str, Any], str, Callable[[dict[s
 
 
 def main() -> None:
-    """Parse the command line, measure, and write the three files."""
+    """Measure and write the three files."""
     args = parse_args()
     with user_errors():
         torch.set_num_threads(args.threads)

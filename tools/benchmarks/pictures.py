@@ -1,4 +1,4 @@
-"""Annotated pictures for the benchmarks of whole detectors, drawn on the spot."""
+"""Draw annotated images for the benchmarks of whole detectors."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ MIN_SIDE = 64
 
 
 def draw_pictures(number: int, size: tuple[int, int]) -> list[AnnotatedImage]:
-    """The first pictures with at least `MIN_OBJECTS` objects; the same ones in every process.
+    """Draw the first images with at least `MIN_OBJECTS` objects; they are the same in every process.
 
     Args:
-        number: of pictures.
+        number: number of images.
         size: height and width in pixels.
 
     Raises:
-        ValueError: sides on which so many objects find no place.
+        ValueError: a side too small for so many objects.
     """
     if min(size) < MIN_SIDE:
-        raise ValueError(f"size={tuple(size)} is too small for {MIN_OBJECTS} objects, choose sides of {MIN_SIDE} on")
+        raise ValueError(f"size={tuple(size)} is too small for {MIN_OBJECTS} objects; choose sides from {MIN_SIDE} on")
     return list(islice(_pictures(*size), number))
 
 

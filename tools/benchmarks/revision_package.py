@@ -1,4 +1,4 @@
-"""Another revision of the package, importable beside that of the working tree."""
+"""Import an older revision of the package beside that of the working tree."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ BEFORE = "fpn_plugins_before"
 
 
 def git(*arguments: str) -> bytes:
-    """Output of a git command in the repository.
+    """Run a git command in the repository and return its output.
 
     Raises:
-        ValueError: git failed; with its last line.
+        ValueError: git failed; shows its last line.
     """
     done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, check=False)
     if done.returncode:
@@ -34,7 +34,7 @@ def commit_of(revision: str) -> str:
     """Full hash of the commit that a revision names.
 
     Raises:
-        ValueError: it names none.
+        ValueError: the revision names no commit.
     """
     try:
         return git("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}").decode().strip()
@@ -48,10 +48,10 @@ def has_uncommitted_changes() -> bool:
 
 
 def extract(commit: str, folder: Path) -> None:
-    """Put the package of a commit into a folder, under the name `BEFORE`.
+    """Extract the package of a commit into a folder, under the name `BEFORE`.
 
     Raises:
-        ValueError: the commit has no package, or the package imports itself by its name, which would be the other one.
+        ValueError: the commit has no package, or the package imports itself by its absolute name.
     """
     with tarfile.open(fileobj=io.BytesIO(git("archive", commit, "--", PACKAGE))) as archive:
         archive.extractall(folder, filter="data")
@@ -59,11 +59,11 @@ def extract(commit: str, folder: Path) -> None:
     for path in sorted(package.rglob("*.py")):
         for line in own_imports(path.read_text(encoding="utf-8")):
             place = f"{PACKAGE}/{path.relative_to(package)}:{line}"
-            raise ValueError(f"{commit}: {place} imports {PACKAGE} by its name, so the two revisions would mix")
+            raise ValueError(f"{commit}: {place} imports {PACKAGE} by its absolute name, so the revisions would mix")
 
 
 def own_imports(source: str) -> Iterator[int]:
-    """Lines of a module that import the package by its absolute name."""
+    """Yield the lines of a module that import the package by its absolute name."""
     for node in ast.walk(ast.parse(source)):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -75,7 +75,7 @@ def own_imports(source: str) -> Iterator[int]:
 
 
 def import_before(folder: Path) -> ModuleType:
-    """The package that `extract` put into the folder."""
+    """Import the package that `extract` wrote into the folder."""
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     return importlib.import_module(BEFORE)

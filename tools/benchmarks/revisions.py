@@ -1,9 +1,9 @@
-"""Time and memory of the working tree's models against an older revision's and the toolboxes' own.
+"""Compare time and memory of the working tree's models with an older revision's and the toolboxes' own.
 
     python tools/benchmarks/revisions.py --before HEAD~20 --out docs/plain_models
     python tools/benchmarks/revisions.py --before v0.1.0 --models swin_t fpn --threads 1 --repeats 15 --out docs/swin_t
 
-All run in one process, in turn. Writes OUT.json, OUT.md and OUT.png after each model.
+All run in turn in one process. Writes OUT.json, OUT.md and OUT.png after each model.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import torch
 from bench_models import (
+    BACKBONE_NAMES,
     NAMES,
     build_ours,
     build_peer,
@@ -40,19 +41,19 @@ import fpn_plugins
 from fpn_plugins.commands.common import user_errors
 
 METHOD = """\
-All run in turn in one process on the same inputs, single precision. Times are medians over whole passes; a ratio is the
-median over neighboring runs. "After" is the working tree, "before" the older revision, "this" the row's implementation.
-Training is forward and backward, without an optimizer. Memory is the peak of what a pass allocates beyond weights and
-their gradients, counted at PyTorch's allocator, each in a fresh process."""
+All run in turn in one process on the same inputs, in fp32. Times are medians over whole passes; ratios are medians over
+neighboring runs. "After" is the working tree, "before" the older revision, "this" the row's implementation. Training is
+forward and backward, without an optimizer. Memory is the peak allocation of a pass beyond weights and their gradients,
+counted at PyTorch's allocator in a fresh process."""
 
 say = partial(print, file=sys.stderr, flush=True)
 BEFORE, AFTER = "before", "after"
 MODES = ("inference", "training")
-UNIT = 32  # what every peer takes
+UNIT = 32  # sides that every peer takes are multiples of this
 
 
 class Plan(NamedTuple):
-    """What all measurements share; `folder` holds the older package."""
+    """Settings of all measurements; `folder` holds the older package."""
 
     folder: str
     size: tuple[int, int]
@@ -64,7 +65,7 @@ class Plan(NamedTuple):
 
 
 def build(plan: Plan, name: str, who: str) -> nn.Module:
-    """One implementation of a model."""
+    """Build one implementation of a model."""
     if who in (BEFORE, AFTER):
         package = fpn_plugins if who == AFTER else import_before(Path(plan.folder))
         return build_ours(name, package, plan.size, plan.tiny)
@@ -72,12 +73,12 @@ def build(plan: Plan, name: str, who: str) -> nn.Module:
 
 
 def prepare(plan: Plan, name: str, who: str, mode: str) -> Callable[[], object]:
-    """One pass of one implementation, for a process of its own."""
+    """Make one pass of one implementation, in a process of its own."""
     return prepare_pass(build(plan, name, who), make_inputs(name, plan.size, plan.batch), mode == "training")
 
 
 def differences(nets: Mapping[str, nn.Module], inputs: Any) -> dict[str, float]:
-    """Largest relative difference of the maps of `AFTER` from each other implementation's with the same weights.
+    """Largest relative difference of the maps of `AFTER` from each other implementation's, with the same weights.
 
     Leaves the last peer's weights in both of ours.
     """
@@ -87,7 +88,7 @@ def differences(nets: Mapping[str, nn.Module], inputs: Any) -> dict[str, float]:
         weights = weights_of(perturb(nets[source]))
         group = {who: nets[who] for who in dict.fromkeys((AFTER, BEFORE, source))}
         for who, net in group.items():
-            net.eval()  # mmdet's returns nothing
+            net.eval()  # mmdet's returns None
             if who != source:
                 net.load_state_dict(weights)
         with torch.no_grad():
@@ -99,7 +100,7 @@ def differences(nets: Mapping[str, nn.Module], inputs: Any) -> dict[str, float]:
 
 
 def time_rows(nets: Mapping[str, nn.Module], inputs: Any, mode: str, repeats: int) -> dict[str, dict[str, Any]]:
-    """Median seconds of each implementation, and the ratios of both of ours to it."""
+    """Measure the median seconds of each implementation, and the ratios of both of ours to it."""
     jobs = {who: prepare_pass(net, inputs, mode == "training") for who, net in nets.items()}
     seconds = interleaved_seconds(jobs, repeats)
     return {
@@ -113,7 +114,7 @@ def time_rows(nets: Mapping[str, nn.Module], inputs: Any, mode: str, repeats: in
 
 
 def add_memory(rows: dict[str, dict[str, Any]], plan: Plan, name: str, mode: str) -> None:
-    """Peak bytes of each implementation, and the ratio of `AFTER` to it."""
+    """Add peak bytes of each implementation, and the ratio of `AFTER` to it."""
     for who, row in rows.items():
         row |= fresh_process_peaks(prepare, plan, name, who, mode)
     for row in rows.values():
@@ -121,7 +122,7 @@ def add_memory(rows: dict[str, dict[str, Any]], plan: Plan, name: str, mode: str
 
 
 def measure(plan: Plan, name: str, nets: Mapping[str, nn.Module], inputs: Any) -> Iterator[dict[str, Any]]:
-    """Rows of one model."""
+    """Yield the rows of one model."""
     for threads in plan.threads:
         torch.set_num_threads(threads)
         for mode in MODES:
@@ -135,7 +136,7 @@ def measure(plan: Plan, name: str, nets: Mapping[str, nn.Module], inputs: Any) -
 
 
 def table(report: dict[str, Any]) -> str:
-    """The figures in Markdown."""
+    """Render the figures as Markdown."""
     commits = report["commits"]
     changes = " with uncommitted changes" if report["uncommitted"] else ""
     threads = {"threads": " and ".join(map(str, report["threads"]))}
@@ -151,7 +152,7 @@ def table(report: dict[str, Any]) -> str:
         "|---|---|---:|---|---:|---:|---:|---:|---:|",
         *map(table_row, report["rows"]),
         "",
-        "Largest difference between the maps of after and this with the same weights, relative to the largest value:",
+        "Largest difference between maps of after and this with the same weights, relative to the largest value:",
         "",
     ]
     for name, found in report["largest_relative_difference"].items():
@@ -160,14 +161,14 @@ def table(report: dict[str, Any]) -> str:
 
 
 def table_row(row: dict[str, Any]) -> str:
-    """A line of the Markdown table."""
+    """Line of the Markdown table."""
     times = f"{1e3 * row['seconds']:.1f} | {row['after_ratio']:.2f} | {row['before_ratio']:.2f}"
     memory = f"{row['tensors'] / 2**20:.1f} | {row['memory_ratio']:.2f}" if "tensors" in row else " | "
     return f"| {row['model']} | {row['mode']} | {row['threads']} | {row['who']} | {times} | {memory} |"
 
 
 def draw(report: dict[str, Any], figure: Any) -> None:
-    """Ratios of after to the others: a line of panels per mode, times by number of threads, then memory."""
+    """Draw the ratios of after to the others: a row of panels per mode, times by number of threads, then memory."""
     columns = [(f"time, threads: {threads}", threads, "after_ratio") for threads in report["threads"]]
     if "tensors" in report["rows"][0]:
         columns.append((f"memory, threads: {report['threads'][-1]}", report["threads"][-1], "memory_ratio"))
@@ -186,17 +187,17 @@ def draw(report: dict[str, Any], figure: Any) -> None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse what would fail after minutes.
+    """Check the arguments before measurements that take minutes.
 
     Raises:
-        ValueError: a size or a number out of range, or another package than the working tree's.
+        ValueError: a size or number out of range, or a package other than the working tree's.
     """
     if min(args.size) < UNIT or any(side % UNIT for side in args.size):
         raise ValueError(f"--size {args.size[0]} {args.size[1]}: both sides must be multiples of {UNIT} pixels")
     if min(args.batch, args.repeats, *args.threads) < 1:
         raise ValueError("--batch, --repeats and --threads must be at least 1")
     if Path(fpn_plugins.__file__).resolve().parent != ROOT / PACKAGE:
-        raise ValueError(f"{PACKAGE} is imported from {fpn_plugins.__file__}, and not from {ROOT}")
+        raise ValueError(f"{PACKAGE} is imported from {fpn_plugins.__file__}, not from {ROOT}")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -227,7 +228,7 @@ def run(args: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", required=True, metavar="REV", help="the older revision")
-    parser.add_argument("--models", nargs="+", choices=NAMES, default=NAMES)
+    parser.add_argument("--models", nargs="+", choices=NAMES, default=(*BACKBONE_NAMES, "fpn", "bifpn"))
     parser.add_argument("--peers", nargs="*", choices=PACKAGES, default=("mmdet", "detectron2", "effdet"))
     parser.add_argument("--size", type=int, nargs=2, default=[384, 512], metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--batch", type=int, default=1)
@@ -235,7 +236,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--no-memory", action="store_true", help="times only")
     parser.add_argument("--tiny", action="store_true", help="small backbones, to try the program")
-    parser.add_argument("--out", type=Path, required=True, help="where to write, without suffix")
+    parser.add_argument("--out", type=Path, required=True, help="output path without suffix")
     args = parser.parse_args()
     with user_errors():
         run(args)

@@ -1,9 +1,9 @@
-"""Write docs/cost.md: what is said of FPN's cost, beside what we count, what others published, and what was measured.
+"""Write docs/cost.md: common claims about the cost of FPN, compared with counts, measurements and published numbers.
 
-    python tools/studies/claims/check_claims.py             # counts anew, keeps the measurements of docs/cost_measured.json
-    python tools/studies/claims/check_claims.py --measure   # measures anew as well: a minute or two, on the GPU where there is one
+    python tools/studies/claims/check_claims.py             count again, keep measurements of docs/cost_measured.json
+    python tools/studies/claims/check_claims.py --measure   measure again too: a minute or two, on the GPU if available
 
-Counts need no weights, no data and no GPU; the whole detectors are Detectron2's own, from the configs of its zoo.
+Counts need no weights, no data and no GPU. Whole detectors are Detectron2's own, from the configs of its zoo.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from typing import Any
 from fpn_plugins.commands.common import user_errors
 
 with user_errors():
-    from claims import CLAIMS, FPNS, SINGLE_SCALE, SIZE, Claim, Row
+    from claim import Claim, Row
+    from claims import CLAIMS, FPNS, SINGLE_SCALE, SIZE
 
 from fpn_plugins.files import write_atomically
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
 COMMAND = "python tools/studies/claims/check_claims.py"
 ROUNDS = 7
-# the networks that are measured: title -> neck, whether the backbone is checkpointed
+# measured networks: title -> neck, whether the backbone is checkpointed
 MEASURED: dict[str, tuple[Any, bool]] = {
     "R50 alone": (None, False),
     "R50, one map": (SINGLE_SCALE, False),
@@ -37,12 +38,12 @@ MEASURED: dict[str, tuple[Any, bool]] = {
 
 
 def backbone(checkpointed: bool) -> dict[str, Any]:
-    """The backbone of the measured networks."""
+    """Config of the backbone of the measured networks."""
     return {"type": "TimmBackbone", "name": "resnet50", "gradient_checkpointing": checkpointed}
 
 
 def times(size: tuple[int, int], device: str, training: bool) -> dict[str, float]:
-    """Median seconds of a pass of each network, all of them in turn in each round."""
+    """Median seconds of a pass of each network; the networks take turns in each round."""
     import torch
 
     from fpn_plugins.analysis import build_pyramid
@@ -63,11 +64,11 @@ def times(size: tuple[int, int], device: str, training: bool) -> dict[str, float
             if device == "cuda":
                 torch.cuda.synchronize()
             seconds[title].append(time.perf_counter() - start)
-    return {title: statistics.median(values[1:]) for title, values in seconds.items()}  # the first round warms up
+    return {title: statistics.median(values[1:]) for title, values in seconds.items()}  # without the warm-up round
 
 
 def measure(size: tuple[int, int]) -> dict[str, Any]:
-    """Times and peak memory of the measured networks, and on what they were taken."""
+    """Measure times and peak memory of the networks, and state the hardware."""
     import torch
 
     from fpn_plugins.analysis import build_pyramid, peak_memory
@@ -90,7 +91,7 @@ def measure(size: tuple[int, int]) -> dict[str, Any]:
 
 
 def measured_rows(name: str, found: dict[str, Any]) -> list[Row]:
-    """The measured rows of a claim."""
+    """Measured rows of a claim."""
     plain, checkpointed = "R50, FPN P2-P5", "R50, FPN P2-P5, checkpointed"
     if name == "speed":
         seconds = found["inference_seconds"]
@@ -119,7 +120,7 @@ def _row(what: str, value: float, text: str) -> Row:
 
 
 def section(name: str, claim: Claim, found: dict[str, Any] | None) -> list[str]:
-    """One claim."""
+    """Render one claim."""
     rows = [*claim.rows, *(measured_rows(name, found) if found else [])]
     answers = [answer for answer in map(claim.holds, rows) if answer != "-"]
     true = sum("yes" in answer for answer in answers)
@@ -133,7 +134,7 @@ def section(name: str, claim: Claim, found: dict[str, Any] | None) -> list[str]:
         "",
         f"**It {verdict}.** {claim.why}",
         "",
-        "| comparison | how | found | as claimed? |",
+        "| comparison | source | value | as claimed? |",
         "|---|---|--:|---|",
         *(f"| {row.what} | {row.how} | {row.text} | {claim.holds(row)} |" for row in rows),
         "",
@@ -141,30 +142,30 @@ def section(name: str, claim: Claim, found: dict[str, Any] | None) -> list[str]:
 
 
 def render(found: dict[str, Any] | None) -> str:
-    """The page.
+    """Render the page.
 
     Args:
-        found: what `measure` returned, or ``None`` without measurements.
+        found: result of `measure`; ``None`` leaves the measurements out.
     """
     lines = [
-        "# What is said of FPN's cost, and what it is",
+        "# Claims about the cost of FPN, checked",
         "",
-        f"Written by `{COMMAND}`; do not edit. The statements are those that circulate in surveys, tutorials and "
-        "project descriptions, mostly without saying what is compared with what; here every comparison says it.",
+        f"Generated by `{COMMAND}`; do not edit. The statements circulate in surveys, tutorials and project "
+        "descriptions, mostly without stating what is compared with what; here, every comparison states it.",
         "",
-        "Counted: multiply-adds (each counted once; FLOPs = 2 x MACs) and bytes kept for the backward pass (float32), "
-        f"one image of {SIZE[0]} x {SIZE[1]}, necks of 256 channels unless said, by `fpn_plugins.analysis`. Whole "
-        "detectors: Detectron2's `COCO-Detection/faster_rcnn_R_50_*_1x.yaml`, with the 1000 proposals that their "
-        "configs let through.",
+        "Counted with `fpn_plugins.analysis`: multiply-adds (each counted once; FLOPs = 2 x MACs) and bytes kept for "
+        f"the backward pass (fp32), for one image of {SIZE[0]} x {SIZE[1]} and necks of 256 channels unless stated. "
+        "Whole detectors: Detectron2's `COCO-Detection/faster_rcnn_R_50_*_1x.yaml`, with the 1000 proposals that "
+        "their configs allow.",
         "",
     ]
     if found:
         lines += [
-            f"Measured (`{COMMAND} --measure`): {found['size'][0]} x {found['size'][1]}, one image, float32, on "
+            f"Measured (`{COMMAND} --measure`): {found['size'][0]} x {found['size'][1]}, one image, fp32, on "
             f"{found['hardware']}; {found['versions']}. Times are medians of {found['rounds']} rounds in which the "
-            "networks take turns; peaks are of one training step above the idle network, each in a fresh process. A "
-            "CPU's peak is resident memory, workspaces of the convolutions included, uncertain by a few percent; on "
-            "a CPU and a small image all of this is the order of things, not a GPU's numbers.",
+            "networks take turns. Peaks are those of one training step above the idle network, in a fresh process. "
+            "On a CPU, the peak is resident memory including workspaces of convolutions, uncertain by a few percent. "
+            "Figures of a CPU and a small image show orders of magnitude, not the figures of a GPU.",
             "",
         ]
     for name, make in CLAIMS.items():
@@ -173,11 +174,11 @@ def render(found: dict[str, Any] | None) -> str:
 
 
 def main() -> None:
-    """Count, measure if asked, and write the page."""
+    """Count, measure if requested, and write the page."""
     parser = argparse.ArgumentParser(description="Write docs/cost.md")
     parser.add_argument("--output", type=Path, default=DOCS, help="folder (default: docs)")
-    parser.add_argument("--measure", action="store_true", help="measure time and memory anew")
-    parser.add_argument("--size", type=int, nargs=2, default=(320, 320), help="of the measured image, in pixels")
+    parser.add_argument("--measure", action="store_true", help="measure time and memory again")
+    parser.add_argument("--size", type=int, nargs=2, default=(320, 320), help="size of the measured image, in pixels")
     args = parser.parse_args()
     record = args.output / "cost_measured.json"
     with user_errors():

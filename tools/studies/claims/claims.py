@@ -1,11 +1,12 @@
-"""What the literature says of FPN's cost, and the counts to hold beside it; ``check_claims.py`` writes the page."""
+"""Common claims about the cost of FPN, with counts and published numbers; `check_claims.py` writes the page."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
+
+from claim import COMPARISON, Claim, Row
 
 from fpn_plugins.adapters.hosts import detector_cost
 from fpn_plugins.analysis import CostReport, pyramid_cost
@@ -27,55 +28,6 @@ ZOO_TIMES = {"Faster R-CNN": {"C4": 0.102, "DC5": 0.068, "FPN": 0.038}, "RPN alo
 ZOO_MEMORY = {"Faster R-CNN": {"C4": 4.8, "DC5": 5.0, "FPN": 3.0}, "RPN alone": {"C4": 1.5, "FPN": 2.7}}
 
 
-# rows that are not what the claim is about
-COMPARISON = "counted, for comparison"
-
-
-class Row(NamedTuple):
-    """One count or published number beside a claim.
-
-    Attributes:
-        what: the comparison.
-        how: ``"counted"``, ``"measured"``, or who published it.
-        value: the number that the claim is about.
-        text: the number with its unit, and what it is made of.
-    """
-
-    what: str
-    how: str
-    value: float
-    text: str
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A statement with a range, and what was found.
-
-    Attributes:
-        title: headline.
-        statement: as it is commonly made.
-        low: lower end of the claimed range, in the rows' unit.
-        high: upper end.
-        rows: what was found.
-        why: what explains the difference, without numbers of its own.
-    """
-
-    title: str
-    statement: str
-    low: float
-    high: float
-    rows: tuple[Row, ...]
-    why: str
-
-    def holds(self, row: Row) -> str:
-        """Whether a row agrees with the claim, rounded as the claim is."""
-        if row.how == COMPARISON:
-            return "-"
-        if round(row.value, 2) < self.low:
-            return "no, less"
-        return "no, more" if round(row.value, 2) > self.high else "**yes**"
-
-
 @cache
 def _cost(
     backbone: str, neck: str | None, indices: tuple[int, ...] = (1, 2, 3, 4), checkpointed: bool = False
@@ -90,7 +42,7 @@ def _detector(kind: str) -> CostReport:
 
 
 def _pairs() -> Iterator[tuple[str, str, str]]:
-    """Backbone, FPN and the name of the comparison."""
+    """Yield backbone, FPN and the name of the comparison."""
     for backbone, short in BACKBONES.items():
         yield from ((backbone, fpn, f"{short}, backbone alone -> with FPN {fpn}") for fpn in FPNS)
 
@@ -100,7 +52,7 @@ def _added(what: str, before: float, after: float) -> Row:
 
 
 def flops() -> Claim:
-    """What FPN adds."""
+    """Multiply-adds that FPN adds."""
     rows = []
     for backbone, fpn, what in _pairs():
         rows.append(_added(what, _giga(_cost(backbone, None)), _giga(_cost(backbone, fpn))))
@@ -111,24 +63,24 @@ def flops() -> Claim:
         what = f"whole Faster R-CNN R50, {DETECTORS[kind]} -> FPN P2-P6 (Detectron2's zoo)"
         rows.append(_added(what, _giga(_detector(kind)), _giga(_detector("FPN"))))
     why = (
-        "Most of FPN is the 3x3 convolution of P2, whose cost does not depend on the backbone: ResNet-101 with P3-P5 "
-        "meets the claim, P2 exceeds it, heavier backbones and narrower pyramids stay below. As a whole detector FPN "
-        "is not dearer but cheaper than the C4 model that the FPN paper compares with, because that one runs the "
-        "backbone's last stage on every region."
+        "Most of FPN's cost is the 3x3 convolution of P2, which does not depend on the backbone: ResNet-101 with P3-P5 "
+        "meets the claim, P2 exceeds it, heavier backbones and narrower pyramids stay below. As a whole detector, FPN "
+        "costs less than the C4 model that the FPN paper compares with, because that model runs the backbone's last "
+        "stage on every region."
     )
     return Claim("FLOPs of FPN", "FPN adds 10-15 % FLOPs to the single-scale baseline.", 0.1, 0.15, tuple(rows), why)
 
 
 def lateral() -> Claim:
-    """Share of the 1x1 convolutions."""
+    """Share of the lateral 1x1 convolutions."""
 
     def share(report: CostReport) -> float:
         return report.total("neck", "lateral convs").macs / report.total("backbone").macs
 
     rows = [Row(what, "counted", share(_cost(b, fpn)), f"{share(_cost(b, fpn)):.1%}") for b, fpn, what in _pairs()]
     why = (
-        "More than half of what the lateral convolutions of P2-P5 cost is C2's, and the heavier the backbone, the "
-        "smaller their share: ResNet-50 with P3-P5 and ResNet-101 with P2-P5 meet the claim."
+        "More than half the cost of the lateral convolutions of P2-P5 is that of C2, and their share shrinks with a "
+        "heavier backbone: ResNet-50 with P3-P5 and ResNet-101 with P2-P5 meet the claim."
     )
     return Claim(
         "Lateral convolutions",
@@ -141,7 +93,7 @@ def lateral() -> Claim:
 
 
 def outputs() -> Claim:
-    """Share of the merges and the 3x3 convolutions."""
+    """Share of the top-down path and the output 3x3 convolutions."""
 
     def share(report: CostReport) -> float:
         neck, laterals = report.total("neck"), report.total("neck", "lateral convs")
@@ -149,15 +101,15 @@ def outputs() -> Claim:
 
     rows = [Row(what, "counted", share(_cost(b, fpn)), f"{share(_cost(b, fpn)):.1%}") for b, fpn, what in _pairs()]
     why = (
-        "Resizing and additions are no multiply-adds, so all of it is the 3x3 convolutions, and most of that the one "
-        "at stride 4, whose map has three times the cells of all the others together."
+        "Resizing and additions are not multiply-adds, so the 3x3 convolutions account for all of the cost. Most of it "
+        "is the one at stride 4, whose map has three times as many cells as all others together."
     )
     statement = "The top-down path and the output convolutions cost another 5-10 % of the backbone."
     return Claim("Top-down path and output convolutions", statement, 0.05, 0.10, tuple(rows), why)
 
 
 def memory() -> Claim:
-    """What training keeps."""
+    """Memory of training."""
     rows = []
     for backbone, fpn, what in _pairs():
         before, after = (_cost(backbone, neck).total().activation_bytes / 2**20 for neck in (None, fpn))
@@ -165,15 +117,15 @@ def memory() -> Claim:
         rows.append(Row(what, "counted", after / before, text))
     rows += [_published(f"training, {name} R50, C4", t["FPN"] / t["C4"], "{:.1f} x") for name, t in ZOO_MEMORY.items()]
     why = (
-        "A pyramid keeps little beside a ResNet's own maps: its convolutions have no norm and no activation, so each "
-        "keeps its input alone. What the heads keep on the fine levels comes on top: an RPN on P2-P6 against one on C4 "
-        "raises Detectron2's memory by more than the claim says, while the whole C4 detector needs more than FPN's."
+        "A pyramid keeps little compared with a ResNet: its convolutions have no norm and no activation, so each "
+        "keeps only its input. The heads keep more on the fine levels: an RPN on P2-P6 instead of C4 raises "
+        "Detectron2's memory by more than the claim, while the whole C4 detector needs more than the FPN detector."
     )
     return Claim("Memory", "FPN needs 1.2-1.5 times the memory of a single-scale network.", 1.2, 1.5, tuple(rows), why)
 
 
 def image_pyramid() -> Claim:
-    """What a featurised image pyramid costs."""
+    """Cost of a featurized image pyramid."""
     backbone = {"type": "TimmBackbone", "name": "resnet50", "out_indices": (3,)}
     single = _giga(pyramid_cost(backbone, None, SIZE))
     rows = []
@@ -184,13 +136,13 @@ def image_pyramid() -> Claim:
         rows.append(Row(f"R50 to C4, image at scales {named}", "counted", ratio, f"{ratio:.2f} x"))
     ratio = _giga(_cost("resnet50", "P2-P5")) / _giga(_cost("resnet50", None))
     rows.append(Row("R50 with FPN P2-P5 to R50", COMPARISON, ratio, f"{ratio:.2f} x"))
-    why = "The cost is the sum of the squared scales, so the claim is true of some choices of scales and not of others."
-    statement = "A featurised image pyramid costs 3-5 times the FLOPs of one scale."
-    return Claim("Featurised image pyramid", statement, 3, 5, tuple(rows), why)
+    why = "The cost is the sum of the squared scales, so the claim holds for some choices of scales and not for others."
+    statement = "A featurized image pyramid costs 3-5 times the FLOPs of one scale."
+    return Claim("Featurized image pyramid", statement, 3, 5, tuple(rows), why)
 
 
 def speed() -> Claim:
-    """Whether a single scale is faster."""
+    """Speed of single-scale detectors."""
     rows = []
     for fpn in ("P2-P5", "P3-P5"):
         ratio = _giga(_cost("resnet50", fpn)) / _giga(_cost("resnet50", "SingleScale"))
@@ -204,7 +156,7 @@ def speed() -> Claim:
         for kind in sorted(set(times) - {"FPN"}):
             rows.append(_published(f"inference, {name} R50, {kind}", times["FPN"] / times[kind], "{:.2f} : 1"))
     why = (
-        "With the same head, P2-P5 costs more than that and P3-P5 less. Of whole detectors the opposite is published: "
+        "With the same head, P2-P5 costs more than claimed and P3-P5 less. Published detectors show the opposite: "
         "FPN is the fastest of Detectron2's three kinds, and the FPN paper itself reports a shorter time than for its "
         "single-scale baseline, thanks to a lighter head."
     )
@@ -213,7 +165,7 @@ def speed() -> Claim:
 
 
 def checkpointing() -> Claim:
-    """What gradient checkpointing saves."""
+    """Memory that gradient checkpointing saves."""
     rows = []
     for backbone, short in BACKBONES.items():
         before, after = (
@@ -223,12 +175,12 @@ def checkpointing() -> Claim:
         text = f"{saved:.0%} saved ({before:.0f} -> {after:.0f} MiB kept for backward)"
         rows.append(Row(f"{short} with FPN P2-P5, backbone checkpointed", "counted", saved, text))
     why = (
-        "timm's feature networks keep the maps between the stages and compute a whole stage again when the backward "
-        "pass reaches it, whose maps then come on top: the peak falls by less than what is kept. Their first and last "
-        "modules are not checkpointed. Chen et al. (arXiv:1604.06174) state the price as one more forward pass, about "
-        "30 % of the time of training."
+        "timm's feature networks keep the maps between stages and recompute a whole stage when the backward pass "
+        "reaches it. The recomputed maps add to the peak, so the peak falls by less than the kept bytes. Their first "
+        "and last modules are not checkpointed. Chen et al. (arXiv:1604.06174) state the cost as one more forward "
+        "pass, about 30 % of the training time."
     )
-    statement = "Gradient checkpointing saves memory in training, for the time of a second forward pass."
+    statement = "Gradient checkpointing saves training memory at the cost of a second forward pass."
     return Claim("Gradient checkpointing", statement, 0.01, 1.0, tuple(rows), why)
 
 

@@ -1,12 +1,13 @@
-"""AP of trained detectors as they are, and on the fast paths for inference.
+"""Compare the AP of trained detectors in fp32 with their AP on the fast paths of inference.
 
-    python tools/studies/precision/compare_precision.py --detector CONFIG CHECKPOINT [--detector CONFIG CHECKPOINT ...] \
+    python tools/studies/precision/compare_precision.py \
+        --detector CONFIG CHECKPOINT [--detector CONFIG CHECKPOINT ...] \
         --root COCO_FOLDER [--split val] [--size 800 1333] [--num-images N] [--out docs/precision]
 
-Each detector, of either toolbox, is one whose backbone is this package's `PyramidBackbone`. It is evaluated in single
-precision, with ``channels_last``, with that and backbone and neck in bfloat16, and all in bfloat16; all forms see the
-same pixels. Writes OUT.json, OUT.md and OUT.png. Processors without instructions for bfloat16 emulate it, with the same
-kind of rounding, many times slower.
+Detectors are of either toolbox, with this package's `PyramidBackbone`. Each is evaluated on the same pixels in fp32,
+with ``channels_last``, with ``channels_last`` and backbone and neck in bfloat16, and all in bfloat16. Writes OUT.json,
+OUT.md and OUT.png. Processors without bfloat16 instructions emulate them, with the same kind of rounding but many times
+slower.
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ from fpn_plugins.data import CocoSplit, find_split
 from fpn_plugins.inference import Detections, load_detector_weights
 
 
-class Form(NamedTuple):
-    """How a detector is run."""
+class FastPath(NamedTuple):
+    """Options of inference."""
 
     channels_last: bool = True
-    autocast: bool = False  # of backbone and neck
-    bf16: bool = False  # everywhere
+    autocast: bool = False  # backbone and neck in bfloat16
+    bf16: bool = False  # the whole detector in bfloat16
 
     def options(self, config: str) -> list[str]:
-        """Overrides of a config."""
+        """Overrides of the config for these options."""
         if Path(config).suffix in (".yaml", ".yml"):
             keys = ("MODEL.FPN_PLUGINS.CHANNELS_LAST", "MODEL.FPN_PLUGINS.AUTOCAST")
         else:
@@ -51,43 +52,41 @@ class Form(NamedTuple):
 
 
 REFERENCE = "single precision"
-FORMS = {
-    REFERENCE: Form(channels_last=False),
-    "channels_last": Form(),
-    "channels_last, backbone and neck in bf16": Form(autocast=True),
-    "channels_last, all in bf16": Form(bf16=True),
+FAST_PATHS = {
+    REFERENCE: FastPath(channels_last=False),
+    "channels_last": FastPath(),
+    "channels_last, backbone and neck in bf16": FastPath(autocast=True),
+    "channels_last, all in bf16": FastPath(bf16=True),
 }
 BOX_TOLERANCE, SCORE_TOLERANCE = 1.0, 0.02  # bf16 has three digits
-METRICS = ("AP", "AP50", "AP_S", "AP_M", "AP_L")
+SHOWN_METRICS = ("AP", "AP50", "AP_S", "AP_M", "AP_L")
 METHOD = f"""\
-Trained detectors, evaluated by pycocotools on the same pixels in every form. "difference" is AP minus that in single
-precision, in points. "agree" is the share of detections that have a partner among those in single precision, of the
-same class, within {BOX_TOLERANCE:g} px and {SCORE_TOLERANCE} of score. "bf16" is autocast to bfloat16, of
-`PyramidBackbone` alone or of the whole detector. Time is not measured here: see the pages of `bench_detectors.py`."""
+Trained detectors, evaluated by pycocotools on the same pixels in every form. "difference" is the AP minus that in
+single precision, in points. "agree" is the share of detections that match one in single precision, of the same class,
+within {BOX_TOLERANCE:g} px and a score difference of {SCORE_TOLERANCE}. "bf16" is autocast to bfloat16, of
+`PyramidBackbone` only or of the whole detector. For times, see `docs/bench_detectors.md`."""
 
 
 def parse_args() -> argparse.Namespace:
-    """Command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="AP of trained detectors on the fast paths")
     parser.add_argument("--detector", nargs=2, action="append", required=True, metavar=("CONFIG", "CHECKPOINT"))
     parser.add_argument("--root", type=Path, required=True, help="folder of a COCO-format set")
     parser.add_argument("--split", default="val", choices=("train", "val"))
     parser.add_argument("--size", type=int, nargs=2, default=(800, 1333), metavar=("SHORT", "LONG"), help="in pixels")
     parser.add_argument("--num-images", type=int, help="only the first N")
-    parser.add_argument("--forms", nargs="+", choices=list(FORMS), default=list(FORMS))
-    parser.add_argument(
-        "--out", type=Path, default=Path("work_dirs/precision"), help="where to write, without a suffix"
-    )
+    parser.add_argument("--forms", nargs="+", choices=list(FAST_PATHS), default=list(FAST_PATHS))
+    parser.add_argument("--out", type=Path, default=Path("work_dirs/precision"), help="output path without suffix")
     args = parser.parse_args()
     args.forms = [REFERENCE, *(form for form in args.forms if form != REFERENCE)]
     return args
 
 
-def build(config: str, checkpoint: str, form: Form) -> nn.Module:
-    """A detector with its weights in one of its forms.
+def build(config: str, checkpoint: str, form: FastPath) -> nn.Module:
+    """Build a detector with its weights in one form.
 
     Raises:
-        ValueError: its backbone is not a `PyramidBackbone`, or on a fast path by its config.
+        ValueError: the backbone is not a `PyramidBackbone`, or the config already turns a fast path on.
     """
     model: Any = build_detector(config)
     if not hasattr(model.backbone, "channels_last"):
@@ -96,8 +95,8 @@ def build(config: str, checkpoint: str, form: Form) -> nn.Module:
             "PyramidBackbone of this package"
         )
     if model.backbone.channels_last or model.backbone.autocast_dtype:
-        raise ValueError(f"config {config!r} is on a fast path already; take its options out, they are compared here")
-    if form != FORMS[REFERENCE]:
+        raise ValueError(f"config {config!r} already turns a fast path on; remove channels_last and autocast from it")
+    if form != FAST_PATHS[REFERENCE]:
         model = build_detector(config, form.options(config))
     load_detector_weights(model, checkpoint)
     if form.bf16 and toolbox_of(config) == "mmdet":
@@ -108,19 +107,19 @@ def build(config: str, checkpoint: str, form: Form) -> nn.Module:
 
 
 def in_bf16(detector: Predict, image: Any) -> Detections:
-    """What a detector finds under autocast, with boxes and scores in single precision."""
+    """Run a detector under autocast; boxes and scores are returned in fp32."""
     with torch.autocast("cpu", torch.bfloat16):
         found = detector(image)
     return found._replace(boxes=found.boxes.float(), scores=found.scores.float())
 
 
 def measure(config: str, checkpoint: str, split: CocoSplit, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """A row for each form of a detector."""
+    """Yield a row per form of a detector."""
     detectors = {}
     for name in args.forms:
-        model = build(config, checkpoint, FORMS[name])
+        model = build(config, checkpoint, FAST_PATHS[name])
         detector = predictor(config, model, tuple(args.size), split.ann_file)
-        detectors[name] = partial(in_bf16, detector) if FORMS[name].bf16 else detector
+        detectors[name] = partial(in_bf16, detector) if FAST_PATHS[name].bf16 else detector
     scores, found = evaluate_detectors(detectors, split, args.num_images)
     for name in args.forms:
         pairs = ((image_id, of_reference, found[name][image_id]) for image_id, of_reference in found[REFERENCE].items())
@@ -130,7 +129,7 @@ def measure(config: str, checkpoint: str, split: CocoSplit, args: argparse.Names
             "form": name,
             "scores": scores[name],
             "differences": {
-                kind: {m: 100 * (value[m] - scores[REFERENCE][kind][m]) for m in METRICS if value[m] >= 0}
+                kind: {m: 100 * (value[m] - scores[REFERENCE][kind][m]) for m in SHOWN_METRICS if value[m] >= 0}
                 for kind, value in scores[name].items()
                 if kind in scores[REFERENCE]
             },
@@ -141,30 +140,31 @@ def measure(config: str, checkpoint: str, split: CocoSplit, args: argparse.Names
 
 
 def page(report: dict[str, Any]) -> str:
-    """The report in Markdown."""
+    """Render the report as Markdown."""
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     short, long = report["size"]
     lines = [
-        "# Fast paths: what they do to AP",
+        "# AP on the fast paths",
         "",
-        f"Measured on {report['date']} by `tools/studies/precision/compare_precision.py` on {report['processor']}, with {versions}: "
-        f"{report['images']} images of {report['data']}, {short} px on their short side, at most {long} on their long.",
+        f"Measured on {report['date']} by `tools/studies/precision/compare_precision.py` on {report['processor']}, "
+        f"with {versions}: {report['images']} images of {report['data']}, {short} px on the short side, at most {long} "
+        "on the long side.",
         "",
         METHOD,
         "",
-        f"| detector | | | {' | '.join(METRICS)} | difference of AP | agree |",
-        f"|---|---|---|{'--:|' * (len(METRICS) + 2)}",
+        f"| detector | | | {' | '.join(SHOWN_METRICS)} | difference of AP | agree |",
+        f"|---|---|---|{'--:|' * (len(SHOWN_METRICS) + 2)}",
         *(line for row in report["rows"] for line in table(row)),
     ]
     return "\n".join(lines) + "\n"
 
 
 def table(row: dict[str, Any]) -> Iterator[str]:
-    """Lines of the table, one for boxes and one for masks."""
+    """Yield the lines of the table for boxes and masks."""
     for kind, names in (("bbox", "boxes"), ("segm", "masks")):
         if kind not in row["differences"]:
             continue
-        found = [row["scores"][kind][metric] for metric in METRICS]
+        found = [row["scores"][kind][metric] for metric in SHOWN_METRICS]
         values = [f"{100 * value:.2f}" if value >= 0 else "–" for value in found]  # no objects of that size
         share = f"{100 * row['agree']:.1f} %" if kind == "bbox" else ""
         difference = f"{row['differences'][kind]['AP']:+.2f}"
@@ -173,17 +173,17 @@ def table(row: dict[str, Any]) -> Iterator[str]:
 
 
 def draw(report: dict[str, Any], figure: Any) -> None:
-    """Differences of box AP, and of those by size of the objects, of each form from single precision."""
+    """Draw the difference of box AP from fp32 of each form, overall and by object size."""
     names = list(dict.fromkeys(row["detector"] for row in report["rows"]))
     for axis, name in zip(figure.subplots(1, len(names), sharey=True, squeeze=False)[0], names, strict=True):
         rows = [row for row in report["rows"] if row["detector"] == name and row["form"] != REFERENCE]
-        metrics = [metric for metric in METRICS if metric != "AP50" and metric in rows[0]["differences"]["bbox"]]
+        metrics = [metric for metric in SHOWN_METRICS if metric != "AP50" and metric in rows[0]["differences"]["bbox"]]
         groups = [(m, {row["form"]: row["differences"]["bbox"][m] for row in rows}) for m in metrics]
         draw_bars(axis, groups, line=0)
         axis.set_title(name, fontsize="small")
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize="small")
-    figure.axes[0].set_ylabel("AP minus that in single precision, points")
+    figure.axes[0].set_ylabel("AP minus AP in fp32, points")
 
 
 def main() -> None:
