@@ -5,8 +5,8 @@ VENV := .venv
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 INSTALL_ARGS ?=
-# BENCH_ARGS are for all: --size, --batch, --repeats, --threads, --no-memory
-BENCH = OMP_NUM_THREADS=$(CORES) $(VENV)/bin/python tools/bench_
+# BENCH_ARGS apply to all: --size, --batch, --repeats, --threads, --no-memory
+BENCH = OMP_NUM_THREADS=$(CORES) $(VENV)/bin/python tools/benchmarks/
 CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
 WORKERS ?= $(shell [ $(CORES) -lt 4 ] && echo $(CORES) || echo 4)
 
@@ -26,7 +26,7 @@ demo: install  ## run the main job on a small data set made on the spot, in each
 test: install  ## run the whole test suite, one process per core up to four
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
-bench: install  ## compare time and memory of necks and detectors with other packages', over an hour, into docs/bench_*
+bench: install  ## compare time and memory of necks and detectors with other packages (over an hour), into docs/bench_*
 	$(BENCH)necks.py --out docs/bench_necks $(BENCH_ARGS)
 	$(BENCH)necks.py --slopes --out docs/bench_necks_slopes $(BENCH_ARGS)
 	$(BENCH)necks.py --compile --out docs/bench_necks_compiled $(BENCH_ARGS)

@@ -45,7 +45,7 @@ def run(command: str, arguments: list[Any], tiny_coco: Path, code: int = 0) -> s
 
 def run_study(arguments: list[Any], tiny_coco: Path, code: int = 0) -> str:
     """Run the study of precision in a process of its own and return its output."""
-    command = [sys.executable, ROOT / "tools/studies/precision/compare_precision.py", *arguments]
+    command = [sys.executable, ROOT / "tools/studies/precision/evaluate.py", *arguments]
     env = {**os.environ, "FPN_PLUGINS_COCO": str(tiny_coco)}
     done = subprocess.run(list(map(str, command)), cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == code, (done.stdout + done.stderr)[-3000:]

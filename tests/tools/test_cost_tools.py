@@ -39,7 +39,7 @@ def test_both_toolboxes_cost_the_same(stem: str) -> None:
 
 
 @pytest.mark.mmdet
-def test_mmdet_s_own_neck_costs_what_ours_costs() -> None:
+def test_neck_costs_the_same_as_in_mmdet() -> None:
     config = "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py"
     theirs = detector_cost(config, SIZE)
     ours = detector_cost(config, SIZE, ["model.neck.type=fpn_plugins.FPN"])
@@ -49,7 +49,7 @@ def test_mmdet_s_own_neck_costs_what_ours_costs() -> None:
 
 
 @pytest.mark.detectron2
-def test_the_head_of_a_c4_model_is_the_backbone_s_last_stage() -> None:
+def test_the_head_of_a_c4_model_is_the_last_stage_of_the_backbone() -> None:
     report = detector_cost("detectron2::COCO-Detection/faster_rcnn_R_50_C4_1x.yaml", (800, 1344))
     # conv5 on 14 x 14 cells of each of 1000 regions: 3 blocks of 1x1, 3x3, 1x1, and the shortcut
     first = 1024 * 512 + 9 * 512**2 + 512 * 2048 + 1024 * 2048
@@ -68,7 +68,7 @@ def test_yaml_with_our_backbone() -> None:
 
 
 @pytest.mark.mmdet
-def test_what_is_not_known_is_an_error() -> None:
+def test_unknown_detectors_are_errors() -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere\.py"):
         detector_cost("nowhere.py", SIZE)
     with pytest.raises(ValueError, match="toolbox 'caffe' is unknown"):
@@ -104,7 +104,7 @@ def test_the_command_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.timm
-def test_a_misspelt_neck_is_told_so() -> None:
+def test_a_misspelled_neck_gets_a_suggestion() -> None:
     command = [sys.executable, "tools/analyze_cost.py", "--backbone", "resnet10t", "--neck", "FPM"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and "(near: FPN" in done.stderr and "Traceback" not in done.stderr
@@ -170,6 +170,6 @@ def test_pages_of_necks_are_current(script: Callable[[str], ModuleType]) -> None
 @pytest.mark.timm
 @pytest.mark.detectron2
 def test_the_page_of_claims_is_what_the_code_says(script: Callable[[str], ModuleType]) -> None:
-    page = script("studies/claims/check_claims")
+    page = script("studies/claims/check")
     found = json.loads((ROOT / "docs/cost_measured.json").read_text())
     assert (ROOT / "docs/cost.md").read_text() == page.render(found), f"run {page.COMMAND}"

@@ -1,4 +1,4 @@
-"""Common claims about the cost of FPN, with counts and published numbers; `check_claims.py` writes the page."""
+"""Common claims about the cost of FPN, with counts and published numbers; `check.py` writes the page."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Compare the AP of trained detectors in fp32 with their AP on the fast paths of inference.
 
-    python tools/studies/precision/compare_precision.py \
+    python tools/studies/precision/evaluate.py \
         --detector CONFIG CHECKPOINT [--detector CONFIG CHECKPOINT ...] \
         --root COCO_FOLDER [--split val] [--size 800 1333] [--num-images N] [--out docs/precision]
 
@@ -146,7 +146,7 @@ def page(report: dict[str, Any]) -> str:
     lines = [
         "# AP on the fast paths",
         "",
-        f"Measured on {report['date']} by `tools/studies/precision/compare_precision.py` on {report['processor']}, "
+        f"Measured on {report['date']} by `tools/studies/precision/evaluate.py` on {report['processor']}, "
         f"with {versions}: {report['images']} images of {report['data']}, {short} px on the short side, at most {long} "
         "on the long side.",
         "",

@@ -1,7 +1,7 @@
 """Write docs/cost.md: common claims about the cost of FPN, compared with counts, measurements and published numbers.
 
-    python tools/studies/claims/check_claims.py             count again, keep measurements of docs/cost_measured.json
-    python tools/studies/claims/check_claims.py --measure   measure again too: a minute or two, on the GPU if available
+    python tools/studies/claims/check.py             count again, keep measurements of docs/cost_measured.json
+    python tools/studies/claims/check.py --measure   measure again too: a minute or two, on the GPU if available
 
 Counts need no weights, no data and no GPU. Whole detectors are Detectron2's own, from the configs of its zoo.
 """
@@ -25,7 +25,7 @@ with user_errors():
 from fpn_plugins.files import write_atomically
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
-COMMAND = "python tools/studies/claims/check_claims.py"
+COMMAND = "python tools/studies/claims/check.py"
 ROUNDS = 7
 # measured networks: title -> neck, whether the backbone is checkpointed
 MEASURED: dict[str, tuple[Any, bool]] = {
