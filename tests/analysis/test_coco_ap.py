@@ -44,7 +44,7 @@ def test_the_truth_scores_one(perfect: Any, kind: str) -> None:
 
 
 def test_masks_are_sized_by_their_own_area(perfect: Any, tmp_path: Path) -> None:
-    """A box beside the mask must not change which size class the mask falls into."""
+    """A box next to the mask must not change the size class of the mask."""
     ann_file, path, results = perfect
     scores = evaluate_predictions(ann_file, path, "segm")
     for entry in results:

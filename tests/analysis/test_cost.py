@@ -95,7 +95,7 @@ def test_a_whole_pyramid_agrees_with_torch(neck: str | None) -> None:
 
 
 @pytest.mark.timm
-def test_a_transformer_s_attention_is_counted_and_its_weights_are_not_kept() -> None:
+def test_fused_attention_is_counted_and_its_weights_are_not_kept() -> None:
     """On the meta device PyTorch itself takes the kernel that keeps B x heads x N x N."""
 
     class Attention(nn.Module):
@@ -115,7 +115,7 @@ def test_a_transformer_s_attention_is_counted_and_its_weights_are_not_kept() -> 
 
 
 @pytest.mark.timm
-def test_kept_bytes_are_those_that_autograd_keeps_on_real_tensors() -> None:
+def test_kept_bytes_match_autograd_on_real_tensors() -> None:
     model = build_pyramid("resnet10t", "FPN").train()  # batch norms keep the batch's statistics
     own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
     kept: dict[int, int] = {}
@@ -167,7 +167,7 @@ def test_stages_of_backbones(name: str, stages: list[str]) -> None:
     assert found[-4:] == stages[-4:] and len(found) in (len(stages), len(stages) + 1)
 
 
-def test_names_of_the_toolboxes_modules() -> None:
+def test_module_names_of_each_toolbox() -> None:
     """The same roles from mmdet's, Detectron2's and torchvision's names."""
     model = nn.Module()
     model.backbone, model.neck = nn.Sequential(nn.Conv2d(3, 3, 1)), nn.Module()
@@ -193,7 +193,7 @@ def test_names_of_the_toolboxes_modules() -> None:
     assert name("backbone.bottom_up.0").part == "backbone"
 
 
-def test_what_cannot_be_counted_is_named() -> None:
+def test_uncounted_modules_are_named() -> None:
     class Scale(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -226,7 +226,7 @@ def test_pictures_of_costs(tmp_path: Path) -> None:
         draw_costs([], tmp_path / "none.png")
 
 
-def test_of_a_chain_only_the_last_neck_is_counted() -> None:
+def test_only_the_last_neck_of_a_chain_is_counted() -> None:
     specs: Sequence[FeatureSpec] = IN_SPECS
     chain = neck_cost([{"type": "FPN", "out_channels": 16}, {"type": "BFP"}], specs, (64, 64))
     alone = neck_cost({"type": "BFP"}, [FeatureSpec(16, spec.stride) for spec in specs], (64, 64))

@@ -179,7 +179,7 @@ def test_all_problems_come_in_one_message_with_five_examples_each(check, content
         ('{"images": [1], "annotations": [], "categories": []}', r"wrong or absent: images\)"),
     ],
 )
-def test_other_files_are_told_from_coco(tmp_path, text, message):
+def test_other_files_are_recognized_as_such(tmp_path, text, message):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(ValueError, match=message):
         check_coco(tmp_path / "x.json", tmp_path)
@@ -203,7 +203,7 @@ def test_missing_files_are_counted_and_named(tmp_path, content):
         check_coco(tmp_path / "absent.json", tmp_path)
 
 
-def test_images_may_lie_in_subfolders(tmp_path, content):
+def test_images_may_be_in_subfolders(tmp_path, content):
     content["images"] = [{**content["images"][0], "file_name": "sub/a.jpg"}]
     content["annotations"] = content["annotations"][:1]
     (tmp_path / "sub").mkdir()

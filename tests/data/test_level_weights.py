@@ -38,7 +38,7 @@ def objects_of(report: dict[str, Any]) -> list[int]:
     return [level["objects"] for level in report["levels"]]
 
 
-def test_the_default_anchors_are_retinanets() -> None:
+def test_default_anchors_match_retinanet() -> None:
     sizes = level_anchor_sizes()
     assert [level[0] for level in sizes] == [32, 64, 128, 256, 512]
     assert sizes[0] == pytest.approx([32, 32 * 2 ** (1 / 3), 32 * 2 ** (2 / 3)])
@@ -53,7 +53,7 @@ def test_the_default_anchors_are_retinanets() -> None:
         ({"scales_per_octave": 0}, "at least 1"),
     ],
 )
-def test_anchors_that_cannot_be_are_refused(arguments: dict[str, Any], message: str) -> None:
+def test_impossible_anchors_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         level_anchor_sizes(**arguments)
 
@@ -120,7 +120,7 @@ def test_the_mean_over_the_objects_is_one(exponent: float) -> None:
         (([2, 0], 1, 0), "an empty level has no inverse frequency; set smoothing"),
     ],
 )
-def test_weights_that_cannot_be_are_refused(arguments: tuple[Any, ...], message: str) -> None:
+def test_impossible_weights_are_refused(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         balanced_level_weights(*arguments)
 
@@ -133,7 +133,7 @@ def test_report_of_known_objects(ann_file: Path) -> None:
     assert json.loads(json.dumps(report)) == report
 
 
-def test_the_images_are_counted_at_their_size_in_training(ann_file: Path) -> None:
+def test_objects_are_counted_at_the_training_size(ann_file: Path) -> None:
     # a shorter side of 2000 px doubles every object: 40, 80, 100, 200, 1600
     assert objects_of(level_weight_report(ann_file, resize=(2000, 4000))) == [1, 2, 1, 0, 1]
     # the limit of the longer side keeps the image as it is

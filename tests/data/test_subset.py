@@ -1,4 +1,4 @@
-"""A few images of a set as a set of their own."""
+"""Cutting a data set down to a few images."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_errors(tiny_coco: Path, tmp_path: Path) -> None:
         make_coco_subset(tiny_coco, tmp_path / "subset", num_images=0)
 
 
-def test_nothing_is_left_of_a_subset_that_failed(tiny_coco: Path, tmp_path: Path) -> None:
+def test_a_failed_subset_leaves_nothing(tiny_coco: Path, tmp_path: Path) -> None:
     import shutil
 
     broken = shutil.copytree(tiny_coco, tmp_path / "broken")

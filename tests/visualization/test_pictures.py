@@ -1,4 +1,4 @@
-"""The pictures are written, whole, and show what they are given."""
+"""Pictures are written, and show what they are given."""
 
 from __future__ import annotations
 
