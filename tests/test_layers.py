@@ -1,4 +1,4 @@
-"""The shared layers against the toolboxes' own and against formulas."""
+"""The shared layers match the toolboxes' own layers and formulas."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fpn_plugins.layers import (
 from fpn_plugins.resampling import make_resample
 
 
-def randomised(module: nn.Module) -> nn.Module:
+def randomized(module: nn.Module) -> nn.Module:
     """Give every parameter a value that its default (ones, zeros) would hide."""
     for parameter in module.parameters():
         nn.init.normal_(parameter)
@@ -36,10 +36,10 @@ def randomised(module: nn.Module) -> nn.Module:
 
 
 @pytest.mark.detectron2
-def test_layer_norm_equals_detectron2s():
+def test_layer_norm_matches_detectron2():
     from detectron2.layers.batch_norm import LayerNorm
 
-    ours = randomised(LayerNorm2d(6)).double()
+    ours = randomized(LayerNorm2d(6)).double()
     theirs = LayerNorm(6).double()
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(2, 6, 5, 3, dtype=torch.double)
@@ -50,7 +50,7 @@ def test_layer_norm_equals_detectron2s():
 
 
 def test_layer_norm_takes_any_memory_format_and_keeps_channels_last():
-    norm = randomised(LayerNorm2d(6)).double()
+    norm = randomized(LayerNorm2d(6)).double()
     x = torch.randn(2, 6, 5, 3, dtype=torch.double)
     last = x.contiguous(memory_format=torch.channels_last)
     assert_same_maps(norm(last), norm(x))
@@ -74,7 +74,7 @@ def test_conv_norm_act_is_its_parts_in_order_and_rounds_up(kernel_size: int, str
     assert_same_maps(block(x), F.group_norm(convolved, 32, block.norm.weight, block.norm.bias).relu())
 
 
-def test_conv_norm_act_hands_its_arguments_to_a_conv_factory():
+def test_conv_norm_act_passes_its_arguments_to_a_conv_factory():
     calls = []
 
     def factory(*args: int, **kwargs: object) -> nn.Module:
@@ -179,7 +179,7 @@ def test_every_init_zeroes_biases_at_any_depth_and_leaves_norms(init: str):
     assert not torch.equal(module[0][0].weight, before[0]) and not torch.equal(module[2].weight, before[1])
 
 
-def test_no_init_leaves_pytorchs_own():
+def test_no_init_leaves_the_initialization_of_pytorch():
     conv = nn.Conv2d(4, 8, 3)
     before = {key: value.clone() for key, value in conv.state_dict().items()}
     init_convs(conv, None)
@@ -187,7 +187,7 @@ def test_no_init_leaves_pytorchs_own():
 
 
 @pytest.mark.detectron2
-def test_caffe2_xavier_equals_detectron2s():
+def test_caffe2_xavier_matches_detectron2():
     from fvcore.nn.weight_init import c2_xavier_fill
 
     ours, theirs = nn.Conv2d(4, 8, 3), nn.Conv2d(4, 8, 3)

@@ -1,4 +1,4 @@
-"""Upsampling against mmcv's layers, against the papers' formulas, and to any size that a backbone may round to."""
+"""Upsampling matches mmcv's layers and the papers' formulas, and reaches any size to which a backbone may round."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from fpn_plugins.upsampling import (
 LEARNED = ("deconv", "pixel_shuffle", "carafe")
 
 
-def randomised(module: nn.Module) -> nn.Module:
-    """Parameters far from an initialisation under which CARAFE's weights are nearly uniform."""
+def randomized(module: nn.Module) -> nn.Module:
+    """Draw parameters far from the initialization, under which CARAFE's weights are nearly uniform."""
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.5)
     return module
@@ -43,7 +43,7 @@ def randomised(module: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize("size", [(6, 10), (5, 9), (7, 11), (5, 11), (7, 9), (6, 9), (7, 10)])
 @pytest.mark.parametrize("mode", UPSAMPLE_MODES)
-def test_every_upsampling_reaches_the_wanted_size(mode: str, size: tuple[int, int]):
+def test_every_upsampling_reaches_the_target_size(mode: str, size: tuple[int, int]):
     x = torch.randn(2, 4, 3, 5)
     assert make_upsample(mode, 4)(x, size).shape == (2, 4, *size)
 
@@ -127,10 +127,10 @@ def test_deconv_doubles_with_any_kernel(kernel_size: int):
 
 @pytest.mark.mmdet
 @given(height=st.integers(1, 6), width=st.integers(1, 6), kernel_size=st.sampled_from([1, 3, 5]))
-def test_pixel_shuffle_equals_mmcvs(height: int, width: int, kernel_size: int):
+def test_pixel_shuffle_matches_mmcv(height: int, width: int, kernel_size: int):
     from mmcv.cnn.bricks.upsample import PixelShufflePack
 
-    theirs = randomised(PixelShufflePack(3, 3, 2, kernel_size)).double()
+    theirs = randomized(PixelShufflePack(3, 3, 2, kernel_size)).double()
     ours = PixelShuffleUpsample(3, kernel_size).double()
     ours.load_state_dict(theirs.state_dict())
     x = torch.randn(2, 3, height, width, dtype=torch.double)
@@ -138,7 +138,7 @@ def test_pixel_shuffle_equals_mmcvs(height: int, width: int, kernel_size: int):
 
 
 def naive_reassembly(x: Tensor, masks: Tensor, kernel_size: int) -> Tensor:
-    """Equation 4 cell by cell: ``masks`` are ``B G*K*K 2h 2w``, as mmcv's operator takes them."""
+    """Compute equation 4 cell by cell; ``masks`` are ``B G*K*K 2h 2w``, as for mmcv's operator."""
     batch, channels, height, width = x.shape
     groups, margin = masks.shape[1] // kernel_size**2, kernel_size // 2
     result = x.new_zeros(batch, channels, 2 * height, 2 * width)
@@ -158,9 +158,9 @@ def naive_reassembly(x: Tensor, masks: Tensor, kernel_size: int) -> Tensor:
     kernel_size=st.sampled_from([1, 3, 5]),
     groups=st.sampled_from([1, 2]),
 )
-def test_carafe_equals_the_papers_formula(height: int, width: int, kernel_size: int, groups: int):
-    """Written as mmcv does it: the mask is shuffled to the finer map's size, then each kernel is normalised."""
-    ours = randomised(CARAFE(4, kernel_size, groups, compressed_channels=3)).double()
+def test_carafe_matches_the_formula_of_the_paper(height: int, width: int, kernel_size: int, groups: int):
+    """Compute as mmcv does: the mask is shuffled to the finer map's size, then each kernel is normalized."""
+    ours = randomized(CARAFE(4, kernel_size, groups, compressed_channels=3)).double()
     x = torch.randn(2, 4, height, width, dtype=torch.double, requires_grad=True)
     mask = F.pixel_shuffle(ours.content_encoder(ours.channel_compressor(x)), 2)
     mask = mask.unflatten(1, (groups, -1)).softmax(2).flatten(1, 2)
@@ -185,13 +185,13 @@ def test_carafe_equals_the_papers_formula(height: int, width: int, kernel_size: 
         ),
     ],
 )
-def test_carafe_has_mmcvs_layers_and_weights(
+def test_carafe_has_layers_and_weights_of_mmcv(
     theirs: dict[str, Any], ours: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ):
     """mmcv's operator needs a GPU, so the formula stands in for it; everything before it is mmcv's own."""
     carafe = importlib.import_module("mmcv.ops.carafe")  # the package has a function of that name
     monkeypatch.setattr(carafe, "carafe", lambda x, mask, kernel, *unused: naive_reassembly(x, mask, kernel))
-    pack = randomised(carafe.CARAFEPack(4, 2, **theirs)).double()
+    pack = randomized(carafe.CARAFEPack(4, 2, **theirs)).double()
     layer = CARAFE(4, **ours).double()
     layer.load_state_dict(pack.state_dict())
     x = torch.randn(2, 4, 4, 3, dtype=torch.double)
@@ -200,7 +200,7 @@ def test_carafe_has_mmcvs_layers_and_weights(
 
 
 def test_reassembling_with_a_kernel_of_one_tap_repeats_the_map():
-    """One-hot kernels choose a neighbour; beyond the border there are zeros."""
+    """One-hot kernels select a neighbor; cells beyond the border are zero."""
     x = torch.arange(12.0).view(1, 1, 3, 4)
     for tap, (down, right) in {4: (0, 0), 5: (0, 1), 0: (-1, -1)}.items():
         weights = torch.zeros(1, 1, 9, 4, 3, 4)
@@ -211,16 +211,16 @@ def test_reassembling_with_a_kernel_of_one_tap_repeats_the_map():
 
 def test_carafe_of_a_constant_map_is_constant_away_from_the_border():
     x = torch.full((1, 4, 9, 9), 2.0, dtype=torch.double)
-    got = randomised(CARAFE(4)).double()(x, (18, 18))
+    got = randomized(CARAFE(4)).double()(x, (18, 18))
     assert_same_maps(got[..., 4:-4, 4:-4], torch.full((1, 4, 10, 10), 2.0, dtype=torch.double))
     assert (got[..., 0, 0] < 2).all()
 
 
-# ------------------------------------------------------------------------------------------------------- initialisation
+# ------------------------------------------------------------------------------------------------------- initialization
 
 
 @pytest.mark.mmdet
-def test_initial_weights_are_distributed_as_mmcvs():
+def test_initial_weights_are_distributed_as_in_mmcv():
     from mmcv.cnn.bricks.upsample import PixelShufflePack
     from mmcv.ops.carafe import CARAFEPack
 
@@ -231,7 +231,7 @@ def test_initial_weights_are_distributed_as_mmcvs():
             assert own.abs().max().item() == pytest.approx(value.abs().max().item(), rel=0.2, abs=0)
 
 
-def test_a_necks_init_leaves_learned_upsampling_alone():
+def test_init_of_a_neck_leaves_learned_upsampling_alone():
     from fpn_plugins import CSPPAFPN, FPN
 
     for kind in (FPN, CSPPAFPN):
@@ -242,8 +242,8 @@ def test_a_necks_init_leaves_learned_upsampling_alone():
 # ---------------------------------------------------------------------------------------------------------- in practice
 
 
-def test_carafe_never_holds_the_unfolded_neighbourhood():
-    """Kept for the backward pass: less than three maps of the output's size, not 25 of the input's."""
+def test_carafe_never_materializes_the_unfolded_neighborhood():
+    """Autograd keeps less than three maps of the output's size, not 25 of the input's."""
     layer = CARAFE(256)
     x = torch.randn(1, 256, 16, 16, requires_grad=True)
     kept: dict[int, int] = {}
@@ -261,7 +261,7 @@ def test_carafe_never_holds_the_unfolded_neighbourhood():
 
 @pytest.mark.parametrize("mode", LEARNED)
 def test_learned_upsampling_keeps_channels_last_and_works_in_bfloat16(mode: str):
-    layer = randomised(make_upsample(mode, 8)).double()
+    layer = randomized(make_upsample(mode, 8)).double()
     x = torch.randn(2, 8, 5, 6, dtype=torch.double)
     expected = layer(x, (9, 12))
     last = layer.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last), (10, 12))
@@ -280,7 +280,7 @@ def test_learned_upsampling_compiles_scripts_and_exports(mode: str, tmp_path: Pa
     class Doubling(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.upsample = randomised(make_upsample(mode, 4))
+            self.upsample = randomized(make_upsample(mode, 4))
 
         def forward(self, x: Tensor) -> Tensor:
             return self.upsample(x, (2 * x.shape[-2], 2 * x.shape[-1]))

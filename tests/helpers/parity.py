@@ -1,4 +1,4 @@
-"""A neck beside a peer's, or beside itself with another way to compute: the same outputs, gradients and statistics."""
+"""Compare outputs, gradients and statistics of a neck with a peer's, or with its own in another mode."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def randomize(module: nn.Module) -> None:
 
 
 def halves(size: tuple[int, int], number: int, up: bool = True) -> list[tuple[int, int]]:
-    """Sizes of ``number`` maps, each side half of the previous one, rounded up or down."""
+    """Return sizes of ``number`` maps, each side half of the previous one, rounded up or down."""
     sizes = [size]
     for _ in range(number - 1):
         sizes.append(tuple(max(1, (side + up) // 2) for side in sizes[-1]))
@@ -31,7 +31,7 @@ def halves(size: tuple[int, int], number: int, up: bool = True) -> list[tuple[in
 def outputs_and_gradients(
     module: nn.Module, maps: list[Tensor], allow_unused: bool = False
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Outputs, and the gradients of inputs and parameters, in order; zeros for what is allowed to be unused."""
+    """Return outputs, and gradients of inputs and parameters in order; zeros for those allowed to be unused."""
     leaves = [m.clone().requires_grad_() for m in maps]
     outputs = module(leaves)
     loss = sum((o * torch.linspace(-1, 1, o.numel(), dtype=o.dtype).view_as(o)).sum() for o in outputs)
@@ -47,7 +47,7 @@ def assert_equals_peer(
     table: KeyMap,
     allow_unused: bool = False,
 ) -> None:
-    """Outputs and gradients, and what batch norms remember."""
+    """Compare outputs, gradients and batch statistics with a peer's."""
     wanted, wanted_grads = outputs_and_gradients(theirs, maps, allow_unused)
     got, grads = outputs_and_gradients(ours, maps, allow_unused)
     assert_same_maps(got, wanted)
@@ -56,10 +56,10 @@ def assert_equals_peer(
 
 
 def assert_exact_both_ways(table: KeyMap, theirs: nn.Module, ours: nn.Module) -> None:
-    """The key map leaves nothing over in either direction, and keeps the order."""
+    """Check that the key map is complete in both directions and keeps the order."""
     renamed, report = table.apply(theirs.state_dict(), ours.state_dict())
     assert report.complete and not report.dropped, str(report)
-    assert list(renamed) == list(ours.state_dict())  # in the same order, too: initialisation draws alike
+    assert list(renamed) == list(ours.state_dict())  # same order, so that initialization draws alike
     back, report = table.inverse().apply(ours.state_dict(), theirs.state_dict())
     assert report.complete, str(report)
     assert list(back) == list(theirs.state_dict())
@@ -70,7 +70,7 @@ def assert_exact_both_ways(table: KeyMap, theirs: nn.Module, ours: nn.Module) ->
 def assert_checkpointing_changes_nothing(
     plain: nn.Module, frugal: nn.Module, maps: list[Tensor], allow_unused: bool = False
 ) -> None:
-    """Outputs, gradients and statistics of a neck are those of the same neck without gradient checkpointing."""
+    """Check that gradient checkpointing changes neither outputs nor gradients nor statistics of a neck."""
     frugal.load_state_dict(plain.state_dict())
     a, a_grads = outputs_and_gradients(plain, maps, allow_unused)
     b, b_grads = outputs_and_gradients(frugal, maps, allow_unused)

@@ -1,4 +1,4 @@
-"""Every registered neck and backbone, small, with an example input: what contracts are tested on."""
+"""Small examples of every registered neck and backbone, with inputs, for the contract tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fpn_plugins.testing import make_pyramid
 BEHIND_A_NECK = {name for name, neck in NECKS.items() if neck.card.follows}
 # necks that read a single map
 ON_ONE_MAP = {name for name, neck in NECKS.items() if len(neck.card.example_specs) == 1}
-# necks that read nothing but the sizes of all maps but the last
+# necks that read only the sizes of all maps except the last
 ON_THE_LAST_MAP = {"TopDownPyramid"}
 SIZES = [(64, 64), (65, 97), (75, 33)]  # square, and odd sides that round up at every stride
 NECK_NAMES = sorted(NECKS)
@@ -30,7 +30,7 @@ VIT_PARTS = {
     "window_size": 3,
     "global_block_indices": (1, 3),
 }
-# example arguments; a registered backbone that is missing here fails
+# example arguments; a registered backbone without an entry fails a test
 BACKBONE_ARGUMENTS: dict[str, dict[str, Any]] = {
     "TimmBackbone": {"name": "resnet10t"},
     "ImagePyramid": {"backbone": {"type": "TimmBackbone", "name": "resnet10t", "out_indices": (1, 2, 3)}},
@@ -60,18 +60,18 @@ BACKBONE_ARGUMENTS: dict[str, dict[str, Any]] = {
         "global_block_indices": (1,),
     },
 }
-# backbones that need a host say which
+# markers of backbones that need a host
 BACKBONE_HOSTS = dict.fromkeys(("TimmBackbone", "ImagePyramid", "HybridCNNViT", "TimmHybrid"), pytest.mark.timm)
 BACKBONE_NAMES = [pytest.param(name, marks=BACKBONE_HOSTS.get(name, ())) for name in sorted(BACKBONES)]
-# necks whose levels above the last input round odd sizes down, and backbones whose maps do, as their peers'
+# necks whose extra levels, and backbones whose maps, round odd sizes down, as their peers do
 ROUNDS_DOWN = {"NASFPN", "SimpleFeaturePyramid", "ViT"}
-# backbones whose residual stream stays in single precision under autocast, as their peers' does
+# backbones whose residual stream stays in single precision under autocast, as in their peers
 SINGLE_PRECISION_MAPS = {"MViT", "Swin", "ViT"}
 MODULES = [*NECK_NAMES, *BACKBONE_NAMES]
 
 
 def in_specs(name: str) -> tuple[FeatureSpec, ...]:
-    """Maps that a neck's example reads: a backbone's, or another neck's."""
+    """Return the specs of a neck's example inputs: a backbone's maps or another neck's."""
     return NECKS[name].card.example_specs
 
 
@@ -82,13 +82,13 @@ def build_neck(name: str, **arguments: Any) -> nn.Module:
 
 
 def build(name: str) -> nn.Module:
-    """The registered class with its example arguments, norms with statistics of their own, and nothing that is zero."""
+    """Build a registered class with its example arguments, non-trivial norms and statistics, and no zero weights."""
     module = build_neck(name) if name in NECKS else BACKBONES[name](**BACKBONE_ARGUMENTS[name])
     for layer in module.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             layer.running_mean.normal_(std=0.1), layer.running_var.uniform_(0.5, 1.5)
             layer.weight.data.uniform_(0.5, 1.5), layer.bias.data.normal_(std=0.1)
-        if isinstance(layer, nn.LayerNorm):  # the mean square of a map behind an initial one is constant
+        if isinstance(layer, nn.LayerNorm):  # after an initial one the mean square of a map is constant
             layer.weight.data.uniform_(0.5, 1.5), layer.bias.data.normal_(std=0.1)
     for key, p in module.named_parameters():
         if not p.any() and (p.dim() > 1 or key.endswith("weight")):  # a block that starts as the identity
@@ -103,17 +103,17 @@ def neck_inputs(name: str, size: tuple[int, int], batch: int, dtype: torch.dtype
 
 
 def example(name: str, size: tuple[int, int] = (65, 97), batch: int = 2, dtype: torch.dtype = torch.float32) -> Any:
-    """The one argument of ``forward``."""
+    """Build the argument of ``forward``."""
     return neck_inputs(name, size, batch, dtype) if name in NECKS else torch.randn(batch, 3, *size, dtype=dtype)
 
 
 def double_example(name: str, size: tuple[int, int] = (65, 97)) -> Any:
-    """In double precision, so that no tolerance hides a difference."""
+    """Build the example in double precision, so that no tolerance hides a difference."""
     return example(name, size, dtype=torch.float64)
 
 
 def gradients(module: nn.Module, outputs: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Of every parameter, for the mean squares of the outputs."""
+    """Return the gradient of every parameter for the mean squares of the outputs."""
     named = dict(module.named_parameters())
     return dict(zip(named, torch.autograd.grad(sum(m.square().mean() for m in outputs), named.values()), strict=True))
 

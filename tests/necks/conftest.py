@@ -1,4 +1,4 @@
-"""What the tests of all necks share."""
+"""Fixtures of all tests of necks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Thousands of tiny convolutions: a second thread only waits, for long where the machine is busy."""
+    """Use one thread: with thousands of tiny convolutions a second thread only waits."""
     threads = torch.get_num_threads()
     torch.set_num_threads(2 if os.environ.get("OMP_NUM_THREADS") == "2" else 1)
     yield

@@ -1,4 +1,4 @@
-"""What FPN is compared with differs from it in the merging alone."""
+"""The baselines differ from FPN only in the merging."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_top_down_pyramid_begins_at_its_lateral() -> None:
 
 
 @pytest.mark.parametrize("neck", [SSDPyramid, SingleScale])
-def test_what_belongs_to_a_top_down_path_is_refused_where_there_is_none(neck: type) -> None:
+def test_arguments_of_a_top_down_path_are_refused_without_one(neck: type) -> None:
     with pytest.raises(ValueError, match=f"{neck.__name__} has no top-down path for extra_levels"):
         neck(CHANNELS, 8, extra_levels=ExtraLevels(2, "conv", "input", in_top_down=True))
     if neck is SSDPyramid:

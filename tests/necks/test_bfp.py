@@ -1,4 +1,4 @@
-"""BFP against mmdet's: official keys, outputs, gradients, for every kind of refinement."""
+"""BFP matches mmdet's in keys, outputs and gradients, for every kind of refinement."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fpn_plugins.weights.maps import bfp as tables
 
 
 def mmdets(refine: str | None, level: int, norm: str | None = None) -> nn.Module:
-    """mmdet's neck in double precision, with weights that do something."""
+    """Build mmdet's neck in double precision with non-trivial weights."""
     from mmdet.models.necks import BFP as Official
 
     norm_cfg = {"type": norm} if norm else None
@@ -28,7 +28,7 @@ def mmdets(refine: str | None, level: int, norm: str | None = None) -> nn.Module
 
 
 def draw(height: int, width: int) -> list[Tensor]:
-    """Four maps of 8 channels, each half (rounded up) of the one before."""
+    """Build four maps of 8 channels, each half (rounded up) of the previous one."""
     maps = []
     for _ in range(4):
         maps.append(torch.randn(2, 8, height, width, dtype=torch.float64, requires_grad=True))
@@ -40,7 +40,7 @@ def draw(height: int, width: int) -> list[Tensor]:
 @pytest.mark.parametrize("refine", [None, "conv", "non_local"])
 @pytest.mark.parametrize("norm", [None, "BN"])
 @given(height=st.integers(1, 33), width=st.integers(1, 33), level=st.integers(0, 3))
-def test_equals_mmdets(refine: str | None, norm: str | None, height: int, width: int, level: int) -> None:
+def test_matches_mmdet(refine: str | None, norm: str | None, height: int, width: int, level: int) -> None:
     theirs = mmdets(refine, level, norm).eval()
     ours = BFP([8] * 4, refine_index=level, refine=refine, norm=norm).double().eval()
     ours.load_state_dict(theirs.state_dict())
@@ -88,7 +88,7 @@ def test_errors(arguments: dict[str, Any], message: str) -> None:
         BFP(**arguments)
 
 
-def test_behind_another_neck() -> None:
+def test_after_another_neck() -> None:
     from fpn_plugins import build_neck
 
     specs = [FeatureSpec(c, s) for c, s in zip((4, 6, 8), (8, 16, 32), strict=True)]

@@ -22,7 +22,7 @@ from fpn_plugins.necks.bifpn_node import BiFPNNode, pool_to_half
 FUSIONS = ("softmax", "sum", "weighted")
 
 
-def test_the_graph_of_five_levels_is_the_papers():
+def test_the_graph_of_five_levels_matches_the_paper():
     """Numbers 0..4 are P3..P7; as listed by effdet for ``bifpn_fa``."""
     expected = [(3, 4), (2, 5), (1, 6), (0, 7), (1, 7, 8), (2, 6, 9), (3, 5, 10), (4, 11)]
     graph = bifpn_graph(5)
@@ -32,7 +32,7 @@ def test_the_graph_of_five_levels_is_the_papers():
 
 
 def padded_pool(x: Tensor, size: tuple[int, int], padding: str) -> Tensor:
-    """TensorFlow's rule, written down once more: pad until every window is full, the odd cell last."""
+    """Pool by TensorFlow's rule: pad until every window is full, with the odd cell last."""
     ends = []
     for have, want in zip(reversed(x.shape[-2:]), reversed(size), strict=True):
         total = (want - 1) * 2 + 3 - have
@@ -43,7 +43,7 @@ def padded_pool(x: Tensor, size: tuple[int, int], padding: str) -> Tensor:
 
 @pytest.mark.parametrize("compiling", [False, True])
 @pytest.mark.parametrize("padding", ["same", "symmetric"])
-def test_max_pool_is_tensorflows(padding: str, compiling: bool, monkeypatch: pytest.MonkeyPatch):
+def test_max_pool_matches_tensorflow(padding: str, compiling: bool, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiling)
     for height in range(1, 9):
         for width in range(1, 9):
@@ -58,7 +58,7 @@ def test_max_pool_is_tensorflows(padding: str, compiling: bool, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
-def test_a_node_is_the_papers_formula(fusion: str):
+def test_a_node_matches_the_formula_of_the_paper(fusion: str):
     """Equation for P6 of section 3.3, with a map that grows, one that stays and one that is pooled."""
     node = BiFPNNode((0, 1, 2), (1, 0, -1), {}, nn.Identity(), fusion, None, "same").double()
     coarse, same, fine = (torch.randn(2, 4, *size, dtype=torch.double) for size in [(3, 2), (5, 4), (9, 7)])
@@ -72,7 +72,7 @@ def test_a_node_is_the_papers_formula(fusion: str):
 
 
 @pytest.mark.parametrize("fusion", ["weighted", "softmax"])
-def test_weights_of_every_node_are_shares(fusion: str):
+def test_weights_of_every_node_sum_to_one(fusion: str):
     neck = BiFPN([3, 4], 5, fusion=fusion)
     nodes = [module for module in neck.modules() if isinstance(module, BiFPNNode)]
     assert len(nodes) == 3 * 6
@@ -100,7 +100,7 @@ def test_weights_of_every_node_are_shares(fusion: str):
 def test_published_specs_equal_the_outputs_at_any_size(
     arguments: dict[str, Any], strides: list[int], image_size: tuple[int, int], up: bool, make_maps: Callable
 ):
-    """Also where a backbone rounds odd sides down."""
+    """Includes backbones that round odd sides down."""
     in_specs = [FeatureSpec(channels, stride) for channels, stride in zip((2, 3, 4, 5), (4, 8, 16, 32), strict=True)]
     neck = BiFPN([spec.channels for spec in in_specs], 6, num_repeats=2, **arguments)
     specs = neck.out_specs(in_specs)
@@ -113,7 +113,7 @@ def test_published_specs_equal_the_outputs_at_any_size(
 
 
 def by_hand(neck: BiFPN, maps: Sequence[Tensor]) -> list[Tensor]:
-    """One repeat on three levels without extra ones, without graph and executor."""
+    """Compute one repeat on three levels without graph and executor."""
     c0, c1, c2 = maps
     top, first, middle, last = neck.cells[0].nodes
 
@@ -149,7 +149,7 @@ def test_one_repeat_equals_the_formula(fusion: str, sizes: list[tuple[int, int]]
 
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_gradients_are_those_of_the_function(fusion: str, make_maps: Callable):
-    """Also of the inputs and of the weights of the edges, although maps are added in place."""
+    """Includes gradients of inputs and edge weights, although maps are added in place."""
     neck = BiFPN([2, 3], 2, num_extra_levels=1, num_repeats=2, fusion=fusion).double().eval()
     maps = [m.requires_grad_() for m in make_maps([2, 3], [(5, 4), (3, 2)], batch=1, dtype=torch.double)]
     assert torch.autograd.gradcheck(lambda *inputs: neck(inputs), maps, fast_mode=True)
@@ -160,7 +160,7 @@ def test_gradients_are_those_of_the_function(fusion: str, make_maps: Callable):
 @pytest.mark.parametrize("channels", [[3, 4, 5], [8, 8, 8], [3, 8, 8]])
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_inputs_are_not_modified(fusion: str, channels: list[int], make_maps: Callable):
-    """Also those that go into the sums as they are, because they have the pyramid's channels; nor is the list."""
+    """Includes inputs that enter the sums unprojected, having the pyramid's channels, and the list of inputs."""
     neck = BiFPN(channels, 8, fusion=fusion)
     maps = make_maps(channels, [(12, 9), (6, 5), (3, 3)])
     given = list(maps)
@@ -175,7 +175,7 @@ def test_inputs_are_not_modified(fusion: str, channels: list[int], make_maps: Ca
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_gradient_checkpointing_changes_nothing_but_what_is_kept(fusion: str, train: bool, make_maps: Callable):
-    """Norms, too, remember each batch once."""
+    """Batch norms count each batch once as well."""
     plain = BiFPN([3, 4], 8, fusion=fusion).train(train)
     saving = copy.deepcopy(plain)
     saving.gradient_checkpointing = True
@@ -196,7 +196,7 @@ def test_gradient_checkpointing_changes_nothing_but_what_is_kept(fusion: str, tr
 
 
 def test_exports_with_dynamic_height_and_width(make_maps: Callable):
-    """From images of 160 pixels on: below, the coarsest map has one cell, a size that export takes as fixed."""
+    """For images of at least 160 pixels: in smaller ones the coarsest map has one cell, a size that export fixes."""
     neck = BiFPN([3, 4, 5], 6, num_repeats=2).double().eval()
     height, width = (torch.export.Dim(name, min=5, max=64) for name in ("height", "width"))
     sides = tuple({2: factor * height, 3: factor * width} for factor in (4, 2)) + ({2: height, 3: width},)
@@ -223,7 +223,7 @@ def test_in_indices_choose_the_inputs(indices: tuple[int, ...], make_maps: Calla
         assert torch.equal(ours, expected)
 
 
-def test_norms_are_efficientdets_unless_given():
+def test_norms_default_to_efficientdet():
     def norms(**arguments: Any) -> list[nn.Module]:
         neck = BiFPN([3, 4], 32, num_repeats=1, **arguments)
         return [module for module in neck.modules() if isinstance(module, (nn.BatchNorm2d, nn.GroupNorm))]
@@ -246,7 +246,7 @@ def test_a_conv_factory_makes_every_convolution():
         assert all((conv.bias is None) == (conv.groups > 1) for conv in convs)
 
 
-def test_the_same_seed_gives_the_same_weights_and_init_is_heard():
+def test_the_same_seed_gives_the_same_weights_and_init_is_applied():
     states = []
     for init in ("xavier_uniform", "xavier_uniform", "kaiming_normal"):
         torch.manual_seed(3)

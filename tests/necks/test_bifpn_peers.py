@@ -30,7 +30,7 @@ ACTS = {"silu": "silu", "relu6": nn.ReLU6}
 
 
 def effdets(case: SimpleNamespace) -> nn.Module:
-    """effdet's ``BiFpn``, built for the size of the maps of ``case``."""
+    """Build effdet's ``BiFpn`` for the map sizes of ``case``."""
     from effdet.config import default_detection_model_configs
     from effdet.config.fpn_config import bifpn_config
     from effdet.efficientdet import BiFpn
@@ -47,7 +47,7 @@ def effdets(case: SimpleNamespace) -> nn.Module:
 
 
 def same_as(case: SimpleNamespace, **arguments: Any) -> BiFPN:
-    """Ours for the same case."""
+    """Build our neck for the same case."""
     return BiFPN(
         case.channels,
         case.out_channels,
@@ -64,7 +64,7 @@ def same_as(case: SimpleNamespace, **arguments: Any) -> BiFPN:
 
 @st.composite
 def cases(draw: st.DrawFn) -> SimpleNamespace:
-    """Whatever effdet can take: no side reaches one cell before the last level, where it would not resample."""
+    """Draw a case that effdet supports: no side reaches one cell before the last level, where it does not resample."""
     inputs = draw(st.integers(1, 4))
     extra = draw(st.integers(max(0, 2 - inputs), 2))
     least = 2 ** (inputs + extra - 2) + 1
@@ -83,7 +83,7 @@ def cases(draw: st.DrawFn) -> SimpleNamespace:
 
 
 def run_with_gradients(module: nn.Module, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """Outputs of ``module`` and gradients of its inputs; those of the parameters are left in ``.grad``."""
+    """Return outputs of ``module`` and gradients of its inputs; gradients of the parameters stay in ``.grad``."""
     inputs = [m.clone().requires_grad_() for m in maps]
     outputs = list(module(list(inputs)))  # effdet appends to the list it is given
     numbers = generator(1)
@@ -95,8 +95,8 @@ def run_with_gradients(module: nn.Module, maps: Sequence[Tensor]) -> tuple[list[
 @pytest.mark.effdet
 @settings(max_examples=40)  # more arguments to combine than other necks have
 @given(cases(), st.booleans())
-def test_equals_effdet(case: SimpleNamespace, train: bool):
-    """Outputs, all gradients, and what the norms remember, from weights loaded as they are."""
+def test_matches_effdet(case: SimpleNamespace, train: bool):
+    """Compare outputs, all gradients and batch statistics, with effdet's weights loaded as they are."""
     coarsest = halves(case.size, len(case.channels) + case.extra)[-1]
     train = train and coarsest != (1, 1)  # statistics of two values are ill-conditioned
     theirs, ours = effdets(case).double().train(train), same_as(case).double().train(train)
@@ -129,8 +129,8 @@ SHIPPED = {  # name: (backbone's channels, arguments), each with other options o
 
 @pytest.mark.effdet
 @pytest.mark.parametrize("name", SHIPPED)
-def test_equals_effdets_own_configs_in_single_precision(name: str):
-    """At the published widths; repeats are cut to two, the image to 160 x 256."""
+def test_matches_effdet_configs_in_single_precision(name: str):
+    """At the published widths, with two repeats and an image of 160 x 256."""
     from effdet.config import get_efficientdet_config
     from effdet.efficientdet import BiFpn
 
@@ -147,7 +147,7 @@ def test_equals_effdets_own_configs_in_single_precision(name: str):
 
 @pytest.fixture
 def case() -> SimpleNamespace:
-    """An ordinary one."""
+    """Return an ordinary case."""
     arguments = {"fusion": "weighted", "act": "silu", "padding": "same", "separable": True, "bias": True}
     return SimpleNamespace(channels=[3, 5, 6], out_channels=4, size=(20, 12), extra=2, repeats=2, **arguments)
 
@@ -166,7 +166,7 @@ def test_our_weights_load_into_effdet(case: SimpleNamespace, separable: bool):
 
 
 @pytest.mark.effdet
-def test_effdets_names_load_inside_a_detector(case: SimpleNamespace):
+def test_effdet_names_load_inside_a_detector(case: SimpleNamespace):
     theirs = effdets(case).state_dict()
     detector = nn.ModuleDict({"neck": copy.deepcopy(same_as(case))})
     detector.load_state_dict({f"neck.{key}": value for key, value in theirs.items()})
@@ -177,7 +177,7 @@ def test_effdets_names_load_inside_a_detector(case: SimpleNamespace):
 
 @pytest.mark.effdet
 @pytest.mark.parametrize("change", [{"repeats": 3}, {"repeats": 1}, {"extra": 1}, {"bias": False}, {"fusion": "sum"}])
-def test_effdets_weights_of_another_pyramid_are_refused(case: SimpleNamespace, change: dict[str, Any]):
+def test_effdet_weights_of_another_pyramid_are_refused(case: SimpleNamespace, change: dict[str, Any]):
     theirs = effdets(case).state_dict()
     ours = same_as(SimpleNamespace(**{**vars(case), **change}))
     before = copy.deepcopy(ours.state_dict())
@@ -188,7 +188,7 @@ def test_effdets_weights_of_another_pyramid_are_refused(case: SimpleNamespace, c
 
 @pytest.mark.effdet
 @pytest.mark.parametrize("levels", range(2, 9))
-def test_the_graph_is_effdets(levels: int):
+def test_the_graph_matches_effdet(levels: int):
     from effdet.config.fpn_config import bifpn_config
 
     theirs = bifpn_config(0, levels - 1).nodes
@@ -196,8 +196,8 @@ def test_the_graph_is_effdets(levels: int):
 
 
 @pytest.mark.effdet
-def test_initial_weights_are_effdets(case: SimpleNamespace):
-    """The same bounds: uniform distributions are told by their largest value."""
+def test_initial_weights_match_effdet(case: SimpleNamespace):
+    """The bounds agree: the largest value identifies a uniform distribution."""
     from effdet.efficientdet import _init_weight
 
     case.channels, case.out_channels, case.separable = [24, 40, 80], 64, True
@@ -216,14 +216,14 @@ def test_initial_weights_are_effdets(case: SimpleNamespace):
 
 
 def mmdets(**arguments: Any) -> nn.Module:
-    """Built from a config, as mmdet does."""
+    """Build a neck from a config, as mmdet does."""
     from mmdet.registry import MODELS
 
     return MODELS.build({"type": "fpn_plugins.BiFPN", **arguments})
 
 
 @pytest.mark.mmdet
-def test_mmdets_arguments_reach_the_core(make_maps: Callable):
+def test_arguments_of_mmdet_reach_the_core(make_maps: Callable):
     neck = mmdets(in_channels=[3, 4, 5, 6], out_channels=8, num_outs=5, num_repeats=2, start_level=1, with_cp=True)
     core = BiFPN([3, 4, 5, 6], 8, in_indices=(1, 2, 3), num_extra_levels=2, num_repeats=2)
     assert neck.gradient_checkpointing and neck.num_outs == 5
@@ -236,7 +236,7 @@ def test_mmdets_arguments_reach_the_core(make_maps: Callable):
 
 
 @pytest.mark.mmdet
-def test_mmdets_factories_and_init_cfg_are_heard():
+def test_factories_and_init_cfg_of_mmdet_are_applied():
     arguments = {"in_channels": [3, 4], "out_channels": 32, "num_outs": 3, "num_repeats": 1}
     neck = mmdets(
         **arguments,

@@ -1,4 +1,4 @@
-"""CSPPAFPN against mmdet's YOLOXPAFPN, then the sizes on which that fails, its keys and its errors."""
+"""CSPPAFPN matches mmdet's YOLOXPAFPN; sizes on which that fails, keys and errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OURS: dict[str | None, dict[str, Any]] = {None: {"norm": None}, "BN": {}}  # BN 
 
 @lru_cache
 def pair(levels: int, blocks: int, depthwise: bool, norm: str | None) -> tuple[nn.Module, nn.Module]:
-    """mmdet's neck with weights and norms away from zeros and ones, and ours with its weights, in double precision."""
+    """Build mmdet's neck with non-trivial weights and norms, and ours with the same weights, in double precision."""
     from mmdet.models.necks import YOLOXPAFPN
 
     theirs = YOLOXPAFPN(CHANNELS[-levels:], 3, blocks, depthwise, norm_cfg=NORMS[norm]).double()
@@ -50,7 +50,7 @@ def pair(levels: int, blocks: int, depthwise: bool, norm: str | None) -> tuple[n
     coarsest=st.tuples(st.integers(1, 4), st.integers(1, 4)),
     training=st.booleans(),
 )
-def test_equals_mmdet(
+def test_matches_mmdet(
     levels: int, blocks: int, depthwise: bool, norm: str | None, coarsest: tuple[int, int], training: bool
 ):
     theirs, ours = (copy.deepcopy(module) for module in pair(levels, blocks, depthwise, norm))
@@ -72,7 +72,7 @@ def test_the_key_map_is_exact_both_ways(levels: int, depthwise: bool, norm: str 
 
 @pytest.mark.mmdet
 @pytest.mark.parametrize(("levels", "blocks", "depthwise"), [(4, 2, False), (3, 1, False), (3, 2, True)])
-def test_another_pyramids_checkpoint_is_an_error(levels: int, blocks: int, depthwise: bool):
+def test_a_checkpoint_of_another_pyramid_is_an_error(levels: int, blocks: int, depthwise: bool):
     theirs, _ = pair(levels, blocks, depthwise, "BN")
     with pytest.raises(ValueError, match="fits this module only in part"):
         CSPPAFPN(CHANNELS[-3:], 3, 2).load_state_dict(theirs.state_dict())
@@ -80,7 +80,7 @@ def test_another_pyramids_checkpoint_is_an_error(levels: int, blocks: int, depth
 
 @pytest.mark.mmdet
 @pytest.mark.parametrize("sizes", [[(13, 10), (7, 5), (4, 3)], [(13, 10), (6, 5), (3, 2)], [(1, 1)] * 3])
-def test_works_on_the_sizes_on_which_mmdet_raises(sizes: list[tuple[int, int]], make_maps: Callable[..., list[Tensor]]):
+def test_works_on_sizes_where_mmdet_raises(sizes: list[tuple[int, int]], make_maps: Callable[..., list[Tensor]]):
     """Stages that round up, stages that round down, and maps of one cell."""
     theirs, ours = pair(3, 1, False, "BN")
     maps = make_maps(CHANNELS[-3:], sizes, dtype=torch.double)
@@ -93,8 +93,8 @@ def test_works_on_the_sizes_on_which_mmdet_raises(sizes: list[tuple[int, int]], 
 # ------------------------------------------------------------------------------------------------- what it computes
 
 
-def test_the_coarser_map_is_brought_to_the_finer_ones_size(make_maps: Callable[..., list[Tensor]]):
-    """Nearest on the way down; on the way up the row too many is cut off."""
+def test_the_coarser_map_is_resized_to_the_finer_map(make_maps: Callable[..., list[Tensor]]):
+    """Nearest on the way down; on the way up the extra row is cropped."""
     neck = CSPPAFPN([4, 6], 3, 1).double().eval()
     fine, coarse = make_maps([4, 6], [(5, 7), (2, 3)], dtype=torch.double)
     with torch.no_grad():
@@ -109,7 +109,7 @@ def test_the_coarser_map_is_brought_to_the_finer_ones_size(make_maps: Callable[.
             assert_same_maps(got, conv(expected))
 
 
-def test_defaults_are_yoloxs():
+def test_defaults_match_yolox():
     neck = CSPPAFPN([8, 16], 8)
     norms = [layer for layer in neck.modules() if isinstance(layer, nn.BatchNorm2d)]
     assert {(norm.eps, norm.momentum) for norm in norms} == {(1e-3, 0.03)}
@@ -121,7 +121,7 @@ def test_defaults_are_yoloxs():
         assert 0.8 * bound < float(conv.weight.detach().abs().max()) <= bound
 
 
-def test_init_is_heard():
+def test_init_is_applied():
     torch.manual_seed(3)
     neck = CSPPAFPN([4, 6], 8, norm=None, init="caffe2_xavier")
     assert all(torch.count_nonzero(p) == 0 for key, p in neck.named_parameters() if key.endswith("bias"))

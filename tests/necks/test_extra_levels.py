@@ -1,4 +1,4 @@
-"""The levels after the last one, on their own; their parity with the toolboxes is tested through the FPN."""
+"""Extra levels in isolation; their parity with the toolboxes is tested through FPN."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_only_the_first_conv_on_the_input_has_its_channels(source: str, channels
     assert [block.conv.in_channels for block in levels.convs] == [channels, 8]
 
 
-def test_bare_convs_ignore_the_necks_norm_act_and_conv():
+def test_bare_convs_ignore_norm_act_and_conv_of_the_neck():
     def refuse(*unused: object, **also_unused: object) -> nn.Module:
         raise AssertionError("bare convolutions are nn.Conv2d")
 

@@ -19,7 +19,7 @@ C5_LEVELS = ExtraLevels(2, "conv", source="input", relu=True, bare=True)
 
 
 def by_hand(neck: FPN, maps: Sequence[Tensor]) -> list[Tensor]:
-    """The paper's figure 3, written down once more and out of place."""
+    """Compute the paper's figure 3 out of place."""
     merged = [conv(x) for conv, x in zip(neck.lateral_convs, maps, strict=True)]
     for index in reversed(range(len(merged) - 1)):
         up = neck.upsamples[-1 - index](merged[index + 1], tuple(merged[index].shape[-2:]))
@@ -45,7 +45,7 @@ def test_every_merge_equals_the_formula(arguments: dict[str, Any], make_maps: Ca
 
 @pytest.mark.parametrize("arguments", VARIANTS)
 def test_gradients_are_those_of_the_function(arguments: dict[str, Any], make_maps: Callable):
-    """Also where merging is in place, and with ReLU, whose saved result an in-place merge would destroy."""
+    """Includes merging in place, and ReLU, whose saved result an in-place merge would destroy."""
     neck = FPN([2, 1], 2, extra_levels=ExtraLevels(1, "conv", source="lateral"), **arguments).double()
     randomize(neck)
     maps = [m.requires_grad_() for m in make_maps([2, 1], [(3, 4), (2, 2)], batch=1, dtype=torch.double)]
@@ -69,7 +69,7 @@ def test_inputs_are_not_modified(norm: str | None, extra: str | None, make_maps:
 
 @pytest.mark.parametrize("norm", [None, "BN", "GN"])
 def test_merging_adds_in_place_without_an_activation(norm: str | None, make_maps: Callable):
-    """Performance: a training step holds no second copy of the finest map."""
+    """Performance: a training step keeps no second copy of the finest map."""
     neck = FPN([3, 4], 32, norm=norm)
     laterals = make_maps([32, 32], [(6, 6), (3, 3)])
     assert neck.top_down(laterals)[0].data_ptr() == laterals[0].data_ptr()
@@ -140,7 +140,7 @@ def test_a_conv_factory_makes_every_convolution():
     assert all(type(conv) is Marked for conv in convs)
 
 
-def test_the_same_seed_gives_the_same_weights_and_init_is_heard():
+def test_the_same_seed_gives_the_same_weights_and_init_is_applied():
     states = []
     for init in ("caffe2_xavier", "caffe2_xavier", "kaiming_normal"):
         torch.manual_seed(3)

@@ -30,7 +30,7 @@ P5_LEVELS = ExtraLevels(2, "conv", source="output", relu=True, bare=True)
 
 
 def run_with_gradients(module: nn.Module, run: Run, maps: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], list[Tensor]]:
-    """Outputs of ``module`` and gradients of its inputs; those of the parameters are left in ``.grad``."""
+    """Return outputs of ``module`` and gradients of its inputs; gradients of the parameters stay in ``.grad``."""
     inputs = [m.clone().requires_grad_() for m in maps]
     outputs = run(module, inputs)
     numbers = generator(1)
@@ -40,7 +40,7 @@ def run_with_gradients(module: nn.Module, run: Run, maps: Sequence[Tensor]) -> t
 
 
 def assert_parity(ours: nn.Module, theirs: nn.Module, run: Run, table: KeyMap, maps: Sequence[Tensor]) -> None:
-    """Load their weights as they are; outputs, all gradients and what BN remembers have to be equal."""
+    """Load their weights as they are; compare outputs, all gradients and batch statistics."""
     randomize(theirs)
     ours.to(maps[0].dtype), theirs.to(maps[0].dtype)
     ours.load_state_dict(theirs.state_dict())
@@ -57,7 +57,7 @@ def assert_parity(ours: nn.Module, theirs: nn.Module, run: Run, table: KeyMap, m
 
 @st.composite
 def pyramids(draw: st.DrawFn, max_levels: int = 5, divisible: bool = False) -> SimpleNamespace:
-    """Channels and maps of 1 to ``max_levels`` levels; each side rounds up or down unless ``divisible``."""
+    """Draw channels and maps of 1 to ``max_levels`` levels; each side rounds up or down unless ``divisible``."""
     levels = draw(st.integers(1, max_levels))
     channels = draw(st.lists(st.integers(1, 6), min_size=levels, max_size=levels))
     if divisible:
@@ -99,7 +99,7 @@ OUR_EXTRAS = {None: None, "max_pool": ExtraLevels(1), "c5": C5_LEVELS, "p5": P5_
 
 @pytest.mark.torchvision
 @given(pyramids(), st.sampled_from([None, "max_pool", "c5", "p5"]))
-def test_equals_torchvision(pyramid: SimpleNamespace, extra: str | None):
+def test_matches_torchvision(pyramid: SimpleNamespace, extra: str | None):
     if extra == "c5" and pyramid.channels[-1] == pyramid.out_channels:
         extra = "p5"  # torchvision goes by the channels
     theirs = torchvision_fpn(pyramid.channels, pyramid.out_channels, pyramid.norm, extra)
@@ -109,7 +109,7 @@ def test_equals_torchvision(pyramid: SimpleNamespace, extra: str | None):
 
 @pytest.mark.torchvision
 @pytest.mark.parametrize("out_channels", [128, 256, 512])
-def test_equals_torchvision_at_the_usual_widths_in_single_precision(out_channels: int, make_maps: Callable):
+def test_matches_torchvision_at_the_usual_widths_in_single_precision(out_channels: int, make_maps: Callable):
     channels = [64, 128, 256]
     theirs = torchvision_fpn(channels, out_channels, None, None)
     ours = FPN(channels, out_channels)
@@ -121,7 +121,7 @@ def test_equals_torchvision_at_the_usual_widths_in_single_precision(out_channels
 
 
 @pytest.mark.torchvision
-def test_loads_torchvisions_old_names():
+def test_loads_old_names_of_torchvision():
     """Checkpoints from before torchvision 0.13 lack the convolution's index."""
     theirs = torchvision_fpn([3, 5], 4, None, None)
     old = {re.sub(r"(blocks\.\d)\.0", r"\1", key): value for key, value in theirs.state_dict().items()}
@@ -133,7 +133,7 @@ def test_loads_torchvisions_old_names():
 
 @pytest.mark.torchvision
 def test_foreign_names_load_inside_a_detector_and_into_copies():
-    """The hook has to see the neck's prefix, and a deep copy has to load into itself."""
+    """The hook must see the neck's prefix, and a deep copy must load into itself."""
     theirs = torchvision_fpn([3, 5], 4, None, "c5").state_dict()
     ours = FPN([3, 5], 4, extra_levels=C5_LEVELS)
     detector = nn.ModuleDict({"backbone": nn.Conv2d(1, 1, 1), "neck": copy.deepcopy(ours)})
@@ -141,7 +141,7 @@ def test_foreign_names_load_inside_a_detector_and_into_copies():
     given = {**outer, **{f"neck.{key}": value for key, value in theirs.items()}}
     keys = list(given)
     detector.load_state_dict(given)
-    assert list(given) == keys  # the caller's dict is left as it was
+    assert list(given) == keys  # the caller's dict is unchanged
     assert detector["backbone"].bias.item() == 1
     copied = detector["neck"].extra_levels.convs[1].conv.weight
     assert torch.equal(copied, theirs["extra_blocks.p7.weight"])
@@ -154,7 +154,7 @@ def test_foreign_names_load_inside_a_detector_and_into_copies():
 def detectron2_fpn(
     channels: list[int], out_channels: int, norm: str | None = None, extra: str | None = None, fusion: str = "sum"
 ) -> nn.Module:
-    """Their FPN behind a backbone that hands on the maps it is given, the last one of stride 32."""
+    """Build their FPN on a backbone that returns its inputs, the last one of stride 32."""
     from detectron2.layers import ShapeSpec
     from detectron2.modeling.backbone import Backbone
     from detectron2.modeling.backbone import fpn as peer
@@ -183,7 +183,7 @@ def run_detectron2(module: nn.Module, inputs: list[Tensor]) -> tuple[Tensor, ...
 
 @pytest.mark.detectron2
 @given(pyramids(divisible=True), st.sampled_from([None, "max_pool", "c5", "p5"]), st.sampled_from(["sum", "avg"]))
-def test_equals_detectron2(pyramid: SimpleNamespace, extra: str | None, fusion: str):
+def test_matches_detectron2(pyramid: SimpleNamespace, extra: str | None, fusion: str):
     theirs = detectron2_fpn(pyramid.channels, pyramid.out_channels, pyramid.norm, extra, fusion)
     extra_levels = OUR_EXTRAS[extra]
     ours = FPN(pyramid.channels, pyramid.out_channels, None, extra_levels, fusion=fusion, norm=pyramid.norm)
@@ -192,7 +192,7 @@ def test_equals_detectron2(pyramid: SimpleNamespace, extra: str | None, fusion: 
 
 
 @pytest.mark.detectron2
-def test_works_on_the_odd_sizes_on_which_detectron2_raises(make_maps: Callable):
+def test_works_on_odd_sizes_where_detectron2_raises(make_maps: Callable):
     theirs = detectron2_fpn([3, 5], 4)
     ours = FPN([3, 5], 4)
     ours.load_state_dict(theirs.state_dict())
@@ -208,7 +208,7 @@ def test_works_on_the_odd_sizes_on_which_detectron2_raises(make_maps: Callable):
 
 @st.composite
 def mmdet_arguments(draw: st.DrawFn) -> dict[str, Any]:
-    """What mmdet's FPN offers besides its channels; the number of extra levels in place of ``num_outs``."""
+    """Draw arguments of mmdet's FPN besides its channels, with the number of extra levels instead of ``num_outs``."""
     return {
         "extra": draw(st.integers(0, 3)),
         "start_level": draw(st.integers(0, 4)),
@@ -227,7 +227,7 @@ def run_mmdet(module: nn.Module, inputs: list[Tensor]) -> tuple[Tensor, ...]:
 @pytest.mark.mmdet
 @settings(max_examples=30)  # more arguments to combine than the others have
 @given(pyramids(), mmdet_arguments())
-def test_equals_mmdet(pyramid: SimpleNamespace, arguments: dict[str, Any]):
+def test_matches_mmdet(pyramid: SimpleNamespace, arguments: dict[str, Any]):
     from mmdet.models.necks import FPN as MMDetFPN
 
     extra = arguments.pop("extra")
@@ -254,7 +254,7 @@ def test_equals_mmdet(pyramid: SimpleNamespace, arguments: dict[str, Any]):
 
 @pytest.mark.mmdet
 @pytest.mark.parametrize(("start", "end"), [(0, 1), (1, 2), (2, 2)])
-def test_equals_mmdet_on_inputs_from_the_middle(start: int, end: int, make_maps: Callable):
+def test_matches_mmdet_on_inputs_from_the_middle(start: int, end: int, make_maps: Callable):
     """mmdet's ``end_level`` is inclusive, and there are no extra levels below the last input."""
     from mmdet.models.necks import FPN as MMDetFPN
 

@@ -25,7 +25,7 @@ def test_a_graph_of_impossible_nodes_is_an_error(levels: int, node: Node, messag
         Graph(levels, (node,))
 
 
-def test_the_executor_gives_each_node_its_maps_and_its_levels_size():
+def test_the_executor_passes_each_node_its_maps_and_size():
     class Record(nn.Module):
         def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
             return torch.full((1, 1, *size), float(sum(int(m[0, 0, 0, 0]) for m in maps)))

@@ -1,4 +1,4 @@
-"""NASFPN against mmdet's own class, then its pooling, its levels, its keys and its errors."""
+"""NASFPN matches mmdet's class; pooling, levels, keys and errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CHANNELS = [2, 3, 4, 5]
 
 @lru_cache
 def pair(levels: int, norm: str | None, repeats: int) -> tuple[nn.Module, nn.Module]:
-    """mmdet's neck with weights and norms away from zeros and ones, and ours with its weights, in double precision."""
+    """Build mmdet's neck with non-trivial weights and norms, and ours with the same weights, in double precision."""
     from mmdet.models.necks import NASFPN as Official
 
     norm_cfg = {"type": norm} if norm else None
@@ -44,7 +44,7 @@ def pair(levels: int, norm: str | None, repeats: int) -> tuple[nn.Module, nn.Mod
 
 @st.composite
 def pyramids(draw: st.DrawFn) -> list[Tensor]:
-    """Three to five maps, sides rounded up or down from map to map, large enough for mmdet's extra levels."""
+    """Draw three to five maps, sides rounded up or down from map to map, large enough for mmdet's extra levels."""
     levels = draw(st.integers(3, 5))
     smallest = 2 ** (5 - levels)  # the extra levels divide the coarsest map
     size = draw(st.tuples(*[st.integers(smallest, 7)] * 2))
@@ -62,7 +62,7 @@ def pyramids(draw: st.DrawFn) -> list[Tensor]:
 @pytest.mark.filterwarnings("ignore:Unnecessary conv bias")
 @settings(max_examples=30)
 @given(maps=pyramids(), norm=st.sampled_from([None, "BN"]), repeats=st.integers(1, 2), training=st.booleans())
-def test_equals_mmdet(maps: list[Tensor], norm: str | None, repeats: int, training: bool):
+def test_matches_mmdet(maps: list[Tensor], norm: str | None, repeats: int, training: bool):
     theirs, ours = (copy.deepcopy(module) for module in pair(len(maps), norm, repeats))
     single = min(maps[-1].shape[-2:]) >> (5 - len(maps)) == 1  # two cells of batch statistics: ill-conditioned
     theirs.train(training and not single), ours.train(training and not single)
@@ -80,7 +80,7 @@ def test_the_key_map_is_exact_both_ways(levels: int, norm: str | None):
 
 @pytest.mark.mmdet
 @pytest.mark.parametrize("change", ["repeats", "levels"])
-def test_another_pyramids_checkpoint_is_an_error(change: str):
+def test_a_checkpoint_of_another_pyramid_is_an_error(change: str):
     theirs, _ = pair(3, None, 2) if change == "repeats" else pair(4, None, 1)
     with pytest.raises(ValueError, match="fits this module only in part"):
         NASFPN([4, 5, 6], 4, num_repeats=1).load_state_dict(theirs.state_dict())
@@ -88,7 +88,7 @@ def test_another_pyramids_checkpoint_is_an_error(change: str):
 
 @pytest.mark.mmdet
 @given(st.tuples(*[st.integers(1, 40)] * 2), st.tuples(*[st.integers(1, 40)] * 2))
-def test_pooling_equals_mmcvs(size: tuple[int, int], target: tuple[int, int]):
+def test_pooling_matches_mmcv(size: tuple[int, int], target: tuple[int, int]):
     from mmcv.ops.merge_cells import SumCell
 
     target = tuple(min(pair) for pair in zip(size, target, strict=True))
@@ -117,13 +117,13 @@ def test_halving_drops_the_odd_end_and_keeps_one_cell(size: tuple[int, int]):
     assert got[0, 0, 0, 0] == x[0, 0, :2, :2].max()
 
 
-def test_a_gate_weighs_the_first_map_by_the_mean_of_the_second():
+def test_a_gate_weights_the_first_map_by_the_mean_of_the_second():
     first, second = torch.full((1, 1, 2, 2), 3.0), torch.tensor([[[[1.0, -1.0], [2.0, -2.0]]]])
     assert torch.equal(gate(first, second), second + 0.5 * first)
 
 
-def test_the_graph_is_the_papers():
-    """Figure 6 by level, and which cells have no convolution."""
+def test_the_graph_matches_the_paper():
+    """Figure 6 by level, and the cells without a convolution."""
     read = [(node.level + 3, [GRAPH.level_of(number) + 3 for number in node.inputs]) for node in GRAPH.nodes]
     assert read == [
         *((4, [6, 4]), (4, [4, 4]), (3, [4, 3]), (4, [3, 4])),
@@ -158,7 +158,7 @@ def test_norm_act_and_conv_reach_every_convolution():
     assert kinds.count(nn.Conv2d) == 0
     assert kinds.count(nn.Tanh) == 2 * 7  # lateral and extra convolutions have none
     biases = [layer.bias is not None for layer in neck.modules() if isinstance(layer, Marked)]
-    assert biases == [False] * 5 + [True] * 14  # mmcv's cells have one beside the norm
+    assert biases == [False] * 5 + [True] * 14  # mmcv's cells have a bias before a norm
 
 
 def test_gradient_checkpointing_changes_neither_gradients_nor_statistics(make_maps: Callable[..., list[Tensor]]):

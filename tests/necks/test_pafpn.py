@@ -1,4 +1,4 @@
-"""PAFPN against mmdet's, at the level of plain modules: official keys, outputs, gradients."""
+"""PAFPN matches mmdet's in keys, outputs and gradients, as plain modules."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ CHANNELS = [6, 8, 12]
 
 
 def mmdets(**arguments: Any) -> nn.Module:
-    """mmdet's neck in double precision."""
+    """Build mmdet's neck in double precision."""
     from mmdet.models.necks import PAFPN as Official
 
     return Official(in_channels=CHANNELS, out_channels=8, **arguments).double()
 
 
 def draw(height: int, width: int) -> list[Tensor]:
-    """Maps of the channels above, each half (rounded up) of the one before."""
+    """Build maps with the channels above, each half (rounded up) of the previous one."""
     maps = []
     for channels in CHANNELS:
         maps.append(torch.randn(2, channels, height, width, dtype=torch.float64, requires_grad=True))
@@ -38,7 +38,7 @@ def draw(height: int, width: int) -> list[Tensor]:
 @pytest.mark.mmdet
 @pytest.mark.parametrize("source", ["max_pool", "on_input", "on_lateral", "on_output"])
 @given(height=st.integers(1, 40), width=st.integers(1, 40), relu=st.booleans())
-def test_equals_mmdets(source: str, height: int, width: int, relu: bool) -> None:
+def test_matches_mmdet(source: str, height: int, width: int, relu: bool) -> None:
     extra = False if source == "max_pool" else source
     theirs = mmdets(num_outs=5, add_extra_convs=extra, relu_before_extra_convs=relu)
     levels = ExtraLevels(2) if not extra else ExtraLevels(2, "conv", source.removeprefix("on_"), relu, bare=False)
@@ -64,7 +64,7 @@ def test_the_key_map_goes_both_ways() -> None:
 
 
 def test_without_a_second_path_it_is_an_fpn(make_maps: Callable[..., list[Tensor]]) -> None:
-    """The finest level is the FPN's own; the coarser ones differ."""
+    """The finest level equals FPN's; the coarser ones differ."""
     ours = PAFPN(CHANNELS, 8)
     plain = FPN(CHANNELS, 8)
     plain.load_state_dict({key: value for key, value in ours.state_dict().items() if key in plain.state_dict()})
@@ -75,7 +75,7 @@ def test_without_a_second_path_it_is_an_fpn(make_maps: Callable[..., list[Tensor
     assert not torch.allclose(got[1], wanted[1])
 
 
-def test_the_papers_relu_acts_on_the_second_path_alone(make_maps: Callable[..., list[Tensor]]) -> None:
+def test_relu_of_the_paper_acts_on_the_second_path_alone(make_maps: Callable[..., list[Tensor]]) -> None:
     ours = PAFPN(CHANNELS, 8, bottom_up_act="relu")
     with torch.no_grad():
         outputs = ours(make_maps(CHANNELS, [(9, 7), (5, 4), (3, 2)]))
@@ -83,7 +83,7 @@ def test_the_papers_relu_acts_on_the_second_path_alone(make_maps: Callable[..., 
     assert all(m.min() >= 0 for m in outputs[1:])
 
 
-def test_an_fpns_checkpoint_is_not_half_loaded() -> None:
+def test_a_checkpoint_of_an_fpn_is_not_half_loaded() -> None:
     with pytest.raises(RuntimeError, match="Missing key.*downsample_convs"):
         PAFPN(CHANNELS, 8).load_state_dict(FPN(CHANNELS, 8).state_dict())
 

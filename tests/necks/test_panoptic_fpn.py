@@ -1,4 +1,4 @@
-"""Panoptic FPN's semantic branch against both official heads: their keys, outputs and gradients; and the neck."""
+"""Panoptic FPN's semantic branch matches both official heads in keys, outputs and gradients; and the neck."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHANNELS, INNER, CLASSES = 8, 32, 5
 
 
 def mmdets(start: int = 0, end: int = 4, norm: str | None = "GN") -> nn.Module:
-    """mmdet's head in double precision."""
+    """Build mmdet's head in double precision."""
     from mmdet.models.seg_heads import PanopticFPNHead
 
     norm_cfg = {"type": norm, **({"num_groups": 32} if norm == "GN" else {})} if norm else None
@@ -29,7 +29,7 @@ def mmdets(start: int = 0, end: int = 4, norm: str | None = "GN") -> nn.Module:
 
 
 def detectron2s(strides: tuple[int, ...] = (4, 8, 16, 32), norm: str = "GN", common_stride: int = 4) -> nn.Module:
-    """Detectron2's head in double precision."""
+    """Build Detectron2's head in double precision."""
     from detectron2.layers import ShapeSpec
     from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 
@@ -38,7 +38,7 @@ def detectron2s(strides: tuple[int, ...] = (4, 8, 16, 32), norm: str = "GN", com
 
 
 def pyramid(height: int, width: int, levels: int = 4) -> list[Tensor]:
-    """Maps whose finest one has ``height`` x ``width`` cells, each half (rounded up) of the one before."""
+    """Build maps whose finest one has ``height`` x ``width`` cells, each half (rounded up) of the previous one."""
     maps = []
     for _ in range(levels):
         maps.append(torch.randn(2, CHANNELS, height, width, dtype=torch.float64, requires_grad=True))
@@ -47,7 +47,7 @@ def pyramid(height: int, width: int, levels: int = 4) -> list[Tensor]:
 
 
 def gradients(output: Tensor, inputs: list[Tensor], module: nn.Module) -> list[Tensor]:
-    """Of the inputs and the parameters, under a loss that weighs each cell differently."""
+    """Return gradients of inputs and parameters for a loss that weights each cell differently."""
     weights = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)
     return list(torch.autograd.grad((output * weights).sum(), [*inputs, *module.parameters()]))
 
@@ -55,7 +55,7 @@ def gradients(output: Tensor, inputs: list[Tensor], module: nn.Module) -> list[T
 def assert_equal(
     merge: SemanticMerge, predictor: nn.Module, theirs: nn.Module, maps: list[Tensor], wanted: Any
 ) -> None:
-    """Logits and gradients of ours and of an official head, whose modules register their parameters in one order."""
+    """Compare logits and gradients with an official head, whose modules register their parameters in the same order."""
     got = predictor(merge(maps))
     assert_same_maps(got, wanted)
     ours = nn.ModuleList([merge, predictor])
@@ -66,7 +66,7 @@ def assert_equal(
 @pytest.mark.parametrize(("start", "end"), [(0, 4), (1, 4), (0, 1), (2, 3)])
 @pytest.mark.parametrize("norm", ["GN", None])
 @given(height=st.integers(1, 4), width=st.integers(1, 4))
-def test_equals_mmdets(norm: str | None, start: int, end: int, height: int, width: int) -> None:
+def test_matches_mmdet(norm: str | None, start: int, end: int, height: int, width: int) -> None:
     theirs = mmdets(start, end, norm)
     merge = SemanticMerge([CHANNELS] * (end - start), INNER, range(start, end), norm=norm).double()
     own = {key: value for key, value in theirs.state_dict().items() if not key.startswith("conv_logits.")}
@@ -80,7 +80,7 @@ def test_equals_mmdets(norm: str | None, start: int, end: int, height: int, widt
 @pytest.mark.parametrize("strides", [(4, 8, 16, 32), (8, 16), (4, 16, 32)])
 @pytest.mark.parametrize("norm", ["GN", ""])
 @given(height=st.integers(1, 4), width=st.integers(1, 4))
-def test_equals_detectron2s(norm: str, strides: tuple[int, ...], height: int, width: int) -> None:
+def test_matches_detectron2(norm: str, strides: tuple[int, ...], height: int, width: int) -> None:
     theirs = detectron2s(strides, norm)
     specs = [FeatureSpec(CHANNELS, stride) for stride in strides]
     merge = SemanticMerge.to_stride(specs, 4, INNER, norm=norm).double()
@@ -109,14 +109,14 @@ def test_the_key_maps_go_both_ways(norm: str | None) -> None:
 
 @given(height=st.integers(1, 40), width=st.integers(1, 40), first=st.integers(0, 2))
 def test_any_size_gives_a_map_of_the_finest_size(height: int, width: int, first: int) -> None:
-    """Rounding up or not: levels are fitted to each other; where no level has the final size, it is doubled to."""
+    """Levels are resized to each other, rounded up or down; without a level of the final size, maps are doubled."""
     merge = SemanticMerge([CHANNELS] * (4 - first), INNER, range(first, 4)).double()
     maps = pyramid(height, width)[first:]
     assert merge(maps).shape == (2, INNER, *(side * 2**first for side in maps[0].shape[-2:]))
 
 
 def test_a_constant_level_stays_constant_on_an_odd_size() -> None:
-    """Each branch is resampled to the whole of the finer map: no cell is padded or cropped."""
+    """Each branch is resampled to the entire finer map: no cell is padded or cropped."""
     merge = SemanticMerge([CHANNELS] * 2, INNER, norm=None).double()
     for branch in merge.branches:
         nn.init.dirac_(branch[0].conv.weight)
@@ -144,7 +144,7 @@ def test_specs_name_the_semantic_map() -> None:
 
 @pytest.mark.mmdet
 def test_a_trained_fpn_goes_into_the_pyramid() -> None:
-    """Ours and mmdet's; the semantic branch stays as it is."""
+    """Keys of ours and of mmdet load; the semantic branch stays unchanged."""
     from mmdet.models.necks import FPN as Official
 
     for theirs in (Official([4, 6], 16, 2), FPN([4, 6], 16)):
@@ -169,7 +169,7 @@ def test_errors(arguments: dict[str, Any], message: str) -> None:
         SemanticMerge(**arguments)
 
 
-def test_strides_that_cannot_be_doubled_to_the_wanted_one() -> None:
+def test_strides_that_cannot_be_doubled_to_the_target() -> None:
     with pytest.raises(ValueError, match="stride 6 is not a power of two"):
         SemanticMerge.to_stride([FeatureSpec(8, 6)], 4)
     with pytest.raises(ValueError, match=r"num_upsamples=\[-1, 0\]"):

@@ -1,4 +1,4 @@
-"""Necks through ``torch.jit.script``: with any option the same maps, and nothing of the neck itself is changed."""
+"""Scripted necks return the same maps with any option, and scripting leaves the neck unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SimpleFeaturePyramid against detectron2's: official keys, outputs, gradients; mmdet's project by its keys."""
+"""SimpleFeaturePyramid matches detectron2's keys, outputs and gradients, and the keys of mmdet's project."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EXTRA = {"num_levels": 1, "op": "max_pool"}
 
 
 def detectron2s(scales: tuple[float, ...] = (4.0, 2.0, 1.0, 0.5), norm: str = "LN") -> nn.Module:
-    """The official pyramid, on a network that returns its input, with norms that do something."""
+    """Build the official pyramid on a network that returns its input, with non-trivial norms."""
     from detectron2.layers import ShapeSpec
     from detectron2.modeling import Backbone, SimpleFeaturePyramid
     from detectron2.modeling.backbone.fpn import LastLevelMaxPool
@@ -42,7 +42,7 @@ def detectron2s(scales: tuple[float, ...] = (4.0, 2.0, 1.0, 0.5), norm: str = "L
 
 
 def compare(theirs: nn.Module, ours: nn.Module, size: tuple[int, int]) -> None:
-    """Outputs, and the gradients of the input and of every parameter (which both hold in the same order)."""
+    """Return outputs, and gradients of the input and every parameter (both modules have the same order)."""
     gradients = []
     outputs = []
     x = torch.randn(2, CHANNELS, *size, dtype=torch.double)
@@ -61,7 +61,7 @@ def compare(theirs: nn.Module, ours: nn.Module, size: tuple[int, int]) -> None:
 
 
 def renamed(ours: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """detectron2's names -> ours, through the production table."""
+    """Rename detectron2's keys to ours with the production table."""
     from fpn_plugins.weights.maps.simple_pyramid import SimplePyramidLayouts
 
     table = SimplePyramidLayouts([len(layers) for layers in ours.resamples])(tensors)[0]
@@ -74,7 +74,7 @@ def renamed(ours: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 @settings(max_examples=8)
 @given(height=st.integers(2, 13), width=st.integers(2, 13))
 @pytest.mark.parametrize("scales", [(4.0, 2.0, 1.0, 0.5), (2.0, 1.0), (1.0, 0.5)])
-def test_equals_detectron2s(scales: tuple[float, ...], height: int, width: int) -> None:
+def test_matches_detectron2(scales: tuple[float, ...], height: int, width: int) -> None:
     theirs = detectron2s(scales)
     extra = EXTRA if scales[-1] == 0.5 else None
     ours = SimpleFeaturePyramid([CHANNELS], 32, scales, extra_levels=extra)
@@ -88,8 +88,8 @@ def test_equals_detectron2s(scales: tuple[float, ...], height: int, width: int) 
 
 @pytest.mark.detectron2
 @pytest.mark.parametrize("norm", ["GN", "BN"])
-def test_equals_detectron2s_with_other_norms(norm: str) -> None:
-    """Norms as in detectron2, which can only make GN's 32 groups of the 8 channels at p2 where there are enough."""
+def test_matches_detectron2_with_other_norms(norm: str) -> None:
+    """Norms as in detectron2, where GN's 32 groups need at least as many channels at p2."""
     from detectron2.layers import get_norm
 
     scales = (1.0, 0.5)
@@ -100,7 +100,7 @@ def test_equals_detectron2s_with_other_norms(norm: str) -> None:
 
 
 def mmdets_key(key: str) -> str:
-    """The name of a detectron2 parameter in mmdet's ``projects/ViTDet``."""
+    """Return the name of a detectron2 parameter in mmdet's ``projects/ViTDet``."""
     level, place, rest = re.fullmatch(r"simfp_(\d)\.(\d)\.(.*)", key).groups()
     index, first_conv = int(level) - 2, {"2": 4, "3": 1, "4": 0, "5": 1}[level]
     if int(place) < first_conv:
@@ -110,7 +110,7 @@ def mmdets_key(key: str) -> str:
 
 
 @pytest.mark.detectron2
-def test_mmdets_layout_loads_as_it_is() -> None:
+def test_layout_of_mmdet_loads_as_it_is() -> None:
     theirs = detectron2s()
     ours = SimpleFeaturePyramid([CHANNELS], 32, extra_levels=EXTRA)
     weights = {mmdets_key(key): value for key, value in theirs.state_dict().items()}
@@ -120,8 +120,8 @@ def test_mmdets_layout_loads_as_it_is() -> None:
 
 
 @pytest.mark.detectron2
-def test_initial_statistics_are_detectron2s() -> None:
-    """PyTorch's own for every convolution: the same bounds."""
+def test_initial_statistics_match_detectron2() -> None:
+    """Every convolution has the bounds of PyTorch's initialization."""
     theirs, ours = detectron2s(), SimpleFeaturePyramid([CHANNELS], 32)
     for key, wanted in renamed(ours, dict(theirs.named_parameters())).items():
         if "norm" not in key and wanted.dim() > 1:
@@ -131,7 +131,7 @@ def test_initial_statistics_are_detectron2s() -> None:
 
 @pytest.mark.mmdet
 def test_in_mmdet() -> None:
-    """The norm is ours without a scope too, has detectron2's eps, and levels are counted as mmdet counts them."""
+    """The norm is ours even without a scope and has detectron2's eps; levels are counted as in mmdet."""
     from mmdet.registry import MODELS
 
     config = {"type": "fpn_plugins.SimpleFeaturePyramid", "in_channels": [CHANNELS], "out_channels": 32}
@@ -153,7 +153,7 @@ def test_in_mmdet() -> None:
 
 
 @pytest.mark.mmdet
-def test_ln2d_in_a_head_has_mmdets_name() -> None:
+def test_ln2d_in_a_head_has_the_name_of_mmdet() -> None:
     """``norm_layer``, as in the published checkpoints of mmdet's project, whose LN2d it replaces."""
     from mmcv.cnn import ConvModule
 
@@ -180,7 +180,7 @@ def test_errors_name_argument_and_remedy(arguments: dict[str, Any], message: str
         SimpleFeaturePyramid(**{"in_channels": [CHANNELS], **arguments})
 
 
-def test_specs_follow_the_maps_stride() -> None:
+def test_specs_follow_the_stride_of_the_map() -> None:
     neck = build_neck({"type": "SimpleFeaturePyramid", "extra_levels": EXTRA}, [FeatureSpec(CHANNELS, 16)])
     assert [spec.stride for spec in neck.out_specs([FeatureSpec(CHANNELS, 16)])] == [4, 8, 16, 32, 64]
     assert [spec.stride for spec in neck.out_specs([FeatureSpec(CHANNELS, 8)])] == [2, 4, 8, 16, 32]
