@@ -67,8 +67,7 @@ class Conversion:
     def __str__(self) -> str:
         lines = [f"{self.source} -> {self.target}: {len(self.matched)} keys matched, {len(self.renamed)} renamed"]
         for name in ("transformed", "dropped", "restarted", "computed"):
-            keys = getattr(self, name)
-            if keys:
+            if keys := getattr(self, name):
                 lines.append(f"{len(keys)} {name}: {_listed(keys)}")
         return "; ".join(lines)
 
@@ -137,8 +136,7 @@ def places(shapes: Mapping[str, Tensor], num_ratios: int = 3) -> dict[str, Place
     heads = head_table(toolbox, shapes, _anchors_per_cell(shapes), num_ratios)
     rest = [key for key in shapes if key not in found]
     found.update(_explained(rest, heads))
-    unexplained = [key for key in rest if key not in found]
-    if unexplained:
+    if unexplained := [key for key in rest if key not in found]:
         raise ValueError(f"{toolbox} detector: no rule for {len(unexplained)} keys: {_listed(unexplained)}")
     return found
 
@@ -154,9 +152,9 @@ def _part(keys: list[str], tables: Tables) -> dict[str, Place]:
                 found[f"{child}.{key}"] = place._replace(name=place.name and f"{child}.{place.name}")
         return {key: found[key] for key in keys}
     for table in tables(keys):
-        places = _explained(keys, table)
-        if len(places) == len(keys):
-            return places
+        explained = _explained(keys, table)
+        if len(explained) == len(keys):
+            return explained
     raise ValueError(f"no table explains {_listed(keys)}")
 
 

@@ -101,9 +101,8 @@ def _retinanet(num_anchors: int, num_ratios: int, normed: bool) -> list[Rule]:
             theirs, ours = f"head.{branch}_subnet", f"bbox_head.{name}_convs.{k}"
             rules += [Rule(f"{theirs}.{step * k}.<*>", f"{ours}.conv.<*>")]
             rules += [Rule(f"{theirs}.{step * k + 1}.<*>", f"{ours}.norm.<*>")] if normed else []
-    rules += [Rule("head.cls_score.<*>", "bbox_head.retina_cls.<*>", order)]
-    rules += [Rule("head.bbox_pred.<*>", "bbox_head.retina_reg.<*>", order)]
-    return rules
+    predictors = {"head.cls_score.<*>": "bbox_head.retina_cls.<*>", "head.bbox_pred.<*>": "bbox_head.retina_reg.<*>"}
+    return [*rules, *(Rule(theirs, ours, order) for theirs, ours in predictors.items())]
 
 
 def _semantic_branches(head: str, table: KeyMap) -> list[Rule]:

@@ -105,8 +105,7 @@ class Report:
     def __str__(self) -> str:
         parts = [f"{self.layout} layout: {len(self.matched)} keys matched"]
         for name in ("dropped", "unexpected", "missing", "kept"):
-            keys = getattr(self, name)
-            if keys:
+            if keys := getattr(self, name):
                 shown = ", ".join(keys[:8]) + (f", ... ({len(keys) - 8} more)" if len(keys) > 8 else "")
                 parts.append(f"{len(keys)} {name}: {shown}")
         return "; ".join(parts)

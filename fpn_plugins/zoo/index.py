@@ -149,14 +149,11 @@ def _packaged_file() -> Path:
 
 def _fetch(weights: Weights, folder: Path, cache: Path) -> Path:
     """Find or download the file, and check that its content is the published one."""
-    if not weights.is_public:
-        path = folder / weights.location
-        if not path.is_file():
+    path = cache / weights.file_name if weights.is_public else folder / weights.location
+    if not path.is_file():
+        if not weights.is_public:
             raise FileNotFoundError(f"the zoo names {str(path)!r}, which does not exist; publish the model again")
-    else:
-        path = cache / weights.file_name
-        if not path.is_file():
-            _download(weights, path)
+        _download(weights, path)
     if (found := sha256_of(path)) != weights.sha256:
         raise ValueError(f"{path} has sha256 {found}, {weights.sha256} was published: damaged or replaced; delete it")
     return path

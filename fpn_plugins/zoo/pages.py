@@ -1,17 +1,14 @@
-"""Render the model zoo: its page, the card of a model, and MIM's index."""
+"""Render the model zoo's page and the cards of its models."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from .index import Zoo
 from .records import OWN, ZOO_METRICS, Entry, PublishedResult
 
 NAMES = {"mmdet": "MMDetection", "detectron2": "Detectron2", OWN: "this project"}
-TASKS = {"box AP": "Object Detection", "mask AP": "Instance Segmentation", "PQ": "Panoptic Segmentation"}
 GENERATED = "Generated from configs/model_zoo.yml by tools/docs/model_zoo.py"
-COLLECTION = "fpn_plugins"
 COSTS = ("parameters (M)", "GMACs")
 
 PAGE = """\
@@ -130,57 +127,8 @@ def _load(entry: Entry, toolbox: str) -> str:
         "mmdet": f"test.py {config} {file}",
         "detectron2": f"train_net.py --eval-only --config-file {config} {option}{file}",
     }
-    return LOAD.format(
-        title=NAMES[toolbox],
-        toolbox=toolbox,
-        config=config,
-        file=file,
-        name=entry.name,
-        command=commands[toolbox],
-    )
-
-
-def mim_index(folder: str = "configs") -> dict[str, Any]:
-    """Build ``model-index.yml``, which MIM looks for at the root."""
-    return {"Import": [f"{folder}/metafile.yml"]}
-
-
-def mim_metafile(zoo: Zoo, folder: str = "configs") -> dict[str, Any]:
-    """Build ``configs/metafile.yml``: the models that have a config for MMDetection.
-
-    ``Results`` holds our own measurements alone: MIM cannot say whose a result is, so cited results are text.
-    """
-    architecture = {"Architecture": ["Feature pyramid"]}
-    return {
-        "Collections": [{"Name": COLLECTION, "Metadata": architecture, "README": "README.md"}],
-        "Models": [_mim_model(entry, folder) for entry in zoo.entries.values() if "mmdet" in entry.configs],
-    }
-
-
-def _mim_model(entry: Entry, folder: str) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"Training Data": entry.data, "Schedule": entry.schedule}
-    own = [result for result in entry.results_by(own=True) if result.toolbox == "mmdet"]
-    if own and own[0].hardware:
-        metadata["Training Resources"] = own[0].hardware
-    if cost := entry.costs.get("mmdet"):
-        metadata.update({"Parameters": cost.parameters, "MACs": cost.macs})
-    if cited := [result for result in entry.results_by(own=False) if result.toolbox == "mmdet"]:
-        metadata["Published By Others"] = "; ".join(_sentence(result) for result in cited)
-    model: dict[str, Any] = {
-        "Name": entry.name,
-        "In Collection": COLLECTION,
-        "Config": f"{folder}/{entry.configs['mmdet']}",
-        "Metadata": metadata,
-    }
-    if own:
-        model["Results"] = [
-            {"Task": TASKS[name], "Dataset": entry.data, "Metrics": {name: value}}
-            for name, value in own[0].metrics.items()
-        ]
-    weights = entry.weights.get("mmdet")
-    if weights and weights.is_public:
-        model["Weights"] = weights.location
-    return model
+    command, title = commands[toolbox], NAMES[toolbox]
+    return LOAD.format(title=title, toolbox=toolbox, config=config, file=file, name=entry.name, command=command)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -193,11 +141,6 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [[head[index] for index in used], ["--:" if head[index] in numeric else "---" for index in used]]
     lines += [[row[index] for index in used] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _sentence(result: PublishedResult) -> str:
-    metrics = ", ".join(f"{name} {value}" for name, value in result.metrics.items())
-    return f"{metrics} by {result.by}" + (f" ({result.config})" if result.config else "")
 
 
 def _metrics(result: PublishedResult) -> list[str]:

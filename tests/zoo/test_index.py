@@ -16,11 +16,13 @@ import yaml
 
 from fpn_plugins.weights import read_checkpoint
 from fpn_plugins.zoo.index import Zoo, forget_weights, sha256_of
-from fpn_plugins.zoo.pages import mim_metafile, model_card, table, zoo_page
+from fpn_plugins.zoo.pages import model_card, table, zoo_page
 from fpn_plugins.zoo.publish import Trained, write_published
 from fpn_plugins.zoo.records import OWN, Cost, Entry, PublishedResult, Weights
 
 ROOT = Path(__file__).resolve().parents[2]
+RENDER = str(ROOT / "tools" / "docs" / "model_zoo.py")
+mim_metafile = runpy.run_path(RENDER)["mim_metafile"]
 TINY = Trained({"rpn_head.weight": torch.arange(4.0)}, "mmdet", ("cat", "dog"))
 
 
@@ -102,7 +104,7 @@ def test_rendering_writes_what_is_out_of_date(
 
     def render(*arguments: str) -> None:
         monkeypatch.setattr(sys, "argv", ["model_zoo.py", "--root", str(tmp_path), *arguments])
-        runpy.run_path(str(ROOT / "tools" / "docs" / "model_zoo.py"), run_name="__main__")
+        runpy.run_path(RENDER, run_name="__main__")
 
     with pytest.raises(SystemExit):
         render("--check")

@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from fpn_plugins.commands.common import user_errors
 from fpn_plugins.commands.publish import zoo_cost
 from fpn_plugins.files import write_atomically
 from fpn_plugins.zoo.index import SOURCE_FILE, Zoo
-from fpn_plugins.zoo.pages import GENERATED, mim_index, mim_metafile, zoo_page
+from fpn_plugins.zoo.pages import GENERATED, zoo_page
+from fpn_plugins.zoo.records import Entry, PublishedResult
+
+TASKS = {"box AP": "Object Detection", "mask AP": "Instance Segmentation", "PQ": "Panoptic Segmentation"}
+COLLECTION = "fpn_plugins"
 
 
 def parse_args() -> argparse.Namespace:
@@ -28,6 +33,49 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def mim_metafile(zoo: Zoo) -> dict[str, Any]:
+    """Build ``configs/metafile.yml``: the models that have a config for MMDetection.
+
+    ``Results`` holds our own measurements alone: MIM cannot say whose a result is, so cited results are text.
+    """
+    architecture = {"Architecture": ["Feature pyramid"]}
+    return {
+        "Collections": [{"Name": COLLECTION, "Metadata": architecture, "README": "README.md"}],
+        "Models": [_mim_model(entry) for entry in zoo.entries.values() if "mmdet" in entry.configs],
+    }
+
+
+def _mim_model(entry: Entry) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"Training Data": entry.data, "Schedule": entry.schedule}
+    own = [result for result in entry.results_by(own=True) if result.toolbox == "mmdet"]
+    if own and own[0].hardware:
+        metadata["Training Resources"] = own[0].hardware
+    if cost := entry.costs.get("mmdet"):
+        metadata.update({"Parameters": cost.parameters, "MACs": cost.macs})
+    if cited := [result for result in entry.results_by(own=False) if result.toolbox == "mmdet"]:
+        metadata["Published By Others"] = "; ".join(_sentence(result) for result in cited)
+    model: dict[str, Any] = {
+        "Name": entry.name,
+        "In Collection": COLLECTION,
+        "Config": f"configs/{entry.configs['mmdet']}",
+        "Metadata": metadata,
+    }
+    if own:
+        model["Results"] = [
+            {"Task": TASKS[name], "Dataset": entry.data, "Metrics": {name: value}}
+            for name, value in own[0].metrics.items()
+        ]
+    weights = entry.weights.get("mmdet")
+    if weights and weights.is_public:
+        model["Weights"] = weights.location
+    return model
+
+
+def _sentence(result: PublishedResult) -> str:
+    metrics = ", ".join(f"{name} {value}" for name, value in result.metrics.items())
+    return f"{metrics} by {result.by}" + (f" ({result.config})" if result.config else "")
+
+
 def render(zoo: Zoo) -> dict[str, str]:
     """Path from the root -> content."""
     import yaml
@@ -38,7 +86,7 @@ def render(zoo: Zoo) -> dict[str, str]:
     return {
         "docs/model_zoo.md": zoo_page(zoo),
         "configs/metafile.yml": as_yaml(mim_metafile(zoo)),
-        "model-index.yml": as_yaml(mim_index()),
+        "model-index.yml": as_yaml({"Import": ["configs/metafile.yml"]}),  # MIM looks for it at the root
     }
 
 
