@@ -147,7 +147,7 @@ def losses(detector: nn.Module, images: Sequence[AnnotatedImage]) -> tuple[Tenso
     """Run the forward pass of a training step, preprocessing included: total loss, and each loss by name."""
     with EventStorage():  # detectors log into it
         found = detector(batch(images))
-    return sum(found.values()), {name: float(value) for name, value in found.items()}
+    return sum(found.values()), {name: float(value.detach()) for name, value in found.items()}
 
 
 def detect(detector: nn.Module, images: Sequence[AnnotatedImage]) -> list[Detections]:

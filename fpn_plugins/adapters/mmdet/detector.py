@@ -143,7 +143,7 @@ def losses(detector: Any, images: Sequence[AnnotatedImage]) -> tuple[Tensor, dic
     """Run the forward pass of a training step, preprocessing included: total loss, and each loss by name."""
     data = detector.data_preprocessor(batch(images), training=True)
     total, named = detector.parse_losses(detector(**data, mode="loss"))
-    return total, {name: float(value) for name, value in named.items() if "loss_" in name}
+    return total, {name: float(value.detach()) for name, value in named.items() if "loss_" in name}
 
 
 def detect(detector: Any, images: Sequence[AnnotatedImage]) -> list[Detections]:
