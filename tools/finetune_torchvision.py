@@ -2,7 +2,7 @@
 
     python tools/finetune_torchvision.py FOLDER [--backbone resnet50] [--neck FPN] [--iterations 1000]
 
-An example to copy from: the model is two calls, the rest is a plain PyTorch loop.
+An example to copy: the model takes two calls, the rest is a plain PyTorch loop.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Fine-tune torchvision's Faster R-CNN with our backbone and neck")
     parser.add_argument("root", type=Path, help="COCO-format folder")
     parser.add_argument("--backbone", default="resnet50", help="timm name")
-    parser.add_argument("--checkpoint", type=Path, help="its weights; without, timm downloads its own")
+    parser.add_argument("--checkpoint", type=Path, help="weights of the backbone (default: timm downloads its own)")
     parser.add_argument("--neck", default="FPN")
     parser.add_argument("--iterations", type=int, default=1000)
     parser.add_argument("--output", type=Path, default=Path("work_dirs/torchvision/model.safetensors"))
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def target_of(objects: list[dict], ids: list[int]) -> dict[str, torch.Tensor]:
-    """torchvision's target: corners of the boxes, and labels from 1."""
+    """Make torchvision's target: corners of boxes, and labels from 1."""
     boxes = [entry for entry in objects if not entry.get("iscrowd") and min(entry["bbox"][2:]) > 0]
     corners = torch.tensor([entry["bbox"] for entry in boxes]).reshape(-1, 4)
     corners[:, 2:] += corners[:, :2]

@@ -1,4 +1,4 @@
-"""How anchors lie on objects, against cases that can be counted by hand and against torchvision's overlaps."""
+"""Coverage of objects by anchors, against cases counted by hand and against torchvision's overlaps."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ def coco_file(path: Path, *boxes: tuple[float, float, float, float], crowd: int 
     return path
 
 
-def test_an_anchor_that_is_the_object_reaches_it(tmp_path: Path):
-    path = coco_file(tmp_path / "a.json", (24, 24, 16, 16))  # centre 32, 32: a multiple of 16
+def test_an_anchor_equal_to_the_object_covers_it(tmp_path: Path):
+    path = coco_file(tmp_path / "a.json", (24, 24, 16, 16))  # center 32, 32: a multiple of 16
     reach = anchor_reach(path, [16], [[16.0]], ratios=[1.0])["small"]
     assert reach.objects == 1 and reach.best_iou == pytest.approx(1) and reach.covered == 1 and reach.positives == 1
 
 
 def test_an_object_between_small_anchors_is_not_covered(tmp_path: Path):
-    path = coco_file(tmp_path / "a.json", (32, 32, 16, 16))  # its centre is 8 px from those of the next anchors
+    path = coco_file(tmp_path / "a.json", (32, 32, 16, 16))  # its center is 8 px from those of the next anchors
     found = anchor_reach(path, [16], [[16.0]], ratios=[1.0])["small"]
     assert found.best_iou == pytest.approx(64 / (2 * 256 - 64)) and found.covered == 0 and found.positives == 0
-    # a finer level of the same anchors has one at its centre, and four at 8 px in one direction: 128 / 384 each
+    # a finer level of the same anchors has one at its center, and four at 8 px in one direction: 128 / 384 each
     assert anchor_reach(path, [8], [[16.0]], ratios=[1.0], threshold=0.3)["small"].positives == 5
 
 
 @pytest.mark.torchvision
-def test_overlaps_are_those_of_all_anchors(tmp_path: Path):
+def test_overlaps_include_all_anchors(tmp_path: Path):
     from torchvision import ops
 
     boxes = [(3.0, 5.0, 20.0, 11.0), (40.0, 2.0, 50.0, 60.0), (10.0, 30.0, 7.0, 30.0)]

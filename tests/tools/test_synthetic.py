@@ -1,5 +1,6 @@
-"""The synthetic set: annotations agree with each other and with pycocotools, and the same arguments give the same."""
+"""The synthetic set: annotations agree with each other and with pycocotools, and arguments determine the set."""
 
+import importlib
 import importlib.util
 import json
 from collections import Counter
@@ -15,7 +16,7 @@ from synthetic.shapes import CATEGORIES, paint_object, polygon_area, unit_outlin
 from fpn_plugins.data import check_coco
 from fpn_plugins.data.coco_report import size_class
 
-# With this seed the first 12 images hold an empty one, a crowd region and portraits.
+# with this seed, the first 12 images include an empty one, a crowd region and portraits
 SEED = 6
 SMALL = {"num_train": 12, "num_val": 3, "seed": SEED, "progress": False}
 
@@ -38,7 +39,7 @@ def annotation_bytes(root: Path) -> list[bytes]:
     return [(root / "annotations" / f"instances_{split}2017.json").read_bytes() for split in ("train", "val")]
 
 
-def test_box_and_area_are_those_of_the_mask(coco):
+def test_box_and_area_match_the_mask(coco):
     from pycocotools import mask as mask_api
 
     kinds = Counter()
@@ -72,7 +73,7 @@ def test_files_match_their_records(root, coco):
 
 
 def test_objects_stand_out_from_what_surrounds_them(root, coco):
-    """The picture shows an object where the annotation says so: painted with an offset, this fails."""
+    """The image shows an object at its annotation; painting with an offset fails this test."""
     from PIL import Image
 
     contrasts = []
@@ -119,7 +120,7 @@ def test_colors_contrast_with_the_background(category):
         paint_object(canvas, mask, category, np.array([20.0, 20.0]), 20 * np.eye(2), rng)
         distance = np.linalg.norm(canvas - before, axis=2)
         assert distance[mask].mean() > 80 and not distance[~mask].any(), f"seed {seed}"
-        # Two colours, not one: the surface tells the category.
+        # two colors: the pattern shows the category
         assert np.linalg.norm(canvas[mask].max(axis=0) - canvas[mask].min(axis=0)) > 100, f"seed {seed}"
 
 
@@ -142,7 +143,7 @@ def test_rle_is_read_back_by_pycocotools(first):
     assert np.array_equal(mask_api.decode(mask_api.frPyObjects(encode_rle(mask), 7, 5)), mask)
 
 
-def test_rasterisation_covers_whole_pixels():
+def test_rasterization_covers_whole_pixels():
     mask = rasterize(np.array([[2.0, 1.0], [5.0, 1.0], [5.0, 3.0], [2.0, 3.0]]), 6, 8)
     assert np.argwhere(mask).tolist() == [[y, x] for y in (1, 2) for x in (2, 3, 4)]
 
@@ -230,6 +231,12 @@ def test_check_accepts_the_set(root):
     report = check_coco(root / "annotations/instances_train2017.json", root / "train2017", CATEGORIES)
     assert (report.images, report.boxes_outside, report.without_mask) == (12, 0, 0)
     assert report.crowd >= 1 and report.empty_images >= 1
+
+
+@pytest.mark.parametrize("name", ["data.make_synthetic_coco", "data.scene"])
+def test_the_old_import_path_names_the_new_place(name):
+    with pytest.raises(ImportError, match=rf"fpn_plugins\.{name} is now in tools/synthetic/ of the source tree"):
+        importlib.import_module(f"fpn_plugins.{name}")
 
 
 def test_command_line(tmp_path, capsys):

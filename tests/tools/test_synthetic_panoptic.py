@@ -1,4 +1,4 @@
-"""The panoptic synthetic set: PNGs, segments, instances and stuff labels agree, and the plain set is unchanged."""
+"""The panoptic synthetic set: PNGs, segments, instances and stuff labels agree, and the plain set stays the same."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from synthetic.stuff import STUFF, draw_stuff, paint_stuff
 
 from fpn_plugins.data import find_panoptic_split
 
-# With this seed the first 12 images hold an empty one, a crowd region and portraits.
+# with this seed, the first 12 images include an empty one, a crowd region and portraits
 SMALL = {"num_train": 12, "num_val": 3, "seed": 6, "progress": False, "panoptic": True}
 
 
@@ -26,7 +26,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def images(root):
-    """Of the training split: panoptic annotation, segment ids, stuff labels, and the instances of each image."""
+    """Panoptic annotation, segment ids, stuff labels and instances of each training image."""
     from PIL import Image
 
     found = find_panoptic_split(root, "train")
@@ -40,7 +40,7 @@ def images(root):
     return rows
 
 
-def test_segments_are_those_of_the_png(images):
+def test_segments_match_the_png(images):
     for annotation, ids, _, _ in images:
         segments = {segment["id"]: segment for segment in annotation["segments_info"]}
         assert len(segments) == len(annotation["segments_info"])
@@ -113,8 +113,8 @@ def test_bands_are_one_to_three_of_each_kind():
     assert shares.min() > 0.2, shares
 
 
-def test_each_kind_has_a_surface_of_its_own():
-    """Seen through a window of a few px, as a network does: plain is flat, lines and dots differ in direction."""
+def test_each_kind_has_its_own_pattern():
+    """Plain is flat, and lines and dots differ in direction within a few pixels, as a network sees them."""
     surfaces = []
     for kind in range(len(STUFF)):
         canvas = np.full((54, 54, 3), 100.0)

@@ -1,8 +1,8 @@
-"""Which of timm's families work as a detection backbone, and at which image sizes.
+"""Find which timm families work as a detection backbone, and at which image sizes.
 
-One small network of each family (a module of ``timm.models``) is built without weights and run on PyTorch's ``meta``
-device, where only shapes are computed: that takes seconds, and finds every assertion on sizes and every map whose size
-is not what its stride says. What it cannot find, an index outside of a table, one image in memory does.
+One small network of each family (a module of ``timm.models``) is built without weights and run on PyTorch's meta
+device, which computes only shapes. That takes seconds, and finds assertions on sizes and maps whose size does not match
+their stride. An image in memory then finds failures that depend on values, such as an index outside a table.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fpn_plugins.analysis import on_meta
 from fpn_plugins.backbones import TimmBackbone
 from fpn_plugins.features import check_pyramid
 
-# arguments of timm's constructors that change which sizes a network takes; tried in this order
+# arguments of timm's constructors with which a network takes more sizes, in order of trial
 OPTIONS: tuple[dict[str, Any], ...] = (
     {"dynamic_img_size": True, "dynamic_img_pad": True},
     {"dynamic_img_size": True},
@@ -32,7 +32,7 @@ ODD_SIZES = ((225, 319), (254, 193))
 STEPS = (1, 2, 4, 8, 14, 16, 32, 64, 128, 224)
 TYPICAL_SIDE = 256
 CHOSEN_SIZE = (256, 320)
-# networks of a family whose size is looked at to find a small one: some families have hundreds
+# networks of a family that are compared to find a small one; some families have hundreds
 SAMPLE = 8
 
 ANY, FIXED, NONE = "any", "fixed", "none"
@@ -40,17 +40,17 @@ ANY, FIXED, NONE = "any", "fixed", "none"
 
 @dataclass(frozen=True)
 class FamilyReport:
-    """What was found out about a family.
+    """Image sizes of a family.
 
     Attributes:
         family: name of the module in ``timm.models``.
-        num_models: how many networks it has.
-        model: the one that was tried, the smallest of a sample.
-        channels: of its default maps, one for each stride from 4 on.
-        strides: of these maps, in input pixels.
-        sizes: which image sizes it takes as it is: ``"any"``, ``"multiple of N"``, ``"fixed HxW"``, or ``"none"``.
-        model_args: arguments with which it takes more.
-        sizes_with_args: which sizes it takes then; ``"chosen"`` is one size, set by ``img_size``.
+        num_models: number of its networks.
+        model: network that was tried, the smallest of a sample.
+        channels: channels of its default maps, one for each stride from 4 on.
+        strides: strides of these maps in input pixels.
+        sizes: image sizes that it takes by default: ``"any"``, ``"multiple of N"``, ``"fixed HxW"``, or ``"none"``.
+        model_args: arguments with which it takes more sizes.
+        sizes_with_args: sizes that it takes with these arguments; ``"chosen"`` is one size, set by ``img_size``.
         note: why it does not work, or an irregularity.
     """
 
@@ -65,7 +65,7 @@ class FamilyReport:
     note: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Convert to plain data for JSON."""
         return asdict(self)
 
 
@@ -76,8 +76,8 @@ def probe_families(
 
     Args:
         families: names of modules of ``timm.models``; ``None`` is all.
-        time_limit: seconds for a family, after which it is given up.
-        progress: show a bar.
+        time_limit: seconds per family, after which its process is ended.
+        progress: whether to show a progress bar.
 
     Raises:
         ValueError: unknown family.
@@ -95,7 +95,7 @@ def probe_families(
 
 
 def _limited(family: str, time_limit: float) -> FamilyReport:
-    """`probe_family` in a process of its own, which can be ended."""
+    """Run `probe_family` in a process of its own, which can be ended."""
     context = multiprocessing.get_context("fork")  # timm is imported already
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_send_report, args=(sender, family))
@@ -142,10 +142,10 @@ def probe_model(name: str) -> FamilyReport:
     """
     try:
         backbone = on_meta(partial(TimmBackbone, name))
-    except Exception as error:  # whatever timm raises is the answer
+    except Exception as error:  # any error of timm is a result
         return FamilyReport("", 1, name, note=_first_line(error))
     sizes, note = _sizes(backbone, name, {})
-    if "meta tensors" in note:  # its forward reads values
+    if "meta tensors" in note:  # its forward pass reads values
         sizes, note = _sizes(TimmBackbone(name).eval(), name, {})
     arguments: Mapping[str, Any] = {}
     with_arguments = ""
@@ -165,14 +165,14 @@ def probe_model(name: str) -> FamilyReport:
 
 
 def _parameters(models: list[str]) -> list[tuple[int, str]]:
-    """Number of parameters and name of a sample of networks, the same in every run."""
+    """Count parameters of a sample of networks, which is the same in every run; return counts and names."""
     import timm
 
     rows: list[tuple[int, str]] = []
     for name in random.Random(0).sample(models, min(SAMPLE, len(models))):
         try:
             network = on_meta(partial(timm.create_model, name))
-        except Exception:  # an optional dependency, say; reported if no other network of the family can be built
+        except Exception:  # for example, a missing dependency; reported if no other network can be built
             rows.append((sys.maxsize, name))
         else:
             rows.append((sum(p.numel() for p in network.parameters()), name))
@@ -180,11 +180,11 @@ def _parameters(models: list[str]) -> list[tuple[int, str]]:
 
 
 def _with_options(name: str) -> tuple[Mapping[str, Any], str]:
-    """The first arguments that free the network of its one size, and which sizes it takes with them."""
+    """Find the first arguments with which the network takes more than one size; return them and the sizes."""
     for option in OPTIONS:
         try:
             backbone = on_meta(partial(TimmBackbone, name, model_args=option))
-        except Exception:  # most networks do not have the argument, each says so in its own way
+        except Exception:  # most networks lack the argument, and raise various errors
             continue
         sizes, _ = _sizes(backbone, name, option)
         if sizes == ANY or sizes.startswith("multiple"):
@@ -192,13 +192,13 @@ def _with_options(name: str) -> tuple[Mapping[str, Any], str]:
     chosen = {"img_size": CHOSEN_SIZE}
     try:
         backbone = TimmBackbone(name, model_args=chosen).eval()
-    except Exception:  # nor can its size be chosen; the table then says at which one size it runs
+    except Exception:  # its size cannot be chosen either
         return {}, ""
     return (chosen, "chosen") if _failure(backbone, CHOSEN_SIZE) is None else ({}, "")
 
 
 def _sizes(backbone: TimmBackbone, name: str, arguments: Mapping[str, Any]) -> tuple[str, str]:
-    """Which sizes a network takes, and, where it takes none, why."""
+    """Find the sizes that a network takes, and the reason if it takes none."""
     import timm
 
     for step in STEPS:
@@ -215,12 +215,12 @@ def _sizes(backbone: TimmBackbone, name: str, arguments: Mapping[str, Any]) -> t
 
 
 def _failure(backbone: TimmBackbone, size: tuple[int, int]) -> str | None:
-    """Why the network does not take images of that size; ``None`` if it does."""
+    """Reason why the network does not take images of a size; ``None`` if it does."""
     try:
         with torch.no_grad():
             maps = backbone(torch.zeros(1, 3, *size, device=next(backbone.parameters()).device))
         check_pyramid(maps, backbone.feature_specs, size)
-    except Exception as error:  # whatever timm raises is the answer
+    except Exception as error:  # any error of timm is a result
         return _first_line(error)
     return None
 
@@ -230,7 +230,7 @@ def _first_line(error: Exception) -> str:
 
 
 def families_table(reports: Iterable[FamilyReport]) -> str:
-    """The reports as a Markdown table."""
+    """Render the reports as a Markdown table."""
     lines = ["| family | tried | strides: channels | sizes | with `model_args` |", "|---|---|---|---|---|"]
     for report in reports:
         pairs = zip(report.strides, report.channels, strict=True)

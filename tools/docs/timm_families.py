@@ -1,11 +1,12 @@
-"""Try one small network of each of timm's families as a detection backbone, and write which image sizes it takes.
+"""Try one small network of each timm family as a detection backbone, and list the image sizes that it takes.
 
-Nothing is downloaded and no map is computed (only shapes are); all families take some minutes.
-
-Example:
     python tools/docs/timm_families.py --markdown docs/timm_families.md --json docs/timm_families.json
     python tools/docs/timm_families.py --families convnext swin_transformer maxxvit
+
+Downloads nothing and computes mostly shapes; all families take some minutes.
 """
+
+from __future__ import annotations
 
 import argparse
 import json
@@ -18,25 +19,25 @@ from fpn_plugins.files import write_atomically
 
 HEADER = """# timm's families as detection backbones
 
-Which image sizes one network of each family takes as `TimmBackbone`, tried with timm {version} by
+Image sizes that one network of each family takes as `TimmBackbone`, tried with timm {version} by
 `python tools/docs/timm_families.py --markdown docs/timm_families.md --json docs/timm_families.json` (shapes, and one
 image in memory).
 
-- The number behind a family is that of its networks; a small one was tried. Larger ones take the same sizes, but for
-  those whose name carries another window or image size.
-- *any*: every size; *multiple of N*: pad to it (mmdet's `pad_size_divisor`, our `size_divisibility` in Detectron2);
-  *fixed*: one size only; *none*: no size tried worked.
-- The last column has what frees a network of its one size: `TimmBackbone(name, model_args=dict(...))`; *chosen* is one
-  size, any that the network can be built for.
-- Maps are the last of each stride from 4 on, `TimmBackbone`'s default. timm's Swin and MViTv2 have another forward than
-  the detectors of these names: use `Swin` and `MViT`; for plain transformers `ViT`.
+- The number after a family counts its networks; a small one was tried. Larger networks take the same sizes unless their
+  name states another window or image size.
+- *any*: every size; *multiple of N*: pad to a multiple (mmdet's `pad_size_divisor`, our `size_divisibility` in
+  Detectron2); *fixed*: one size only; *none*: no size that was tried works.
+- The last column lists arguments with which a network takes more sizes: `TimmBackbone(name, model_args=dict(...))`;
+  *chosen* is one size, chosen when the network is built.
+- Maps are the last ones of each stride from 4 on, the default of `TimmBackbone`. The forward passes of timm's Swin and
+  MViTv2 differ from those of the detectors of these names: use `Swin` and `MViT`, and `ViT` for plain transformers.
 
 """
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description="Try timm's families as detection backbones.")
+    parser = argparse.ArgumentParser(description="Try timm's families as detection backbones")
     parser.add_argument("--families", nargs="+", metavar="NAME", help="modules of timm.models (default: all)")
     parser.add_argument("--time-limit", type=float, default=60.0, metavar="S", help="seconds for a family (default 60)")
     parser.add_argument("--markdown", type=Path, metavar="MD", help="write the table to this file")
@@ -45,7 +46,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the tool; exit code 0, or 1 after an error that the user can correct."""
+    """Run the tool; return 0, or 1 after an error that the user can correct."""
     args = parse_args(argv)
     try:
         reports = probe_families(args.families, args.time_limit)

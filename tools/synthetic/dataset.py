@@ -1,17 +1,17 @@
-"""Seeded synthetic data set for instance segmentation at many scales, in COCO's format and folder layout.
+"""Write a seeded synthetic data set for instance segmentation at many scales, in COCO's format and folder layout.
 
-It answers "does this neck learn, and at which sizes?" in minutes, without a download: four categories that differ in
-shape and surface, 1 to 10 objects an image, COCO's small, medium and large objects all present, overlaps with exact
+It shows in minutes, without a download, whether a neck learns and at which object sizes: four categories that differ in
+shape and pattern, 1 to 10 objects per image, small, medium and large objects in COCO's sense, overlaps with exact
 visible masks, crowd regions, empty images, landscape and portrait.
 
     <root>/annotations/instances_train2017.json   <root>/train2017/000000000001.jpg ...
     <root>/annotations/instances_val2017.json     <root>/val2017/000000000001.jpg ...
     <root>/synthetic.json                         arguments of the set, and whether it is complete
 
-With ``panoptic=True`` the background consists of stuff (see `stuff`), and the set has COCO's panoptic files as well
-(see `panoptic`); objects and instance annotations are the same as without.
+With ``panoptic=True`` the background consists of stuff (see `stuff`), and the set also has COCO's panoptic files (see
+`panoptic`); objects and instance annotations stay the same.
 
-Partly hidden objects are RLE, as exactness demands. MMDetection reads that as it is; Detectron2 needs
+Partly hidden objects are RLE, which describes them exactly. MMDetection reads RLE; Detectron2 needs
 `INPUT.MASK_FORMAT: bitmask` to train masks on it.
 """
 
@@ -33,14 +33,14 @@ from .shapes import CATEGORIES
 from .stuff import draw_stuff
 
 _MARKER = "synthetic.json"
-# Raised whenever the same arguments would give other images or annotations than before.
+# increased whenever the same arguments would give different images or annotations
 _VERSION = 1
 _SPLITS = ("train", "val")
 _MIN_IMAGE_SIDE = 64
 
 
 class _Row(NamedTuple):
-    """What is written of one image: its COCO record, instances without ids, and panoptic segments."""
+    """Records of one image: its COCO record, instances without ids, and panoptic segments."""
 
     record: dict[str, Any]
     annotations: list[dict[str, Any]]
@@ -63,7 +63,7 @@ def _check_image_size(image_size: Any) -> tuple[int, int]:
 
 
 def _read_marker(root: Path) -> dict[str, Any] | None:
-    """Marker of an earlier run, None for an absent or empty folder; anything else is not ours to write into."""
+    """Marker of an earlier run; None for an absent or empty folder, an error for any other folder."""
     if root.exists() and not root.is_dir():
         raise ValueError(f"root={str(root)!r} is a file; give a folder that is new, empty or an earlier synthetic set")
     if not root.exists() or not any(root.iterdir()):
@@ -79,7 +79,7 @@ def _read_marker(root: Path) -> dict[str, Any] | None:
 
 
 def _is_complete(root: Path, arguments: dict[str, Any]) -> bool:
-    """Whether the set of these arguments is there as a whole; a set of other arguments is an error."""
+    """Whether the set of these arguments is complete; a set of other arguments is an error."""
     marker = _read_marker(root)
     if marker is None:
         return False
@@ -102,7 +102,7 @@ def _annotation_files(root: Path, split: str, arguments: dict[str, Any]) -> dict
 
 
 def _folders(root: Path, split: str, arguments: dict[str, Any]) -> list[Path]:
-    """Of the images and, in a panoptic set, of the segment ids and the stuff labels."""
+    """Folders of the images and, in a panoptic set, of segment ids and stuff labels."""
     panoptic = [root / "annotations" / f"panoptic_{split}2017", root / f"panoptic_stuff_{split}2017"]
     return [root / f"{split}2017", *(panoptic if "panoptic" in arguments else ())]
 
@@ -188,8 +188,8 @@ def _write_split(root: Path, split: str, arguments: dict[str, Any], workers: int
         split_index=_SPLITS.index(split),
         image_size=tuple(arguments["image_size"]),
     )
-    # Threads, because numpy and Pillow do the work outside of the interpreter lock: as fast as processes here, and
-    # callable from notebooks and from scripts without a `__main__` guard.
+    # Threads, because numpy and Pillow work outside the interpreter lock: as fast as processes here, and usable from
+    # notebooks and from scripts without a `__main__` guard.
     with ThreadPool(min(workers, count)) as pool:
         results = pool.imap(write, range(count))
         rows = list(tqdm(results, total=count, desc=f"synthetic {split}", unit="image", disable=not progress))
@@ -209,30 +209,30 @@ def make_synthetic_coco(
     workers: int | None = None,
     panoptic: bool = False,
 ) -> dict[str, CocoSplit]:
-    """Write the synthetic set, unless it is there already.
+    """Write the synthetic set, unless it is already complete.
 
-    The same arguments give the same annotations byte for byte, whatever the number of workers; the first images of a
-    larger set are those of a smaller one. Sides of the objects are log-uniform from 8 px to half of the image's longer
-    side, annotations are the visible pixels exactly (see `scene`). About 3 % of the images are empty, 5 % have one
-    crowd region, 20 % are portrait. A set that was interrupted is written again.
+    The same arguments give the same annotations byte for byte for any number of workers; a larger set starts with the
+    images of a smaller one. Sides of objects are log-uniform from 8 px to half of the image's longer side, and
+    annotations cover exactly the visible pixels (see `scene`). About 3 % of the images are empty, 5 % have a crowd
+    region, 20 % are portrait. An interrupted set is written again.
 
     Args:
-        root: folder to write into: new, empty, or an earlier set of the same arguments.
+        root: folder to write: new, empty, or an earlier set of the same arguments.
         num_train: number of training images, at least 1.
         num_val: number of validation images, at least 1.
         image_size: width and height of a landscape image in px, each at least 64. COCO's large objects (96 x 96 px and
             more) need a longer side above 192 and a shorter one above 128 to appear.
-        seed: of every random number, at least 0.
-        progress: show a progress bar.
-        workers: number of threads; None = one per core, at most 8.
-        panoptic: paint stuff behind the objects, and write COCO's panoptic annotations as well.
+        seed: seed of every random number, at least 0.
+        progress: whether to show a progress bar.
+        workers: number of threads; None is one per core, at most 8.
+        panoptic: whether to paint stuff behind the objects and write COCO's panoptic annotations.
 
     Returns:
         `{"train": CocoSplit, "val": CocoSplit}`.
 
     Raises:
-        TypeError: if a number is not an integer.
-        ValueError: if a number is too small, or if `root` holds anything else; nothing is written then.
+        TypeError: a number is not an integer.
+        ValueError: a number is too small, or `root` holds other files; nothing is written.
     """
     root = Path(root)
     arguments = {
@@ -246,7 +246,7 @@ def make_synthetic_coco(
     workers = min(os.cpu_count() or 1, 8) if workers is None else _check_integer("workers", workers, 1)
     if not _is_complete(root, arguments):
         root.mkdir(parents=True, exist_ok=True)
-        # Marked before the first image, so that an interrupted set is known to be ours.
+        # written before the first image, so that an interrupted set is recognized
         _write_json(root / _MARKER, {"arguments": arguments, "complete": False})
         for split in _SPLITS:
             _write_split(root, split, arguments, workers, progress)

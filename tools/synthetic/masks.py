@@ -1,4 +1,4 @@
-"""Masks of objects in COCO's terms: polygons to pixels, pixels to run lengths, boxes and areas."""
+"""Convert masks to COCO's formats: polygons to pixels, pixels to run lengths, boxes and areas."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def rasterize(outline: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Pixels of a polygon exactly as COCO's own tools see them.
+    """Rasterize a polygon exactly as COCO's own tools do.
 
     Args:
         outline: vertices x, y in px. Shape N x 2. May leave the image.
@@ -22,7 +22,7 @@ def rasterize(outline: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def encode_rle(mask: np.ndarray) -> dict[str, list[int]]:
-    """Uncompressed run lengths in COCO's column-major order, the first run being background.
+    """Encode a mask as uncompressed run lengths in COCO's column-major order; the first run is background.
 
     Args:
         mask: boolean, shape H x W.
@@ -37,7 +37,7 @@ def encode_rle(mask: np.ndarray) -> dict[str, list[int]]:
 
 
 def extent(mask: np.ndarray) -> dict[str, Any]:
-    """COCO's `bbox` (x, y, width, height) and `area` of a mask, in px.
+    """Compute COCO's `bbox` (x, y, width, height) and `area` of a mask, in px.
 
     Args:
         mask: boolean, shape H x W, not empty.

@@ -24,10 +24,10 @@ _COLORS = (
 
 
 def panoptic_segments(scene: Scene) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Segments of a scene with stuff; every pixel belongs to one.
+    """List the segments of a scene with stuff; every pixel belongs to one segment.
 
     Args:
-        scene: with `stuff`.
+        scene: scene with `stuff`.
 
     Returns:
         Segment id of each pixel (int32, shape H x W, from 1) and COCO's `segments_info`: one with `iscrowd = 1` for all
@@ -55,12 +55,12 @@ def panoptic_segments(scene: Scene) -> tuple[np.ndarray, list[dict[str, Any]]]:
 
 
 def ids_as_rgb(ids: np.ndarray) -> np.ndarray:
-    """Segment ids (H x W) as the pixels of COCO's PNG (uint8, H x W x 3)."""
+    """Convert segment ids (H x W) to the pixels of COCO's PNG (uint8, H x W x 3)."""
     return np.stack([ids >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
 
 
 def stuff_labels(scene: Scene) -> np.ndarray:
-    """Detectron2's semantic labels of a scene: 0 for things, 1 + index for stuff. uint8, shape H x W."""
+    """Detectron2's semantic labels of a scene: 0 for things, 1 + index for stuff; uint8, shape H x W."""
     return np.where(scene.owner < 0, _stuff_of(scene) + 1, 0).astype(np.uint8)
 
 
@@ -74,10 +74,10 @@ def write_panoptic(scene: Scene, name: str, mask_dir: Path, stuff_dir: Path) -> 
     """Write the two PNGs of a scene with stuff.
 
     Args:
-        scene: with `stuff`.
-        name: of the files, without suffix.
+        scene: scene with `stuff`.
+        name: name of the files, without suffix.
         mask_dir: folder of the RGB PNG.
-        stuff_dir: folder of the grey PNG.
+        stuff_dir: folder of the gray PNG.
 
     Returns:
         The scene's segments.
@@ -92,7 +92,7 @@ def write_panoptic(scene: Scene, name: str, mask_dir: Path, stuff_dir: Path) -> 
 
 
 def panoptic_categories() -> list[dict[str, Any]]:
-    """COCO's `categories` of the synthetic set: things have the ids that they have for instance segmentation."""
+    """COCO's `categories` of the synthetic set; things have the same ids as for instance segmentation."""
     return [
         {
             "id": number,

@@ -1,8 +1,7 @@
-"""One synthetic image: where the objects lie, which of their pixels are visible, how they are annotated and painted.
+"""Place the objects of a synthetic image, annotate their visible pixels, and paint them.
 
 Objects are placed from back to front. A placement is accepted only if the object and every object behind it keep at
-least 12 visible pixels and a quarter of their whole area. So whatever can be seen in the picture is annotated, and
-whatever is annotated can be seen.
+least 12 visible pixels and a quarter of their area, so that the visible objects are exactly the annotated ones.
 """
 
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ _CROWD_SHARE = 0.05
 _PORTRAIT_SHARE = 0.2
 _MAX_OBJECTS = 10
 _PLACEMENT_TRIALS = 20
-# Part of its extent by which an object may stick out of the image.
+# share of its extent by which an object may extend beyond the image
 _OVERHANG = 0.15
 
 
@@ -32,12 +31,12 @@ class SceneObject:
     """One placed object.
 
     Attributes:
-        category: name, one of `CATEGORIES`.
+        category: one of `CATEGORIES`.
         center: x, y in px.
-        axes: columns = the object's u and v unit vectors in px. Shape 2 x 2.
-        outline: polygon x, y in px, two decimals. Shape N x 2.
-        mask: pycocotools' rasterisation of `outline`, hidden pixels included. Boolean, shape H x W.
-        is_crowd: whether it belongs to the image's crowd region.
+        axes: columns are the object's u and v unit vectors in px, shape 2 x 2.
+        outline: polygon x, y in px with two decimals, shape N x 2.
+        mask: pycocotools' rasterization of `outline`, including hidden pixels; boolean, shape H x W.
+        is_crowd: whether the object belongs to the image's crowd region.
     """
 
     category: str
@@ -50,14 +49,14 @@ class SceneObject:
 
 @dataclass
 class Scene:
-    """Objects of one image from back to front, and the index of the object that is visible in each pixel.
+    """Objects of one image from back to front, and the index of the visible object in each pixel.
 
     Attributes:
-        height: in px.
-        width: in px.
-        objects: back to front.
-        stuff: index into `STUFF` of what lies behind the objects, shape H x W; None where that has no meaning.
-        owner: index into `objects`, -1 for the background. Shape H x W.
+        height: height in px.
+        width: width in px.
+        objects: objects from back to front.
+        stuff: index into `STUFF` of the background's region, shape H x W; None without stuff.
+        owner: index into `objects`, -1 for the background, shape H x W.
     """
 
     height: int
@@ -67,21 +66,21 @@ class Scene:
     owner: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        """Start with nothing but background."""
+        """Start with background only."""
         self.owner = np.full((self.height, self.width), -1, dtype=np.int32)
 
     def place(self, candidate: SceneObject) -> bool:
-        """Put an object in front of the others, unless too little of it or of one of them would be visible.
+        """Put an object in front of the others, unless too little of it or of another object would be visible.
 
         Args:
-            candidate: the object; it is kept only if the placement is accepted.
+            candidate: object to place.
 
         Returns:
             Whether the object was placed.
         """
         if not _is_visible(int(candidate.mask.sum()), candidate):
             return False
-        # Members of a crowd may hide each other, since one region stands for all of them.
+        # members of a crowd may hide each other, because one region annotates all of them
         if not candidate.is_crowd and not self._stay_visible(candidate.mask):
             return False
         self.owner[candidate.mask] = len(self.objects)
@@ -89,7 +88,7 @@ class Scene:
         return True
 
     def _stay_visible(self, hidden: np.ndarray) -> bool:
-        """Whether each object, and the crowd as a whole, remains visible with `hidden` (H x W) covered."""
+        """Whether each object, and the crowd as a whole, remains visible if `hidden` (H x W) is covered."""
         remaining = np.bincount(self.owner[~hidden] + 1, minlength=len(self.objects) + 1)[1:]
         if not all(o.is_crowd or _is_visible(n, o) for n, o in zip(remaining.tolist(), self.objects, strict=True)):
             return False
@@ -106,8 +105,8 @@ def _is_visible(pixels: int, scene_object: SceneObject) -> bool:
 def _draw_object(
     rng: np.random.Generator, scene: Scene, category: str, side: float, center: np.ndarray | None = None
 ) -> SceneObject:
-    """Random aspect, rotation and, unless given, position."""
-    # A box may be twice as long as wide; the others keep their identity only under a milder stretch.
+    """Draw aspect ratio, rotation and, unless given, position of an object."""
+    # a box may be twice as long as wide; other shapes are recognizable only under a milder stretch
     stretch = np.exp(rng.uniform(0, np.log(2.0 if category == "box" else 1.4)) / 2)
     angle = rng.uniform(0, 2 * np.pi)
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -124,7 +123,7 @@ def _draw_object(
 
 
 def _add_crowd(rng: np.random.Generator, scene: Scene) -> None:
-    """A cluster of 15 to 40 objects of one category, 6 to 12 px each, behind everything else."""
+    """Place 15 to 40 objects of one category, 6 to 12 px each, behind all other objects."""
     category = CATEGORIES[rng.integers(len(CATEGORIES))]
     size = np.array([scene.width, scene.height])
     middle = rng.uniform(0.25 * size, 0.75 * size)
@@ -137,16 +136,16 @@ def _add_crowd(rng: np.random.Generator, scene: Scene) -> None:
 def draw_scene(rng: np.random.Generator, image_size: tuple[int, int]) -> Scene:
     """Draw the layout of one image.
 
-    Sides (square root of the whole object's area) are log-uniform from `MIN_SIDE` to half of the image's longer side,
-    but at most three quarters of the shorter one, so that about equally many objects fall into each octave of size. An
-    object that finds no place in 20 trials is left out; that strikes the large ones most.
+    Sides (square roots of the areas) are log-uniform from `MIN_SIDE` to half of the image's longer side, at most three
+    quarters of the shorter one, so that each octave of size has about as many objects. An object that cannot be placed
+    in 20 trials is left out, which happens mostly to large ones.
 
     Args:
-        rng: source of every random number.
+        rng: source of all random numbers.
         image_size: width, height in px; one image in five swaps them.
 
     Returns:
-        The scene, with 1 to 10 objects and seldom a crowd region, or empty.
+        A scene that is empty, or has 1 to 10 objects and occasionally a crowd region.
     """
     width, height = image_size[::-1] if rng.random() < _PORTRAIT_SHARE else image_size
     scene = Scene(height, width)
@@ -158,7 +157,7 @@ def draw_scene(rng: np.random.Generator, image_size: tuple[int, int]) -> Scene:
     count = int(rng.integers(1, _MAX_OBJECTS + 1))
     largest = min(max(image_size) / 2, 0.75 * min(image_size))
     sides = np.exp(rng.uniform(np.log(MIN_SIDE), np.log(largest), size=count))
-    # Mostly large to small: the other way round, large objects would often find no place without hiding others.
+    # mostly large to small: in the opposite order, large objects would often hide others
     for side in sides[np.argsort(-sides * np.exp(rng.normal(0, 0.5, size=count)))]:
         category = CATEGORIES[rng.integers(len(CATEGORIES))]
         any(scene.place(_draw_object(rng, scene, category, side)) for _ in range(_PLACEMENT_TRIALS))
@@ -175,13 +174,13 @@ def _annotation(mask: np.ndarray, category: str, segmentation: Any, is_crowd: bo
 
 
 def annotate(scene: Scene) -> list[dict[str, Any]]:
-    """COCO annotations of the visible pixels, without `id` and `image_id`.
+    """Write COCO annotations of the visible pixels, without `id` and `image_id`.
 
-    An object that is whole is a polygon; one that is partly hidden or cut by the border is uncompressed RLE, because
-    only that describes its visible pixels exactly.
+    A completely visible object is a polygon; an object that is partly hidden or cut by the border is uncompressed RLE,
+    because only RLE describes its visible pixels exactly.
 
     Args:
-        scene: as drawn by `draw_scene`.
+        scene: result of `draw_scene`.
 
     Returns:
         One annotation per object, back to front, and one with `iscrowd = 1` for all members of a crowd region.
@@ -206,11 +205,11 @@ def paint(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     """Paint a scene.
 
     Args:
-        scene: as drawn by `draw_scene`.
-        rng: source of textures, colours and noise.
+        scene: result of `draw_scene`.
+        rng: source of textures, colors and noise.
 
     Returns:
-        RGB, uint8. Shape H x W x 3.
+        RGB image; uint8, shape H x W x 3.
     """
     canvas = paint_background(scene.height, scene.width, rng)
     if scene.stuff is not None:

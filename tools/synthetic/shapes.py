@@ -1,15 +1,15 @@
-"""The four object categories of the synthetic set: outline, surface pattern and the texture of the background.
+"""Outlines and patterns of the four object categories of the synthetic set, and the texture of the background.
 
-Each category differs from the others in shape and in pattern, never in colour, so that a detector has to use both the
-contour and the surface and can still tell two objects apart at about 12 px:
+Categories differ in shape and in pattern, never in color, so that a detector has to use both contour and surface and
+can still tell two objects apart at about 12 px:
 
     disc      a darker or lighter rim
     box       five stripes
     triangle  checks
     star      a dot in the middle and one in each arm
 
-Outlines and patterns live in object coordinates: the outline has area 1 and its centroid in the origin, so an object
-of side `s` covers `s * s` px, and `s` compares directly with the limits of COCO's size classes (32 and 96).
+Outlines and patterns are in object coordinates: the outline has area 1 and its centroid in the origin, so an object of
+side `s` covers `s * s` px, and `s` compares directly with the limits of COCO's size classes (32 and 96).
 """
 
 from collections.abc import Callable
@@ -20,26 +20,26 @@ CATEGORIES: tuple[str, ...] = ("disc", "box", "triangle", "star")
 
 _STAR_INNER = 0.5
 _DISC_VERTICES = 40
-# Contrast is Euclidean distance in RGB (0..441); below about 80 small objects drown in the texture of the background.
+# Contrast is Euclidean distance in RGB (0..441); below about 80, small objects vanish in the background texture.
 _MIN_CONTRAST = 90.0
 _MIN_PATTERN_CONTRAST = 120.0
 
 
 def _regular(radii: list[float], vertices: int) -> np.ndarray:
-    """Polygon in polar form; `radii` repeats around the circle. First vertex on top (negative y)."""
+    """Polygon in polar form; `radii` repeats around the circle, and the first vertex is on top (negative y)."""
     angles = 2 * np.pi * np.arange(vertices) / vertices - np.pi / 2
     radius = np.resize(radii, vertices)
     return np.stack([radius * np.cos(angles), radius * np.sin(angles)], axis=1)
 
 
 def polygon_area(points: np.ndarray) -> float:
-    """Area of a simple polygon by the shoelace formula.
+    """Compute the area of a simple polygon by the shoelace formula.
 
     Args:
-        points: vertices x, y in order. Shape N x 2.
+        points: vertices x, y in order, shape N x 2.
 
     Returns:
-        The area in squared units of `points`, never negative.
+        Area in squared units of `points`, never negative.
     """
     x, y = points.T
     return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
@@ -64,10 +64,10 @@ def unit_outline(category: str) -> np.ndarray:
         category: one of `CATEGORIES`.
 
     Returns:
-        Vertices x, y of a polygon of area 1 around the origin. Shape N x 2.
+        Vertices x, y of a polygon of area 1 around the origin, shape N x 2.
 
     Raises:
-        ValueError: if the category is unknown.
+        ValueError: unknown category.
     """
     if category not in _OUTLINES:
         raise ValueError(f"category={category!r} is unknown; expected one of {', '.join(CATEGORIES)}")
@@ -104,7 +104,7 @@ _PATTERNS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 
 def _contrasting_color(rng: np.random.Generator, others: list[np.ndarray], minimum: float) -> np.ndarray:
-    """First of 32 random colours that is `minimum` away from all others, else the one that is farthest."""
+    """First of 32 random colors that is `minimum` away from all others, else the farthest one."""
     candidates = rng.uniform(10, 245, size=(32, 3))
     distance = np.min([np.linalg.norm(candidates - other, axis=1) for other in others], axis=0)
     enough = distance >= minimum
@@ -121,15 +121,15 @@ def paint_object(
 ) -> None:
     """Paint one object over the canvas, in place.
 
-    Colours are random but contrast with what the object covers, so colour says nothing about the category.
+    Colors are random but contrast with the background, so the color says nothing about the category.
 
     Args:
-        canvas: RGB, 0..255, floating point. Shape H x W x 3. Written to.
-        mask: pixels of the object. Boolean, shape H x W.
+        canvas: RGB, 0..255, floating point, shape H x W x 3; modified.
+        mask: pixels of the object; boolean, shape H x W.
         category: one of `CATEGORIES`.
-        center: position x, y of the object's origin in px, 0 = left/top edge of the image.
-        axes: columns = the object's u and v unit vectors in px. Shape 2 x 2.
-        rng: source of the colours and of the shading.
+        center: position x, y of the object's origin in px, 0 is the left/top edge of the image.
+        axes: columns are the object's u and v unit vectors in px, shape 2 x 2.
+        rng: source of colors and shading.
     """
     ys, xs = np.nonzero(mask)
     if not len(ys):
@@ -138,7 +138,7 @@ def paint_object(
     ground = _contrasting_color(rng, [behind], _MIN_CONTRAST)
     figure = _contrasting_color(rng, [ground, behind], _MIN_PATTERN_CONTRAST)
     u, v = np.linalg.inv(axes) @ (np.stack([xs, ys]) + 0.5 - center[:, None])
-    # One pixel wide ramp: the pattern is anti-aliased, the contour is not, because it has to equal the annotation.
+    # a ramp one pixel wide: the pattern is anti-aliased, the contour is not, because it has to equal the annotation
     pixels_per_unit = np.sqrt(abs(np.linalg.det(axes)))
     share = np.clip(0.5 + _PATTERNS[category](u, v) * pixels_per_unit, 0, 1)[:, None]
     angle = rng.uniform(0, 2 * np.pi)
@@ -154,22 +154,22 @@ def _smooth_noise(height: int, width: int, cells: np.ndarray) -> np.ndarray:
 
 
 def paint_background(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Textured background: a colour gradient, clouds of colour, and six octaves of noise with a random grain.
+    """Paint a textured background: a color gradient, clouds of color, and six octaves of noise with a random grain.
 
     Args:
         height: in px.
         width: in px.
-        rng: source of every random number.
+        rng: source of all random numbers.
 
     Returns:
-        RGB, about 0..255, float32, not clipped. Shape H x W x 3.
+        RGB, about 0..255, not clipped; float32, shape H x W x 3.
     """
     angle = rng.uniform(0, 2 * np.pi)
     ramp = np.cos(angle) * np.linspace(-1, 1, width)[None, :] + np.sin(angle) * np.linspace(-1, 1, height)[:, None]
     canvas = rng.uniform(50, 205, size=3) + ramp[..., None] * rng.normal(0, 25, size=3)
     clouds = rng.normal(0, rng.uniform(5, 25), size=(3, 3, 4))
     canvas += np.stack([_smooth_noise(height, width, cells) for cells in clouds], axis=-1)
-    # Unequal numbers of cells along x and y stretch the noise into grain or streaks, different in each image.
+    # unequal numbers of cells along x and y stretch the noise into grain or streaks, different in each image
     stretch = np.exp(rng.normal(0, 0.5))
     for octave in range(6):
         cells = 2.0 ** (octave + 2)

@@ -1,4 +1,4 @@
-"""The background of the synthetic set as stuff: up to three regions that differ in their surface, never in colour.
+"""Draw the background of the synthetic set as stuff: up to three regions that differ in pattern, never in color.
 
 plain     the texture of every background
 hatched   with diagonal lines
@@ -9,8 +9,8 @@ import numpy as np
 
 STUFF: tuple[str, ...] = ("plain", "hatched", "dotted")
 
-_PERIOD = 9.0  # of lines and dots, in px: a cell of stride 4 sees less than one of them, one of stride 16 several
-_CONTRAST = 45.0  # of 255; objects contrast with what they cover by twice that
+_PERIOD = 9.0  # of lines and dots in px: a cell of stride 4 covers less than one period, a cell of stride 16 several
+_CONTRAST = 45.0  # of 255; the contrast of objects with their background is twice as large
 
 
 def draw_stuff(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
@@ -19,10 +19,10 @@ def draw_stuff(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     Args:
         height: in px.
         width: in px.
-        rng: source of every random number.
+        rng: source of all random numbers.
 
     Returns:
-        Index into `STUFF` of each pixel. uint8, shape H x W.
+        Index into `STUFF` of each pixel; uint8, shape H x W.
     """
     kinds = rng.permutation(len(STUFF))[: rng.integers(1, len(STUFF) + 1)]
     angle, phase = rng.uniform(0, 2 * np.pi, size=2)
@@ -34,11 +34,11 @@ def draw_stuff(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def paint_stuff(canvas: np.ndarray, stuff: np.ndarray) -> None:
-    """Paint the surface of each region over the background's texture, in place.
+    """Paint the pattern of each region over the background's texture, in place.
 
     Args:
-        canvas: RGB, 0..255, floating point. Shape H x W x 3. Written to.
-        stuff: as drawn by `draw_stuff`. Shape H x W.
+        canvas: RGB, 0..255, floating point, shape H x W x 3; modified.
+        stuff: result of `draw_stuff`, shape H x W.
     """
     y, x = np.indices(stuff.shape)
     lines = np.abs((x + y) % _PERIOD - _PERIOD / 2) < _PERIOD / 6
