@@ -107,12 +107,12 @@ class BFP(nn.Module):
         "Balanced Learning for Object Detection. CVPR 2019, arXiv:1904.02701",
         reference="mmdet `models/necks/bfp.py`, mmcv `cnn/bricks/non_local.py`",
         topology="""
-               neck | mean at P4's size        | refine                     | output
+               neck    | mean at P4's size          | refine                     | output
             6: C6 (P6) |                            |                            | P6 (+P6) < R4
-            5: C5 (P5) |                         |                            | P5 (+P5) < R4
+            5: C5 (P5) |                            |                            | P5 (+P5) < R4
             4: C4 (P4) | M4 (mean) < C2 C3 C4 C5 C6 | R4 (non-local or 3×3) < M4 | P4 (+P4) < R4
-            3: C3 (P3) |                         |                            | P3 (+P3) < R4
-            2: C2 (P2) |                         |                            | P2 (+P2) < R4""",
+            3: C3 (P3) |                            |                            | P3 (+P3) < R4
+            2: C2 (P2) |                            |                            | P2 (+P2) < R4""",
         results=("box AP 38.3 (FPN: 37.4): Libra Faster R-CNN R50, 12 epochs (mmdet model zoo)",),
         in_specs=tuple(FeatureSpec(256, 4 << k) for k in range(5)),
         follows="FPN",

@@ -28,10 +28,11 @@ class NeckCard:
 
     ``topology`` is the `Graph` that the neck runs, or a drawing in text: a line of column titles, then one line per
     level, coarsest first, with one cell per column. A cell names a map, its label if that differs from the name, and
-    the maps that it reads, whose arrow may have a label::
+    the maps that it reads, whose arrow may have a label. The first column holds the inputs; names of outputs begin
+    with P::
 
-           backbone | merge              | output
-        5: C5       | M5 < 1×1: C5       | P5 < 3×3: M5
+           backbone | merge               | output
+        5: C5       | M5 < 1×1: C5        | P5 < 3×3: M5
         4: C4       | M4 (+) < 1×1: C4 M5 | P4 < 3×3: M4
 
     Attributes:

@@ -65,12 +65,12 @@ class SimpleFeaturePyramid(nn.Module):
         "Object Detection. ECCV 2022, arXiv:2203.16527",
         reference="detectron2 `modeling/backbone/vit.py`, mmdet `projects/ViTDet/vitdet/simple_fpn.py`",
         topology="""
-               ViT | resampled            | 1×1     | output
-            6:     |                      |         | P6 < P5
-            5:     | R5 (pool /2) < C4    | M5 < R5 | P5 < 3×3: M5
-            4: C4  | R4 (as it is) < C4   | M4 < R4 | P4 < 3×3: M4
-            3:     | R3 (deconv ×2) < C4  | M3 < R3 | P3 < 3×3: M3
-            2:     | R2 (deconv ×4) < C4  | M2 < R2 | P2 < 3×3: M2""",
+               ViT | resampled           | 1×1     | output
+            6:     |                     |         | P6 < P5
+            5:     | R5 (pool /2) < C4   | M5 < R5 | P5 < 3×3: M5
+            4: C4  | R4 (as it is) < C4  | M4 < R4 | P4 < 3×3: M4
+            3:     | R3 (deconv ×2) < C4 | M3 < R3 | P3 < 3×3: M3
+            2:     | R2 (deconv ×4) < C4 | M2 < R2 | P2 < 3×3: M2""",
         results=(
             "box AP 51.6, mask AP 45.9: Mask R-CNN ViT-B, MAE weights, 100 epochs, 1024 px (Detectron2's ViTDet)",
         ),

@@ -25,7 +25,7 @@ from fpn_plugins.upsampling import UPSAMPLE_MODES
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "python tools/docs/necks.py"
 SIZE = (800, 1344)
-TABLES = ("README.md",)
+TABLES = {"README.md": "docs/necks.md"}  # page -> link from it to docs/necks.md
 BEGIN, END = "<!-- necks: begin, written by tools/docs/necks.py -->", "<!-- necks: end -->"
 
 INTRODUCTION = f"""# Necks
@@ -135,8 +135,8 @@ def render() -> str:
     return "\n".join([INTRODUCTION, table(), "", "\n\n".join([*sections, upsampling()]), ""])
 
 
-def with_table(page: str) -> str:
-    """Replace the table between the markers of a page in the root folder.
+def with_table(page: str, link: str) -> str:
+    """Replace the table between the markers of a page, whose path to docs/necks.md is ``link``.
 
     Raises:
         ValueError: the page lacks a marker.
@@ -145,7 +145,7 @@ def with_table(page: str) -> str:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"the page lacks the lines {BEGIN} and {END}, between which its table of necks belongs")
-    return f"{before}{BEGIN}\n{table('docs/necks.md')}\n{END}{after}"
+    return f"{before}{BEGIN}\n{table(link)}\n{END}{after}"
 
 
 def draw(folder: Path) -> list[Path]:
@@ -169,7 +169,7 @@ def main() -> None:
     root = parser.parse_args().output
     with user_errors():
         (root / "docs/images").mkdir(parents=True, exist_ok=True)
-        pages = {root / name: with_table((root / name).read_text(encoding="utf-8")) for name in TABLES}
+        pages = {root / name: with_table((root / name).read_text("utf-8"), link) for name, link in TABLES.items()}
         pages[root / "docs/necks.md"] = render()
         for path in (*(write(path, text) for path, text in pages.items()), *draw(root / "docs/images")):
             print(path)
