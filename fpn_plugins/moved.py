@@ -67,7 +67,7 @@ MOVED = {
     "backbones.mvit_plan": "backbones.mvit.plan",
     "backbones.packaged": SYNTHETIC,
     "backbones.swin_blocks": "backbones.swin.blocks",
-    "backbones.swin_sizes": "backbones.swin.sizes",
+    "backbones.swin_sizes": "backbones.swin.swin",
     "backbones.timm_backbone": "backbones.timm.timm_backbone",
     "backbones.timm_hybrid": "backbones.timm.timm_hybrid",
     "backbones.timm_networks": "backbones.timm.networks",

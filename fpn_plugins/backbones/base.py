@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..checks import one_of
 from ..features import FeatureSpec
 from ..weights import read_checkpoint
 
@@ -121,7 +122,8 @@ class Backbone(nn.Module):
             self.load_state_dict(weights)
         except (RuntimeError, ValueError) as error:
             self.load_state_dict(before)
-            first, *rest = str(error).split("\n\t")  # torch's message has one line per tensor of another shape
+            # torch's message has one line for all missing keys, and one per tensor of another shape
+            first, *rest = (line if len(line) < 400 else f"{line[:400]}..." for line in str(error).split("\n\t"))
             reason = "; ".join([first, *rest[:5]]) + (f"; ... ({len(rest) - 5} more)" if len(rest) > 5 else "")
             name = f" {self.name!r}" if hasattr(self, "name") else ""
             raise ValueError(
@@ -143,8 +145,13 @@ def check_one_source(pretrained: bool, checkpoint: str | os.PathLike[str] | None
         raise ValueError(f"pretrained=True and checkpoint={str(checkpoint)!r} exclude each other; choose one")
 
 
-def overridden(size: Size, **given: Any) -> Size:
-    """Replace fields of a published size by the arguments that are not ``None``; sequences become tuples."""
+def published_size(name: str, sizes: Mapping[str, Size], **given: Any) -> Size:
+    """Look up the size of the network that timm calls ``name``, and replace fields by arguments that are not ``None``.
+
+    Raises:
+        ValueError: a name, without the tag of its weights, that is not in ``sizes``; suggests near names.
+    """
+    size = sizes[one_of("name", name.split(".")[0], sizes)]
     values = {key: value for key, value in given.items() if value is not None}
     return size._replace(**{key: tuple(v) if isinstance(v, Sequence) else v for key, v in values.items()})
 

@@ -22,7 +22,7 @@ def register_backbone(backbone: BackboneClass) -> BackboneClass:
     Example::
 
         @register_backbone
-        class MyBackbone(nn.Module):
+        class Strided(nn.Module):
             def __init__(self, width=64):
                 super().__init__()
                 self.conv = nn.Conv2d(3, width, 3, stride=4, padding=1)
@@ -31,15 +31,15 @@ def register_backbone(backbone: BackboneClass) -> BackboneClass:
             def forward(self, x):
                 return (self.conv(x),)
 
-        pyramid = Pyramid({"type": "MyBackbone", "width": 32}, {"type": "FPN", "out_channels": 256})
+        pyramid = Pyramid({"type": "Strided", "width": 32}, {"type": "FPN", "out_channels": 256})
 
     Args:
-        backbone: a subclass of ``nn.Module`` whose constructor takes keyword arguments and sets ``feature_specs``, and
-            whose forward maps ``B 3 H W`` to one map per spec; `Backbone` is a convenient base class.
+        backbone: subclass of ``nn.Module`` whose constructor takes keyword arguments and sets ``feature_specs``, and
+            whose forward maps ``B 3 H W`` to a tuple of maps; may derive from `Backbone`.
 
     Raises:
-        TypeError: not a subclass of ``nn.Module``, or a constructor with a parameter that a mapping cannot give: a
-            positional-only one, or ``type``.
+        TypeError: not a subclass of ``nn.Module``, or a parameter that is positional-only or named ``type``, which
+            `build_backbone` cannot pass.
         ValueError: the name is taken by another class.
     """
     if not (isinstance(backbone, type) and issubclass(backbone, nn.Module)):

@@ -73,23 +73,21 @@ class HybridCNNViT(Backbone):
         self.vit = ViT(**{**_encoder_defaults(vit_stride), **vit, "patch_size": 1, "in_chans": last.channels})
         (channels, _), *_ = self.vit.feature_specs
         self.norm = LayerNorm2d(channels)
-        self.downsample = stride_two(channels) if vit_stride < OUT_STRIDE else None
-        self.feature_specs = (*self._kept(self.cnn.feature_specs), FeatureSpec(channels, OUT_STRIDE))
+        self.downsample = downsampling(channels, vit_stride)
+        finer = [spec for spec in self.cnn.feature_specs if spec.stride < OUT_STRIDE]
+        self.feature_specs = (*finer, FeatureSpec(channels, OUT_STRIDE))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B 3 H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``."""
         maps = self.cnn(x)
         (top,) = self.vit(maps[-1])
-        top = self.norm(top)
-        return (*self._kept(maps), top if self.downsample is None else self.downsample(top))
-
-    def _kept(self, cnn_maps: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Select the CNN's maps (or specs) without the one that the encoder replaces."""
-        return cnn_maps[:-1] if self.downsample is None else cnn_maps
+        return (*maps[: len(self.feature_specs) - 1], self.downsample(self.norm(top)))
 
 
-def stride_two(channels: int) -> nn.Conv2d:
-    """Build the convolution from the encoder's /16 map to C5; sizes round up, as in a CNN's stages."""
+def downsampling(channels: int, stride: int) -> nn.Module:
+    """Build the layer from the encoder's map to C5: none at stride 32; at 16, a convolution that rounds sizes up."""
+    if stride == OUT_STRIDE:
+        return nn.Identity()
     conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return conv

@@ -17,7 +17,7 @@ from precision import assert_same_gradients, assert_same_maps
 from torch import Tensor, nn
 
 from fpn_plugins import FeatureSpec, Swin
-from fpn_plugins.backbones.swin.sizes import MODELS
+from fpn_plugins.backbones.swin.swin import MODELS
 from fpn_plugins.backbones.swin.window_layout import window_layout
 from fpn_plugins.weights import write_checkpoint
 from fpn_plugins.weights.maps import swin as tables

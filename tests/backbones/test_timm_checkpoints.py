@@ -168,7 +168,7 @@ def test_pretrained_and_checkpoint_exclude_each_other():
     ("other", "ours", "named"),
     [
         ("mobilenetv2_100", "resnet18", "blocks.0.0"),  # shares `bn1` with ResNet
-        ("convnext_atto", "resnet18", "head.fc.bias"),  # shares nothing
+        ("convnext_atto", "resnet18", "stem.0.bias"),  # shares nothing
         ("resnet18", "convnext_atto", "bn1.bias"),
         ("resnet34", "resnet18", "layer1.2"),  # holds more
         ("resnet18", "resnet34", "layer1.2"),  # holds less

@@ -1,5 +1,1 @@
-"""MViT: the backbone and its parts."""
-
-from .mvit import MViT
-
-__all__ = ["MViT"]
+"""Multiscale Vision Transformers."""

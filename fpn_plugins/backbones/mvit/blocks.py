@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...ops.attention import AxialBias, attend_grids, attend_windows
 from ..vit.attention import pooled_relative_rows, relative_bias
-from ..vit.blocks import MLP, DropPath
+from ..vit.blocks import DropPath, mlp
 
 MLP_RATIO = 4
 
@@ -124,7 +124,7 @@ class MultiScaleBlock(nn.Module):
         self.norm1 = nn.LayerNorm(plan.in_channels, norm_eps)
         self.attn = MultiScaleAttention(plan, norm_eps)
         self.norm2 = nn.LayerNorm(plan.out_channels, norm_eps)
-        self.mlp = MLP(plan.out_channels, MLP_RATIO * plan.out_channels)
+        self.mlp = mlp(plan.out_channels, MLP_RATIO * plan.out_channels)
         self.drop_path = DropPath(drop_path)
         changes = plan.in_channels != plan.out_channels
         self.proj = nn.Linear(plan.in_channels, plan.out_channels) if changes else None

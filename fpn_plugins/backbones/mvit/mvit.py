@@ -27,10 +27,10 @@ from ...ops import checkpointing
 from ...ops.memory_format import as_map
 from ...weights import accept_layouts
 from ...weights.maps.mvit import mvit_layouts
-from ..base import Backbone, Part, drop_path_rates, initialize_linear, overridden
+from ..base import Backbone, Part, drop_path_rates, initialize_linear, published_size
 from ..build import register_backbone
 from .blocks import MultiScaleBlock
-from .plan import PATCH_STRIDE, check_variant, plan_blocks, published_variant
+from .plan import PATCH_STRIDE, VARIANTS, plan_blocks
 
 
 @register_backbone
@@ -60,9 +60,6 @@ class MViT(Backbone):
         embed_dim: channels of the first map; ``None`` takes the value of ``name``, like the next two.
         num_heads: heads in the first stage.
         last_block_indices: position of the last block of each stage; the depth is the last position plus one.
-
-    Attributes:
-        feature_specs: channels and stride of each returned map.
 
     State dict: ``patch_embed.proj.*``, ``blocks.<i>.*`` (see `MultiScaleBlock`), ``norms.<s>.*``.
 
@@ -98,7 +95,12 @@ class MViT(Backbone):
         super().__init__()
         self.name = name
         given = {"embed_dim": embed_dim, "num_heads": num_heads, "last_block_indices": last_block_indices}
-        variant = check_variant(overridden(published_variant(name), **given))
+        if name.split(".")[0] == "mvitv2_large":
+            raise ValueError(
+                f"timm's {name!r} doubles its channels in the MLPs, which no detector does; use 'mvitv2_large_cls', "
+                "which doubles them in the attention"
+            )
+        variant = published_size(name, VARIANTS, **given)
         plans = plan_blocks(variant, window_size, img_size)
         strides = [PATCH_STRIDE << stage for stage in range(len(variant.last_block_indices))]
         table = ", ".join(f"{stage}: stride {stride}" for stage, stride in enumerate(strides))

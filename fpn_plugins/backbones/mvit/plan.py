@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ...checks import divisor, one_of
+from ...checks import divisor
 from .blocks import BlockPlan
 
 PATCH_STRIDE = 4
@@ -54,12 +54,17 @@ def plan_blocks(variant: MViTVariant, window_size: int = 56, img_size: int = 224
         img_size: side of the images that the relative positions are made for, in pixels.
 
     Raises:
-        ValueError: windows that the pooling strides do not divide.
+        ValueError: heads that do not divide the channels, positions of last blocks that do not ascend, or windows that
+            the pooling strides do not divide.
     """
+    divisor("num_heads", variant.num_heads, variant.embed_dim, "channels of the first map")
+    lasts = list(variant.last_block_indices)
+    if not lasts or lasts != sorted(set(lasts)) or lasts[0] < 0:
+        raise ValueError(f"last_block_indices={lasts} must be ascending positions of blocks, one for each stage")
     plans: list[BlockPlan] = []
     grid = img_size // PATCH_STRIDE
     first, channels = 0, variant.embed_dim
-    for stage, last in enumerate(variant.last_block_indices):
+    for stage, last in enumerate(lasts):
         stride_kv = max(KV_STRIDE >> stage, 1)
         for index in range(first, last + 1):
             halves = stage > 0 and index == first
@@ -73,40 +78,12 @@ def plan_blocks(variant: MViTVariant, window_size: int = 56, img_size: int = 224
                 window_size=0 if whole else window_size >> (stage - halves),
                 rel_pos_size=grid >> (stage - halves),
             )
-            _check_windows(plan, window_size)
+            if plan.window_size % plan.stride_q or plan.window_size % plan.stride_kv:
+                raise ValueError(
+                    f"window_size={window_size} gives a stage windows of {plan.window_size} cells, which its strides "
+                    f"{plan.stride_q} and {plan.stride_kv} do not divide; use a multiple of 8 such as 56"
+                )
             plans.append(plan)
             channels = plan.out_channels
         first = last + 1
     return plans
-
-
-def _check_windows(plan: BlockPlan, window_size: int) -> None:
-    if plan.window_size % plan.stride_q or plan.window_size % plan.stride_kv:
-        raise ValueError(
-            f"window_size={window_size} gives a stage windows of {plan.window_size} cells, which its strides "
-            f"{plan.stride_q} and {plan.stride_kv} do not divide; use a multiple of 8 such as 56"
-        )
-
-
-def published_variant(name: str) -> MViTVariant:
-    """Look up the size of the network that timm calls ``name``, with or without a tag.
-
-    Raises:
-        ValueError: unknown name (suggests near names).
-    """
-    architecture = name.split(".")[0]
-    if architecture == "mvitv2_large":
-        raise ValueError(
-            f"timm's {name!r} doubles its channels in the MLPs, which no detector does; use 'mvitv2_large_cls', which "
-            "doubles them in the attention"
-        )
-    return VARIANTS[one_of("name", architecture, VARIANTS)]
-
-
-def check_variant(variant: MViTVariant) -> MViTVariant:
-    """Return the size, or raise ``ValueError`` if its numbers do not fit together."""
-    lasts = list(variant.last_block_indices)
-    if not lasts or lasts != sorted(set(lasts)) or lasts[0] < 0:
-        raise ValueError(f"last_block_indices={lasts} must be ascending positions of blocks, one for each stage")
-    divisor("num_heads", variant.num_heads, variant.embed_dim, "channels of the first map")
-    return variant

@@ -1,5 +1,1 @@
-"""Swin: the backbone and its parts."""
-
-from .swin import Swin
-
-__all__ = ["Swin"]
+"""Swin Transformers."""

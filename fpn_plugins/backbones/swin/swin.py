@@ -18,22 +18,45 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...checks import ascending
+from ...checks import ascending, positive_int
 from ...features import FeatureSpec
 from ...ops.memory_format import as_map
 from ...weights import accept_layouts
 from ...weights.maps.swin import STAGES, swin_layouts
-from ..base import Backbone, Part, drop_path_rates, initialize_linear, overridden
+from ..base import Backbone, Part, drop_path_rates, initialize_linear, published_size
 from ..build import register_backbone
-from .blocks import SwinPatchEmbedding, SwinStage
-from .sizes import PATCH_SIZE, check_size, published_size
+from ..vit.blocks import EncoderBlock
+from .blocks import PatchMerging, SwinPatchEmbedding, SwinStage
+from .window_attention import WindowAttention
 
+PATCH_SIZE = 4  # pixels
 STRIDES = tuple(PATCH_SIZE * 2**stage for stage in range(STAGES))
+
+
+class SwinSize(NamedTuple):
+    """Channels of the first stage, blocks and heads of each stage, and side of the windows in tokens."""
+
+    embed_dim: int
+    depths: tuple[int, ...]
+    num_heads: tuple[int, ...]
+    window_size: int
+
+
+# arXiv:2103.14030, section 3.3, under timm's names; heads have 32 channels
+MODELS = {
+    "swin_tiny_patch4_window7_224": SwinSize(96, (2, 2, 6, 2), (3, 6, 12, 24), 7),
+    "swin_small_patch4_window7_224": SwinSize(96, (2, 2, 18, 2), (3, 6, 12, 24), 7),
+    "swin_base_patch4_window7_224": SwinSize(128, (2, 2, 18, 2), (4, 8, 16, 32), 7),
+    "swin_large_patch4_window7_224": SwinSize(192, (2, 2, 18, 2), (6, 12, 24, 48), 7),
+    "swin_base_patch4_window12_384": SwinSize(128, (2, 2, 18, 2), (4, 8, 16, 32), 12),
+    "swin_large_patch4_window12_384": SwinSize(192, (2, 2, 18, 2), (6, 12, 24, 48), 12),
+}
 
 
 @register_backbone
@@ -41,7 +64,7 @@ class Swin(Backbone):
     """Swin Transformer: image in, maps of strides 4, 8, 16, 32 out, each normalized on its own.
 
     Args:
-        name: timm's name, one of `sizes.MODELS`, with or without the tag of its weights, such as
+        name: timm's name, one of `MODELS`, with or without the tag of its weights, such as
             ``"swin_tiny_patch4_window7_224"`` or ``"swin_base_patch4_window7_224.ms_in22k"``.
         pretrained: load timm's weights of that name (downloaded by timm); needs timm.
         checkpoint: weights file to load instead: of the official releases, timm, mmdet, detectron2 or this module; read
@@ -66,9 +89,6 @@ class Swin(Backbone):
         use_abs_pos: add learned position embeddings (no published detection network does), bicubically resized.
         pretrain_img_size: side in pixels of the images that the position embeddings are made for.
         norm_eps: epsilon of all norms.
-
-    Attributes:
-        feature_specs: channels and stride of each returned map.
 
     Input: ``B in_chans H W`` of any size, RGB, normalized with ImageNet's mean and standard deviation (`pixel_mean`,
     `pixel_std`). Sides of maps are rounded up at every stage.
@@ -111,7 +131,7 @@ class Swin(Backbone):
         super().__init__()
         self.name = name
         given = {"embed_dim": embed_dim, "depths": depths, "num_heads": num_heads, "window_size": window_size}
-        size = check_size(overridden(published_size(name), **given))
+        size = _check_size(published_size(name, MODELS, **given))
         table = ", ".join(f"{stage}: stride {stride}" for stage, stride in enumerate(STRIDES))
         self.out_indices = ascending("out_indices", out_indices, STAGES, f"of the stages ({table})")
         self.gradient_checkpointing = gradient_checkpointing
@@ -125,21 +145,14 @@ class Swin(Backbone):
             positions = nn.init.trunc_normal_(torch.empty(1, size.embed_dim, side, side), std=0.02)
             self.absolute_pos_embed = nn.Parameter(positions)
         rates = iter(drop_path_rates(drop_path_rate, sum(size.depths)))
-        self.layers = nn.ModuleList(
-            SwinStage(
-                channels[stage],
-                size.num_heads[stage],
-                size.window_size,
-                drop_paths=[next(rates) for _ in range(size.depths[stage])],
-                merge=stage < self.out_indices[-1],
-                mlp_ratio=mlp_ratio,
-                qkv_bias=qkv_bias,
-                qk_scale=qk_scale,
-                patch_norm=patch_norm,
-                norm_eps=norm_eps,
-            )
-            for stage in range(self.out_indices[-1] + 1)
-        )
+        self.layers = nn.ModuleList()
+        for stage in range(self.out_indices[-1] + 1):
+            dim, blocks = channels[stage], []
+            for _ in range(size.depths[stage]):
+                attention = WindowAttention(dim, size.num_heads[stage], size.window_size, qkv_bias, qk_scale)
+                blocks.append(EncoderBlock(dim, attention, mlp_ratio, next(rates), norm_eps))
+            merging = PatchMerging(dim, norm_eps if patch_norm else None) if stage < self.out_indices[-1] else None
+            self.layers.append(SwinStage(blocks, size.window_size, merging))
         for stage in self.out_indices if output_norms else ():
             self.add_module(f"norm{stage}", nn.LayerNorm(channels[stage], norm_eps))
         initialize_linear(self)
@@ -170,3 +183,14 @@ class Swin(Backbone):
         for index, stage in enumerate(self.layers):
             parts.append([stage, *(norms[name] for name in [f"norm{index}"] if name in norms)])
         return parts
+
+
+def _check_size(size: SwinSize) -> SwinSize:
+    positive_int("embed_dim", size.embed_dim)
+    for argument in ("depths", "num_heads"):
+        values = getattr(size, argument)
+        if len(values) != STAGES or min(values) < 1:
+            raise ValueError(f"{argument}={list(values)} must be {STAGES} numbers of at least 1, one per stage")
+    if size.window_size < 2:
+        raise ValueError(f"window_size={size.window_size} must be at least 2 tokens, so that windows can shift")
+    return size

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...checks import ascending, near_names
+from ...weights.layouts import LoadHook
 from ..base import IMAGENET_MEAN, IMAGENET_STD
 
 FINEST_STRIDE = 4  # stride of C2, in input pixels
@@ -159,11 +160,19 @@ def stage_modules(model: Any, last: int) -> list[list[str]]:
     position = {name: index for index, name in enumerate(names)}
     ends = {name[: match.start()]: position[name] for name in names for match in re.finditer(r"\.|$", name)}
     rows = list(model.feature_info.info)
-    stops = [ends[_find(row["module"], position)] for row in rows[: last + 1]]
-    if rows[0]["reduction"] >= FINEST_STRIDE or _start_of_list(rows[0], position) > 0:
-        stops.insert(0, (_start_of_list(rows[0], position) or position[_find(rows[0]["module"], position)]) - 1)
-    elif len(rows) > 1:  # the first map may be taken in the middle of the stem
-        stops[0] = max(stops[0], _start_of_list(rows[1], position) - 1)
+    outputs = [_own_name(row["module"], position) for row in rows[: last + 1]]
+    if "" in outputs:
+        map_without = rows[outputs.index("")]["module"]
+        raise ValueError(f"{map_without!r} is not a module of this network, so that no stages can be frozen; pass -1")
+    stops = [ends[name] for name in outputs]
+    lists = [_NUMBERED.match(row["module"]) for row in rows[:2]]
+    starts = [position.get(_own_name(f"{numbered[1]}.0", position), 0) if numbered else 0 for numbered in lists]
+    if starts[0] == 0 and rows[0]["reduction"] >= FINEST_STRIDE:
+        starts[0] = position[outputs[0]]
+    if starts[0] > 0:
+        stops.insert(0, starts[0] - 1)
+    else:  # the first map may be taken in the middle of the stem
+        stops[0] = max([stops[0], *(start - 1 for start in starts[1:])])
     stages = []
     for start, stop in zip([-1, *stops], stops, strict=False):
         inside = {name for name in names if start < position[name] and ends[name] <= stop}
@@ -171,18 +180,8 @@ def stage_modules(model: Any, last: int) -> list[list[str]]:
     return stages
 
 
-def _start_of_list(row: Mapping[str, Any], position: Mapping[str, int]) -> int:
-    """Find where the numbered list begins that a feature map's module is in; 0 if there is none."""
-    numbered = _NUMBERED.match(row["module"])
-    first = flattened(f"{numbered[1]}.0") if numbered else ()
-    return next((position[name] for name in first if name in position), 0)
-
-
-def _find(name: str, modules: Mapping[str, int]) -> str:
-    found = next((candidate for candidate in flattened(name) if candidate in modules), None)
-    if found is None:
-        raise ValueError(f"{name!r} is not a module of this network, so that no stages can be frozen; pass -1")
-    return found
+def _own_name(name: str, own: Mapping[str, Any]) -> str:
+    return next((form for form in flattened(name) if form in own), "")
 
 
 def flattened(name: str) -> tuple[str, ...]:
@@ -193,16 +192,20 @@ def flattened(name: str) -> tuple[str, ...]:
     return name, name.replace(".", "_", 1), f"model.{name}", f"body.{name}"
 
 
-def adapt_first_conv(
-    name: str, weights: Mapping[str, Tensor], own: Mapping[str, Tensor], in_chans: int
-) -> dict[str, Tensor]:
-    """Fit the first convolution to ``in_chans`` as timm does: RGB filters summed for one channel, repeated for more."""
-    from timm.models import adapt_input_conv
+class FirstConvHook(LoadHook):
+    """Fit the first convolution of loaded weights to ``in_chans`` as timm does: RGB filters summed, or repeated."""
 
-    adapted = dict(weights)
-    first = import_timm().get_pretrained_cfg(name)
-    for conv in [] if first is None else [first.first_conv] if isinstance(first.first_conv, str) else first.first_conv:
-        for key in (f"model.{candidate}.weight" for candidate in flattened(conv)):
-            if key in adapted and key in own and adapted[key].shape[1] != own[key].shape[1]:
-                adapted[key] = adapt_input_conv(in_chans, adapted[key])
-    return adapted
+    def __init__(self, name: str, in_chans: int) -> None:
+        self.name, self.in_chans = name, in_chans
+
+    def translate(self, module: nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Adapt the weights of timm's first convolutions, if their number of input channels differs."""
+        from timm.models import adapt_input_conv
+
+        own, config = module.state_dict(), import_timm().get_pretrained_cfg(self.name)
+        first = config.first_conv if config else ()
+        for conv in (first,) if isinstance(first, str) else first:
+            for key in (f"model.{candidate}.weight" for candidate in flattened(conv)):
+                if key in given and key in own and given[key].shape[1] != own[key].shape[1]:
+                    given[key] = adapt_input_conv(self.in_chans, given[key])
+        return given

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from ...features import FeatureSpec
 from ...layers import NormFactory, make_norm
 from ...ops.memory_format import as_map, in_format_of
-from ...weights import KeyMap, accept_layouts, recognize
+from ...weights import KeyMap, accept_layouts
 from ...weights.maps import resnet
-from ..base import Backbone, Part, Weights, check_one_source, read_weights
+from ..base import Backbone, Part, check_one_source
 from ..build import register_backbone
 from .networks import (
-    adapt_first_conv,
+    FirstConvHook,
     check_out_indices,
     create_network,
     flattened,
@@ -56,9 +56,6 @@ class TimmBackbone(Backbone):
             of residual branches (ConvNeXt, Swin and plain transformers), as in detectors built on them.
         model_args: further arguments of ``timm.create_model``, such as those that let a transformer take any size.
 
-    Attributes:
-        feature_specs: channels and stride of each returned map.
-
     Input: ``B in_chans H W``, RGB, normalized with the weights' own mean and standard deviation (`mean`, `std`). Image
     sizes are limited by timm's forward (table in ``docs/timm_families.md``): most convolutional networks take any size;
     HRNet and DLA need multiples of 32, to which both toolboxes pad; transformers need ``model_args``.
@@ -86,7 +83,6 @@ class TimmBackbone(Backbone):
         super().__init__()
         check_one_source(pretrained, checkpoint)
         self.name = name
-        self.in_chans = in_chans
         arguments = {**(model_args or {}), **({"drop_path_rate": drop_path_rate} if drop_path_rate else {})}
         self.out_indices = check_out_indices(name, out_indices, model_args or {})
         self.model = create_network(name, self.out_indices, pretrained, in_chans, arguments)
@@ -100,8 +96,8 @@ class TimmBackbone(Backbone):
         self.norms = nn.ModuleList(norm for norm in norms if norm is not None)
         if gradient_checkpointing:
             turn_on_checkpointing(self.model, name)
-        self._layouts = _TimmLayouts(name, self.out_indices, arguments)
-        accept_layouts(self, self._layouts)
+        accept_layouts(self, _TimmLayouts(name, self.out_indices, arguments))
+        self._register_load_state_dict_pre_hook(FirstConvHook(name, in_chans), with_module=True)
         self.load_and_freeze(frozen_stages, checkpoint)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -128,20 +124,6 @@ class TimmBackbone(Backbone):
         own = getattr(self.model, "model", self.model).parameters(recurse=False)
         first: list[Part] = [*map(self.model.get_submodule, stem), *own]
         return [first, *([*map(self.model.get_submodule, stage)] for stage in stages)]
-
-    def load_weights(self, weights: Weights, source: str = "") -> None:
-        """Load as `Backbone.load_weights` does, with the first convolution adapted to ``in_chans`` as in timm."""
-        weights, source = read_weights(weights, source)
-        own = self.state_dict()
-        found = recognize(weights, own, self._layouts)
-        renamed = weights if found is None else {**found[0], **{key: own[key] for key in found[1].kept}}
-        if found is None and not set(weights) >= {key for key in own if not key.endswith("num_batches_tracked")}:
-            raise ValueError(
-                f"the checkpoint {source} is of another architecture than {self.name!r}: it holds "
-                f"{sorted(weights)[:4]}, ..., the model needs {sorted(own)[:4]}, ... (of a whole detector, pass the "
-                "backbone's part: fpn_plugins.weights.strip_prefix)"
-            )
-        super().load_weights(adapt_first_conv(self.name, renamed, own, self.in_chans), source)
 
 
 class _TimmLayouts:

@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from ...features import FeatureSpec
 from ...ops import checkpointing
 from ...ops.memory_format import in_format_of
-from ..base import Backbone, Weights, check_one_source, read_weights
+from ...weights import KeyMap, accept_layouts
+from ..base import Backbone, check_one_source
 from ..build import register_backbone
-from ..hybrid import OUT_STRIDE, stride_two
+from ..hybrid import OUT_STRIDE, downsampling
 from .networks import import_timm, pixel_statistics
 
+TIMM_NAMES = KeyMap("timm hybrid", [("head.<*>", None), ("<*>", "model.<*>")], lacks=["downsample.<*>"])
 HYBRID = re.compile(r"vit_[a-z]+_r\d+_s\d+_\d+")
 
 
@@ -40,9 +42,6 @@ class TimmHybrid(Backbone):
         drop_path_rate: stochastic depth of the encoder.
         gradient_checkpointing: recompute the encoder's activations in the backward pass.
         model_args: further arguments for ``timm.create_model``.
-
-    Attributes:
-        feature_specs: channels and stride of each map.
 
     Images can have any size: position embeddings are resized as in timm with ``dynamic_img_size=True``. C5 is the
     output of timm's ``forward_features`` (with class token and final norm) without the class token. Images are
@@ -74,10 +73,11 @@ class TimmHybrid(Backbone):
         cnn = self.model.patch_embed.backbone
         _pad_by_integers(cnn)
         specs = [FeatureSpec(row["num_chs"], row["reduction"]) for row in cnn.feature_info if "stages" in row["module"]]
-        on_c4 = specs[-1].stride < OUT_STRIDE
-        self.downsample = stride_two(self.model.embed_dim) if on_c4 else None
-        self.feature_specs = (*(specs if on_c4 else specs[:-1]), FeatureSpec(self.model.embed_dim, OUT_STRIDE))
+        self.downsample = downsampling(self.model.embed_dim, specs[-1].stride)
+        finer = [spec for spec in specs if spec.stride < OUT_STRIDE]
+        self.feature_specs = (*finer, FeatureSpec(self.model.embed_dim, OUT_STRIDE))
         self.gradient_checkpointing = gradient_checkpointing
+        accept_layouts(self, [TIMM_NAMES])
         self.load_and_freeze(checkpoint=checkpoint)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -89,9 +89,7 @@ class TimmHybrid(Backbone):
             x = stage(x)
             maps.append(x)
         top = self._encode(cnn.norm(x))
-        if self.downsample is None:
-            return (*maps[:-1], top)
-        return (*maps, self.downsample(top))
+        return (*maps[: len(self.feature_specs) - 1], self.downsample(top))
 
     def _encode(self, x: Tensor) -> Tensor:
         """Apply the transformer to the CNN's last map: ``B C H W`` to ``B embed_dim H W``."""
@@ -103,16 +101,6 @@ class TimmHybrid(Backbone):
         tokens = model.norm(tokens[:, model.num_prefix_tokens :])
         top = tokens.transpose(1, 2).unflatten(2, (height, width))
         return in_format_of(top, x)
-
-    def load_weights(self, weights: Weights, source: str = "") -> None:
-        """Load as `Backbone.load_weights` does, in timm's names or this module's; a classifier is dropped."""
-        weights, source = read_weights(weights, source)
-        kept = {key: value for key, value in weights.items() if not key.startswith("head.")}
-        own = self.state_dict()
-        if not any(key in own for key in kept):
-            new = {key: value for key, value in own.items() if key.startswith("downsample.")}
-            kept = {**{f"model.{key}": value for key, value in kept.items()}, **new}
-        super().load_weights(kept, source)
 
 
 class _SamePadding:

@@ -1,5 +1,1 @@
-"""ViT: the backbone and its parts."""
-
-from .vit import ViT
-
-__all__ = ["ViT"]
+"""Plain Vision Transformers."""

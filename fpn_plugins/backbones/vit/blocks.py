@@ -1,25 +1,22 @@
-"""Parts of a plain Vision Transformer for detection; tokens stay on their grid, ``B H W C``."""
+"""Parts of Vision Transformers for detection; tokens stay on their grid, ``B H W C``."""
 
 from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...checks import probability
 from ...layers import LayerNorm2d
-from .attention import Attention
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: in training, drop a residual branch for some images and scale it up for the others.
-
-    Deep Networks with Stochastic Depth (Huang et al., arXiv:1603.09382).
+    """Stochastic depth (arXiv:1603.09382): in training, drop a branch for some images and scale it up for the others.
 
     Args:
-        rate: probability of dropping the branch, in ``[0, 1)``.
-
-    Raises:
-        ValueError: a rate out of range.
+        rate: probability of dropping the branch, in ``[0, 1)``; other rates raise ``ValueError``.
     """
 
     def __init__(self, rate: float) -> None:
@@ -49,6 +46,7 @@ class PatchEmbedding(nn.Module):
 
     def __init__(self, patch_size: int, in_chans: int, embed_dim: int) -> None:
         super().__init__()
+        self.patch_size = patch_size
         self.proj = nn.Conv2d(in_chans, embed_dim, patch_size, stride=patch_size)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,23 +55,10 @@ class PatchEmbedding(nn.Module):
         return self.proj(x).permute(0, 2, 3, 1).contiguous()
 
 
-class MLP(nn.Module):
-    """Two linear layers with GELU between them.
-
-    Args:
-        dim: channels of a token.
-        hidden_dim: channels between the layers.
-    """
-
-    def __init__(self, dim: int, hidden_dim: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden_dim)
-        self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden_dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``... C`` to ``... C``."""
-        return self.fc2(self.act(self.fc1(x)))
+def mlp(dim: int, hidden_dim: int) -> nn.Sequential:
+    """Build two linear layers with GELU between them, which map ``... dim`` to ``... dim``."""
+    layers = {"fc1": nn.Linear(dim, hidden_dim), "act": nn.GELU(), "fc2": nn.Linear(hidden_dim, dim)}
+    return nn.Sequential(OrderedDict(layers))
 
 
 class ResidualBottleneck(nn.Module):
@@ -105,46 +90,40 @@ class ResidualBottleneck(nn.Module):
         return x + self.norm3(self.conv3(out))
 
 
-class ViTBlock(nn.Module):
-    """A pre-norm encoder block with attention in windows or over the whole map.
+class EncoderBlock(nn.Module):
+    """A pre-norm encoder block: attention and MLP, each with a norm before it and a shortcut around it.
 
     Args:
         dim: channels of a token.
-        num_heads: heads of the attention; divides ``dim``.
+        attention: self-attention, such as `Attention`; it gets the normalized tokens and the context of `forward`.
         mlp_ratio: hidden channels of the MLP over ``dim``.
-        qkv_bias: whether queries, keys and values have a bias.
-        window_size: side of the attention windows in tokens, see `Attention`; 0 attends over the whole map.
-        rel_pos_size: grid that the tables of relative positions are made for, see `Attention`; ``None`` omits them.
         drop_path: probability of dropping a residual branch in training.
-        residual: whether a `ResidualBottleneck` follows.
         norm_eps: epsilon of the norms.
+        residual: convolutions on the map after the block, such as a `ResidualBottleneck`, or ``None``.
 
-    State dict (detectron2's names): ``norm1``, ``attn``, ``norm2``, ``mlp.fc1``, ``mlp.fc2``, ``residual``.
+    State dict (names of ViT and Swin): ``norm1``, ``attn``, ``norm2``, ``mlp.fc1``, ``mlp.fc2``, ``residual``.
     """
 
     def __init__(
         self,
         dim: int,
-        num_heads: int,
-        mlp_ratio: float = 4.0,
-        qkv_bias: bool = True,
-        window_size: int = 0,
-        rel_pos_size: tuple[int, int] | None = None,
-        drop_path: float = 0.0,
-        residual: bool = False,
-        norm_eps: float = 1e-6,
+        attention: nn.Module,
+        mlp_ratio: float,
+        drop_path: float,
+        norm_eps: float,
+        residual: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, norm_eps)
-        self.attn = Attention(dim, num_heads, qkv_bias, rel_pos_size, window_size)
+        self.attn = attention
         self.norm2 = nn.LayerNorm(dim, norm_eps)
-        self.mlp = MLP(dim, int(dim * mlp_ratio))
+        self.mlp = mlp(dim, int(dim * mlp_ratio))
         self.drop_path = DropPath(drop_path)
-        self.residual = ResidualBottleneck(dim, norm_eps) if residual else None
+        self.residual = residual
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map tokens ``B H W C`` to tokens of the same shape."""
-        x = x + self.drop_path(self.attn(self.norm1(x)))
+    def forward(self, x: Tensor, *context: Any) -> Tensor:
+        """Map tokens ``B H W C`` to tokens of the same shape; ``context`` is passed to the attention."""
+        x = x + self.drop_path(self.attn(self.norm1(x), *context))
         x = x + self.drop_path(self.mlp(self.norm2(x)))
         if self.residual is not None:
             x = self.residual(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)

@@ -30,7 +30,8 @@ from ...weights.resize import resize_positions
 from ...weights.vit import accept_vit_layouts
 from ..base import Backbone, Part, drop_path_rates, initialize_linear
 from ..build import register_backbone
-from .blocks import PatchEmbedding, ViTBlock
+from .attention import Attention
+from .blocks import EncoderBlock, PatchEmbedding, ResidualBottleneck
 
 
 @register_backbone
@@ -134,18 +135,9 @@ class ViT(Backbone):
         for index in range(self.out_block_indices[-1] + 1):
             window = 0 if index in global_blocks else window_size
             grid = window or img_size // patch_size
-            block = ViTBlock(
-                embed_dim,
-                num_heads,
-                mlp_ratio,
-                qkv_bias,
-                window_size=window,
-                rel_pos_size=(grid, grid) if use_rel_pos else None,
-                drop_path=rates[index],
-                residual=index in residual_blocks,
-                norm_eps=norm_eps,
-            )
-            self.blocks.append(block)
+            attention = Attention(embed_dim, num_heads, qkv_bias, (grid, grid) if use_rel_pos else None, window)
+            residual = ResidualBottleneck(embed_dim, norm_eps) if index in residual_blocks else None
+            self.blocks.append(EncoderBlock(embed_dim, attention, mlp_ratio, rates[index], norm_eps, residual))
         initialize_linear(self)
         accept_vit_layouts(self, vit_layouts(len(self.blocks), depth), pretrain_use_cls_token)
         self.load_and_freeze(frozen_stages, checkpoint)
