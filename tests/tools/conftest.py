@@ -152,7 +152,7 @@ def adapt_mmdet(model: Any, neck: Any, strides: Sequence[int], backbone: Mapping
         model.backbone.backbone, model.backbone.neck = backbone, neck  # `update` would merge them
     model.rpn_head.update(in_channels=channels, feat_channels=channels)
     model.rpn_head.anchor_generator.strides = list(strides)
-    model.test_cfg.rcnn.score_thr = 0.0  # after two iterations nothing is certain
+    model.test_cfg.rcnn.score_thr = 0.0  # scores are low after two iterations
     for part in ("bbox", "mask"):
         extractor = model.roi_head[f"{part}_roi_extractor"]
         extractor.update(out_channels=channels, featmap_strides=list(strides[:4]))

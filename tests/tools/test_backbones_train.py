@@ -15,14 +15,14 @@ CHANNELS = 32
 
 @dataclass(frozen=True)
 class Case:
-    """A small backbone and the neck behind it.
+    """A small backbone and its neck.
 
     Attributes:
-        arguments: of the backbone; the same in both toolboxes.
+        arguments: arguments of the backbone, the same in both toolboxes.
         neck: name of the neck; its strides are computed.
-        detectron2: arguments of the neck in the core's vocabulary, which Detectron2's is.
+        detectron2: arguments of the neck in the core's vocabulary, which Detectron2 uses too.
         mmdet: arguments of the neck in mmdet's vocabulary besides ``num_outs``, which is computed.
-        hosts: markers of what the backbone needs.
+        hosts: markers of the hosts that the backbone needs.
     """
 
     arguments: Mapping[str, Any]
@@ -35,7 +35,7 @@ class Case:
 RESNET = {"type": "TimmBackbone", "name": "resnet10t", "out_indices": [1, 2, 3]}
 TINY_ENCODER = {"embed_dim": 32, "depth": 2, "num_heads": 4}
 TINY_VIT = {**TINY_ENCODER, "depth": 4, "img_size": 320, "window_size": 7, "global_block_indices": [1, 3]}
-# a registered backbone that is missing fails
+# a registered backbone without a case fails
 CASES: dict[str, Case] = {
     "TimmBackbone": Case({"name": "resnet10t"}, hosts=(pytest.mark.timm,)),
     "Swin": Case({"embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8], "window_size": 4}),
@@ -69,17 +69,17 @@ def test_every_backbone_has_a_case() -> None:
 
 
 def backbone_of(name: str) -> dict[str, Any]:
-    """The backbone's config, for either toolbox."""
+    """Config of the backbone for either toolbox."""
     return {"type": name, **CASES[name].arguments}
 
 
 def neck_of(name: str) -> dict[str, Any]:
-    """The neck's config for Detectron2."""
+    """Config of the neck for Detectron2."""
     return {"type": CASES[name].neck, "out_channels": CHANNELS, **CASES[name].detectron2}
 
 
 def strides_of(name: str) -> list[int]:
-    """Strides of the neck's outputs, by what the classes publish."""
+    """Strides of the neck's outputs, from the specs that the classes publish."""
     specs = build_backbone(backbone_of(name)).feature_specs
     return [spec.stride for spec in build_neck(neck_of(name), specs).out_specs(specs)]
 

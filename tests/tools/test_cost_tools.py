@@ -169,7 +169,7 @@ def test_pages_of_necks_are_current(script: Callable[[str], ModuleType]) -> None
 
 @pytest.mark.timm
 @pytest.mark.detectron2
-def test_the_page_of_claims_is_what_the_code_says(script: Callable[[str], ModuleType]) -> None:
+def test_the_page_of_claims_is_current(script: Callable[[str], ModuleType]) -> None:
     page = script("studies/claims/check")
     found = json.loads((ROOT / "docs/cost_measured.json").read_text())
     assert (ROOT / "docs/cost.md").read_text() == page.render(found), f"run {page.COMMAND}"

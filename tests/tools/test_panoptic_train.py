@@ -15,17 +15,17 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 @pytest.fixture(autouse=True)
 def coco_folder(tiny_coco: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folder that the demo's configs read."""
+    """Set the folder that the demo's configs read."""
     monkeypatch.setenv("FPN_PLUGINS_COCO", str(tiny_coco))
 
 
 def mmdet_config(work_dir: Path) -> Any:
-    """The demo's config without the prepared weights, and two iterations."""
+    """Config of the demo with two iterations and without prepared weights."""
     from mmengine.config import Config
 
     cfg = Config.fromfile(str(CONFIGS / "mmdet/demo_panoptic_fpn.py"))
     cfg.model.backbone.backbone.checkpoint = None
-    cfg.model.test_cfg.rcnn.score_thr = 0.0  # after two iterations nothing is certain
+    cfg.model.test_cfg.rcnn.score_thr = 0.0  # scores are low after two iterations
     cfg.merge_from_dict(
         {
             "work_dir": str(work_dir),
@@ -70,7 +70,7 @@ def segments_of(found: PanopticSplit) -> list[tuple[dict[str, Any], np.ndarray]]
 @pytest.mark.mmdet
 @pytest.mark.parametrize("swapped", [False, True])
 def test_ground_truth_as_prediction_has_pq_100_in_mmdet(tiny_coco: Path, tmp_path: Path, swapped: bool) -> None:
-    """Through the metric that the config names; with two kinds of stuff swapped it is no longer 100."""
+    """The config's metric gives PQ 100, and less if two kinds of stuff are swapped."""
     import torch
     from mmdet.registry import METRICS
     from mmdet.structures import INSTANCE_OFFSET
@@ -102,14 +102,14 @@ def test_ground_truth_as_prediction_has_pq_100_in_mmdet(tiny_coco: Path, tmp_pat
 
 
 def lazy_config(work_dir: Path) -> Any:
-    """The demo's LazyConfig without the prepared weights."""
+    """LazyConfig of the demo without prepared weights."""
     from detectron2.config import LazyConfig
 
     cfg = LazyConfig.load(str(CONFIGS / "detectron2/demo_panoptic_fpn.py"))
     cfg.model.backbone.bottom_up.checkpoint = None
     cfg.train.output_dir = str(work_dir)
     cfg.dataloader.train.num_workers = cfg.dataloader.test.num_workers = 0
-    cfg.model.combine_instances_score_thresh = 0.0  # after two iterations nothing is certain
+    cfg.model.combine_instances_score_thresh = 0.0  # scores are low after two iterations
     return cfg
 
 
@@ -136,7 +136,7 @@ def test_detectron2(tmp_path: Path) -> None:
 @pytest.mark.detectron2
 @pytest.mark.parametrize("swapped", [False, True])
 def test_ground_truth_as_prediction_has_pq_100_in_detectron2(tiny_coco: Path, swapped: bool) -> None:
-    """Through Detectron2's evaluator and our registration; with two kinds of stuff swapped it is no longer 100."""
+    """Detectron2's evaluator on our data set gives PQ 100, and less if two kinds of stuff are swapped."""
     import torch
     from detectron2.data import MetadataCatalog
     from detectron2.evaluation import COCOPanopticEvaluator
@@ -164,8 +164,8 @@ def test_ground_truth_as_prediction_has_pq_100_in_detectron2(tiny_coco: Path, sw
 
 
 @pytest.mark.detectron2
-def test_detectron2_reads_what_the_set_says(tiny_coco: Path) -> None:
-    """Instances and semantic labels of each image agree pixel by pixel: every thing lies on label 0."""
+def test_detectron2_reads_consistent_labels(tiny_coco: Path) -> None:
+    """Instances and semantic labels of each image agree pixel by pixel: things have label 0."""
     from detectron2.data import DatasetCatalog, MetadataCatalog
     from PIL import Image
     from pycocotools import mask as mask_api

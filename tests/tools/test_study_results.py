@@ -1,4 +1,4 @@
-"""Ablation studies: their declaration, what heads are told, and the statistics."""
+"""Ablation studies: declaration, levels and anchors of the heads, and statistics."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def results_of(variant: str, *values: float) -> list[dict]:
         ((20,), 6.8, 9.0, "one seed"),
     ],
 )
-def test_expectations_are_held_against_the_best_of_the_others(
+def test_expectations_are_compared_with_the_best_of_the_others(
     fpn: tuple[float, ...], at_least: float, found: float, outcome: str
 ):
     results = [*results_of("fpn", *fpn), *results_of("c4", 11, 12, 13), *results_of("c5", 9, 9, 9)]
@@ -163,7 +163,7 @@ def test_expectations_wait_for_results_of_both_sides():
 
 
 @pytest.mark.parametrize(("second", "within_noise"), [((0.24, 0.28), True), ((0.20, 0.20), False)])
-def test_toolboxes_agree_where_their_differences_do(second: tuple[float, float], within_noise: bool):
+def test_toolboxes_agree_if_their_differences_agree(second: tuple[float, float], within_noise: bool):
     results = [result("fpn", seed, 0.30, toolbox=toolbox) for seed in (0, 1) for toolbox in ("mmdet", "detectron2")]
     results += [result("c4", seed, ap) for seed, ap in enumerate((0.28, 0.26))]
     results += [result("c4", seed, ap, toolbox="detectron2") for seed, ap in enumerate(second)]

@@ -72,7 +72,7 @@ def test_files_match_their_records(root, coco):
             assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (record["width"], record["height"]))
 
 
-def test_objects_stand_out_from_what_surrounds_them(root, coco):
+def test_objects_contrast_with_their_surroundings(root, coco):
     """The image shows an object at its annotation; painting with an offset fails this test."""
     from PIL import Image
 
@@ -135,7 +135,7 @@ def test_unknown_outline_is_an_error():
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_rle_is_read_back_by_pycocotools(first):
+def test_pycocotools_reads_our_rle(first):
     from pycocotools import mask as mask_api
 
     mask = np.random.default_rng(0).random((7, 5)) < 0.5

@@ -75,7 +75,7 @@ def test_stuff_labels_are_the_stuff_segments(images):
     assert seen == {0, 1, 2, 3}
 
 
-def test_instances_are_those_of_the_plain_set(root, tmp_path):
+def test_instances_match_the_plain_set(root, tmp_path):
     make_synthetic_coco(tmp_path / "plain", **{**SMALL, "panoptic": False})
     for split in ("train", "val"):
         name = Path("annotations") / f"instances_{split}2017.json"

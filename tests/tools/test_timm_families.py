@@ -47,7 +47,7 @@ def test_a_family_is_represented_by_a_small_network(families: ModuleType):
     assert "| pvt_v2 (7) | `pvt_v2_b0` | 4: 32, 8: 64, 16: 160, 32: 256 | any |  |" in families.families_table([report])
 
 
-def test_the_published_table_is_that_of_the_published_reports(families: ModuleType):
+def test_the_published_table_matches_the_published_reports(families: ModuleType):
     docs = Path(__file__).resolve().parents[2] / "docs"
     rows = json.loads((docs / "timm_families.json").read_text())
     for row in rows:

@@ -27,16 +27,15 @@ import numpy as np
 from fpn_plugins.data import CocoSplit, find_split
 from fpn_plugins.files import write_atomically
 
+from .layout import MARKER, annotation_files, check_image_size, check_integer, image_folders, is_complete
 from .panoptic import panoptic_categories, write_panoptic
 from .scene import annotate, draw_scene, paint
 from .shapes import CATEGORIES
 from .stuff import draw_stuff
 
-_MARKER = "synthetic.json"
 # increased whenever the same arguments would give different images or annotations
 _VERSION = 1
 _SPLITS = ("train", "val")
-_MIN_IMAGE_SIDE = 64
 
 
 class _Row(NamedTuple):
@@ -45,66 +44,6 @@ class _Row(NamedTuple):
     record: dict[str, Any]
     annotations: list[dict[str, Any]]
     segments: list[dict[str, Any]]
-
-
-def _check_integer(name: str, value: Any, minimum: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}={value!r} is a {type(value).__name__}; expected an integer >= {minimum}")
-    if value < minimum:
-        raise ValueError(f"{name}={value} is too small; expected an integer >= {minimum}")
-    return int(value)
-
-
-def _check_image_size(image_size: Any) -> tuple[int, int]:
-    if not isinstance(image_size, (tuple, list)) or len(image_size) != 2:
-        raise ValueError(f"image_size={image_size!r} is not a pair; expected (width, height) in px, like (320, 240)")
-    width, height = (_check_integer("image_size", side, _MIN_IMAGE_SIDE) for side in image_size)
-    return width, height
-
-
-def _read_marker(root: Path) -> dict[str, Any] | None:
-    """Marker of an earlier run; None for an absent or empty folder, an error for any other folder."""
-    if root.exists() and not root.is_dir():
-        raise ValueError(f"root={str(root)!r} is a file; give a folder that is new, empty or an earlier synthetic set")
-    if not root.exists() or not any(root.iterdir()):
-        return None
-    try:
-        marker = json.loads((root / _MARKER).read_text(encoding="utf-8"))
-        return {"arguments": dict(marker["arguments"]), "complete": bool(marker["complete"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"root={str(root)!r} holds something else than a synthetic set (it has no valid {_MARKER}, but "
-            f"{', '.join(sorted(path.name for path in root.iterdir())[:5])}); nothing was written: give another folder"
-        ) from error
-
-
-def _is_complete(root: Path, arguments: dict[str, Any]) -> bool:
-    """Whether the set of these arguments is complete; a set of other arguments is an error."""
-    marker = _read_marker(root)
-    if marker is None:
-        return False
-    if marker["arguments"] != arguments:
-        raise ValueError(
-            f"root={str(root)!r} holds a synthetic set of other arguments: {marker['arguments']}, asked for are "
-            f"{arguments}; give another folder or delete this one"
-        )
-    counts = {"train": arguments["num_train"], "val": arguments["num_val"]}
-    return marker["complete"] and all(
-        all(file.is_file() for file in _annotation_files(root, split, arguments).values())
-        and all(sum(1 for _ in folder.glob("[0-9]*")) == count for folder in _folders(root, split, arguments))
-        for split, count in counts.items()
-    )
-
-
-def _annotation_files(root: Path, split: str, arguments: dict[str, Any]) -> dict[str, Path]:
-    kinds = ("instances", "panoptic") if "panoptic" in arguments else ("instances",)
-    return {kind: root / "annotations" / f"{kind}_{split}2017.json" for kind in kinds}
-
-
-def _folders(root: Path, split: str, arguments: dict[str, Any]) -> list[Path]:
-    """Folders of the images and, in a panoptic set, of segment ids and stuff labels."""
-    panoptic = [root / "annotations" / f"panoptic_{split}2017", root / f"panoptic_stuff_{split}2017"]
-    return [root / f"{split}2017", *(panoptic if "panoptic" in arguments else ())]
 
 
 def _write_image(index: int, *, folders: list[Path], seed: int, split_index: int, image_size: tuple[int, int]) -> _Row:
@@ -176,8 +115,8 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 def _write_split(root: Path, split: str, arguments: dict[str, Any], workers: int, progress: bool) -> None:
     from tqdm import tqdm
 
-    folders = _folders(root, split, arguments)
-    files = _annotation_files(root, split, arguments)
+    folders = image_folders(root, split, arguments)
+    files = annotation_files(root, split, arguments)
     for folder in (*folders, root / "annotations"):
         folder.mkdir(parents=True, exist_ok=True)
     count = arguments[f"num_{split}"]
@@ -237,18 +176,18 @@ def make_synthetic_coco(
     root = Path(root)
     arguments = {
         "version": _VERSION,
-        "num_train": _check_integer("num_train", num_train, 1),
-        "num_val": _check_integer("num_val", num_val, 1),
-        "image_size": list(_check_image_size(image_size)),
-        "seed": _check_integer("seed", seed, 0),
+        "num_train": check_integer("num_train", num_train, 1),
+        "num_val": check_integer("num_val", num_val, 1),
+        "image_size": list(check_image_size(image_size)),
+        "seed": check_integer("seed", seed, 0),
         **({"panoptic": True} if panoptic else {}),  # absent from the marker of sets without
     }
-    workers = min(os.cpu_count() or 1, 8) if workers is None else _check_integer("workers", workers, 1)
-    if not _is_complete(root, arguments):
+    workers = min(os.cpu_count() or 1, 8) if workers is None else check_integer("workers", workers, 1)
+    if not is_complete(root, arguments):
         root.mkdir(parents=True, exist_ok=True)
         # written before the first image, so that an interrupted set is recognized
-        _write_json(root / _MARKER, {"arguments": arguments, "complete": False})
+        _write_json(root / MARKER, {"arguments": arguments, "complete": False})
         for split in _SPLITS:
             _write_split(root, split, arguments, workers, progress)
-        _write_json(root / _MARKER, {"arguments": arguments, "complete": True})
+        _write_json(root / MARKER, {"arguments": arguments, "complete": True})
     return {split: find_split(root, split) for split in _SPLITS}
