@@ -177,7 +177,7 @@ def test_every_argument_and_default_is_mmdets() -> None:
         ({"upsample_cfg": {"type": "carafe", "upkernel": 3}}, r"type='carafe' has no \['upkernel'\]"),
         ({"upsample_cfg": {"type": "deconv"}}, "needs upsample_kernel"),
         ({"order": ("norm", "conv", "act")}, "order="),
-        ({"init_cfg": {"type": "Xavier"}}, "initialises itself"),
+        ({"init_cfg": {"type": "Xavier"}}, "initializes itself"),
         ({"num_outs": 1}, "num_outs=1 is smaller than the 2 levels"),
     ],
 )
