@@ -1,9 +1,8 @@
-"""Whole detectors between the toolboxes: stock ones with random weights give equal outputs on the other side."""
+"""Conversion of whole detectors: stock detectors with random weights give equal outputs in both toolboxes."""
 
 from __future__ import annotations
 
 import copy
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -59,19 +58,11 @@ PAIRS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def tools() -> Any:
-    """The command lines import each other by name."""
-    sys.path.insert(0, str(ROOT / "tools"))
-    yield
-    sys.path.remove(str(ROOT / "tools"))
-
-
 _built: dict[str, tuple[Any, Any]] = {}
 
 
 def pair(name: str) -> tuple[Any, Any]:
-    """Both toolboxes' detectors, built once, with weights of a spread that tells outputs apart."""
+    """Build both toolboxes' detectors once, with weights whose spread makes outputs distinguishable."""
     if name not in _built:
         from fpn_plugins.adapters.hosts import build_detector
 
@@ -95,7 +86,7 @@ def predictors(models: tuple[Any, Any]) -> tuple[Any, Any]:
 
 
 def set_equal_masks(model: Any) -> None:
-    """The mask heads of mmdet's cascade, of which only equal ones have a counterpart."""
+    """Make the mask heads of mmdet's cascade equal; only then does detectron2's single head match them."""
     heads = model.roi_head.mask_head
     for head in heads[1:]:
         head.load_state_dict(heads[0].state_dict())
@@ -178,7 +169,7 @@ def demo_in_detectron2(name: str) -> Any:
 
 @pytest.mark.parametrize("direction", ["mmdet to detectron2", "detectron2 to mmdet"])
 def test_every_stage_of_a_cascade_is_the_same(direction: str) -> None:
-    """The rule behind the stages is not: mmdet averages their logits, Detectron2 their probabilities."""
+    """Compare stages only: mmdet averages their logits, Detectron2 their probabilities."""
     models = pair("cascade")
     set_equal_masks(models[0])
     source, target = models if direction.startswith("mmdet") else models[::-1]
@@ -220,7 +211,7 @@ MORE_PAIRS = {
 
 
 @pytest.mark.parametrize("name", [*sorted(PAIRS), *MORE_PAIRS])
-def test_there_and_back_is_exact(name: str) -> None:
+def test_round_trip_is_exact(name: str) -> None:
     if name in PAIRS:
         mmdet, detectron2 = pair(name)
     else:
@@ -249,7 +240,7 @@ def test_paired_configs_have_the_same_facts(name: str) -> None:
     assert ours.differences(theirs) == []
 
 
-def test_facts_tell_what_no_key_says() -> None:
+def test_facts_show_differences_that_no_key_shows() -> None:
     """Pixels and the strided convolution of a caffe-style ResNet, and the ReLU before P7."""
     from fpn_plugins.adapters.hosts import build_detector, host_of
 
@@ -264,7 +255,7 @@ def renamed(state: dict[str, Tensor], old: str, new: str) -> dict[str, Tensor]:
     return {key.replace(old, new): value for key, value in state.items()}
 
 
-def test_what_has_no_place_is_an_error_that_names_it() -> None:
+def test_unassigned_keys_are_errors_that_name_them() -> None:
     mmdet, detectron2 = pair("mask_rcnn")
     state = mmdet.state_dict()
     with pytest.raises(ValueError, match=r"no rule for 2 keys: extra_head\.weight"):

@@ -1,4 +1,4 @@
-"""Checkpoint files: every format that is read, none that executes, and writing that never leaves half a file."""
+"""Checkpoint files: every format is read, nothing is executed, and a failed write leaves no partial file."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_layer_named_like_a_container_is_no_container(tmp_path: Path):
 
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
-def test_detectron2s_pickled_arrays_are_read(tmp_path: Path, protocol: int):
+def test_pickled_arrays_of_detectron2_are_read(tmp_path: Path, protocol: int):
     content = {"model": as_arrays(), "__author__": "Detectron2 Model Zoo", "matching_heuristics": True}
     (tmp_path / "x.pkl").write_bytes(pickle.dumps(content, protocol))
     assert_is_state(read_checkpoint(tmp_path / "x.pkl"))
@@ -184,7 +184,7 @@ def test_a_write_replaces_the_old_file_and_leaves_nothing_else(tmp_path: Path):
 
 
 def test_a_written_file_has_the_usual_permissions(tmp_path: Path):
-    """A temporary file is private; the checkpoint it becomes has to be readable like any other new file."""
+    """A temporary file is private; the checkpoint it becomes must be readable like any other new file."""
     (tmp_path / "ordinary").touch()
     path = write_checkpoint(STATE, tmp_path / "x.pth")
     assert path.stat().st_mode == (tmp_path / "ordinary").stat().st_mode

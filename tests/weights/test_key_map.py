@@ -92,7 +92,7 @@ def test_a_rule_without_our_side_drops_on_purpose():
 # ------------------------------------------------------------------------------------------------------------ apply
 
 
-def test_apply_reports_what_became_of_every_key():
+def test_apply_reports_the_outcome_for_every_key():
     table = KeyMap("theirs", [("fc.<*>", None), ("a.<*>", "b.<*>")])
     given = tensors("a.weight", "fc.weight", "a.scale", "other")
     renamed, report = table.apply(given, wanted=["b.weight", "b.bias", "b.num_batches_tracked"])
@@ -145,7 +145,7 @@ def test_two_keys_for_one_place_are_an_error():
 # ---------------------------------------------------------------------------------------------------------- inverse
 
 
-def test_inverse_turns_rules_round_and_leaves_dropped_ones_out():
+def test_inverse_swaps_rules_and_omits_dropped_keys():
     table = KeyMap("x", [("fc.<*>", None), ("l<i+2>.<*>", "c.<i>.<*>"), ("old.<i>.<*>", "c.<i>.<*>")])
     inverse = table.inverse()
     assert inverse.layout == "to x"
@@ -154,7 +154,7 @@ def test_inverse_turns_rules_round_and_leaves_dropped_ones_out():
 
 
 def assert_round_trip(table: KeyMap, keys: list[str]) -> None:
-    """Theirs -> ours -> theirs gives every key back."""
+    """Check that theirs -> ours -> theirs returns every key."""
     theirs = tensors(*keys)
     ours, report = table.apply(theirs)
     assert not report.unexpected, str(report)
@@ -165,7 +165,7 @@ def assert_round_trip(table: KeyMap, keys: list[str]) -> None:
 
 @pytest.mark.mmdet
 @pytest.mark.parametrize("norm_cfg", [None, {"type": "BN"}])
-def test_mmdets_fpn_there_and_back(norm_cfg: dict | None):
+def test_mmdet_fpn_round_trip(norm_cfg: dict | None):
     from mmdet.models.necks import FPN as MMDetFPN
 
     theirs = MMDetFPN([2, 3, 4], 8, 5, add_extra_convs="on_input", norm_cfg=norm_cfg)
@@ -174,7 +174,7 @@ def test_mmdets_fpn_there_and_back(norm_cfg: dict | None):
 
 @pytest.mark.torchvision
 @pytest.mark.parametrize("norm_layer", [None, nn.BatchNorm2d])
-def test_torchvisions_fpn_there_and_back(norm_layer: Callable | None):
+def test_torchvision_fpn_round_trip(norm_layer: Callable | None):
     from torchvision.ops import FeaturePyramidNetwork
     from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
@@ -184,7 +184,7 @@ def test_torchvisions_fpn_there_and_back(norm_layer: Callable | None):
 
 @pytest.mark.detectron2
 @pytest.mark.parametrize("norm", ["", "BN", "GN"])
-def test_detectron2s_fpn_there_and_back(norm: str):
+def test_detectron2_fpn_round_trip(norm: str):
     from detectron2.layers import ShapeSpec
     from detectron2.modeling.backbone import FPN as Detectron2FPN
     from detectron2.modeling.backbone import Backbone
@@ -192,7 +192,7 @@ def test_detectron2s_fpn_there_and_back(norm: str):
 
     class Given(Backbone):
         def forward(self) -> None:
-            """Only the shapes are asked for."""
+            """Never called; only the shapes are read."""
 
         def output_shape(self) -> dict[str, ShapeSpec]:
             return {f"res{stage}": ShapeSpec(channels=stage, stride=2**stage) for stage in (3, 4, 5)}
@@ -203,7 +203,7 @@ def test_detectron2s_fpn_there_and_back(norm: str):
 
 @pytest.mark.detectron2
 @pytest.mark.parametrize("depth", [18, 50])
-def test_detectron2s_resnet_there_and_back(depth: int):
+def test_detectron2_resnet_round_trip(depth: int):
     from detectron2.modeling.backbone.resnet import BasicStem, ResNet
 
     with torch.device("meta"):
@@ -213,7 +213,7 @@ def test_detectron2s_resnet_there_and_back(depth: int):
 
 @pytest.mark.torchvision
 @pytest.mark.detectron2
-def test_detectron2s_resnet_arrives_at_torchvisions_names():
+def test_detectron2_resnet_gets_torchvision_names():
     from detectron2.modeling.backbone.resnet import BasicStem, ResNet
     from torchvision.models import resnet50
 
@@ -226,7 +226,7 @@ def test_detectron2s_resnet_arrives_at_torchvisions_names():
 
 
 @pytest.mark.parametrize(("norm", "name"), [("bn", "BN"), ("gn", "GN"), ("ln", "LN"), ("in", "BN")])
-def test_mmcvs_names_of_norms_become_one(norm: str, name: str):
+def test_every_norm_name_of_mmcv_is_accepted(norm: str, name: str):
     ours = FPN([3], 32, norm=name)
     given = {key.replace("output", "fpn").replace(".norm.", f".{norm}."): v for key, v in ours.state_dict().items()}
     assert f"fpn_convs.0.{norm}.weight" in given
@@ -254,7 +254,7 @@ def test_rules_transform_values_and_their_inverse_undoes_it():
 
 
 @pytest.mark.parametrize("shape", [(12,), (6, 12)])
-def test_unfold_merging_is_its_layers_order(shape: tuple[int, ...]):
+def test_unfold_merging_matches_nn_unfold(shape: tuple[int, ...]):
     """A patch of 2x2 cells with 3 channels, numbered: `nn.Unfold` reads them channel by channel, Swin cell by cell."""
     patch = torch.arange(12.0).view(1, 3, 2, 2)
     unfolded = nn.functional.unfold(patch, 2)[0, :, 0].expand(shape)

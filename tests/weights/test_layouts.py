@@ -49,7 +49,7 @@ def test_own_keys_pass_untouched(neck: FPN):
     assert_unchanged(other, neck.state_dict())
 
 
-def test_a_part_of_the_own_keys_is_for_the_callers_strictness(neck: FPN):
+def test_a_part_of_our_own_keys_is_left_to_strict(neck: FPN):
     part = {"output_convs.1.conv.bias": torch.full((8,), 5.0)}
     with pytest.raises(RuntimeError, match="Missing key"):
         neck.load_state_dict(part)
@@ -58,7 +58,7 @@ def test_a_part_of_the_own_keys_is_for_the_callers_strictness(neck: FPN):
     assert "output_convs.0.conv.bias" in result.missing_keys and not result.unexpected_keys
 
 
-def test_keys_of_no_layout_are_for_the_callers_strictness(neck: FPN):
+def test_keys_of_no_layout_are_left_to_strict(neck: FPN):
     before = weights_of(neck)
     with pytest.raises(RuntimeError, match="Unexpected key.*nothing.like.it"):
         neck.load_state_dict(tensors("nothing.like.it"))
@@ -68,8 +68,8 @@ def test_keys_of_no_layout_are_for_the_callers_strictness(neck: FPN):
 
 @pytest.mark.parametrize("strict", [True, False])
 @pytest.mark.parametrize("change", ["missing", "unexpected"])
-def test_a_half_matching_dict_lists_the_keys_and_loads_nothing(neck: FPN, change: str, strict: bool):
-    """mmengine loads without strictness, where torch alone would load the half in silence."""
+def test_a_partial_match_lists_the_keys_and_loads_nothing(neck: FPN, change: str, strict: bool):
+    """mmengine loads with ``strict=False``, where torch alone would silently load the keys that match."""
     given = {key: torch.full_like(value, 9.0) for key, value in foreign_fpn(neck).items()}
     if change == "missing":
         del given["fpn_convs.2.conv.weight"]
@@ -159,7 +159,7 @@ def test_redirected_keys_reach_the_child_and_others_stay(neck: FPN, prefix: str)
     outer.load_state_dict(outer.state_dict())  # its own keys still load
 
 
-def test_detectron2s_finest_stage_is_read_from_the_keys():
+def test_finest_stage_of_detectron2_is_read_from_the_keys():
     ours = FPN([3, 4], 8)
     for stage in (1, 3, 10):
         given = fpn_tables.detectron2(stage).inverse().apply(ours.state_dict())[0]
@@ -170,7 +170,7 @@ def test_detectron2s_finest_stage_is_read_from_the_keys():
 
 
 @pytest.mark.parametrize("strict", [True, False])
-def test_levels_of_a_larger_pyramid_must_not_slip_into_a_smaller_ones_places(strict: bool):
+def test_levels_of_a_larger_pyramid_are_not_loaded_into_a_smaller_one(strict: bool):
     """P2..P5 into P3..P5: every key of ours is there, one level off."""
     small, large = FPN([3, 4], 8), FPN([3, 3, 4], 8)
     before = weights_of(small)
@@ -179,7 +179,7 @@ def test_levels_of_a_larger_pyramid_must_not_slip_into_a_smaller_ones_places(str
     assert_unchanged(small, before)
 
 
-def test_keys_beside_all_of_our_own_are_for_the_callers_strictness():
+def test_keys_beside_all_of_our_own_are_left_to_strict():
     small = FPN([3, 4], 8)
     given = {**small.state_dict(), "ema_decay": torch.zeros(1)}
     small.load_state_dict(given, strict=False)

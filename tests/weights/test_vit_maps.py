@@ -26,14 +26,14 @@ TINY: dict[str, Any] = {
 }
 
 
-def randomised(net: nn.Module) -> dict[str, Tensor]:
-    """Its state dict, with nothing that is zero or one."""
+def randomized(net: nn.Module) -> dict[str, Tensor]:
+    """Draw all parameters of a network, so that none is zero or one, and return its state dict."""
     for parameter in net.parameters():
         nn.init.normal_(parameter, std=0.3)
     return net.state_dict()
 
 
-def timms(name: str = "vit_tiny_patch16_224", **arguments: Any) -> nn.Module:
+def timm_network(name: str = "vit_tiny_patch16_224", **arguments: Any) -> nn.Module:
     import timm
 
     small = {"img_size": 64, "embed_dim": 16, "depth": 2, "num_heads": 2}
@@ -41,29 +41,29 @@ def timms(name: str = "vit_tiny_patch16_224", **arguments: Any) -> nn.Module:
 
 
 def shared(net: ViT, weights: dict[str, Tensor], except_for: tuple[str, ...] = ("rel_pos",)) -> bool:
-    """Whether every parameter is the one of that name in ``weights``."""
+    """Whether every parameter equals the one of that name in ``weights``."""
     own = net.state_dict()
     names = [name for name in own if not any(part in name for part in except_for)]
     return all(torch.equal(own[name], weights[name]) for name in names)
 
 
-# ------------------------------------------------------------------------------------------------------ whose they are
+# ------------------------------------------------------------------------------------------------------ code bases
 
 
 @pytest.mark.timm
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "deit_tiny_patch16_224", "vit_tiny_patch16_224.augreg_in21k"])
-def test_timms_and_deits(name: str):
-    weights = randomised(timms(name))
+def test_timm_and_deit(name: str):
+    weights = randomized(timm_network(name))
     assert {"cls_token", "norm.weight", "head.weight"} <= set(weights)
     net = ViT(**TINY)
     net.load_state_dict(weights)
     assert shared(net, weights)
-    assert not net.blocks[1].attn.rel_pos_h.any()  # as initialised
+    assert not net.blocks[1].attn.rel_pos_h.any()  # as initialized
 
 
 @pytest.mark.timm
-def test_distilled_deits_two_tokens_are_dropped():
-    weights = randomised(timms("deit_tiny_distilled_patch16_224"))
+def test_both_tokens_of_distilled_deit_are_dropped():
+    weights = randomized(timm_network("deit_tiny_distilled_patch16_224"))
     net = ViT(**TINY)
     net.load_state_dict(weights)
     assert shared(net, weights, except_for=("rel_pos", "pos_embed"))
@@ -73,9 +73,9 @@ def test_distilled_deits_two_tokens_are_dropped():
 @pytest.mark.timm
 @pytest.mark.parametrize("names", [("ls1.gamma", "ls2.gamma"), ("gamma_1", "gamma_2")], ids=["DINOv2", "DeiT III"])
 def test_layer_scale_is_folded_exactly(names: tuple[str, str]):
-    """Each block of ours gives what timm's block with its factors gives."""
-    theirs = timms("vit_small_patch14_dinov2", patch_size=16)
-    weights = randomised(theirs)
+    """Each of our blocks equals timm's block with its factors."""
+    theirs = timm_network("vit_small_patch14_dinov2", patch_size=16)
+    weights = randomized(theirs)
     x = torch.randn(1, 4, 4, 16, dtype=torch.double)
     net = ViT(**{**TINY, "window_size": 0})
     renamed = {k.replace("ls1.gamma", names[0]).replace("ls2.gamma", names[1]): v for k, v in weights.items()}
@@ -91,10 +91,10 @@ def test_fold_leaves_other_dicts_as_they_are():
     assert fold_layer_scale(weights) == weights
 
 
-def test_maes_file(tmp_path: Any):
+def test_mae_file(tmp_path: Any):
     """The pre-training network: encoder, decoder and mask token under ``model``."""
     net = ViT(**TINY)
-    weights = {key: value for key, value in randomised(ViT(**TINY, use_rel_pos=False)).items()}
+    weights = {key: value for key, value in randomized(ViT(**TINY, use_rel_pos=False)).items()}
     decoder = ["mask_token", "decoder_pos_embed", "decoder_embed.weight", "decoder_embed.bias", "decoder_norm.weight"]
     decoder += ["decoder_norm.bias", "decoder_pred.weight", "decoder_pred.bias"]
     decoder += [f"decoder_blocks.0.{key[9:]}" for key in weights if key.startswith("blocks.0.")]
@@ -108,10 +108,10 @@ def test_maes_file(tmp_path: Any):
 
 @pytest.mark.timm
 @pytest.mark.parametrize("layout", ["timm", "SAM", "SAM's image encoder"])
-def test_sams(layout: str):
+def test_sam(layout: str):
     """At the size that they were built for; outputs are timm's before the neck."""
-    theirs = timms("samvit_base_patch16", window_size=2, global_attn_indexes=(1,))
-    weights = randomised(theirs)
+    theirs = timm_network("samvit_base_patch16", window_size=2, global_attn_indexes=(1,))
+    weights = randomized(theirs)
     foreign = dict(weights)
     if layout != "timm":
         foreign = {key.replace("mlp.fc", "mlp.lin"): value for key, value in weights.items()}
@@ -135,7 +135,7 @@ def test_sams(layout: str):
 
 
 @pytest.mark.detectron2
-def test_detectron2s_and_mmdets_are_its_own_names():
+def test_keys_match_detectron2():
     from detectron2.modeling.backbone.vit import ViT as Theirs
 
     arguments = {key: value for key, value in TINY.items() if key != "global_block_indices"}
@@ -144,13 +144,13 @@ def test_detectron2s_and_mmdets_are_its_own_names():
 
 
 def test_its_own_file_loads(tmp_path: Any):
-    weights = randomised(ViT(**TINY))
+    weights = randomized(ViT(**TINY))
     file = write_checkpoint(weights, tmp_path / "own.safetensors")
     assert shared(ViT(**TINY, checkpoint=file), weights, except_for=())
 
 
 def test_inside_a_detector():
-    weights = randomised(ViT(**TINY))
+    weights = randomized(ViT(**TINY))
     detector = nn.ModuleDict({"backbone": ViT(**TINY), "head": nn.Linear(1, 1)})
     detector.load_state_dict({f"backbone.{key}": value for key, value in weights.items()}, strict=False)
     assert shared(detector["backbone"], weights, except_for=())
@@ -165,7 +165,7 @@ def test_inside_a_detector():
 
 def test_other_grids_are_resized_with_a_warning(caplog: pytest.LogCaptureFixture):
     source = ViT(**{**TINY, "img_size": 96, "pretrain_img_size": 96, "window_size": 3})
-    weights = randomised(source)
+    weights = randomized(source)
     net = ViT(**TINY)
     with caplog.at_level(logging.WARNING, "fpn_plugins"):
         net.load_state_dict(weights)
@@ -178,8 +178,8 @@ def test_other_grids_are_resized_with_a_warning(caplog: pytest.LogCaptureFixture
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [(True, False), (False, True)])
-def test_the_class_tokens_position_is_dropped_or_zero(theirs: bool, ours: bool):
-    weights = randomised(ViT(**TINY, pretrain_use_cls_token=theirs))
+def test_position_of_the_class_token_is_dropped_or_zero(theirs: bool, ours: bool):
+    weights = randomized(ViT(**TINY, pretrain_use_cls_token=theirs))
     net = ViT(**TINY, pretrain_use_cls_token=ours)
     net.load_state_dict(weights)
     assert torch.equal(net.pos_embed[:, int(ours) :], weights["pos_embed"][:, int(theirs) :])
@@ -188,7 +188,7 @@ def test_the_class_tokens_position_is_dropped_or_zero(theirs: bool, ours: bool):
 
 @pytest.mark.detectron2
 @pytest.mark.parametrize("size", [(4, 4), (7, 5), (2, 9)])
-def test_positions_are_detectron2s(size: tuple[int, int]):
+def test_positions_match_detectron2(size: tuple[int, int]):
     from detectron2.modeling.backbone.utils import get_abs_pos
 
     table = torch.randn(1, 17, 6, dtype=torch.double)
@@ -197,7 +197,7 @@ def test_positions_are_detectron2s(size: tuple[int, int]):
 
 @pytest.mark.timm
 @pytest.mark.parametrize("size", [8, 14, 16, 20])
-def test_patch_filters_are_timms(size: int):
+def test_patch_filters_match_timm(size: int):
     from timm.layers import resample_patch_embed
 
     weight = torch.randn(5, 3, 14, 14)
@@ -214,7 +214,7 @@ def test_larger_patch_filters_give_the_tokens_of_the_smaller_image():
 
 @pytest.mark.timm
 def test_patches_of_another_size_are_resized_on_load():
-    weights = randomised(timms("vit_small_patch14_dinov2", patch_size=14, img_size=56, init_values=None))
+    weights = randomized(timm_network("vit_small_patch14_dinov2", patch_size=14, img_size=56, init_values=None))
     net = ViT(**TINY)
     net.load_state_dict(weights)
     assert torch.equal(net.patch_embed.proj.weight, resize_patch_filters(weights["patch_embed.proj.weight"], 16))
@@ -246,7 +246,7 @@ def own_with(**changed: Tensor) -> dict[str, Tensor]:
         ),
     ],
 )
-def test_what_does_not_fit_is_an_error_that_lists_it(weights: Any, message: str):
+def test_keys_that_do_not_fit_are_errors_that_list_them(weights: Any, message: str):
     net = ViT(**TINY)
     before = {key: value.clone() for key, value in net.state_dict().items()}
     with pytest.raises(ValueError, match=message):

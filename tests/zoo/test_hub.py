@@ -1,4 +1,4 @@
-"""Uploading to the Hugging Face hub, against a server on this machine that answers the calls it takes."""
+"""Uploads to the Hugging Face Hub, tested against a local server that answers the necessary calls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Creates repositories, takes commits of small files, and keeps both on the server."""
+    """Create repositories and accept commits of small files; both are kept on the server."""
 
     def do_POST(self) -> None:  # noqa: N802
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -58,7 +58,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The server, with what it was sent; no proxy, no token of the machine's."""
+    """A server that records its requests; without the machine's proxy and token."""
     monkeypatch.setenv("HF_TOKEN", "hf_test")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")

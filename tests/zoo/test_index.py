@@ -1,4 +1,4 @@
-"""The model zoo: what the shipped file says is true, what is made from it is current, files are found by name."""
+"""Model zoo: the shipped file is correct, the files made from it are current, and models are found by name."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_every_cited_result_names_its_source() -> None:
 
 
 @pytest.mark.mmdet
-def test_what_is_cited_from_mmdet_is_what_mmdet_says() -> None:
+def test_citations_of_mmdet_match_its_metafiles() -> None:
     import mmdet
 
     folder = Path(mmdet.__file__).parent / ".mim"
@@ -245,7 +245,7 @@ def test_own_and_cited_results_stand_apart() -> None:
     assert "77.7" in others and "[MMDetection](https://mm.det/x)" in others and "12.5" not in others
 
 
-def test_the_index_gives_nobody_elses_results_as_ours() -> None:
+def test_the_index_never_presents_cited_results_as_ours() -> None:
     cited = PublishedResult("detectron2", "mmdet", {"box AP": 77.7}, "https://d2/x", "x.yaml")
     (model,) = mim_metafile(Zoo([entry(results=[cited])], "configs"))["Models"]
     assert "Results" not in model and "Weights" not in model
@@ -278,8 +278,8 @@ def test_empty_columns_are_left_out() -> None:
 
 
 @pytest.mark.mmdet
-def test_mmengines_hub_finds_our_configs_and_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What MIM and `mmengine.hub` read of an installed package: a folder `.mim` with the index and the configs."""
+def test_mmengine_hub_finds_our_configs_and_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MIM and `mmengine.hub` read a folder `.mim` of an installed package, with the index and the configs."""
     from mmengine.config import utils
     from mmengine.hub import hub
 

@@ -64,8 +64,8 @@ def test_the_prefix_of_distributed_training_is_taken_off(tmp_path: Path) -> None
 
 
 @pytest.mark.mmdet
-def test_mmengines_averaged_weights_are_published(tmp_path: Path) -> None:
-    """With the hook itself: it writes the averages into the state dict, and the last weights beside it."""
+def test_averaged_weights_of_mmengine_are_published(tmp_path: Path) -> None:
+    """Uses mmengine's hook: it writes the averages into the state dict, and the last weights beside it."""
     from mmengine.hooks import EMAHook
     from mmengine.logging import MessageHub
 
@@ -91,7 +91,7 @@ def test_mmengines_averaged_weights_are_published(tmp_path: Path) -> None:
     assert not torch.equal(average, start + 16) and not torch.equal(average, start)
 
 
-def test_averages_beside_detectron2s_model_are_published(tmp_path: Path) -> None:
+def test_averages_beside_a_detectron2_model_are_published(tmp_path: Path) -> None:
     average = {"backbone.bottom_up.w": torch.full((6,), 0.5)}
     content = {"model": DETECTRON2, "ema_state": average, "iteration": 3}
     found = clean_checkpoint(saved(content, tmp_path / "x.pth"))
@@ -172,7 +172,7 @@ def test_results_are_read(tmp_path: Path, content: dict) -> None:
     assert read_results(tmp_path / "results.json", "mmdet") == {"box AP": 57.9, "mask AP": 54.1}
 
 
-def test_the_last_results_of_detectron2s_log_are_read(tmp_path: Path) -> None:
+def test_the_last_results_in_a_log_of_detectron2_are_read(tmp_path: Path) -> None:
     lines = [{"bbox/AP": 1.0, "iteration": 1}, {"bbox/AP": 40.14, "panoptic_seg/PQ": 39.4}, {"total_loss": 0.3}]
     (tmp_path / "metrics.json").write_text("\n".join(map(json.dumps, lines)))
     assert read_results(tmp_path / "metrics.json", "detectron2") == {"box AP": 40.1, "PQ": 39.4}

@@ -10,15 +10,7 @@ from .mmcv import conv_modules
 
 # mmdet names a cell by its operation, the levels of its inputs and its own level; ours are numbered, and cells 4 and 6
 # have no weights
-_CELLS = {
-    "gp_64_4": 0,
-    "sum_44_4": 1,
-    "sum_43_3": 2,
-    "sum_34_4": 3,
-    "sum_55_5": 5,
-    "sum_77_7": 7,
-    "gp_75_6": 8,
-}
+_CELLS = {"gp_64_4": 0, "sum_44_4": 1, "sum_43_3": 2, "sum_34_4": 3, "sum_55_5": 5, "sum_77_7": 7, "gp_75_6": 8}
 
 
 def mmdet() -> KeyMap:

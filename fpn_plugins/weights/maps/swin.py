@@ -22,13 +22,7 @@ _SAME = [Rule(key, key) for key in ("patch_embed.<*>", "layers.<i>.blocks.<*>")]
 _DOWNSAMPLE = Rule("layers.<i>.downsample.<*>", "layers.<i>.downsample.<*>")
 _NORMS = Rule("norm<i>.<*>", "norm<i>.<*>")
 _LISTED_POSITIONS = Rule("absolute_pos_embed", "absolute_pos_embed", LISTED_POSITIONS)
-_MMDET_BLOCK = {
-    "attn.w_msa": "attn",
-    "ffn.layers.0.0": "mlp.fc1",
-    "ffn.layers.1": "mlp.fc2",
-    "norm1": "norm1",
-    "norm2": "norm2",
-}
+_MMDET_BLOCK = {"attn.w_msa": "attn", "ffn.layers.0.0": "mlp.fc1", "ffn.layers.1": "mlp.fc2", "norm<n>": "norm<n>"}
 
 
 def detectron2() -> KeyMap:
@@ -51,10 +45,8 @@ def timm() -> KeyMap:
 
 def mmdet() -> KeyMap:
     """Build the table of mmdet's ``SwinTransformer``, which has other names and merges patches in another order."""
-    rules = [_NORMS, _LISTED_POSITIONS]
-    rules += [
-        Rule(f"patch_embed.{a}.<*>", f"patch_embed.{b}.<*>") for a, b in {"projection": "proj", "norm": "norm"}.items()
-    ]
+    rules = [_NORMS, _LISTED_POSITIONS, Rule("patch_embed.norm.<*>", "patch_embed.norm.<*>")]
+    rules += [Rule("patch_embed.projection.<*>", "patch_embed.proj.<*>")]
     blocks, ours = "stages.<i>.blocks.<j>", "layers.<i>.blocks.<j>"
     rules += [Rule(f"{blocks}.{a}.<*>", f"{ours}.{b}.<*>") for a, b in _MMDET_BLOCK.items()]
     rules += [Rule("stages.<i>.downsample.<*>", "layers.<i>.downsample.<*>", UNFOLD_MERGING)]
