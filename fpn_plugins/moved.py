@@ -64,7 +64,7 @@ MOVED = {
     "weights.zoo_records": "zoo.records",
     "backbones.attention": "backbones.vit.attention",
     "backbones.mvit_blocks": "backbones.mvit.blocks",
-    "backbones.mvit_plan": "backbones.mvit.plan",
+    "backbones.mvit_plan": "backbones.mvit.mvit",
     "backbones.packaged": SYNTHETIC,
     "backbones.swin_blocks": "backbones.swin.blocks",
     "backbones.swin_sizes": "backbones.swin.swin",
@@ -73,7 +73,7 @@ MOVED = {
     "backbones.timm_networks": "backbones.timm.networks",
     "backbones.vit_blocks": "backbones.vit.blocks",
     "backbones.window_attention": "backbones.swin.window_attention",
-    "backbones.window_layout": "backbones.swin.window_layout",
+    "backbones.window_layout": "backbones.swin.window_attention",
 }
 
 _LEVEL = "build FPN on a single map, or subclass FPN and override top_down"

@@ -60,17 +60,9 @@ class Backbone(nn.Module):
         return ()
 
     def load_and_freeze(
-        self,
-        frozen_stages: int = -1,
-        checkpoint: str | os.PathLike[str] | None = None,
-        pretrained: bool = False,
+        self, frozen_stages: int = -1, checkpoint: str | os.PathLike[str] | None = None, pretrained: bool = False
     ) -> None:
-        """Load the weights that the constructor was asked for, then freeze stages.
-
-        Args:
-            frozen_stages: see the class.
-            checkpoint: file of weights.
-            pretrained: load timm's weights of the network ``self.name`` instead (downloaded by timm).
+        """Load the file of weights, or timm's weights of the network ``self.name`` if ``pretrained``; then freeze.
 
         Raises:
             ValueError: both sources, weights of another architecture, or stages that the backbone does not have.
@@ -106,17 +98,19 @@ class Backbone(nn.Module):
                 part.eval()
         return self
 
-    def load_weights(self, weights: Weights, source: str = "") -> None:
+    def load_weights(self, weights: Weights, source: str = "of the given state dict") -> None:
         """Load a state dict in any layout that the backbone knows, completely or not at all.
 
         Args:
-            weights: state dict of the backbone alone, or a file that holds it.
+            weights: state dict of the backbone alone, or a file that holds it, of which nothing is executed.
             source: origin of a state dict, for the message; a file is named by its path.
 
         Raises:
             ValueError: weights of another architecture; lists keys or shapes.
         """
-        weights, source = read_weights(weights, source)
+        if not isinstance(weights, Mapping):
+            source = repr(os.fspath(weights))
+            weights = read_checkpoint(weights)
         before = {key: value.clone() for key, value in self.state_dict().items()}
         try:
             self.load_state_dict(weights)
@@ -130,13 +124,6 @@ class Backbone(nn.Module):
                 f"the checkpoint {source} does not fit {type(self).__name__}{name} (of a whole detector, pass the "
                 f"backbone's part: fpn_plugins.weights.strip_prefix): {reason}{self.misfit_hint}"
             ) from error
-
-
-def read_weights(weights: Weights, source: str = "") -> tuple[Mapping[str, Tensor], str]:
-    """Return a state dict and its origin for messages; a file is read without executing anything in it."""
-    if isinstance(weights, Mapping):
-        return weights, source or "of the given state dict"
-    return read_checkpoint(weights), repr(os.fspath(weights))
 
 
 def check_one_source(pretrained: bool, checkpoint: str | os.PathLike[str] | None) -> None:

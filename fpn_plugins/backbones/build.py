@@ -48,10 +48,7 @@ def register_backbone(backbone: BackboneClass) -> BackboneClass:
     _, *parameters = inspect.signature(backbone.__init__).parameters.values()
     unusable = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY or p.name == "type"]
     if unusable:
-        raise TypeError(
-            f"backbone {name!r} cannot be built from a mapping: rename its parameter {unusable[0]!r}, and make it a "
-            "keyword argument"
-        )
+        raise TypeError(f"backbone {name!r} needs keyword parameters: rename {unusable[0]!r}, or drop the '/' after it")
     taken = BACKBONES.setdefault(name, backbone)
     if taken is not backbone:
         raise ValueError(f"backbone name {name!r} is taken by {taken.__module__}.{name}; rename the class")

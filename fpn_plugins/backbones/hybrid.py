@@ -36,18 +36,16 @@ class HybridCNNViT(Backbone):
         cnn: a backbone, or a ``{"type": ..., **arguments}`` mapping of one, whose last map has the stride
             ``vit_stride``: ``{"type": "TimmBackbone", "name": "resnet50"}``, with ``out_indices=(1, 2, 3)`` for
             ``vit_stride=16``.
-        vit: arguments of `ViT` for the encoder: ``embed_dim``, ``depth``, ``num_heads``, ... By default, its blocks
-            attend over the whole map and have no relative positions; set ``window_size``, ``global_block_indices`` and
-            ``use_rel_pos`` to change that.
+        vit: arguments of `ViT` for the encoder. By default, its blocks attend over the whole map and have no relative
+            positions; set ``window_size``, ``global_block_indices`` and ``use_rel_pos`` to change that.
         vit_stride: stride of the map that the encoder reads. 32: the CNN's C5, which it replaces. 16: the CNN's C4,
-            which is kept; a 3x3 convolution of stride 2 turns the encoder's output into C5. This has four times the
-            tokens.
+            which is kept (four times the tokens); a 3x3 convolution of stride 2 turns the encoder's output into C5.
 
     Attributes:
         feature_specs: the CNN's maps without its C5, then ``embed_dim`` channels at stride 32.
 
     The encoder is a `ViT` whose patches are the cells of the map (a 1x1 projection), with learned position embeddings
-    for 224 x 224 images, which are resized for others, and a final norm, as in ViT.
+    made for 224 x 224 images, and a final norm, as in ViT.
 
     State dict: ``cnn.*``, ``vit.*``, ``norm.*``, and ``downsample.*`` for ``vit_stride=16``. Each part has its own
     ``pretrained``, ``checkpoint`` and ``frozen_stages``; for pretrained hybrids see `TimmHybrid`.

@@ -47,10 +47,7 @@ class ImagePyramid(Backbone):
     """
 
     def __init__(
-        self,
-        backbone: nn.Module | Mapping[str, Any],
-        scales: Sequence[float] = (2.0, 1.0, 0.5),
-        index: int = -1,
+        self, backbone: nn.Module | Mapping[str, Any], scales: Sequence[float] = (2.0, 1.0, 0.5), index: int = -1
     ) -> None:
         super().__init__()
         self.backbone = build_backbone(backbone)

@@ -48,11 +48,9 @@ class MultiDepthViT(Backbone):
         feature_specs: ``embed_dim`` channels at each of ``strides``.
 
     Images can have any size: they are zero-padded on the right and at the bottom to whole cells of the coarsest map,
-    and each map is cropped to ``ceil(side / stride)``, as in a convolutional network. BEiT's and ViTDet's code does not
-    pad, so that its finer maps miss the pixels after the last whole patch.
+    and each map is cropped to ``ceil(side / stride)``. BEiT's and ViTDet's code ignores pixels after the last patch.
 
-    State dict: ``vit.*`` (detectron2's names), ``resamples.<i>.*``; for weights of the ViT alone, use its
-    ``checkpoint``.
+    State dict: ``vit.*`` (detectron2's names), ``resamples.<i>.*``; weights of the ViT alone are its ``checkpoint``.
 
     Raises:
         ValueError: depths that do not ascend or that the ViT does not have, another number of strides, or a stride that

@@ -68,7 +68,10 @@ def test_classes_that_cannot_be_built_are_not_registered() -> None:
         def __init__(self, type: str = "") -> None:
             super().__init__()
 
-    for refused, message in ((Positional, "rename its parameter 'width'"), (Typed, "rename its parameter 'type'")):
+    for refused, message in (
+        (Positional, "'Positional' needs keyword parameters: rename 'width'"),
+        (Typed, "rename 'type'"),
+    ):
         with pytest.raises(TypeError, match=message):
             register_backbone(refused)
     values: list[Any] = [Strided(), int, "Strided"]

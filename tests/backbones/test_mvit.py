@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from fpn_plugins import FeatureSpec, MViT
 from fpn_plugins.backbones.mvit.blocks import BlockPlan, MultiScaleAttention
-from fpn_plugins.backbones.mvit.plan import VARIANTS
+from fpn_plugins.backbones.mvit.mvit import VARIANTS
 from fpn_plugins.backbones.vit.attention import pooled_relative_rows
 from fpn_plugins.weights import KeyMap, write_checkpoint
 from fpn_plugins.weights.maps import mvit as maps

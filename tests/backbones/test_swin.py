@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from fpn_plugins import FeatureSpec, Swin
 from fpn_plugins.backbones.swin.swin import MODELS
-from fpn_plugins.backbones.swin.window_layout import window_layout
+from fpn_plugins.backbones.swin.window_attention import window_layout
 from fpn_plugins.weights import write_checkpoint
 from fpn_plugins.weights.maps import swin as tables
 

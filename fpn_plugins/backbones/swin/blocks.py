@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ...ops import checkpointing
 from ...ops.windows import to_windows, windows_along
 from ..vit.blocks import EncoderBlock, PatchEmbedding
-from .window_layout import window_layout
+from .window_attention import window_layout
 
 
 class SwinPatchEmbedding(PatchEmbedding):

@@ -93,12 +93,11 @@ class Swin(Backbone):
     Input: ``B in_chans H W`` of any size, RGB, normalized with ImageNet's mean and standard deviation (`pixel_mean`,
     `pixel_std`). Sides of maps are rounded up at every stage.
 
-    Differences from the reference implementations, without effect on the outputs: indices of relative positions and
-    masks of shifted windows are not in the state dict; linear layers run on the tokens of the map and on one padding
-    token, not on the padding of every window. Position embeddings are resized for other images, as in detectron2;
-    mmdet fails there.
+    Differences from the reference implementations, without effect on the outputs: linear layers run on the tokens of
+    the map and on one padding token, not on the padding of every window. Position embeddings are resized for other
+    images, as in detectron2; mmdet fails there.
 
-    State dict: the official names, which are also detectron2's.
+    State dict: the official names, which are also detectron2's, without indices of relative positions and masks.
 
     Raises:
         ValueError: unknown name (suggests near names), indices out of range, heads that do not divide the channels, or

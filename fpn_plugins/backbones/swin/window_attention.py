@@ -1,11 +1,16 @@
 """Attention inside windows with a learned bias per relative position: ``softmax(scale q k + bias) v``.
 
-Swin Transformer (arXiv:2103.14030, section 3.2, eq. 4).
+Swin Transformer (arXiv:2103.14030, section 3.2, eq. 4). Maps are padded to whole windows, shifted cyclically and cut;
+the last row and column of shifted windows then hold tokens from opposite edges, which a mask separates. Index tables
+move tokens into windows and back: arithmetic on positions can be traced for any size, unlike padding and rolling.
 
-Letters in the shapes: ``n`` windows, ``M`` heads, ``N`` tokens of a window, ``D`` channels of a head.
+Letters in the shapes: ``T = B H W`` tokens of all maps, ``n`` windows of all maps, ``M`` heads, ``N`` tokens of a
+window, ``D`` channels of a head.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +18,26 @@ from torch import Tensor, nn
 
 from ...checks import divisor
 from ...ops.attention import attend
+from ...ops.windows import windows_along
 from ...weights.resize import relative_bias_table
-from .window_layout import WindowLayout
+
+# added to the score of two tokens to separate them, as in the official code: exp(-100) vanishes in a sum
+APART = -100.0
+
+
+class WindowLayout(NamedTuple):
+    """Layout of maps in windows, shared by all blocks of a stage with the same shift.
+
+    Attributes:
+        tokens: token at each place of the windows, ``n*N``, counted from 1 in row-major order; 0 is padding.
+        places: place of each token, ``T``.
+        masks: for shifted maps, the bias of each window's scores, ``n N N``: 0 between tokens that were neighbors
+            before the shift, `APART` between others.
+    """
+
+    tokens: Tensor
+    places: Tensor
+    masks: Tensor | None
 
 
 class WindowAttention(nn.Module):
@@ -98,3 +121,54 @@ def _fit_table(module: WindowAttention, state_dict: dict[str, Tensor], prefix: s
     key = f"{prefix}relative_position_bias_table"
     if key in state_dict and state_dict[key].dim() == 2:
         state_dict[key] = relative_bias_table(state_dict[key], module.window_size)
+
+
+def window_layout(batch: int, height: int, width: int, size: int, shift: int, device: torch.device) -> WindowLayout:
+    """Compute the layout of maps in windows.
+
+    Args:
+        batch: number of maps.
+        height: rows of a map in tokens.
+        width: columns of a map in tokens.
+        size: side of a window in tokens.
+        shift: tokens by which the padded map is rolled up and to the left before it is cut.
+        device: device of the tables.
+    """
+    rows, columns = windows_along(height, size), windows_along(width, size)
+    window, inside = _divide(torch.arange(batch * rows * columns * size * size, device=device), size * size)
+    (image, row, column), (down, across) = _grid(window, rows, columns), _divide(inside, size)
+    y, x = _wrap(row * size + down + shift, rows * size), _wrap(column * size + across + shift, columns * size)
+    tokens = torch.where((y < height) & (x < width), (image * height + y) * width + x + 1, 0)
+
+    image, y, x = _grid(torch.arange(batch * height * width, device=device), height, width)
+    row, down = _divide(_wrap(y + (rows * size - shift), rows * size), size)
+    column, across = _divide(_wrap(x + (columns * size - shift), columns * size), size)
+    places = ((image * rows + row) * columns + column) * (size * size) + down * size + across
+    return WindowLayout(tokens, places, _masks(batch, rows, columns, size, shift, device) if shift else None)
+
+
+def _masks(batch: int, rows: int, columns: int, size: int, shift: int, device: torch.device) -> Tensor:
+    _, row, column = _grid(torch.arange(batch * rows * columns, device=device)[:, None], rows, columns)
+    down, across = _divide(torch.arange(size * size, device=device), size)
+    wrapped_y = (row == rows - 1) & (down >= size - shift)  # n N
+    wrapped_x = (column == columns - 1) & (across >= size - shift)
+    origin = 2 * wrapped_y.int() + wrapped_x.int()
+    return torch.where(origin[:, :, None] == origin[:, None, :], 0.0, APART)
+
+
+def _grid(x: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Split positions that count through all images into image, row and column."""
+    rows, column = _divide(x, width)
+    image, row = _divide(rows, height)
+    return image, row, column
+
+
+def _divide(x: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Compute quotient and remainder; ONNX has no remainder for a symbolic size."""
+    quotient = x // size
+    return quotient, x - quotient * size
+
+
+def _wrap(x: Tensor, size: int) -> Tensor:
+    """Wrap positions below ``2 size`` around at ``size``."""
+    return torch.where(x >= size, x - size, x)

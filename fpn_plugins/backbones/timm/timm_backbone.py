@@ -127,7 +127,7 @@ class TimmBackbone(Backbone):
 
 
 class _TimmLayouts:
-    """Tables for a timm feature network under ``model.``, from timm's full network or Detectron2's names of ResNets.
+    """Build tables for a feature network under ``model.`` from timm's full network or Detectron2's names of ResNets.
 
     Keys that only the full network has (classifier, stages after the last wanted map) are dropped; keys that it does
     not have either stay unexplained.

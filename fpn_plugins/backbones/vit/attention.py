@@ -121,7 +121,7 @@ def relative_rows(table: Tensor, size: int) -> Tensor:
 
 
 def pooled_relative_rows(table: Tensor, q_size: int, k_size: int, finer_keys: bool) -> Tensor:
-    """Look up embeddings, like `relative_rows`, for queries and keys that are pooled by different strides.
+    """Look up embeddings, ``q_size k_size D``, like `relative_rows` but for queries and keys on different grids.
 
     Distances are measured on the finer grid and rounded down in single precision, exactly as in MViTv2's official code
     and in detectron2, so that rounding errors are the same.
@@ -132,9 +132,6 @@ def pooled_relative_rows(table: Tensor, q_size: int, k_size: int, finer_keys: bo
         k_size: keys along the axis.
         finer_keys: whether keys are at least as many as queries; given rather than computed, so that a trace does not
             depend on the sizes.
-
-    Returns:
-        ``q_size k_size D``.
     """
     table = resize_relative_positions(table, 2 * (k_size if finer_keys else q_size) - 1)
     sizes = [torch.full((), size, dtype=torch.float64, device=table.device) for size in (q_size, k_size)]

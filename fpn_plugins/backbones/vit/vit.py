@@ -36,7 +36,7 @@ from .blocks import EncoderBlock, PatchEmbedding, ResidualBottleneck
 
 @register_backbone
 class ViT(Backbone):
-    """Plain Vision Transformer: image in, maps of stride ``patch_size`` out.
+    """Plain Vision Transformer: image in, maps of ``embed_dim`` channels and stride ``patch_size`` out.
 
     The defaults are ViTDet's ViT-B. ViT-L is ``embed_dim=1024, depth=24, num_heads=16`` with
     ``global_block_indices=(5, 11, 17, 23)``, ViT-H ``embed_dim=1280, depth=32, num_heads=16`` with ``(7, 15, 23, 31)``.
@@ -65,9 +65,6 @@ class ViT(Backbone):
         frozen_stages: see `Backbone`; the stem is the patch and position embeddings, and every block is a stage.
         checkpoint: weights file; see below.
         norm_eps: epsilon of all norms; detectron2's configs have 1e-6, mmdet's ViTDet has 1e-5.
-
-    Attributes:
-        feature_specs: ``embed_dim`` channels at stride ``patch_size``, once per returned map.
 
     Input: ``B in_chans H W``, RGB, normalized with ImageNet's mean and standard deviation (`pixel_mean`, `pixel_std`).
     Set the attributes ``mean`` and ``std`` for weights that expect other pixels, as many of timm's own ViTs do
