@@ -8,14 +8,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from ..features import (
-    FeatureSpec,
-    check_channels,
-    check_in_channels,
-    check_in_indices,
-    check_specs,
-    check_strides,
-)
+from ..features import FeatureSpec, check_channels, check_in_channels, check_in_indices, check_specs, check_strides
 
 
 class Neck(Protocol):

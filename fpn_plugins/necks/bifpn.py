@@ -160,8 +160,7 @@ class BiFPN(PyramidNeck):
         widths: list[Sequence[int]] = [used, *([()] * (num_repeats - 1))]
         self.cells = nn.ModuleList(GraphCell(graph, [merge(node, w) for node in graph.nodes]) for w in widths)
         _init(self, init)
-        layouts = (bifpn.effdet(len(used), separable_conv),)
-        accept_layouts(self, layouts, level_prefixes=("cells.", "extra_levels."))
+        accept_layouts(self, (bifpn.effdet(len(used), separable_conv),), level_prefixes=("cells.", "extra_levels."))
 
     def pyramid(self, inputs: list[Tensor]) -> Sequence[Tensor]:
         """Compute the outputs from the used inputs, both high to low resolution.

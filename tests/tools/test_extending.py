@@ -62,6 +62,21 @@ def test_it_is_part_of_a_pyramid(package: str) -> None:
     assert len(pyramid(torch.randn(1, 3, 64, 64))) == 4
 
 
+@pytest.mark.timm
+@pytest.mark.mmdet
+@pytest.mark.detectron2
+def test_each_toolbox_builds_it_by_name_with_the_arguments_of_the_core(package: str) -> None:
+    from fpn_plugins.adapters.detectron2 import PyramidBackbone
+    from fpn_plugins.registry import MODELS
+
+    backbone, neck = {"type": "TimmBackbone", "name": "resnet10t"}, {"type": NAME, "out_channels": 8, "norm": "BN"}
+    images = torch.randn(1, 3, 64, 64)
+    in_mmdet = MODELS.build({"type": "fpn_plugins.PyramidBackbone", "backbone": backbone, "neck": neck})
+    in_detectron2 = PyramidBackbone(backbone, neck)
+    assert [m.shape[1] for m in in_mmdet(images)] == [8] * 4
+    assert list(in_detectron2(images)) == ["p2", "p3", "p4", "p5"]
+
+
 def test_the_page_of_necks_describes_it(package: str, script: Callable[[str], ModuleType]) -> None:
     page = script("docs/necks")
     text = page.render()
