@@ -18,22 +18,12 @@ from torch import Tensor, nn
 
 from ...inference import AnnotatedImage, Detections, load_detector_weights
 from ...zoo.index import forget_weights
-from .config import add_fpn_plugins_config
-from .compatibility import detector_facts, num_classes
-from .inference import Predictor
 
-__all__ = [
-    "Predictor",
-    "batch",
-    "build",
-    "coco_names",
-    "detect",
-    "detector_facts",
-    "load",
-    "losses",
-    "num_classes",
-    "run_parts",
-]
+# part of the protocol
+from .compatibility import detector_facts as detector_facts
+from .compatibility import num_classes as num_classes
+from .config import add_fpn_plugins_config
+from .inference import Predictor as Predictor
 
 
 def build(config: str, options: Sequence[str] = (), device: str = "cpu") -> nn.Module:

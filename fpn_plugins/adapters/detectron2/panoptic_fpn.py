@@ -23,7 +23,8 @@ class PanopticFPNHead(SemSegFPNHead):
 
     Reads the same ``MODEL.SEM_SEG_HEAD`` keys, and loads the same checkpoints as they are. Deliberate difference: on
     maps whose sizes are not multiples of each other, where Detectron2's sum of the levels raises an error, each level
-    is resized to the finer one. Detectron2's loss and post-processing need images padded to multiples of ``common_stride``.
+    is resized to the finer one. Detectron2's loss and post-processing need images padded to multiples of
+    ``common_stride``.
 
     Args:
         input_shape: channels and stride of each feature, by name.
