@@ -222,6 +222,14 @@ def dynamic_imports(package: Path) -> list[str]:
     ]
 
 
+def test_a_planted_dynamic_import_is_found(tmp_path: Path):
+    package = empty_package(tmp_path, "layers.py")
+    assert dynamic_imports(package) == []
+    calls = "import importlib\nimportlib.import_module('a')\ndef f():\n    return __import__('b')\n"
+    (package / "adapters" / "hosts.py").write_text(calls)
+    assert dynamic_imports(package) == ["adapters.hosts"] * 2
+
+
 def test_a_host_is_imported_by_name_in_one_place():
     assert [module for module in dynamic_imports(PACKAGE) if module.startswith("adapters")] == ["adapters.hosts"]
 

@@ -76,8 +76,7 @@ def neck_tables(keys: Iterable[str]) -> list[KeyMap]:
     """List the tables of necks with several layouts, in the order to try them; the last keeps all names."""
     keys = list(keys)
     num_levels = len(_numbers(keys, r"lateral_convs\.(\d+)\."))
-    first = min(_numbers(keys, r"fpn_lateral(\d+)\."), default=2)
-    tables = [fpn.mmdet(num_levels), fpn.detectron2(first)]
+    tables = [fpn.mmdet(num_levels), fpn.detectron2(min(_numbers(keys, r"fpn_lateral(\d+)\."), default=2))]
     if stages := sorted(_numbers(keys, r"simfp_(\d+)\.")):
         # detectron2 numbers the layers of a level: the last two are the 1x1 and the 3x3 convolution
         lengths = [max(_numbers(keys, rf"simfp_{stage}\.(\d+)\.")) - 1 for stage in stages]

@@ -17,7 +17,6 @@ from ..transforms import LISTED_POSITIONS, UNFOLD_MERGING
 STAGES = 4
 _CLASSIFIER = ("norm.<*>", "head.<*>")
 _COMPUTED = ("layers.<i>.blocks.<j>.attn.relative_position_index", "layers.<i>.blocks.<j>.attn_mask")
-_OUTPUT_NORMS = ("norm<i>.<*>",)
 _SAME = [Rule(key, key) for key in ("patch_embed.<*>", "layers.<i>.blocks.<*>")]
 _DOWNSAMPLE = Rule("layers.<i>.downsample.<*>", "layers.<i>.downsample.<*>")
 _NORMS = Rule("norm<i>.<*>", "norm<i>.<*>")
@@ -34,13 +33,13 @@ def detectron2() -> KeyMap:
 def official() -> KeyMap:
     """Build the table of ``microsoft/Swin-Transformer``, a classifier without norms of the returned maps."""
     rules = [*_SAME, _DOWNSAMPLE, _LISTED_POSITIONS]
-    return KeyMap("official Swin", rules, lacks=_OUTPUT_NORMS).dropping([*_COMPUTED, *_CLASSIFIER])
+    return KeyMap("official Swin", rules, lacks=[_NORMS.theirs]).dropping([*_COMPUTED, *_CLASSIFIER])
 
 
 def timm() -> KeyMap:
     """Build the table of timm's ``SwinTransformer``, a classifier that downsamples at the start of the next stage."""
     rules = [*_SAME, Rule("layers.<i+1>.downsample.<*>", "layers.<i>.downsample.<*>")]
-    return KeyMap("timm Swin", rules, lacks=_OUTPUT_NORMS).dropping([*_COMPUTED, *_CLASSIFIER])
+    return KeyMap("timm Swin", rules, lacks=[_NORMS.theirs]).dropping([*_COMPUTED, *_CLASSIFIER])
 
 
 def mmdet() -> KeyMap:
