@@ -1,1 +1,1 @@
-"""Operations whose fastest form depends on where they run, each behind one function, and how the package is traced."""
+"""Operations whose fastest form depends on device and mode, each behind one function, and helpers for tracing."""

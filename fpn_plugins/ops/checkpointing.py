@@ -1,8 +1,7 @@
-"""Gradient checkpointing: the maps inside a module are computed again in the backward pass instead of being kept.
+"""Gradient checkpointing: recompute the maps inside a module in the backward pass instead of keeping them.
 
-Training Deep Nets with Sublinear Memory Cost (Chen et al., arXiv:1604.06174). On top of PyTorch's own function, batch
-norms see each batch once: computing a map a second time does not move their running statistics a second time, as it
-does with mmdet's ``with_cp``.
+Training Deep Nets with Sublinear Memory Cost (Chen et al., arXiv:1604.06174). Unlike with PyTorch's own function alone
+(and mmdet's ``with_cp``), the recomputation does not update the running statistics of batch norms a second time.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from .tracing import traced
 
 
 def run(function: Callable[..., Any], *arguments: Any, checkpointed: bool) -> Any:
-    """``function(*arguments)``, a module or a method of one; when ``checkpointed``, only the arguments are kept.
+    """Call ``function``, a module or a method of one; if ``checkpointed``, keep only the arguments for backward.
 
-    Without gradients there is nothing to save, and under ``torch.compile`` the compiler decides what to keep.
+    Without gradients there is nothing to save; under ``torch.compile``, the compiler decides what to keep.
     """
     if not checkpointed or not torch.is_grad_enabled() or traced():
         return function(*arguments)
@@ -32,13 +31,13 @@ def run(function: Callable[..., Any], *arguments: Any, checkpointed: bool) -> An
 
 
 def _contexts(module: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Contexts of the first and of the second computation."""
+    """Return contexts for the first and the second computation."""
     return nullcontext(), _keep_statistics(module)
 
 
 @contextmanager
 def _keep_statistics(module: nn.Module) -> Iterator[None]:
-    """Batch norms inside ``module`` normalize as usual, without updating their statistics."""
+    """Let batch norms inside ``module`` normalize as usual, without updating their statistics."""
     norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
     kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:

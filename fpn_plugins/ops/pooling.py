@@ -1,8 +1,8 @@
-"""Max-pooling for inference on a CPU, faster than PyTorch's own, which visits NCHW maps cell by cell.
+"""Max-pooling for inference on a CPU, faster than PyTorch's kernel, which visits NCHW maps cell by cell.
 
-The maximum of shifted slices works on many cells at a time. Whole necks in inference, relative to the same with
-``F.max_pool2d``: BiFPN 0.85, NASFPN 0.89, BFP 0.67 (320 x 480, AMD EPYC with AVX-512, 1 thread;
-``python tools/benchmarks/choices.py --threads 1``). In training and on channels-last maps PyTorch's is used.
+The maximum of shifted slices works on many cells at a time. Time of whole necks at inference relative to
+``F.max_pool2d``, lower is better: BiFPN 0.85, NASFPN 0.89, BFP 0.67 (320 x 480, AMD EPYC with AVX-512, 1 thread;
+``python tools/benchmarks/choices.py --threads 1``). Training and channels-last maps use PyTorch's kernel.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ Pair = tuple[int, int]
 
 
 def max_pool2d(x: Tensor, kernel: Pair, stride: Pair, padding: Pair = (0, 0), ceil_mode: bool = False) -> Tensor:
-    """``F.max_pool2d``, its arguments and its values.
+    """Compute ``F.max_pool2d``, exactly; arguments are pairs of vertical and horizontal values.
 
     Args:
         x: ``B C h w``.
-        kernel: height and width of a window in cells.
-        stride: steps between windows, down and to the right.
-        padding: cells of minus infinity above and below, left and right; less than half a window.
-        ceil_mode: whether the last window may reach over the end.
+        kernel: sides of a window in cells.
+        stride: steps between windows.
+        padding: cells of minus infinity on each side; at most half a window.
+        ceil_mode: whether the last window may reach past the end.
     """
     differentiated = torch.is_grad_enabled() and x.requires_grad
     if x.device.type != "cpu" or differentiated or traced() or is_channels_last(x):
         return F.max_pool2d(x, kernel, stride, padding, ceil_mode=ceil_mode)
-    for dim in (0, 1):  # down first: whole rows are compared, and fewer are left for the comparison along them
+    for dim in (0, 1):  # vertically first: that compares whole rows, and leaves fewer rows for the second pass
         x = _maximum_along(x, dim - 2, kernel[dim], stride[dim], padding[dim], ceil_mode)
     return x
 
@@ -49,7 +49,7 @@ def _maximum_along(x: Tensor, dim: int, kernel: int, stride: int, padding: int, 
     whole = next((shift for shift in shifts if shift[0] == slice(0, windows)), None)
     if whole is None:
         out.fill_(-math.inf)
-    else:  # a cell that every window has inside of the map
+    else:  # this cell of the window is inside the map for every window
         shifts.remove(whole)
         out.copy_(_slice(x, dim, whole[1]))
     for cells, source in shifts:
@@ -63,7 +63,7 @@ def _slice(x: Tensor, dim: int, part: slice) -> Tensor:
 
 
 def _shifts(length: int, kernel: int, stride: int, padding: int, windows: int) -> Iterator[tuple[slice, slice]]:
-    """For each cell of a window: which windows have it inside of the map, and where it lies there."""
+    """For each cell of a window, yield the windows in which it is inside the map, and its positions in the map."""
     for offset in range(-padding, kernel - padding):
         first = max(0, -(offset // stride))
         last = min(windows, (length - 1 - offset) // stride + 1)

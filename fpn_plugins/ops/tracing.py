@@ -1,4 +1,4 @@
-"""Whether a network is being recorded instead of run."""
+"""Detect tracing: a network that is recorded instead of run."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import torch
 
 
 def traced() -> bool:
-    """Whether the computation is being recorded, by ``torch.compile``, ``torch.export`` or ``torch.jit.trace``."""
+    """Whether ``torch.compile``, ``torch.export`` or ``torch.jit.trace`` is recording the computation."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing()

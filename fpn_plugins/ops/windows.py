@@ -13,14 +13,9 @@ from .tracing import traced
 
 
 def to_windows(x: Tensor, size: int) -> Tensor:
-    """Cut maps of tokens into windows, row by row.
+    """Cut tokens ``B H W C`` into windows ``n s s C`` of side ``size``, row by row.
 
-    Args:
-        x: tokens ``B H W C``; zero-padded at the bottom and on the right to whole windows.
-        size: side ``s`` of a window.
-
-    Returns:
-        ``n s s C``.
+    Maps are zero-padded at the bottom and on the right to whole windows.
     """
     batch, height, width, channels = x.shape
     rows, columns = windows_along(height, size), windows_along(width, size)
@@ -33,24 +28,21 @@ def to_windows(x: Tensor, size: int) -> Tensor:
 
 
 def from_windows(windows: Tensor, height: int, width: int) -> Tensor:
-    """Tokens ``B height width C`` of windows ``n s s C``: the inverse of `to_windows`."""
+    """Join windows ``n s s C`` to tokens ``B height width C``: the inverse of `to_windows`."""
     size, channels = windows.shape[2:]
     rows, columns = windows_along(height, size), windows_along(width, size)
     x = windows.reshape(-1, rows, columns, size, size, channels)
     x = _swapped(x).view(-1, rows * size, columns * size, channels)
-    if traced():  # the strides of a slice would fix whether there is something to crop
+    if traced():  # the strides of a slice would record whether there is something to crop
         return F.pad(x, (0, 0, 0, width - columns * size, 0, height - rows * size))
     return x[:, :height, :width]
 
 
 def windows_along(side: int, size: int) -> int:
-    """Windows along a side, rounded up, without negative numbers, which ONNX divides in another way."""
+    """Count windows along a side, rounded up, without negative numbers, which ONNX divides differently."""
     return (side + size - 1) // size
 
 
 def _swapped(x: Tensor) -> Tensor:
-    """Columns of windows before rows inside of them, or back.
-
-    It is copied in any case: whether a view would do depends on the number of windows, which a trace must not.
-    """
+    """Swap columns of windows and rows inside windows; always copied, as a trace must not depend on window counts."""
     return x.transpose(2, 3).clone(memory_format=torch.contiguous_format)

@@ -1,4 +1,4 @@
-"""The attention of plain ViTs is detectron2's, outputs and gradients, at any size."""
+"""Outputs and gradients of the attention of plain ViTs match detectron2 at any size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_without_relative_positions_it_is_plain_attention():
     assert set(dict(layer.named_parameters())) == {"qkv.weight", "qkv.bias", "proj.weight", "proj.bias"}
 
 
-def test_heads_have_to_divide_the_channels():
+def test_heads_must_divide_the_channels():
     with pytest.raises(ValueError, match="num_heads=5 must divide the 16 channels"):
         Attention(16, 5)
 

@@ -1,4 +1,4 @@
-"""MViTv2 for detection: detectron2's numbers and weights at any size, everybody's names, freezing, and errors."""
+"""MViTv2 for detection: parity with detectron2 at any size, weights in all layouts, freezing, and errors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def nothing_zero(module: Any) -> Any:
     return module
 
 
-def detectron2s(window_size: int, lasts: tuple[int, ...] = LASTS, **arguments: Any) -> nn.Module:
+def detectron2_peer(window_size: int, lasts: tuple[int, ...] = LASTS, **arguments: Any) -> nn.Module:
     from detectron2.modeling import MViT as Theirs
 
     return nothing_zero(
@@ -73,11 +73,11 @@ def gradients(module: nn.Module, x: Tensor) -> tuple[list[Tensor], dict[str, Ten
     num_heads=st.sampled_from([1, 2]),
     img_size=st.sampled_from([64, 96]),
 )
-def test_outputs_and_gradients_are_detectron2s(
+def test_outputs_and_gradients_match_detectron2(
     height: int, width: int, window_size: int, num_heads: int, img_size: int
 ):
-    """In double precision, so that no tolerance hides a difference; any size, tables made for another one."""
-    theirs = detectron2s(window_size, embed_dim=8, num_heads=num_heads, img_size=img_size).double()
+    """Double precision, so that no tolerance hides a difference; any size, with tables made for another one."""
+    theirs = detectron2_peer(window_size, embed_dim=8, num_heads=num_heads, img_size=img_size).double()
     ours = tiny(window_size=window_size, num_heads=num_heads, img_size=img_size).double()
     ours.load_state_dict(theirs.state_dict())
     x = torch.randn(2, 3, height, width, dtype=torch.float64)
@@ -89,9 +89,9 @@ def test_outputs_and_gradients_are_detectron2s(
 
 
 @pytest.mark.detectron2
-def test_the_published_tiny_network_is_detectron2s():
+def test_the_published_tiny_network_matches_detectron2():
     """At an odd size, with the published windows."""
-    theirs = detectron2s(56, VARIANTS["mvitv2_tiny"].last_block_indices, embed_dim=96, num_heads=1).double().eval()
+    theirs = detectron2_peer(56, VARIANTS["mvitv2_tiny"].last_block_indices, embed_dim=96, num_heads=1).double().eval()
     nn.init.kaiming_normal_(theirs.patch_embed.proj.weight)
     for layer in theirs.modules():
         if isinstance(layer, nn.Linear):
@@ -108,7 +108,7 @@ def test_the_published_tiny_network_is_detectron2s():
 
 @given(q_size=st.integers(1, 40), k_size=st.integers(1, 40), length=st.integers(1, 9))
 @pytest.mark.detectron2
-def test_rows_are_detectron2s(q_size: int, k_size: int, length: int):
+def test_rows_match_detectron2(q_size: int, k_size: int, length: int):
     from detectron2.modeling.backbone.utils import get_rel_pos
 
     table = torch.randn(2 * length - 1, 4)
@@ -159,7 +159,7 @@ def test_attention_matches_detectron2(
 
 @pytest.mark.timm
 @pytest.mark.parametrize("name", sorted(VARIANTS))
-def test_every_published_network_has_timms_parameters(name: str):
+def test_every_published_network_has_the_parameters_of_timm(name: str):
     """Shapes only: nothing is allocated."""
     import timm
 
@@ -190,7 +190,7 @@ def test_names_come_back_from_every_layout(table: KeyMap):
 
 
 @pytest.mark.timm
-def test_timms_file_loads(tmp_path: Path):
+def test_timm_file_loads(tmp_path: Path):
     """Block by block in their order; the class token and the classifier are dropped, our norms stay as they are."""
     import timm
 
@@ -243,14 +243,14 @@ def test_fewer_maps_take_what_they_need(layout: KeyMap):
 
 
 @pytest.mark.detectron2
-def test_detectron2s_detector_weights_load_as_they_are():
+def test_detectron2_detector_weights_load_as_they_are():
     """``backbone.bottom_up.*`` and the pyramid of their FPN, through `PyramidBackbone`."""
     from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool
 
     from fpn_plugins.adapters.detectron2 import PyramidBackbone
 
     names = [f"scale{stage}" for stage in (2, 3, 4, 5)]
-    bottom_up = detectron2s(8, embed_dim=8, num_heads=1, out_features=names)
+    bottom_up = detectron2_peer(8, embed_dim=8, num_heads=1, out_features=names)
     theirs = nn.ModuleDict({"backbone": FPN(bottom_up, names, 16, top_block=LastLevelMaxPool())}).double().eval()
     neck = {"type": "FPN", "out_channels": 16, "extra_levels": {"num_levels": 1, "op": "max_pool"}}
     ours = (
@@ -285,8 +285,8 @@ def test_published_specs():
     assert tiny(out_indices=(0, 2)).feature_specs == (FeatureSpec(8, 4), FeatureSpec(32, 16))
 
 
-def test_maps_lie_in_memory_as_the_image_does():
-    """mmcv's RoIAlign reads any map as if it lay as usual."""
+def test_maps_have_the_memory_format_of_the_image():
+    """mmcv's RoIAlign reads any map as NCHW."""
     x = torch.randn(2, 3, 64, 96)
     for layout in (torch.contiguous_format, torch.channels_last):
         assert all(m.is_contiguous(memory_format=layout) for m in tiny()(x.contiguous(memory_format=layout)))
@@ -390,6 +390,6 @@ def test_pretrained_comes_from_timm(monkeypatch: pytest.MonkeyPatch):
     assert torch.equal(ours.blocks[9].mlp.fc1.bias, theirs.stages[3].blocks[1].mlp.fc1.bias)
 
 
-def test_pixels_are_imagenets():
+def test_pixels_are_those_of_imagenet():
     assert F.mse_loss(torch.tensor(tiny().pixel_mean), torch.tensor([123.675, 116.28, 103.53])) < 1e-6
     assert tiny().pixel_std == [58.395, 57.12, 57.375]

@@ -1,4 +1,4 @@
-"""Layers of the transformers replaced by others, as adapters and quantization do: they are called, and learn."""
+"""Replaced layers of the transformers, as in adapters and quantization, are called and learn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCALE = 1.25
 
 
 class Scaled(nn.Module):
-    """In the place of a layer whose weights it shows, as LoRA's and LayerNorm tuning's modules do."""
+    """Replacement of a layer that exposes the layer's weights, as in LoRA and LayerNorm tuning."""
 
     def __init__(self, base: Any) -> None:
         super().__init__()
@@ -25,16 +25,16 @@ class Scaled(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The frozen layer's."""
+        """Weights of the frozen layer."""
         return self.base.weight
 
     @property
     def bias(self) -> Tensor | None:
-        """The frozen layer's."""
+        """Weights of the frozen layer."""
         return self.base.bias
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scale what the layer returns."""
+        """Scale the output of the layer."""
         return self.scale * self.base(x)
 
 
@@ -61,7 +61,7 @@ def scrambled(module: nn.Module) -> nn.Module:
 
 
 def replace(module: nn.Module) -> int:
-    """Put a `Scaled` into the place of each layer, and say of how many."""
+    """Replace each layer by a `Scaled`, and return how many there are."""
     count = 0
     for name, child in list(module.named_children()):
         if isinstance(child, (nn.Linear, nn.LayerNorm, nn.Conv2d)):
@@ -74,8 +74,8 @@ def replace(module: nn.Module) -> int:
 
 @pytest.mark.parametrize("grad", [True, False])
 @pytest.mark.parametrize("network", NETWORKS)
-def test_what_stands_in_a_layers_place_is_called_and_learns(network: Any, grad: bool) -> None:
-    """As if the layers' own weights were scaled."""
+def test_replacements_of_layers_are_called_and_learn(network: Any, grad: bool) -> None:
+    """Outputs equal those of a network whose weights are scaled."""
     module = scrambled(network())
     scaled = copy.deepcopy(module)
     for layer in scaled.modules():
@@ -95,7 +95,7 @@ def test_what_stands_in_a_layers_place_is_called_and_learns(network: Any, grad: 
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_layer_with_another_forward_is_called(network: Any) -> None:
-    """Some libraries put a function into the layer itself."""
+    """Some libraries replace the forward of a layer."""
     module = scrambled(network())
     called = []
     layers = {key: m for key, m in module.named_modules() if isinstance(m, (nn.Linear, nn.LayerNorm))}
@@ -125,7 +125,7 @@ def test_no_images_give_no_maps(network: Any) -> None:
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_weights_in_half_precision(network: Any) -> None:
-    """Of the whole network, not by autocast."""
+    """The whole network is converted, without autocast."""
     module = scrambled(network())
     half, x = copy.deepcopy(module).bfloat16(), torch.randn(2, 3, 60, 75)
     got, expected = half(x.bfloat16()), module(x.double())
@@ -138,7 +138,7 @@ def test_weights_in_half_precision(network: Any) -> None:
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_frozen_parameters_get_no_gradient_and_the_others_the_same(network: Any) -> None:
-    """Every second one; frozen ones pass gradients on."""
+    """Every second parameter is frozen; gradients pass through frozen layers."""
     module = scrambled(network())
     x = torch.randn(1, 3, 60, 75, dtype=torch.double)
     gradients = []

@@ -1,4 +1,4 @@
-"""Swin matches mmdet's and detectron2's at any size, through their state dicts."""
+"""Swin matches mmdet and detectron2 at any size, through their state dicts."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from fpn_plugins.backbones.swin.window_attention import window_layout
 from fpn_plugins.weights import write_checkpoint
 from fpn_plugins.weights.maps import swin as tables
 
-# heads of 8 channels; the last block but one of a stage shifts, so that every kind of block is there
+# heads of 8 channels; stages of 2 and 3 blocks, so that shifted and unshifted blocks end a stage
 TINY: dict[str, Any] = {"embed_dim": 16, "depths": (2, 2, 3, 2), "num_heads": (2, 4, 8, 16)}
 SIZES = [(31, 31), (112, 137), (256, 320)]
 NAME = "swin_tiny_patch4_window7_224"
 
 
 def scrambled(module: nn.Module) -> nn.Module:
-    """Nothing stays zero or one, so that every parameter shows in the result."""
+    """Perturb all parameters, so that each one changes the output."""
     for p in module.parameters():
         p.data.add_(torch.randn_like(p) * 0.2)
     module.eval()  # mmdet's returns nothing
     return module
 
 
-def mmdets(window_size: int = 7, **arguments: Any) -> nn.Module:
+def mmdet_peer(window_size: int = 7, **arguments: Any) -> nn.Module:
     from mmdet.models import SwinTransformer
 
     names = {"embed_dims": TINY["embed_dim"], "depths": TINY["depths"], "num_heads": TINY["num_heads"]}
     return scrambled(SwinTransformer(**names, window_size=window_size, drop_path_rate=0.0, **arguments)).double()
 
 
-def detectron2s(window_size: int = 7, **arguments: Any) -> nn.Module:
+def detectron2_peer(window_size: int = 7, **arguments: Any) -> nn.Module:
     from detectron2.modeling.backbone import SwinTransformer
 
     return scrambled(SwinTransformer(**TINY, window_size=window_size, drop_path_rate=0.0, **arguments)).double()
@@ -54,8 +54,8 @@ def ours(window_size: int = 7, **arguments: Any) -> Swin:
 
 
 PEERS = {
-    "mmdet": pytest.param(mmdets, marks=pytest.mark.mmdet),
-    "detectron2": pytest.param(detectron2s, marks=pytest.mark.detectron2),
+    "mmdet": pytest.param(mmdet_peer, marks=pytest.mark.mmdet),
+    "detectron2": pytest.param(detectron2_peer, marks=pytest.mark.detectron2),
 }
 
 
@@ -65,17 +65,17 @@ def maps_of(peer: nn.Module, x: Tensor) -> list[Tensor]:
 
 
 def assert_equal_gradients(module: nn.Module, peer: nn.Module, to_ours: Any) -> None:
-    """Gradients are carried over by the same table as the weights."""
+    """Compare gradients, renamed by the same table as the weights."""
     theirs, _ = to_ours.apply({key: p.grad for key, p in peer.named_parameters() if p.grad is not None})
     assert_same_gradients({key: p.grad for key, p in module.named_parameters()}, theirs)
 
 
 @pytest.mark.parametrize("peer", PEERS.values(), ids=PEERS)
-def test_outputs_and_gradients_equal_the_peers(peer: Callable[..., nn.Module]) -> None:
+def test_outputs_and_gradients_match_the_peers(peer: Callable[..., nn.Module]) -> None:
     theirs = peer()
     module = ours().double()
     module.load_state_dict(theirs.state_dict())
-    table = getattr(tables, "mmdet" if peer is mmdets else "detectron2")()
+    table = getattr(tables, "mmdet" if peer is mmdet_peer else "detectron2")()
     for size in SIZES:
         x = torch.randn(2, 3, *size, dtype=torch.double)
         assert all(m.is_contiguous() for m in module(x))
@@ -93,8 +93,8 @@ def test_outputs_and_gradients_equal_the_peers(peer: Callable[..., nn.Module]) -
 @pytest.mark.mmdet
 @settings(max_examples=8)
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(2, 5))
-def test_equals_mmdet_at_any_size(height: int, width: int, window_size: int) -> None:
-    theirs = mmdets(window_size)
+def test_matches_mmdet_at_any_size(height: int, width: int, window_size: int) -> None:
+    theirs = mmdet_peer(window_size)
     module = ours(window_size).double()
     module.load_state_dict(theirs.state_dict())
     x = torch.randn(1, 3, height, width, dtype=torch.double)
@@ -111,8 +111,8 @@ def test_equals_mmdet_at_any_size(height: int, width: int, window_size: int) -> 
         ({"patch_norm": False, "mlp_ratio": 2.0}, {"patch_norm": False, "mlp_ratio": 2}),
     ],
 )
-def test_arguments_mean_what_they_mean_to_mmdet(arguments: dict[str, Any], theirs: dict[str, Any]) -> None:
-    peer, module = mmdets(4, **theirs), ours(4, **arguments).double()
+def test_arguments_mean_the_same_as_in_mmdet(arguments: dict[str, Any], theirs: dict[str, Any]) -> None:
+    peer, module = mmdet_peer(4, **theirs), ours(4, **arguments).double()
     module.load_state_dict(peer.state_dict())
     x = torch.randn(1, 3, 60, 75, dtype=torch.double)
     with torch.no_grad():
@@ -120,8 +120,8 @@ def test_arguments_mean_what_they_mean_to_mmdet(arguments: dict[str, Any], their
 
 
 @pytest.mark.detectron2
-def test_position_embeddings_equal_detectron2s_and_mmdets_load() -> None:
-    peer = detectron2s(4, ape=True, pretrain_img_size=32)
+def test_position_embeddings_match_detectron2_and_load_from_mmdet() -> None:
+    peer = detectron2_peer(4, ape=True, pretrain_img_size=32)
     module = ours(4, use_abs_pos=True, pretrain_img_size=32).double()
     module.load_state_dict(peer.state_dict())
     x = torch.randn(1, 3, 48, 75, dtype=torch.double)
@@ -138,7 +138,7 @@ def test_position_embeddings_equal_detectron2s_and_mmdets_load() -> None:
 
 
 def test_masks_keep_tokens_of_opposite_edges_apart() -> None:
-    """A column of a shifted map changes nothing beyond the windows that it is a neighbor in."""
+    """Tokens that were no neighbors before the shift are masked."""
     masks = window_layout(1, 8, 12, 4, 2, torch.device("cpu")).masks.view(2, 3, 4, 4, 4, 4)
     assert masks[0, :2].eq(0).all()
     right, below, corner = masks[0, 2] != 0, masks[1, :2] != 0, masks[1, 2] != 0
@@ -198,7 +198,7 @@ def test_gradient_checkpointing_keeps_less() -> None:
 
 @pytest.mark.timm
 @pytest.mark.parametrize("out_indices", [(0, 1, 2, 3), (1, 2)])
-def test_timms_weights_load_and_give_timms_maps_where_windows_fit(out_indices: tuple[int, ...]) -> None:
+def test_timm_weights_load_and_give_the_maps_of_timm_if_windows_fit(out_indices: tuple[int, ...]) -> None:
     """On maps that are multiples of the window, timm's forward and the one for detection agree."""
     import timm
 
@@ -250,7 +250,7 @@ def test_every_layout_comes_back_exactly(layout: str) -> None:
 
 
 @pytest.mark.mmdet
-def test_mmdets_layout_is_mmdets_conversion_of_an_official_file() -> None:
+def test_mmdet_layout_matches_the_mmdet_conversion_of_an_official_file() -> None:
     from mmdet.models.backbones.swin import swin_converter
 
     weights = {key: value for key, value in official(scrambled(ours())).items() if not key.startswith("norm.")}
@@ -305,7 +305,7 @@ def test_weights_that_do_not_fit_change_nothing(as_file: bool, tmp_path: Path) -
 
 @pytest.mark.timm
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_published_networks_are_timms(name: str) -> None:
+def test_published_networks_match_timm(name: str) -> None:
     """Names, channels, depths, heads and windows, read from timm's own networks."""
     import timm
 
@@ -351,8 +351,8 @@ def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str) -> N
 
 @pytest.mark.mmdet
 @pytest.mark.parametrize("frozen_stages", [-1, 0, 1, 4])
-def test_frozen_stages_freeze_what_mmdets_do(frozen_stages: int) -> None:
-    peer = mmdets(frozen_stages=frozen_stages)
+def test_frozen_stages_match_mmdet(frozen_stages: int) -> None:
+    peer = mmdet_peer(frozen_stages=frozen_stages)
     peer.train()
     module = ours(frozen_stages=frozen_stages, drop_path_rate=0.3).train()
     fixed = {key: torch.zeros(4) for key, p in peer.named_parameters() if not p.requires_grad}

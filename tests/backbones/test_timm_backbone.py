@@ -66,7 +66,7 @@ def test_maps_of_a_channels_last_network_are_channels_first():
         ("vit_tiny_patch16_224", {"depth": 3}, (2,), (16,)),
     ],
 )
-def test_without_indices_the_last_map_of_each_stride(
+def test_default_maps_are_the_last_of_each_stride(
     name: str, arguments: dict[str, Any], indices: tuple[int, ...], strides: tuple[int, ...]
 ):
     backbone = TimmBackbone(name, model_args=arguments)

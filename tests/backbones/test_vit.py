@@ -1,4 +1,4 @@
-"""The plain ViT: detectron2's numbers with detectron2's weights, and what it does on its own."""
+"""The plain ViT: parity with detectron2 and its weights, maps, options, and errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TINY: dict[str, Any] = {
 
 
 def nothing_zero(module: nn.Module) -> nn.Module:
-    """Relative positions and residual blocks start at zero, which would hide them."""
+    """Randomize parameters that start at zero, such as relative positions, so that they change the output."""
     for parameter in module.parameters():
         if not parameter.any():
             nn.init.normal_(parameter, std=0.2)
@@ -37,7 +37,7 @@ def nothing_zero(module: nn.Module) -> nn.Module:
 
 
 def pair(**arguments: Any) -> tuple[ViT, nn.Module]:
-    """Ours and detectron2's of the same arguments, with detectron2's weights as they are."""
+    """Build our ViT and detectron2's with the same arguments, and load detectron2's weights."""
     from detectron2.modeling.backbone.vit import ViT as Theirs
 
     ours = ViT(**arguments)
@@ -66,7 +66,7 @@ def assert_equal_to_detectron2(x: Tensor, **arguments: Any) -> None:
 
 @pytest.mark.detectron2
 @given(height=st.integers(16, 120), width=st.integers(16, 120), batch=st.integers(1, 2))
-def test_detectron2s_outputs_and_gradients_at_any_size(height: int, width: int, batch: int):
+def test_outputs_and_gradients_match_detectron2_at_any_size(height: int, width: int, batch: int):
     """Sizes that are no multiple of a patch, and maps that are no multiple of a window, smaller than one, or larger
     than the tables."""
     assert_equal_to_detectron2(torch.randn(batch, 3, height, width), **TINY, residual_block_indices=(0, 2))
@@ -86,7 +86,7 @@ def test_detectron2s_outputs_and_gradients_at_any_size(height: int, width: int, 
         {"mlp_ratio": 2.5},
     ],
 )
-def test_detectron2s_outputs_with_other_arguments(changed: dict[str, Any]):
+def test_outputs_match_detectron2_with_other_arguments(changed: dict[str, Any]):
     arguments = {**TINY, **changed}
     assert_equal_to_detectron2(torch.randn(2, arguments.get("in_chans", 3), 64, 80), **arguments)
 
@@ -97,7 +97,7 @@ def test_detectron2s_outputs_with_other_arguments(changed: dict[str, Any]):
     [(12, 12, (2, 5, 8, 11)), (24, 16, (5, 11, 17, 23)), (32, 16, (7, 15, 23, 31))],
     ids=["B", "L", "H"],
 )
-def test_vitdets_three_sizes_with_narrow_tokens(depth: int, num_heads: int, global_blocks: tuple[int, ...]):
+def test_three_sizes_of_vitdet_with_narrow_tokens(depth: int, num_heads: int, global_blocks: tuple[int, ...]):
     arguments = {"img_size": 256, "embed_dim": 4 * num_heads, "depth": depth, "num_heads": num_heads, "window_size": 14}
     assert_equal_to_detectron2(torch.randn(1, 3, 250, 333), **arguments, global_block_indices=global_blocks)
 
@@ -120,7 +120,7 @@ def test_vit_b_as_published():
 
 @pytest.mark.timm
 @pytest.mark.parametrize("layer_scale", [None, 0.5])
-def test_timms_vit_with_every_block_global(layer_scale: float | None):
+def test_outputs_match_timm_with_every_block_global(layer_scale: float | None):
     """Without a class token, which takes part in timm's attention; LayerScale is folded into the weights."""
     import timm
 
@@ -150,7 +150,7 @@ def test_timms_vit_with_every_block_global(layer_scale: float | None):
 # -------------------------------------------------------------------------------------------------------- its own maps
 
 
-def test_maps_of_several_blocks_are_those_blocks_outputs():
+def test_maps_are_the_outputs_of_the_chosen_blocks():
     net = nothing_zero(ViT(**TINY, out_block_indices=(0, 2))).eval()
     assert net.feature_specs == (FeatureSpec(24, 16), FeatureSpec(24, 16))
     seen: list[Tensor] = []
@@ -162,7 +162,7 @@ def test_maps_of_several_blocks_are_those_blocks_outputs():
     assert [torch.equal(m, s) for m, s in zip(maps, seen, strict=True)] == [True, True]
 
 
-def test_blocks_behind_the_last_wanted_map_are_left_out():
+def test_blocks_after_the_last_wanted_map_are_left_out():
     net, everything = ViT(**TINY, out_block_indices=(0, 1)), ViT(**TINY)
     assert len(net.blocks) == 2
     net.load_state_dict(everything.state_dict())
@@ -172,7 +172,7 @@ def test_blocks_behind_the_last_wanted_map_are_left_out():
 
 
 @given(height=st.integers(1, 9), width=st.integers(1, 9), size=st.integers(1, 5))
-def test_windows_hold_their_neighbours_and_come_back(height: int, width: int, size: int):
+def test_windows_hold_neighbors_and_join_again(height: int, width: int, size: int):
     x = torch.randn(2, height, width, 3, dtype=torch.double)
     windows = to_windows(x, size)
     columns = -(-width // size)
@@ -225,7 +225,7 @@ def test_frozen_stages(stages: int, free: list[str]):
     assert parts == set(free)
 
 
-def test_pixel_statistics_are_imagenets():
+def test_pixel_statistics_are_those_of_imagenet():
     net = ViT(**TINY)
     assert net.pixel_mean == [123.675, 116.28, 103.53]
     assert net.pixel_std == [58.395, 57.12, 57.375]

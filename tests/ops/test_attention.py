@@ -1,4 +1,4 @@
-"""Every form of attention matches the definition, gradients too, and the choice among them is the documented one."""
+"""Outputs and gradients of all forms of attention match the definition, and the choice follows the documentation."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def drawn(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float64) -> list[
     channels=st.sampled_from([3, 8, 13]),
     scores=st.sampled_from([1, 50, 300, 1 << 20]),
 )
-def test_relative_positions_are_the_definitions(
+def test_relative_positions_match_the_definition(
     form: Form, q_grid: tuple[int, int], k_grid: tuple[int, int], heads: int, channels: int, scores: int
 ) -> None:
-    """Self-attention and pooled keys; blocks of a single query, of some heads, and of everything."""
+    """Self-attention and pooled keys; blocks of one query, of some heads, and of everything."""
 
     def ours(q: Tensor, k: Tensor, v: Tensor, *rows: Tensor) -> Tensor:
         bias = (x.flatten(2, 3) for x in relative_bias(q.unflatten(2, q_grid), *rows))
@@ -66,8 +66,8 @@ def test_relative_positions_are_the_definitions(
 
 @pytest.mark.parametrize("form", DENSE, ids=names(DENSE))
 @given(windows=st.integers(1, 5), heads=st.integers(1, 3), tokens=st.integers(1, 20), shifted=st.booleans())
-def test_windows_are_the_definitions(form: Form, windows: int, heads: int, tokens: int, shifted: bool) -> None:
-    """With one bias for all windows, and with one for each."""
+def test_windows_match_the_definition(form: Form, windows: int, heads: int, tokens: int, shifted: bool) -> None:
+    """One bias for all windows, and one bias per window."""
     inputs = drawn(*[(windows, heads, tokens, 8)] * 3, (windows if shifted else 1, heads, tokens, tokens))
     results = [with_gradients(lambda *x, f=f: f(*x, 0.4), inputs) for f in (form, reference_window_attention)]
     assert_same_maps(*results, floor=1e-2)
@@ -81,7 +81,7 @@ def test_windows_are_the_definitions(form: Form, windows: int, heads: int, token
 def test_windows_one_by_one_match_all_at_once(
     windows: tuple[int, int], missing: tuple[int, int], sizes: tuple[int, int]
 ) -> None:
-    """Queries do not fill the last windows; keys are as many as their stride leaves."""
+    """Queries do not fill the last windows; the number of keys follows from their stride."""
     q_size, k_size = sizes
     q_grid = [max(1, n * q_size - few) for n, few in zip(windows, missing, strict=True)]
     k_grid = [-(-side * k_size // q_size) for side in q_grid]
@@ -139,7 +139,7 @@ def test_half_precision_stays_near(form: Form) -> None:
 
 
 class LargestTensor(TorchDispatchMode):
-    """Elements of the largest tensor that any operation makes, in the backward pass too."""
+    """Record the elements of the largest tensor that any operation creates, including the backward pass."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ def largest(form: Form, side: int, train: bool) -> int:
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("form", [forms.widened, forms.blocked], ids=["widened", "blocked"])
 def test_no_tensor_grows_with_the_square_of_the_tokens(form: Form, train: bool, monkeypatch: Any) -> None:
-    """All scores would grow 16-fold from one side to the other; the bias, ``N (H + W)``, grows 8-fold."""
+    """From one side to the next, all scores would grow 16-fold; the bias, ``N (H + W)``, grows 8-fold."""
     monkeypatch.setattr(blocked, "BLOCK_SCORES", 1 << 12)
     small, large = largest(form, 16, train), largest(form, 32, train)
     assert large < 2 * 32**4
@@ -174,7 +174,7 @@ def test_no_tensor_grows_with_the_square_of_the_tokens(form: Form, train: bool, 
 
 
 def test_other_forms_hold_all_scores() -> None:
-    """So that the test above can fail."""
+    """Shows that the test above can fail."""
     assert min(largest(form, 32, train=False) for form in (forms.plain, forms.masked)) >= 2 * 32**4
 
 

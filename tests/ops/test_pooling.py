@@ -1,4 +1,4 @@
-"""Max-pooling on a CPU: PyTorch's values and gradients for every window."""
+"""Max-pooling on a CPU matches PyTorch's values and gradients for every window."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ axes = st.tuples(st.integers(1, 13), st.integers(1, 5), st.integers(1, 5), st.in
 
 
 @given(down=axes, across=axes, ceil_mode=st.booleans(), channels_last=st.booleans())
-def test_values_and_gradients_are_pytorchs(
+def test_values_and_gradients_match_pytorch(
     down: tuple[int, int, int, int], across: tuple[int, int, int, int], ceil_mode: bool, channels_last: bool
 ):
-    """Windows that overlap, leave cells out, reach over the edges; ties, negative values, infinities and NaN."""
+    """Windows that overlap, skip cells, reach past the edges; ties, negative values, infinities and NaN."""
     axes = [(side, kernel, stride, min(padding, kernel // 2)) for side, kernel, stride, padding in (down, across)]
     axes = [(max(side, kernel - 2 * padding), kernel, stride, padding) for side, kernel, stride, padding in axes]
     sides, *window = zip(*axes, strict=True)
@@ -30,7 +30,7 @@ def test_values_and_gradients_are_pytorchs(
     expected = F.max_pool2d(x, *window, ceil_mode=ceil_mode)
     same(max_pool2d(x, *window, ceil_mode=ceil_mode), expected)
     same(x, kept)
-    gradient = torch.randint(-9, 9, expected.shape).float()  # sums of which are the same in any order
+    gradient = torch.randint(-9, 9, expected.shape).float()  # sums are the same in any order
     gradients = []
     for pool in (max_pool2d, F.max_pool2d):
         y = pool(x.requires_grad_(), *window, ceil_mode=ceil_mode)

@@ -1,7 +1,6 @@
-"""Attention with an `AxialBias` on a CPU, block by block, so that only one block's scores are in memory.
+"""Attention with an `AxialBias` on a CPU, block by block, with only one block's scores in memory.
 
-FlashAttention (arXiv:2205.14135) does the same in a GPU's on-chip memory; as there, the backward pass recomputes the
-attention weights.
+As in FlashAttention (arXiv:2205.14135) for GPUs, the backward pass recomputes the attention weights.
 
 Letters in the shapes: ``P`` heads of all images and windows, ``N`` queries, ``n = h w`` keys, ``D`` channels of a head.
 """
@@ -16,12 +15,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# scores in a buffer: fewer make the matrix products slower, more do not fit into a cache (2^19 .. 2^23 were measured)
+# scores in a buffer: fewer slow down the matrix products, more do not fit into a cache (2^19 .. 2^23 were measured)
 BLOCK_SCORES = 1 << 21
 
 
 class _Inputs(NamedTuple):
-    """Arguments of `blocked_attention`, heads of all images in one dimension."""
+    """Arguments of `blocked_attention`, with the heads of all images in one dimension."""
 
     q: Tensor  # P N D
     k: Tensor  # P n D
@@ -31,24 +30,21 @@ class _Inputs(NamedTuple):
     scale: float
 
     def block(self, heads: slice, queries: slice) -> _Inputs:
-        """Some queries of some heads, and all keys of these."""
+        """Select some queries of some heads, with all keys of these heads."""
         q, rows, columns = (x[heads, queries] for x in (self.q, self.rows, self.columns))
         return _Inputs(q, self.k[heads], self.v[heads], rows, columns, self.scale)
 
 
 def blocked_attention(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor, scale: float) -> Tensor:
-    """``softmax(scale q k + rows + columns) v``, `BLOCK_SCORES` scores at a time. Not differentiable twice.
+    """Compute ``softmax(scale q k + rows + columns) v``, `BLOCK_SCORES` scores at a time; differentiable once.
 
     Args:
-        q: queries ``B M N D``.
+        q: queries ``B M N D``, the shape of the result.
         k: keys ``B M h*w D``.
         v: values, the same shape as ``k``.
-        rows: bias of each query and each row of the keys' grid, ``B M N h``.
-        columns: bias of each query and each column, ``B M N w``.
+        rows: bias for each query and row of the keys' grid, ``B M N h``.
+        columns: bias for each query and column, ``B M N w``.
         scale: factor of the products.
-
-    Returns:
-        ``B M N D``.
     """
     flat = [x.flatten(0, 1) for x in (q, k, v, rows, columns)]
     return _BlockedAttention.apply(*flat, scale).unflatten(0, q.shape[:2])
@@ -75,7 +71,7 @@ class _BlockedAttention(torch.autograd.Function):
         scores = _Scores(inputs)
         grad_q, grad_rows, grad_columns = (x.new_empty(x.shape) for x in (inputs.q, inputs.rows, inputs.columns))
         grad_k, grad_v = (x.new_zeros(x.shape) for x in (inputs.k, inputs.v))
-        # the gradient of the softmax subtracts the mean over the keys, which is that of the output
+        # softmax's gradient subtracts the weighted mean over the keys, which follows from the output
         mean = (grad * out).sum(-1, keepdim=True)
         for heads, queries in _blocks(inputs):
             block, grad_out = inputs.block(heads, queries), grad[heads, queries]
@@ -91,10 +87,7 @@ class _BlockedAttention(torch.autograd.Function):
 
 
 class _Scores:
-    """Two buffers that hold the scores and the weights of one block after the other.
-
-    Memory fresh from the system costs more than what is computed in it.
-    """
+    """Two buffers for the scores and weights of all blocks in turn; fresh memory costs more than the arithmetic."""
 
     def __init__(self, inputs: _Inputs) -> None:
         keys = inputs.k.shape[1]
@@ -102,7 +95,7 @@ class _Scores:
         self.room = inputs.q.new_empty(2, min(max(BLOCK_SCORES, keys), every))
 
     def weights(self, block: _Inputs) -> Tensor:
-        """Attention weights of a block, ``P N n``; valid until the next call."""
+        """Compute the attention weights of a block, ``P N n``; valid until the next call."""
         scores, weights = self._views(block)
         on_grid = scores.unflatten(-1, (block.rows.shape[-1], block.columns.shape[-1]))
         torch.add(block.rows[..., :, None], block.columns[..., None, :], out=on_grid)
@@ -110,7 +103,7 @@ class _Scores:
         return torch.softmax(scores, -1, out=weights)
 
     def gradient(self, block: _Inputs, grad_out: Tensor, mean: Tensor) -> Tensor:
-        """Gradient of the scores of the block that `weights` was last called for, in the scores' place."""
+        """Compute the gradient of the scores of the block last passed to `weights`, in place of the scores."""
         scores, weights = self._views(block)
         return torch.baddbmm(mean, grad_out, block.v.mT, beta=-1, out=scores).mul_(weights)
 
@@ -121,7 +114,7 @@ class _Scores:
 
 
 def _blocks(inputs: _Inputs) -> Iterator[tuple[slice, slice]]:
-    """Heads and queries of each block: several whole heads, or some queries of one."""
+    """Yield heads and queries of each block: several whole heads, or some queries of one head."""
     (heads, queries), keys = inputs.q.shape[:2], inputs.k.shape[1]
     some_heads = max(1, BLOCK_SCORES // max(1, queries * keys))
     some_queries = max(1, min(queries, BLOCK_SCORES // max(1, keys)))

@@ -1,4 +1,4 @@
-"""Which form of attention is the fastest where it runs."""
+"""Choose the fastest form of attention for shapes, device and mode."""
 
 from __future__ import annotations
 
@@ -15,24 +15,21 @@ MASK_BYTES = 2 << 30
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Bias = None, scale: float | None = None) -> Tensor:
-    """``softmax(scale q k + bias) v``, by one of the forms of ``forms.py``.
+    """Compute ``softmax(scale q k + bias) v`` by one of the forms in ``forms.py``.
 
     Args:
-        q: queries ``B M N D``.
+        q: queries ``B M N D``, the shape of the result.
         k: keys ``B M n D``.
         v: values, the same shape as ``k``.
         bias: added to the scores: a tensor that broadcasts to ``B M N n``, or an `AxialBias`.
         scale: factor of the products; ``None`` is ``1 / sqrt(D)``.
-
-    Returns:
-        ``B M N D``.
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     return choose_form(q, k, v, bias)(q, k, v, bias, scale)
 
 
 def choose_form(q: Tensor, k: Tensor, v: Tensor, bias: Bias) -> Form:
-    """Form of `forms` for inputs of these shapes, dtypes and devices; arguments as of `attend`.
+    """Choose the form for inputs of these shapes, dtypes and devices; arguments are those of `attend`.
 
     ============================  =======================  =====================================
     bias, keys                    CPU                      CUDA and others
@@ -43,13 +40,13 @@ def choose_form(q: Tensor, k: Tensor, v: Tensor, bias: Bias) -> Form:
                                   blocked
     axial, more, half             blocked                  widened
     axial, float32                as half                  masked up to 2 GiB, then widened_narrow
-    traced, any                   masked; axial: widened, which are one kernel each and no loop
+    traced, any                   masked; axial: widened (one kernel each, no loop)
     ============================  =======================  =====================================
 
-    Measured, in milliseconds for inference / training (forward and backward). CPU: AMD EPYC with AVX-512, 1 thread,
-    float32; ``python tools/benchmarks/attention_forms.py --threads 1`` (``docs/attention_forms.md``). GPU: NVIDIA H200,
-    PyTorch 2.11, before this function; to repeat with ``python tools/benchmarks/gpu.py attention windows``. The CPU was
-    not idle: for 14 x 14 windows at inference another run had ``blocked`` ahead of ``masked``, 22.9 to 26.5.
+    Milliseconds for inference / training (forward and backward). CPU: AMD EPYC with AVX-512, 1 thread, float32;
+    ``python tools/benchmarks/attention_forms.py --threads 1`` (``docs/attention_forms.md``); the machine was not idle,
+    and for 14 x 14 windows at inference another run had ``blocked`` 22.9, ``masked`` 26.5. GPU: NVIDIA H200, PyTorch
+    2.11, measured before this function existed; ``python tools/benchmarks/gpu.py attention windows``.
 
     =========================================  ===========  ===========  ===========  ==============  ===========
     case                                       plain        masked       widened      widened_narrow  blocked
@@ -80,7 +77,7 @@ def choose_form(q: Tensor, k: Tensor, v: Tensor, bias: Bias) -> Form:
         return forms.blocked
     if half:
         return forms.widened
-    # costs are counted on the meta device, and are those of the definition at any size
+    # costs are counted on the meta device, by the definition at any size
     fits = q.is_meta or q[..., 0].numel() * keys * q.element_size() <= MASK_BYTES
     return forms.masked if fits else forms.widened_narrow
 

@@ -1,4 +1,4 @@
-"""Forms of ``softmax(scale q k + bias) v`` that compute the same in different ways; `attend` chooses among them."""
+"""Equivalent ways to compute ``softmax(scale q k + bias) v``; `attend` chooses among them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch import Tensor
 from ..tracing import traced
 from .blocked import blocked_attention
 
-# fused kernels want heads of a multiple of this many channels
+# fused kernels need a multiple of this many channels per head
 FUSED_WIDTH = 8
 
 
 class AxialBias(NamedTuple):
     """A bias of attention scores that is the sum of one term per axis of the keys' grid ``h w``.
 
-    The score of query ``i`` and the key at ``(y, x)`` gets ``rows[..., i, y] + columns[..., i, x]``. It is the form of
-    decomposed relative positions (MViTv2, arXiv:2112.01526, eq. 4), ``h w / (h + w)`` times smaller than the scores.
+    The score of query ``i`` and the key at ``(y, x)`` gets ``rows[..., i, y] + columns[..., i, x]``, as with decomposed
+    relative positions (MViTv2, arXiv:2112.01526, eq. 4). It is ``h w / (h + w)`` times smaller than the scores.
 
     Attributes:
         rows: ``B M N h``.
@@ -31,35 +31,35 @@ class AxialBias(NamedTuple):
     columns: Tensor
 
     def dense(self) -> Tensor:
-        """All scores' bias, ``B M N h*w``."""
+        """Compute the bias of all scores, ``B M N h*w``."""
         return (self.rows[..., :, None] + self.columns[..., None, :]).flatten(-2)
 
 
 Bias = Tensor | AxialBias | None
-# q, k, v, bias, scale -> B M N D; some forms take an `AxialBias` only
+# q, k, v, bias, scale -> B M N D; some forms take only an `AxialBias`
 Form = Callable[[Tensor, Tensor, Tensor, Any, float], Tensor]
 
 
 def plain(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float) -> Tensor:
-    """Matrix products and a softmax; all scores are in memory, in training for the backward pass too."""
+    """Compute matrix products and a softmax; all scores are in memory, and in training kept for backward."""
     scores = (q * scale) @ k.mT
     bias = _dense(bias)
     return (scores if bias is None else scores + bias).softmax(-1) @ v
 
 
 def masked(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float) -> Tensor:
-    """``scaled_dot_product_attention`` with the bias as its additive mask, which is as large as the scores."""
+    """Call ``scaled_dot_product_attention`` with the bias as additive mask, which is as large as the scores."""
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=_dense(bias), scale=scale)
     # an exported graph may run on another kernel, whose result has other strides
     return out.clone(memory_format=torch.contiguous_format) if traced() else out
 
 
 def widened(q: Tensor, k: Tensor, v: Tensor, bias: AxialBias, scale: float) -> Tensor:
-    """``scaled_dot_product_attention`` without a mask: the bias is part of wider queries, keys and values.
+    """Call ``scaled_dot_product_attention`` without a mask: the bias is part of wider queries and keys.
 
-    Each query carries its bias, each key the one-hot rows of its position, so that the kernel's own product adds them:
-    ``[s q, b_h, b_w] . [k, e_y, e_x] = s q.k + b_h[y] + b_w[x]``. Flash kernels want values of the same width, so they
-    are zero-padded. Nothing is as large as the scores.
+    Each query carries its bias and each key the one-hot rows of its position, so that the kernel's own product adds
+    them: ``[s q, b_h, b_w] . [k, e_y, e_x] = s q.k + b_h[y] + b_w[x]``. Values are zero-padded to the same width, which
+    flash kernels need. No tensor is as large as the scores.
     """
     queries, keys = _widen(q, k, bias, scale)
     values = F.pad(v, (0, queries.shape[-1] - v.shape[-1]))
@@ -67,13 +67,13 @@ def widened(q: Tensor, k: Tensor, v: Tensor, bias: AxialBias, scale: float) -> T
 
 
 def widened_narrow(q: Tensor, k: Tensor, v: Tensor, bias: AxialBias, scale: float) -> Tensor:
-    """`widened` with values as they are, which the memory-efficient kernel takes."""
+    """Compute `widened` without padding the values, for the memory-efficient kernel."""
     queries, keys = _widen(q, k, bias, scale)
     return F.scaled_dot_product_attention(queries, keys, v, scale=1.0)
 
 
 def blocked(q: Tensor, k: Tensor, v: Tensor, bias: AxialBias, scale: float) -> Tensor:
-    """One block of scores at a time; see `blocked_attention`."""
+    """Compute one block of scores at a time; see `blocked_attention`."""
     rows, columns = (x.expand(*q.shape[:3], -1) for x in bias)
     return blocked_attention(q, k, v, rows, columns, scale)
 
@@ -94,6 +94,6 @@ def _widen(q: Tensor, k: Tensor, bias: AxialBias, scale: float) -> tuple[Tensor,
 
 
 def _identity(size: int, like: Tensor) -> Tensor:
-    """Unlike ``F.one_hot`` and ``torch.eye`` it can be traced with any ``size``."""
+    """Build an identity matrix; unlike ``F.one_hot`` and ``torch.eye``, it can be traced with any ``size``."""
     position = torch.arange(size, device=like.device)
     return (position[:, None] == position).to(like.dtype)

@@ -1,4 +1,4 @@
-"""Attention of maps, whole or inside windows, with queries, keys and values on grids of their own."""
+"""Attention over whole maps or inside windows, with queries on one grid, and keys and values on another."""
 
 from __future__ import annotations
 
@@ -13,16 +13,13 @@ from .forms import AxialBias
 
 
 def attend_grids(q: Tensor, k: Tensor, v: Tensor, bias: AxialBias | None = None) -> Tensor:
-    """`attend` of all queries of a map to all keys.
+    """Apply `attend` to all queries and all keys of a map.
 
     Args:
-        q: queries ``B M H W D``.
+        q: queries ``B M H W D``, the shape of the result.
         k: keys ``B M h w D``.
         v: values, the same shape as ``k``.
-        bias: of each query for the rows and for the columns of keys, ``B M H W h`` and ``B M H W w``.
-
-    Returns:
-        ``B M H W D``.
+        bias: bias of each query for rows and columns of keys, ``B M H W h`` and ``B M H W w``.
     """
     flat_q, flat_k, flat_v = (x.flatten(2, 3) for x in (q, k, v))
     flat_bias = None if bias is None else AxialBias(*(x.flatten(2, 3) for x in bias))
@@ -30,23 +27,20 @@ def attend_grids(q: Tensor, k: Tensor, v: Tensor, bias: AxialBias | None = None)
 
 
 def attend_windows(q: Tensor, k: Tensor, v: Tensor, bias: AxialBias, q_size: int, k_size: int) -> Tensor:
-    """`attend` of all queries of a map to the keys of their own window.
+    """Apply `attend` to all queries of a map and the keys of their own window.
 
-    Windows that reach over the edge are filled with keys and values of zeros, which take part. On a CPU windows are
-    computed one after the other, so that nothing is computed for queries outside of the map; elsewhere, and in traces,
-    all at once. MViTv2-T relative to all at once, in inference / training: 0.80 / 0.83 at 256 x 320, 0.96 / 0.94 at 384
-    x 512 (AMD EPYC with AVX-512, 1 thread; ``python tools/benchmarks/choices.py --threads 1``).
+    Keys and values are zero-padded to whole windows, and the padding takes part. On a CPU, windows are computed one by
+    one, which skips queries outside the map; elsewhere, and in traces, all at once. Time of MViTv2-T relative to all at
+    once, inference / training, lower is better: 0.80 / 0.83 at 256 x 320, 0.96 / 0.94 at 384 x 512 (AMD EPYC with
+    AVX-512, 1 thread; ``python tools/benchmarks/choices.py --threads 1``).
 
     Args:
-        q: queries ``B M H W D``.
+        q: queries ``B M H W D``, the shape of the result.
         k: keys ``B M h w D``, cut into as many windows as the queries.
         v: values, the same shape as ``k``.
-        bias: of each query for the rows and for the columns of keys in its window, ``B M H W k_size`` each.
+        bias: bias of each query for rows and columns of keys in its window, ``B M H W k_size`` each.
         q_size: side of the windows in queries.
         k_size: side of the windows in keys.
-
-    Returns:
-        ``B M H W D``.
     """
     one_by_one = q.device.type == "cpu" and not traced()
     compute = _window_by_window if one_by_one else _all_windows
@@ -55,7 +49,7 @@ def attend_windows(q: Tensor, k: Tensor, v: Tensor, bias: AxialBias, q_size: int
 
 
 def _all_windows(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor, q_size: int, k_size: int) -> Tensor:
-    """All maps in one dimension: ``P H W D``."""
+    """Attend in all windows of maps ``P H W D`` at once."""
     height, width = q.shape[1:3]
     q, rows, columns = (to_windows(x, q_size)[:, None] for x in (q, rows, columns))
     k, v = (to_windows(x, k_size)[:, None] for x in (k, v))
@@ -65,7 +59,7 @@ def _all_windows(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor,
 def _window_by_window(
     q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor, q_size: int, k_size: int
 ) -> Tensor:
-    """All maps in one dimension: ``P H W D``."""
+    """Attend in one window after the other of maps ``P H W D``."""
     q_sides = [[min(q_size, side - start) for start in range(0, side, q_size)] for side in q.shape[1:3]]
     k_sides = [[k_size] * len(sides) for sides in q_sides]
     below, beside = (sum(sizes) - side for sizes, side in zip(k_sides, k.shape[1:3], strict=True))
@@ -80,5 +74,5 @@ def _window_by_window(
 
 
 def _cut(x: Tensor, sides: list[list[int]]) -> list[tuple[Tensor, ...]]:
-    """Rows of windows ``P a b C`` of maps ``P H W C``."""
+    """Cut maps ``P H W C`` into rows of windows ``P a b C``."""
     return [row.split(sides[1], 2) for row in x.split(sides[0], 1)]
