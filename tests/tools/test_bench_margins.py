@@ -48,7 +48,7 @@ def test_runs_a_test_and_goes_on_where_it_stopped(
 
 def test_the_environment_of_a_run(margins: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
-    plain, narrow = (margins.Setting(7, 2, kind).environment(Path("m")) for kind in ("default", "avx2"))
+    plain, narrow = (margins.RunSetting(7, 2, kind).environment(Path("m")) for kind in ("default", "avx2"))
     assert plain["FPN_PLUGINS_TEST_SEED"] == "7" and plain["OMP_NUM_THREADS"] == "2"
     assert "ATEN_CPU_CAPABILITY" not in plain and narrow["ATEN_CPU_CAPABILITY"] == "avx2"
     assert narrow["ONEDNN_MAX_CPU_ISA"] == "AVX2" and narrow["FPN_PLUGINS_TEST_MARGINS"] == "m"

@@ -150,7 +150,7 @@ def test_a_graph_break_in_ours_is_an_error(compiled_tool: Any, monkeypatch: pyte
     build = passes.build
     monkeypatch.setattr(passes, "build", broken)
     with pytest.raises(RuntimeError, match="disable"):
-        next(compiled_tool.measure_compiled("BiFPN", passes.Setting((64, 64), 1, False, "eager"), 1))
+        next(compiled_tool.measure_compiled("BiFPN", passes.NeckSetting((64, 64), 1, False, "eager"), 1))
 
 
 def test_a_peer_that_does_not_compile_is_timed_eagerly(compiled_tool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +163,7 @@ def test_a_peer_that_does_not_compile_is_timed_eagerly(compiled_tool: Any, monke
         "prepare",
         lambda kind, who, *more: fail if who == "effdet, compiled" else prepare(kind, who, *more),
     )
-    setting = compiled_tool.Setting((64, 64), 1, False, "eager")
+    setting = compiled_tool.NeckSetting((64, 64), 1, False, "eager")
     row = next(compiled_tool.measure_compiled("BiFPN", setting, 1))
     assert row["does_not_compile"] == {"effdet": "RuntimeError: no rule for this"}
     assert "effdet" in row["seconds"] and "effdet, compiled" not in row["seconds"]

@@ -217,7 +217,7 @@ def test_the_published_page_matches_its_results():
 @pytest.mark.timm
 def test_other_configs_and_broken_files_are_not_results(tiny_coco: Path, tmp_path: Path):
     study = read_study(SMOKE)
-    place = study_cells.Place(tiny_coco, tmp_path)
+    place = study_cells.StudyFolders(tiny_coco, tmp_path)
     cell = study.cells()[0]
     path = place.result(cell)
     path.parent.mkdir()
@@ -235,7 +235,7 @@ def test_other_configs_and_broken_files_are_not_results(tiny_coco: Path, tmp_pat
 @pytest.mark.timm
 def test_results_of_other_machines_are_adopted(tiny_coco: Path, tmp_path: Path):
     study = read_study(SMOKE)
-    place = study_cells.Place(tiny_coco, tmp_path / "here")
+    place = study_cells.StudyFolders(tiny_coco, tmp_path / "here")
     first, second, *_ = study.cells()
     whole = dict.fromkeys(study_cells.COMPLETE)
     theirs = [
@@ -261,7 +261,7 @@ def test_processes_divide_the_trainings(study, tiny_coco: Path, work_dir: Path):
     """A claimed training is left to its process, and is free when the process is gone."""
     declared = read_study(SMOKE)
     cell = next(cell for cell in declared.cells() if cell.variant.name == "single_scale_c4")
-    place = study_cells.Place(tiny_coco, work_dir)
+    place = study_cells.StudyFolders(tiny_coco, work_dir)
     with study_cells.claim(cell, place) as ours:
         assert ours
         with study_cells.claim(cell, place) as again:
@@ -277,12 +277,12 @@ ORPHAN = """
 import sys
 from pathlib import Path
 from study_cells import claim
-from study_training import Place, _run
+from study_training import StudyFolders, _run
 import study_cells
 import study_page
 from study_design import read_study
 study, root, log = map(Path, sys.argv[1:])
-place = Place(root, root)
+place = StudyFolders(root, root)
 with claim(read_study(study).cells()[0], place):
     _run(["-c", "import os, time; print(os.getpid(), flush=True); time.sleep(300)"], place, log)
 """
@@ -290,7 +290,7 @@ with claim(read_study(study).cells()[0], place):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="locks are inherited this way on Linux")
 def test_a_training_that_outlives_its_study_keeps_the_cell(tmp_path: Path):
-    log, cell, place = tmp_path / "log", read_study(SMOKE).cells()[0], study_cells.Place(tmp_path, tmp_path)
+    log, cell, place = tmp_path / "log", read_study(SMOKE).cells()[0], study_cells.StudyFolders(tmp_path, tmp_path)
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tools/studies/ablations")])}
     parent = subprocess.Popen([sys.executable, "-c", ORPHAN, str(SMOKE), str(tmp_path), str(log)], env=env)
     try:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from bench_report import measured, provenance, write_report
-from gpu_attention import BiasSource, Case, Tensors, add_masks, as_batch
+from gpu_attention import AttentionCase, BiasSource, Tensors, add_masks, as_batch
 from timing import interleaved_seconds
 
 from fpn_plugins.commands.common import user_errors
@@ -25,18 +25,18 @@ from fpn_plugins.ops.attention.forms import blocked, masked, plain, widened
 
 FORMS = {"plain": plain, "masked": masked, "widened": widened, "blocked": blocked}
 # windows of Swin-T (stage 1), ViT-B and MViTv2-T (stages 1 and 2) at 384 x 512, then whole maps of ViT-B
-SWIN = Case("7 x 7 windows, bias per head", 266, 3, 32, 7, 7)
+SWIN = AttentionCase("7 x 7 windows, bias per head", 266, 3, 32, 7, 7)
 AXIAL = [
-    Case("7 x 7 windows", 48, 1, 96, 7, 7),
-    Case("14 x 14 windows", 6, 12, 64, 14, 14),
-    Case("56 x 56 windows, 14 x 14 keys", 6, 1, 96, 56, 14),
-    Case("28 x 28 windows", 12, 1, 96, 28, 28),
-    Case("32 x 32 map", 1, 12, 64, 32, 32),
-    Case("64 x 64 map", 1, 12, 64, 64, 64),
+    AttentionCase("7 x 7 windows", 48, 1, 96, 7, 7),
+    AttentionCase("14 x 14 windows", 6, 12, 64, 14, 14),
+    AttentionCase("56 x 56 windows, 14 x 14 keys", 6, 1, 96, 56, 14),
+    AttentionCase("28 x 28 windows", 12, 1, 96, 28, 28),
+    AttentionCase("32 x 32 map", 1, 12, 64, 32, 32),
+    AttentionCase("64 x 64 map", 1, 12, 64, 64, 64),
 ]
 
 
-def cases() -> Iterator[tuple[Case, BiasSource]]:
+def cases() -> Iterator[tuple[AttentionCase, BiasSource]]:
     """Yield every case with its bias."""
     heads = (SWIN.heads, SWIN.side**2, SWIN.side**2)
     masks = torch.where(torch.rand(SWIN.batch, 1, *heads[1:]) < 0.5, -100.0, 0.0)
@@ -47,7 +47,7 @@ def cases() -> Iterator[tuple[Case, BiasSource]]:
         yield case, BiasSource([shape, shape], AxialBias)
 
 
-def measure(case: Case, source: BiasSource, training: bool, repeats: int) -> dict[str, Any]:
+def measure(case: AttentionCase, source: BiasSource, training: bool, repeats: int) -> dict[str, Any]:
     """Measure the median milliseconds of each form, and name the form that `attend` takes."""
     torch.manual_seed(0)
     tensors = Tensors(case, source, torch.float32, "cpu")

@@ -76,7 +76,7 @@ def usual_forms() -> list[str]:
     return [name for name, form in FORMS.items() if bf16 or not form.bf16]
 
 
-class Setting(NamedTuple):
+class DetectorSetting(NamedTuple):
     """Images of one report; ``size`` is height and width in pixels."""
 
     size: tuple[int, int]
@@ -91,7 +91,7 @@ class Subject(NamedTuple):
     weights: Path
 
 
-def draw_weights(toolbox: str, detector: str, folder: Path, setting: Setting) -> Subject:
+def draw_weights(toolbox: str, detector: str, folder: Path, setting: DetectorSetting) -> Subject:
     """Write random weights, with which the toolbox's own detector finds objects, into ``folder``."""
     torch.manual_seed(0)
     stock = build_detector(STOCK_CONFIGS[toolbox, detector]).eval()
@@ -118,7 +118,7 @@ def build(subject: Subject, form: DetectorForm) -> nn.Module:
     return model
 
 
-def prepare(subject: Subject, who: str, mode: str, setting: Setting) -> Callable[[], Any]:
+def prepare(subject: Subject, who: str, mode: str, setting: DetectorSetting) -> Callable[[], Any]:
     """Build a detector and make its pass, in a process of its own."""
     return make_pass(build(subject, FORMS[who]), subject.toolbox, mode, setting, autocast_dtype(who))
 
@@ -129,7 +129,7 @@ def autocast_dtype(who: str) -> torch.dtype | None:
 
 
 def make_pass(
-    model: nn.Module, toolbox: str, mode: str, setting: Setting, dtype: torch.dtype | None = None
+    model: nn.Module, toolbox: str, mode: str, setting: DetectorSetting, dtype: torch.dtype | None = None
 ) -> Callable[[], Any]:
     """Make the job to time.
 

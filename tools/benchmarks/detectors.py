@@ -25,7 +25,7 @@ from detector_passes import (
     MODES,
     STOCK,
     TOOLBOXES,
-    Setting,
+    DetectorSetting,
     Subject,
     autocast_dtype,
     build,
@@ -54,7 +54,9 @@ process: tensors that PyTorch allocates, and growth of the resident process. The
 about a GPU."""
 
 
-def measure(subject: Subject, forms: Sequence[str], setting: Setting, repeats: int, memory: bool) -> Iterator[Any]:
+def measure(
+    subject: Subject, forms: Sequence[str], setting: DetectorSetting, repeats: int, memory: bool
+) -> Iterator[Any]:
     """Yield the rows of one detector of one toolbox."""
     models = {who: build(subject, FORMS[who]) for who in forms}
     for mode in MODES:
@@ -160,7 +162,7 @@ def ratios(row: dict[str, Any], kind: str) -> dict[str, float]:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure the detectors that the command line names."""
     forms = [name for name in FORMS if name in (STOCK, *args.forms)]
-    setting = Setting(tuple(args.size), args.batch)
+    setting = DetectorSetting(tuple(args.size), args.batch)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for toolbox in args.toolboxes:

@@ -20,7 +20,7 @@ from fpn_plugins.ops.attention import AxialBias, attend
 from fpn_plugins.ops.attention.forms import Form, blocked, masked, plain, widened, widened_narrow
 
 
-class Case(NamedTuple):
+class AttentionCase(NamedTuple):
     """Attention of ``batch`` maps or windows of ``side x side`` queries, and ``key_side x key_side`` keys."""
 
     case: str
@@ -32,16 +32,16 @@ class Case(NamedTuple):
 
 
 AXIAL = [
-    Case("global", 2, 12, 64, 64, 64),
-    Case("global", 8, 12, 64, 32, 32),
-    Case("global", 1, 12, 64, 96, 96),
-    Case("window", 200, 12, 64, 14, 14),
-    Case("pooled", 50, 1, 96, 56, 14),  # stage 1 of MViTv2-T at 1024 x 1024, batch 2
+    AttentionCase("global", 2, 12, 64, 64, 64),
+    AttentionCase("global", 8, 12, 64, 32, 32),
+    AttentionCase("global", 1, 12, 64, 96, 96),
+    AttentionCase("window", 200, 12, 64, 14, 14),
+    AttentionCase("pooled", 50, 1, 96, 56, 14),  # stage 1 of MViTv2-T at 1024 x 1024, batch 2
 ]
-TINY_AXIAL = [Case("global", 1, 2, 8, 8, 8), Case("pooled", 2, 1, 8, 8, 4)]
+TINY_AXIAL = [AttentionCase("global", 1, 2, 8, 8, 8), AttentionCase("pooled", 2, 1, 8, 8, 4)]
 # stages 1 and 3 of Swin-T at 800 x 1344, batch 4
-WINDOWS = [Case("stage 1", 4 * 29 * 48, 3, 32, 7, 7), Case("stage 3", 4 * 8 * 12, 12, 32, 7, 7)]
-TINY_WINDOWS = [Case("stage 1", 4, 2, 8, 7, 7)]
+WINDOWS = [AttentionCase("stage 1", 4 * 29 * 48, 3, 32, 7, 7), AttentionCase("stage 3", 4 * 8 * 12, 12, 32, 7, 7)]
+TINY_WINDOWS = [AttentionCase("stage 1", 4, 2, 8, 7, 7)]
 FLEX = "FlexAttention"
 FLEX_SIDES = (14, 64)  # it is compiled for each shape, and far slower
 FAR = 0.05  # larger than any rounding
@@ -108,7 +108,7 @@ class Tensors:
         device: of all tensors.
     """
 
-    def __init__(self, case: Case, source: BiasSource, dtype: torch.dtype, device: str) -> None:
+    def __init__(self, case: AttentionCase, source: BiasSource, dtype: torch.dtype, device: str) -> None:
         draw = partial(torch.randn, device=device, dtype=dtype)
         tokens, keys = case.side**2, case.key_side**2
         self.packed = draw(case.batch, keys, 3 if tokens == keys else 2, case.heads, case.channels)
@@ -150,7 +150,7 @@ def first_of(bias: Any) -> Any:
 
 
 def compare_forms(
-    bench: Bench, rows: Rows, case: Case, forms: Mapping[str, Form], source: BiasSource, **what: Any
+    bench: Bench, rows: Rows, case: AttentionCase, forms: Mapping[str, Form], source: BiasSource, **what: Any
 ) -> None:
     """Add differences from the definition and times of each form, in each precision and mode."""
     for precision in bench.precisions:
@@ -190,7 +190,7 @@ def attention(bench: Bench, rows: Rows) -> None:
             compare_layers(bench, rows, case)
 
 
-def compare_layers(bench: Bench, rows: Rows, case: Case) -> None:
+def compare_layers(bench: Bench, rows: Rows, case: AttentionCase) -> None:
     """Compare our layer, eager and compiled, with that of detectron2 if installed, with the same weights."""
     layers = build_layers(case, bench.device)
     x = torch.randn(case.batch, case.side, case.side, case.heads * case.channels, device=bench.device)
@@ -208,7 +208,7 @@ def compare_layers(bench: Bench, rows: Rows, case: Case) -> None:
         bench.reset()
 
 
-def build_layers(case: Case, device: str) -> dict[str, nn.Module]:
+def build_layers(case: AttentionCase, device: str) -> dict[str, nn.Module]:
     """Build attention layers with relative positions for the case."""
     dim, size = case.heads * case.channels, (case.side, case.side)
     torch.manual_seed(0)

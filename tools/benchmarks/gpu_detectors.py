@@ -7,7 +7,17 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from detector_passes import FORMS, INFERENCE, STOCK, DetectorForm, Setting, Subject, build, draw_weights, make_pass
+from detector_passes import (
+    FORMS,
+    INFERENCE,
+    STOCK,
+    DetectorForm,
+    DetectorSetting,
+    Subject,
+    build,
+    draw_weights,
+    make_pass,
+)
 from gpu_measure import MODES, Bench, Rows, describe, set_precision
 from torch import nn
 
@@ -16,7 +26,7 @@ from fpn_plugins.analysis import agreement
 # forms in single precision; the precision is that of the section
 WHOLE_FORMS = {name: form for name, form in FORMS.items() if not form.bf16}
 COMPILED = "ours, channels_last, backbone compiled"
-LARGE, TINY = Setting((800, 1344), 2), Setting((96, 128), 1)
+LARGE, TINY = DetectorSetting((800, 1344), 2), DetectorSetting((96, 128), 1)
 LEAST_SHARE = 0.9  # of the stock detector's detections that our forms have to find
 
 
@@ -37,7 +47,7 @@ def compare_detectors(bench: Bench, rows: Rows, toolboxes: Sequence[str], detect
             bench.reset()
 
 
-def _compare_detector(bench: Bench, rows: Rows, subject: Subject, setting: Setting) -> None:
+def _compare_detector(bench: Bench, rows: Rows, subject: Subject, setting: DetectorSetting) -> None:
     models = {who: build(subject, form).to(bench.device) for who, form in WHOLE_FORMS.items()}
     _add_agreement(rows, subject, models, setting)
     for precision in bench.precisions:
@@ -53,7 +63,7 @@ def _compare_detector(bench: Bench, rows: Rows, subject: Subject, setting: Setti
         bench.reset()
 
 
-def _add_agreement(rows: Rows, subject: Subject, models: Mapping[str, nn.Module], setting: Setting) -> None:
+def _add_agreement(rows: Rows, subject: Subject, models: Mapping[str, nn.Module], setting: DetectorSetting) -> None:
     """Add how many of the stock detector's detections each form finds, in float32."""
     set_precision("float32")
     found = {who: make_pass(model, subject.toolbox, INFERENCE, setting)() for who, model in models.items()}

@@ -34,7 +34,7 @@ INSTRUCTIONS: dict[str, dict[str, str]] = {
 }
 
 
-class Setting(NamedTuple):
+class RunSetting(NamedTuple):
     """Conditions of one run of the tests."""
 
     seed: int
@@ -56,6 +56,11 @@ class Setting(NamedTuple):
         }
 
 
+def setting_of(result: Mapping[str, Any]) -> RunSetting:
+    """Setting of a saved run."""
+    return RunSetting(result["seed"], result["threads"], result["instructions"])
+
+
 def worst_uses(lines: Iterable[str]) -> dict[tuple[str, str], float]:
     """Largest used share of the allowed difference by test and dtype, without exact comparisons."""
     worst: dict[tuple[str, str], float] = {}
@@ -67,7 +72,7 @@ def worst_uses(lines: Iterable[str]) -> dict[tuple[str, str], float]:
     return worst
 
 
-def run(setting: Setting, arguments: Sequence[str]) -> dict[str, Any]:
+def run(setting: RunSetting, arguments: Sequence[str]) -> dict[str, Any]:
     """Run the tests once and return the result with its margins."""
     command = [sys.executable, "-m", "pytest", "-q", "-rfE", "--tb=line", "-p", "no:cacheprovider", *arguments]
     with tempfile.TemporaryDirectory() as folder:
@@ -97,7 +102,7 @@ def worst_over_runs(runs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Largest used share of each test and dtype with its setting, smallest margin first."""
     worst: dict[tuple[str, str], dict[str, Any]] = {}
     for result in runs:
-        setting = str(Setting(result["seed"], result["threads"], result["instructions"]))
+        setting = str(setting_of(result))
         for entry in result["used"]:
             key = (entry["test"], entry["dtype"])
             if key not in worst or entry["used"] > worst[key]["used"]:
@@ -109,7 +114,7 @@ def page(report: Mapping[str, Any], least: float, shown: int = 25) -> str:
     """Markdown: failures, margins below ``least``, and the ``shown`` smallest ones."""
     runs, worst = report["runs"], worst_over_runs(report["runs"])
     below = [entry for entry in worst if margin(entry["used"]) < least]
-    failed = [f"`{name}` ({Setting(r['seed'], r['threads'], r['instructions'])})" for r in runs for name in r["failed"]]
+    failed = [f"`{name}` ({setting_of(r)})" for r in runs for name in r["failed"]]
     failed += [f"{r['summary']} (seed {r['seed']})" for r in runs if r["exit"] and not r["failed"]]
     lines = [
         "# Margins of the numeric tests",
@@ -181,9 +186,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run every setting that OUT.json lacks."""
     args, arguments = parse(argv)
     seeds = range(args.first_seed, args.first_seed + args.seeds)
-    settings = [Setting(s, t, i) for i, t, s in itertools.product(args.instructions, args.threads, seeds)]
+    settings = [RunSetting(s, t, i) for i, t, s in itertools.product(args.instructions, args.threads, seeds)]
     runs = earlier_runs(args.out, arguments)
-    done = {Setting(r["seed"], r["threads"], r["instructions"]) for r in runs}
+    done = set(map(setting_of, runs))
     for number, setting in enumerate(settings, 1):
         if setting in done:
             continue

@@ -82,7 +82,7 @@ def effdet_bifpn(specs: Sequence[FeatureSpec], size: tuple[int, int]) -> nn.Modu
 
 
 @dataclass(frozen=True)
-class Case:
+class NeckCase:
     """A kind of neck: specs of its inputs, builders of other packages' necks, and arguments of ours."""
 
     specs: tuple[FeatureSpec, ...]
@@ -96,18 +96,18 @@ class Case:
 
 P6 = {"extra_levels": {"num_levels": 1}}
 CASES = {
-    "FPN": Case(
+    "FPN": NeckCase(
         RESNET50,
         {"mmdet": mmdet("FPN", 256, 5), "detectron2": detectron2_fpn, "torchvision": torchvision_fpn},
         P6,
     ),
-    "PAFPN": Case(RESNET50, {"mmdet": mmdet("PAFPN", 256, 5)}, P6),
-    "BiFPN": Case(RESNET50[1:], {"effdet": effdet_bifpn}, {"bias_before_norm": True}),  # effdet's default
-    "NASFPN": Case(
+    "PAFPN": NeckCase(RESNET50, {"mmdet": mmdet("PAFPN", 256, 5)}, P6),
+    "BiFPN": NeckCase(RESNET50[1:], {"effdet": effdet_bifpn}, {"bias_before_norm": True}),  # effdet's default
+    "NASFPN": NeckCase(
         RESNET50[1:], {"mmdet": mmdet("NASFPN", 256, 5, stack_times=7, norm_cfg={"type": "BN"})}, {"norm": "BN"}
     ),
-    "CSPPAFPN": Case(YOLOX_S, {"mmdet": mmdet("YOLOXPAFPN", 128, 1)}, {"out_channels": 128, "num_blocks": 1}),
-    "BFP": Case(PYRAMID, {"mmdet": mmdet_bfp}),
+    "CSPPAFPN": NeckCase(YOLOX_S, {"mmdet": mmdet("YOLOXPAFPN", 128, 1)}, {"out_channels": 128, "num_blocks": 1}),
+    "BFP": NeckCase(PYRAMID, {"mmdet": mmdet_bfp}),
 }
 OURS = "ours"
 

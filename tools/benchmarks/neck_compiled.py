@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from bench_report import conditions, draw_bars
 from neck_cases import CASES, OURS
-from neck_passes import COMPILED, LAST, MODES, Setting, prepare
+from neck_passes import COMPILED, LAST, MODES, NeckSetting, prepare
 from timing import interleaved_seconds, median_ratio
 
 METHOD = """\
@@ -24,7 +24,7 @@ TABLE = ("neck", "", "", "ms", "compiled, ms", "compiled / eager", "ours compile
 TABLE += ("ours compiled / this compiled", "first pass, s")
 
 
-def measure_compiled(kind: str, setting: Setting, repeats: int) -> Iterator[dict[str, Any]]:
+def measure_compiled(kind: str, setting: NeckSetting, repeats: int) -> Iterator[dict[str, Any]]:
     """Yield the rows of one kind of neck."""
     torch.compile(torch.relu, backend=setting.backend)(torch.ones(1))  # start the compiler itself
     for mode in MODES:

@@ -21,7 +21,7 @@ OUR_FORMS = (OURS, OURS + LAST, OURS + LAST + COPIED)
 MODES = ("inference", "training")
 
 
-class Setting(NamedTuple):
+class NeckSetting(NamedTuple):
     """Conditions of a measurement; ``size`` is height and width of the image in pixels."""
 
     size: tuple[int, int]
@@ -30,19 +30,19 @@ class Setting(NamedTuple):
     backend: str | None = None  # of torch.compile
 
 
-def map_shapes(kind: str, setting: Setting) -> list[tuple[int, ...]]:
+def map_shapes(kind: str, setting: NeckSetting) -> list[tuple[int, ...]]:
     """Shapes ``B C H W`` of a neck's input maps."""
     sides = [tuple(-(-side // spec.stride) for side in setting.size) for spec in CASES[kind].specs]
     return [(setting.batch, spec.channels, *hw) for spec, hw in zip(CASES[kind].specs, sides, strict=True)]
 
 
-def output_shapes(kind: str, setting: Setting) -> list[torch.Size]:
+def output_shapes(kind: str, setting: NeckSetting) -> list[torch.Size]:
     """Shapes of a neck's output maps, from the meta device, so that the process allocates nothing."""
     neck = on_meta(lambda: build(kind, OURS, setting.size))
     return [x.shape for x in neck([torch.empty(shape, device="meta") for shape in map_shapes(kind, setting)])]
 
 
-def make_maps(kind: str, setting: Setting, channels_last: bool = False) -> list[Tensor]:
+def make_maps(kind: str, setting: NeckSetting, channels_last: bool = False) -> list[Tensor]:
     """Draw input maps with random values."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     return [torch.randn(shape).to(memory_format=layout) for shape in map_shapes(kind, setting)]
@@ -55,7 +55,7 @@ def outputs_of(neck: nn.Module, maps: list[Tensor], contiguous: bool) -> list[Te
     return [x.contiguous() if contiguous else x for x in outputs]
 
 
-def prepare(kind: str, who: str, mode: str, setting: Setting) -> Callable[[], None]:
+def prepare(kind: str, who: str, mode: str, setting: NeckSetting) -> Callable[[], None]:
     """Make the job to time: one forward pass of a neck, or forward and backward in training."""
     torch.manual_seed(0)
     compiled, copied, channels_last = COMPILED in who, COPIED in who, LAST in who
@@ -93,7 +93,7 @@ def _cast(run: Callable[[], Any], bf16: bool) -> None:
         run()
 
 
-def largest_differences(kind: str, setting: Setting) -> dict[str, float]:
+def largest_differences(kind: str, setting: NeckSetting) -> dict[str, float]:
     """Difference of our maps from each peer's, with the peer's weights, relative to the largest value."""
     maps = make_maps(kind, setting)
     found = {}

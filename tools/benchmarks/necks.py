@@ -26,7 +26,7 @@ from neck_passes import (
     LAST,
     MODES,
     OUR_FORMS,
-    Setting,
+    NeckSetting,
     largest_differences,
     prepare,
 )
@@ -48,7 +48,7 @@ logarithmic axes: 1 is growth in proportion to the number of pixels; a smaller e
 does not grow."""
 
 
-def measure(kind: str, setting: Setting, repeats: int, memory: bool) -> Iterator[dict[str, Any]]:
+def measure(kind: str, setting: NeckSetting, repeats: int, memory: bool) -> Iterator[dict[str, Any]]:
     """Yield the rows of one kind of neck."""
     differences = largest_differences(kind, setting)
     for mode in MODES:
@@ -184,7 +184,7 @@ def parse_args() -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> tuple[dict[str, Any], str, Callable[[dict[str, Any], Any], None]]:
     """Measure, and return the report, its page, and the function that draws it."""
-    setting = Setting(tuple(args.size), args.batch, args.bf16, args.compile)
+    setting = NeckSetting(tuple(args.size), args.batch, args.bf16, args.compile)
     packages = [name for name in PACKAGES if any(name in CASES[kind].installed() for kind in args.necks)]
     report = {**provenance(["torch", "fpn_plugins", *packages]), **setting._asdict(), "repeats": args.repeats}
     if args.compile:

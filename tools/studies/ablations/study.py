@@ -34,7 +34,7 @@ from fpn_plugins.commands.common import user_errors
 
 if TYPE_CHECKING:
     from study_design import Study, StudyCell
-    from study_training import Place
+    from study_training import StudyFolders
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -60,7 +60,7 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def check_data(place: Place) -> None:
+def check_data(place: StudyFolders) -> None:
     """Check the data set before any training starts."""
     from fpn_plugins.data import check_coco, find_split
 
@@ -69,7 +69,7 @@ def check_data(place: Place) -> None:
         print(check_coco(found.ann_file, found.image_dir), flush=True)
 
 
-def run_missing(study: Study, cells: list[StudyCell], place: Place) -> None:
+def run_missing(study: Study, cells: list[StudyCell], place: StudyFolders) -> None:
     """Run the cells that have no result and that no other process is running.
 
     Raises:
@@ -95,7 +95,7 @@ def run_missing(study: Study, cells: list[StudyCell], place: Place) -> None:
         raise ValueError(f"{len(failures)} of {len(missing)} trainings failed: {failures}")
 
 
-def run_one(study: Study, cell: StudyCell, place: Place) -> bool:
+def run_one(study: Study, cell: StudyCell, place: StudyFolders) -> bool:
     """Run a cell and print the outcome; return whether it succeeded."""
     from study_cells import run_cell
     from tqdm import tqdm
@@ -109,7 +109,7 @@ def run_one(study: Study, cell: StudyCell, place: Place) -> bool:
     return True
 
 
-def verify(study: Study, cells: list[StudyCell], name: str, place: Place) -> None:
+def verify(study: Study, cells: list[StudyCell], name: str, place: StudyFolders) -> None:
     """Run a finished cell again from its saved config.
 
     Raises:
@@ -135,7 +135,7 @@ def _chosen(name: str, patterns: list[str]) -> bool:
     return not patterns or any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
-def read_results(study: Study, cells: list[StudyCell], place: Place) -> list[dict[str, Any]]:
+def read_results(study: Study, cells: list[StudyCell], place: StudyFolders) -> list[dict[str, Any]]:
     """Read the results of the finished cells."""
     from study_cells import finished
 
@@ -152,11 +152,11 @@ def main() -> None:
         from study_cells import adopt, finished
         from study_design import read_study
         from study_page import tables, write_page
-        from study_training import Place
+        from study_training import StudyFolders
 
         study = read_study(args.study)
         work_dir = args.work_dir or ROOT / "work_dirs/studies" / args.study.stem
-        place = Place(args.data.resolve(), work_dir.resolve(), args.gpus)
+        place = StudyFolders(args.data.resolve(), work_dir.resolve(), args.gpus)
         cells = [cell for cell in study.cells() if _chosen(cell.name, args.only)]
         if args.list:
             for cell in cells:

@@ -18,7 +18,7 @@ from typing import Any
 from study_bases import CONFIGS, base_configs
 from study_configs import config_file
 from study_design import Study, StudyCell, fingerprint
-from study_training import BASE_FOLDER, PLACEHOLDER, Place, train
+from study_training import BASE_FOLDER, PLACEHOLDER, StudyFolders, train
 
 from fpn_plugins.data import find_split
 from fpn_plugins.files import write_atomically
@@ -30,7 +30,7 @@ COMPLETE = {
 }
 
 
-def identity(study: Study, cell: StudyCell, place: Place) -> str:
+def identity(study: Study, cell: StudyCell, place: StudyFolders) -> str:
     """Hash everything that the cell's result depends on: its config, base configs, overrides, and annotations."""
     config = config_file(study, cell, PLACEHOLDER)
     return fingerprint(
@@ -48,7 +48,7 @@ def _annotations(data: Path, split: str) -> str:
     return fingerprint(json.loads(find_split(data, split).ann_file.read_text(encoding="utf-8")))
 
 
-def finished(study: Study, cell: StudyCell, place: Place) -> dict[str, Any] | None:
+def finished(study: Study, cell: StudyCell, place: StudyFolders) -> dict[str, Any] | None:
     """Read the cell's result; `None` if it is missing, incomplete, or of another config."""
     try:
         result = json.loads(place.result(cell).read_text(encoding="utf-8"))
@@ -58,7 +58,7 @@ def finished(study: Study, cell: StudyCell, place: Place) -> dict[str, Any] | No
     return result if whole and result["fingerprint"] == identity(study, cell, place) else None
 
 
-def adopt(study: Study, cells: list[StudyCell], place: Place, file: Path) -> int:
+def adopt(study: Study, cells: list[StudyCell], place: StudyFolders, file: Path) -> int:
     """Take over the results in a page's JSON file of cells that are not finished here; return their number.
 
     Raises:
@@ -84,7 +84,7 @@ def _save(result: Mapping[str, Any], path: Path) -> None:
 
 
 @contextmanager
-def claim(cell: StudyCell, place: Place) -> Iterator[bool]:
+def claim(cell: StudyCell, place: StudyFolders) -> Iterator[bool]:
     """Claim a cell for this process; yield whether no other process has claimed it.
 
     The operating system drops the claim of a killed process, on this machine or on another that shares the folder. A
@@ -102,7 +102,7 @@ def claim(cell: StudyCell, place: Place) -> Iterator[bool]:
             yield True
 
 
-def run_cell(study: Study, cell: StudyCell, place: Place) -> dict[str, Any]:
+def run_cell(study: Study, cell: StudyCell, place: StudyFolders) -> dict[str, Any]:
     """Train and evaluate a cell from its beginning, and write its result file.
 
     Raises:
@@ -165,7 +165,7 @@ def _version(package: str) -> str:
         return f"{metadata.version(names[0])} ({names[0]})" if names else "none"
 
 
-def training_hardware(place: Place) -> str:
+def training_hardware(place: StudyFolders) -> str:
     """Name and number of the GPUs, or name of the processor and threads of a training."""
     import torch
 

@@ -27,7 +27,7 @@ BASE_FOLDER = "CONFIGS_FOLDER"  # stands for the configs folder in saved configs
 
 
 @dataclass(frozen=True)
-class Place:
+class StudyFolders:
     """Folders and devices of a study.
 
     Attributes:
@@ -46,7 +46,7 @@ class Place:
 
 
 def train(
-    cell: StudyCell, config: str, options: Mapping[str, Any], place: Place, folder: Path, iterations: int
+    cell: StudyCell, config: str, options: Mapping[str, Any], place: StudyFolders, folder: Path, iterations: int
 ) -> dict[str, Any]:
     """Train from a saved config; return scores, digests of the predictions, learning curve, losses and seconds.
 
@@ -111,7 +111,7 @@ def _batch_of_each(config: Path, gpus: int) -> int:
     return batch // gpus
 
 
-def environment(place: Place) -> dict[str, str]:
+def environment(place: StudyFolders) -> dict[str, str]:
     """Environment variables of a training: the data, deterministic algorithms, and the study's number of threads."""
     fixed = {
         "FPN_PLUGINS_COCO": str(place.data),
@@ -124,7 +124,7 @@ def environment(place: Place) -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(os.cpu_count() or 1), **os.environ, **fixed, "PYTHONPATH": path}
 
 
-def _run(arguments: list[str], place: Place, log: Path) -> None:
+def _run(arguments: list[str], place: StudyFolders, log: Path) -> None:
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
             [sys.executable, *arguments],
