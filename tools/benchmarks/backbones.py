@@ -58,11 +58,13 @@ def build(model: str, who: str) -> nn.Module:
 
 
 def maps_of(backbone: nn.Module, images: Tensor) -> list[Tensor]:
+    """Run a backbone and list its maps."""
     maps = backbone(images)
     return list(maps.values() if isinstance(maps, dict) else maps)
 
 
 def inference(backbone: nn.Module, images: Tensor) -> Callable[[], object]:
+    """Make a job of one forward pass without gradients."""
     backbone.eval()
 
     def job() -> None:

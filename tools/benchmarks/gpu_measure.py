@@ -52,6 +52,7 @@ class Rows:
         file.parent.mkdir(parents=True, exist_ok=True)
 
     def add(self, **row: Any) -> None:
+        """Add a row, print it, and write the file."""
         self.rows.append(row)
         text = " ".join(
             f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in row.items()
@@ -61,6 +62,7 @@ class Rows:
             temporary.write_text(json.dumps({**self.about, "rows": self.rows}, indent=1) + "\n")
 
     def errors(self) -> int:
+        """Number of rows with an error."""
         return sum("error" in row for row in self.rows)
 
 
@@ -82,6 +84,7 @@ class Bench:
 
     @property
     def on_gpu(self) -> bool:
+        """Whether the device is a GPU."""
         return self.device == "cuda"
 
     def compiles(self, precision: str) -> bool:

@@ -42,18 +42,21 @@ def mmdet(kind: str, *arguments: Any, **more: Any) -> Build:
 
 
 def mmdet_bfp(specs: Sequence[FeatureSpec], size: tuple[int, int]) -> nn.Module:
+    """Build mmdet's BFP."""
     from mmdet.models.necks import BFP
 
     return BFP(specs[0].channels, len(specs), refine_level=2, refine_type="non_local")
 
 
 def torchvision_fpn(specs: Sequence[FeatureSpec], size: tuple[int, int]) -> nn.Module:
+    """Build torchvision's FPN."""
     from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
     return Named(FeaturePyramidNetwork([spec.channels for spec in specs], 256, LastLevelMaxPool()))
 
 
 def detectron2_fpn(specs: Sequence[FeatureSpec], size: tuple[int, int]) -> nn.Module:
+    """Build Detectron2's FPN on given maps."""
     from detectron2.layers import ShapeSpec
     from detectron2.modeling.backbone import FPN, Backbone
     from detectron2.modeling.backbone.fpn import LastLevelMaxPool
@@ -71,6 +74,7 @@ def detectron2_fpn(specs: Sequence[FeatureSpec], size: tuple[int, int]) -> nn.Mo
 
 
 def effdet_bifpn(specs: Sequence[FeatureSpec], size: tuple[int, int]) -> nn.Module:
+    """Build effdet's BiFPN of EfficientDet-D0."""
     from effdet.config import default_detection_model_configs
     from effdet.config.fpn_config import bifpn_config
     from effdet.efficientdet import BiFpn
