@@ -21,7 +21,7 @@ NormFactory = Callable[[int], nn.Module]
 ActFactory = Callable[[], nn.Module]
 ConvFactory = Callable[..., nn.Module]
 
-OR_FACTORY = ", or pass a factory"
+OR_FACTORY = ", None, or pass a factory"
 GROUPS = 32  # of GN in both toolboxes
 WINOGRAD_REMOVED = (
     "Winograd convolutions (conv='winograd', WinogradConv2d) were removed; use channels-last maps, torch.compile with "
@@ -200,7 +200,7 @@ def init_convs(module: nn.Module, init: str | None) -> None:
     """
     if init is None:
         return
-    fill = INITS[one_of("init", init, INITS)]
+    fill = INITS[one_of("init", init, INITS, ", or None")]
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             fill(layer.weight)

@@ -66,8 +66,8 @@ class SemanticMerge(nn.Module):
         self.num_upsamples = tuple(range(len(self.in_channels)) if num_upsamples is None else num_upsamples)
         if len(self.num_upsamples) != len(self.in_channels) or min(self.num_upsamples) < 0:
             raise ValueError(
-                f"num_upsamples={list(self.num_upsamples)} must say for each of the {len(self.in_channels)} maps how "
-                "often it is doubled, 0 or more"
+                f"num_upsamples={list(self.num_upsamples)} must give the number of doublings, 0 or more, for each of "
+                f"the {len(self.in_channels)} maps"
             )
         self.branches = nn.ModuleList(
             nn.ModuleList(

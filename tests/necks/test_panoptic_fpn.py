@@ -159,8 +159,8 @@ def test_a_trained_fpn_goes_into_the_pyramid() -> None:
     ("arguments", "message"),
     [
         ({"in_channels": []}, r"in_channels=\[\] must list"),
-        ({"in_channels": [8, 8], "num_upsamples": [0]}, r"num_upsamples=\[0\] must say for each of the 2 maps"),
-        ({"in_channels": [8, 8], "num_upsamples": [-1, 0]}, r"num_upsamples=\[-1, 0\] must say"),
+        ({"in_channels": [8, 8], "num_upsamples": [0]}, r"num_upsamples=\[0\] must give .* for each of the 2 maps"),
+        ({"in_channels": [8, 8], "num_upsamples": [-1, 0]}, r"num_upsamples=\[-1, 0\] must give"),
         ({"in_channels": [8], "inner_channels": 20}, "needs channels divisible by 32, got 20"),
     ],
 )

@@ -100,14 +100,13 @@ def _draw_arrow(axis: Any, topology: Topology, source: str, target: str, label: 
     start, end = topology.boxes[source], topology.boxes[target]
     color, line, _ = KINDS[topology.kind(source, target)]
     bend = _bend(topology, start, end)
-    wide = 2.3 if start.level == end.level else 0.6  # points per letter by which a label shortens the arrow
     style = {
         "arrowstyle": "-|>",
         "color": color,
         "linestyle": line,
         "linewidth": 1.3,
-        "shrinkA": 7 + wide * _letters(start),
-        "shrinkB": 7 + wide * _letters(end),
+        "shrinkA": _margin(start, level=start.level == end.level),
+        "shrinkB": _margin(end, level=start.level == end.level),
         "mutation_scale": 9,
         "connectionstyle": f"arc3,rad={bend}",
     }
@@ -118,8 +117,11 @@ def _draw_arrow(axis: Any, topology: Topology, source: str, target: str, label: 
         axis.text(*middle, label, fontsize=6.8, color=color, ha="center", va="center", zorder=4)
 
 
-def _letters(box: Box) -> int:
-    return max(len(line) for line in box.label.splitlines())
+def _margin(box: Box, level: bool) -> float:
+    """Return the points by which a label shortens an arrow: by its letters if the arrow is level, else by its lines."""
+    lines = box.label.splitlines()
+    letters = max(len(line) for line in lines)
+    return 7 + (2.3 * letters if level else 0.6 * letters + 6 * (len(lines) - 1))
 
 
 def _bend(topology: Topology, start: Box, end: Box) -> float:
