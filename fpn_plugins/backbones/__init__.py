@@ -1,5 +1,6 @@
 """Backbones: image in, tuple of maps out, each with a published `FeatureSpec`."""
 
+from .base import Backbone
 from .build import BACKBONES, build_backbone, register_backbone
 from .hybrid import HybridCNNViT
 from .image_pyramid import ImagePyramid
@@ -12,6 +13,7 @@ from .vit.vit import ViT
 
 __all__ = [
     "BACKBONES",
+    "Backbone",
     "HybridCNNViT",
     "ImagePyramid",
     "MViT",

@@ -19,19 +19,7 @@ BackboneClass = TypeVar("BackboneClass", bound=type[nn.Module])
 def register_backbone(backbone: BackboneClass) -> BackboneClass:
     """Class decorator: add a backbone to ``BACKBONES`` under its class name, so that `build_backbone` finds it.
 
-    Example::
-
-        @register_backbone
-        class Strided(nn.Module):
-            def __init__(self, width=64):
-                super().__init__()
-                self.conv = nn.Conv2d(3, width, 3, stride=4, padding=1)
-                self.feature_specs = (FeatureSpec(width, stride=4),)
-
-            def forward(self, x):
-                return (self.conv(x),)
-
-        pyramid = Pyramid({"type": "Strided", "width": 32}, {"type": "FPN", "out_channels": 256})
+    ``docs/extending.md`` has an example.
 
     Args:
         backbone: subclass of ``nn.Module`` whose constructor takes keyword arguments and sets ``feature_specs``, and

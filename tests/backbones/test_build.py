@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from timm_networks import frozen_parameters
 from torch import Tensor, nn
 
-from fpn_plugins import BACKBONES, FPN, FeatureSpec, TimmBackbone, build_backbone, register_backbone
+from fpn_plugins import (
+    BACKBONES,
+    FPN,
+    FeatureSpec,
+    TimmBackbone,
+    build_backbone,
+    check_pyramid,
+    register_backbone,
+)
+from fpn_plugins.weights import write_checkpoint
 
 
 class Strided(nn.Module):
@@ -57,6 +69,20 @@ def test_a_registered_backbone_is_built_and_feeds_a_neck() -> None:
     backbone = build_backbone({"type": "Strided", "width": 6})
     neck = FPN([spec.channels for spec in backbone.feature_specs], 8)
     assert [tuple(m.shape) for m in neck(backbone(torch.randn(1, 3, 16, 24)))] == [(1, 8, 4, 6)]
+
+
+def test_the_backbone_of_the_docs_is_built_frozen_and_loaded(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/extending.md").read_text()
+    (code,) = re.findall(r"```python\n# my_backbones/strided\.py\n(.*?)```", page, re.S)
+    exec(compile(code, "strided.py", "exec"), {"__name__": "my_backbones.strided"})
+    source = build_backbone({"type": "Strided", "width": 4})
+    file = write_checkpoint(source.state_dict(), tmp_path / "strided.pth")
+    backbone = build_backbone({"type": "Strided", "width": 4, "frozen_stages": 0, "checkpoint": file})
+    check_pyramid(backbone(torch.randn(1, 3, 32, 64)), backbone.feature_specs, (32, 64))
+    assert frozen_parameters(backbone) == {"stem.weight", "stem.bias"}
+    assert torch.equal(backbone.stage.weight, source.stage.weight)
+    with pytest.raises(ValueError, match="does not fit Strided"):
+        build_backbone({"type": "Strided", "width": 8, "checkpoint": file})
 
 
 def test_classes_that_cannot_be_built_are_not_registered() -> None:
