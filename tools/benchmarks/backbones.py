@@ -9,7 +9,6 @@ Writes OUT.json, OUT.md and, with --slopes, OUT.png.
 from __future__ import annotations
 
 import argparse
-import importlib
 import statistics
 import sys
 from collections.abc import Callable, Iterator
@@ -17,12 +16,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bench_models import (
+    BACKBONE_CASES,
+    BACKBONE_NAMES,
+    OURS,
+    build_ours,
+    build_peer,
+    make_inputs,
+    peer_differences,
+    prepare_pass,
+)
 from bench_report import conditions, provenance, write_report
 from growth import Sample, add_slopes_argument, curves, draw_growth, growth_table, scaled_sizes
 from timing import fresh_process_peaks, interleaved_seconds, median_ratio
-from torch import Tensor, nn
+from torch import nn
 
-from fpn_plugins import BACKBONES
+import fpn_plugins
 from fpn_plugins.commands.common import user_errors
 
 METHOD = """\
@@ -31,102 +40,37 @@ medians over neighboring runs, lower is better for ours. Training is forward and
 is the peak allocation of a pass beyond weights and their gradients, counted at PyTorch's allocator in a fresh
 process."""
 
-OURS = "ours"
-SWIN_T = {"name": "swin_tiny_patch4_window7_224", "drop_path_rate": 0.0}
-# a peer is a class and its arguments
-MODELS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
-    "swin_t": {
-        OURS: ("Swin", SWIN_T),
-        "mmdet": ("mmdet.models.SwinTransformer", {"drop_path_rate": 0.0}),
-        "detectron2": ("detectron2.modeling.backbone.SwinTransformer", {"drop_path_rate": 0.0}),
-    },
-    "mvit_t": {
-        OURS: ("MViT", {"name": "mvitv2_tiny"}),
-        "detectron2": ("detectron2.modeling.backbone.MViT", {"depth": 10, "last_block_indexes": (0, 2, 7, 9)}),
-    },
-}
+MODES = ("inference", "training")
 
 
-def build(model: str, who: str) -> nn.Module:
+def build(model: str, who: str, size: tuple[int, int]) -> nn.Module:
     """Build one implementation, with weights of a fixed seed."""
-    kind, arguments = MODELS[model][who]
-    torch.manual_seed(0)
-    if who == OURS:
-        return BACKBONES[kind](**arguments)
-    module, _, name = kind.rpartition(".")
-    return getattr(importlib.import_module(module), name)(**arguments)
+    return build_ours(model, fpn_plugins, size) if who == OURS else build_peer(model, who, size)
 
 
-def maps_of(backbone: nn.Module, images: Tensor) -> list[Tensor]:
-    """Run a backbone and list its maps."""
-    maps = backbone(images)
-    return list(maps.values() if isinstance(maps, dict) else maps)
-
-
-def inference(backbone: nn.Module, images: Tensor) -> Callable[[], object]:
-    """Make a job of one forward pass without gradients."""
-    backbone.eval()
-
-    def job() -> None:
-        with torch.no_grad():
-            maps_of(backbone, images)
-
-    return job
-
-
-def training(backbone: nn.Module, images: Tensor) -> Callable[[], object]:
-    """Make a job of forward and backward; gradients exist before, as in every iteration but the first."""
-    backbone.train()
-    for parameter in backbone.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-
-    def job() -> None:
-        sum(m.square().mean() for m in maps_of(backbone, images)).backward()
-
-    return job
-
-
-MODES = {"inference": inference, "training": training}
-
-
-def largest_difference(backbones: dict[str, nn.Module], images: Tensor) -> dict[str, float]:
-    """Difference of our maps from each peer's, with the peer's weights, relative to the largest value."""
-    found = {}
-    for who, peer in backbones.items():
-        if who == OURS:
-            continue
-        backbones[OURS].load_state_dict(peer.state_dict())
-        for net in (backbones[OURS], peer):
-            net.eval()  # mmdet's returns None
-        with torch.no_grad():
-            pairs = zip(maps_of(backbones[OURS], images), maps_of(peer, images), strict=True)
-            found[who] = max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
-    return found
-
-
-def prepare_pass(model: str, who: str, mode: str, shape: list[int]) -> Callable[[], object]:
+def prepare(model: str, who: str, mode: str, size: tuple[int, int], batch: int) -> Callable[[], object]:
     """Make one pass of one implementation, in a process of its own."""
-    return MODES[mode](build(model, who), torch.randn(shape))
+    return prepare_pass(build(model, who, size), make_inputs(model, size, batch), mode == "training")
 
 
-def compare(model: str, shape: list[int], repeats: int, memory: bool) -> dict[str, Any]:
+def compare(model: str, size: tuple[int, int], batch: int, repeats: int, memory: bool) -> dict[str, Any]:
     """Measure one model at one size."""
-    backbones = {who: build(model, who) for who in MODELS[model]}
-    images = torch.randn(shape)
-    batch, _, *size = shape
+    nets = {who: build(model, who, size) for who in BACKBONE_CASES[model]}
+    images = make_inputs(model, size, batch)
     result: dict[str, Any] = {"model": model, **origin(model), "batch": batch, "size": size, "repeats": repeats}
-    result["largest_relative_difference"] = largest_difference(backbones, images)
-    for mode, make_job in MODES.items():
-        print(f"{model}: {mode}, {repeats} rounds of {', '.join(backbones)}", file=sys.stderr, flush=True)
-        seconds = interleaved_seconds({who: make_job(net, images) for who, net in backbones.items()}, repeats)
+    result["largest_relative_difference"] = peer_differences(nets, images)
+    for mode in MODES:
+        print(f"{model}: {mode}, {repeats} rounds of {', '.join(nets)}", file=sys.stderr, flush=True)
+        jobs = {who: prepare_pass(net, images, mode == "training") for who, net in nets.items()}
+        seconds = interleaved_seconds(jobs, repeats)
         result[mode] = {
             who: {"seconds": statistics.median(runs), "time_ratio": median_ratio(seconds[OURS], runs)}
             for who, runs in seconds.items()
         }
     for mode in MODES if memory else ():
         print(f"{model}: memory of {mode}", file=sys.stderr, flush=True)
-        for who in backbones:
-            result[mode][who] |= fresh_process_peaks(prepare_pass, model, who, mode, shape)
+        for who in nets:
+            result[mode][who] |= fresh_process_peaks(prepare, model, who, mode, size, batch)
         for row in result[mode].values():
             row["memory_ratio"] = result[mode][OURS]["tensors"] / row["tensors"]
     return result
@@ -134,7 +78,7 @@ def compare(model: str, shape: list[int], repeats: int, memory: bool) -> dict[st
 
 def origin(model: str) -> dict[str, Any]:
     """Provenance with the versions of all implementations."""
-    return provenance(["torch", "fpn_plugins", *(who for who in MODELS[model] if who != OURS)])
+    return provenance(["torch", "fpn_plugins", *(who for who in BACKBONE_CASES[model] if who != OURS)])
 
 
 def table(result: dict[str, Any]) -> str:
@@ -187,7 +131,7 @@ def draw_slopes(report: dict[str, Any], figure: Any) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=sorted(MODELS), required=True)
+    parser.add_argument("--model", choices=BACKBONE_NAMES, required=True)
     parser.add_argument("--size", type=int, nargs=2, default=(512, 512), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=7)
@@ -199,8 +143,7 @@ def main() -> None:
     with user_errors():
         torch.set_num_threads(args.threads)
         sizes = [tuple(args.size)] if args.slopes is None else scaled_sizes(args)
-        shapes = [[args.batch, 3, *size] for size in sizes]
-        results = [compare(args.model, shape, args.repeats, not args.no_memory) for shape in shapes]
+        results = [compare(args.model, size, args.batch, args.repeats, not args.no_memory) for size in sizes]
         report, text, draw = results[0], table(results[0]), None
         if args.slopes is not None:
             shared = {"model": args.model, "batch": args.batch, "repeats": args.repeats, **origin(args.model)}

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
 import torch
-from backbones import MODELS, OURS
-from neck_cases import CASES
+from neck_cases import CASES, OURS
 from torch import Tensor, nn
 
 from fpn_plugins.testing import make_pyramid
@@ -20,9 +19,15 @@ Inputs = Tensor | tuple[Tensor, ...]  # images for a backbone, maps for a neck
 WINDOWED = [index for index in range(12) if index not in (2, 5, 8, 11)]
 # name of the registered class or path of the peer's, and its arguments; ViT-B also gets `img_size`
 BACKBONE_CASES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
-    **MODELS,
-    # with the norm epsilon of detectron2's class
-    "mvit_t": {**MODELS["mvit_t"], OURS: ("MViT", {"name": "mvitv2_tiny", "norm_eps": 1e-5})},
+    "swin_t": {
+        OURS: ("Swin", {"name": "swin_tiny_patch4_window7_224", "drop_path_rate": 0.0}),
+        "mmdet": ("mmdet.models.SwinTransformer", {"drop_path_rate": 0.0}),
+        "detectron2": ("detectron2.modeling.backbone.SwinTransformer", {"drop_path_rate": 0.0}),
+    },
+    "mvit_t": {
+        OURS: ("MViT", {"name": "mvitv2_tiny", "norm_eps": 1e-5}),  # epsilon of detectron2's class
+        "detectron2": ("detectron2.modeling.backbone.MViT", {"depth": 10, "last_block_indexes": (0, 2, 7, 9)}),
+    },
     "vit_b": {
         OURS: ("ViT", {"norm_eps": 1e-5}),
         "detectron2": (
@@ -137,6 +142,18 @@ def largest_difference(found: Sequence[Tensor], expected: Sequence[Tensor]) -> f
     """Largest difference of two pyramids, relative to the largest value of each map; NaN if one is in either."""
     pairs = zip(found, expected, strict=True)
     return float(torch.stack([(a - b).abs().max() / b.abs().max() for a, b in pairs]).max())
+
+
+def peer_differences(nets: Mapping[str, nn.Module], inputs: Inputs) -> dict[str, float]:
+    """Largest relative difference of our maps from each peer's, with the peer's weights."""
+    found = {}
+    for who in (who for who in nets if who != OURS):
+        nets[OURS].load_state_dict(weights_of(nets[who]))
+        for net in (nets[OURS], nets[who]):
+            net.eval()  # mmdet's returns None
+        with torch.no_grad():
+            found[who] = largest_difference(maps_of(nets[OURS], inputs), maps_of(nets[who], inputs))
+    return found
 
 
 def prepare_pass(

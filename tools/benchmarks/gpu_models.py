@@ -9,15 +9,14 @@ from typing import Any
 import torch
 from bench_models import (
     NECK_KINDS,
+    OURS,
     build_ours,
     build_peer,
-    largest_difference,
     make_inputs,
-    maps_of,
+    peer_differences,
     peers_of,
     perturb,
     prepare_pass,
-    weights_of,
 )
 from gpu_measure import MODES, Bench, Rows, build_on, describe, set_precision
 from neck_cases import PACKAGES
@@ -25,7 +24,7 @@ from torch import nn
 
 import fpn_plugins
 
-OURS, COMPILED = "ours", "ours compiled"
+COMPILED = "ours compiled"
 # height, width and images of a batch
 SHAPES = {"swin_t": (800, 1344, 4), "bifpn": (768, 1280, 4)}
 SQUARE, WIDE, TINY = (1024, 1024, 2), (800, 1344, 4), (128, 256, 2)
@@ -44,7 +43,9 @@ def _compare_model(bench: Bench, rows: Rows, name: str) -> None:
     if OURS not in nets:
         return
     inputs = make_inputs(name, tuple(size), batch, bench.device)
-    _add_differences(rows, name, nets, inputs)
+    set_precision("float32")
+    for who, difference in peer_differences(nets, inputs).items():
+        rows.add(model=name, who=who, difference=difference)
     for precision in bench.precisions:
         dtype = set_precision(precision)
         place = {"model": name, "size": size, "batch": batch, "precision": precision}
@@ -89,15 +90,3 @@ def _build_all(bench: Bench, rows: Rows, name: str, size: tuple[int, int]) -> di
         except Exception as error:  # for example, a toolbox without its compiled operators
             rows.add(model=name, who=who, error=describe(error))
     return nets
-
-
-def _add_differences(rows: Rows, name: str, nets: dict[str, nn.Module], inputs: Any) -> None:
-    """Add the difference of our float32 maps from each peer's, with the peer's weights."""
-    set_precision("float32")
-    for who in [who for who in nets if who != OURS]:
-        nets[OURS].load_state_dict(weights_of(nets[who]))
-        for net in nets.values():
-            net.eval()
-        with torch.no_grad():
-            found, expected = (maps_of(nets[one], inputs) for one in (OURS, who))
-        rows.add(model=name, who=who, difference=largest_difference(found, expected))

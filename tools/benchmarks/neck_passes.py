@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from bench_models import peer_differences, perturb
 from conv_floor import record_convs, run_convs
 from neck_cases import CASES, OURS, build
 from torch import Tensor, nn
@@ -95,15 +96,8 @@ def _cast(run: Callable[[], Any], bf16: bool) -> None:
 
 def largest_differences(kind: str, setting: NeckSetting) -> dict[str, float]:
     """Difference of our maps from each peer's, with the peer's weights, relative to the largest value."""
-    maps = make_maps(kind, setting)
-    found = {}
-    for who in CASES[kind].installed():
+    nets = {}
+    for who in (OURS, *CASES[kind].installed()):
         torch.manual_seed(0)
-        peer, ours = build(kind, who, setting.size).eval(), build(kind, OURS, setting.size).eval()
-        for parameter in peer.parameters():  # some blocks start as the identity
-            parameter.data.add_(torch.randn_like(parameter), alpha=0.02)
-        ours.load_state_dict(getattr(peer, "neck", peer).state_dict())
-        with torch.no_grad():
-            pairs = zip(outputs_of(ours, maps, False), outputs_of(peer, maps, False), strict=True)
-            found[who] = max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
-    return found
+        nets[who] = perturb(build(kind, who, setting.size))  # some blocks start as the identity
+    return peer_differences(nets, tuple(make_maps(kind, setting)))
