@@ -160,21 +160,3 @@ def class_names(config: str, detector: nn.Module, annotations: Path | None = Non
         return names
     names = host.coco_names()
     return names if len(names) == number else [str(index) for index in range(number)]
-
-
-def predictor(
-    config: str, detector: nn.Module, size: tuple[int, int], annotations: Path | None = None
-) -> ImagePredictor:
-    """A detector as a function of an image.
-
-    Args:
-        config: config that the detector was built from; it tells the toolbox.
-        detector: detector with its weights.
-        size: shorter side and longest allowed side of the resized image, in pixels, see `ImagePredictor`.
-        annotations: COCO-format file whose classes must be the detector's.
-
-    Raises:
-        ValueError: the annotation file has another number of categories than the detector classes.
-    """
-    class_names(config, detector, annotations)
-    return host_of(config).Predictor(detector, *size)

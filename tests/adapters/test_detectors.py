@@ -11,7 +11,7 @@ import pytest
 import torch
 from payload import Payload
 
-from fpn_plugins.adapters.hosts import HOSTS, Host, build_detector, class_names, host_of, predictor, toolbox_of
+from fpn_plugins.adapters.hosts import HOSTS, Host, build_detector, class_names, host_of, toolbox_of
 from fpn_plugins.analysis import spread_predictions
 from fpn_plugins.inference import AnnotatedImage
 
@@ -95,7 +95,7 @@ def test_names_classes_and_refuses_another_number(name: str, tiny_coco: Path, tm
     fewer = tmp_path / "fewer.json"
     fewer.write_text('{"categories": [{"id": 1, "name": "disk"}]}')
     with pytest.raises(ValueError, match="1 categories, the detector "):
-        predictor(config, detector, (96, 128), fewer)
+        class_names(config, detector, fewer)
 
 
 def test_an_unknown_config_or_toolbox_is_named(tmp_path: Path):

@@ -26,7 +26,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 from bench_report import draw_bars, provenance, write_report
 
-from fpn_plugins.adapters.hosts import build_detector, predictor, toolbox_of
+from fpn_plugins.adapters.hosts import build_detector, class_names, host_of, toolbox_of
 from fpn_plugins.analysis import agreement
 from fpn_plugins.analysis.evaluation import Predict, evaluate_detectors
 from fpn_plugins.commands.common import user_errors
@@ -118,7 +118,8 @@ def measure(config: str, checkpoint: str, split: CocoSplit, args: argparse.Names
     detectors = {}
     for name in args.forms:
         model = build(config, checkpoint, FAST_PATHS[name])
-        detector = predictor(config, model, tuple(args.size), split.ann_file)
+        class_names(config, model, split.ann_file)  # raises if the set has other categories than the detector
+        detector = host_of(config).Predictor(model, *args.size)
         detectors[name] = partial(in_bf16, detector) if FAST_PATHS[name].bf16 else detector
     scores, found = evaluate_detectors(detectors, split, args.num_images)
     for name in args.forms:
