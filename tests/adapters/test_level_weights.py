@@ -170,14 +170,14 @@ def detectron2_sums(
 
 
 @pytest.fixture
-def unoptimised() -> Iterator[None]:
+def unoptimized() -> Iterator[None]:
     """Detectron2's focal loss is TorchScript, whose gradients change in the last bit once it has been profiled."""
     with torch.jit.optimized_execution(False):
         yield
 
 
 @pytest.mark.detectron2
-@pytest.mark.usefixtures("unoptimised")
+@pytest.mark.usefixtures("unoptimized")
 def test_detectron2_without_weights_is_stock_bit_for_bit(predictions: Any) -> None:
     stock = detectron2_sums(detectron2_model(stock=True), predictions)
     wanted = gradients(stock["cls"] + stock["box"], predictions)
@@ -193,7 +193,7 @@ def test_detectron2_weights_of_one_are_stock(predictions: Any, box_reg_loss_type
     """The sums over the levels are added up in another order."""
     stock = detectron2_model(stock=True, box_reg_loss_type=box_reg_loss_type)
     ours = detectron2_model(level_weights=[1, 1, 1], box_reg_loss_type=box_reg_loss_type)
-    for _ in range(2):  # the normaliser is a running mean
+    for _ in range(2):  # the normalizer is a running mean
         wanted, got = detectron2_sums(stock, predictions), detectron2_sums(ours, predictions)
         assert ours.loss_normalizer == stock.loss_normalizer
         assert_same_maps(got, wanted, tolerance=single())
@@ -227,7 +227,7 @@ def test_detectron2_names_a_wrong_number_of_weights() -> None:
 @pytest.mark.detectron2
 @pytest.mark.parametrize("weights", [WEIGHTS, (0.0, 1.0, 0.0)])
 def test_the_same_weights_change_the_loss_by_the_same_factor(predictions: Any, weights: tuple[float, ...]) -> None:
-    """One anchor per cell, so that the anchors and the losses, normalisers aside, are the same in both toolboxes."""
+    """One anchor per cell, so that the anchors and the losses, normalizers aside, are the same in both toolboxes."""
     mmdet = [
         mmdet_sums(mmdet_head("fpn_plugins.RetinaHead", level_weights=level_weights), predictions)
         for level_weights in (weights, None)

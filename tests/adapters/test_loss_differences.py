@@ -159,7 +159,7 @@ def test_ground_truth_passes_through_the_cascade_of_detectron2_alone() -> None:
 
 @pytest.mark.parametrize("avg_non_ignore", [False, True])
 def test_semantic_losses_of_panoptic_fpn_differ_in_where_they_compare(avg_non_ignore: bool) -> None:
-    """mmdet takes every fourth label, Detectron2 enlarges the logits; unlabelled pixels count in mmdet's mean."""
+    """mmdet takes every fourth label, Detectron2 enlarges the logits; unlabeled pixels count in mmdet's mean."""
     batch = read_batch([2, 3], stem="demo_panoptic_fpn")
     models = pair("panoptic", batch, mmdet=(f"model.semantic_head.loss_seg.avg_non_ignore={avg_non_ignore}",))
     ours, theirs = mmdet_losses(models.mmdet, batch), comparable(*detectron2_losses(models.detectron2, batch))
@@ -173,6 +173,6 @@ def test_semantic_losses_of_panoptic_fpn_differ_in_where_they_compare(avg_non_ig
         one[: entry["sem_seg"].shape[0], : entry["sem_seg"].shape[1]] = entry["sem_seg"]
     labels = labels[:, ::4, ::4]
     loss = 0.5 * torch.nn.functional.cross_entropy(logits, labels, ignore_index=255)
-    labelled = (labels != 255).float().mean()
-    assert labelled < 1  # the padding at least
-    assert_same(ours, {**theirs, "loss_sem_seg": loss * (1 if avg_non_ignore else labelled)})
+    labeled = (labels != 255).float().mean()
+    assert labeled < 1  # the padding at least
+    assert_same(ours, {**theirs, "loss_sem_seg": loss * (1 if avg_non_ignore else labeled)})

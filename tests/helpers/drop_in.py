@@ -15,7 +15,7 @@ from fpn_plugins.testing import make_pyramid
 
 
 def build_pair(config: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
-    """mmdet's neck and ours from one config, each as mmdet initialises it, from the same random state."""
+    """mmdet's neck and ours from one config, each as mmdet initializes it, from the same random state."""
     from mmdet.registry import MODELS
     from mmdet.utils import register_all_modules
 

@@ -37,7 +37,7 @@ def test_a_declaration_may_be_written_as_a_mapping():
     assert as_extra_levels(None) is None
 
 
-def test_neither_a_number_nor_a_misspelt_argument_is_a_declaration():
+def test_neither_a_number_nor_a_misspelled_argument_is_a_declaration():
     with pytest.raises(TypeError, match="extra_levels must be ExtraLevels, a mapping .* got 2"):
         as_extra_levels(2)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="num_level"):

@@ -332,7 +332,7 @@ def test_the_launcher_starts_several_gpus(tmp_path: Path):
 
 
 @pytest.mark.mmdet
-def test_several_gpus_share_mmdets_batch(tmp_path: Path):
+def test_several_gpus_share_the_mmdet_batch(tmp_path: Path):
     from study_training import command
 
     cell = StudyCell(read_study(SMOKE).variants[0], "retinanet", "mmdet", 0)

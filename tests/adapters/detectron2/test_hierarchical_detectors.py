@@ -81,6 +81,6 @@ def test_equal_detections(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_published_shapes_are_detectron2s(name: str) -> None:
+def test_published_shapes_match_detectron2(name: str) -> None:
     theirs, ours = build_pair(stock_config(name), ours_config(name))
     assert ours.backbone.output_shape() == theirs.backbone.output_shape()

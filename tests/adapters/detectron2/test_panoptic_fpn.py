@@ -70,7 +70,7 @@ def test_equal_losses_gradients_and_predictions(strides: tuple[int, ...], argume
     assert_same_maps(ours(maps)[0], theirs(maps)[0])
 
 
-def test_odd_sizes_where_detectron2s_levels_do_not_add_up() -> None:
+def test_odd_sizes_at_which_detectron2_raises() -> None:
     theirs, ours = build_pair()
     theirs.eval(), ours.eval()
     maps = features(17, 11)
@@ -123,7 +123,7 @@ def test_same_losses_as_the_stock_neck_and_head() -> None:
     assert got[0]["loss_sem_seg"] != got[1]["loss_sem_seg"]
 
 
-def test_official_pkl_loads_through_detectron2s_checkpointer(tmp_path: Path) -> None:
+def test_official_pkl_loads_through_the_detectron2_checkpointer(tmp_path: Path) -> None:
     from detectron2.checkpoint import DetectionCheckpointer
     from detectron2.modeling import build_model
 

@@ -42,7 +42,7 @@ def stock() -> Any:
     return FPN(swin, names, 32, norm="LN", top_block=LastLevelMaxPool(), square_pad=64)
 
 
-def test_checkpoints_of_detectron2s_swin_detectors_load_as_they_are(tmp_path: Path) -> None:
+def test_checkpoints_of_detectron2_swin_detectors_load_as_they_are(tmp_path: Path) -> None:
     from detectron2.checkpoint import DetectionCheckpointer
 
     theirs, ours = holder(stock()), holder(pyramid())
@@ -60,7 +60,7 @@ def test_checkpoints_of_detectron2s_swin_detectors_load_as_they_are(tmp_path: Pa
     assert_same_maps(got, expected)
 
 
-def test_official_releases_load_through_detectron2s_heuristics(tmp_path: Path) -> None:
+def test_official_releases_load_through_the_heuristics_of_detectron2(tmp_path: Path) -> None:
     """``train.init_checkpoint = "....pth?matching_heuristics=True"``, as in our configs and the ViTDet project's."""
     from detectron2.checkpoint import DetectionCheckpointer
 

@@ -46,7 +46,7 @@ def test_same_losses_as_the_stock_neck(path: str) -> None:
     assert got[0] != got[1]
 
 
-def test_retinanet_trains_as_detectron2s_and_with_weights_of_the_levels() -> None:
+def test_retinanet_trains_like_detectron2_and_with_level_weights() -> None:
     from fpn_plugins.adapters.detectron2 import add_fpn_plugins_config
 
     cfg = config("COCO-Detection/retinanet_R_50_FPN_1x.yaml")
@@ -61,7 +61,7 @@ def test_retinanet_trains_as_detectron2s_and_with_weights_of_the_levels() -> Non
     assert math.isfinite(weighted[1]["loss_cls"]) and weighted[1] != wanted[1]
 
 
-def test_official_pkl_loads_through_detectron2s_checkpointer(tmp_path: Any) -> None:
+def test_official_pkl_loads_through_the_detectron2_checkpointer(tmp_path: Any) -> None:
     """A model-zoo file is a pickle of NumPy arrays; every key must arrive, without matching by guesswork."""
     import pickle
 

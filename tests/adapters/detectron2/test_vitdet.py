@@ -69,13 +69,13 @@ def test_equal_detections() -> None:
     assert_equal_detections(*vitdet_pair())
 
 
-def test_published_shapes_are_detectron2s() -> None:
+def test_published_shapes_match_detectron2() -> None:
     theirs, ours = vitdet_pair()
     assert ours.backbone.output_shape() == theirs.backbone.output_shape()
 
 
 @pytest.mark.parametrize("recipe", ["b", "h"])
-def test_parameter_groups_are_those_of_detectron2s_recipe(recipe: str) -> None:
+def test_parameter_groups_match_the_detectron2_recipe(recipe: str) -> None:
     """ViTDet-B's and ViT-H's: learning rate and weight decay of every parameter of the detector."""
     from detectron2.modeling.backbone.vit import get_vit_lr_decay_rate
     from detectron2.solver import get_default_optimizer_params
@@ -132,7 +132,7 @@ def sizes_of_batch(backbone: nn.Module, *sizes: tuple[int, int]) -> tuple[int, .
     for index, image in enumerate(images):
         kept = batch.tensor[index, :, : image.shape[1], : image.shape[2]]
         assert kept.shape == image.shape and torch.equal(kept, image)
-        assert not batch.tensor[index, :, image.shape[1] :].any()  # zeros after normalisation
+        assert not batch.tensor[index, :, image.shape[1] :].any()  # zeros after normalization
     return tuple(batch.tensor.shape[-2:])
 
 

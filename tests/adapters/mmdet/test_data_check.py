@@ -50,7 +50,7 @@ def test_forgotten_metainfo_names_the_category(tiny_coco: Path) -> None:
         check(config(tiny_coco, num_classes=80, metainfo=None))
 
 
-def test_a_chosen_subset_is_fine_and_a_misspelt_class_is_not(tiny_coco: Path) -> None:
+def test_a_chosen_subset_is_fine_and_a_misspelled_class_is_not(tiny_coco: Path) -> None:
     assert check(config(tiny_coco, 2, metainfo={"classes": ("disc", "star")}))
     with pytest.raises(ValueError, match=r"\(disk\) are not in .*which has \(disc, box"):
         check(config(tiny_coco, 2, metainfo={"classes": ("disk", "star")}))

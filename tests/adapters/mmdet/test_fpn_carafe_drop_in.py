@@ -1,6 +1,6 @@
 """mmdet's FPN_CARAFE with our type in its place: equal in all that counts, without its compiled operator.
 
-mmcv's operator needs a GPU. In the tests of ``carafe`` a sum over the unfolded neighbourhood stands in for it, inside
+mmcv's operator needs a GPU. In the tests of ``carafe`` a sum over the unfolded neighborhood stands in for it, inside
 mmdet's own class; the operator's formula itself is the subject of ``tests/test_upsampling.py``.
 """
 
@@ -56,7 +56,7 @@ def operator() -> Iterator[None]:
 
 
 def build_pair(arguments: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
-    """mmdet's neck and ours from the same arguments, each as mmdet initialises it."""
+    """mmdet's neck and ours from the same arguments, each as mmdet initializes it."""
     from mmdet.registry import MODELS
     from mmdet.utils import register_all_modules
     from mmengine.config import ConfigDict
@@ -126,7 +126,7 @@ def test_equal_outputs_gradients_and_statistics(
 
 
 @pytest.mark.parametrize("upsample_cfg", UPSAMPLES, ids=lambda cfg: "-".join(map(str, cfg.values())))
-def test_initial_weights_are_distributed_as_mmdets(upsample_cfg: dict[str, Any]) -> None:
+def test_initial_weights_are_distributed_as_in_mmdet(upsample_cfg: dict[str, Any]) -> None:
     """The spread of each layer; not the same numbers, because mmdet draws each layer two or three times."""
     arguments = {"in_channels": [32, 64], "out_channels": 32, "num_outs": 4, "upsample_cfg": upsample_cfg}
     theirs, ours = build_pair(arguments)
@@ -158,7 +158,7 @@ def test_every_shipped_neck_builds_and_loads() -> None:
             assert_same_maps(ours.double()(inputs), theirs.double()(inputs))
 
 
-def test_every_argument_and_default_is_mmdets() -> None:
+def test_every_argument_and_default_matches_mmdet() -> None:
     import inspect
 
     from mmdet.registry import MODELS
@@ -189,7 +189,7 @@ def test_errors_name_argument_and_remedy(arguments: dict[str, Any], message: str
         MODELS.build({**config, **arguments})
 
 
-def test_more_arguments_reach_the_core_and_a_misspelt_one_is_an_error() -> None:
+def test_more_arguments_reach_the_core_and_a_misspelled_one_is_an_error() -> None:
     from mmdet.registry import MODELS
 
     config = {"type": "fpn_plugins.FPN_CARAFE", "in_channels": [8, 16], "out_channels": 8, "num_outs": 2}

@@ -59,7 +59,7 @@ def uses_sync_bn(config: dict[str, Any]) -> bool:
     return (config.get("norm_cfg") or {}).get("type") == "SyncBN"
 
 
-NUM_NECKS = 45  # distinct necks that mmdet can build; parametrised by position, so that collecting reads no config
+NUM_NECKS = 45  # distinct necks that mmdet can build; parametrized by position, so that collecting reads no config
 
 
 def neck_config(index: int) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def test_same_initial_statistics_before_init_weights() -> None:
         assert deviations == pytest.approx([1.0] * 4, abs=0.02)
 
 
-def test_a_misspelt_argument_is_an_error() -> None:
+def test_a_misspelled_argument_is_an_error() -> None:
     """mmdet's own class rejects ``force_grad_on_level`` too, which one shipped config passes."""
     from mmdet.registry import MODELS
 

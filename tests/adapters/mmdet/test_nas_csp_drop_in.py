@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.mmdet, pytest.mark.filterwarnings("ignore:Unnecessary 
 
 OURS = ("NASFPN", "YOLOXPAFPN")
 SIZES = {"NASFPN": {"even": (64, 32), "odd": (37, 51)}, "YOLOXPAFPN": {"even": (16, 24), "larger": (32, 16)}}
-NUM_NECKS = 7  # distinct ones; parametrised by position, so that collecting reads no config
+NUM_NECKS = 7  # distinct ones; parametrized by position, so that collecting reads no config
 
 
 @lru_cache
@@ -100,7 +100,7 @@ def test_equal_initial_weights(index: int) -> None:
 @pytest.mark.parametrize("kind", OURS)
 @pytest.mark.parametrize("before", [False, True], ids=["without init_cfg", "before init_weights"])
 def test_equal_initial_weights_elsewhere(kind: str, before: bool) -> None:
-    """Then mmcv's ConvModule alone has initialised: Kaiming normal, in the order of the modules."""
+    """Then mmcv's ConvModule alone has initialized: Kaiming normal, in the order of the modules."""
     from mmdet.registry import MODELS
 
     config: dict[str, Any] = {"in_channels": [64, 128, 256], "out_channels": 64}
@@ -115,7 +115,7 @@ def test_equal_initial_weights_elsewhere(kind: str, before: bool) -> None:
 
 
 @pytest.mark.parametrize("kind", OURS)
-def test_every_argument_and_default_is_mmdets(kind: str) -> None:
+def test_every_argument_and_default_matches_mmdet(kind: str) -> None:
     from mmdet.registry import MODELS
 
     theirs, ours = (inspect.signature(MODELS.get(name).__init__).parameters for name in (kind, f"fpn_plugins.{kind}"))
@@ -184,7 +184,7 @@ def test_errors_name_argument_and_remedy(arguments: dict[str, Any], message: str
 
 
 @pytest.mark.parametrize("kind", OURS)
-def test_a_misspelt_argument_is_an_error(kind: str) -> None:
+def test_a_misspelled_argument_is_an_error(kind: str) -> None:
     from mmdet.registry import MODELS
 
     config: dict[str, Any] = {"in_channels": [8, 16, 32], "out_channels": 8, "num_csp_block": 1}

@@ -99,7 +99,7 @@ def names(head: nn.Module, levels: list[Tensor]) -> list[str]:
     return ["loss", *(f"p{i}" for i in range(len(levels))), *renamed]
 
 
-def test_odd_sizes_where_mmdets_levels_do_not_add_up() -> None:
+def test_odd_sizes_at_which_mmdet_raises() -> None:
     theirs, ours = build_pair()
     levels = maps(17, 11)
     with pytest.raises(RuntimeError, match="stack expects each tensor to be equal size"):
@@ -185,7 +185,7 @@ def test_official_layout_loads_through_mmengines_loader(tmp_path: Path) -> None:
     assert_same_maps(got, wanted)
 
 
-def test_weights_start_as_mmdets_do() -> None:
+def test_weights_start_as_in_mmdet() -> None:
     """Same spread of each layer after ``init_weights``."""
     theirs, ours = (build({**HEAD, "type": kind}) for kind in (HEAD["type"], "fpn_plugins.PanopticFPNHead"))
     for head in (theirs, ours):

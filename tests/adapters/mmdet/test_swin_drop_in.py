@@ -87,7 +87,7 @@ def share_proposals(stock: Any, ours: Any) -> None:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_losses_and_detections_of_mmdets_configs_stay_the_same(name: str) -> None:
+def test_losses_and_detections_of_mmdet_configs_stay_the_same(name: str) -> None:
     cfg = detector_config(name)
     stock, ours = build(cfg, ours=False), build(cfg, ours=True)
     ours.load_state_dict(stock.state_dict())
@@ -110,7 +110,7 @@ def test_losses_and_detections_of_mmdets_configs_stay_the_same(name: str) -> Non
         assert found.float().mean() > 0.98  # of near-equal scores, another one may just be in
 
 
-def test_every_argument_of_mmdets_is_there_with_its_default() -> None:
+def test_has_every_argument_of_mmdet_with_its_default() -> None:
     from mmdet.models import SwinTransformer
 
     theirs = inspect.signature(SwinTransformer.__init__).parameters
@@ -128,7 +128,7 @@ def official_file(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("key", ["init_cfg", "pretrained"])
-def test_official_releases_initialise_as_in_mmdet(key: str, tmp_path: Path) -> None:
+def test_official_releases_initialize_as_in_mmdet(key: str, tmp_path: Path) -> None:
     from mmdet.registry import MODELS
     from mmengine.config import ConfigDict
 
@@ -145,7 +145,7 @@ def test_official_releases_initialise_as_in_mmdet(key: str, tmp_path: Path) -> N
     ours.init_weights()  # a second time changes nothing
 
 
-def test_a_detectors_checkpoint_initialises_the_backbone(tmp_path: Path) -> None:
+def test_a_detector_checkpoint_initializes_the_backbone(tmp_path: Path) -> None:
     cfg = detector_config(CONFIGS[1])
     detector = build(cfg, ours=False)
     file = write_checkpoint(detector.state_dict(), tmp_path / "detector.pth")

@@ -84,7 +84,7 @@ def test_same_losses_as_the_stock_neck(name: str) -> None:
     assert got[0]["loss"] != got[1]["loss"]
 
 
-def test_retina_head_trains_as_mmdets_and_with_weights_of_the_levels() -> None:
+def test_retina_head_trains_like_mmdet_and_with_level_weights() -> None:
     cfg = small_model("retinanet")
     wanted, weights = losses_of(cfg, None)
     cfg.bbox_head.type = "fpn_plugins.RetinaHead"
@@ -137,7 +137,7 @@ def test_pyramid_backbone_wires_the_channels() -> None:
     )
     before = model.backbone.model.conv1.weight.clone()
     model.init_weights()
-    assert torch.equal(before, model.backbone.model.conv1.weight)  # mmengine must not re-initialise timm's network
+    assert torch.equal(before, model.backbone.model.conv1.weight)  # mmengine must not reinitialize timm's network
     assert [tuple(o.shape[1:]) for o in model(torch.randn(1, 3, 64, 64))] == [(32, s, s) for s in (16, 8, 4, 2, 1)]
     assert [spec.stride for spec in model.feature_specs] == [4, 8, 16, 32, 64]
 

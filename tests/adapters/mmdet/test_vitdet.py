@@ -1,4 +1,4 @@
-"""ViTDet in mmdet: the recipe's parameter groups, padding after normalisation, backbones that keep their weights."""
+"""ViTDet in mmdet: the recipe's parameter groups, padding after normalization, backbones that keep their weights."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def build(model: Any) -> nn.Module:
 
 @pytest.mark.detectron2
 @pytest.mark.parametrize("stem", ["mask_rcnn_vitdet_b_100e", "mask_rcnn_vitdet_h_75e"])
-def test_parameter_groups_are_those_of_detectron2s_recipe(stem: str) -> None:
+def test_parameter_groups_match_the_detectron2_recipe(stem: str) -> None:
     """Detectron2's own functions, on the same detector, say which rates and decays they have to be."""
     from detectron2.modeling.backbone.vit import get_vit_lr_decay_rate
     from detectron2.solver import get_default_optimizer_params
@@ -84,7 +84,7 @@ def test_a_recipe_for_fewer_blocks_is_an_error() -> None:
         build_optim_wrapper(build(cfg.model), cfg.optim_wrapper)
 
 
-def test_images_are_padded_with_zeros_after_normalisation() -> None:
+def test_images_are_padded_with_zeros_after_normalization() -> None:
     """To multiples of 1024, as Detectron2's are with ``square_pad``; larger ones are not cut off."""
     cfg = small_config("mask_rcnn_vitdet_b_100e")
     preprocessor = build(cfg.model.data_preprocessor)
@@ -100,7 +100,7 @@ def test_images_are_padded_with_zeros_after_normalisation() -> None:
 @pytest.mark.timm
 @pytest.mark.parametrize("name", sorted(BACKBONES))
 def test_init_weights_keeps_loaded_weights(name: str, tmp_path: Path) -> None:
-    """mmengine initialises a detector after building it; ``init_cfg`` alone may change a backbone then."""
+    """mmengine initializes a detector after building it; ``init_cfg`` alone may change a backbone then."""
     backbone = build({"type": f"fpn_plugins.{name}", **BACKBONES[name]})
     before = copy.deepcopy(backbone.state_dict())
     backbone.init_weights()

@@ -59,7 +59,7 @@ def test_trains_and_predicts(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["fasterrcnn_resnet50_fpn", "retinanet_resnet50_fpn"])
-def test_torchvisions_checkpoint_gives_the_same_maps(kind: str) -> None:
+def test_a_torchvision_checkpoint_gives_the_same_maps(kind: str) -> None:
     from torchvision.models import detection
 
     theirs = getattr(detection, kind)(weights=None, weights_backbone=None, num_classes=4).backbone.eval()
@@ -73,7 +73,7 @@ def test_torchvisions_checkpoint_gives_the_same_maps(kind: str) -> None:
         assert_same_maps(list(ours.double()(x).values()), list(theirs.double()(x).values()))
 
 
-def test_anchors_are_torchvisions_own_on_its_own_levels() -> None:
+def test_anchors_match_torchvision_on_its_own_levels() -> None:
     from torchvision.models.detection.faster_rcnn import _default_anchorgen
     from torchvision.models.detection.retinanet import _default_anchorgen as retinanet_anchorgen
 
