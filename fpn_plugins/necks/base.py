@@ -19,10 +19,18 @@ class Neck(Protocol):
         """Channels of each input map, high to low resolution; also the name of a constructor argument."""
 
     def out_specs(self, in_specs: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:
-        """Return channels and strides of the outputs for inputs of ``in_specs``; ``ValueError`` if they do not fit."""
+        """Return channels and strides of the outputs for a backbone that publishes ``in_specs``.
+
+        Raises:
+            ValueError: the specs do not fit the neck; if the channels differ, the message names both lists.
+        """
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Map one ``B C H W`` per entry of ``in_channels`` to one per entry of `out_specs`, high to low resolution."""
+        """Map one ``B C H W`` per entry of ``in_channels`` to one per entry of `out_specs`, high to low resolution.
+
+        Raises:
+            ValueError: the number of maps or their channels differ from ``in_channels``.
+        """
 
 
 def check_neck(neck: nn.Module | type[nn.Module]) -> None:
@@ -47,7 +55,7 @@ def check_neck(neck: nn.Module | type[nn.Module]) -> None:
 
 
 class PyramidNeck(nn.Module):
-    """Base class: one output map per used input, all with the same channels, and possibly extra levels after them.
+    """Base class: output maps with the same channels, one per used input by default, then optional extra levels.
 
     A subclass builds its layers in the constructor and computes the outputs in `pyramid`.
 
@@ -55,14 +63,14 @@ class PyramidNeck(nn.Module):
         in_channels: channels of each input map, high to low resolution.
         out_channels: channels of every output map.
         in_indices: positions of the inputs to use, ascending and without gaps; ``None`` uses all.
-        gradient_checkpointing: whether to recompute maps in backward instead of keeping them; the subclass says which.
+        gradient_checkpointing: recompute maps in backward instead of keeping them; each subclass documents which ones.
 
     Attributes:
         used_channels: channels of the used maps.
-        num_extra_levels: number of levels after the last used input, each at half the resolution; set by the subclass.
+        num_extra_levels: number of levels after the others, each at half the resolution; set by the subclass.
 
     Raises:
-        ValueError: no channels, or positions that are not neighbors among the inputs.
+        ValueError: no channels, or positions that are not adjacent.
     """
 
     def __init__(
@@ -81,30 +89,26 @@ class PyramidNeck(nn.Module):
         self.num_extra_levels = 0
 
     def out_specs(self, in_specs: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:
-        """Return channels and strides of the outputs for a backbone that publishes ``in_specs``.
-
-        Raises:
-            ValueError: the channels differ from those that the neck was built for (the message names both lists), or
-                a used stride is not twice the previous one.
-        """
+        """Return the specs of the outputs; see `Neck.out_specs` and `out_strides`."""
         check_specs(in_specs, self.in_channels, type(self).__name__)
-        strides = [in_specs[index].stride for index in self.in_indices]
-        check_strides(strides, type(self).__name__)
+        strides = self.out_strides([in_specs[index].stride for index in self.in_indices])
         strides += [strides[-1] * 2 ** (k + 1) for k in range(self.num_extra_levels)]
         return tuple(FeatureSpec(self.out_channels, stride) for stride in strides)
 
-    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Compute the pyramid.
-
-        Args:
-            inputs: one map ``B C H W`` per entry of ``in_channels``, high to low resolution; any sizes at which each
-                map is about half as large as the previous one.
-
-        Returns:
-            One map ``B out_channels H W`` per used input, at its size, then the extra levels.
+    def out_strides(self, strides: list[int]) -> list[int]:
+        """Return the strides of the levels before the extra ones, given those of the used inputs.
 
         Raises:
-            ValueError: the number of maps or their channels differ from those that the neck was built for.
+            ValueError: a stride that is not twice the previous one.
+        """
+        check_strides(strides, type(self).__name__)
+        return strides
+
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Compute the pyramid; see `Neck.forward`.
+
+        The inputs can have any sizes at which each map is about half as large as the previous one. By default, the
+        outputs are one map ``B out_channels H W`` per used input, at its size, then the extra levels.
         """
         return tuple(self.pyramid(self.used(inputs)))
 

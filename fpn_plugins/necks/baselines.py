@@ -27,16 +27,12 @@ from .fpn import FPN
 class SSDPyramid(FPN):
     """Process each map independently: lateral 1x1 and output 3x3 convolution, no top-down path (table 1 (d)).
 
-    Args:
-        in_channels: channels of each input map, as for `FPN`.
-        out_channels: channels of every output map.
-        **arguments: the other arguments of `FPN`; ``fusion`` and a parameter-free ``upsample_mode`` have no effect.
+    Arguments and errors are those of `FPN`; ``fusion`` and a parameter-free ``upsample_mode`` have no effect.
 
     State dict: that of `FPN` with parameter-free upsampling, so an FPN's weights load, for comparison.
 
     Raises:
-        ValueError: an argument outside the values above, a learned ``upsample_mode``, or ``in_top_down`` extra levels.
-        TypeError: an argument that `FPN` does not have.
+        ValueError: also a learned ``upsample_mode``, or ``in_top_down`` extra levels.
     """
 
     card = NeckCard(
@@ -58,7 +54,11 @@ class SSDPyramid(FPN):
 
     def __init__(self, in_channels: Sequence[int], out_channels: int = 256, **arguments: Any) -> None:
         super().__init__(in_channels, out_channels, **arguments)
-        _check_no_top_down(self)
+        name, remedy = type(self).__name__, "in_top_down=True; leave in_top_down out"
+        if self._extra_laterals:
+            raise ValueError(f"{name} has no top-down path for extra_levels with {remedy}")
+        if any(True for _ in self.upsamples.parameters()):
+            raise ValueError(f"{name} has no top-down path for a learned upsample_mode; leave upsample_mode out")
 
     def top_down(self, laterals: list[Tensor]) -> list[Tensor]:
         """Return the laterals unchanged."""
@@ -68,23 +68,17 @@ class SSDPyramid(FPN):
 class TopDownPyramid(FPN):
     """Upsample the coarsest map alone from level to level: FPN without laterals (table 1 (e)).
 
-    The last used map has its lateral 1x1 convolution. Each finer level is the level above it, upsampled to the size of
-    the backbone's map, whose values are not read; every level has its 3x3 output convolution. Outputs and gradients are
-    those of an `FPN` whose finer laterals are zero. Norms of a backbone's finer maps (`Swin`) get no gradient, so
-    distributed training needs ``find_unused_parameters``.
-
-    Args:
-        in_channels: channels of each input map, as for `FPN`.
-        out_channels: channels of every output map.
-        **arguments: the other arguments of `FPN`; ``fusion`` has no effect. Extra levels cannot be ``in_top_down``,
-            because the path would begin above the only lateral.
+    Only the last used map has a lateral 1x1 convolution. Each finer level is the level above it, upsampled to the size
+    of the backbone's map, whose values are not read; every level has a 3x3 output convolution. Outputs and gradients
+    are those of an `FPN` whose finer laterals are zero. Norms of a backbone's finer maps (`Swin`) get no gradient, so
+    distributed training needs ``find_unused_parameters``. Arguments and errors are those of `FPN`; ``fusion`` has no
+    effect.
 
     State dict: that of `FPN` without the finer laterals, with FPN's level numbers. An FPN's weights have extra keys and
     are therefore a ``ValueError``, unless ``FPN_PLUGINS_PARTIAL_LOAD=1`` asks for those that fit.
 
     Raises:
-        ValueError: an argument outside the values above.
-        TypeError: an argument that `FPN` does not have.
+        ValueError: also ``in_top_down`` extra levels, because the path would begin above the only lateral.
     """
 
     card = NeckCard(
@@ -108,15 +102,15 @@ class TopDownPyramid(FPN):
         super().__init__(in_channels, out_channels, **arguments)
         if self._extra_laterals:
             raise ValueError(
-                "TopDownPyramid has no lateral except that of its last input, so extra_levels cannot have "
-                "in_top_down=True; leave in_top_down out"
+                "TopDownPyramid has no lateral except its last input's, so extra_levels cannot have in_top_down=True; "
+                "leave in_top_down out"
             )
         # built and dropped, so that a seed gives the same weights as for FPN
         for index in range(len(self.lateral_convs) - 1):
             self.lateral_convs[index] = nn.Identity()
 
     def top_down(self, laterals: list[Tensor]) -> list[Tensor]:
-        """Upsample the last map to the size of each other map; high to low resolution, as `FPN.top_down`."""
+        """Upsample the last map to the size of each other map; shapes and order as in `FPN.top_down`."""
         levels = [laterals[-1]]
         for step, upsample in enumerate(self.upsamples):
             finer = laterals[-2 - step]
@@ -124,8 +118,8 @@ class TopDownPyramid(FPN):
         return levels[::-1]
 
 
-class SingleScale(FPN):
-    """Use one map of the backbone: its lateral 1x1 and output 3x3 convolution, and optional extra levels.
+class SingleScale(SSDPyramid):
+    """Use one map of the backbone: lateral 1x1 and output 3x3 convolution, and optional extra levels.
 
     Args:
         in_channels: channels of each input map, as for `FPN`.
@@ -136,8 +130,7 @@ class SingleScale(FPN):
     Heads see a single level: give them its stride, and anchors of all sizes on it.
 
     Raises:
-        ValueError: several positions, a position out of range, or ``in_top_down`` extra levels.
-        TypeError: an argument that `FPN` does not have.
+        ValueError: also several positions, or ``in_top_down`` extra levels.
     """
 
     card = NeckCard(
@@ -170,12 +163,3 @@ class SingleScale(FPN):
         if len(indices) != 1:
             raise ValueError(f"SingleScale uses one map, got in_indices={list(indices)}; name the position of one")
         super().__init__(in_channels, out_channels, in_indices=indices, **arguments)
-        _check_no_top_down(self)
-
-
-def _check_no_top_down(neck: FPN) -> None:
-    name = type(neck).__name__
-    if neck._extra_laterals:
-        raise ValueError(f"{name} has no top-down path for extra_levels with in_top_down=True; leave in_top_down out")
-    if any(True for _ in neck.upsamples.parameters()):
-        raise ValueError(f"{name} has no top-down path for a learned upsample_mode to serve; leave upsample_mode out")

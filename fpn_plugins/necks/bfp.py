@@ -40,7 +40,7 @@ class NonLocal2d(nn.Module):
     fused attention, which does not materialize the (H W) x (H W) matrix.
 
     Args:
-        channels: channels of the map, and of the embeddings.
+        channels: channels of the map and the embeddings.
         norm: norm of the output convolution, see `make_norm`.
         conv: factory of the convolutions; ``None`` for ``nn.Conv2d``.
     """
@@ -85,11 +85,9 @@ class BFP(nn.Module):
         conv: factory of the convolutions.
         gradient_checkpointing: keep only the inputs for backward and recompute the maps between them and the outputs.
 
-    ``torch.export``, and therefore ONNX export, makes a graph for one size only: the sizes of the pooled blocks become
-    constants.
-
-    The 3x3 convolution starts from Kaiming's normal distribution, the non-local block as the identity, as in mmdet,
-    where these two override the neck's ``init_cfg``.
+    ``torch.export``, and therefore ONNX export, makes a graph for one size only, because the sizes of the pooled blocks
+    become constants. The 3x3 convolution starts from Kaiming's normal distribution and the non-local block as the
+    identity, as in mmdet, where these two override the neck's ``init_cfg``.
 
     State dict: ``refine.conv.*``, ``refine.norm.*``, or ``refine.{g,theta,phi,conv_out}.conv.*``. mmdet's layout loads
     as it is.
@@ -148,27 +146,19 @@ class BFP(nn.Module):
         accept_layouts(self, (bfp.mmdet(),))
 
     def init_refine(self) -> None:
-        """Draw initial weights for the refining part."""
+        """Draw the initial weights of the refining part."""
         if isinstance(self.refine, NonLocal2d):
             self.refine.reset_parameters()
         else:
             init_convs(self.refine, "kaiming_normal")
 
     def out_specs(self, in_specs: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:
-        """Return the specs of the inputs.
-
-        Raises:
-            ValueError: the channels differ from those that the neck was built for; the message names both lists.
-        """
+        """Return the specs of the inputs; see `Neck.out_specs`."""
         check_specs(in_specs, self.in_channels, type(self).__name__)
         return tuple(in_specs)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Balance the levels: maps ``B C H W`` of any sizes, high to low resolution, to maps of the same shapes.
-
-        Raises:
-            ValueError: the number of maps or their channels differ from those that the neck was built for.
-        """
+        """Map levels ``B C H W`` of any sizes to balanced levels of the same shapes; see `Neck.forward`."""
         check_channels(inputs, self.in_channels, type(self).__name__)
         return checkpointing.run(self.balance, inputs, checkpointed=self.gradient_checkpointing)
 

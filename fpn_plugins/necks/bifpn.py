@@ -66,12 +66,10 @@ class BiFPN(PyramidNeck):
     """Bidirectional feature pyramid with learned edge weights, repeated.
 
     Args:
-        in_channels: channels of each input map, high to low resolution.
+        in_channels, in_indices: see `PyramidNeck`; ``(1, 2, 3)`` of C2..C5 gives P3..P7.
         out_channels: channels of every output map (EfficientDet-D0: 64).
-        in_indices: positions of the inputs to use, ascending and without gaps; ``None`` uses all. ``(1, 2, 3)`` of
-            C2..C5 gives P3..P7.
-        num_extra_levels: number of levels after the last used input, by max-pooling.
-        num_repeats: how often the graph is run, each time with its own weights (D0: 3).
+        num_extra_levels: number of levels after the last used input, by max-pooling; sizes are rounded up.
+        num_repeats: number of times the graph runs, each with its own weights (D0: 3).
         fusion: ``"weighted"``: fast normalized, ``relu(w) / (sum + 1e-4)`` (effdet's ``bifpn_fa``); ``"softmax"``
             (``bifpn_attn``); ``"sum"``: no weights (``bifpn_sum``; D6, D7 and the lite models).
         norm: norm after each convolution, see `make_norm`; the default is BatchNorm with EfficientDet's eps 1e-3 and
@@ -85,8 +83,7 @@ class BiFPN(PyramidNeck):
         init: ``"xavier_uniform"`` (effdet), otherwise see `init_convs`.
         gradient_checkpointing: keep only the maps between the repeats for backward and recompute the others.
 
-    Inputs with ``out_channels`` channels get no 1x1 convolution, as in effdet. Each extra level is half as large as the
-    level before it, rounded up.
+    Inputs with ``out_channels`` channels get no 1x1 convolution, as in effdet.
 
     State dict: see ``weights/maps/bifpn.py``. effdet's layout loads as it is; one that fits only in part is a
     ``ValueError`` that lists the keys.
@@ -138,7 +135,7 @@ class BiFPN(PyramidNeck):
         positive_int("num_repeats", num_repeats)
         used = self.used_channels
         graph = bifpn_graph(len(used) + num_extra_levels)
-        # factory of the convolutions before a norm; depthwise ones never have a bias
+        # for convolutions before a norm; depthwise ones never have a bias
         biased = with_bias(conv) if bias_before_norm else conv
 
         def lateral(channels: int) -> nn.Module | None:
@@ -163,11 +160,7 @@ class BiFPN(PyramidNeck):
         accept_layouts(self, (bifpn.effdet(len(used), separable_conv),), level_prefixes=("cells.", "extra_levels."))
 
     def pyramid(self, inputs: list[Tensor]) -> Sequence[Tensor]:
-        """Compute the outputs from the used inputs, both high to low resolution.
-
-        Raises:
-            ValueError: a map that is not half as large as the previous one, rounded either way.
-        """
+        """Compute the outputs; ``ValueError`` unless each map is half the previous one's size, rounded either way."""
         maps = inputs if self.extra_levels is None else [*inputs, *self.extra_levels(inputs[-1])]
         for cell in self.cells:
             maps = checkpointing.run(cell, maps, checkpointed=self.gradient_checkpointing)
@@ -175,7 +168,7 @@ class BiFPN(PyramidNeck):
 
 
 def _init(neck: BiFPN, init: str | None) -> None:
-    """Run `init_convs`, but with a fan out of one channel in Glorot's bound of depthwise convolutions, as effdet."""
+    """Run `init_convs`, but count one channel of fan-out in Glorot's bound for depthwise convolutions, as in effdet."""
     init_convs(neck, init)
     if init != "xavier_uniform":
         return

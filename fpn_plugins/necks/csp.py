@@ -19,29 +19,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, make_conv
+from ..layers import ConvFactory, ConvNormAct, make_conv
 
 
 class DepthwiseSeparableConv(nn.Module):
-    """Depthwise 3x3 convolution, then 1x1 convolution, each with norm and activation.
+    """Depthwise 3x3 convolution, then 1x1 convolution, each with norm and activation; arguments as for `ConvNormAct`.
 
-    Source: MobileNets (Howard et al., arXiv:1704.04861, section 3.1). The arguments are those of `ConvNormAct`.
+    Source: MobileNets (Howard et al., arXiv:1704.04861, section 3.1).
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int = 3,
-        stride: int = 1,
-        norm: str | NormFactory | None = None,
-        act: str | ActFactory | None = None,
-        conv: ConvFactory | None = None,
+        self, in_channels: int, out_channels: int, stride: int = 1, conv: ConvFactory | None = None, **layers: Any
     ) -> None:
         super().__init__()
         each = partial(make_conv(conv), groups=in_channels)
-        self.depthwise_conv = ConvNormAct(in_channels, in_channels, kernel_size, stride, norm=norm, act=act, conv=each)
-        self.pointwise_conv = ConvNormAct(in_channels, out_channels, 1, norm=norm, act=act, conv=conv)
+        self.depthwise_conv = ConvNormAct(in_channels, in_channels, 3, stride, conv=each, **layers)
+        self.pointwise_conv = ConvNormAct(in_channels, out_channels, 1, conv=conv, **layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``B C_in H W`` to ``B C_out ceil(H / stride) ceil(W / stride)``."""
@@ -51,9 +44,10 @@ class DepthwiseSeparableConv(nn.Module):
 def make_conv3x3(
     in_channels: int, out_channels: int, stride: int = 1, depthwise: bool = False, **layers: Any
 ) -> nn.Module:
-    """Build a 3x3 convolution with norm and activation, plain or depthwise separable."""
-    kind = DepthwiseSeparableConv if depthwise else ConvNormAct
-    return kind(in_channels, out_channels, 3, stride, **layers)
+    """Build a 3x3 convolution, plain or depthwise separable; ``layers`` are norm, act and conv of `ConvNormAct`."""
+    if depthwise:
+        return DepthwiseSeparableConv(in_channels, out_channels, stride, **layers)
+    return ConvNormAct(in_channels, out_channels, 3, stride, **layers)
 
 
 class Bottleneck(nn.Module):
@@ -77,7 +71,7 @@ class CSPLayer(nn.Module):
         out_channels: channels of the output map.
         num_blocks: number of bottlenecks, each ``out_channels // 2`` wide.
         depthwise: whether their 3x3 convolutions are depthwise separable.
-        layers: ``norm``, ``act`` and ``conv`` of `ConvNormAct`.
+        **layers: ``norm``, ``act`` and ``conv`` of `ConvNormAct`.
     """
 
     def __init__(

@@ -11,9 +11,9 @@
     top-down                       bottom-up
 
 PANet's two paths (arXiv:1803.01534) with concatenation instead of sums, and CSP layers instead of 3x3 convolutions
-(YOLOv4, arXiv:2004.10934). Deliberate difference: mmdet doubles the resolution and fails where the finer map is not
-exactly twice as large; this class resizes the coarser map to the size of the finer one, and crops an extra row or
-column on the way back (where a stage of the backbone rounded down).
+(YOLOv4, arXiv:2004.10934). Deliberate difference: mmdet doubles the resolution and fails if the finer map is not
+exactly twice as large; this class resizes the coarser map to the finer one's size, and crops an extra row or column on
+the way back (where a backbone stage rounded down).
 """
 
 from __future__ import annotations
@@ -38,14 +38,12 @@ YOLOX_NORM = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.03)
 
 
 class CSPPAFPN(PyramidNeck):
-    """Top-down and bottom-up path at the channels of the backbone; each step is a concatenation and a CSP layer.
+    """Top-down and bottom-up path at the backbone's channels; each step is a concatenation and a CSP layer.
 
     Args:
-        in_channels: channels of each input map, high to low resolution.
-        out_channels: channels of every output map.
+        in_channels, out_channels, in_indices: see `PyramidNeck`.
         num_blocks: bottlenecks in each CSP layer (YOLOX-s 1, -m 2, -l 3).
         depthwise: whether 3x3 convolutions are depthwise separable (YOLOX-nano).
-        in_indices: positions of the inputs to use, ascending and without gaps; ``None`` uses all.
         upsample_mode: ``"nearest"`` (YOLOX) or another, see `make_upsample`.
         norm: norm after each convolution, see `make_norm`; YOLOX's is batch norm with eps 1e-3 and momentum 0.03.
         act: activation after each convolution.
@@ -95,7 +93,7 @@ class CSPPAFPN(PyramidNeck):
         if num_blocks < 0:
             raise ValueError(f"num_blocks={num_blocks} must be at least 0")
         if min(used) < 2:
-            raise ValueError(f"in_channels={list(used)}: CSP layers halve the channels, each must be at least 2")
+            raise ValueError(f"in_channels={list(used)} must each be at least 2, because CSP layers halve them")
 
         layers: dict[str, Any] = {"norm": norm, "act": act, "conv": conv}
 
@@ -123,7 +121,7 @@ class CSPPAFPN(PyramidNeck):
         return [conv(x) for conv, x in zip(self.output_convs, maps, strict=True)]
 
     def top_down(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Merge from the coarsest map down, reducing all but the finest; maps ``B C H W``, high to low resolution."""
+        """Merge from the coarsest map down, halving the channels of all but the finest; maps ``B C H W``."""
         merged = [maps[-1]]
         steps = zip(reversed(maps[:-1]), self.reduce_convs, self.upsamples, self.top_down_blocks, strict=True)
         for x, reduce, upsample, block in steps:
@@ -132,7 +130,7 @@ class CSPPAFPN(PyramidNeck):
         return merged[::-1]
 
     def bottom_up(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Merge from the finest map up; maps ``B C H W``, high to low resolution."""
+        """Merge from the finest map up; maps ``B C H W``."""
         merged = [maps[0]]
         for x, downsample, block in zip(maps[1:], self.downsample_convs, self.bottom_up_blocks, strict=True):
             merged.append(self._join(block, downsample(merged[-1])[..., : x.shape[-2], : x.shape[-1]], x))

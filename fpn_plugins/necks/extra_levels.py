@@ -1,8 +1,8 @@
 """Extra levels after the last level of a pyramid: P6 by subsampling, or P6 and P7 by strided convolutions.
 
 Sources: FPN (arXiv:1612.03144, section 4.1, footnote 2: P6 is a stride-2 subsampling of P5); RetinaNet
-(arXiv:1708.02002, section 4, footnote 2: P6 is a 3x3 stride-2 convolution on C5, P7 = 3x3 stride-2 convolution on
-ReLU(P6)). Reference code: detectron2 ``LastLevelMaxPool``, ``LastLevelP6P7`` (``modeling/backbone/fpn.py``); mmdet
+(arXiv:1708.02002, section 4, footnote 2: P6 is a 3x3 stride-2 convolution of C5, P7 is the same of ReLU(P6)). Reference
+code: detectron2 ``LastLevelMaxPool``, ``LastLevelP6P7`` (``modeling/backbone/fpn.py``); mmdet
 ``FPN`` with ``num_outs`` and ``add_extra_convs`` (``models/necks/fpn.py``); torchvision's classes of the same names.
 """
 
@@ -23,18 +23,18 @@ SOURCES = ("input", "lateral", "output")
 
 @dataclass(frozen=True)
 class ExtraLevels:
-    """Declare levels after the last one; the neck, which knows the channels, builds them.
+    """Declare levels after the last one, which the neck builds for its channels.
 
     Args:
         num_levels: number of levels, each at half the resolution (rounded up) of the previous one.
         op: ``"max_pool"``: subsample the last output (kernel 1, stride 2); ``"conv"``: 3x3 convolutions, stride 2.
         source: input of the first convolution: the backbone's last map (``"input"``), the last lateral after merging
             (``"lateral"``) or the last output (``"output"``). Pooling always reads the output.
-        relu: whether to apply ReLU before each convolution but the first. mmdet's ``relu_before_extra_convs`` is off by
+        relu: apply ReLU before each convolution except the first. mmdet's ``relu_before_extra_convs`` is off by
             default; Detectron2 and torchvision always apply it.
-        bare: use plain convolutions (Detectron2, torchvision) instead of ones with the neck's norm and activation
+        bare: build plain convolutions (Detectron2, torchvision) instead of ones with the neck's norm and activation
             (mmdet).
-        in_top_down: treat the levels as laterals: the top-down path begins at the last of them, and each has an output
+        in_top_down: treat the levels as laterals: the top-down path starts at the last of them, and each has an output
             convolution, as in mmdet's ``FPN_CARAFE``. Requires ``op="conv"`` and ``source="input"``.
 
     Raises:
@@ -68,12 +68,8 @@ class ExtraLevels:
     ) -> nn.Module:
         """Build the module, called as ``module(inputs, laterals, outputs)``, which returns the extra maps.
 
-        Args:
-            in_channels: channels of the backbone's last map.
-            out_channels: channels of the pyramid.
-            norm: the neck's norm, ignored when ``bare``.
-            act: the neck's activation, ignored when ``bare``.
-            conv: the neck's convolution factory, ignored when ``bare``.
+        ``in_channels`` are the backbone's last ones, ``out_channels`` those of the pyramid. The neck's ``norm``,
+        ``act`` and ``conv`` are ignored if ``bare``.
         """
         if self.op == "max_pool":
             return MaxPoolLevels(self.num_levels)
@@ -97,7 +93,7 @@ def as_extra_levels(value: ExtraLevels | Mapping[str, object] | None) -> ExtraLe
 
 
 class MaxPoolLevels(nn.Module):
-    """Extra levels by subsampling the last output: every second cell, so ``n`` cells become ``ceil(n / 2)``."""
+    """Subsample the last output: keep every second cell, so ``n`` cells become ``ceil(n / 2)``."""
 
     def __init__(self, num_levels: int) -> None:
         super().__init__()
@@ -114,7 +110,7 @@ class MaxPoolLevels(nn.Module):
 
 
 class ConvLevels(nn.Module):
-    """Extra levels by 3x3 convolutions of stride 2; built by `ExtraLevels`."""
+    """Compute extra levels by 3x3 convolutions of stride 2; built by `ExtraLevels`."""
 
     def __init__(self, convs: Sequence[nn.Module], source: str, relu: bool) -> None:
         super().__init__()

@@ -13,12 +13,11 @@ arXiv:1904.07392, section 3 and figure 6: the "7 @ 256" pyramid, whose graph was
 repeated seven times; the outputs of one repeat are the inputs of the next.
 
 Google's implementation (tensorflow/models ``official/vision/modeling/decoders/nasfpn.py``) gates with the maximum of
-the coarser map instead. Deliberate differences from mmdet: where mmdet raises because an extra level would have no
-cell, one cell remains; and the direction of a resize follows from the levels, not from the sizes (equal wherever
-coarser maps are not larger).
+the coarser map instead. Deliberate differences from mmdet: an extra level keeps at least one cell, where mmdet raises;
+and the levels, not the sizes, decide the direction of a resize (equivalent if no coarser map is larger).
 
-An exported graph takes images whose sides are multiples of the coarsest stride: at other sizes the size of a pooling
-block changes with the image (eager mode and ``torch.compile`` take any size).
+An exported graph takes images whose sides are multiples of the coarsest stride, because the size of a pooling block
+depends on the image otherwise (eager mode and ``torch.compile`` take any size).
 """
 
 from __future__ import annotations
@@ -61,8 +60,8 @@ WITHOUT_CONV = (9, 11)  # maps that a sum reads before ReLU and convolution
 def max_pool_blocks(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Take the maximum over equal blocks, as mmcv's merging cells do.
 
-    Where ``size`` does not divide the map, it is padded with zeros until it does, half of them (rounded down) at the
-    top and left; so a negative maximum at the border becomes zero.
+    If ``size`` does not divide the map, the map is padded with zeros until it does, half of them (rounded down) at the
+    top and left, so a negative maximum at the border becomes zero.
 
     Args:
         x: ``B C h w``.
@@ -125,13 +124,10 @@ class NASFPN(PyramidNeck):
     """Pyramid of five levels (P3..P7 in the paper), merged along a searched graph.
 
     Args:
-        in_channels: channels of each input map, high to low resolution.
-        out_channels: channels of every output map.
+        in_channels, out_channels, in_indices: see `PyramidNeck`; ``(1, 2, 3)`` of C2..C5 gives the paper's P3..P7.
         num_extra_levels: number of levels after the last input, each a 1x1 convolution and 2x2 max-pooling, rounded
             down to at least one cell; ``None`` for as many as make five levels.
-        num_repeats: how often the graph is run, each time with its own weights (paper: 7; also 3 and 5).
-        in_indices: positions of the inputs to use, ascending and without gaps; ``None`` uses all. ``(1, 2, 3)`` of
-            C2..C5 gives the paper's P3..P7.
+        num_repeats: number of times the graph runs, each with its own weights (paper: 7; also 3 and 5).
         norm: norm after each convolution: ``None`` as mmdet's default, ``"BN"`` as in the paper and mmdet's config.
         act: activation before the convolution of each merging cell.
         conv: factory of every convolution; ``None`` for ``nn.Conv2d``.

@@ -30,23 +30,15 @@ from .fpn import FPN
 class PAFPN(FPN):
     """FPN with a second, bottom-up path that carries the localization of the fine levels to the coarse ones.
 
+    Arguments and errors are those of `FPN`; ``norm``, ``act``, ``conv`` and ``init`` apply to both paths. ``fusion``
+    and ``upsample_mode`` apply to the top-down path only, since the bottom-up path adds. Extra levels with
+    ``source="output"`` read the last output of the bottom-up path.
+
     Args:
-        in_channels: channels of each input map, as for `FPN`.
-        out_channels: channels of every output map.
-        norm: norm after each convolution, of both paths.
-        act: activation after each convolution, of both paths; ``None`` as in mmdet.
-        conv: factory of every convolution.
-        init: see `init_convs`.
         bottom_up_act: activation of the bottom-up path instead of ``act``; ``"relu"`` is the paper's.
-        **arguments: the other arguments of `FPN`. ``fusion`` and ``upsample_mode`` apply to the top-down path, while
-            the bottom-up path adds; extra levels with ``source="output"`` read the last output of the bottom-up path.
 
     State dict: that of `FPN`, plus ``downsample_convs.<i>``, ``bottom_up_convs.<i>``, ``i`` counting the steps of the
     bottom-up path. mmdet's layout loads as it is.
-
-    Raises:
-        ValueError: an argument outside the values above.
-        TypeError: an argument that `FPN` does not have.
     """
 
     card = NeckCard(

@@ -35,14 +35,14 @@ class SemanticMerge(nn.Module):
     Args:
         in_channels: channels of each map, high to low resolution.
         inner_channels: channels of the branches and of the result (paper: 128).
-        num_upsamples: number of doublings of each map; a map has as many convolutions, at least one. ``None`` for
-            0, 1, 2, ..., which brings adjacent levels to the size of the finest one.
+        num_upsamples: number of doublings, and of convolutions (at least one), of each map. ``None`` for 0, 1, 2, ...,
+            which brings adjacent levels to the size of the finest one.
         norm: norm after each convolution: ``"GN"`` (paper), another name, a factory or ``None``; see `make_norm`.
         conv: factory of every convolution; ``None`` for ``nn.Conv2d``.
         init: see `init_convs`; both toolboxes use ``"kaiming_normal"``.
 
     The peers upsample by a factor of 2, which requires sizes divisible by the last stride. This class upsamples to the
-    size of the input map at that resolution (and doubles where there is none), which is equal on divisible sizes.
+    size of the input map at that resolution (and doubles if there is none), which is the same for divisible sizes.
 
     State dict: ``branches.{i}.{k}.conv.*``, ``branches.{i}.{k}.norm.*``. The layouts of mmdet's ``PanopticFPNHead`` and
     detectron2's ``SemSegFPNHead``, without their 1x1 predictors, load as they are.
@@ -84,13 +84,9 @@ class SemanticMerge(nn.Module):
     def to_stride(
         cls, specs: Sequence[FeatureSpec], stride: int, inner_channels: int = 128, **arguments: Any
     ) -> SemanticMerge:
-        """Build the module that merges maps of published specs into one of a given stride.
+        """Build the module that merges maps of ``specs``, high to low resolution, into one of ``stride`` input pixels.
 
-        Args:
-            specs: specs of the maps, high to low resolution.
-            stride: stride of the result in input pixels.
-            inner_channels: channels of the result.
-            **arguments: the other arguments of the class.
+        ``arguments`` are the other arguments of the class.
 
         Raises:
             ValueError: a stride that is not a power of two, or a map finer than ``stride``.
@@ -102,10 +98,8 @@ class SemanticMerge(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Merge maps ``B C H W``, high to low resolution, into one ``B inner_channels H W``.
 
-        The result has the size of the map that is not upsampled, or else of the finest one after its doublings.
-
-        Raises:
-            ValueError: the number of maps or their channels differ from those that the module was built for.
+        The result has the size of the map that is not upsampled, or else of the finest one after its doublings. Errors
+        are those of `Neck.forward`.
         """
         check_channels(maps, self.in_channels, type(self).__name__)
         sizes = {times: (x.shape[-2], x.shape[-1]) for times, x in zip(self.num_upsamples, maps, strict=True)}
@@ -116,7 +110,7 @@ class SemanticMerge(nn.Module):
         return sum(lifted[1:], lifted[0])
 
     def _lift(self, x: Tensor, branch: Any, times: int, sizes: dict[int, tuple[int, int]]) -> Tensor:
-        """Run one branch, ``B C h w`` to ``B inner_channels H W``; ``sizes`` maps the doublings left to a size."""
+        """Run one branch, ``B C h w`` to ``B inner_channels H W``; ``sizes`` is indexed by doublings left."""
         for conv in branch:
             x = conv(x)
             if times:
@@ -131,20 +125,15 @@ class PanopticFPN(nn.Module):
     The semantic map comes first. It has the stride of the finest level, and its published spec is a `SemanticSpec`,
     named ``semantic`` where the levels are named ``p2``, ``p3``, ...; extra levels do not contribute to it.
 
+    Arguments and errors are those of `FPN`, for the pyramid, and these:
+
     Args:
-        in_channels: channels of each input map, high to low resolution, as for `FPN`.
-        out_channels: channels of every level of the pyramid.
         inner_channels: channels of the semantic map, see `SemanticMerge`.
         semantic_norm: norm in the branches of the semantic map.
         gradient_checkpointing: keep only the inputs for backward and recompute the maps.
-        **arguments: the other arguments of `FPN`, for the pyramid.
 
     State dict: ``fpn.*`` as in `FPN`, ``semantic_merge.*`` as in `SemanticMerge`. Keys of a plain FPN, in any layout
     that `FPN` loads, go to the pyramid (with ``strict=False``, because the semantic branch is not among them).
-
-    Raises:
-        ValueError: an argument outside the values above.
-        TypeError: an argument that `FPN` does not have.
     """
 
     card = NeckCard(
@@ -187,16 +176,12 @@ class PanopticFPN(nn.Module):
         redirect_keys(self, panoptic_fpn())
 
     def out_specs(self, in_specs: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:
-        """Return the spec of the semantic map, then those of the pyramid; raises the errors of `FPN`."""
+        """Return the spec of the semantic map, then those of the pyramid; see `Neck.out_specs`."""
         pyramid = self.fpn.out_specs(in_specs)
         return (SemanticSpec(self.semantic_merge.inner_channels, pyramid[0].stride), *pyramid)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Compute the semantic map ``B inner_channels H W`` and the pyramid from the inputs of `FPN`.
-
-        Raises:
-            ValueError: the number of maps or their channels differ from those that the neck was built for.
-        """
+        """Compute the semantic map ``B inner_channels H W`` and the pyramid; see `Neck.forward`."""
         return checkpointing.run(self._maps, inputs, checkpointed=self.gradient_checkpointing)
 
     def _maps(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -18,43 +18,44 @@ from fractions import Fraction
 
 from torch import Tensor, nn
 
-from ..features import FeatureSpec, check_channels, check_in_channels, check_specs
+from ..features import FeatureSpec
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs
 from ..ops import checkpointing
 from ..resampling import make_resample
 from ..weights import accept_layouts
 from ..weights.maps.simple_pyramid import SimplePyramidLayouts
+from .base import PyramidNeck
 from .card import P6, VIT_B, NeckCard
 from .extra_levels import ExtraLevels, as_extra_levels
 
 
-class SimpleFeaturePyramid(nn.Module):
-    """Pyramid from a single map.
+class SimpleFeaturePyramid(PyramidNeck):
+    """Pyramid from a single map of any size.
 
     Args:
         in_channels: channels of the map, as a list of one (``[s.channels for s in backbone.feature_specs]``).
         out_channels: channels of every output map.
-        scale_factors: size of each level relative to the map, powers of two, each half of the previous one. Each
-            doubling is a 2x2 transposed convolution of stride 2 that halves the channels; factors below 1 max-pool.
+        scale_factors: size of each level relative to the map, powers of two, each half of the previous one; see
+            `make_resample`, called with ``halve_channels=True``.
         extra_levels: levels after the last one, as `ExtraLevels` or a mapping of its arguments, with
             ``source="output"``; ``ExtraLevels(1, "max_pool")`` is detectron2's ``LastLevelMaxPool``.
         norm: norm after each convolution and between two deconvolutions; ``"LN"`` (paper), see `make_norm`.
         act: activation after each convolution; ``None`` as in the paper.
         conv: factory of the 1x1 and 3x3 convolutions; ``None`` for ``nn.Conv2d``.
-        init: initialization of the 1x1 and 3x3 convolutions: ``None`` for PyTorch's own (detectron2),
-            ``"kaiming_normal"`` (mmdet's project); see `init_convs`.
+        init: initialization of these convolutions: ``None`` for PyTorch's own (detectron2), ``"kaiming_normal"``
+            (mmdet's project); see `init_convs`.
         gradient_checkpointing: keep only the input for backward and recompute the maps.
 
-    State dict: ``resamples.{i}``, ``lateral_convs.{i}``, ``output_convs.{i}``, ``extra_levels.convs.{k}``. The layouts
-    of detectron2 (``simfp_{stage}``) and of mmdet's project load as they are. The norms of mmdet's project have an
-    ``eps`` of 1e-5, those of detectron2 and of this class 1e-6: pass a factory for the former.
+    State dict: see `fpn_plugins.weights.maps.simple_pyramid`. The layouts of detectron2 and of mmdet's project load as
+    they are. The norms of mmdet's project have an ``eps`` of 1e-5, those of detectron2 and of this class 1e-6: pass a
+    factory for the former.
 
     A factor below 1 rounds odd sizes down, as both peers do. detectron2's class with ``norm=""`` cannot run at a factor
     of 4 (it calls the missing norm); this class omits the norm.
 
     Raises:
-        ValueError: several maps, factors other than these powers of two, channels that cannot be halved often enough,
-            or extra levels that would not follow the last one.
+        ValueError: several maps, other factors, channels that cannot be halved often enough, or extra levels with
+            another source.
     """
 
     card = NeckCard(
@@ -91,15 +92,17 @@ class SimpleFeaturePyramid(nn.Module):
         init: str | None = None,
         gradient_checkpointing: bool = False,
     ) -> None:
-        super().__init__()
-        self.gradient_checkpointing = gradient_checkpointing
-        self.in_channels = _check_one_map(in_channels)
-        self.out_channels = out_channels
+        super().__init__(in_channels, out_channels, gradient_checkpointing=gradient_checkpointing)
+        channels, *others = self.in_channels
+        if others:
+            raise ValueError(
+                f"in_channels={list(in_channels)}: SimpleFeaturePyramid is built on one map; choose it with the "
+                "backbone's out_indices (out_block_indices), or use FPN"
+            )
         self.scale_factors = _check_scale_factors(scale_factors)
         extra = _check_extra_levels(as_extra_levels(extra_levels))
         self.num_extra_levels = extra.num_levels if extra else 0
 
-        (channels,) = self.in_channels
         resamples = [make_resample(channels, scale, norm, halve_channels=True) for scale in self.scale_factors]
         self.resamples = nn.ModuleList(resamples)
         widths = [channels // scale.numerator for scale in self.scale_factors]
@@ -113,56 +116,33 @@ class SimpleFeaturePyramid(nn.Module):
         init_convs(self, init)
         accept_layouts(self, SimplePyramidLayouts([len(layers) for layers in resamples]))
 
-    def out_specs(self, in_specs: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:
-        """Return channels and strides of the outputs for a backbone that publishes ``in_specs``.
+    def out_strides(self, strides: list[int]) -> list[int]:
+        """Divide the map's stride by each factor.
 
         Raises:
-            ValueError: the number of maps or their channels differ from those that the neck was built for, or a factor
-                does not divide the stride.
+            ValueError: a factor that does not divide the stride.
         """
-        check_specs(in_specs, self.in_channels, type(self).__name__)
-        exact = [in_specs[0].stride / scale for scale in self.scale_factors]
+        exact = [strides[0] / scale for scale in self.scale_factors]
         if any(stride.denominator != 1 for stride in exact):
             raise ValueError(
                 f"scale_factors={[float(scale) for scale in self.scale_factors]} make strides below 1 from the map's "
-                f"{in_specs[0].stride}; leave out the largest"
+                f"{strides[0]}; leave out the largest"
             )
-        strides = [int(stride) for stride in exact]
-        strides += [strides[-1] * 2 ** (k + 1) for k in range(self.num_extra_levels)]
-        return tuple(FeatureSpec(self.out_channels, stride) for stride in strides)
+        return [int(stride) for stride in exact]
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Compute the pyramid.
+        """Compute one map ``B out_channels H*scale W*scale`` per factor, then the extra levels; see `Neck.forward`."""
+        used = self.used(inputs)
+        return tuple(checkpointing.run(self.pyramid, used, checkpointed=self.gradient_checkpointing))
 
-        Args:
-            inputs: one map ``B C H W`` of any size.
-
-        Returns:
-            One map ``B out_channels H*scale W*scale`` per factor, high to low resolution, then the extra levels.
-
-        Raises:
-            ValueError: the number of maps or their channels differ from those that the neck was built for.
-        """
-        check_channels(inputs, self.in_channels, type(self).__name__)
-        return checkpointing.run(self._maps, inputs, checkpointed=self.gradient_checkpointing)
-
-    def _maps(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def pyramid(self, inputs: list[Tensor]) -> list[Tensor]:
+        """Compute the outputs from the map, high to low resolution."""
         resampled = [layers(inputs[0]) for layers in self.resamples]
         laterals = [conv(x) for conv, x in zip(self.lateral_convs, resampled, strict=True)]
         outputs = [conv(x) for conv, x in zip(self.output_convs, laterals, strict=True)]
         if self.extra_levels is not None:
             outputs += self.extra_levels(inputs, laterals, outputs)
-        return tuple(outputs)
-
-
-def _check_one_map(in_channels: Sequence[int]) -> tuple[int, ...]:
-    channels = check_in_channels(in_channels)
-    if len(channels) != 1:
-        raise ValueError(
-            f"in_channels={list(channels)}: SimpleFeaturePyramid is built on one map; choose it with the backbone's "
-            "out_indices (out_block_indices), or use FPN"
-        )
-    return channels
+        return outputs
 
 
 def _check_scale_factors(scale_factors: Sequence[float]) -> tuple[Fraction, ...]:
@@ -177,7 +157,7 @@ def _check_scale_factors(scale_factors: Sequence[float]) -> tuple[Fraction, ...]
 def _check_extra_levels(extra: ExtraLevels | None) -> ExtraLevels | None:
     if extra is not None and extra.source != "output":
         raise ValueError(
-            f"extra_levels source={extra.source!r}: the levels of SimpleFeaturePyramid are resampled from one map, so "
-            "only an output has the resolution that an extra level follows; use source='output'"
+            f"extra_levels source={extra.source!r}: extra levels of SimpleFeaturePyramid must follow an output, the "
+            "only map at the last level's resolution; use source='output'"
         )
     return extra

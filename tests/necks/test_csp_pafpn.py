@@ -173,7 +173,7 @@ def test_gradient_checkpointing_changes_neither_gradients_nor_statistics(make_ma
     ("arguments", "message"),
     [
         ({"in_channels": []}, "in_channels=[] must list"),
-        ({"in_channels": [8, 1]}, "in_channels=[8, 1]: CSP layers halve the channels, each must be at least 2"),
+        ({"in_channels": [8, 1]}, "in_channels=[8, 1] must each be at least 2"),
         ({"in_indices": (0, 2)}, "in_indices=[0, 2] must be adjacent"),
         ({"num_blocks": -1}, "num_blocks=-1 must be at least 0"),
         ({"norm": "FrozenBN"}, "norm='FrozenBN' is unknown"),
