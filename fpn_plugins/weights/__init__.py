@@ -1,4 +1,4 @@
-"""Load weights: checkpoint file -> table of key names -> module."""
+"""Load weights: read a checkpoint file, translate its key names by a table, fill the module."""
 
 from .checkpoint import read_checkpoint, strip_prefix, write_checkpoint
 from .key_map import KeyMap, Report, Rule, Transform

@@ -29,17 +29,15 @@ _ARRAY_GLOBALS = {
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Unpickle NumPy arrays and nothing else."""
-
     def find_class(self, module: str, name: str) -> object:
-        """Return a global needed to rebuild an array; refuse any other."""
+        """Return a global needed to rebuild a NumPy array; refuse any other."""
         if f"{module}.{name}" not in _ARRAY_GLOBALS:
-            raise pickle.UnpicklingError(f"refused {module}.{name}: a checkpoint may hold arrays and numbers only")
+            raise pickle.UnpicklingError(f"refused {module}.{name}: a checkpoint may contain only arrays and numbers")
         return super().find_class(module, name)
 
 
 class _Ignored:
-    """Stand in for an object that a training checkpoint stores beside the weights; its contents are discarded."""
+    """Placeholder for an object stored beside the weights, whose contents are discarded."""
 
     def __init__(self, *unused: object) -> None: ...
 
@@ -79,26 +77,23 @@ def _read_any(path: Path, trusted: bool) -> object:
 
 
 def read_checkpoint(path: str | os.PathLike[str], trusted: bool = False) -> dict[str, Tensor]:
-    """Read the state dict of a checkpoint file; nothing pickled in it is executed.
+    """Read the state dict of a checkpoint file, on the CPU; nothing pickled in it is executed.
 
     Args:
         path: ``.safetensors``; ``.pkl`` in the format of Detectron2's model zoo (arrays only); anything else is read by
-            ``torch.load(weights_only=True)``. A dict of dicts is unwrapped at ``state_dict``, ``model``,
-            ``model_state``, ``teacher`` or ``student``. mmengine's log beside the weights is skipped.
-        trusted: execute whatever code is pickled in the file; only for files of your own.
-
-    Returns:
-        Names and tensors, on the CPU.
+            ``torch.load(weights_only=True)``. A dict of dicts is unwrapped at the keys in ``CONTAINERS``. mmengine's
+            log beside the weights is skipped.
+        trusted: allow the file to execute the code pickled in it; only for files of your own.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file is damaged or truncated, needs to execute code, or holds no tensors.
+        ValueError: the file is damaged or truncated, needs to execute code, or contains no tensors.
     """
     return _tensors(_unwrap(read_content(path, trusted)), Path(path))
 
 
 def read_content(path: str | os.PathLike[str], trusted: bool = False) -> object:
-    """Read the whole content of a file as `read_checkpoint` does; same errors, but a file without tensors is fine."""
+    """Read all of a file as `read_checkpoint` does; same errors, except that a file without tensors is accepted."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
@@ -109,9 +104,9 @@ def read_content(path: str | os.PathLike[str], trusted: bool = False) -> object:
     except Exception as error:
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"  # the error of an empty file has no text
         raise ValueError(
-            f"cannot read checkpoint {str(path)!r} ({reason}). The file is damaged, or it holds pickled objects other "
-            "than tensors, which are not executed; save its state dict again, or, if you made the file yourself, read "
-            "it with trusted=True (--trusted)"
+            f"cannot read checkpoint {str(path)!r} ({reason}). The file is damaged, or it contains pickled objects "
+            "other than tensors, which are not executed; save its state dict again, or, if you made the file yourself, "
+            "read it with trusted=True (--trusted)"
         ) from error
 
 
@@ -132,7 +127,9 @@ def _tensors(content: object, path: Path) -> dict[str, Tensor]:
         elif hasattr(value, "__array_interface__") and not value.dtype.hasobject:
             tensors[key] = torch.tensor(value)  # a copy: unpickled arrays may be read-only
     if not tensors:
-        raise ValueError(f"checkpoint {str(path)!r} holds no tensors (looked in it and under {', '.join(CONTAINERS)})")
+        raise ValueError(
+            f"checkpoint {str(path)!r} contains no tensors at the top level or under {', '.join(CONTAINERS)}"
+        )
     return tensors
 
 
@@ -140,7 +137,7 @@ def strip_prefix(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Ten
     """Select the entries of a state dict under ``prefix`` (``"backbone.neck."``), and remove the prefix.
 
     Raises:
-        ValueError: there are none; lists the prefixes that exist.
+        ValueError: no such entries; lists the prefixes that exist.
     """
     found = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
     if not found:
@@ -152,17 +149,14 @@ def strip_prefix(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Ten
 def write_checkpoint(
     state_dict: Mapping[str, Tensor], path: str | os.PathLike[str], container: str = "state_dict"
 ) -> Path:
-    """Write a state dict atomically: under a temporary name beside ``path``, renamed when complete.
+    """Write a state dict atomically (see `write_atomically`) and return ``path``.
 
     Args:
         state_dict: names and tensors.
-        path: ``.safetensors``; ``.pkl`` (arrays, as in Detectron2's model zoo); any other suffix is written by
-            ``torch.save``. Missing folders are created.
+        path: ``.safetensors``; ``.pkl`` (arrays, as in Detectron2's model zoo); files with any other suffix are written
+            by ``torch.save``. Missing folders are created.
         container: key of the state dict in the latter two formats: ``"state_dict"`` for mmdet, ``"model"`` for
             Detectron2.
-
-    Returns:
-        ``path``.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

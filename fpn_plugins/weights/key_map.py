@@ -6,11 +6,10 @@ A `KeyMap` is a list of rules ``theirs -> ours``. Patterns are literal except fo
     <i+2>    that integer plus 2 on this side            fpn_lateral<i+2>.weight
     <*>      the rest of the key, dots included          layer1.<*>
 
-Rules without brackets are tried first, then the others in order; the first that fits wins. ``None`` on our side means
-*dropped on purpose*. A key that no rule fits is never lost silently: `KeyMap.apply` lists it in its report, and
-`recognize` refuses a dict that fits a layout only in part.
-
-Where a layout also stores values in another order, the rule names a `Transform`.
+Rules without brackets are tried first, then the others in order; the first match wins. ``None`` on our side drops the
+key intentionally. A key that matches no rule is never lost silently: `KeyMap.apply` lists it in its report, and
+`recognize` refuses a dict that fits a layout only in part. If a layout also stores values in another order, the rule
+has a `Transform`.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _OLD_TOKEN = re.compile(r"\{(\*|[a-z](?:[+-]\d+)?)\}")
 
 @dataclass(frozen=True)
 class Transform:
-    """Lossless change of a tensor's values between two layouts, e.g. another order of channels.
+    """Lossless change of a tensor's values between two layouts, e.g., another order of channels.
 
     Attributes:
         name: name in reports.
@@ -41,7 +40,7 @@ class Transform:
     to_theirs: Callable[[Tensor], Tensor]
 
     def inverse(self) -> Transform:
-        """Return the transform of the other direction."""
+        """Return the transform in the other direction."""
         return Transform(f"inverse of {self.name}", self.to_theirs, self.to_ours)
 
 
@@ -51,8 +50,8 @@ class Rule:
 
     Attributes:
         theirs: pattern of the foreign layout.
-        ours: pattern of our layout; ``None`` drops the key on purpose.
-        transform: change of the value; ``None`` leaves it as it is.
+        ours: pattern of our layout; ``None`` drops the key intentionally.
+        transform: change of the value; ``None`` keeps it.
 
     Raises:
         ValueError: a pattern with braces, the former spelling of placeholders.
@@ -67,11 +66,7 @@ class Rule:
         _check_pattern(self.ours or "")
 
     def inverse(self) -> Rule:
-        """Return the rule ours -> theirs.
-
-        Raises:
-            ValueError: the rule drops the key, so that it has no inverse.
-        """
+        """Return the rule ours -> theirs; ``ValueError`` if the rule drops the key."""
         if self.ours is None:
             raise ValueError(f"the rule for {self.theirs!r} drops the key, so it has no inverse")
         return Rule(self.ours, self.theirs, self.transform and self.transform.inverse())
@@ -82,10 +77,10 @@ class Report:
     """Outcome for every key.
 
     Attributes:
-        layout: name of the table that was used.
+        layout: name of the table.
         matched: ``their key -> our key``.
-        dropped: keys that the table drops on purpose.
-        unexpected: keys that no rule fits, or whose name in our layout the module does not have.
+        dropped: keys that the table drops intentionally.
+        unexpected: keys that match no rule, or whose name in our layout does not exist in the module.
         missing: keys of ours that got no value (only if the wanted keys are known).
         kept: keys of ours that the layout does not have at all; the module keeps its own values.
     """
@@ -99,7 +94,7 @@ class Report:
 
     @property
     def complete(self) -> bool:
-        """Whether every key found its place and every place its key."""
+        """Whether every key was matched or dropped, and no wanted key is missing."""
         return bool(self.matched) and not self.unexpected and not self.missing
 
     def __str__(self) -> str:
@@ -114,11 +109,11 @@ class Report:
 def _check_pattern(pattern: str) -> None:
     if _OLD_TOKEN.search(pattern):
         new = _OLD_TOKEN.sub(r"<\1>", pattern)
-        raise ValueError(f"pattern={pattern!r}: placeholders stand in angle brackets; write {new!r}")
+        raise ValueError(f"pattern={pattern!r}: placeholders need angle brackets; write {new!r}")
 
 
 def _compile(pattern: str) -> tuple[re.Pattern[str], list[tuple[str, int]]]:
-    """Compile a pattern; return the variable and the offset of each group as well."""
+    """Compile a pattern, and return the variable and the offset of each group."""
     pieces = _TOKEN.split(pattern)
     literals, tokens = pieces[::2], pieces[1::2]
     groups = ["(.+)" if token == "*" else "([0-9]+)" for token in tokens]
@@ -127,8 +122,6 @@ def _compile(pattern: str) -> tuple[re.Pattern[str], list[tuple[str, int]]]:
 
 
 def _fill(pattern: str, values: Mapping[str, str | int]) -> str:
-    """Write ``values`` into the brackets of ``pattern``."""
-
     def one(token: re.Match[str]) -> str:
         value = values[token[1][0]]
         return value if isinstance(value, str) else str(value + int(token[1][1:] or 0))
@@ -141,9 +134,9 @@ class KeyMap:
 
     Args:
         layout: name of the foreign layout, for reports.
-        rules: `Rule` objects or ``(theirs, ours)`` pairs; literal ones first, then the first that fits.
-        lacks: patterns of our keys that the layout does not have (a classifier has no norms of a detector's maps);
-            they are not missing, the module keeps its own values.
+        rules: `Rule` objects or ``(theirs, ours)`` pairs.
+        lacks: patterns of our keys that the layout does not have (a classifier has no norms of a detector's maps); they
+            do not count as missing, and the module keeps its own values.
     """
 
     def __init__(self, layout: str, rules: Iterable[Rule | tuple[str, str | None]], lacks: Iterable[str] = ()) -> None:
@@ -159,14 +152,14 @@ class KeyMap:
         return [(rule, *_compile(rule.theirs)) for rule in self.rules if _TOKEN.search(rule.theirs)]
 
     def dropping(self, patterns: Iterable[str]) -> KeyMap:
-        """Return a table that drops the foreign keys of ``patterns`` and treats the others as this table."""
+        """Return a table that drops foreign keys that match ``patterns`` and treats the others as this table does."""
         return KeyMap(self.layout, [*(Rule(pattern, None) for pattern in patterns), *self.rules], self.lacks)
 
     def __repr__(self) -> str:
         return f"KeyMap({self.layout!r}, {len(self.rules)} rules)"
 
     def find(self, key: str) -> tuple[Rule | None, str | None]:
-        """Return the rule that fits a foreign key, and our name; ``(None, None)`` if there is none."""
+        """Return the rule that matches a foreign key, and our name; ``(None, None)`` if there is none."""
         if key in self._literal:
             return self._literal[key], self._literal[key].ours
         for rule, regex, variables in self._patterns:
@@ -185,15 +178,12 @@ class KeyMap:
     def apply(
         self, state_dict: Mapping[str, Tensor], wanted: Iterable[str] | None = None
     ) -> tuple[dict[str, Tensor], Report]:
-        """Rename the keys of a state dict and transform its values; the input is not modified.
+        """Return a state dict with renamed keys and transformed values, without unexpected keys, and a report.
 
         Args:
             state_dict: foreign keys and tensors.
-            wanted: our module's own keys. With them the report also lists what is missing, and a name that the module
-                does not have counts as unexpected.
-
-        Returns:
-            The renamed dict (without unexpected keys) and the `Report`.
+            wanted: the module's own keys; if given, the report lists missing keys, and names that the module does not
+                have count as unexpected.
 
         Raises:
             ValueError: two foreign keys become the same key of ours.
@@ -213,13 +203,13 @@ class KeyMap:
                 renamed[name] = value if rule.transform is None else rule.transform.to_ours(value)
                 report.matched[key] = name
         if ours is not None:
-            # BatchNorm's step counter is absent from Detectron2's and old torch files, and torch fills it in itself
+            # Detectron2's and old PyTorch files lack BatchNorm's step counter, which PyTorch fills in itself
             absent = sorted(key for key in ours - set(renamed) if not key.endswith("num_batches_tracked"))
             report.kept = [key for key in absent if any(_compile(pattern)[0].fullmatch(key) for pattern in self.lacks)]
             report.missing = [key for key in absent if key not in report.kept]
         return renamed, report
 
     def inverse(self) -> KeyMap:
-        """Return the table ours -> theirs; what the layout lacks is dropped, and the first rule for a name wins."""
+        """Return the table ours -> theirs; keys that the layout lacks are dropped; the first rule for a name wins."""
         rules = [rule.inverse() for rule in self.rules if rule.ours is not None]
         return KeyMap(f"to {self.layout}", [*rules, *(Rule(pattern, None) for pattern in self.lacks)])

@@ -1,4 +1,4 @@
-"""Load hooks that translate state dicts of other layouts: find the table that explains the keys, and apply it."""
+"""Load hooks that translate state dicts of other layouts: find the table that fits the keys, and apply it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .key_map import KeyMap, Report
 logger = logging.getLogger("fpn_plugins")
 PARTIAL_LOAD = "FPN_PLUGINS_PARTIAL_LOAD"
 
-# tables to try; a function of the foreign keys where the tables depend on them
+# tables to try, or a function of the foreign keys that returns them
 Layouts = Sequence[KeyMap] | Callable[[Iterable[str]], Sequence[KeyMap]]
 
 
@@ -26,18 +26,18 @@ def recognize(
     Args:
         state_dict: keys of one module, without its prefix.
         wanted: the module's own keys.
-        layouts: tables to try, or a function that makes them for a set of foreign keys; it is called only when there
-            are some.
+        layouts: tables to try, or a function that makes them for a set of foreign keys; called only if there are any.
         level_prefixes: prefixes of our own keys that are followed by the position of a level. Other positions under
             them belong to a pyramid with another number of levels, whose weights must not be loaded level by level.
 
     Returns:
         The renamed dict and its report. ``None`` if the dict has only keys of our own, all of our own plus keys that no
-        table explains, or no key of any table; whether that is an error is decided by the caller's ``strict``.
+        table explains, or no key of any table; the caller's ``strict`` decides whether that is an error.
 
     Raises:
         ValueError: the dict fits a table only in part, or several tables that disagree; lists the keys. With the
-            environment variable ``FPN_PLUGINS_PARTIAL_LOAD=1``, what fits is loaded and the rest logged as a warning.
+            environment variable ``FPN_PLUGINS_PARTIAL_LOAD=1``, matching keys are loaded and the others logged as a
+            warning.
     """
     own, wanted = set(state_dict), set(wanted)
     if own <= wanted or own >= wanted:
@@ -53,7 +53,7 @@ def recognize(
 def explain(
     state_dict: Mapping[str, Tensor], wanted: Iterable[str], layouts: Layouts
 ) -> tuple[dict[str, Tensor], Report] | None:
-    """Apply the table that explains a dict known to need one; as `recognize`, but ``None`` only if no key fits any."""
+    """Apply the table that explains a dict known to need one; as `recognize`, but ``None`` only if no key matches."""
     tried = [layout.apply(state_dict, wanted) for layout in _tables(layouts, state_dict)]
     complete = [result for result in tried if result[1].complete]
     if len({tuple(sorted(report.matched.items())) for _, report in complete}) > 1:
@@ -69,7 +69,7 @@ def _tables(layouts: Layouts, keys: Iterable[str]) -> Sequence[KeyMap]:
 
 
 def _partial(report: Report, renamed: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Report]:
-    """Refuse a dict that fits in part, unless the user has asked for a partial load."""
+    """Refuse a dict that fits only in part, unless the user has asked for a partial load."""
     if os.environ.get(PARTIAL_LOAD) != "1":
         raise ValueError(
             f"checkpoint fits this module only in part, so nothing was loaded. {report}. Build the module as it was "
@@ -80,12 +80,9 @@ def _partial(report: Report, renamed: Mapping[str, Tensor]) -> tuple[dict[str, T
 
 
 def accept_layouts(module: nn.Module, layouts: Layouts, level_prefixes: Sequence[str] = ()) -> None:
-    """Let ``module.load_state_dict`` (and the toolboxes' loaders) take other layouts as they are.
+    """Let ``module.load_state_dict`` (and the toolboxes' loaders) accept other layouts; its own keys stay valid.
 
-    Args:
-        module: module to extend; its own keys stay valid, and it saves under them.
-        layouts: see `recognize`; a function where the tables depend on the keys (Detectron2's carry the stage).
-        level_prefixes: see `recognize`.
+    See `recognize` for ``layouts`` and ``level_prefixes``.
     """
     module._register_load_state_dict_pre_hook(_LayoutHook(layouts, tuple(level_prefixes)), with_module=True)
 
@@ -127,11 +124,9 @@ class _LayoutHook(LoadHook):
 
 
 def redirect_keys(module: nn.Module, table: KeyMap) -> None:
-    """Let a container pass foreign keys on to the child that understands them; keys that fit no rule stay as they are.
+    """Let a container's ``load_state_dict`` rename foreign keys by ``table`` to keys of the child that knows them.
 
-    Args:
-        module: container whose ``load_state_dict`` is extended.
-        table: rules from the container's foreign keys to keys of one of its children.
+    Keys that match no rule stay as they are.
     """
     module._register_load_state_dict_pre_hook(_RedirectHook(table), with_module=True)
 

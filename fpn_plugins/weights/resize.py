@@ -1,7 +1,7 @@
 """Resize parameters that belong to a grid: position embeddings, relative positions, patch filters.
 
-Position embeddings and relative positions are resized in every forward pass whose grid differs from the table's, and
-when a checkpoint's table differs from the module's.
+Position embeddings and relative positions are resized in each forward pass on another grid than the table's, and on
+loading a table of another size.
 """
 
 from __future__ import annotations
@@ -14,16 +14,12 @@ from torch import Tensor
 
 
 def square_side(count: int, name: str = "pos_embed") -> int:
-    """Return the side of a square grid of ``count`` positions.
-
-    Raises:
-        ValueError: no square grid has that many positions.
-    """
+    """Return the side of a square grid of ``count`` positions; ``ValueError`` if there is none."""
     side = math.isqrt(count)
     if side * side != count:
         raise ValueError(
-            f"{name} has {count} positions, which is no square grid: drop the class token's (and any register's) "
-            "embedding, or resize the table to a square one first"
+            f"{name} has {count} positions, which do not form a square grid: drop the class token's (and any "
+            "register's) embedding, or resize the table to a square one first"
         )
     return side
 
@@ -33,8 +29,8 @@ def resize_positions(table: Tensor, height: int, width: int) -> Tensor:
 
     Args:
         table: ``1 side*side C``, row-major, without a class token.
-        height: rows of the wanted grid.
-        width: columns of the wanted grid.
+        height: rows of the target grid.
+        width: columns of the target grid.
 
     Returns:
         ``1 height width C``, a view of the table if the grid is the same.
@@ -55,13 +51,9 @@ def resize_relative_positions(table: Tensor, length: int) -> Tensor:
     """Resize a table of relative positions, one row per distance, to ``length`` rows: linear, as in detectron2.
 
     Args:
-        table: ``L D``, for the distances ``-(L - 1) / 2 .. (L - 1) / 2``.
-        length: wanted ``L``, ``2 * cells - 1``.
-
-    Returns:
-        ``length D``, the table itself if it has that length.
+        table: ``L D``, for the distances ``-(L - 1) / 2 .. (L - 1) / 2``; returned as it is if ``L = length``.
+        length: target ``L``, ``2 * cells - 1``.
     """
-    # a trace must not depend on the size; resizing to the same size changes nothing
     if not torch.compiler.is_compiling() and table.shape[0] == length:
         return table
     return F.interpolate(table.t()[None], size=length, mode="linear")[0].t()
@@ -71,15 +63,12 @@ def resize_patch_filters(weight: Tensor, size: int) -> Tensor:
     """Resize the filters of a patch embedding so that resized patches give the same tokens.
 
     FlexiViT (arXiv:2212.08013, section 3.4): the pseudo-inverse of the (bicubic, antialiased) resizing gives the
-    filters that minimize the difference over all patches; exact when the patches grow. Equal to timm's
+    filters that minimize the difference over all patches; exact when the patches grow. Matches timm's
     ``resample_patch_embed``.
 
     Args:
-        weight: ``C_out C_in side side``.
-        size: wanted side in pixels.
-
-    Returns:
-        ``C_out C_in size size``, the filters themselves if they have that size.
+        weight: ``C_out C_in side side``; returned as it is if ``side = size``.
+        size: target side in pixels.
     """
     side = weight.shape[-1]
     if side == size:
@@ -94,11 +83,9 @@ def relative_bias_table(table: Tensor, window_size: int) -> Tensor:
     """Resize Swin's biases of relative positions to another window: bicubic, as in official fine-tuning and mmdet.
 
     Args:
-        table: ``(2 w - 1)**2 heads``, for windows of ``w x w`` tokens, row-major.
-        window_size: wanted ``w``.
-
-    Returns:
-        ``(2 window_size - 1)**2 heads``, the table itself if it has that size.
+        table: ``(2 w - 1)**2 heads``, for windows of ``w x w`` tokens, row-major; returned as it is if
+            ``w = window_size``.
+        window_size: target ``w``.
 
     Raises:
         ValueError: the table is not square.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .key_map import Transform
 
-# order of the four cells of a 2x2 patch: by columns in Swin's own code, by rows in `nn.Unfold`; its own inverse
+# order of the four cells of a 2x2 patch: by columns in Swin's official code, by rows in `nn.Unfold`; its own inverse
 _BY_COLUMNS = [0, 2, 1, 3]
 
 
@@ -23,7 +23,7 @@ def _merging_to_unfold(x: Tensor) -> Tensor:
     return by_cell.transpose(-1, -2).flatten(-2)
 
 
-# input channels of a patch merging: mmdet merges with `nn.Unfold`, which puts the channel before the cell
+# input channels of a patch merging layer: mmdet merges with `nn.Unfold`, which puts the channel before the cell
 UNFOLD_MERGING = Transform("unfold order", _merging_from_unfold, _merging_to_unfold)
 
 
@@ -56,7 +56,7 @@ def anchor_order(num_anchors: int, num_ratios: int) -> Transform | None:
     if num_ratios < 1 or num_anchors % num_ratios:
         raise ValueError(
             f"num_ratios={num_ratios} does not divide the {num_anchors} anchors per cell of the checkpoint; "
-            "give the number of aspect ratios that the detector was trained with"
+            "pass the number of aspect ratios that the detector was trained with"
         )
     sizes = num_anchors // num_ratios
     if sizes == 1 or num_ratios == 1:
@@ -66,5 +66,5 @@ def anchor_order(num_anchors: int, num_ratios: int) -> Transform | None:
 
 
 def _transpose(outer: int, inner: int, x: Tensor) -> Tensor:
-    """Swap the two counts that make up the first axis; channels within an anchor (classes, box) keep their order."""
+    """Swap the two factors of the first axis; channels within an anchor (classes, box) keep their order."""
     return x.reshape(outer, inner, -1, *x.shape[1:]).transpose(0, 1).reshape(x.shape)

@@ -1,4 +1,4 @@
-"""Load plain Vision Transformers: rename keys, fold LayerScale, fill in what detection adds, resize tables."""
+"""Load plain Vision Transformers: rename keys, fold LayerScale, add detection's parameters, resize tables."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from .resize import resize_patch_filters, resize_positions, resize_relative_posi
 # LayerScale's factor -> the layer whose output it scales (timm and DINOv2, then DeiT III)
 _SCALED_LAYERS = {"ls1.gamma": "attn.proj", "ls2.gamma": "mlp.fc2", "gamma_1": "attn.proj", "gamma_2": "mlp.fc2"}
 _GAMMA = re.compile(r"(?P<block>(?:.*\.)?blocks\.\d+\.)(?P<name>ls[12]\.gamma|gamma_[12])")
-# parameters that detection adds to a pre-trained network, initialized so that they change nothing
+# parameters that detection adds to a pre-trained network; initially, they have no effect
 _ADDED_BY_DETECTION = (".rel_pos_", ".residual.")
 
 
 def accept_vit_layouts(module: nn.Module, layouts: Sequence[KeyMap], cls_position: bool) -> None:
-    """Let ``module.load_state_dict`` (and the toolboxes' loaders) take checkpoints of plain ViTs as they are.
+    """Let ``module.load_state_dict`` (and the toolboxes' loaders) accept checkpoints of plain ViTs.
 
     - Keys are renamed by ``layouts``; a key that they do not explain is an error.
     - LayerScale is folded into the layer before it, which is exact: ``gamma * (W x + b) = (gamma W) x + gamma b``.
     - Relative positions and residual blocks keep their initial values if the checkpoint has none at all.
     - Tables of another grid and patch filters of another size are resized, with a warning.
 
-    All of this needs the whole file. Detectron2's ``?matching_heuristics=True`` passes on only the keys that end in
-    names of the detector, so that LayerScale and tables of other sizes never arrive here: give such a file to the
-    backbone's ``checkpoint`` instead.
+    All of this needs the whole file. Detectron2's ``?matching_heuristics=True`` passes only the keys that end in names
+    of the detector, so LayerScale and tables of other sizes are lost: pass such a file as the backbone's ``checkpoint``
+    instead.
 
     Args:
-        module: module to extend; its own keys, under which it saves, are detectron2's.
+        module: module to extend; its own keys are detectron2's.
         layouts: tables to try.
         cls_position: whether the module's ``pos_embed`` has a first row for a class token.
 
-    While loading, a ``ValueError`` lists the keys that do not fit, or the keys with both shapes.
+    Loading raises a ``ValueError`` that lists keys that do not fit, or keys with both shapes.
     """
     module._register_load_state_dict_pre_hook(_ViTHook(layouts, cls_position), with_module=True)
 
@@ -55,10 +55,9 @@ class _ViTHook(LoadHook):
             found = explain(weights, own, self.layouts)
             if found is None:
                 raise ValueError(
-                    f"checkpoint is of another architecture than {owner}: it holds {sorted(weights)[:4]}, ..., the "
-                    f"model needs {sorted(own)[:4]}, ... (a file's inner dict is unwrapped by checkpoint=FILE or "
-                    "fpn_plugins.weights.read_checkpoint; of a whole detector, pass the backbone's part: "
-                    "fpn_plugins.weights.strip_prefix)"
+                    f"checkpoint is of another architecture than {owner}: it has {sorted(weights)[:4]}, ..., the "
+                    f"model needs {sorted(own)[:4]}, ... (checkpoint=FILE or fpn_plugins.weights.read_checkpoint "
+                    "unwraps a file's inner dict; fpn_plugins.weights.strip_prefix selects a detector's backbone)"
                 )
             weights, report = found
             logger.info("%s: %s", owner, report)
@@ -66,7 +65,7 @@ class _ViTHook(LoadHook):
 
 
 def fold_layer_scale(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Multiply LayerScale's factors into the layers whose outputs they scale; a dict without any is copied."""
+    """Return a copy with LayerScale's factors multiplied into the layers whose outputs they scale."""
     folded = dict(state_dict)
     for key, gamma in state_dict.items():
         match = _GAMMA.fullmatch(key)
@@ -81,7 +80,7 @@ def fold_layer_scale(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _with_new_parameters(weights: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Fill in the parameters that detection adds, with the module's values, if no block of the checkpoint has them."""
+    """Add the parameters that only detectors have, with the module's values, if no block of the checkpoint has them."""
     filled = dict(weights)
     for part in _ADDED_BY_DETECTION if any("blocks." in key for key in weights) else ():
         if not any(part in key for key in weights):
@@ -93,7 +92,7 @@ def fit_shapes(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], cls_pos
     """Resize tables of another grid and patch filters of another size.
 
     Raises:
-        ValueError: other tensors differ in shape; lists the keys with both shapes.
+        ValueError: another tensor differs in shape; lists the keys with both shapes.
     """
     fitted = {key: _fit(key, value, own[key], cls_position) if key in own else value for key, value in weights.items()}
     wrong = [key for key in own if key in fitted and fitted[key].shape != own[key].shape]
@@ -125,13 +124,10 @@ def fit_position_embeddings(table: Tensor, count: int, cls_position: bool) -> Te
     """Resize a checkpoint's position embeddings to a table of ``count`` rows.
 
     Args:
-        table: ``1 n C`` with none, one (class token) or two (and DeiT's distillation token) rows before the grid's, or
+        table: ``1 n C`` with zero, one (class token) or two (also DeiT's distillation token) rows before the grid's, or
             ``1 h w C`` (SAM).
-        count: rows of the wanted table.
-        cls_position: whether the wanted table has a first row for a class token; zero if the checkpoint has none.
-
-    Returns:
-        ``1 count C``.
+        count: rows of the result, ``1 count C``.
+        cls_position: whether its first row is for a class token; zero if the checkpoint has none.
 
     Raises:
         ValueError: the checkpoint's grid is not square.

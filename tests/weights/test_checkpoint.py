@@ -146,7 +146,7 @@ def test_a_missing_file_is_not_found(tmp_path: Path):
 @pytest.mark.parametrize("content", [{"epoch": 3}, [1, 2], {"state_dict": {}}, {"model": {"lr": 0.1}}])
 def test_a_file_without_tensors_is_an_error(tmp_path: Path, content: object):
     torch.save(content, tmp_path / "x.pth")
-    with pytest.raises(ValueError, match="holds no tensors"):
+    with pytest.raises(ValueError, match="contains no tensors"):
         read_checkpoint(tmp_path / "x.pth")
 
 

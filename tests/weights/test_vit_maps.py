@@ -233,9 +233,9 @@ def own_with(**changed: Tensor) -> dict[str, Tensor]:
         (lambda: own_with(reg_token=torch.zeros(1, 4, 16)), "in part.* 1 unexpected: reg_token"),
         (lambda: own_with(**{"blocks.2.norm1.weight": torch.zeros(16)}), "unexpected: blocks.2.norm1.weight"),
         (lambda: own_with(**{"blocks.0.attn.q_norm.weight": torch.zeros(8)}), "unexpected: blocks.0.attn.q_norm"),
-        (lambda: {"conv1.weight": torch.zeros(1)}, r"another architecture than ViT: it holds \['conv1.weight'"),
+        (lambda: {"conv1.weight": torch.zeros(1)}, r"another architecture than ViT: it has \['conv1.weight'"),
         (lambda: {"model": {"pos_embed": torch.zeros(1)}}, "checkpoint=FILE"),
-        (lambda: own_with(pos_embed=torch.zeros(1, 20, 16)), "pos_embed has 20 positions, which is no square grid"),
+        (lambda: own_with(pos_embed=torch.zeros(1, 20, 16)), "20 positions, which do not form a square grid"),
         (
             lambda: ViT(**{**TINY, "embed_dim": 24}).state_dict(),
             r"of another shape: pos_embed \(1, 17, 24\) for \(1, 17, 16\), .*patch_embed.proj.weight \(24, 3, 16, 16\)",

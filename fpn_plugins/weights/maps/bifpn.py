@@ -18,9 +18,7 @@ _OURS = "cells.<c>.nodes.<n>"
 def effdet(num_inputs: int, separable: bool = True) -> KeyMap:
     """Build the table of effdet's ``BiFpn`` (0.4.1) with any of its weight methods.
 
-    Args:
-        num_inputs: number of the backbone's maps, which is also effdet's number of the first extra level.
-        separable: effdet's ``separable_conv``.
+    ``num_inputs`` maps of the backbone come before the first extra level; ``separable`` is effdet's ``separable_conv``.
     """
     rules = [(f"{_THEIRS}.combine.edge_weights", f"{_OURS}.edge_weights")]
     for theirs, ours in (

@@ -17,7 +17,7 @@ _BLOCK_CONVS = ("main_conv", "short_conv", "final_conv", "blocks.<j>.conv1", "bl
 
 
 def mmdet() -> KeyMap:
-    """Build the table of mmdet's ``YOLOXPAFPN``, whose blocks have our names."""
+    """Build the table of mmdet's ``YOLOXPAFPN``, whose blocks have the same names as ours."""
     places = [(f"{theirs}.<i>", f"{ours}.<i>") for theirs, ours in _CONVS.items()]
     paths = ("top_down_blocks", "bottom_up_blocks")
     places += [(f"{path}.<i>.{part}",) * 2 for path in paths for part in _BLOCK_CONVS]

@@ -17,11 +17,7 @@ from .mmcv import conv_modules
 
 
 def mmdet(num_levels: int) -> KeyMap:
-    """Build the table of mmdet's ``FPN`` and ``PAFPN``.
-
-    Args:
-        num_levels: number of output convolutions, which the extra levels follow in ``fpn_convs``.
-    """
+    """Build the table of mmdet's ``FPN`` and ``PAFPN``, whose extra levels follow ``num_levels`` others."""
     places = [("lateral_convs.<i>", "lateral_convs.<i>")]
     places += [(f"fpn_convs.{i}", f"output_convs.{i}") for i in range(num_levels)]
     places += [(f"fpn_convs.<k+{num_levels}>", "extra_levels.convs.<k>")]
@@ -49,11 +45,7 @@ def mmdet_carafe(num_levels: int, num_merged: int) -> KeyMap:
 
 
 def detectron2(first_stage: int) -> KeyMap:
-    """Build the table of detectron2's ``FPN``.
-
-    Args:
-        first_stage: log2 of the finest level's stride, which detectron2 writes into the names (``fpn_lateral2``).
-    """
+    """Build the table of detectron2's ``FPN``, whose names start at ``first_stage``, log2 of the finest stride."""
     rules = []
     for theirs, ours in (("fpn_lateral", "lateral_convs"), ("fpn_output", "output_convs")):
         place = f"{theirs}<i+{first_stage}>"
@@ -63,7 +55,7 @@ def detectron2(first_stage: int) -> KeyMap:
 
 
 def torchvision() -> KeyMap:
-    """Build the table of torchvision's ``FeaturePyramidNetwork``; since 0.13 its names hold the convolution's index."""
+    """Build the table of torchvision's ``FeaturePyramidNetwork``; since 0.13, names include the convolution's index."""
     rules = []
     for theirs, ours in (("inner_blocks", "lateral_convs"), ("layer_blocks", "output_convs")):
         for place, part in ((f"{theirs}.<i>.0", "conv"), (f"{theirs}.<i>.1", "norm"), (f"{theirs}.<i>", "conv")):
@@ -87,11 +79,6 @@ class FPNLayouts:
 
 
 def detectron2_backbone(levels: Iterable[int]) -> KeyMap:
-    """Redirect detectron2's convolutions of the pyramid, which it keeps beside ``bottom_up``, to our ``neck``.
-
-    Args:
-        levels: log2 of the strides of the maps that the pyramid reads.
-    """
-    stages = tuple(levels)
-    names = [f"fpn_{kind}{level}.<*>" for kind in ("lateral", "output") for level in stages]
+    """Redirect convolutions of ``levels`` (log2 of strides), which detectron2 has beside ``bottom_up``, to ``neck``."""
+    names = [f"fpn_{kind}{level}.<*>" for level in levels for kind in ("lateral", "output")]
     return KeyMap("detectron2 FPN backbone", [(name, f"neck.{name}") for name in [*names, "top_block.<*>"]])

@@ -8,8 +8,7 @@ Ours, with ``r`` the number of the repeat and ``n`` that of the cell::
 from ..key_map import KeyMap
 from .mmcv import conv_modules
 
-# mmdet names a cell by its operation, the levels of its inputs and its own level; ours are numbered, and cells 4 and 6
-# have no weights
+# mmdet names a cell by its operation, its inputs' levels and its own; ours are numbered; cells 4 and 6 have no weights
 _CELLS = {"gp_64_4": 0, "sum_44_4": 1, "sum_43_3": 2, "sum_34_4": 3, "sum_55_5": 5, "sum_77_7": 7, "gp_75_6": 8}
 
 

@@ -22,10 +22,9 @@ def mmdet() -> KeyMap:
 
 
 def detectron2(names: Sequence[str]) -> KeyMap:
-    """Build the table of detectron2's ``SemSegFPNHead`` without ``predictor``; there, convs and upsamplings alternate.
+    """Build the table of detectron2's ``SemSegFPNHead`` without ``predictor``, which alternates convs and upsampling.
 
-    Args:
-        names: features of the head (``p2``, ``p3``, ...), high to low resolution.
+    ``names`` are the head's features (``p2``, ``p3``, ...), high to low resolution.
     """
     rules = []
     for i, name in enumerate(names):
@@ -42,13 +41,13 @@ def semantic_layouts(keys: Iterable[str]) -> list[KeyMap]:
 
 
 def mmdet_head() -> KeyMap:
-    """Redirect mmdet's branches, which are in its head itself, to our ``semantic_merge``."""
+    """Redirect mmdet's branches, which are in the head itself, to our ``semantic_merge``."""
     name = "conv_upsample_layers.<*>"
     return KeyMap("mmdet PanopticFPNHead", [(name, f"semantic_merge.{name}")])
 
 
 def detectron2_head(names: Iterable[str]) -> KeyMap:
-    """Redirect the branches of features ``names``, which detectron2 keeps in its head, to our ``semantic_merge``."""
+    """Redirect the branches of features ``names``, which are in detectron2's head itself, to our ``semantic_merge``."""
     return KeyMap("detectron2 SemSegFPNHead", [(f"{name}.<*>", f"semantic_merge.{name}.<*>") for name in names])
 
 

@@ -23,7 +23,7 @@ def detectron2() -> KeyMap:
 
 
 def mmdet_with_group_norm() -> KeyMap:
-    """Build the table of mmdet's ``ResNet`` with GN, whose norms are ``gn1``; only dicts with these norms fit."""
+    """Build the table of mmdet's ``ResNet`` with GN, whose norms are ``gn1``, ``gn2``, ...; other dicts do not fit."""
     rules = [("gn<n>.<*>", "bn<n>.<*>"), ("layer<s>.<j>.gn<n>.<*>", "layer<s>.<j>.bn<n>.<*>")]
     same = [(f"{part}.<*>",) * 2 for part in ("conv1", "layer<s>.<j>.conv<n>", "layer<s>.<j>.downsample")]
     return KeyMap("mmdet ResNet with GN", [*rules, *same])

@@ -2,7 +2,7 @@
 
 Ours, with ``i`` the position of the level from the highest resolution::
 
-    resamples.<i>.<j>.*        layers of its sequence of deconvolutions, numbered as in both
+    resamples.<i>.<j>.*        layers of its sequence of deconvolutions, numbered as in both layouts
     lateral_convs.<i>.conv.*   lateral_convs.<i>.norm.*
     output_convs.<i>.conv.*    output_convs.<i>.norm.*
     extra_levels.convs.<k>.conv.*
@@ -17,11 +17,9 @@ from .mmcv import conv_modules
 
 
 def detectron2(first_stage: int, num_resampling: Sequence[int]) -> KeyMap:
-    """Build the table of detectron2's ``simfp_<s>``: per level resampling layers, a 1x1 and a 3x3 convolution.
+    """Build the table of detectron2's ``simfp_<s>``: per level, resampling layers, a 1x1 and a 3x3 convolution.
 
-    Args:
-        first_stage: log2 of the finest level's stride.
-        num_resampling: number of layers before the 1x1 convolution, for each level.
+    Levels start at ``first_stage``, log2 of the finest stride, and have ``num_resampling`` layers before the 1x1 one.
     """
     rules = []
     for i, length in enumerate(num_resampling):
@@ -52,6 +50,6 @@ class SimplePyramidLayouts:
 
 
 def detectron2_backbone() -> KeyMap:
-    """Redirect detectron2's ``SimpleFeaturePyramid``, which holds the ViT as ``net``, to ``bottom_up`` and ``neck``."""
+    """Redirect detectron2's ``SimpleFeaturePyramid``, which has the ViT as ``net``, to ``bottom_up`` and ``neck``."""
     rules = [("net.<*>", "bottom_up.<*>"), ("simfp_<s>.<*>", "neck.simfp_<s>.<*>")]
     return KeyMap("detectron2 SimpleFeaturePyramid backbone", rules)

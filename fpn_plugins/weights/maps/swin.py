@@ -5,8 +5,8 @@ Ours are the official names, with ``i`` the stage and ``j`` the block in it::
     patch_embed.{proj,norm}.*   absolute_pos_embed   norm<i>.*
     layers.<i>.blocks.<j>.{norm1,attn,norm2,mlp}.*   layers.<i>.downsample.{norm,reduction}.*
 
-The index of relative positions and the masks of shifted windows, which some layouts store, follow from the window and
-are dropped.
+The index of relative positions and the masks of shifted windows, which some layouts store, are computed from the window
+size, so they are dropped.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ def timm() -> KeyMap:
 
 
 def mmdet() -> KeyMap:
-    """Build the table of mmdet's ``SwinTransformer``, which has other names and merges patches in another order."""
+    """Build the table of mmdet's ``SwinTransformer``, which uses other names and merges patches in another order."""
     rules = [_NORMS, _LISTED_POSITIONS, Rule("patch_embed.norm.<*>", "patch_embed.norm.<*>")]
     rules += [Rule("patch_embed.projection.<*>", "patch_embed.proj.<*>")]
     blocks, ours = "stages.<i>.blocks.<j>", "layers.<i>.blocks.<j>"
@@ -56,16 +56,15 @@ def swin_layouts(stages: Sequence[int] = tuple(range(STAGES)), output_norms: boo
     """Collect the tables for a Swin that returns the maps of some stages.
 
     Args:
-        stages: stages whose maps are returned, ascending; weights that only later stages need, and the norms of other
-            stages, are dropped.
-        output_norms: whether the returned maps are normalized; without it, a detector's norms are dropped.
+        stages: stages whose maps are returned, ascending; weights that only later stages need and the norms of other
+            stages are dropped.
+        output_norms: whether the returned maps are normalized; otherwise, a detector's norms are dropped.
     """
     last = stages[-1]
     normed = stages if output_norms else ()
     unused = [f"norm{stage}.<*>" for stage in range(STAGES) if stage not in normed]
     unused += [f"{part}.{stage}.<*>" for part in ("layers", "stages") for stage in range(last + 1, STAGES)]
-    merging = [
-        f"{part}.{last}.downsample.<*>" for part in ("layers", "stages")
-    ]  # at the end of a stage, except in timm
+    # at the end of a stage, except in timm
+    merging = [f"{part}.{last}.downsample.<*>" for part in ("layers", "stages")]
     tables = (table.dropping([*unused, *merging]) for table in (detectron2(), official(), mmdet()))
     return (*tables, timm().dropping(unused))

@@ -6,22 +6,22 @@ Ours are detectron2's names::
     blocks.<i>.{norm1,norm2}.*   blocks.<i>.attn.{qkv,proj}.*   blocks.<i>.attn.rel_pos_{h,w}
     blocks.<i>.mlp.{fc1,fc2}.*   blocks.<i>.residual.*
 
-Most others use the same names and store more: the layers that classify, reconstruct or decode after the encoder are
-dropped, and so is the class token, as ViTDet does. Registers, norms of queries and keys, gated MLPs and rotary
-positions change what the blocks compute; no table has them, so that their checkpoints are refused.
+Most others use the same names and store more: layers that classify, reconstruct or decode after the encoder are
+dropped, and so is the class token, as in ViTDet. Registers, norms of queries and keys, gated MLPs and rotary positions
+change what the blocks compute; no table has them, so their checkpoints are refused.
 """
 
 from ..key_map import KeyMap
 
 _ENCODER = ("patch_embed.proj.<*>", "pos_embed", "blocks.<i>.<*>")
-# class token and layers after the encoder: timm and DeiT; DINOv2; MAE; timm's SAM
+# class token and layers after the encoder, in timm and DeiT, DINOv2, MAE, and timm's SAM
 _DROPPED = (
     *("cls_token", "dist_token", "norm.<*>", "fc_norm.<*>", "pre_logits.<*>", "head.<*>", "head_dist.<*>"),
     "mask_token",
     *("decoder_pos_embed", "decoder_embed.<*>", "decoder_blocks.<*>", "decoder_norm.<*>", "decoder_pred.<*>"),
     "neck.<*>",
 )
-# rest of SAM's whole model
+# rest of SAM's full model
 _SAM_DROPPED = ("prompt_encoder.<*>", "mask_decoder.<*>", "pixel_mean", "pixel_std")
 
 
