@@ -1,1 +1,1 @@
-"""One package per toolbox: they translate arguments and register. No arithmetic here, and no import of each other."""
+"""Register the core's modules in each toolbox and translate arguments; no arithmetic, no imports between adapters."""

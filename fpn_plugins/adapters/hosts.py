@@ -1,9 +1,9 @@
-"""Whole detectors of either toolbox through one protocol: build, load, detect, losses, batch, and their cost.
+"""Build, load and run whole detectors of either toolbox through one protocol, and count their cost.
 
-`host_of` finds the toolbox of a config; everything that a toolbox does differently is behind its `Host`. A detector's
-cost is counted part by part on the meta device. The steps between the parts (selecting proposals, sampling region
-features) have no weights and depend on values; they are replaced by the largest number of regions that the config
-allows, which the report states as a condition.
+`host_of` finds the toolbox of a config; its `Host` hides what the toolboxes do differently. A detector's cost is
+counted part by part on the meta device. The steps between the parts (selecting proposals, sampling region features)
+have no weights and depend on values; they are replaced by the largest number of regions that the config allows, which
+the report states as a condition.
 """
 
 from __future__ import annotations
@@ -27,54 +27,50 @@ HOSTS = ("mmdet", "detectron2")
 
 
 class Host(Protocol):
-    """What ``adapters.<host>.detector`` offers for each toolbox.
-
-    Attributes:
-        Predictor: a detector as a function of an image, see `ImagePredictor`.
-    """
+    """Interface of the modules ``adapters.<host>.detector``; ``Predictor`` is the toolbox's `ImagePredictor`."""
 
     Predictor: type[ImagePredictor]
 
     def build(self, config: str, options: Sequence[str] = (), device: str = "cpu") -> nn.Module:
-        """Build the detector of a config with freshly initialized weights; no file of weights is read.
+        """Build the detector of a config with freshly initialized weights; no weight file is read.
 
         Args:
-            config: a config file, or ``<host>::NAME`` for one that comes with the toolbox.
+            config: a config file, or ``<host>::NAME`` for a config of the toolbox itself.
             options: overrides, ``KEY=VALUE``.
-            device: to build on; ``"meta"`` allocates nothing.
+            device: device to build on; ``"meta"`` allocates nothing.
         """
 
     def load(self, config: str, checkpoint: str, options: Sequence[str] = (), device: str = "cpu") -> nn.Module:
-        """Build a detector and load all of its weights from a file; it is returned in evaluation mode.
+        """Build a detector in evaluation mode with all of its weights from a file; nothing in the file is executed.
 
         Raises:
-            ValueError: the file holds other weights than the detector has.
+            ValueError: the file's weights are not exactly the detector's.
         """
 
     def batch(self, images: Sequence[AnnotatedImage]) -> Any:
-        """Images in the form in which the toolbox's data loader hands them to a detector."""
+        """Collate images as the toolbox's data loader does."""
 
     def detect(self, detector: nn.Module, images: Sequence[AnnotatedImage]) -> list[Detections]:
-        """Detections of each image, postprocessing included."""
+        """Detect objects on each image, postprocessing included."""
 
     def losses(self, detector: nn.Module, images: Sequence[AnnotatedImage]) -> tuple[Tensor, dict[str, float]]:
-        """Forward pass of a training step, preprocessing included: total loss, and each loss by name."""
+        """Run a training step's forward pass with preprocessing; return the total loss, and each loss by name."""
 
     def run_parts(self, detector: nn.Module, images: Tensor) -> Sequence[str]:
         """Run backbone, neck and heads on ``B 3 H W``; return the conditions under which their cost holds."""
 
     def detector_facts(self, model: Any) -> DetectorFacts:
-        """What has to agree between two detectors besides their weights."""
+        """Collect the settings that must agree between two detectors besides their weights."""
 
     def num_classes(self, model: Any) -> int:
-        """Number of thing classes."""
+        """Return the number of thing classes."""
 
     def coco_names(self) -> list[str]:
-        """Names of COCO's classes, as the toolbox spells them."""
+        """Return the names of COCO's classes as the toolbox spells them."""
 
 
 def toolbox_of(config: str) -> str:
-    """Find the toolbox of a config by its prefix, its suffix, or what it imports (LazyConfig files import).
+    """Find the toolbox of a config by its prefix, its suffix, or its imports, which mark a LazyConfig file.
 
     Raises:
         FileNotFoundError: no such config.
@@ -84,7 +80,7 @@ def toolbox_of(config: str) -> str:
     check_config(config)
     if not Path(config).is_file():
         raise FileNotFoundError(
-            f"config {config!r} is not a file; the toolboxes' own are mmdet::NAME, detectron2::NAME"
+            f"config {config!r} is not a file; name a toolbox's own config mmdet::NAME or detectron2::NAME"
         )
     if Path(config).suffix in (".yaml", ".yml"):
         return "detectron2"
@@ -95,11 +91,7 @@ def toolbox_of(config: str) -> str:
 
 
 def host_of(config: str, toolbox: str | None = None) -> Host:
-    """Find the toolbox that builds a config.
-
-    Args:
-        config: a config file, or ``<host>::NAME``.
-        toolbox: ``"mmdet"`` or ``"detectron2"``; ``None`` is `toolbox_of` the config.
+    """Import the `Host` of ``toolbox``, by default of `toolbox_of` the config.
 
     Raises:
         FileNotFoundError: no such config.
@@ -118,14 +110,14 @@ def detector_cost(
     """Count the cost of a detector's inference on one image, from its config alone.
 
     Args:
-        config: a config file; ``mmdet::NAME`` or ``detectron2::NAME`` is one that comes with the toolbox.
+        config: see `Host.build`.
         image_size: height and width in pixels, after resizing and padding.
-        options: overrides, ``KEY=VALUE``.
-        toolbox: ``"mmdet"`` or ``"detectron2"``; ``None`` is `toolbox_of` the config.
+        options: see `Host.build`.
+        toolbox: see `host_of`.
 
     Raises:
         FileNotFoundError: no such config.
-        ValueError: a detector whose parts are not known.
+        ValueError: a kind of detector whose parts are not known.
     """
     toolbox = toolbox or toolbox_of(config)
     host = host_of(config, toolbox)
@@ -145,10 +137,10 @@ def build_detector(config: str, options: Sequence[str] = ()) -> nn.Module:
 
 
 def class_names(config: str, detector: nn.Module, annotations: Path | None = None) -> list[str]:
-    """Names of a detector's classes: an annotation file's, or COCO's where it has as many, or numbers.
+    """Return a detector's class names: those of an annotation file, COCO's if the number matches, or numbers.
 
     Raises:
-        ValueError: the annotation file has another number of categories than the detector classes.
+        ValueError: the numbers of categories in the annotation file and of the detector's classes differ.
     """
     host = host_of(config)
     number = host.num_classes(detector)

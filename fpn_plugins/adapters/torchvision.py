@@ -1,4 +1,4 @@
-"""torchvision: any backbone with any neck as ``backbone=`` of its detectors."""
+"""Use any backbone with any neck as ``backbone=`` of torchvision's detectors."""
 
 from __future__ import annotations
 
@@ -27,21 +27,15 @@ class PyramidBackbone(Pyramid):
     torchvision normalizes images itself, with ImageNet's mean and standard deviation unless its ``image_mean`` and
     ``image_std`` say otherwise.
 
-    Args:
-        backbone: see `Pyramid`.
-        neck: see `Pyramid`.
-        **options: ``out_positions``, ``channels_last`` and ``autocast``, see `Pyramid`.
-
-    Attributes:
-        feature_specs: channels and stride of each map.
-        out_channels: channels of every map, which torchvision's heads read.
+    Arguments, attributes and errors are those of `Pyramid`. ``out_channels``, which torchvision's heads read, is the
+    number of channels of every map.
 
     State dict: ``body.*`` and ``fpn.*``, as in torchvision's ``BackboneWithFPN``. Its checkpoints of detectors with a
-    ResNet and an FPN load as they are into ``TimmBackbone("resnet50")`` and `FPN`. torchvision runs the frozen batch
-    norms of its COCO checkpoints with an ``eps`` of 0; set the ``eps`` of the loaded ones to 0 for equal maps.
+    ResNet and an FPN load unchanged into ``TimmBackbone("resnet50")`` and `FPN`. torchvision runs the frozen batch
+    norms of its COCO checkpoints with an ``eps`` of 0; for equal maps, set ``eps`` to 0 after loading them.
 
     Raises:
-        ValueError: a neck that does not fit the backbone, or whose maps differ in channels.
+        ValueError: also for a neck whose maps differ in channels.
     """
 
     part_names = ("body", "fpn")

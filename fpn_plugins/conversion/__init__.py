@@ -1,4 +1,4 @@
-"""Conversion of whole detectors between toolboxes."""
+"""Convert whole detectors between toolboxes."""
 
 from .compatibility import DetectorFacts
 from .detectors import Conversion, convert

@@ -1,18 +1,19 @@
-"""Settings that must agree between two detectors but are stored in no checkpoint.
+"""Compare settings that must agree between two detectors but that no checkpoint stores.
 
-Some cannot be read from a built detector: compare the source of P6, the fusion of the top-down path, dilation and the
-norms' ``eps`` in the configs.
+Some cannot be read from a built detector: compare the source of P6, the top-down fusion, dilation and the norms'
+``eps`` in the configs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-TOLERANCE = 1e-3  # in pixels, and in pixel values
+TOLERANCE = 1e-3  # of coordinates in pixels and of pixel values
 
 
 @dataclass
@@ -27,8 +28,8 @@ class DetectorFacts:
         strides: input pixels per cell of each level that has anchors.
         anchors: corners in pixels around the cell, ``A 4`` per level, in the order of mmdet's output channels.
         num_ratios: number of aspect ratios of these anchors.
-        box_weights: weights of the box coder of the RPN or RetinaNet, then of each stage.
-        pooling: ``(side, sampling ratio, aligned)`` of the RoIAlign of the box head and of the mask head.
+        box_weights: box coder weights of the RPN or RetinaNet, then of each stage.
+        pooling: ``(side, sampling ratio, aligned)`` of the box head's RoIAlign, then of the mask head's.
         stride_in_1x1: whether a ResNet's bottlenecks stride in their first convolution; ``None`` for other networks.
         relu_before_p7: whether P7 is computed from ReLU(P6); ``None`` if no convolution computes P7.
     """
@@ -46,7 +47,7 @@ class DetectorFacts:
     relu_before_p7: bool | None = None
 
     def differences(self, other: DetectorFacts) -> list[str]:
-        """Describe each fact that differs, one line each; empty if weights may be moved between the detectors."""
+        """Describe each difference in one line; an empty list means that weights can be moved between the detectors."""
         lines = []
         for entry in fields(self):
             mine, theirs = getattr(self, entry.name), getattr(other, entry.name)
@@ -74,11 +75,16 @@ def _shown(value: object) -> str:
 
 
 def stride_in_1x1(backbone: nn.Module) -> bool | None:
-    """Read from the first block of a ResNet's second stage where bottlenecks stride; ``None`` for other networks."""
+    """Read `DetectorFacts.stride_in_1x1` from the first block of a ResNet's second stage."""
     for name, block in backbone.named_modules():
         if name.endswith(("layer2.0", "res3.0")) and hasattr(block, "conv3"):
             return max(_strides(block.conv1)) > max(_strides(block.conv2))
     return None
+
+
+def roi_align_settings(layer: Any) -> tuple[int, int, bool]:
+    """Read output side, sampling ratio and alignment from either toolbox's RoIAlign layer."""
+    return int(layer.output_size[0]), int(layer.sampling_ratio), bool(layer.aligned)
 
 
 def _strides(conv: nn.Module) -> Sequence[int]:

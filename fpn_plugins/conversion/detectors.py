@@ -1,8 +1,8 @@
 """Convert whole detectors from one toolbox to the other, or between a toolbox's own modules and this package's.
 
-The keys of the checkpoint and of the target detector are translated to common names (`tables`), and values are assigned
-where the names agree. A result is therefore complete: every parameter of the target has a value of its own shape, and
-every value of the checkpoint was assigned or dropped on purpose; otherwise there is an error and no result.
+Keys of the checkpoint and of the target detector are translated to common names (`tables`), by which values are
+assigned. A result is complete: every parameter of the target has a value of its shape, and every value of the
+checkpoint was assigned or deliberately dropped; otherwise there is an error and no result.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ COUNTER = "num_batches_tracked"
 
 
 class Place(NamedTuple):
-    """Common name of a key (``None`` if dropped on purpose), and the transform of its value to the common one."""
+    """Common name of a key (``None`` if deliberately dropped), and the transform of its value to the common one."""
 
     name: str | None
     transform: Transform | None = None
 
     def to_common(self, value: Tensor) -> Tensor:
-        """Transform the toolbox's value to the common one."""
+        """Transform a toolbox's value to the common one."""
         return self.transform.to_ours(value) if self.transform else value
 
     def from_common(self, value: Tensor) -> Tensor:
-        """Transform the common value to the toolbox's."""
+        """Transform a common value to the toolbox's."""
         return self.transform.to_theirs(value) if self.transform else value
 
 
@@ -48,7 +48,7 @@ class Conversion:
         transformed: key of the target -> names of the transforms applied to its value.
         dropped: keys of the checkpoint that the target computes itself, or that hold no weights.
         restarted: counters of the target that the checkpoint does not have; they start at zero.
-        computed: keys of the target that follow from its architecture and keep their values.
+        computed: keys of the target that its architecture determines; they keep their values.
     """
 
     source: str
@@ -61,7 +61,7 @@ class Conversion:
 
     @property
     def renamed(self) -> dict[str, str]:
-        """Matched keys whose name differs between target and checkpoint."""
+        """Return the matched keys whose name differs between target and checkpoint."""
         return {key: theirs for key, theirs in self.matched.items() if key != theirs}
 
     def __str__(self) -> str:
@@ -75,15 +75,15 @@ class Conversion:
 def convert(
     state_dict: Mapping[str, Tensor], target: Mapping[str, Tensor], num_ratios: int = 3, mask_stage: int | None = None
 ) -> tuple[dict[str, Tensor], Conversion]:
-    """Fill a detector of either toolbox with the weights of a detector of either toolbox.
+    """Convert a detector's weights to the keys and layout of another detector, each of either toolbox.
 
     Args:
         state_dict: keys and values of the checkpoint; direction and architecture are recognized from the keys.
-        target: state dict of the detector to fill, as built from its config. Only the shapes of its values are read,
-            and values that follow from the architecture, such as the index of relative positions in a Swin.
-        num_ratios: number of aspect ratios of the anchors, on both sides (`DetectorFacts.num_ratios`).
-        mask_stage: stage of the mask head to take when mmdet's Cascade Mask R-CNN, which averages one per stage, is
-            converted to detectron2, which has one; with ``None`` they must be equal.
+        target: state dict of the target detector, as built from its config. Only shapes are read, and values that the
+            architecture determines, such as Swin's index of relative positions.
+        num_ratios: number of aspect ratios of both detectors' anchors (`DetectorFacts.num_ratios`).
+        mask_stage: stage whose mask head is used when mmdet's Cascade Mask R-CNN, which averages one per stage, is
+            converted to Detectron2, which has only one; with ``None``, the heads must be equal.
 
     Returns:
         A state dict with exactly the target's keys, and the `Conversion`.
@@ -142,7 +142,7 @@ def places(shapes: Mapping[str, Tensor], num_ratios: int = 3) -> dict[str, Place
 
 
 def _part(keys: list[str], tables: Tables) -> dict[str, Place]:
-    """Find places of a backbone's or neck's keys by the first table that explains all; for a list of necks, each."""
+    """Find places of a backbone's or a neck's keys by the first table with rules for all, for each of several necks."""
     children = {key.split(".")[0] for key in keys}
     if children and all(child.isdigit() for child in children):
         found: dict[str, Place] = {}
@@ -159,7 +159,7 @@ def _part(keys: list[str], tables: Tables) -> dict[str, Place]:
 
 
 def _explained(keys: Iterable[str], table: KeyMap) -> dict[str, Place]:
-    """Find places of the keys for which the table has a rule."""
+    """Find the places of the keys for which the table has a rule."""
     found = {}
     for key in keys:
         rule, name = table.find(key)
@@ -181,15 +181,15 @@ def _check_anchors(state_dict: Mapping[str, Tensor], target: Mapping[str, Tensor
     have, want = _anchors_per_cell(state_dict), _anchors_per_cell(target)
     if have != want:
         raise ValueError(
-            f"the checkpoint predicts for {have} anchors per cell, the target for {want}; give the target's config the "
-            "anchors that the checkpoint was trained with"
+            f"the checkpoint predicts for {have} anchors per cell, the target for {want}; set the target config's "
+            "anchors to those that the checkpoint was trained with"
         )
 
 
 def _common(
     state_dict: Mapping[str, Tensor], found: Mapping[str, Place], conversion: Conversion
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Collect values by common name, and the key that each comes from."""
+    """Collect values by common name, and the original key of each."""
     values: dict[str, Tensor] = {}
     origin: dict[str, str] = {}
     for key, value in state_dict.items():
@@ -204,7 +204,7 @@ def _common(
 
 
 def _drop_counters(values: dict[str, Tensor], origin: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
-    """Remove step counters of batch norms, which detectron2's frozen norms lack; return their keys."""
+    """Remove step counters of batch norms, which Detectron2's frozen norms lack; return their keys."""
     names = [name for name in values if name not in wanted and name.endswith(COUNTER)]
     for name in names:
         del values[name]

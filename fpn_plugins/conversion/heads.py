@@ -1,10 +1,10 @@
-"""Detection heads: detectron2's names -> mmdet's, which are the common names between the toolboxes.
+"""Map the names of Detectron2's heads to mmdet's, which are the common names.
 
-Norms are called ``norm``, whatever their kind. The toolboxes store three things differently:
+Norms of all kinds are called ``norm``. The toolboxes store three things differently:
 
-- anchors: detectron2 counts size-major, mmdet ratio-major, wherever a cell has several sizes and several ratios;
-- semantic classes of Panoptic FPN: "things" is detectron2's first channel and mmdet's last;
-- mask heads of Cascade R-CNN: one per stage in mmdet, one for all stages in detectron2 (`match_mask_heads`).
+- anchors: Detectron2 counts size-major, mmdet ratio-major, wherever a cell has several sizes and several ratios;
+- semantic classes of Panoptic FPN: "things" is Detectron2's first channel and mmdet's last;
+- mask heads of Cascade R-CNN: one per stage in mmdet, one for all stages in Detectron2 (`match_mask_heads`).
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from ..weights.maps import panoptic_fpn
 from ..weights.maps.mmcv import MMCV_NORMS
 from ..weights.transforms import THINGS_LAST, anchor_order
 
-MAX_CONVS = 8  # of one branch of RetinaNet's head
-FEATURES = [f"p{level}" for level in range(2, 8)]  # that Panoptic FPN may merge; detectron2 names its branches by them
+MAX_CONVS = 8  # per branch of RetinaNet's head
+FEATURES = [f"p{level}" for level in range(2, 8)]  # names of the branches of Detectron2's Panoptic FPN
 MMDET_HEADS = ("rpn_head", "roi_head", "bbox_head", "semantic_head", "panoptic_fusion_head")
 NORM_PARTS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 MASK_HEAD = "roi_head.mask_head."
 
 
 def mmdet() -> KeyMap:
-    """Build the table of mmdet's heads, which keeps their names except for norms, which mmcv names by their kind."""
+    """Build the table of mmdet's heads, which renames only norms: mmcv names them by their kind."""
     rules = _semantic_branches("semantic_head", panoptic_fpn.mmdet())
     for head in MMDET_HEADS:
         parts = [(norm, part) for norm in MMCV_NORMS for part in NORM_PARTS]
@@ -37,7 +37,7 @@ def mmdet() -> KeyMap:
 
 
 def detectron2(num_anchors: int, num_ratios: int, normed_retinanet: bool = False) -> KeyMap:
-    """Build the table from detectron2's heads to mmdet's.
+    """Build the table from Detectron2's heads to mmdet's.
 
     Args:
         num_anchors: anchors per cell of the RPN or of RetinaNet.
@@ -48,13 +48,13 @@ def detectron2(num_anchors: int, num_ratios: int, normed_retinanet: bool = False
     rules += [Rule("sem_seg_head.predictor.<*>", "semantic_head.conv_logits.<*>", THINGS_LAST)]
     rules += _semantic_branches("sem_seg_head", panoptic_fpn.detectron2(FEATURES))
     rules += _retinanet(num_anchors, num_ratios, normed_retinanet)
-    # computed from the config in both toolboxes, and stored by old versions of detectron2
+    # computed from the config in both toolboxes, and stored by old versions of Detectron2
     computed = ("proposal_generator.anchor_generator.<*>", "anchor_generator.<*>", "pixel_mean", "pixel_std")
     return KeyMap("detectron2 heads", rules).dropping(computed)
 
 
 def _conv(theirs: str, ours: str) -> list[Rule]:
-    """Rules of a convolution that contains its norm."""
+    """Build the rules of a convolution that contains its norm."""
     return [Rule(f"{theirs}.norm.<*>", f"{ours}.norm.<*>"), Rule(f"{theirs}.<*>", f"{ours}.conv.<*>")]
 
 
@@ -71,7 +71,7 @@ def _rpn(num_anchors: int, num_ratios: int) -> list[Rule]:
 
 def _box_heads() -> list[Rule]:
     rules = []
-    for stage in ("<s>.", ""):  # Cascade R-CNN has several, other detectors one
+    for stage in ("<s>.", ""):  # several in Cascade R-CNN, one in other detectors
         head, predictor = f"roi_heads.box_head.{stage}", f"roi_heads.box_predictor.{stage}"
         ours = f"roi_head.bbox_head.{stage}"
         rules += _conv(f"{head}conv<k+1>", f"{ours}shared_convs.<k>")
@@ -106,7 +106,7 @@ def _retinanet(num_anchors: int, num_ratios: int, normed: bool) -> list[Rule]:
 
 
 def _semantic_branches(head: str, table: KeyMap) -> list[Rule]:
-    """Rules of Panoptic FPN's branches, directly in the head or in this package's ``semantic_merge``."""
+    """Build the rules of Panoptic FPN's branches, directly in the head or in this package's ``semantic_merge``."""
     rules = [*table.rules, Rule("semantic_merge.<*>", "<*>")]
     return [Rule(f"{head}.{rule.theirs}", f"semantic_head.{rule.ours}") for rule in rules]
 
@@ -114,13 +114,13 @@ def _semantic_branches(head: str, table: KeyMap) -> list[Rule]:
 def match_mask_heads(
     values: dict[str, Tensor], origin: dict[str, str], wanted: Collection[str], mask_stage: int | None
 ) -> None:
-    """Copy one mask head to all of Cascade R-CNN's stages, or keep one of several, as the target needs.
+    """Copy one mask head to all of Cascade R-CNN's stages, or keep one of several, as the target requires.
 
     Args:
         values: values by common name, changed in place.
         origin: the checkpoint's key of each value, changed in place.
         wanted: common names of the target.
-        mask_stage: stage whose mask head replaces all, if they differ.
+        mask_stage: stage whose mask head replaces all if they differ.
 
     Raises:
         ValueError: the mask heads differ and there is no ``mask_stage``, or ``mask_stage`` does not exist.
@@ -133,7 +133,7 @@ def match_mask_heads(
         return
     masks = {name: values.pop(name) for name in list(values) if name.startswith(MASK_HEAD)}
     keys = {name: origin.pop(name) for name in masks}
-    if want:  # equal heads give the average that mmdet computes
+    if want:  # mmdet averages the heads, so equal ones give the same masks
         moves = [(MASK_HEAD, f"{MASK_HEAD}{stage}.") for stage in want]
     else:
         moves = [(f"{MASK_HEAD}{_chosen_stage(masks, have, mask_stage)}.", MASK_HEAD)]
@@ -145,7 +145,6 @@ def match_mask_heads(
 
 
 def _chosen_stage(masks: Mapping[str, Tensor], stages: list[int], mask_stage: int | None) -> int:
-    """Choose the stage whose mask head replaces all."""
     if mask_stage is not None:
         if mask_stage not in stages:
             raise ValueError(f"mask_stage={mask_stage} is not among the stages {stages} of the checkpoint")
@@ -154,7 +153,7 @@ def _chosen_stage(masks: Mapping[str, Tensor], stages: list[int], mask_stage: in
     for name, value in masks.items():
         if not torch.equal(value, masks[re.sub(rf"^{re.escape(MASK_HEAD)}\d+\.", first, name)]):
             raise ValueError(
-                f"mmdet averages the masks of {len(stages)} different mask heads, detectron2 has one: no conversion is "
-                f"exact. Pass mask_stage={stages[-1]} to take the last stage's alone"
+                f"mmdet averages the masks of {len(stages)} different mask heads, Detectron2 has one: no conversion is "
+                f"exact. Pass mask_stage={stages[-1]} to use only the last stage's"
             )
     return stages[0]

@@ -1,4 +1,4 @@
-"""Whole detectors: each toolbox's places of backbone, neck and heads -> common names that both can be translated to.
+"""Map each toolbox's names of backbone, neck and heads to common names.
 
 ::
 
@@ -37,17 +37,17 @@ def toolbox_of_keys(keys: Iterable[str]) -> str:
         top = sorted({key.split(".")[0] for key in keys})
         raise ValueError(
             f"not the state dict of one toolbox's detector: {'marks of both' if found else 'no marks of either'}; its "
-            f"parts are {top[:12]}, expected a detector of mmdet {list(MARKS[MMDET])} or of detectron2 "
+            f"parts are {top[:12]}, expected a detector of mmdet {list(MARKS[MMDET])} or of Detectron2 "
             f"{list(MARKS[DETECTRON2])}"
         )
     return found[0]
 
 
 def containers(toolbox: str, keys: Iterable[str]) -> KeyMap:
-    """Build the table from a toolbox's places of backbone and neck to ``bottom_up.*`` and ``neck.*``."""
+    """Build the table from a toolbox's names of backbone and neck to ``bottom_up.*`` and ``neck.*``."""
     if toolbox == DETECTRON2:
         places = [("backbone.bottom_up", "bottom_up"), ("backbone.net", "bottom_up"), ("backbone.neck", "neck")]
-        places += [("backbone", "neck")]  # detectron2's FPN keeps its convolutions beside `bottom_up`
+        places += [("backbone", "neck")]  # Detectron2's FPN keeps its convolutions next to `bottom_up`
     elif any(key.startswith("backbone.neck.") for key in keys):
         places = [("backbone.backbone", "bottom_up"), ("backbone.neck", "neck")]
     else:
@@ -64,7 +64,7 @@ def head_table(toolbox: str, keys: Iterable[str], num_anchors: int, num_ratios: 
 
 
 def bottom_up_tables(keys: Iterable[str]) -> list[KeyMap]:
-    """List the tables of backbones with several layouts, in the order to try them; the last keeps all names."""
+    """List the tables of backbones in the order to try them; the last keeps all names."""
     timm = KeyMap("timm network of this package", [("model.<*>", "<*>")])
     tables = [resnet.detectron2(), resnet.mmdet_with_group_norm(), mvit.detectron2()]
     if any(key.endswith("relative_position_bias_table") for key in keys):
@@ -73,12 +73,12 @@ def bottom_up_tables(keys: Iterable[str]) -> list[KeyMap]:
 
 
 def neck_tables(keys: Iterable[str]) -> list[KeyMap]:
-    """List the tables of necks with several layouts, in the order to try them; the last keeps all names."""
+    """List the tables of necks in the order to try them; the last keeps all names."""
     keys = list(keys)
     num_levels = len(_numbers(keys, r"lateral_convs\.(\d+)\."))
     tables = [fpn.mmdet(num_levels), fpn.detectron2(min(_numbers(keys, r"fpn_lateral(\d+)\."), default=2))]
     if stages := sorted(_numbers(keys, r"simfp_(\d+)\.")):
-        # detectron2 numbers the layers of a level: the last two are the 1x1 and the 3x3 convolution
+        # Detectron2 numbers the layers of a level: the last two are the 1x1 and the 3x3 convolution
         lengths = [max(_numbers(keys, rf"simfp_{stage}\.(\d+)\.")) - 1 for stage in stages]
         tables.append(simple_pyramid.detectron2(stages[0], lengths))
     return [*tables, simple_pyramid.mmdet(num_levels), nas_fpn.mmdet(), csp_pafpn.mmdet(), bfp.mmdet(), SAME]

@@ -1,7 +1,7 @@
-"""Detectron2: builders for YAML configs, `PyramidBackbone` for LazyConfig, and the hook for unmodified scripts.
+"""Register builders for Detectron2's YAML configs, `PyramidBackbone` for LazyConfig, and a hook for any script.
 
 ``DETECTRON2_ENV_MODULE=fpn_plugins.adapters.detectron2`` makes Detectron2 import this package and call
-`setup_environment`; in your own script call `add_fpn_plugins_config` on the config instead.
+`setup_environment`; in your own script, call `add_fpn_plugins_config` on the config instead.
 """
 
 try:

@@ -1,4 +1,4 @@
-"""A backbone and a neck as one Detectron2 ``Backbone``."""
+"""Join a backbone and a neck in one Detectron2 ``Backbone``."""
 
 from __future__ import annotations
 
@@ -20,34 +20,32 @@ from ...weights.maps import fpn, simple_pyramid
 class PyramidBackbone(Pyramid, Backbone):
     """`fpn_plugins.Pyramid` as Detectron2's heads expect it: ``{"p2": map, "p3": map, ...}``.
 
+    See `Pyramid` for arguments that are not listed; Detectron2's heads and ``ROIAlign`` take either memory format.
+
     Args:
         bottom_up: a backbone of this package, a ``{"type": ..., **arguments}`` mapping of one, or any Detectron2
             ``Backbone`` (its ResNet, RegNet, ...).
         neck: see `Pyramid`; ``norm`` may be any of Detectron2's names (``FrozenBN``, ``naiveSyncBN``, ...). ``None``
             returns the backbone's own maps as ``c2``, ``c3``, ...: a bottom-up network for Detectron2's own FPN.
         in_features: maps of a Detectron2 ``bottom_up`` that the neck reads, high to low resolution; ``None`` is all.
-            Backbones of this package choose by their own ``out_indices``.
-        square_pad: pad images to squares of this side in pixels, a multiple of the backbone's last stride; 0 is off. A
-            larger image is padded to the next multiple of it. (`ImageList`'s own ``square_size``, which detectron2's
-            ``SimpleFeaturePyramid`` and ``FPN`` use, silently crops larger images.)
+            Backbones of this package have ``out_indices`` instead.
+        square_pad: pad images to squares of this side in pixels, a multiple of the backbone's last stride; 0 is off.
+            Larger images are padded to the next multiple. (`ImageList`'s own ``square_size``, which Detectron2's
+            ``SimpleFeaturePyramid`` and ``FPN`` use, silently crops them.)
         size_divisibility: pad images to a multiple of this many pixels; ``None`` is the stride of the backbone's last
-            map, as in Detectron2's FPN. The necks need no padding; 0 turns it off. `SimpleFeaturePyramid` halves the
-            last map once more, rounding down: 32 keeps its P5 whole where ``square_pad`` is off.
-        channels_last: see `Pyramid`; Detectron2's heads and its ``ROIAlign`` take either memory format.
-        autocast: see `Pyramid`.
-        out_positions: see `Pyramid`.
+            map, as in Detectron2's FPN, and 0 turns padding off: the necks do not need it. `SimpleFeaturePyramid`
+            halves the last map once more, rounding down; 32 keeps its P5 whole where ``square_pad`` is off.
 
     State dict: ``bottom_up.*`` and ``neck.*``; checkpoints of Detectron2's own FPN (``fpn_lateral2``, ``top_block``,
-    ...) and of ViTDet (``net``, ``simfp_2``, ...) load as they are. Levels that this pyramid does not have are left to
-    Detectron2, which reports them.
+    ...) and of ViTDet (``net``, ``simfp_2``, ...) load as they are. Detectron2 reports levels that this pyramid does
+    not have.
 
-    ``torch.jit.script`` compiles it with Detectron2's ResNet, once ``detectron2.export`` is imported, and a neck that
-    can be scripted (`fpn_plugins.FPN` and its relatives), as it compiles Detectron2's own FPN.
+    ``torch.jit.script`` compiles it with Detectron2's ResNet, after an import of ``detectron2.export``, and a
+    scriptable neck (`fpn_plugins.FPN` and its relatives), as it compiles Detectron2's own FPN.
 
     Raises:
-        ValueError: a neck whose channels do not fit the backbone, ``in_features`` that the backbone does not have,
-            maps that share a stride, or ``square_pad`` that the backbone's last stride does not divide.
-        TypeError: a backbone or neck that is none, such as a bare name.
+        ValueError: see `Pyramid`; also for ``in_features`` that the backbone does not have, maps that share a stride,
+            or ``square_pad`` that the backbone's last stride does not divide.
     """
 
     part_names = ("bottom_up", "neck")
@@ -78,12 +76,12 @@ class PyramidBackbone(Pyramid, Backbone):
 
     @property
     def size_divisibility(self) -> int:
-        """Images are padded to a multiple of this many pixels."""
+        """Return the number of pixels that image sides are padded to a multiple of."""
         return self._size_divisibility
 
     @property
     def padding_constraints(self) -> dict[str, int]:
-        """Padding for Detectron2's ``ImageList``, by both of its names; see ``square_pad`` for the second."""
+        """Return the padding arguments of Detectron2's ``ImageList``; ``square_size`` stays off, see ``square_pad``."""
         return {"size_divisibility": self._size_divisibility, "square_size": 0}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -101,7 +99,7 @@ class PyramidBackbone(Pyramid, Backbone):
         return [outputs[index] for index in self.out_positions]
 
     def _in_specs(self, backbone: nn.Module) -> tuple[FeatureSpec, ...]:
-        """Specs of the maps that the neck reads; a Detectron2 backbone's are in its ``output_shape``."""
+        """Return the specs of the maps that the neck reads, for Detectron2 backbones from ``output_shape``."""
         chosen = self._chosen_features
         self.in_features: tuple[str, ...] | None = None  # this package's backbones return tuples
         if not isinstance(backbone, Backbone):
@@ -118,7 +116,7 @@ class PyramidBackbone(Pyramid, Backbone):
         return tuple(FeatureSpec(shapes[name].channels, shapes[name].stride) for name in self.in_features)
 
     def __prepare_scriptable__(self) -> PyramidBackbone:
-        """Copy for ``torch.jit.script``, which replaces the neck by its scripted form."""
+        """Return a copy for ``torch.jit.script``, which replaces the neck with its scripted form."""
         return sharing_copy(self)
 
 
@@ -126,8 +124,8 @@ def _names(specs: Sequence[FeatureSpec], prefix: str) -> list[str]:
     names = list(level_names(specs, prefix))
     if len(set(names)) < len(names):
         raise ValueError(
-            f"the maps {names} share a stride, by which Detectron2's are named; choose one of each stride (the "
-            "backbone's out_indices or out_block_indices), or give a neck that makes a pyramid of them"
+            f"the maps {names} share a stride, but Detectron2 names maps by stride; choose one map per stride (the "
+            "backbone's out_indices or out_block_indices), or a neck that builds a pyramid from them"
         )
     return names
 
@@ -141,7 +139,7 @@ def _check_square_pad(square_pad: int, stride: int) -> int:
 
 
 def _with_detectron2_norm(neck: Part | Sequence[Part] | None) -> Any:
-    """Let Detectron2 build the norms that are given by name; ``""`` is none, there and here."""
+    """Let Detectron2 build norms that are given by name; in both packages, ``""`` means no norm."""
     if isinstance(neck, Mapping):
         norm = neck.get("norm")
         return {**neck, "norm": partial(get_norm, norm)} if isinstance(norm, str) and norm else neck

@@ -14,7 +14,7 @@ from .backbone import PyramidBackbone
 
 logger = logging.getLogger("detectron2.fpn_plugins")
 
-# an FPN's extra levels in Detectron2: a max-pooled P6 for two-stage detectors, P6 and P7 from C5 for RetinaNet
+# extra levels of Detectron2's FPNs: a max-pooled P6 for two-stage detectors, P6 and P7 from C5 for RetinaNet
 TWO_STAGE = ExtraLevels(1, "max_pool")
 RETINANET = ExtraLevels(2, "conv", source="input", relu=True, bare=True)
 
@@ -32,20 +32,20 @@ def _resnet_fpn(cfg: CfgNode, input_shape: ShapeSpec, extra_levels: ExtraLevels)
 
 
 def _fast_path(cfg: CfgNode) -> dict[str, Any]:
-    """Read ``channels_last`` and ``autocast`` for `PyramidBackbone`; a config without our keys has neither."""
+    """Read ``channels_last`` and ``autocast`` for `PyramidBackbone`; a config without our keys sets neither."""
     node = cfg.MODEL.get("FPN_PLUGINS")
     return {} if node is None else {"channels_last": node.CHANNELS_LAST, "autocast": node.AUTOCAST}
 
 
 @BACKBONE_REGISTRY.register()
 def build_fpn_plugins_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PyramidBackbone:
-    """Build Detectron2's ResNet with our FPN, in place of ``build_resnet_fpn_backbone``; same ``MODEL.FPN`` keys."""
+    """Build Detectron2's ResNet with our FPN: replaces ``build_resnet_fpn_backbone``, same ``MODEL.FPN`` keys."""
     return _resnet_fpn(cfg, input_shape, TWO_STAGE)
 
 
 @BACKBONE_REGISTRY.register()
 def build_fpn_plugins_retinanet_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PyramidBackbone:
-    """Build Detectron2's ResNet with our FPN and P6, P7, in place of ``build_retinanet_resnet_fpn_backbone``."""
+    """Build Detectron2's ResNet with our FPN, P6 and P7: replaces ``build_retinanet_resnet_fpn_backbone``."""
     return _resnet_fpn(cfg, input_shape, RETINANET)
 
 
@@ -53,9 +53,9 @@ def build_fpn_plugins_retinanet_resnet_fpn_backbone(cfg: CfgNode, input_shape: S
 def build_fpn_plugins_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PyramidBackbone:
     """Build any of our backbones with any of our necks, from ``MODEL.FPN_PLUGINS``.
 
-    ``BACKBONE.TYPE`` and ``NECK.TYPE`` name the classes, ``ARGS`` go to their constructors: a misspelled argument is a
-    ``TypeError``. The neck's ``in_channels`` come from the backbone. ``MODEL.BACKBONE.FREEZE_AT`` and ``MODEL.FPN`` are
-    for Detectron2's ResNet and are not read: pass ``frozen_stages`` and the neck's own arguments.
+    ``BACKBONE.TYPE`` and ``NECK.TYPE`` name the classes; ``ARGS`` are passed to their constructors, and a misspelled
+    one is a ``TypeError``. The neck's ``in_channels`` come from the backbone. ``MODEL.BACKBONE.FREEZE_AT`` and
+    ``MODEL.FPN`` are not read: use ``frozen_stages`` and the neck's own arguments.
     """
     node = cfg.MODEL.FPN_PLUGINS
     backbone = _with_channels(_plain(node.BACKBONE), input_shape.channels)
@@ -66,7 +66,7 @@ def build_fpn_plugins_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PyramidB
 
 
 def _with_channels(backbone: dict[str, Any], channels: int) -> dict[str, Any]:
-    """Pass the number of image channels to the part that reads the image, such as an ``ImagePyramid``'s backbone."""
+    """Pass the number of image channels to the part that reads images, such as an ``ImagePyramid``'s backbone."""
     reads_image = backbone
     while inner := next((reads_image[part] for part in ("backbone", "cnn", "vit") if part in reads_image), None):
         reads_image = inner
@@ -75,7 +75,7 @@ def _with_channels(backbone: dict[str, Any], channels: int) -> dict[str, Any]:
 
 
 def _warn_of_other_pixels(cfg: CfgNode, pyramid: PyramidBackbone) -> None:
-    """Warn where the config's pixels (by default BGR, standard deviation 1) are not those of the weights."""
+    """Warn if the config's pixels (by default BGR, standard deviation 1) differ from those that the weights expect."""
     wanted = {"PIXEL_MEAN": pyramid.pixel_mean, "PIXEL_STD": pyramid.pixel_std}
     same = all(
         len(cfg.MODEL[key]) == len(values)
@@ -94,7 +94,7 @@ def _warn_of_other_pixels(cfg: CfgNode, pyramid: PyramidBackbone) -> None:
 
 
 def _plain(node: CfgNode) -> dict[str, Any]:
-    """Translate ``{TYPE, ARGS}`` to the core's ``{"type": ..., **arguments}``, without yacs types inside."""
+    """Translate ``{TYPE, ARGS}`` to the core's ``{"type": ..., **arguments}``, without yacs types."""
 
     def convert(value: Any) -> Any:
         return {key: convert(entry) for key, entry in value.items()} if isinstance(value, dict) else value

@@ -1,4 +1,4 @@
-"""Facts about a built Detectron2 detector that its weights do not tell."""
+"""Read the settings of a built Detectron2 detector that its weights do not contain."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from detectron2.modeling.backbone.fpn import LastLevelP6P7
 from torch import Tensor
 
-from ...conversion.compatibility import DetectorFacts, num_ratios, stride_in_1x1
+from ...conversion.compatibility import DetectorFacts, num_ratios, roi_align_settings, stride_in_1x1
 from ...necks.extra_levels import ConvLevels
 
 
@@ -21,7 +21,7 @@ def detector_facts(model: Any) -> DetectorFacts:
     generator: Any = getattr(dense, "anchor_generator", None)
     if not hasattr(generator, "cell_anchors"):
         raise ValueError(
-            f"{type(model).__name__} has no anchors; facts are for GeneralizedRCNN, PanopticFPN and RetinaNet"
+            f"{type(model).__name__} has no anchors; supported are GeneralizedRCNN, PanopticFPN and RetinaNet"
         )
     coder: Any = getattr(dense, "box2box_transform", None)
     return DetectorFacts(
@@ -40,15 +40,15 @@ def detector_facts(model: Any) -> DetectorFacts:
 
 
 def channel_order(model: Any) -> str:
-    """Return ``"RGB"`` or ``"BGR"``; the latter is Detectron2's default where a detector does not say."""
+    """Return ``"RGB"`` or ``"BGR"``; without an ``input_format``, Detectron2's default is BGR."""
     return str(getattr(model, "input_format", None) or "BGR")
 
 
 def num_classes(model: Any) -> int:
-    """Return the number of thing classes; ``ValueError`` if no head states it."""
+    """Return the number of thing classes; ``ValueError`` if no head has ``num_classes``."""
     found = getattr(getattr(model, "roi_heads", model), "num_classes", None)
     if found is None:
-        raise ValueError(f"{type(model).__name__} does not say its number of classes")
+        raise ValueError(f"{type(model).__name__} has no head with num_classes")
     return int(found)
 
 
@@ -65,13 +65,8 @@ def _box_coders(model: Any) -> list[Any]:
 
 
 def _pooling(roi_heads: Any) -> tuple[tuple[int, int, bool], ...]:
-    found = []
-    for name in ("box_pooler", "mask_pooler"):
-        pooler = getattr(roi_heads, name, None)
-        if pooler is not None:
-            layer = pooler.level_poolers[0]
-            found.append((int(layer.output_size[0]), int(layer.sampling_ratio), bool(layer.aligned)))
-    return tuple(found)
+    poolers: list[Any] = [getattr(roi_heads, name, None) for name in ("box_pooler", "mask_pooler")]
+    return tuple(roi_align_settings(pooler.level_poolers[0]) for pooler in poolers if pooler is not None)
 
 
 def _relu_before_p7(backbone: Any) -> bool | None:

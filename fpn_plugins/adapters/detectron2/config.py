@@ -1,4 +1,4 @@
-"""Our keys in Detectron2's config, and the hook that Detectron2 calls."""
+"""Add our keys to Detectron2's config, and define the hook that Detectron2 calls."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ from detectron2.config import CfgNode
 
 
 def add_fpn_plugins_config(cfg: CfgNode) -> None:
-    """Add ``MODEL.FPN_PLUGINS`` to a config, before ``merge_from_file``.
-
-    Calling it twice changes nothing.
-    """
+    """Add ``MODEL.FPN_PLUGINS`` to a config that lacks it; call this before ``merge_from_file``."""
     if "FPN_PLUGINS" in cfg.MODEL:
         return
     node = cfg.MODEL.FPN_PLUGINS = CfgNode()
     for part, default in (("BACKBONE", "TimmBackbone"), ("NECK", "FPN")):
         node[part] = CfgNode({"TYPE": default})
-        # accepts any key: they go to the constructor, which rejects unknown ones
+        # any key is allowed here; the constructor rejects unknown ones
         node[part].ARGS = CfgNode(new_allowed=True)
     node.LEVEL_WEIGHTS = []  # FPNPluginsRetinaNet: one loss weight per level; empty is Detectron2's own loss
     node.NORMALIZER_MOMENTUM = 0.9  # FPNPluginsRetinaNet: momentum of the running loss normalizer; 0 uses the batch
@@ -26,10 +23,10 @@ def add_fpn_plugins_config(cfg: CfgNode) -> None:
 
 
 def setup_environment() -> None:
-    """Set up Detectron2; it calls this for ``DETECTRON2_ENV_MODULE=fpn_plugins.adapters.detectron2``.
+    """Add our keys to the config of every script, and register the data set of ``FPN_PLUGINS_COCO`` if it is set.
 
-    Adds our keys to the default config, so that ``get_cfg()`` of any script has them (the builders were registered by
-    the import), and the data set of ``FPN_PLUGINS_COCO``, where that is set.
+    Detectron2 calls this for ``DETECTRON2_ENV_MODULE=fpn_plugins.adapters.detectron2``; the import registered the
+    builders.
     """
     from detectron2.config import defaults
 

@@ -1,4 +1,4 @@
-"""COCO-format folders for Detectron2's catalogs."""
+"""Register COCO-format folders in Detectron2's catalogs, and check registered data sets."""
 
 from __future__ import annotations
 
@@ -21,68 +21,61 @@ def register_coco_folder(root: str | os.PathLike[str], name: str = "coco_folder"
     """Register the splits of a COCO-format folder as ``{name}_train`` and ``{name}_val``.
 
     Boxes become floats: Detectron2's own ``register_coco_instances`` keeps integers, and its ``DatasetMapper`` then
-    truncates the fractions that resizing gives them.
+    truncates the fractions that result from resizing.
 
     Args:
-        root: a folder that `fpn_plugins.data.find_split` understands.
+        root: folder in a layout of `fpn_plugins.data.find_split`.
         name: prefix of the two names; names registered for another folder are registered again.
 
     Returns:
         The two names.
 
     Raises:
-        FileNotFoundError: a split is missing; says where it was looked for.
+        FileNotFoundError: a split is missing; lists the expected files.
     """
     names = []
     for split in ("train", "val"):
         found = find_split(Path(root), split)
         names.append(f"{name}_{split}")
-        if names[-1] in DatasetCatalog:
-            if MetadataCatalog.get(names[-1]).get("json_file") == str(found.ann_file):
-                continue
-            DatasetCatalog.remove(names[-1])
-            MetadataCatalog.remove(names[-1])
-        register_coco_instances(names[-1], {}, str(found.ann_file), str(found.image_dir))
-        _keep_fractions(names[-1])
+        if _unregister_outdated("json_file", found.ann_file, names[-1]):
+            register_coco_instances(names[-1], {}, str(found.ann_file), str(found.image_dir))
+            _keep_fractions(names[-1])
     return names[0], names[1]
+
+
+def _unregister_outdated(key: str, ann_file: Path, *names: str) -> bool:
+    """Remove names that are registered for another file than ``ann_file``; return whether they are free now."""
+    if names[0] not in DatasetCatalog:
+        return True
+    if MetadataCatalog.get(names[0]).get(key) == str(ann_file):
+        return False
+    for name in names:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+    return True
 
 
 def register_coco_panoptic_folder(root: str | os.PathLike[str], name: str = "coco_panoptic_folder") -> tuple[str, str]:
     """Register the splits of a panoptic COCO folder as ``{name}_train_separated`` and ``{name}_val_separated``.
 
-    "Separated" is Detectron2's word for the data that its Panoptic FPN trains on: instances, and semantic labels in
-    which all things are class 0. The semantic labels alone are registered too, as ``{name}_{split}_stuffonly``.
-
-    Args:
-        root: a folder that `fpn_plugins.data.find_panoptic_split` understands.
-        name: prefix of the names; names registered for another folder are registered again.
-
-    Returns:
-        The two names.
-
-    Raises:
-        FileNotFoundError: files or folders of a split are missing; lists them.
-        ValueError: the annotation file is not a panoptic one.
+    "Separated" is Detectron2's term for the training data of its Panoptic FPN: instances, and semantic labels in which
+    all things are class 0. The semantic labels alone are registered too, as ``{name}_{split}_stuffonly``. ``root`` is
+    in the layout of `fpn_plugins.data.find_panoptic_split`, which documents the errors; see `register_coco_folder`.
     """
     names = []
     for split in ("train", "val"):
         found = find_panoptic_split(Path(root), split)
         prefix = f"{name}_{split}"
         names.append(f"{prefix}_separated")
-        if names[-1] in DatasetCatalog:
-            if MetadataCatalog.get(names[-1]).get("panoptic_json") == str(found.ann_file):
-                continue
-            for registered in (names[-1], f"{prefix}_stuffonly"):
-                DatasetCatalog.remove(registered)
-                MetadataCatalog.remove(registered)
-        files = (found.image_dir, found.mask_dir, found.ann_file, found.stuff_dir, found.instances_file)
-        register_coco_panoptic_separated(prefix, _panoptic_metadata(found), *map(str, files))
-        _keep_fractions(names[-1])
+        if _unregister_outdated("panoptic_json", found.ann_file, names[-1], f"{prefix}_stuffonly"):
+            files = (found.image_dir, found.mask_dir, found.ann_file, found.stuff_dir, found.instances_file)
+            register_coco_panoptic_separated(prefix, _panoptic_metadata(found), *map(str, files))
+            _keep_fractions(names[-1])
     return names[0], names[1]
 
 
 def _keep_fractions(name: str) -> None:
-    """Turn the boxes of a registered data set into floats, which Detectron2's transforms resize without truncation."""
+    """Convert the boxes of a registered data set to floats, which Detectron2 resizes without truncation."""
     load = DatasetCatalog.pop(name)
 
     def load_floats() -> list[dict[str, Any]]:
@@ -107,13 +100,13 @@ def _panoptic_metadata(found: PanopticSplit) -> dict[str, object]:
 def load_stuff_labels(filename: str, dtype: Any = int) -> Any:
     """Read the labels of a gray PNG as a NumPy array ``H W``, for ``SemSegEvaluator(sem_seg_loading_fn=...)``.
 
-    Detectron2's default asks NumPy for an array without a copy, which NumPy 2 refuses for an image.
+    Detectron2's default requests an array without a copy, which NumPy 2 refuses for an image.
     """
     return read_image(filename, "L").squeeze(2).astype(dtype)
 
 
 def register_from_environment() -> None:
-    """Register the folder that the environment variable ``FPN_PLUGINS_COCO`` names, if it is set."""
+    """Register the folder named by the environment variable ``FPN_PLUGINS_COCO``, if it is set."""
     root = os.environ.get(ENVIRONMENT_VARIABLE)
     if root:
         register_coco_folder(root)
@@ -127,7 +120,7 @@ def check_datasets(names: Iterable[str], num_classes: int | None = None) -> list
         num_classes: number of classes of the model's heads, if known.
 
     Raises:
-        FileNotFoundError: annotation file or images missing.
+        FileNotFoundError: the annotation file or images are missing.
         ValueError: not a COCO file, or more categories than the model has classes.
     """
     reports = []
@@ -136,13 +129,13 @@ def check_datasets(names: Iterable[str], num_classes: int | None = None) -> list
         if metadata.get("evaluator_type") != "coco" or not metadata.get("json_file"):
             continue
         if "://" in metadata.json_file:
-            continue  # on a server that only Detectron2's PathManager knows how to read
+            continue  # on a server that only Detectron2's PathManager can read
         report = check_coco(metadata.json_file, metadata.image_root, annotated="test" not in re.split(r"[_\-.]", name))
         outside = list(report.per_category)[num_classes:] if num_classes is not None else []
         if outside:
             raise ValueError(
                 f"data set {name!r} has {len(report.per_category)} categories, the model {num_classes} classes: "
-                f"{outside} are outside of it; set the model's num_classes={len(report.per_category)}"
+                f"{outside} are beyond them; set the model's num_classes={len(report.per_category)}"
             )
         reports.append(report)
     return reports

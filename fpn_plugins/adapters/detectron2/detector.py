@@ -1,4 +1,4 @@
-"""Whole detectors of Detectron2: build, load, detect, losses, batch; see `fpn_plugins.adapters.hosts.Host`."""
+"""Implement `fpn_plugins.adapters.hosts.Host` for Detectron2; see there for arguments and errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .inference import Predictor as Predictor
 
 
 def build(config: str, options: Sequence[str] = (), device: str = "cpu") -> nn.Module:
-    """Build the detector of a YAML or LazyConfig file, or of one of the zoo's (``detectron2::NAME``); read no weights.
+    """Build the detector of a YAML or LazyConfig file, or of ``detectron2::NAME`` in its zoo, without reading weights.
 
     A LazyConfig is built on PyTorch's default device.
     """
@@ -46,11 +46,7 @@ def build(config: str, options: Sequence[str] = (), device: str = "cpu") -> nn.M
 
 
 def load(config: str, checkpoint: str, options: Sequence[str] = (), device: str = "cpu") -> nn.Module:
-    """Build a detector with all of its weights from a file, in evaluation mode; nothing in the file is executed.
-
-    Raises:
-        ValueError: the file holds other weights than the detector has.
-    """
+    """Build a detector in evaluation mode with all of its weights from a file; nothing in the file is executed."""
     detector = build(config, options)
     load_detector_weights(detector, checkpoint, config)
     return detector.to(device).eval()
@@ -69,11 +65,11 @@ def coco_names() -> list[str]:
 
 
 def run_parts(detector: Any, images: Tensor) -> list[str]:
-    """Run the parts of a detector; return the conditions."""
+    """Run backbone, neck and heads; return the conditions of their cost."""
     if not isinstance(detector, (GeneralizedRCNN, DenseDetector)):
         raise ValueError(
             f"{type(detector).__name__} is neither a GeneralizedRCNN (or PanopticFPN) nor a dense detector (RetinaNet, "
-            "FCOS) of Detectron2; count its backbone and neck with --backbone and --neck"
+            "FCOS) of Detectron2; count only its backbone and neck, with --backbone and --neck"
         )
     maps = detector.backbone(images)
     if isinstance(detector, DenseDetector):
@@ -103,7 +99,7 @@ def run_roi_heads(heads: Any, maps: Mapping[str, Tensor], number: int, batch_siz
 
 
 def run_res5_heads(heads: Any, maps: Mapping[str, Tensor], number: int, batch_size: int) -> Iterator[str]:
-    """Run the heads of a C4 model: the last backbone stage runs on each region, and again on regions with masks."""
+    """Run the heads of a C4 model, whose last backbone stage runs on each region, and again on those with masks."""
     channels = maps[heads.in_features[0]].shape[1]
     heads.box_predictor(heads.res5(_regions(number, channels, heads.pooler)).mean(dim=(2, 3)))
     yield f"{number} proposals, the most that the config allows"
@@ -134,7 +130,7 @@ def batch(images: Sequence[AnnotatedImage]) -> list[dict[str, Any]]:
 
 
 def losses(detector: nn.Module, images: Sequence[AnnotatedImage]) -> tuple[Tensor, dict[str, float]]:
-    """Run the forward pass of a training step, preprocessing included: total loss, and each loss by name."""
+    """Run the forward pass of a training step; return the total loss, and each loss by name."""
     with EventStorage():  # detectors log into it
         found = detector(batch(images))
     return sum(found.values()), {name: float(value.detach()) for name, value in found.items()}

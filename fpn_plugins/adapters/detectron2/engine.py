@@ -1,8 +1,8 @@
-"""Training and evaluation jobs of Detectron2's YAML configs and LazyConfig files, one class for each.
+"""Train and evaluate Detectron2's YAML configs and LazyConfig files, with one class for each.
 
 The loops are those of Detectron2's ``train_net.py`` and ``lazyconfig_train_net.py``, which its distribution does not
-contain. They evaluate COCO-format sets, without test-time augmentation. With a seed (``SEED``, ``train.seed``), order
-and augmentation of the images do not depend on the model, because random numbers are seeded again after it is built.
+contain. They evaluate COCO-format sets, without test-time augmentation. With a seed (``SEED``, ``train.seed``), the
+order and augmentation of images do not depend on the model, because random numbers are seeded again after building it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Job(Protocol):
 
     Attributes:
         datasets: names of the data sets that the job reads.
-        num_classes: classes of the model's heads; ``None`` if the config does not state them.
+        num_classes: number of classes of the model's heads; ``None`` if the config does not state it.
     """
 
     datasets: list[str]
@@ -44,16 +44,12 @@ class Job(Protocol):
 
 
 def make_job(args: Any) -> Job:
-    """Read the config of a job, and set up logging and seeds.
-
-    Args:
-        args: arguments of Detectron2's ``default_argument_parser``; ``.py`` files are LazyConfig files.
-    """
+    """Read the config of a job, and set up logging and seeds; ``args`` come from ``default_argument_parser``."""
     return LazyJob(args) if args.config_file.endswith(".py") else YamlJob(args)
 
 
 class Trainer(DefaultTrainer):
-    """Detectron2's default trainer with COCO evaluation and with data that does not depend on the model."""
+    """Detectron2's default trainer with COCO evaluation, and with data that is the same for every model."""
 
     @classmethod
     def build_train_loader(cls, cfg: Any) -> Any:
@@ -118,7 +114,7 @@ class LazyJob:
         return self._evaluate(model)
 
     def _names(self, part: str) -> list[str]:
-        """Names of the data sets of the train or test loader; none if the loader reads no catalog."""
+        """Return the data set names of the train or test loader; none if the loader reads no catalog."""
         names = self.cfg.dataloader.get(part, {}).get("dataset", {}).get("names", [])
         return [names] if isinstance(names, str) else list(names)
 
@@ -155,6 +151,6 @@ class LazyJob:
 
 
 def _seed_again(seed: int | None) -> None:
-    """Seed random numbers after the model's initialization has drawn from them; no seed or a negative one does not."""
+    """Seed again, after the model's initialization has drawn random numbers, unless the seed is missing or negative."""
     if seed is not None and seed >= 0:
         seed_all_rng(seed + comm.get_rank())

@@ -1,4 +1,4 @@
-"""Inference with Detectron2's detectors on arrays, built from YAML or LazyConfig."""
+"""Run Detectron2's detectors, built from YAML or LazyConfig, on arrays."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class Predictor(ImagePredictor):
-    """Detectron2 detector as a function of an image; arguments as of `ImagePredictor`."""
+    """Wrap a Detectron2 detector as a function of an image; for arguments, see `ImagePredictor`."""
 
     def __call__(self, image: np.ndarray) -> Detections:
-        """Detect on ``H W 3``, RGB, 0..255."""
+        """Detect objects on ``H W 3``, RGB, 0..255."""
         resized = self.resized(image)
         if channel_order(self.model) == "BGR":
             resized = resized[..., ::-1]

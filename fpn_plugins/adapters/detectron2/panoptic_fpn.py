@@ -1,4 +1,4 @@
-"""The semantic head of Panoptic FPN for Detectron2 (``MODEL.SEM_SEG_HEAD.NAME: PanopticFPNHead``)."""
+"""Semantic head of Panoptic FPN for Detectron2 (``MODEL.SEM_SEG_HEAD.NAME: PanopticFPNHead``)."""
 
 from __future__ import annotations
 
@@ -21,17 +21,10 @@ from ...weights.maps.panoptic_fpn import detectron2_head
 class PanopticFPNHead(SemSegFPNHead):
     """Detectron2's ``SemSegFPNHead`` on `SemanticMerge`; predictor and losses are Detectron2's.
 
-    Reads the same ``MODEL.SEM_SEG_HEAD`` keys, and loads the same checkpoints as they are. Deliberate difference: on
+    Arguments, ``MODEL.SEM_SEG_HEAD`` keys and checkpoints are those of ``SemSegFPNHead``. Deliberate difference: on
     maps whose sizes are not multiples of each other, where Detectron2's sum of the levels raises an error, each level
     is resized to the finer one. Detectron2's loss and post-processing need images padded to multiples of
     ``common_stride``.
-
-    Args:
-        input_shape: channels and stride of each feature, by name.
-        conv_dims: channels of the merged map.
-        common_stride: stride of the merged map, and of the predictions before upsampling.
-        norm: norm after each convolution, one of Detectron2's names or a factory; empty for none.
-        **host: the other arguments of ``SemSegFPNHead``.
 
     Raises:
         ValueError: no features, or strides that are not powers of two or are finer than ``common_stride``.
@@ -48,9 +41,9 @@ class PanopticFPNHead(SemSegFPNHead):
         norm: str | Callable[[int], Any] | None = None,
         **host: Any,
     ) -> None:
-        # by keyword: `configurable` takes a first positional argument from a LazyConfig for a whole config
+        # keywords: `configurable` would mistake a positional argument for a whole config
         super().__init__(input_shape=input_shape, conv_dims=conv_dims, common_stride=common_stride, norm=norm, **host)
-        for name in self.in_features:  # its branches
+        for name in self.in_features:  # Detectron2's branches
             delattr(self, name)
         del self.scale_heads
         shapes = [input_shape[name] for name in self.in_features]

@@ -14,27 +14,27 @@ from detectron2.utils.events import get_event_storage
 from fvcore.nn import sigmoid_focal_loss_jit
 from torch import Tensor
 
+from ...checks import probability
 from ...training import check_level_weights, weigh_levels
 
 
 @META_ARCH_REGISTRY.register()
 class FPNPluginsRetinaNet(RetinaNet):
-    """Detectron2's ``RetinaNet``, all of its arguments, ``level_weights`` and ``normalizer_momentum``.
+    """Detectron2's ``RetinaNet`` with per-level loss weights and a choice of the loss normalizer's momentum.
 
     Args:
         level_weights: factor of each level's classification and box loss, high to low resolution; ``None`` or empty is
             Detectron2's own loss. In YAML: ``MODEL.FPN_PLUGINS.LEVEL_WEIGHTS``. The divisor of both losses stays the
             running mean of the number of positive anchors of all levels.
-        normalizer_momentum: momentum of that running mean, which starts at 100. Detectron2's own is fixed at 0.9; 0
-            divides by the positive anchors of the batch alone, as mmdet does (``docs/same_training.md``). In YAML:
+        normalizer_momentum: momentum of that running mean, which starts at 100. Detectron2 fixes it at 0.9; 0 divides
+            by the positive anchors of the batch alone, as mmdet does (``docs/same_training.md``). In YAML:
             ``MODEL.FPN_PLUGINS.NORMALIZER_MOMENTUM``.
         **kwargs: Detectron2's.
 
-    State dict: that of Detectron2's; its checkpoints load as they are.
+    The state dict is Detectron2's.
 
     Raises:
-        ValueError: another number of weights than levels (names both), a weight that is negative or not finite, or a
-            momentum outside of 0 <= momentum < 1.
+        ValueError: see `check_level_weights`; also for a momentum outside of 0 <= momentum < 1.
     """
 
     @configurable
@@ -43,12 +43,7 @@ class FPNPluginsRetinaNet(RetinaNet):
     ) -> None:
         super().__init__(**kwargs)
         self.level_weights = check_level_weights(level_weights, len(self.head_in_features))
-        if not 0 <= normalizer_momentum < 1:
-            raise ValueError(
-                f"normalizer_momentum={normalizer_momentum} must be at least 0 and below 1: 0.9 is Detectron2's, 0 "
-                "divides by the positive anchors of the batch alone"
-            )
-        self.normalizer_momentum = normalizer_momentum
+        self.normalizer_momentum = probability("normalizer_momentum", normalizer_momentum)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -70,16 +65,8 @@ class FPNPluginsRetinaNet(RetinaNet):
     ) -> dict[str, Tensor]:
         """Compute Detectron2's losses level by level, multiply each by its weight, and sum them.
 
-        Args:
-            anchors: anchors of each level.
-            pred_logits: logits of each level, ``B A num_classes``.
-            gt_labels: labels of each image, over the anchors of all levels; -1 is ignored, ``num_classes`` is
-                background.
-            pred_anchor_deltas: box deltas of each level, ``B A 4``.
-            gt_boxes: boxes of each image, over the anchors of all levels.
-
-        Returns:
-            ``loss_cls`` and ``loss_box_reg``.
+        Anchors and predictions (``B A num_classes``, ``B A 4``) are given per level; labels and boxes per image, over
+        the anchors of all levels. The label -1 is ignored, and ``num_classes`` is background.
         """
         if self.level_weights is None:
             return super().losses(anchors, pred_logits, gt_labels, pred_anchor_deltas, gt_boxes)
@@ -94,7 +81,7 @@ class FPNPluginsRetinaNet(RetinaNet):
         return {"loss_cls": totals[0] / normalizer, "loss_box_reg": totals[1] / normalizer}
 
     def _normalizer(self, labels: Tensor) -> float:
-        """Update and return Detectron2's running mean of the number of positive anchors, and log it per image."""
+        """Update and return Detectron2's running mean of the number of positive anchors; log the number per image."""
         num_positive = self._positive(labels).sum().item()
         get_event_storage().put_scalar("num_pos_anchors", num_positive / len(labels))
         return self._ema_update("loss_normalizer", max(num_positive, 1), 100)

@@ -1,4 +1,4 @@
-"""Per-part learning rates for Detectron2's ``get_default_optimizer_params(lr_factor_func=...)``."""
+"""Set learning rates by part for Detectron2's ``get_default_optimizer_params(lr_factor_func=...)``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Published models of the zoo in Detectron2, by name."""
+"""Load published models of the zoo into Detectron2 by name."""
 
 from __future__ import annotations
 
@@ -12,15 +12,6 @@ __getattr__ = explain_moved_names(__name__)
 
 
 def load_published(name: str, zoo: Zoo | None = None, device: str = "cpu") -> nn.Module:
-    """Load a published model, in evaluation mode.
-
-    Args:
-        name: name of the model.
-        zoo: where it is listed; ``None`` is the source tree's.
-        device: device of the model.
-
-    Raises:
-        ValueError: no such model, no weights published for Detectron2, or other weights than the config's.
-    """
+    """Load a published model in evaluation mode; arguments and errors are those of mmdet's `load_published`."""
     zoo = zoo or Zoo.read()
     return load(zoo.config(name, "detectron2"), str(zoo.checkpoint(name, "detectron2")), device=device)

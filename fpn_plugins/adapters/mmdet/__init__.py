@@ -1,6 +1,9 @@
-"""MMDetection: our modules under their own names in the scope ``fpn_plugins``, taking mmdet's arguments.
+"""Register this package's modules in MMDetection's scope ``fpn_plugins``, with mmdet's arguments.
 
-``type='fpn_plugins.FPN'`` in a config finds them; nothing has to be imported.
+A config uses them by ``type='fpn_plugins.FPN'`` without any import. Each module that replaces one of mmdet's is a
+drop-in: changing its ``type`` is the only change to a config, and mmdet's checkpoints load as they are. ``**more`` of
+every neck takes further arguments of the core class under its own names (``gradient_checkpointing=True``); an unknown
+one is a ``TypeError``.
 """
 
 try:

@@ -1,4 +1,4 @@
-"""Translation of mmdet's arguments into the core's: layer configs, level numbers, extra levels, types."""
+"""Translate mmdet's arguments to the core's: layer configs, level numbers, extra levels, types."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def norm_factory(norm_cfg: Cfg | None) -> NormFactory | None:
 
 
 def act_factory(act_cfg: Cfg | None) -> ActFactory | None:
-    """Translate ``act_cfg`` to an activation factory; not in place, as in mmdet's FPN."""
+    """Translate ``act_cfg`` to a factory of activations that are not in place, as in mmdet's FPN."""
     if act_cfg is None:
         return None
     arguments = dict(act_cfg)
@@ -57,17 +57,9 @@ def act_factory(act_cfg: Cfg | None) -> ActFactory | None:
     return partial(build_activation_layer, arguments)
 
 
-class Interpolate:
-    """``F.interpolate`` with mmdet's ``upsample_cfg``: to the finer map's size, unless it fixes a ``scale_factor``."""
-
-    def __init__(self, upsample_cfg: Cfg) -> None:
-        self.arguments = dict(upsample_cfg)
-
-    def __call__(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Upsample ``x`` (``B C h w``) to ``size``, or by the fixed factor."""
-        if "scale_factor" in self.arguments:
-            return F.interpolate(x, **self.arguments)
-        return F.interpolate(x, size=size, **self.arguments)
+def interpolate(x: Tensor, size: tuple[int, int], **upsample_cfg: Any) -> Tensor:
+    """Resize ``x`` (``B C h w``) to ``size``, or by the ``scale_factor`` of mmdet's ``upsample_cfg``."""
+    return F.interpolate(x, None if "scale_factor" in upsample_cfg else size, **upsample_cfg)
 
 
 # modes of F.interpolate for maps
@@ -75,17 +67,17 @@ _FIXED = ("nearest", "nearest-exact", "bilinear", "bicubic", "area")
 
 
 def upsample_from_cfg(upsample_cfg: Cfg) -> UpsampleMode:
-    """Translate ``upsample_cfg`` to the core's learned mode of that name, or to `Interpolate`.
+    """Translate ``upsample_cfg`` to the core's learned mode of that name, or to `interpolate`.
 
     Raises:
-        ValueError: a mode that neither has.
+        ValueError: a mode that neither supports.
     """
     arguments = dict(upsample_cfg)
     mode = arguments.get("mode", "nearest")
     if arguments == {"mode": "nearest"}:
         return "nearest"
     if mode in _FIXED:
-        return Interpolate(arguments)
+        return partial(interpolate, **arguments)
     if mode not in UPSAMPLE_MODES:
         raise ValueError(f"upsample_cfg mode={mode!r} must be one of {sorted({*_FIXED, *UPSAMPLE_MODES})}")
     del arguments["mode"]
@@ -119,7 +111,7 @@ def level_indices(num_inputs: int, start_level: int, end_level: int, num_outs: i
 
 
 def extra_levels(number: int, add_extra_convs: bool | str, relu: bool) -> necks.ExtraLevels | None:
-    """Translate mmdet's ``add_extra_convs`` and ``relu_before_extra_convs`` to the core's declaration.
+    """Translate mmdet's ``add_extra_convs`` and ``relu_before_extra_convs`` to the core's `ExtraLevels`.
 
     Raises:
         ValueError: unknown ``add_extra_convs``.
@@ -135,10 +127,9 @@ def extra_levels(number: int, add_extra_convs: bool | str, relu: bool) -> necks.
 
 
 def own_type(config: Cfg) -> dict[str, Any]:
-    """Replace a type name by this package's class of that name, if there is one: the active scope is mmdet's.
+    """Replace a type name with this package's class of that name, if any: the active scope is mmdet's.
 
-    Classes that a user registered with ``register_neck`` or ``register_backbone`` are found too; they take the core's
-    arguments.
+    Classes registered with ``register_neck`` or ``register_backbone`` are found too; they take the core's arguments.
     """
     name = config.get("type")
     if isinstance(name, str):

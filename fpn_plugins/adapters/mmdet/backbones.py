@@ -1,4 +1,4 @@
-"""Backbones for MMDetection, and the backbone with its neck in one."""
+"""Register backbones, and a backbone joined with its neck, in MMDetection."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .arguments import Cfg, own_type
 
 
 class TakesInitCfg:
-    """Constructor mixin: mmengine's ``init_cfg`` beside all arguments of the core class.
+    """Constructor mixin that takes mmengine's ``init_cfg`` besides the arguments of the core class.
 
     Set the data preprocessor's ``mean`` and ``std`` to the backbone's ``pixel_mean`` and ``pixel_std``, with
     ``bgr_to_rgb=True``: the backbones expect the pixels that their weights were trained on.
@@ -38,14 +38,14 @@ class LoadedBackbone(TakesInitCfg):
     """Mixin for backbones that initialize themselves and load their weights on construction."""
 
     def init_weights(self: Any) -> None:
-        """Apply ``init_cfg`` alone: mmengine's own would go on to the inner modules and overwrite loaded weights.
+        """Apply only ``init_cfg``: mmengine's method would also initialize inner modules and overwrite loaded weights.
 
-        A ``Pretrained`` file is applied last, as in mmengine. This package reads it: every layout is known, nothing in
-        the file is executed, and it loads completely or not at all. Of a whole detector's file, the keys under
-        ``prefix`` (``backbone.``) are loaded.
+        A ``Pretrained`` file is applied last, as in mmengine. It is read by this package: all layouts are recognized,
+        nothing in the file is executed, and it loads completely or not at all. From a whole detector's file, only the
+        keys under ``prefix`` (default ``backbone.``) are loaded.
 
         Raises:
-            ValueError: a file of another architecture; lists the keys.
+            ValueError: the file is for another architecture; lists the keys.
         """
         if self.init_cfg and not self.is_init:
             entries = [self.init_cfg] if isinstance(self.init_cfg, Mapping) else list(self.init_cfg)
@@ -64,13 +64,12 @@ class LoadedBackbone(TakesInitCfg):
         try:
             self.load_state_dict(weights)
         except RuntimeError as error:
-            raise ValueError(
-                f"init_cfg checkpoint={checkpoint!r} does not fit {type(self).__name__}: {error}"
-            ) from error
+            name = type(self).__name__
+            raise ValueError(f"init_cfg checkpoint={checkpoint!r} does not fit {name}: {error}") from error
 
 
 def local_file(checkpoint: str) -> str:
-    """Return the path itself, or download an address to torch's folder, where mmengine looks for it too."""
+    """Return a path unchanged; download a URL to torch's checkpoint folder, which mmengine uses too."""
     if urlsplit(checkpoint).scheme not in ("http", "https"):
         return checkpoint
     path = Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(checkpoint).path).name)
@@ -83,7 +82,7 @@ def local_file(checkpoint: str) -> str:
 
 @MODELS.register_module()
 class TimmBackbone(LoadedBackbone, backbones.TimmBackbone, BaseModule):
-    """`fpn_plugins.TimmBackbone` with ``init_cfg``; mmdet's ``frozen_stages`` and ``norm_eval`` mean the same here."""
+    """`fpn_plugins.TimmBackbone` with ``init_cfg``; ``frozen_stages`` and ``norm_eval`` mean the same as in mmdet."""
 
 
 @MODELS.register_module()
@@ -124,10 +123,10 @@ class HybridCNNViT(TakesInitCfg, backbones.HybridCNNViT, BaseModule):
 
 @MODELS.register_module()
 class CorePyramid(TakesInitCfg, Pyramid, BaseModule):
-    """`fpn_plugins.Pyramid` as an mmdet backbone with ``init_cfg``: all arguments in this package's own vocabulary.
+    """`fpn_plugins.Pyramid` as an mmdet backbone with ``init_cfg``, configured with the core's arguments.
 
-    The same declaration builds the same network here and in Detectron2 (``MODEL.FPN_PLUGINS``), with the package's own
-    initialization in both. Use it as ``backbone=`` of any detector with ``neck=None``.
+    The same arguments build the same network, with the same initialization, in Detectron2 (``MODEL.FPN_PLUGINS``). Use
+    it as ``backbone=`` of any detector with ``neck=None``.
     """
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -142,23 +141,18 @@ class CorePyramid(TakesInitCfg, Pyramid, BaseModule):
 
 @MODELS.register_module()
 class PyramidBackbone(CorePyramid):
-    """`fpn_plugins.Pyramid` as an mmdet backbone, its parts configured in mmdet's vocabulary.
+    """`CorePyramid` with parts configured by mmdet's arguments; see `Pyramid` for arguments that are not listed.
 
     Args:
         backbone: config of a backbone of this package; the scope may be left out.
-        neck: config of a neck of this package without ``in_channels``, in mmdet's vocabulary (``num_outs``,
+        neck: config of a neck of this package without ``in_channels``, with mmdet's arguments (``num_outs``,
             ``norm_cfg``, ...); the scope may be left out.
-        init_cfg: mmengine's.
-        channels_last: see `Pyramid`. The copy to NCHW at the end takes much of what a neck gains
-            (``docs/bench_necks.md``), so measure before you turn it on.
-        autocast: see `Pyramid`; single precision is all that mmcv's operators for CPUs take.
-        out_positions: see `Pyramid`.
-
-    Use it as ``backbone=`` of any detector with ``neck=None``. State dict: ``backbone.*`` and ``neck.*``.
+        channels_last: the final copy to NCHW costs much of what a neck gains (``docs/bench_necks.md``); measure first.
+        autocast: maps are single precision, the only type that mmcv's CPU operators take.
 
     Raises:
-        TypeError: a backbone that publishes no ``feature_specs``, or a neck that is not one of this package's or a
-            user's (`fpn_plugins.register_neck`).
+        TypeError: a backbone without ``feature_specs``, or a neck that is neither this package's nor registered with
+            `fpn_plugins.register_neck`.
     """
 
     def __init__(
@@ -184,8 +178,8 @@ class PyramidBackbone(CorePyramid):
         neck = own_type(neck)
         if not hasattr(neck["type"], "out_specs"):
             raise TypeError(
-                f"PyramidBackbone neck={neck['type']!r} is not a neck of fpn_plugins; "
-                "give backbone and neck to the detector separately"
+                f"PyramidBackbone neck={neck['type']!r} is not a neck of fpn_plugins; give backbone and neck to the "
+                "detector separately"
             )
         built_neck = MODELS.build({"in_channels": [spec.channels for spec in specs], **neck})
         super().__init__(built, built_neck, out_positions, channels_last, autocast, init_cfg=init_cfg)

@@ -17,8 +17,7 @@ from .fpn import XAVIER
 class BFP(necks.BFP, BaseModule):
     """Drop-in for mmdet's ``BFP`` (``models/necks/bfp.py``); its checkpoints load as they are.
 
-    BFP follows another neck: ``neck=[dict(type='fpn_plugins.FPN', ...), dict(type='fpn_plugins.BFP', ...)]``. ``more``
-    takes further arguments of the core class under its own names (``gradient_checkpointing=True``).
+    BFP follows another neck: ``neck=[dict(type='fpn_plugins.FPN', ...), dict(type='fpn_plugins.BFP', ...)]``.
     """
 
     def __init__(

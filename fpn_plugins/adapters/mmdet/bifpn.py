@@ -19,19 +19,9 @@ class BiFPN(necks.BiFPN, BaseModule):
     mmdet itself has no BiFPN; the one in its ``projects/EfficientDet`` pads the max-pool with 0 instead of minus
     infinity. Weights are initialized as in EfficientDet; an ``init_cfg`` replaces that.
 
-    Args:
-        in_channels: channels of each input map, high to low resolution.
-        out_channels: channels of every output map.
-        num_outs: number of outputs; those above the last used input are max-pooled.
-        num_repeats: number of BiFPN layers.
-        start_level: first input that is used.
-        end_level: last input that is used, inclusive, as in mmdet's ``FPN``; -1 is the last.
-        conv_cfg: mmcv's, for every convolution including the depthwise ones.
-        norm_cfg: mmcv's; the default is EfficientDet's.
-        act_cfg: mmcv's; ``None`` applies no activation.
-        with_cp: the core's ``gradient_checkpointing``.
-        init_cfg: mmengine's.
-        more: further arguments of `fpn_plugins.BiFPN` under its own names (``fusion='sum'``).
+    Arguments are those of mmdet's ``FPN``, ``num_repeats``, the number of BiFPN layers, and ``with_cp``, the core's
+    ``gradient_checkpointing``. Outputs above the last used input are max-pooled. ``conv_cfg`` is for every convolution,
+    including the depthwise ones; the default ``norm_cfg`` is EfficientDet's.
 
     Raises:
         ValueError: ``num_outs`` smaller than the number of used inputs, levels out of range.

@@ -1,10 +1,10 @@
-"""Facts about a built mmdet detector that its weights do not tell."""
+"""Read the settings of a built mmdet detector that its weights do not contain."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ...conversion.compatibility import DetectorFacts, num_ratios, stride_in_1x1
+from ...conversion.compatibility import DetectorFacts, num_ratios, roi_align_settings, stride_in_1x1
 from ...necks.extra_levels import ConvLevels
 
 
@@ -18,7 +18,7 @@ def detector_facts(model: Any) -> DetectorFacts:
     generator: Any = getattr(dense, "prior_generator", None)
     if not hasattr(generator, "base_anchors"):
         raise ValueError(
-            f"{type(model).__name__} has no anchors; facts are for Faster, Mask, Cascade R-CNN and RetinaNet"
+            f"{type(model).__name__} has no anchors; supported are Faster, Mask and Cascade R-CNN and RetinaNet"
         )
     pixels, stages = model.data_preprocessor, _box_heads(model)
     return DetectorFacts(
@@ -29,7 +29,7 @@ def detector_facts(model: Any) -> DetectorFacts:
         strides=tuple(int(stride[0]) for stride in generator.strides),
         anchors=tuple(level.cpu() for level in generator.base_anchors),
         num_ratios=num_ratios(generator.base_anchors[0]),
-        box_weights=tuple(_weights(head.bbox_coder) for head in (dense, *stages)),
+        box_weights=tuple(tuple(1 / float(std) for std in head.bbox_coder.stds) for head in (dense, *stages)),
         pooling=_pooling(getattr(model, "roi_head", None)),
         stride_in_1x1=stride_in_1x1(model.backbone),
         relu_before_p7=_relu_before_p7(model),
@@ -37,16 +37,16 @@ def detector_facts(model: Any) -> DetectorFacts:
 
 
 def num_classes(model: Any) -> int:
-    """Return the number of thing classes; ``ValueError`` if no head states it."""
+    """Return the number of thing classes; ``ValueError`` if no head has ``num_classes``."""
     heads = [*_box_heads(model), getattr(model, "bbox_head", None)]
     found = next((head.num_classes for head in heads if hasattr(head, "num_classes")), None)
     if found is None:
-        raise ValueError(f"{type(model).__name__} has no box head that says its number of classes")
+        raise ValueError(f"{type(model).__name__} has no box head with num_classes")
     return int(found)
 
 
 def _channel_order(pixels: Any) -> str:
-    """mmdet reads images as BGR; the preprocessor swaps the channels or leaves them."""
+    """Return the network's input order: mmdet reads images as BGR, and the preprocessor may swap the channels."""
     return "RGB" if pixels._channel_conversion else "BGR"
 
 
@@ -55,19 +55,10 @@ def _box_heads(model: Any) -> list[Any]:
     return [] if heads is None else list(heads) if hasattr(heads, "__len__") else [heads]
 
 
-def _weights(coder: Any) -> tuple[float, ...]:
-    return tuple(1 / float(std) for std in coder.stds)
-
-
 def _pooling(roi_head: Any) -> tuple[tuple[int, int, bool], ...]:
-    found = []
-    for name in ("bbox_roi_extractor", "mask_roi_extractor"):
-        extractor: Any = getattr(roi_head, name, None)
-        extractor = extractor[0] if hasattr(extractor, "__len__") else extractor
-        if extractor is not None:
-            layer = extractor.roi_layers[0]
-            found.append((int(layer.output_size[0]), int(layer.sampling_ratio), bool(layer.aligned)))
-    return tuple(found)
+    extractors = [getattr(roi_head, name, None) for name in ("bbox_roi_extractor", "mask_roi_extractor")]
+    firsts = [each[0] if hasattr(each, "__len__") else each for each in extractors if each is not None]
+    return tuple(roi_align_settings(extractor.roi_layers[0]) for extractor in firsts)
 
 
 def _relu_before_p7(model: Any) -> bool | None:

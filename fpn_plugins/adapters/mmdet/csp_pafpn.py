@@ -29,10 +29,8 @@ KAIMING = {
 class CSPPAFPN(necks.CSPPAFPN, BaseModule):
     """`fpn_plugins.CSPPAFPN` with the arguments, defaults and initialization of mmdet's ``YOLOXPAFPN``.
 
-    Changing ``type='YOLOXPAFPN'`` to ``type='fpn_plugins.YOLOXPAFPN'`` changes nothing else
-    (``models/necks/yolox_pafpn.py``); mmdet's checkpoints load as they are. An ``upsample_cfg`` that doubles the
-    resolution goes to the size of the finer map instead, which is the same where mmdet's works. ``more`` takes further
-    arguments of the core class under its own names (``gradient_checkpointing=True``).
+    Drop-in for ``models/necks/yolox_pafpn.py``. An ``upsample_cfg`` that doubles the resolution resizes to the finer
+    map instead, with the same result wherever mmdet's works.
     """
 
     def __init__(

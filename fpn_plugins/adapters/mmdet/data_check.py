@@ -20,25 +20,25 @@ def check_datasets(cfg: Config, loaders: Sequence[str] = LOADERS) -> list[CocoRe
 
     Args:
         cfg: a complete mmdet config.
-        loaders: data loaders to look at.
+        loaders: keys of the data loaders to check.
 
     Returns:
-        A report per annotation file.
+        One report per annotation file.
 
     Raises:
-        FileNotFoundError: annotation file or images missing.
-        ValueError: not a COCO file, a category outside of the classes, classes that the file does not have, or heads
-            with another number of classes than the data set.
+        FileNotFoundError: the annotation file or images are missing.
+        ValueError: not a COCO file, different classes in the config and in the file, or heads whose number of classes
+            differs from the data set's.
     """
     reports: dict[Path, CocoReport] = {}
     for loader in loaders:
         for dataset in _coco_datasets((cfg.get(loader) or {}).get("dataset")):
             ann_file, image_dir = _paths(dataset)
             if dataset.get("backend_args") or "://" in str(dataset["ann_file"]):
-                continue  # on a server that only mmengine knows how to read
+                continue  # on a server that only mmengine can read
             classes = _check_classes(dataset, cfg.get("model", {}))
             if ann_file not in reports:
-                annotated = loader != "test_dataloader"  # COCO's test images come without
+                annotated = loader != "test_dataloader"  # COCO's test images have no annotations
                 reports[ann_file] = _check_one(ann_file, image_dir, dataset, classes, annotated)
     return list(reports.values())
 
@@ -60,7 +60,7 @@ def _paths(dataset: Cfg) -> tuple[Path, Path]:
 
 
 def _check_classes(dataset: Cfg, model: Cfg) -> tuple[str, ...]:
-    """Return the classes that the data set will use; raise when the model's heads have another number."""
+    """Return the classes that the data set will use; raise if the model's heads have another number."""
     classes = tuple(CocoDataset._load_metainfo(dataset.get("metainfo"))["classes"])  # mmdet reads them from files too
     if "language_model" in model:
         return classes  # its heads count words
@@ -86,7 +86,7 @@ def _head_classes(node: Any, path: str = "model") -> Iterator[tuple[str, int]]:
 
 
 def _check_one(ann_file: Path, image_dir: Path, dataset: Cfg, classes: tuple[str, ...], annotated: bool) -> CocoReport:
-    """Check one file; mmdet drops categories outside ``classes`` silently, which is right only for a chosen subset."""
+    """Check one file; mmdet silently drops categories outside ``classes``, which is intended only for a subset."""
     chosen = bool((dataset.get("metainfo") or {}).get("classes"))
     report = check_coco(ann_file, image_dir, None if chosen else classes, annotated=annotated)
     in_file = [name for name in report.per_category if name in classes]
@@ -98,8 +98,8 @@ def _check_one(ann_file: Path, image_dir: Path, dataset: Cfg, classes: tuple[str
         )
     if list(classes) != in_file:
         raise ValueError(
-            f"metainfo classes {_short(classes)} stand in another order in {str(ann_file)!r}, {_short(in_file)}; mmdet "
-            "numbers labels by the file, so names would be swapped: write metainfo in the file's order"
+            f"metainfo classes {_short(classes)} are in another order in {str(ann_file)!r}, {_short(in_file)}; mmdet "
+            "numbers labels by the file, so names would be swapped: list metainfo classes in the file's order"
         )
     return report
 

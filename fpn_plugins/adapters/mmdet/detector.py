@@ -1,4 +1,4 @@
-"""Whole detectors of MMDetection: build, load, detect, losses, batch; see `fpn_plugins.adapters.hosts.Host`."""
+"""Implement `fpn_plugins.adapters.hosts.Host` for MMDetection; see there for arguments and errors."""
 
 from __future__ import annotations
 
@@ -29,17 +29,14 @@ from .inference import Predictor as Predictor
 
 
 def build(config: str, options: Sequence[str] = (), device: str = "cpu") -> nn.Module:
-    """Build the detector of a config file, or of one of mmdet's own (``mmdet::NAME``), and read no weights."""
+    """Build the detector of a config file, or of one of mmdet's own (``mmdet::NAME``), without reading weights."""
     return _build(_read_config(config, options), device)
 
 
 def load(config: str, checkpoint: str, options: Sequence[str] = (), device: str = "cpu") -> nn.Module:
     """Build a detector with all of its weights from a file, ready for mmdet's ``inference_detector``.
 
-    As mmdet's ``init_detector``, but the checkpoint is read without executing anything and has to fit completely.
-
-    Raises:
-        ValueError: the file holds other weights than the detector has.
+    Unlike in mmdet's ``init_detector``, nothing in the checkpoint is executed, and it has to fit completely.
     """
     cfg = _read_config(config, options)
     detector: Any = _build(cfg, "cpu")
@@ -64,7 +61,7 @@ def _build(cfg: Config, device: str) -> nn.Module:
 
 
 def _dataset_meta(checkpoint: str) -> dict[str, Any]:
-    """Class names and palette for mmdet's visualizer: those of the checkpoint, else COCO's."""
+    """Return class names and palette for mmdet's visualizer from the checkpoint, else COCO's."""
     content = read_content(checkpoint)
     meta = content.get("meta") if isinstance(content, Mapping) else None
     found = meta.get("dataset_meta") if isinstance(meta, Mapping) else None
@@ -78,11 +75,11 @@ def coco_names() -> list[str]:
 
 
 def run_parts(detector: Any, images: Tensor) -> list[str]:
-    """Run the parts of a detector; return the conditions."""
+    """Run backbone, neck and heads; return the conditions of their cost."""
     if not isinstance(detector, (TwoStageDetector, SingleStageDetector)):
         raise ValueError(
-            f"{type(detector).__name__} is neither a two-stage nor a single-stage detector of mmdet; count its "
-            "backbone and neck with --backbone and --neck"
+            f"{type(detector).__name__} is neither a two-stage nor a single-stage detector of mmdet; count only its "
+            "backbone and neck, with --backbone and --neck"
         )
     maps = detector.extract_feat(images)
     if isinstance(detector, SingleStageDetector):
@@ -130,7 +127,7 @@ def batch(images: Sequence[AnnotatedImage]) -> dict[str, Any]:
 
 
 def losses(detector: Any, images: Sequence[AnnotatedImage]) -> tuple[Tensor, dict[str, float]]:
-    """Run the forward pass of a training step, preprocessing included: total loss, and each loss by name."""
+    """Run the forward pass of a training step; return the total loss, and each loss by name."""
     data = detector.data_preprocessor(batch(images), training=True)
     total, named = detector.parse_losses(detector(**data, mode="loss"))
     return total, {name: float(value.detach()) for name, value in named.items() if "loss_" in name}

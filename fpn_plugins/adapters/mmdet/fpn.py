@@ -17,20 +17,16 @@ XAVIER = {"type": "Xavier", "layer": "Conv2d", "distribution": "uniform"}
 class FPNArguments:
     """Constructor mixin: mmdet's arguments, defaults and initialization of ``FPN`` (``models/necks/fpn.py``).
 
-    Changing ``type='FPN'`` to ``type='fpn_plugins.FPN'`` in a config changes nothing else; mmdet's checkpoints load as
-    they are. See mmdet for the arguments. Notes on three of them:
+    See mmdet for the arguments. Notes on three of them:
 
     - ``end_level`` is inclusive, as mmdet implements it (its docstring says exclusive).
     - ``add_extra_convs=True`` means ``'on_input'``; without it, extra levels are max-pooled.
     - ``upsample_cfg`` also takes the learned ``mode='deconv'``, ``'pixel_shuffle'`` and ``'carafe'``, with arguments of
       their classes (``dict(mode='carafe', kernel_size=5)``).
 
-    ``more`` takes further arguments of the core class under its own names (``fusion='avg'``); an unknown one is a
-    ``TypeError``.
-
     Raises:
         ValueError: ``num_outs`` smaller than the number of levels, levels out of range, unknown ``add_extra_convs`` or
-            mode of upsampling.
+            upsampling mode.
     """
 
     def __init__(

@@ -40,14 +40,12 @@ ARGUMENTS: dict[str, dict[str, str]] = {
 class FPN_CARAFE(necks.FPN, BaseModule):  # noqa: N801  (mmdet's name)
     """`fpn_plugins.FPN` with the arguments, defaults and initialization of mmdet's ``FPN_CARAFE``.
 
-    Changing ``type='FPN_CARAFE'`` to ``type='fpn_plugins.FPN_CARAFE'`` changes nothing else
-    (``models/necks/fpn_carafe.py``); mmdet's checkpoints load as they are, and no compiled operator is needed. Unlike
-    in mmdet's ``FPN``, extra levels are strided convolutions of the last input that take part in the top-down path.
-    Deliberate difference: where a map is one cell larger than twice the coarser one, the last row or column is
-    repeated; mmdet fails there. ``more`` takes further arguments of the core class under its own names.
+    Drop-in for ``models/necks/fpn_carafe.py`` that needs no compiled operator. Unlike in mmdet's ``FPN``, extra levels
+    are strided convolutions of the last input that take part in the top-down path. Deliberate difference: where a map
+    is one cell larger than twice the coarser one, the last row or column is repeated; mmdet fails there.
 
     Raises:
-        ValueError: levels out of range; an ``order`` or ``upsample_cfg`` that mmdet does not know, including
+        ValueError: levels out of range; an ``order`` or ``upsample_cfg`` unknown to mmdet, including
             ``type=None``, with which mmdet itself cannot build a second level; an ``init_cfg``, which mmdet forbids.
     """
 
@@ -121,5 +119,5 @@ def upsample_from_carafe_cfg(upsample_cfg: Cfg) -> UpsampleMode:
 
 
 def _bilinear_doubled(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Double the size, then crop: resizing straight to an odd size would weight the cells differently."""
+    """Double the size, then crop: resizing directly to an odd size would weight the cells differently."""
     return fit(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False), size)

@@ -1,8 +1,8 @@
-"""Inference with mmdet's detectors on arrays, without mmdet's data pipeline."""
+"""Run mmdet's detectors on arrays, without mmdet's data pipeline."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from mmdet.structures import DetDataSample
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class Predictor(ImagePredictor):
-    """mmdet detector as a function of an image; arguments as of `ImagePredictor`."""
+    """Wrap an mmdet detector as a function of an image; for arguments, see `ImagePredictor`."""
 
     def __call__(self, image: np.ndarray) -> Detections:
-        """Detect on ``H W 3``, RGB, 0..255; ``ValueError`` if the model returns no instances."""
+        """Detect objects on ``H W 3``, RGB, 0..255; ``ValueError`` if the model returns no instances."""
         resized = self.resized(image)
         pixels = torch.from_numpy(resized[..., ::-1].copy()).permute(2, 0, 1)  # mmdet's preprocessor expects BGR
         sizes = {
@@ -30,11 +30,8 @@ class Predictor(ImagePredictor):
         if "pred_instances" not in sample:
             raise ValueError(
                 f"{type(self.model).__name__} returns no instances but {sorted(sample.keys())}; a Predictor is for "
-                "detectors (of a panoptic one, mmdet's own inference shows the segments)"
+                "detectors (use mmdet's own inference for the segments of a panoptic one)"
             )
-        found = sample.pred_instances
-        return Detections(found.bboxes.cpu(), found.scores.cpu(), found.labels.cpu(), _masks(found))
-
-
-def _masks(found: Any) -> torch.Tensor | None:
-    return torch.as_tensor(found.masks).bool().cpu() if "masks" in found else None
+        found = sample.pred_instances.cpu()
+        masks = torch.as_tensor(found.masks).bool() if "masks" in found else None
+        return Detections(found.bboxes, found.scores, found.labels, masks)

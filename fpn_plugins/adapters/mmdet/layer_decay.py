@@ -1,4 +1,4 @@
-"""Layer-wise learning rates as an mmengine constructor of optimizers."""
+"""Set layer-wise learning rates with an mmengine optimizer constructor."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ...training import vit_lr_factor
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class ViTLayerDecay(DefaultOptimWrapperConstructor):
-    """mmengine's default constructor with `fpn_plugins.training.vit_lr_factor` on top.
+    """Multiply the learning rates of mmengine's default constructor by `fpn_plugins.training.vit_lr_factor`.
 
-    ``paramwise_cfg`` takes ``decay_rate`` and ``num_layers``, the number of blocks, besides mmengine's own keys.
+    ``paramwise_cfg`` takes ``decay_rate`` and ``num_layers`` (the number of blocks) besides mmengine's own keys.
     ViTDet's recipe, with the same parameter groups as Detectron2's::
 
         constructor="fpn_plugins.ViTLayerDecay",
@@ -25,7 +25,7 @@ class ViTLayerDecay(DefaultOptimWrapperConstructor):
         )
 
     ``norm_decay_mult`` applies to PyTorch's norms only. The channel-first LayerNorm of the pyramid and the heads
-    (`LN2d`) is decayed, as in Detectron2, whose ``weight_decay_norm`` does not cover its own either.
+    (`LN2d`) is decayed, as in Detectron2, whose ``weight_decay_norm`` does not cover that norm either.
 
     Raises:
         KeyError: ``decay_rate`` or ``num_layers`` is missing.

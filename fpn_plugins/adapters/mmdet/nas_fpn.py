@@ -16,9 +16,7 @@ from .arguments import Cfg, level_indices, norm_factory
 class NASFPN(necks.NASFPN, BaseModule):
     """`fpn_plugins.NASFPN` with the arguments, defaults and initialization of mmdet's (``models/necks/nas_fpn.py``).
 
-    Changing ``type='NASFPN'`` to ``type='fpn_plugins.NASFPN'`` changes nothing else; mmdet's checkpoints load as they
-    are. ``end_level`` is inclusive, as mmdet implements it. ``more`` takes further arguments of the core class under
-    its own names (``gradient_checkpointing=True``).
+    ``end_level`` is inclusive, as mmdet implements it.
 
     Raises:
         ValueError: levels out of range, or not exactly five of them.

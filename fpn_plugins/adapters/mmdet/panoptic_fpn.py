@@ -1,4 +1,4 @@
-"""Panoptic FPN for MMDetection: the semantic head with every argument of mmdet's own, and the neck."""
+"""Panoptic FPN for MMDetection: the semantic head, with every argument of mmdet's own class, and the neck."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from .fpn import FPNArguments
 class PanopticFPN(FPNArguments, necks.PanopticFPN, BaseModule):
     """`fpn_plugins.PanopticFPN` with the arguments of mmdet's ``FPN``; see `FPNArguments`.
 
-    ``num_outs`` counts the levels of the pyramid; the semantic map precedes them. mmdet's dense heads read every map
-    they are given, and its panoptic detector computes the semantic map in its ``semantic_head``: use `FPN` and
-    `PanopticFPNHead` there. ``inner_channels`` and ``semantic_norm`` are the core's.
+    ``num_outs`` counts the levels of the pyramid, which follow the semantic map. For mmdet's panoptic detector, whose
+    ``semantic_head`` computes the semantic map, and for its dense heads, which read every map, use `FPN` and
+    `PanopticFPNHead` instead.
     """
 
 
@@ -31,20 +31,10 @@ class PanopticFPN(FPNArguments, necks.PanopticFPN, BaseModule):
 class PanopticFPNHead(MMDetPanopticFPNHead):
     """Drop-in for mmdet's ``PanopticFPNHead`` on the core's `SemanticMerge`; losses and predictions are mmdet's.
 
-    Changing ``type='PanopticFPNHead'`` to ``type='fpn_plugins.PanopticFPNHead'`` in a config changes nothing else, and
-    mmdet's checkpoints load as they are. Deliberate difference: on images whose sides are not multiples of the last
-    stride, where mmdet's sum of the levels raises an error, each level is resized to the finer one.
-
-    Args:
-        num_things_classes: number of thing classes.
-        num_stuff_classes: number of stuff classes.
-        in_channels: channels of every level.
-        inner_channels: channels of the merged map.
-        start_level: first level to merge; it is upsampled ``start_level`` times, the next one once more, and so on.
-        end_level: level after the last one to merge (exclusive).
-        conv_cfg: mmcv's.
-        norm_cfg: mmcv's.
-        **host: ``loss_seg`` and ``init_cfg`` of mmdet's class.
+    Deliberate difference: on images whose sides are not multiples of the last stride, where mmdet's sum of the levels
+    raises an error, each level is resized to the finer one. See mmdet for the arguments: level ``start_level`` is
+    upsampled ``start_level`` times, the next one once more, and so on; ``end_level`` is exclusive. ``host`` takes
+    ``loss_seg`` and ``init_cfg``.
 
     Raises:
         ValueError: no level between ``start_level`` and ``end_level``.

@@ -16,16 +16,12 @@ from ...training import check_level_weights, weigh_levels
 class RetinaHead(StockRetinaHead):
     """mmdet's ``RetinaHead`` (``models/dense_heads/retina_head.py``), all of its arguments, and ``level_weights``.
 
-    Args:
-        *args: mmdet's.
-        level_weights: factor of each level's classification and box loss, high to low resolution; ``None`` is mmdet's
-            own loss. The divisor of both losses stays the number of positive anchors of all levels.
-        **kwargs: mmdet's.
-
-    State dict: that of mmdet's head; its checkpoints load as they are.
+    ``level_weights`` are factors of each level's classification and box loss, high to low resolution; ``None`` is
+    mmdet's own loss. The divisor of both losses stays the number of positive anchors of all levels. The state dict is
+    mmdet's.
 
     Raises:
-        ValueError: another number of weights than levels (names both), or a weight that is negative or not finite.
+        ValueError: see `check_level_weights`.
     """
 
     def __init__(self, *args: Any, level_weights: Sequence[float] | None = None, **kwargs: Any) -> None:

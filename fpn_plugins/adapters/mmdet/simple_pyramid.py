@@ -26,21 +26,16 @@ class LN2d(LayerNorm2d):
 class SimpleFeaturePyramid(necks.SimpleFeaturePyramid, BaseModule):
     """`fpn_plugins.SimpleFeaturePyramid` with the arguments of ``SimpleFPN`` in mmdet's ``projects/ViTDet``.
 
-    Checkpoints of that project load as they are. There is no ``backbone_channel``: as in every neck, ``in_channels``
-    lists the channels of the input maps, here of one.
+    Checkpoints of that project load as they are. ``in_channels``, a list of one, replaces ``backbone_channel``;
+    arguments that are not listed are those of mmdet's ``FPN``.
 
     Args:
-        in_channels: channels of the input map, a list of one.
-        out_channels: channels of every output map.
         num_outs: number of outputs; levels above the last scale are max-pooled.
         scale_factors: see the core class.
         add_extra_convs: ``'on_output'`` computes the levels above the last scale by convolutions instead.
-        relu_before_extra_convs: as mmdet's ``FPN``.
-        conv_cfg: mmcv's.
         norm_cfg: mmcv's; ``LN2d`` without a scope is ours. The default is Detectron2's.
-        act_cfg: mmcv's; ``None`` applies no activation.
         init_cfg: mmengine's; without it the convolutions keep PyTorch's initialization, as in Detectron2.
-        more: further arguments of the core class under its own names (``init='kaiming_normal'`` is that project's).
+        more: further arguments of the core class (``init='kaiming_normal'`` is that project's).
 
     Raises:
         ValueError: see the core class; ``num_outs`` smaller than the number of scales.

@@ -26,28 +26,23 @@ FIXED: dict[str, Any] = {
 
 @MODELS.register_module()
 class Swin(LoadedBackbone, backbones.Swin, BaseModule):
-    """`fpn_plugins.Swin` with ``init_cfg``.
-
-    ``init_cfg=dict(type='Pretrained', checkpoint=...)`` takes a file or a URL of an official release, of timm or of
-    mmdet; of a whole detector, the keys under ``backbone.`` are used.
-    """
+    """`fpn_plugins.Swin` with ``init_cfg``, which loads files and URLs of official releases, timm and mmdet."""
 
 
 @MODELS.register_module()
 class SwinTransformer(Swin):
     """`fpn_plugins.Swin` with the arguments of mmdet's ``SwinTransformer`` (``models/backbones/swin.py``).
 
-    Changing ``type='SwinTransformer'`` to ``type='fpn_plugins.SwinTransformer'`` changes nothing else; mmdet's
-    checkpoints load as they are. See mmdet for the arguments. Notes on some of them:
+    See mmdet for the arguments. Notes on some of them:
 
-    - ``convert_weights`` is accepted and ignored: the layout of a file is recognized.
+    - ``convert_weights`` is accepted and ignored: a file's layout is recognized.
     - ``pretrained`` is ``init_cfg=dict(type='Pretrained', checkpoint=...)``, as in mmdet.
-    - ``use_abs_pos_embed``: the embeddings are resized to the image's grid, where mmdet fails for all but one size.
+    - ``use_abs_pos_embed`` resizes the embeddings to the image's grid; mmdet fails for all but one size.
     - Stages after the last of ``out_indices`` are left out; mmdet keeps them, unused.
 
     Raises:
-        ValueError: a value that no published network uses and that is not implemented: other patch sizes or strides,
-            dropout (stochastic depth is implemented), another activation than GELU or another norm than LN.
+        ValueError: a value that no published network uses and that is not implemented: another patch size, stride,
+            activation than GELU or norm than LN, or dropout (stochastic depth is implemented).
     """
 
     def __init__(

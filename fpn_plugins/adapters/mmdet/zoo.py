@@ -1,4 +1,4 @@
-"""Published models of the zoo in MMDetection, by name."""
+"""Load published models of the zoo into MMDetection by name."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def load_published(name: str, zoo: Zoo | None = None, device: str = "cpu") -> nn
 
     Args:
         name: name of the model.
-        zoo: where it is listed; ``None`` is the source tree's.
+        zoo: zoo that lists it; ``None`` reads the packaged one, see `Zoo.read`.
         device: device of the model.
 
     Raises:
-        ValueError: no such model, no weights published for MMDetection, or other weights than the config's.
+        ValueError: no such model, no weights published for this toolbox, or weights that do not fit the config.
     """
     zoo = zoo or Zoo.read()
     return load(zoo.config(name, "mmdet"), str(zoo.checkpoint(name, "mmdet")), device=device)

@@ -57,7 +57,7 @@ def test_a_chosen_subset_is_fine_and_a_misspelled_class_is_not(tiny_coco: Path) 
 
 
 def test_classes_in_another_order_would_be_swapped(tiny_coco: Path) -> None:
-    with pytest.raises(ValueError, match=r"\(star, disc\) stand in another order.*\(disc, star\)"):
+    with pytest.raises(ValueError, match=r"\(star, disc\) are in another order.*\(disc, star\)"):
         check(config(tiny_coco, 2, metainfo={"classes": ("star", "disc")}))
 
 
