@@ -1,4 +1,7 @@
-"""Checks of arguments. Each returns the checked value, or raises an error with argument, value and expectation."""
+"""Check arguments: each function returns the checked value, or raises an error that states what was expected.
+
+``argument`` is the argument's name, for the message, and ``value`` its value.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,7 @@ from typing import Any
 
 
 def positive_int(argument: str, value: Any) -> int:
-    """Return a whole number of at least 1.
-
-    Args:
-        argument: name of the argument, for the message.
-        value: its value.
+    """Return an integer of at least 1.
 
     Raises:
         TypeError: not an integer (``True`` and ``2.0`` are not).
@@ -37,10 +36,10 @@ def probability(argument: str, value: float) -> float:
 
 
 def divisor(argument: str, value: int, total: int, meaning: str) -> int:
-    """Return ``value``, which divides ``total``; ``meaning`` says what the total counts.
+    """Return ``value`` if it divides ``total``; ``meaning`` says what ``total`` counts.
 
     Raises:
-        ValueError: a value below 1, or one that leaves a remainder.
+        ValueError: a value below 1, or one that does not divide ``total``.
     """
     if value < 1 or total % value:
         raise ValueError(f"{argument}={value} must divide the {total} {meaning}")
@@ -48,16 +47,10 @@ def divisor(argument: str, value: int, total: int, meaning: str) -> int:
 
 
 def one_of(argument: str, value: Any, choices: Iterable[str], remedy: str = "") -> str:
-    """Return ``value``, which is one of ``choices``.
-
-    Args:
-        argument: name of the argument, for the message.
-        value: its value.
-        choices: allowed values.
-        remedy: alternative to the choices, such as ``", or pass a factory"``.
+    """Return ``value`` if it is one of ``choices``; ``remedy`` is an alternative, such as ``", or pass a factory"``.
 
     Raises:
-        ValueError: another value; lists the choices and suggests near ones.
+        ValueError: another value; the message lists the choices and suggests similar ones.
     """
     names = list(choices)
     if value not in names:
@@ -67,19 +60,15 @@ def one_of(argument: str, value: Any, choices: Iterable[str], remedy: str = "") 
 
 
 def near_names(name: Any, choices: Iterable[str], number: int = 3) -> str:
-    """Suggest up to ``number`` of ``choices`` that are spelled like ``name``: ``" (near: a, b)"``, or ``""``."""
+    """Suggest up to ``number`` of ``choices`` spelled like ``name``: ``" (near: a, b)"``, or ``""`` without any."""
     near = difflib.get_close_matches(str(name), list(choices), n=number, cutoff=0.5)
     return f" (near: {', '.join(near)})" if near else ""
 
 
 def ascending(argument: str, indices: Sequence[int], count: int, meaning: str) -> tuple[int, ...]:
-    """Return one or more ascending positions below ``count`` as a tuple.
+    """Return ``indices`` as a tuple if they are ascending positions below ``count``.
 
-    Args:
-        argument: name of the argument, for the message.
-        indices: its value.
-        count: number of positions; they count from 0.
-        meaning: what the positions are of, for the message, such as ``"among the 12 blocks (0..11)"``.
+    ``meaning`` completes the message "must be ascending positions ...", for example "among the 12 blocks (0..11)".
 
     Raises:
         ValueError: no positions, positions out of order, or positions out of range.

@@ -1,4 +1,4 @@
-"""Feature maps as data: channels and stride of each map, from which everything after a backbone is derived.
+"""Describe feature maps by channels and stride, from which everything after a backbone is derived.
 
 Legend used throughout the package: ``B`` batch, ``C`` channels, ``H`` height, ``W`` width. A *pyramid* is a tuple of
 maps ``B C H W`` from high to low resolution. A *stride* is counted in input pixels per cell; a *level* is
@@ -26,7 +26,7 @@ class FeatureSpec(NamedTuple):
 
     @property
     def level(self) -> int:
-        """``log2(stride)``; raises ``ValueError`` when the stride is not a power of two."""
+        """Return ``log2(stride)``; ``ValueError`` if the stride is not a power of two."""
         if self.stride < 1 or self.stride & (self.stride - 1):
             raise ValueError(f"stride {self.stride} is not a power of two, so the map has no level name")
         return self.stride.bit_length() - 1
@@ -37,15 +37,15 @@ class FeatureSpec(NamedTuple):
 
 
 class SemanticSpec(FeatureSpec):
-    """Published shape of a map that is no level of the pyramid but merged from several, for a semantic head."""
+    """Published shape of a map merged from several pyramid levels for a semantic head; it is not a level itself."""
 
     def name(self, prefix: str = "p") -> str:
-        """Return ``"semantic"``, whatever the prefix of the levels."""
+        """Return ``"semantic"`` for any prefix."""
         return "semantic"
 
 
 def level_names(specs: Iterable[FeatureSpec], prefix: str = "p") -> tuple[str, ...]:
-    """Return the names of the maps: ``p2, p3, ...``, or ``c2, ...`` with ``prefix="c"``; numbers are levels."""
+    """Return the names of the maps: ``p2, p3, ...``, or ``c2, ...`` with ``prefix="c"``."""
     return tuple(spec.name(prefix) for spec in specs)
 
 

@@ -1,4 +1,4 @@
-"""Read images and videos, hold detections of either toolbox in one form, and load a detector's weights."""
+"""Read images and videos, represent detections of either toolbox, and load a detector's weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".gif")
-# parts of keys whose values follow from the config; some versions of the toolboxes store them
+# parts of keys whose values are determined by the config; some versions of the toolboxes store them
 COMPUTED = ("anchor_generator.", "pixel_mean", "pixel_std", "num_batches_tracked")
 
 
@@ -37,12 +37,7 @@ class Detections(NamedTuple):
     masks: Tensor | None = None
 
     def to_coco(self, image_id: int, category_ids: list[int]) -> list[dict[str, Any]]:
-        """Convert to COCO's results format.
-
-        Args:
-            image_id: id of the image.
-            category_ids: id of each class, by class index.
-        """
+        """Convert to COCO's results format; ``category_ids`` lists the category id of each class index."""
         from pycocotools import mask as mask_utils
 
         corners = self.boxes.double()
@@ -89,10 +84,10 @@ def read_pictures(path: str | os.PathLike[str], every: int = 1) -> Iterator[tupl
 
     Args:
         path: image or video; `VIDEOS` lists the suffixes of videos.
-        every: of a video, read every Nth frame.
+        every: read every Nth frame of a video.
 
     Yields:
-        The number of the frame, from 0 (``None`` for an image), and the picture.
+        Frame number, counted from 0 (``None`` for an image), and the picture.
 
     Raises:
         ImportError: ``path`` is a video and OpenCV is not installed.
@@ -119,10 +114,10 @@ def read_pictures(path: str | os.PathLike[str], every: int = 1) -> Iterator[tupl
 def resize_shortest(image: np.ndarray, short: int, long: int) -> np.ndarray:
     """Resize ``H W 3`` to a shorter side of ``short`` pixels, or less if the longer side would exceed ``long``.
 
-    Both toolboxes compute and round the size in this way. The interpolation is Pillow's bilinear one, as in Detectron2.
+    Both toolboxes compute and round the size this way. Interpolation is Pillow's bilinear, as in Detectron2.
 
     Raises:
-        ValueError: sides that are not positive, or an image that is not ``H W 3``.
+        ValueError: sides that are not positive, ``short`` above ``long``, or an image that is not ``H W 3``.
     """
     import numpy as np
     from PIL import Image
@@ -140,7 +135,7 @@ def resize_shortest(image: np.ndarray, short: int, long: int) -> np.ndarray:
 
 
 class ImagePredictor:
-    """A built detector as a function of an image; each toolbox's adapter subclasses it to call its detectors.
+    """Wrap a built detector as a function of an image; each toolbox's adapter implements the call.
 
     Args:
         model: the toolbox's detector; it is set to evaluation mode.
@@ -157,12 +152,12 @@ class ImagePredictor:
         return resize_shortest(image, self.short, self.long)
 
     def __call__(self, image: np.ndarray) -> Detections:
-        """Detect on ``H W 3``, RGB, 0..255."""
+        """Detect objects on an image ``H W 3``, RGB, 0..255."""
         raise NotImplementedError(f"{type(self).__name__} does not implement __call__")
 
 
 def load_detector_weights(detector: nn.Module, checkpoint: str | os.PathLike[str], config: str = "the config") -> None:
-    """Load a checkpoint of exactly this detector; values in it that follow from the config are skipped.
+    """Load a checkpoint of exactly this detector; values that the config determines are skipped.
 
     Args:
         detector: detector of either toolbox.

@@ -1,7 +1,7 @@
 """Layers that necks and backbones share: convolution + norm + activation, channel-first LayerNorm, initialization.
 
-Norms, activations and convolutions are given by name or as a factory, so that a toolbox can pass its own
-(``SyncBN`` of mmcv, ``FrozenBN`` of Detectron2, ``ConvWS``, deformable convolutions) unknown to this file.
+Norms, activations and convolutions are given by name or as a factory, so that a toolbox can pass its own (``SyncBN`` of
+mmcv, ``FrozenBN`` of Detectron2, ``ConvWS``, deformable convolutions).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WINOGRAD_REMOVED = (
 class LayerNorm2d(nn.Module):
     """Apply LayerNorm over the channels at each position of a ``B C H W`` map.
 
-    Matches detectron2's channel-first ``LayerNorm`` (``layers/batch_norm.py``) and its default ``eps``. The result has
+    Matches Detectron2's channel-first ``LayerNorm`` (``layers/batch_norm.py``) and its default ``eps``. The result has
     the memory format of the input, channels-last or contiguous.
     """
 
@@ -116,7 +116,7 @@ def make_conv(conv: ConvFactory | None) -> ConvFactory:
 
 
 def with_bias(conv: ConvFactory | None) -> ConvFactory:
-    """Return the same factory (see `make_conv`), but with a bias even before a norm, as some peers have it."""
+    """Return a convolution factory (see `make_conv`) that adds a bias even before a norm, as some peers do."""
     return partial(_with_bias, make_conv(conv))
 
 
@@ -125,7 +125,7 @@ def _with_bias(conv: ConvFactory, *args: Any, **kwargs: Any) -> nn.Module:
 
 
 class ActConv2d(nn.Conv2d):
-    """Activation, then convolution; ``partial(ActConv2d, act)`` is a convolution factory.
+    """Apply an activation, then a convolution; ``partial(ActConv2d, act)`` is a convolution factory.
 
     Args:
         act: see `make_act`.
@@ -142,10 +142,10 @@ class ActConv2d(nn.Conv2d):
 
 
 class ConvNormAct(nn.Module):
-    """Convolution, norm, activation; "same" padding for odd kernels.
+    """Apply convolution, norm and activation, with "same" padding for odd kernels.
 
     The convolution has a bias exactly when there is no norm, as in mmcv's ``ConvModule`` (``bias='auto'``) and in
-    detectron2's FPN. Parameters are named ``conv.*`` and ``norm.*`` for every kind of norm.
+    Detectron2's FPN. Parameters are named ``conv.*`` and ``norm.*`` for every kind of norm.
 
     Args:
         in_channels: channels of the input map.
@@ -190,8 +190,8 @@ def init_convs(module: nn.Module, init: str | None) -> None:
     """Initialize every ``nn.Conv2d`` inside ``module``; biases become zero.
 
     Args:
-        module: module whose convolutions are initialized.
-        init: ``"caffe2_xavier"`` (detectron2, torchvision: uniform, fan in), ``"xavier_uniform"`` (mmdet's FPN:
+        module: module to initialize.
+        init: ``"caffe2_xavier"`` (Detectron2, torchvision: uniform, fan in), ``"xavier_uniform"`` (mmdet's FPN:
             uniform, fan in + fan out), ``"kaiming_normal"`` (mmcv's ``ConvModule``: normal, fan out), or ``None`` to
             leave PyTorch's own.
 

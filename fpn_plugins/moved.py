@@ -1,4 +1,4 @@
-"""Errors that name the replacement of a moved import or a removed config; the package installs the import hook."""
+"""Explain imports of moved names and uses of removed configs with errors that name the replacement."""
 
 from __future__ import annotations
 
@@ -8,73 +8,56 @@ from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import ModuleType
 
-SYNTHETIC = "tools/synthetic/ of the source tree"
-BENCHMARKS = "tools/benchmarks/ of the source tree"
-STUDIES = "tools/studies/ablations/ of the source tree"
-# old dotted name below the package -> new one, or the place outside the package: text with a slash
-MOVED = {
-    "analysis.AnchorReach": STUDIES,
-    "analysis.anchor_reach": STUDIES,
-    "analysis.conv_floor": BENCHMARKS,
-    "analysis.fresh_process_peaks": BENCHMARKS,
-    "analysis.latency": BENCHMARKS,
-    "analysis.record_convs": BENCHMARKS,
-    "analysis.run_convs": BENCHMARKS,
-    "analysis.study": STUDIES,
-    "analysis.study_results": STUDIES,
-    "analysis.timm_families": "tools/docs/ of the source tree",
-    "analysis.neck_facts": "necks.NeckCard",
-    "necks.scripting": "ops.scripting",
-    "visualization.neck_topologies": "necks.NeckCard",
-    "visualization.studies": STUDIES,
-    "visualization.topology": "tools/docs/ of the source tree",
-    "analysis.METRICS": "analysis.COCO_METRICS",
-    "data.plot_level_weights": "visualization.plot_level_weights",
-    "data.plot_size_statistics": "visualization.plot_size_statistics",
-    "data.make_synthetic_coco": SYNTHETIC,
-    "data.masks": SYNTHETIC,
-    "data.scene": SYNTHETIC,
-    "data.shapes": SYNTHETIC,
-    "data.stuff": SYNTHETIC,
-    "data.synthetic": SYNTHETIC,
-    "losses": "training",
-    "optim": "training",
-    "adapters.detectron2.facts": "adapters.detectron2.compatibility",
-    "adapters.mmdet.factories": "adapters.mmdet.arguments",
-    "adapters.mmdet.facts": "adapters.mmdet.compatibility",
-    "adapters.detectron2.zoo.load_detector": "adapters.detectron2.detector.load",
-    "adapters.mmdet.zoo.load_detector": "adapters.mmdet.detector.load",
-    "weights.checkpoint.under": "weights.checkpoint.strip_prefix",
-    "weights.convert": "conversion.convert",
-    "weights.Conversion": "conversion.Conversion",
-    "weights.facts": "conversion.compatibility",
-    "weights.mask_heads": "conversion.heads",
-    "weights.maps.detectors": "conversion.tables",
-    "weights.maps.heads": "conversion.heads",
-    "weights.recognise": "weights.recognize",
-    "weights.recognition": "weights.layouts",
-    "weights.under": "weights.strip_prefix",
-    "weights.hub": "zoo.hub",
-    "weights.publish": "zoo.publish",
-    "weights.release_files": "zoo.publish",
-    "weights.pair_by_order": SYNTHETIC,
-    "weights.pairing": SYNTHETIC,
-    "weights.zoo": "zoo.index",
-    "weights.zoo_pages": "zoo.pages",
-    "weights.zoo_records": "zoo.records",
-    "backbones.attention": "backbones.vit.attention",
-    "backbones.mvit_blocks": "backbones.mvit.blocks",
-    "backbones.mvit_plan": "backbones.mvit.mvit",
-    "backbones.packaged": SYNTHETIC,
-    "backbones.swin_blocks": "backbones.swin.blocks",
-    "backbones.swin_sizes": "backbones.swin.swin",
-    "backbones.timm_backbone": "backbones.timm.timm_backbone",
-    "backbones.timm_hybrid": "backbones.timm.timm_hybrid",
-    "backbones.timm_networks": "backbones.timm.networks",
-    "backbones.vit_blocks": "backbones.vit.blocks",
-    "backbones.window_attention": "backbones.swin.window_attention",
-    "backbones.window_layout": "backbones.swin.window_attention",
+# new dotted name below the package, or place outside the package (text with a slash) -> old dotted names
+_OLD_NAMES = {
+    "tools/studies/ablations/ of the source tree": (
+        "analysis.AnchorReach analysis.anchor_reach analysis.study analysis.study_results visualization.studies"
+    ),
+    "tools/benchmarks/ of the source tree": (
+        "analysis.conv_floor analysis.fresh_process_peaks analysis.latency analysis.record_convs analysis.run_convs"
+    ),
+    "tools/docs/ of the source tree": "analysis.timm_families visualization.topology",
+    "necks.NeckCard": "analysis.neck_facts visualization.neck_topologies",
+    "ops.scripting": "necks.scripting",
+    "analysis.COCO_METRICS": "analysis.METRICS",
+    "visualization.plot_level_weights": "data.plot_level_weights",
+    "visualization.plot_size_statistics": "data.plot_size_statistics",
+    "tools/synthetic/ of the source tree": (
+        "data.make_synthetic_coco data.masks data.scene data.shapes data.stuff data.synthetic "
+        "weights.pair_by_order weights.pairing backbones.packaged"
+    ),
+    "training": "losses optim",
+    "adapters.detectron2.compatibility": "adapters.detectron2.facts",
+    "adapters.mmdet.arguments": "adapters.mmdet.factories",
+    "adapters.mmdet.compatibility": "adapters.mmdet.facts",
+    "adapters.detectron2.detector.load": "adapters.detectron2.zoo.load_detector",
+    "adapters.mmdet.detector.load": "adapters.mmdet.zoo.load_detector",
+    "weights.checkpoint.strip_prefix": "weights.checkpoint.under",
+    "conversion.convert": "weights.convert",
+    "conversion.Conversion": "weights.Conversion",
+    "conversion.compatibility": "weights.facts",
+    "conversion.heads": "weights.mask_heads weights.maps.heads",
+    "conversion.tables": "weights.maps.detectors",
+    "weights.recognize": "weights.recognise",
+    "weights.layouts": "weights.recognition",
+    "weights.strip_prefix": "weights.under",
+    "zoo.hub": "weights.hub",
+    "zoo.publish": "weights.publish weights.release_files",
+    "zoo.index": "weights.zoo",
+    "zoo.pages": "weights.zoo_pages",
+    "zoo.records": "weights.zoo_records",
+    "backbones.vit.attention": "backbones.attention",
+    "backbones.mvit.blocks": "backbones.mvit_blocks",
+    "backbones.mvit.mvit": "backbones.mvit_plan",
+    "backbones.swin.blocks": "backbones.swin_blocks",
+    "backbones.swin.swin": "backbones.swin_sizes",
+    "backbones.timm.timm_backbone": "backbones.timm_backbone",
+    "backbones.timm.timm_hybrid": "backbones.timm_hybrid",
+    "backbones.timm.networks": "backbones.timm_networks",
+    "backbones.vit.blocks": "backbones.vit_blocks",
+    "backbones.swin.window_attention": "backbones.window_attention backbones.window_layout",
 }
+MOVED = {old: new for new, names in _OLD_NAMES.items() for old in names.split()}
 
 _LEVEL = "build FPN on a single map, or subclass FPN and override top_down"
 # old dotted name below the package -> remedy
@@ -88,24 +71,20 @@ REMOVED_CONFIGS = {
 
 
 def check_config(config: str) -> None:
-    """Check that a config has not been removed.
-
-    Raises:
-        FileNotFoundError: no such file, and its stem is in `REMOVED_CONFIGS`; the message has the remedy.
-    """
+    """Raise ``FileNotFoundError`` with the remedy if there is no such file and its stem is in `REMOVED_CONFIGS`."""
     path = Path(config)
     if path.stem in REMOVED_CONFIGS and not path.is_file():
         raise FileNotFoundError(f"config {config!r} was removed; {REMOVED_CONFIGS[path.stem]}")
 
 
 class MovedFinder(MetaPathFinder):
-    """Raise an ``ImportError`` for each import of a name in `MOVED` or `REMOVED`; find nothing."""
+    """Raise an ``ImportError`` for imports of names in `MOVED` or `REMOVED`; never find a module."""
 
     def __init__(self, package: str) -> None:
         self.package = package
 
     def find_spec(self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> None:
-        """Explain a missing module; Python also asks for the names of a ``from`` import that a package lacks."""
+        """Explain a missing module; Python also looks up names of a ``from`` import that a package lacks."""
         if fullname.partition(".")[0] == self.package:
             _explain(fullname)
 
@@ -116,7 +95,7 @@ def explain_moved_imports(package: str) -> None:
 
 
 def explain_moved_names(module: str) -> Callable[[str], None]:
-    """Make the ``__getattr__`` of a module some of whose names have moved; finders see names of packages only."""
+    """Make a module's ``__getattr__`` that explains its moved names; finders see only names of packages."""
 
     def explain(name: str) -> None:
         _explain(f"{module}.{name}")

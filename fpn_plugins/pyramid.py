@@ -1,4 +1,4 @@
-"""Backbone + neck = `Pyramid`: images in, a feature pyramid out. Every adapter is one, or builds on one.
+"""Join a backbone and a neck in a `Pyramid`: images in, feature maps out. Every adapter is built on it.
 
 image  B 3 H W -> backbone -> c2 .. c5 -> neck (+ extra levels) -> p2 .. p6
 """
@@ -21,7 +21,7 @@ AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Pyramid(nn.Module):
-    """A backbone and a neck in one; the neck's input channels come from the backbone.
+    """Join a backbone and a neck in one module; the neck's input channels come from the backbone.
 
     Example::
 
@@ -33,9 +33,9 @@ class Pyramid(nn.Module):
             ``{"type": name in BACKBONES, **arguments}`` mapping.
         neck: a neck, a ``{"type": name in NECKS, **arguments}`` mapping without ``in_channels``, or a sequence of
             them, applied one after the other; ``None`` returns the backbone's maps.
-        out_positions: positions of the maps to return, in ascending order; ``None`` is all of them.
-        channels_last: compute on channels-last maps, and return them so. Equal up to rounding. On a CPU, inference gets
-            faster; whether training does depends on the processor, so measure before you turn it on.
+        out_positions: positions of the maps to return, in ascending order; ``None`` returns all.
+        channels_last: compute on channels-last maps and return them in that format; results are equal up to rounding.
+            Inference on a CPU gets faster; training may not, depending on the processor, so measure first.
         autocast: ``"bfloat16"`` or ``"float16"``: compute under autocast and return single-precision maps. ``None``
             leaves the precision to the caller.
 
@@ -49,7 +49,7 @@ class Pyramid(nn.Module):
     Raises:
         ValueError: an unknown type, a neck that does not fit the backbone, positions that are not ascending positions
             of its maps, or an unknown ``autocast``.
-        TypeError: a backbone or neck that is none, such as a bare name, or arguments that they do not have.
+        TypeError: something that is not a backbone or neck, such as a bare name, or an unknown argument of either.
     """
 
     part_names: ClassVar[tuple[str, str]] = ("backbone", "neck")
@@ -83,18 +83,18 @@ class Pyramid(nn.Module):
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def parts(self) -> tuple[nn.Module, Any]:
-        """Return the backbone and the neck (or ``None``), whatever names they are registered under."""
+        """Return the backbone and the neck (or ``None``), independent of the names they are registered under."""
         backbone, neck = (getattr(self, name) for name in self.part_names)
         return backbone, neck
 
     @property
     def pixel_mean(self) -> list[float]:
-        """Pixel mean that the backbone's weights expect."""
+        """Return the pixel mean that the backbone's weights expect."""
         return self.parts()[0].pixel_mean  # type: ignore[return-value]
 
     @property
     def pixel_std(self) -> list[float]:
-        """Standard deviation of the pixels that the backbone's weights expect."""
+        """Return the pixel standard deviation that the backbone's weights expect."""
         return self.parts()[0].pixel_std  # type: ignore[return-value]
 
     def forward(self, x: Tensor) -> Any:
@@ -122,7 +122,7 @@ class Pyramid(nn.Module):
         return [maps[position] for position in self.out_positions]
 
     def _in_specs(self, backbone: nn.Module) -> tuple[FeatureSpec, ...]:
-        """Specs of the maps that the neck reads; an adapter overrides it for its toolbox's own backbones."""
+        """Return the specs of the maps that the neck reads; adapters override this for their toolbox's backbones."""
         specs = getattr(backbone, "feature_specs", None)
         if specs is None:
             raise TypeError(

@@ -1,7 +1,7 @@
-"""Registry nodes of this package in mmengine's trees.
+"""Add this package's scope to mmengine's registries.
 
-mmengine imports ``<scope>.registry`` when it meets a type such as ``fpn_plugins.FPN``, and from there the adapter, so a
-config needs no ``custom_imports``.
+For a type such as ``fpn_plugins.FPN``, mmengine imports ``<scope>.registry`` and the adapter named in ``locations``, so
+a config needs no ``custom_imports``.
 """
 
 from mmengine.registry import MODELS as MMENGINE_MODELS

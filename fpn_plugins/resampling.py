@@ -1,4 +1,4 @@
-"""Learned resampling by powers of two, as in pyramids of plain Vision Transformers."""
+"""Resample maps by powers of two with learned layers, as in pyramids of plain Vision Transformers."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def make_resample(
     """Build layers that resample a map by a power of two.
 
     Each doubling is a 2x2 transposed convolution of stride 2, with norm and GELU between two of them; factors below 1
-    max-pool, rounding down; a ``scale`` of 1 has no layers. Sources: BEiT (arXiv:2106.08254)
-    ``semantic_segmentation/backbone/beit.py``; with halved channels detectron2's ``SimpleFeaturePyramid``. Both number
-    the layers as this function does.
+    max-pool, rounding down; a ``scale`` of 1 has no layers. Sources, with the same numbering of layers: BEiT
+    (arXiv:2106.08254) ``semantic_segmentation/backbone/beit.py``; with halved channels, Detectron2's
+    ``SimpleFeaturePyramid``.
 
     Args:
         channels: channels of the map.
         scale: size of the output relative to the map.
         norm: norm between two transposed convolutions, see `make_norm`.
-        halve_channels: whether each doubling halves the channels, down to ``channels / scale``.
+        halve_channels: halve the channels at each doubling, down to ``channels / scale``.
 
     Raises:
         ValueError: ``scale`` is not a power of two, or the channels cannot be halved often enough.

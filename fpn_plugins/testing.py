@@ -1,4 +1,4 @@
-"""Small random pyramids for tests, and a comparison of pyramids that names the level that differs."""
+"""Make small random pyramids for tests, and compare pyramids with errors that name the level that differs."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def make_pyramid(
 
     Args:
         specs: channels and strides, high to low resolution.
-        image_size: height and width in pixels; cells of sides that a stride does not divide are rounded up.
+        image_size: height and width in pixels; maps are rounded up where a stride does not divide them.
         batch_size: number of images.
-        seed: seed of the values, which are equal on every device; ``None`` draws from PyTorch's global generator.
+        seed: seed of the values, which are the same on every device; ``None`` uses PyTorch's global generator.
         dtype: type of the maps.
         device: device of the maps.
 
@@ -48,12 +48,7 @@ def make_pyramid(
 
 
 def assert_same_pyramid(found: Sequence[Tensor], expected: Sequence[Tensor], tolerance: float = 1e-5) -> None:
-    """Compare two pyramids level by level, see `assert_same_map`.
-
-    Args:
-        found: maps ``B C H W``, high to low resolution.
-        expected: maps that ``found`` should equal.
-        tolerance: largest difference, relative to the expected level's largest absolute value; 0 asks for equality.
+    """Compare two pyramids, maps ``B C H W`` from high to low resolution, level by level as `assert_same_map` does.
 
     Raises:
         AssertionError: another number of maps, another shape, or a larger difference; names the level.
@@ -72,12 +67,12 @@ def assert_same_map(
     Args:
         found: tensor of any shape.
         expected: tensor that ``found`` should equal.
-        tolerance: largest difference, relative to the largest absolute value of ``expected``; 0 asks for equality.
+        tolerance: largest difference, relative to the largest absolute value of ``expected``; 0 requires equality.
         name: name of the tensor, for messages.
         floor: lower bound of the value that ``tolerance`` is relative to.
 
     Raises:
-        AssertionError: another shape, or a larger difference; NaN equals nothing.
+        AssertionError: another shape, a larger difference, or NaN.
     """
     if found.shape != expected.shape:
         raise AssertionError(f"{name}: shape {tuple(found.shape)} instead of {tuple(expected.shape)}")

@@ -24,7 +24,7 @@ _BLOCK = re.compile(r"\.blocks\.(\d+)\.(?!residual\.)")
 
 
 def check_level_weights(level_weights: Sequence[float] | None, num_levels: int) -> tuple[float, ...] | None:
-    """Check that there is one weight per level, and convert the weights to floats.
+    """Check that there is one weight per level, and return the weights as floats.
 
     Args:
         level_weights: weights, high to low resolution, none below 0 and not all 0; ``None`` and an empty sequence give
@@ -56,8 +56,8 @@ def vit_lr_factor(name: str, decay: float, depth: int) -> float:
     """Compute the factor of a parameter's learning rate: ``decay`` to the power of the number of layers above it.
 
     Embeddings are layer 0 and block ``i`` (counted from 0) is layer ``i + 1``. Parameters without pretraining (neck,
-    heads, a block's ``residual`` convolutions, resampling) get the full rate. On Detectron2's own names, the result is
-    that of ``get_vit_lr_decay_rate(name, decay, depth)``. Here, a neck's ``blocks`` are not layers of the ViT, and a
+    heads, a block's ``residual`` convolutions, resampling) get the full rate. For Detectron2's own names, the result
+    matches ``get_vit_lr_decay_rate(name, decay, depth)``. Here, a neck's ``blocks`` are not layers of the ViT, and a
     class token and the CNN of a `HybridCNNViT` are layer 0, as timm counts them.
 
     Args:

@@ -1,4 +1,4 @@
-"""Upsampling of the top-down path: fixed or learned, always to the size of the finer map.
+"""Upsample maps in the top-down path, fixed or learned, always to the size of the finer map.
 
 Sources: FPN (arXiv:1612.03144: nearest); CARAFE (Wang et al., ICCV 2019, arXiv:1905.02188, section 3); pixel shuffle
 (Shi et al., CVPR 2016, arXiv:1609.05158). Reference code: mmcv ``cnn/bricks/upsample.py``, ``ops/carafe.py``; mmdet
@@ -23,10 +23,10 @@ UpsampleMode = str | Mapping[str, Any] | Upsample
 
 
 def fit(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bring a doubled map to the size of the finer map, which is at most one cell larger.
+    """Crop or pad a doubled map to the size of the finer map, which is at most one cell larger.
 
-    Where the finer map has an odd side, the extra row or column is cropped; where its stage rounded down, the last row
-    or column is repeated.
+    An extra row or column is cropped where the finer map has an odd side; the last one is repeated where the coarser
+    map was rounded down.
 
     Args:
         x: ``B C 2h 2w``.
@@ -66,7 +66,7 @@ class DeconvUpsample(nn.Module):
 
 
 class PixelShuffleUpsample(nn.Module):
-    """Learned x2 upsampling: a convolution computes four cells per cell; fitted by `fit`; mmcv's ``PixelShufflePack``.
+    """Learned x2 upsampling: a convolution computes four cells per cell, as in mmcv's ``PixelShufflePack``; see `fit`.
 
     Args:
         channels: channels of the map.
