@@ -1,1 +1,1 @@
-"""Command lines: one module per command, with its parser and its `main`."""
+"""Define the command lines: one module per command, with its parser and `main`."""

@@ -1,9 +1,9 @@
-"""Check COCO annotations before training on them, and report the sizes of their objects.
+"""Check COCO annotations before training on them, and report object sizes.
 
     python tools/check_coco.py --root data/my_set
     python tools/check_coco.py annotations.json images/ --classes cat dog --json sizes.json --plot sizes.png
 
-Exits with code 1 and one message that lists every problem if the annotations cannot be trained on.
+If the annotations cannot be trained on, exits with code 1 and one message that lists every problem.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from .common import add_reports, add_size, user_errors, write_json
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line; either ``root``, or both ``ann_file`` and ``image_dir`` are given."""
-    parser = argparse.ArgumentParser(description="Check COCO annotations and report the sizes of their objects.")
+    parser = argparse.ArgumentParser(description="Check COCO annotations and report object sizes")
     parser.add_argument("ann_file", nargs="?", type=Path, help="COCO annotation file")
     parser.add_argument("image_dir", nargs="?", type=Path, help="folder that each image's file_name is relative to")
-    parser.add_argument("--root", help="folder of a data set, instead of files; checks its train and val splits")
+    parser.add_argument("--root", help="data set folder, instead of files; checks its train and val splits")
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="class names of the model, in order")
     add_reports(parser, "statistics of object sizes")
     add_size(parser, "image size in training, for the statistics of pyramid levels", "--resize", default=None)
@@ -32,12 +32,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if args.root and (args.json or args.plot):
         parser.error("--json and --plot describe one file: give ann_file and image_dir instead of --root")
     if args.resize and not (args.json or args.plot):
-        parser.error("--resize is for the statistics: give --json or --plot")
+        parser.error("--resize affects only the statistics: give --json or --plot too")
     return args
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Check the annotations, print what they hold, and write the statistics."""
+    """Check the annotations, print a report, and write the statistics."""
     args = parse_args(argv)
     with user_errors():
         pairs = [(args.ann_file, args.image_dir)]

@@ -1,4 +1,4 @@
-"""Parts that the commands share: options, errors without a traceback, JSON files, and a detector with its weights."""
+"""Share code between commands: options, errors without a traceback, JSON files, detectors with weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..inference import ImagePredictor
 if TYPE_CHECKING:
     import numpy as np
 
-# environment variables in which a launcher states a process's rank on its machine: torchrun, slurm, Open MPI
+# environment variables with a process's rank on its machine: torchrun, slurm, Open MPI
 LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK")
 CHECK_DATA = "FPN_PLUGINS_CHECK_DATA"
 DETERMINISTIC = "FPN_PLUGINS_DETERMINISTIC"
@@ -26,7 +26,7 @@ DETERMINISTIC = "FPN_PLUGINS_DETERMINISTIC"
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn an error that the user can correct into one line on standard error and exit code 1."""
+    """Turn errors that a user can correct into a message on standard error and exit code 1."""
     try:
         yield
     except (ValueError, OSError, ImportError) as error:
@@ -35,7 +35,7 @@ def user_errors() -> Iterator[None]:
 
 
 def write_json(content: Any, path: str | os.PathLike[str]) -> Path:
-    """Write JSON, whole or not at all; the folder is created if it does not exist."""
+    """Write JSON atomically; the folder is created if it does not exist."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path) as temporary:
@@ -45,41 +45,41 @@ def write_json(content: Any, path: str | os.PathLike[str]) -> Path:
 
 def add_size(
     parser: argparse._ActionsContainer,
-    help: str = "resize images to this shorter side, or less if the longer side would exceed LONG",
+    help: str = "resize images to this shorter side, or to less if the longer side would exceed LONG",
     option: str = "--size",
     names: tuple[str, str] = ("SHORT", "LONG"),
     default: tuple[int, int] | None = (800, 1333),
 ) -> None:
-    """Add an option of two lengths in pixels; ``help`` is completed with the default."""
+    """Add an option of two lengths in pixels; the default is appended to ``help``."""
     stated = f" (default {default[0]} {default[1]} px)" if default else ", in pixels"
     parser.add_argument(option, type=int, nargs=2, default=default, metavar=names, help=help + stated)
 
 
 def add_detector(parser: argparse.ArgumentParser, output: str) -> None:
-    """Add a detector's config and weights, and the options of its detections; ``output`` is a default."""
+    """Add a detector's config and weights, and options for its detections; ``output`` is ``--output``'s default."""
     parser.add_argument("config", help="config file of either toolbox, mmdet::NAME or detectron2::NAME")
     parser.add_argument("checkpoint", type=Path, help="weights of the detector")
     parser.add_argument("--output", type=Path, default=Path(output), help=f"where to write (default {output})")
     add_size(parser)
     parser.add_argument("--score", type=float, default=0.5, help="drop detections below this score (default 0.5)")
-    parser.add_argument("--annotations", type=Path, help="COCO annotation file with the names of the classes")
+    parser.add_argument("--annotations", type=Path, help="COCO annotation file with the class names")
 
 
 def add_reports(parser: argparse.ArgumentParser, content: str) -> None:
-    """Add ``--json`` and ``--plot`` (older spellings: ``--stats``, ``--png``) for files of ``content``."""
+    """Add ``--json`` and ``--plot`` (older names: ``--stats``, ``--png``), which write ``content`` to files."""
     parser.add_argument("--json", "--stats", type=Path, help=f"write {content} to this JSON file")
     parser.add_argument("--plot", "--png", type=Path, metavar="PNG", help=f"plot {content} into this file")
 
 
 class LoadedDetector(NamedTuple):
-    """A detector of either toolbox with its weights, as a function of RGB images ``H W 3``, and its class names."""
+    """Detector of either toolbox with its weights, as a function of RGB images ``H W 3``, and its class names."""
 
     model: Any
     predict: ImagePredictor
     names: dict[int, str]
 
     def find(self, image: np.ndarray, min_score: float, image_id: int = 0) -> list[dict[str, Any]]:
-        """Detect on an image; return detections of at least ``min_score`` in COCO's results format."""
+        """Return detections on an image of at least ``min_score``, in COCO's results format."""
         found = self.predict(image).to_coco(image_id, list(self.names))
         return [entry for entry in found if entry["score"] >= min_score]
 
@@ -90,7 +90,7 @@ def load_detector(
     """Build a detector and load its weights; arguments are the options of `add_detector`.
 
     Raises:
-        ValueError: the weights do not fit the config, or the annotation file has another number of categories.
+        ValueError: the weights do not fit the config, or the annotation file has a different number of categories.
     """
     host = host_of(config)
     model = host.load(config, os.fspath(checkpoint))
@@ -99,16 +99,16 @@ def load_detector(
 
 
 def checks_data() -> bool:
-    """Whether this process checks the data: the first one of each machine, unless FPN_PLUGINS_CHECK_DATA=0."""
+    """Return whether this process checks the data: the first one per machine, unless FPN_PLUGINS_CHECK_DATA=0."""
     local_rank = next((os.environ[name] for name in LOCAL_RANKS if name in os.environ), "0")
     return local_rank == "0" and os.environ.get(CHECK_DATA) != "0"
 
 
 def choose_deterministic() -> None:
-    """With FPN_PLUGINS_DETERMINISTIC=1, choose deterministic algorithms; operations without one warn."""
+    """Use deterministic algorithms if FPN_PLUGINS_DETERMINISTIC=1; operations that have none warn."""
     if os.environ.get(DETERMINISTIC) != "1":
         return
-    # cuBLAS reads this when it starts, which no process has done yet
+    # cuBLAS reads this when it starts, and it has not started yet
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 

@@ -4,9 +4,9 @@
         [--split val] [--size 800 1333] [--num-images N] [--output compare.json]
 
 Make the second checkpoint from the first with ``tools/convert_checkpoint.py``. Both detectors get the same pixels, read
-and resized once with Pillow: the toolboxes' own readers interpolate differently (OpenCV, Pillow), which changes AP and
-says nothing about the weights. Prints AP of boxes and masks in each toolbox, the share of detections that agree within
-0.01 px and a score difference of 1e-4, and the images with the most detections that do not.
+and resized once with Pillow: the toolboxes' own readers interpolate differently (OpenCV, Pillow), which changes AP
+independently of the weights. Prints box and mask AP in each toolbox, the share of detections that agree within 0.01 px
+and 1e-4 in score, and the images with the most detections that do not agree.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def print_comparison(scores: dict[str, Any], agreed: Agreement) -> None:
-    """Print AP (x 100) of both toolboxes, the share of matched detections, and the five worst images."""
+    """Print both toolboxes' AP (x 100), the share of matched detections, and the five worst images."""
     print(f"{'AP x 100':<12}" + "".join(f"{name:>12}" for name in (*TOOLBOXES, "difference")))
     for kind in scores[TOOLBOXES[0]]:
         for metric in COCO_METRICS:
@@ -47,7 +47,7 @@ def print_comparison(scores: dict[str, Any], agreed: Agreement) -> None:
             if one >= 0:
                 print(f"{kind + ' ' + metric:<12}{one:>12.2f}{other:>12.2f}{other - one:>+12.2f}")
     print(
-        f"{100 * agreed.share:.2f} % of {agreed.total:.0f} detections agree; among those boxes differ by at most "
+        f"{100 * agreed.share:.2f} % of {agreed.total:.0f} detections agree; their boxes differ by at most "
         f"{agreed.box_difference:.2g} px, scores by {agreed.score_difference:.2g}"
     )
     worst = sorted(agreed.unmatched.items(), key=lambda entry: -entry[1])[:5]

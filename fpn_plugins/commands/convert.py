@@ -2,10 +2,11 @@
 
     python tools/convert_checkpoint.py CHECKPOINT OUTPUT --config TARGET_CONFIG [--source-config CONFIG]
 
-``TARGET_CONFIG`` is the config (of either toolbox) of the detector that will read OUTPUT: ``configs/detectron2/x.py``,
+``TARGET_CONFIG`` is the config, of either toolbox, of the detector that will read OUTPUT: ``configs/detectron2/x.py``,
 ``mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py``, ``detectron2::COCO-Detection/retinanet_R_50_FPN_1x.yaml``. Every
-parameter of this detector gets its value, or nothing is written. ``--source-config`` also compares the settings that
-no checkpoint holds: pixel normalization, anchors, number of classes, box coders, pooling, strides, the ReLU before P7.
+parameter of this detector gets a value, or nothing is written. ``--source-config`` also compares settings that
+checkpoints do not contain: pixel normalization, anchors, number of classes, box coders, pooling, strides, the ReLU
+before P7.
 
 OUTPUT is ``.pth`` (both toolboxes), ``.pkl`` (Detectron2) or ``.safetensors`` (this package's tools). Checkpoints are
 read without executing what is pickled in them.
@@ -33,7 +34,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--config", required=True, help="config of the detector that will read the output")
     parser.add_argument("--options", nargs="+", default=[], metavar="KEY=VALUE", help="overrides of --config")
     parser.add_argument("--source-config", help="config that the checkpoint was trained with, to compare with --config")
-    parser.add_argument("--mask-stage", type=int, help="stage of mmdet's Cascade Mask R-CNN that gives its mask head")
+    parser.add_argument("--mask-stage", type=int, help="stage of mmdet's Cascade Mask R-CNN whose mask head is used")
     parser.add_argument("--trusted", action="store_true", help="execute what is pickled in the checkpoint")
     parser.add_argument("--force", action="store_true", help="write even if the two configs differ")
     return parser.parse_args(argv)
@@ -58,13 +59,13 @@ def convert_weights(
     result, conversion = convert(weights, target.state_dict(), facts.num_ratios, mask_stage)
     print(conversion)
     if source_config is None:
-        print(f"not compared, because there is no --source-config; the target has: {facts}")
+        print(f"settings were not compared, because --source-config is missing; the target has: {facts}")
         return result
     source = host_of(source_config)
     differences = source.detector_facts(source.build(source_config)).differences(facts)
     if differences and not force:
         raise ValueError(
-            f"{source_config} and {config} differ, so the weights would give other detections "
+            f"{source_config} and {config} differ, so the weights would yield different detections "
             "(tools/convert_checkpoint.py --force converts them anyway):\n  " + "\n  ".join(differences)
         )
     return result

@@ -5,7 +5,7 @@
     python tools/analyze_cost.py detectron2::COCO-Detection/faster_rcnn_R_50_C4_1x.yaml --plot cost.png --json cost.json
 
 Prints Markdown; ``--json`` and ``--plot`` write files. ``--measure`` also measures peak memory and time of backbone and
-neck, each in a fresh process, on the GPU if there is one.
+neck, each in a fresh process, on the GPU if one is available.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line; either configs or a backbone are given."""
     parser = argparse.ArgumentParser(description="Count parameters, MACs and activations by component")
     parser.add_argument("configs", nargs="*", metavar="CONFIG", help="config files, mmdet::NAME or detectron2::NAME")
-    parser.add_argument("--backbone", help="timm network, instead of configs; its C2..C5 are used")
-    parser.add_argument("--neck", nargs="+", default=[None], help="necks of this package, one report each")
+    parser.add_argument("--backbone", help="timm network, instead of configs; uses its C2..C5")
+    parser.add_argument("--neck", nargs="+", default=[None], help="necks of this package, one report per neck")
     parser.add_argument("--neck-args", nargs="+", default=[], metavar="KEY=VALUE", help="arguments of the necks")
     parser.add_argument("--backbone-args", nargs="+", default=[], metavar="KEY=VALUE", help="arguments of TimmBackbone")
     add_size(parser, "image size", names=("HEIGHT", "WIDTH"), default=(800, 1344))
@@ -35,23 +35,23 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add_reports(parser, "the counts")
     args = parser.parse_args(argv)
     if bool(args.configs) == bool(args.backbone):
-        parser.error("give either configs, or --backbone and perhaps --neck")
+        parser.error("give either configs, or --backbone and optionally --neck")
     _refuse_unused(parser, args)
     return args
 
 
 def _refuse_unused(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    of_pyramids = ("neck", "neck_args", "backbone_args", "batch_size", "measure")
-    for name in of_pyramids if args.configs else ("options",):
+    for_pyramids = ("neck", "neck_args", "backbone_args", "batch_size", "measure")
+    for name in for_pyramids if args.configs else ("options",):
         if getattr(args, name) != parser.get_default(name):
             wanted = "--backbone" if args.configs else "configs"
-            parser.error(f"--{name.replace('_', '-')} is of no use here: give {wanted}")
+            parser.error(f"--{name.replace('_', '-')} has no effect here: give {wanted}")
     if args.neck_args and not args.configs and not any(args.neck):
-        parser.error("--neck-args is of no use here: give --neck")
+        parser.error("--neck-args has no effect here: give --neck")
 
 
 def parse_pairs(pairs: Sequence[str]) -> dict[str, Any]:
-    """Parse ``KEY=VALUE`` pairs (else ``ValueError``); a value that is not a Python literal is a string."""
+    """Parse ``KEY=VALUE`` pairs, or raise ``ValueError``; a value that is not a Python literal is a string."""
 
     def value(text: str) -> Any:
         try:
@@ -66,7 +66,7 @@ def parse_pairs(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def count(args: argparse.Namespace) -> tuple[list[CostReport], list[dict[str, Any]]]:
-    """Count each network; return the reports, and with ``--measure`` the measurements."""
+    """Count each network; return the reports and, with ``--measure``, the measurements."""
     size = tuple(args.size)
     if args.configs:
         return [detector_cost(config, size, args.options) for config in args.configs], []

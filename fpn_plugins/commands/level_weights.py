@@ -22,20 +22,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line; anchors are described as in mmdet's ``anchor_generator``."""
     parser = argparse.ArgumentParser(description="Weigh RetinaNet's levels by the object sizes of a data set")
     parser.add_argument("ann_file", type=Path, help="COCO annotation file")
-    parser.add_argument("--strides", type=int, nargs="+", default=RETINANET_STRIDES, help="of the levels, in pixels")
-    parser.add_argument("--octave-base-scale", type=float, default=4, help="smallest anchor of a level, in strides")
-    parser.add_argument("--scales-per-octave", type=int, default=3, help="number of anchor sizes of a level")
+    parser.add_argument("--strides", type=int, nargs="+", default=RETINANET_STRIDES, help="level strides, in pixels")
+    parser.add_argument("--octave-base-scale", type=float, default=4, help="a level's smallest anchor, in strides")
+    parser.add_argument("--scales-per-octave", type=int, default=3, help="number of anchor sizes per level")
     size = parser.add_mutually_exclusive_group()
     add_size(size, "image size in training", "--resize")
     size.add_argument("--no-resize", action="store_true", help="images keep their size in training")
     parser.add_argument("--exponent", type=float, default=0.5, help="0: equal weights, 1: inverse frequency")
-    parser.add_argument("--smoothing", type=float, default=0.1, help="share of a uniform distribution that is mixed in")
+    parser.add_argument("--smoothing", type=float, default=0.1, help="share of a uniform distribution to mix in")
     add_reports(parser, "the table")
     return parser.parse_args(argv)
 
 
 def print_report(report: dict[str, Any]) -> None:
-    """Print one row per level, and the line that each kind of config needs."""
+    """Print one row per level, and the line for each kind of config."""
     size = " x ".join(map(str, report["resize"])) if report["resize"] else "original size"
     print(f"{report['ann_file']}: {report['objects']} objects, images at {size}")
     print(f"{'level':<8}{'anchors (px)':<24}{'objects':>9}{'share':>8}{'weight':>9}")

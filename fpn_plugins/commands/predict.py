@@ -1,10 +1,10 @@
-"""Detect on images, folders of images or videos with a detector of either toolbox; draw boxes and masks.
+"""Detect objects in images, folders or videos with a detector of either toolbox, and draw boxes and masks.
 
     python tools/predict.py CONFIG CHECKPOINT INPUT [INPUT ...] [--output work_dirs/predict] [--score 0.5]
 
 CONFIG is a file of either toolbox, ``mmdet::NAME`` or ``detectron2::NAME``. Writes one PNG per image or frame, and
 ``predictions.json`` in COCO's results format with the file (and frame) of each detection. Class names are COCO's if
-the detector has 80 classes; ``--annotations`` names those of another data set.
+the detector has 80 classes; ``--annotations`` provides those of another data set.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .common import add_detector, load_detector, user_errors, write_json
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description="Detect on images, folders or videos with either toolbox")
+    parser = argparse.ArgumentParser(description="Detect objects in images, folders or videos with either toolbox")
     add_detector(parser, "work_dirs/predict")
     parser.add_argument("inputs", nargs="+", type=Path, help="images, folders, videos")
     parser.add_argument("--every", type=int, default=1, help="read every Nth frame of a video (default 1)")
@@ -33,7 +33,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def files_of(inputs: Sequence[Path]) -> list[Path]:
-    """List images and videos, folders searched recursively; ``FileNotFoundError`` if an input or all are missing."""
+    """List images and videos, searching folders recursively; ``FileNotFoundError`` for a missing input, or no files."""
     files: list[Path] = []
     for path in inputs:
         if not path.exists():

@@ -4,8 +4,8 @@ r"""Publish a trained detector: its weights alone, a model card, and an entry in
         work_dirs/demo/results.json --hardware "2 CPU cores" --data "synthetic set" --schedule "400 iterations" \
         [--convert] [--count 240 320] [--format safetensors] [--url https://HOST/FOLDER | --push-to-hub USER/REPO]
 
-Takes a training checkpoint of either toolbox, uses averaged weights if it has them, and reads it without executing what
-is pickled in it. NAME is the stem of the model's configs next to the zoo's file. Writes
+Reads a training checkpoint of either toolbox without executing pickled code, and uses averaged weights if it has them.
+NAME is the stem of the model's configs next to the zoo's file. Writes
 ``OUTPUT_DIR/NAME/<toolbox>/NAME-<hash>.pth``, ``OUTPUT_DIR/NAME/README.md``, and the entry NAME of
 ``configs/model_zoo.yml``; then run ``tools/docs/model_zoo.py``. ``--convert`` adds the file for the other toolbox.
 Everything is read, converted and counted before anything is written.
@@ -33,14 +33,14 @@ from .convert import convert_weights
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description="Publish a trained detector and enter it into the model zoo")
+    parser = argparse.ArgumentParser(description="Publish a trained detector and add it to the model zoo")
     parser.add_argument("checkpoint", type=Path, help="training checkpoint of either toolbox")
     parser.add_argument("--name", required=True, help="stem of the model's configs")
-    parser.add_argument("--data", help="data that it was trained and measured on; needed for a new entry")
+    parser.add_argument("--data", help="training and evaluation data; needed for a new entry")
     parser.add_argument("--schedule", help="length of the training; needed for a new entry")
     parser.add_argument("--results", type=Path, help="JSON with the measured AP")
     parser.add_argument("--hardware", help="hardware of the training; needed with --results")
-    parser.add_argument("--license", "--licence", default="Apache-2.0", help="of the weights (default Apache-2.0)")
+    parser.add_argument("--license", "--licence", default="Apache-2.0", help="weights' license (default Apache-2.0)")
     add_size(parser, "count parameters and MACs at this image size", "--count", ("HEIGHT", "WIDTH"), None)
     parser.add_argument("--convert", action="store_true", help="publish the weights for the other toolbox too")
     parser.add_argument("--format", choices=[suffix[1:] for suffix in SUFFIXES], default="pth", help="default pth")
@@ -48,12 +48,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output-dir", type=Path, default=output, help=f"folder to write into (default {output})")
     parser.add_argument("--zoo", type=Path, default=SOURCE_FILE, help="model zoo; created if it does not exist")
     place = parser.add_mutually_exclusive_group()
-    place.add_argument("--url", help="address that OUTPUT_DIR/NAME will have after you upload it")
+    place.add_argument("--url", help="URL that OUTPUT_DIR/NAME will have after you upload it")
     place.add_argument("--push-to-hub", metavar="USER/REPO", help="upload it to the Hugging Face Hub")
     parser.add_argument("--trusted", action="store_true", help="execute what is pickled in the checkpoint")
     args = parser.parse_args(argv)
     if args.results and not args.hardware:
-        parser.error("--results needs --hardware: a result without it says little")
+        parser.error("--results needs --hardware, without which a result means little")
     return args
 
 
@@ -78,7 +78,7 @@ def find_configs(folder: Path, name: str) -> dict[str, str]:
 
 
 def make_entry(args: argparse.Namespace, zoo: Zoo, toolbox: str) -> Entry:
-    """Make the zoo's entry, without the new files, from the old entry and the command line."""
+    """Make the zoo's entry from the old entry and the command line, without the new files."""
     configs = find_configs(zoo.folder, args.name)
     if toolbox not in configs:
         raise ValueError(f"{args.checkpoint} is a checkpoint of {toolbox}, for which {args.name!r} has no config")
@@ -111,10 +111,10 @@ def convert_trained(trained: Trained, zoo: Zoo, entry: Entry) -> Trained:
 def write_files(
     args: argparse.Namespace, zoo: Zoo, entry: Entry, models: Sequence[Trained], base: str | None
 ) -> dict[str, Path]:
-    """Write the weights (trained, then converted) and the card, and enter the files into ``entry``.
+    """Write the weights (trained, then converted) and the card, and add the files to ``entry``.
 
-    Locations start with ``base``, the address that the published folder will have, or are relative to the zoo's folder.
-    Returns path in the published folder -> file.
+    Locations start with ``base``, the published folder's future URL, or are relative to the zoo's folder. Returns the
+    files by path in the published folder.
     """
     folder = args.output_dir / args.name
     files: dict[str, Path] = {}
@@ -133,7 +133,7 @@ def write_files(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read, convert, count, write, upload, and enter into the zoo last."""
+    """Read, convert, count, write, upload, and finally add to the zoo."""
     args = parse_args(argv)
     with user_errors():
         trained = clean_checkpoint(args.checkpoint, args.trusted)
@@ -148,4 +148,4 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.push_to_hub:
             print(f"uploaded: {push_to_hub(files, args.push_to_hub, f'Publish {args.name}')}")
         zoo.entries[entry.name] = entry
-        print(f"entered {entry.name} into {zoo.write(args.zoo)}; now run tools/docs/model_zoo.py")
+        print(f"added {entry.name} to {zoo.write(args.zoo)}; now run tools/docs/model_zoo.py")

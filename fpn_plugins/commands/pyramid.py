@@ -1,8 +1,8 @@
-"""Draw the activations of every level of a detector's backbone and neck, and the level that each object belongs to.
+"""Draw the activations of every level of a detector's backbone and neck, and the level of each object.
 
     python tools/show_pyramid.py CONFIG CHECKPOINT IMAGE [--output work_dirs/pyramid.png]
 
-One figure: the image with its detections, colored by the level that objects of their size are assigned to, and the mean
+The figure shows the image with its detections, colored by the level that their size is assigned to, and the mean
 absolute activation of each map. CONFIG is a file of either toolbox whose detector has this package's
 ``PyramidBackbone``. A JSON file of the same name lists class, score, box and level of each detection.
 """
@@ -33,7 +33,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def record_maps(pyramid: nn.Module) -> dict[str, dict[str, Tensor]]:
-    """Return a dict, part -> level -> map ``C H W``, that is filled whenever an image goes through ``pyramid``.
+    """Return a dict, part -> level -> map ``C H W``, that each forward pass of ``pyramid`` fills.
 
     Raises:
         ValueError: ``pyramid`` is not a ``PyramidBackbone`` of either toolbox, or has no neck.
@@ -54,10 +54,7 @@ def record_maps(pyramid: nn.Module) -> dict[str, dict[str, Tensor]]:
 
 
 def assign_levels(objects: list[dict[str, Any]], shape: Sequence[int], size: Sequence[int], one_stage: bool) -> None:
-    """Set ``level`` of each object by the size of its box when an image of ``shape`` is resized to ``size``.
-
-    ``one_stage`` assigns levels as RetinaNet does; otherwise they are assigned as in FPN.
-    """
+    """Set each object's ``level`` by RetinaNet's rule (``one_stage``) or FPN's after resizing ``shape`` to ``size``."""
     scale = min(size[0] / min(shape), size[1] / max(shape))
     rule = retinanet_level if one_stage else fpn_level
     for entry in objects:

@@ -1,4 +1,4 @@
-"""Cut a COCO-format folder down to a few images, the same for training and validation.
+"""Reduce a COCO-format folder to a few images, the same for training and validation.
 
 python tools/make_coco_subset.py data/coco data/coco16 --num-images 16
 """
@@ -14,7 +14,7 @@ from .common import user_errors
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description="Cut a COCO-format folder down to a few images")
+    parser = argparse.ArgumentParser(description="Reduce a COCO-format folder to a few images")
     parser.add_argument("root", help="COCO-format folder")
     parser.add_argument("target", help="folder to write")
     parser.add_argument("--num-images", type=int, default=16, help="number of images (default 16)")

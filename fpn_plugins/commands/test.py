@@ -1,8 +1,8 @@
-"""Evaluate with MMDetection: mmdet's own ``tools/test.py``, after a check of the data.
+"""Evaluate with MMDetection: check the data, then run mmdet's own ``tools/test.py``.
 
     python tools/test.py CONFIG CHECKPOINT [--work-dir DIR] [--out FILE] [--show-dir DIR] [--cfg-options k=v ...]
 
-The command line is mmdet's (``--help`` shows it), and so is the script that runs.
+The script that runs and its command line (``--help``) are mmdet's own.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Train with MMDetection: mmdet's own ``tools/train.py``, after a check of the data.
+"""Train with MMDetection: check the data, then run mmdet's own ``tools/train.py``.
 
     python tools/train.py CONFIG [--work-dir DIR] [--amp] [--resume] [--cfg-options k=v ...] [--launcher pytorch]
 
-The command line is mmdet's (``--help`` shows it), and so is the script that runs. Several GPUs:
+The script that runs and its command line (``--help``) are mmdet's own. Several GPUs:
 ``torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch``; slurm: ``srun ... --launcher slurm``.
 Without a GPU, ``--launcher pytorch`` connects its processes over gloo. ``FPN_PLUGINS_CHECK_DATA=0`` skips the check;
-``FPN_PLUGINS_DETERMINISTIC=1`` chooses deterministic algorithms and continues at operations that have none, where
-mmengine's ``randomness.deterministic`` stops.
+``FPN_PLUGINS_DETERMINISTIC=1`` uses deterministic algorithms; operations that have none warn, where mmengine's
+``randomness.deterministic`` raises an error.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def mmdet_script(name: str) -> Path:
 
 
 def check_data(args: argparse.Namespace, loaders: Sequence[str]) -> None:
-    """Check the data sets of the config and print what they hold."""
+    """Check the data sets of the config and print their reports."""
     from mmengine.config import Config
 
     from ..adapters.mmdet.data_check import check_datasets
@@ -59,7 +59,7 @@ def check_data(args: argparse.Namespace, loaders: Sequence[str]) -> None:
 
 @contextmanager
 def connected(launcher: str) -> Iterator[None]:
-    """Without a GPU, connect torchrun's processes over gloo; mmengine would ask for a GPU to connect them."""
+    """Connect torchrun's processes over gloo if there is no GPU; mmengine itself requires one."""
     import torch
 
     if launcher != "pytorch" or torch.cuda.is_available():
@@ -68,8 +68,8 @@ def connected(launcher: str) -> Iterator[None]:
     torch.distributed.init_process_group("gloo")
     sys.argv += ["--cfg-options", *(f"model_wrapper_cfg.{option}" for option in WITHOUT_GPU)]
     yield
-    # the first process writes its checkpoint last. gloo's threads sometimes abort an interpreter that shuts down while
-    # they run, so a job that has finished its work would end with an error
+    # wait for the first process to write its checkpoint; then exit at once, because gloo's running threads sometimes
+    # abort an interpreter that shuts down normally
     torch.distributed.barrier()
     sys.stdout.flush()
     sys.stderr.flush()

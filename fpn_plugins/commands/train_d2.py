@@ -1,12 +1,12 @@
-"""Train and evaluate with Detectron2: YAML files as its ``train_net.py``, ``.py`` ones as ``lazyconfig_train_net.py``.
+"""Train and evaluate with Detectron2, like its ``train_net.py`` (YAML) and ``lazyconfig_train_net.py`` (``.py``).
 
     python tools/train_net.py --config-file FILE [--num-gpus N] [--resume] [--eval-only] [OVERRIDES]
 
 Detectron2's own scripts run this package's configs as well (YAML files with
-``DETECTRON2_ENV_MODULE=fpn_plugins.adapters.detectron2``). Its distribution does not contain them, so this command has
+``DETECTRON2_ENV_MODULE=fpn_plugins.adapters.detectron2``), but its distribution does not contain them. This command has
 their command line, and checks the data first (``FPN_PLUGINS_CHECK_DATA=0`` skips the check). It evaluates COCO-format
-sets only, without test-time augmentation. With a seed (``SEED``, ``train.seed``), order and augmentation of the images
-do not depend on the model; in Detectron2 they do. ``FPN_PLUGINS_DETERMINISTIC=1`` chooses deterministic algorithms.
+sets only, without test-time augmentation. With a seed (``SEED``, ``train.seed``), the order and augmentation of images
+do not depend on the model, unlike in Detectron2. ``FPN_PLUGINS_DETERMINISTIC=1`` uses deterministic algorithms.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .common import checks_data, choose_deterministic, user_errors
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line, which is that of Detectron2's scripts."""
+    """Parse the command line of Detectron2's scripts."""
     from detectron2.engine import default_argument_parser
 
     parser = default_argument_parser()
@@ -31,7 +31,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def run_process(args: argparse.Namespace) -> Any:
-    """Check the data on one process per machine, then run one process of the job."""
+    """Check the data in one process per machine, then run this process of the job."""
     from detectron2.utils import comm
 
     from ..adapters.detectron2.datasets import check_datasets, register_from_environment

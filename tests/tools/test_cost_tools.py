@@ -113,11 +113,11 @@ def test_a_misspelled_neck_gets_a_suggestion() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["c.py", "--neck", "FPN"], "--neck is of no use here: give --backbone"),
-        (["c.py", "--batch-size", "2"], "--batch-size is of no use here: give --backbone"),
-        (["c.py", "--measure", "training"], "--measure is of no use here: give --backbone"),
-        (["--backbone", "resnet10t", "--options", "a=1"], "--options is of no use here: give configs"),
-        (["--backbone", "resnet10t", "--neck-args", "a=1"], "--neck-args is of no use here: give --neck"),
+        (["c.py", "--neck", "FPN"], "--neck has no effect here: give --backbone"),
+        (["c.py", "--batch-size", "2"], "--batch-size has no effect here: give --backbone"),
+        (["c.py", "--measure", "training"], "--measure has no effect here: give --backbone"),
+        (["--backbone", "resnet10t", "--options", "a=1"], "--options has no effect here: give configs"),
+        (["--backbone", "resnet10t", "--neck-args", "a=1"], "--neck-args has no effect here: give --neck"),
     ],
 )
 def test_options_that_would_be_ignored_are_refused(
