@@ -1,4 +1,4 @@
-"""Measure COCO average precision of either toolbox's predictions, agreement of detectors, and cost of networks."""
+"""Measure COCO average precision, agreement of detectors, and cost of networks."""
 
 from .agreement import Agreement, agreement
 from .calibration import spread_predictions

@@ -1,4 +1,4 @@
-"""Match the detections of two detectors one to one, and measure how far matched detections are apart."""
+"""Match the detections of two detectors one to one, and measure the differences of matched detections."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..inference import Detections
 
 @dataclass
 class Agreement:
-    """Agreement of two detectors on a number of images.
+    """Agreement of two detectors on a set of images.
 
     Attributes:
-        total: mean of the two detectors' numbers of detections.
+        total: number of detections, averaged over the two detectors.
         matched: number of pairs of the same class within both tolerances.
         box_difference: largest difference of a corner coordinate among matched pairs, in pixels.
         score_difference: largest difference of scores among matched pairs.
-        unmatched: image id -> number of detections without a partner; images without any are absent.
+        unmatched: image id -> number of unmatched detections, if there are any.
     """
 
     total: float = 0
@@ -31,7 +31,7 @@ class Agreement:
 
     @property
     def share(self) -> float:
-        """Share of matched detections, from 0 to 1; 1 if there are no detections."""
+        """Return the share of matched detections, from 0 to 1; 1 if there are no detections."""
         return self.matched / self.total if self.total else 1.0
 
 
@@ -41,9 +41,9 @@ def agreement(
     """Match detections one to one.
 
     Args:
-        pairs: image id, and the detections of each detector on this image.
+        pairs: image id, and each detector's detections on this image.
         box_tolerance: largest difference of a corner coordinate, in pixels.
-        score_tolerance: largest difference of scores, which are from 0 to 1.
+        score_tolerance: largest difference of scores, which range from 0 to 1.
     """
     result = Agreement()
     for image_id, first, second in pairs:
@@ -69,8 +69,7 @@ def _match(
     distance = (first.boxes[:, None] - second.boxes[None]).abs().amax(-1)
     apart = (first.labels[:, None] != second.labels[None]) | (distance > box_tolerance)
     apart |= (first.scores[:, None] - second.scores[None]).abs() > score_tolerance
-    distance = distance.masked_fill(apart, float("inf"))
-    return _nearest_first(distance)
+    return _nearest_first(distance.masked_fill(apart, float("inf")))
 
 
 def _nearest_first(distance: Tensor) -> list[tuple[int, int]]:

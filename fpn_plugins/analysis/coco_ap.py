@@ -1,4 +1,4 @@
-"""Compute COCO average precision from a file of predictions with pycocotools, the same for every toolbox."""
+"""Compute COCO average precision from a prediction file with pycocotools, in the same way for every toolbox."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-# order of pycocotools' `stats`
+from ..checks import one_of
+
+# in the order of pycocotools' `stats`
 COCO_METRICS = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
 IOU_TYPES = {"bbox": "bbox", "segm": "segmentation"}
 
@@ -27,7 +29,7 @@ def evaluate_predictions(
 
     Returns:
         ``AP`` (IoU 0.50:0.95), ``AP50``, ``AP75``, ``AP_S`` (area < 32^2 px), ``AP_M``, ``AP_L`` (> 96^2 px), each from
-        0 to 1, or -1 if the data set has no such object.
+        0 to 1, or -1 if the data set has no object of that size.
 
     Raises:
         ValueError: unknown ``iou_type``, or predictions that are not a list, or lack boxes or masks.
@@ -36,9 +38,7 @@ def evaluate_predictions(
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    if iou_type not in IOU_TYPES:
-        raise ValueError(f"iou_type={iou_type!r} is unknown; choose one of {sorted(IOU_TYPES)}")
-    results = _read(Path(predictions), IOU_TYPES[iou_type])
+    results = _read(Path(predictions), IOU_TYPES[one_of("iou_type", iou_type, IOU_TYPES)])
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(os.fspath(ann_file))
         evaluation = COCOeval(truth, truth.loadRes(results) if results else _nothing(truth), iou_type)
@@ -49,7 +49,7 @@ def evaluate_predictions(
 
 
 def _nothing(truth: Any) -> Any:
-    """Make results without detections, which `loadRes` cannot read."""
+    """Make results without detections, which `loadRes` does not accept."""
     from pycocotools.coco import COCO
 
     results = COCO()

@@ -1,4 +1,4 @@
-"""Assign the modules of a detector to components, by the names that this package and its peers give to modules."""
+"""Assign modules of a detector to components by the names used in this package and its peers."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Component(NamedTuple):
     name: str
 
 
-# name of the backbone inside a module of backbone and neck: here, in Detectron2, in its ViTDet, in torchvision
+# names of the backbone inside a module of backbone and neck: Detectron2 and its ViTDet, torchvision, here
 INNER_BACKBONES = ("bottom_up", "net", "body", "backbone")
 
-# the first pattern that is found in a module's name decides
+# the first pattern found in a module's name decides
 NECK_ROLES = (
     (r"^semantic", "semantic branch"),
     (r"extra_levels|top_block|extra_blocks", "extra levels"),
@@ -31,7 +31,7 @@ NECK_ROLES = (
     (r"output_conv|out_convs|fpn_output|fpn_convs|layer_blocks", "output convs"),
     (r"resample|simfp_", "resampling"),
     (r"refine", "refinement"),
-    (r"^(fpn|[\d.]*)$", "merges"),  # operations of the neck itself between its layers: resizing and additions
+    (r"^(fpn|[\d.]*)$", "merges"),  # the neck's own operations between its layers: resizing and additions
 )
 HEAD_ROLES = (
     (r"^(rpn_head|proposal_generator)", "RPN"),
@@ -44,18 +44,14 @@ HEAD_ROLES = (
 
 
 def component_namer(model: nn.Module) -> Callable[[str], Component]:
-    """Make a function that maps the name of each module of ``model`` to its component.
-
-    Args:
-        model: detector with ``backbone``, ``neck`` (which ``backbone`` may hold, or which may be absent) and heads.
-    """
+    """Make a function from module names to components, for a detector with ``backbone``, heads, and perhaps a neck."""
     prefix, network = _backbone(model)
     stages = {f"{prefix}.{inner}".rstrip("."): stage for inner, stage in _stages(network)}
     pyramid = "backbone." if prefix != "backbone" else "neck."
     laterals = len(getattr(getattr(model, "neck", None), "lateral_convs", ()))
 
     def is_extra(inside: str) -> bool:
-        """Whether a module is an extra level of mmdet's FPN, listed after the output convolutions."""
+        """Return whether a module is an extra level of mmdet's FPN, listed after the output convolutions."""
         found = re.match(r"fpn_convs\.(\d+)", inside)
         return found is not None and int(found[1]) >= laterals
 
@@ -72,7 +68,7 @@ def component_namer(model: nn.Module) -> Callable[[str], Component]:
 
 
 def neck_role(name: str) -> str:
-    """Return the component of a neck's module by its name inside the neck (``""`` is the neck itself)."""
+    """Return the component of a neck's module by the module's name inside the neck (``""`` is the neck itself)."""
     return _role(name, NECK_ROLES, "other")
 
 
@@ -81,7 +77,7 @@ def _role(name: str, roles: tuple[tuple[str, str], ...], otherwise: str) -> str:
 
 
 def _backbone(model: nn.Module) -> tuple[str, nn.Module]:
-    """Return name and module of the backbone without a neck."""
+    """Return the name and module of the backbone without a neck."""
     backbone = model.get_submodule("backbone")
     children = dict(backbone.named_children())
     inner = next((name for name in INNER_BACKBONES if name in children), None)
@@ -91,10 +87,7 @@ def _backbone(model: nn.Module) -> tuple[str, nn.Module]:
 
 
 def _stages(network: nn.Module) -> Iterator[tuple[str, str]]:
-    """Yield names of modules, each with the stage that it is or belongs to.
-
-    Stages are the children that are lists of blocks or hold one; the children before the first stage are the stem.
-    """
+    """Yield module names with their stages: children that are or contain lists of blocks; those before are the stem."""
     prefix = ""
     while len(children := _computing(network)) == 1 and not _is_list(children[0][1]):
         name, network = children[0]

@@ -1,7 +1,7 @@
 """Count parameters, multiply-adds, and the bytes that training keeps for the backward pass, by component.
 
 Networks are built and run on PyTorch's meta device, which computes shapes but no values: any size takes a second and
-needs neither weights nor data. MACs are the multiply-adds of convolutions, linear layers and matrix products, attention
+needs no weights or data. MACs are the multiply-adds of convolutions, linear layers and matrix products, attention
 included, each counted once (FLOPs = 2 x MACs); norms, activations, additions and interpolation do not count. They are
 half of what ``torch.utils.flop_counter.FlopCounterMode`` counts; fvcore agrees, but does not count fused attention.
 """
@@ -25,7 +25,7 @@ from .report import ComponentCost, CostReport
 class _FusedAttention(TorchFunctionMode):
     """Use fused attention on the meta device, where PyTorch would choose the kernel that keeps the N x N weights.
 
-    Fused kernels need tensors of four dimensions; attention on other tensors is left to PyTorch.
+    Fused kernels need four-dimensional tensors; attention on others is left to PyTorch.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -55,7 +55,7 @@ def _fused_attention(
 
 
 class _Meter:
-    """Attribute multiply-adds and kept bytes to the innermost module that runs."""
+    """Attribute multiply-adds and kept bytes to the innermost running module."""
 
     def __init__(self, model: nn.Module) -> None:
         self.counter = FlopCounterMode(display=False)
@@ -64,7 +64,7 @@ class _Meter:
         self.called: set[str] = set()
         self._running = [""]
         self._settled = 0
-        # holding a storage keeps its Python object, and so its id
+        # holding a storage keeps its Python object, and thus its id, alive
         own = [tensor.untyped_storage() for tensor in (*model.parameters(), *model.buffers())]
         self._seen = {id(storage): storage for storage in own}
         self._hooks = [hook for name, module in model.named_modules() for hook in self._watch(name, module)]
@@ -120,7 +120,7 @@ def count_cost(
         run: runs the network, or the parts to count; returns the ``conditions`` of the report, or ``None``.
         title: title of the report.
         image_size: height and width in pixels that ``run`` uses, for the report.
-        component_of: module name -> component; ``None`` is `component_namer` of the model.
+        component_of: module name -> component; ``None`` uses `component_namer`.
     """
     meter = _Meter(model)
     conditions = meter.run(run)
@@ -136,7 +136,7 @@ def count_cost(
 
 
 def _uncounted(model: nn.Module, meter: _Meter) -> list[str]:
-    """List the called modules that have a weight matrix of their own and no counted operation."""
+    """List the called modules with a weight matrix of their own but no counted operation."""
     counted = [name for name, flops in meter.flops.items() if flops]
     names = []
     for name, module in model.named_modules():

@@ -1,20 +1,17 @@
-"""Evaluate detectors of either toolbox on a COCO-format set, all on the same pixels."""
+"""Evaluate detectors of either toolbox on the same pixels of a COCO-format set."""
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..data import CocoSplit
 from ..data.coco_folder import read_coco
 from ..inference import Detections, read_image
 from .coco_ap import evaluate_predictions
-
-if TYPE_CHECKING:
-    import numpy as np
 
 Predict = Callable[[Any], Detections]
 Scores = dict[str, dict[str, float]]
@@ -28,15 +25,17 @@ def evaluate_detectors(
     Args:
         detectors: name -> function of an image ``H W 3``, RGB, 0..255; all get the same images.
         split: split of a COCO-format set.
-        num_images: evaluate the first images only; ``None`` is all of them.
+        num_images: number of images to evaluate, from the first; ``None`` is all.
 
     Returns:
-        AP of each detector by kind (``"bbox"``, ``"segm"``) and metric, see `evaluate_predictions`; and its detections
+        Each detector's AP by kind (``"bbox"``, ``"segm"``) and metric, see `evaluate_predictions`; and its detections
         by image id, without masks.
 
     Raises:
         ValueError: ``num_images`` below 1.
     """
+    from tqdm import tqdm
+
     if num_images is not None and num_images < 1:
         raise ValueError(f"num_images={num_images} must be at least 1; leave it out to evaluate all images")
     truth = read_coco(split.ann_file)
@@ -44,25 +43,19 @@ def evaluate_detectors(
     ids = sorted(category["id"] for category in truth["categories"])
     found: dict[str, dict[int, Detections]] = {name: {} for name in detectors}
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in detectors}
-    for image_id, image in _read_images(truth["images"], split.image_dir):
+    for entry in tqdm(truth["images"], desc="images"):
+        image = read_image(split.image_dir / entry["file_name"])
         for name, detector in detectors.items():
             detections = detector(image)
-            results[name] += detections.to_coco(image_id, ids)
-            found[name][image_id] = detections._replace(masks=None)  # masks of a whole set would fill the memory
+            results[name] += detections.to_coco(entry["id"], ids)
+            found[name][entry["id"]] = detections._replace(masks=None)  # masks of all images may not fit into memory
     image_ids = {entry["id"] for entry in truth["images"]}
     truth["annotations"] = [entry for entry in truth["annotations"] if entry["image_id"] in image_ids]
     return {name: _evaluate(truth, results[name]) for name in detectors}, found
 
 
-def _read_images(entries: Sequence[Mapping[str, Any]], image_dir: Path) -> Iterator[tuple[int, np.ndarray]]:
-    from tqdm import tqdm
-
-    for entry in tqdm(entries, desc="images"):
-        yield entry["id"], read_image(image_dir / entry["file_name"])
-
-
 def _evaluate(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> Scores:
-    """Compute AP of boxes and, if there are any, of masks."""
+    """Compute box AP and, if there are masks, mask AP."""
     kinds = ["bbox", "segm"] if any("segmentation" in entry for entry in results) else ["bbox"]
     with tempfile.TemporaryDirectory() as folder:
         truth_file, results_file = Path(folder) / "truth.json", Path(folder) / "results.json"

@@ -1,4 +1,4 @@
-"""Measure the peak memory and time of a network in a fresh process, where nothing that ran before affects them."""
+"""Measure the peak memory and time of a network in a fresh process, unaffected by what ran before."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import platform
 import re
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +30,17 @@ def peak_memory(
     """Measure the peak memory of one pass above the idle network, and the time of a pass, in a fresh process.
 
     Args:
-        build: builds the network, images in, maps out; a function that a new process can import.
-        arguments: of ``build``.
+        build: builds the network (images to maps); a new process must be able to import it.
+        arguments: arguments of ``build``.
         image_size: height and width in pixels.
         mode: ``"inference"``, or ``"training"``: forward and backward in training mode, gradients included.
         batch_size: number of images.
-        repeats: timed passes after the first one, whose memory is measured; ``seconds`` is their median.
+        repeats: number of timed passes after the first one, whose memory is measured.
         device: ``"cpu"`` (Linux only: the highest resident size) or ``"cuda"`` (the caching allocator's highest
             allocation); ``None`` is ``"cuda"`` if a GPU is available.
 
     Returns:
-        ``peak_bytes``, ``seconds`` (``None`` without repeats), ``device`` (``"cpu"``, ``"cuda"``) and ``hardware``.
+        ``peak_bytes``, ``seconds`` (median; ``None`` without repeats), ``device`` and ``hardware``.
 
     Raises:
         ValueError: unknown mode or device, or a CPU measurement on another system than Linux.
@@ -51,18 +51,18 @@ def peak_memory(
     if device == "cpu" and not CLEAR.exists():
         raise ValueError(f"device='cpu' reads {STATUS}, which only Linux has; use device='cuda'")
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_measure, (build, arguments, image_size, mode, batch_size, repeats, device))
+        return pool.apply(_measure, (build, arguments, (batch_size, 3, *image_size), mode, repeats, device))
 
 
 def hardware(device: str) -> str:
-    """Name of the GPU, or of the processor with the number of threads that PyTorch uses."""
+    """Return the name of the GPU, or of the processor with the number of threads that PyTorch uses."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     return f"{processor()}, {torch.get_num_threads()} threads"
 
 
 def processor() -> str:
-    """Name of the processor and the widest instructions that PyTorch uses on it, which names leave open."""
+    """Return the name of the processor, and the widest instructions that PyTorch uses on it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -73,18 +73,17 @@ def processor() -> str:
 def _measure(
     build: Callable[..., nn.Module],
     arguments: tuple[Any, ...],
-    image_size: tuple[int, int],
+    shape: Sequence[int],
     mode: str,
-    batch_size: int,
     repeats: int,
     device: str,
 ) -> dict[str, Any]:
-    """Run in the fresh process."""
+    """Measure on images of ``shape``, in the fresh process."""
     torch.manual_seed(0)
     model = build(*arguments).to(device).train(mode == "training")
-    # load libraries and allocate gradients; two images, as batch norm refuses to train on a single cell
+    # load libraries and allocate gradients; two images, because batch norm cannot train on a single cell
     _run(model, torch.zeros(2, 3, 64, 64, device=device), mode)
-    images = torch.zeros(batch_size, 3, *image_size, device=device)
+    images = torch.zeros(*shape, device=device)
     before = reset_peak(device)
     _run(model, images, mode)
     peak_bytes = peak(device) - before
@@ -111,7 +110,7 @@ def _run(model: nn.Module, images: Tensor, mode: str) -> None:
 
 
 def reset_peak(device: str) -> int:
-    """Forget the peak so far and return the bytes in use."""
+    """Reset the peak and return the bytes in use."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
@@ -120,7 +119,7 @@ def reset_peak(device: str) -> int:
 
 
 def peak(device: str) -> int:
-    """Most bytes in use since `reset_peak`."""
+    """Return the largest number of bytes in use since `reset_peak`."""
     return torch.cuda.max_memory_allocated() if device == "cuda" else _status("VmHWM")
 
 

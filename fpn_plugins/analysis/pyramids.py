@@ -23,8 +23,8 @@ def build_pyramid(backbone: Config, neck: Config | Sequence[Mapping[str, Any]] |
 
     Args:
         backbone: ``{"type": name in BACKBONES, **arguments}``, or the name of a timm network, for its C2..C5.
-        neck: ``{"type": name in NECKS, **arguments}``, a name alone for the default arguments, or a sequence of
-            mappings for necks in a row; ``None`` is no neck.
+        neck: ``{"type": name in NECKS, **arguments}``, a name for default arguments, a sequence of mappings for
+            consecutive necks, or ``None``.
 
     Raises:
         ValueError: an unknown name, or a neck that does not fit.
@@ -41,17 +41,12 @@ def pyramid_cost(
     batch_size: int = 1,
     title: str | None = None,
 ) -> CostReport:
-    """Count the cost of a backbone and a neck of this package.
+    """Count the cost of a backbone and a neck (see `build_pyramid`) on images of ``image_size``, height and width.
 
-    Args:
-        backbone: see `build_pyramid`.
-        neck: see `build_pyramid`.
-        image_size: height and width in pixels.
-        batch_size: number of images.
-        title: title of the report; ``None`` names backbone and neck.
+    ``None`` as the title of the report names backbone and neck.
 
     Raises:
-        ValueError: an unknown name, a neck that does not fit, or a size that is not positive.
+        ValueError: see `build_pyramid`; also for a size below 1.
     """
     if min(*image_size, batch_size) < 1:
         raise ValueError(f"image_size={image_size}, batch_size={batch_size}: all must be at least 1")
@@ -79,7 +74,7 @@ def neck_cost(
     """Count the cost of a neck alone, on maps of published shapes.
 
     Args:
-        neck: see ``build_neck``; of several necks in a row, only the last one is counted.
+        neck: see ``build_neck``; only the last one of consecutive necks is counted.
         in_specs: channels and strides of the backbone's maps.
         image_size: height and width in pixels; a map has ``ceil(side / stride)`` cells per side.
         title: title of the report; ``None`` is the neck's type.
@@ -88,7 +83,7 @@ def neck_cost(
     specs = on_meta(lambda: build_neck(before, in_specs)).out_specs(in_specs) if before else tuple(in_specs)
     module: nn.Module = on_meta(lambda: build_neck(last, specs))
     shapes = [(1, spec.channels, *(-(-side // spec.stride) for side in image_size)) for spec in specs]
-    # a backbone's maps require gradients, so layers keep them for the gradients of their own weights
+    # a backbone's maps require gradients, so layers keep them for their weights' gradients
     maps = [torch.empty(shape, device="meta", requires_grad=True) for shape in shapes]
 
     def run() -> None:

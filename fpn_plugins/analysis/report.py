@@ -1,4 +1,4 @@
-"""Cost of a network by component, as a table and as data."""
+"""Hold the cost of a network by component, and format it as a table or as data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ComponentCost:
         name: name of the component: a stage, ``"lateral convs"``, ``"RPN"``, ...
         parameters: number of parameters, including frozen ones; buffers (running statistics) do not count.
         macs: multiply-adds of the whole batch, each counted once.
-        activation_bytes: bytes of the tensors that autograd keeps for the backward pass, each counted once, where it is
+        activation_bytes: bytes of tensors that autograd keeps for the backward pass, each counted once, where it is
             first kept. Parameters do not count; dropout is off.
     """
 
@@ -36,7 +36,7 @@ class CostReport:
         title: name of the network.
         image_size: height and width in pixels.
         components: components with any cost.
-        conditions: conditions of the numbers besides the image size, e.g. the number of proposals.
+        conditions: conditions of the counts besides the image size, e.g. the number of proposals.
         uncounted: modules with weights that ran without a counted operation, e.g. deformable convolutions; their MACs
             are missing.
     """
@@ -48,7 +48,7 @@ class CostReport:
     uncounted: tuple[str, ...] = ()
 
     def total(self, part: str | None = None, name: str | None = None) -> ComponentCost:
-        """Sum over all components, or over those with the given part, the given name, or both."""
+        """Sum over all components, or over those of the given part, name, or both."""
         chosen = [c for c in self.components if part in (None, c.part) and name in (None, c.name)]
         sums = {field: sum(getattr(c, field) for c in chosen) for field in ("parameters", "macs", "activation_bytes")}
         return ComponentCost(part or "total", name or "", **sums)

@@ -1,4 +1,4 @@
-"""Check a COCO annotation file for all problems that make training fail late or learn the wrong thing."""
+"""Check a COCO annotation file for problems that make training fail late or learn the wrong thing."""
 
 import math
 import os
@@ -16,7 +16,7 @@ _EXAMPLES = 5
 
 @dataclass
 class _Problems:
-    """Examples of each kind of problem; the kind is the description that the user reads."""
+    """Collect examples of each kind of problem; kinds are descriptions for the user."""
 
     found: dict[str, list[str]] = field(default_factory=dict)
 
@@ -71,7 +71,7 @@ def _rle_problem(size: Any, counts: Any, image: dict[str, Any] | None) -> str | 
 
 
 def _mask_problem(segmentation: Any, image: dict[str, Any] | None) -> str | None:
-    """Describe what is wrong; ``None`` for valid polygons, for RLE of the image's size, and for no mask at all."""
+    """Describe the problem; ``None`` for valid polygons, for RLE of the image's size, and without a mask."""
     if isinstance(segmentation, dict):
         return _rle_problem(segmentation.get("size"), segmentation.get("counts"), image)
     if not isinstance(segmentation, list):
@@ -132,17 +132,7 @@ def _check_files(images: list[dict[str, Any]], image_dir: Path) -> None:
 
 
 def check_content(ann_file: Path, content: dict[str, Any], classes: Sequence[str] | None = None) -> None:
-    """Check the content of an annotation file that is already read.
-
-    Args:
-        ann_file: annotation file, for the message.
-        content: result of `read_coco`.
-        classes: class names of the model in order; ``None`` compares no names.
-
-    Raises:
-        TypeError: ``classes`` is a single string.
-        ValueError: see `check_coco`.
-    """
+    """Check ``content``, the result of `read_coco`; arguments and errors are those of `check_coco`."""
     if isinstance(classes, str):
         raise TypeError(f"classes={classes!r} is a single string; expected a sequence of names, e.g. ({classes!r},)")
     problems = _Problems()
@@ -170,9 +160,9 @@ def check_coco(
     Args:
         ann_file: COCO annotation file.
         image_dir: folder that the ``file_name`` of each image is relative to.
-        classes: class names of the model in order; ``None`` compares no names.
-        check_images: whether the image files must exist; they are not opened.
-        annotated: whether the file must have annotations; COCO's files of test images have none.
+        classes: class names of the model in order; ``None`` skips the comparison.
+        check_images: require that the image files exist; they are not opened.
+        annotated: require annotations; COCO's files for test images have none.
 
     Raises:
         TypeError: ``classes`` is a single string.

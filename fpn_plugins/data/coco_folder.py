@@ -1,6 +1,6 @@
 """Find a split of a COCO-format data set in a folder, and read its annotation file.
 
-Three common layouts are recognized:
+Three layouts are recognized:
 
     COCO      annotations/instances_train2017.json   train2017/
     plain     annotations/instances_train.json       train/ or images/train/
@@ -14,7 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-_SPLITS = ("train", "val")
+from ..checks import one_of
+
 _KEYS = ("images", "annotations", "categories")
 
 
@@ -47,7 +48,7 @@ def read_coco(ann_file: str | os.PathLike[str], annotated: bool = True) -> dict[
 
     Args:
         ann_file: annotation file.
-        annotated: whether the file must have annotations; COCO's files of test images have none.
+        annotated: require annotations; COCO's files for test images have none.
 
     Returns:
         Content of the file; ``images``, ``annotations`` and ``categories`` are lists of dicts.
@@ -81,7 +82,7 @@ def read_coco(ann_file: str | os.PathLike[str], annotated: bool = True) -> dict[
 
 
 def category_names(content: dict[str, Any]) -> tuple[str, ...]:
-    """List the category names of a file's content (see `read_coco`) in ascending order of id.
+    """Return the category names of a file's content (see `read_coco`) in ascending order of id.
 
     Raises:
         ValueError: a category without an integer ``id`` or without a ``name``.
@@ -93,7 +94,7 @@ def category_names(content: dict[str, Any]) -> tuple[str, ...]:
 
 
 def is_integer(value: Any) -> bool:
-    """Whether a value read from JSON is an integer; JSON's true and false are not."""
+    """Return whether a value read from JSON is an integer; JSON's true and false are not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -112,7 +113,7 @@ def read_categories(ann_file: str | os.PathLike[str]) -> tuple[str, ...]:
 
 @lru_cache(maxsize=16)
 def _categories(path: Path, changed: int) -> tuple[str, ...]:
-    """Cache the names: COCO's file takes ten seconds to read, and a config is built more than once."""
+    """Cache the names by modification time: COCO's file takes ten seconds to read."""
     return category_names(read_coco(path))
 
 
@@ -146,14 +147,13 @@ def find_split(root: str | os.PathLike[str], split: str) -> CocoSplit:
         split: ``"train"`` or ``"val"``.
 
     Returns:
-        Split in the first of the module's layouts whose annotation file and image folder both exist.
+        Split in the first layout whose annotation file and image folder both exist.
 
     Raises:
-        ValueError: another ``split``, or the file is not a COCO object-detection file.
+        ValueError: another ``split``, or a file that is not a COCO object-detection file.
         FileNotFoundError: no layout matches; the message lists the expected files and the content of the folder.
     """
-    if split not in _SPLITS:
-        raise ValueError(f"split={split!r} is unknown; expected one of {', '.join(map(repr, _SPLITS))}")
+    one_of("split", split, ("train", "val"))
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"root={str(root)!r} is not a folder; give the folder of a COCO-format data set")

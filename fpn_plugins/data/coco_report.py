@@ -11,7 +11,7 @@ SIZE_CLASSES: dict[str, float] = {"small": 32.0**2, "medium": 96.0**2, "large": 
 
 
 def size_class(area: float) -> str:
-    """Return COCO's size class of an area in px: ``"small"`` below 32 x 32, ``"medium"`` below 96 x 96, ``"large"``."""
+    """Return COCO's size class of an area in px, see `SIZE_CLASSES`."""
     return next((name for name, limit in SIZE_CLASSES.items() if area < limit), "large")
 
 
@@ -25,14 +25,14 @@ class CocoReport:
         empty_images: images without any annotation.
         annotations: number of annotations, crowd regions included.
         crowd: number of crowd regions.
-        small: objects (crowd regions excluded, as in the next three) of less than 32 x 32 px.
-        medium: objects of less than 96 x 96 px.
-        large: the other objects.
+        small: number of objects (without crowd regions, as in the next three) of less than 32 x 32 px.
+        medium: number of objects of less than 96 x 96 px.
+        large: number of other objects.
         per_category: category name -> number of objects, in order of category id.
         without_mask: objects without segmentation: fine for boxes, not for masks.
         boxes_outside: boxes that extend beyond their image by more than 1 px; both toolboxes clip them.
         zero_size_boxes: boxes without width or height; both toolboxes skip them, and COCO's own train2017 has two.
-        id_zero: annotations of id 0; COCO's evaluation reads this id as "not matched" and counts a match as a miss.
+        id_zero: annotations with id 0, which COCO's evaluation reads as "not matched", so a match counts as a miss.
     """
 
     ann_file: Path
@@ -50,7 +50,7 @@ class CocoReport:
     id_zero: int
 
     def __str__(self) -> str:
-        """Format as a compact table; counts of suspicious objects appear only if they are not zero."""
+        """Format as a compact table; counts of suspicious objects appear only if nonzero."""
         warnings = [
             ("without mask", self.without_mask),
             ("boxes outside image", self.boxes_outside),

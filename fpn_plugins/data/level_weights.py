@@ -1,7 +1,7 @@
 """Weigh RetinaNet's levels by the object sizes of a data set, to emphasize levels with few objects.
 
 An object belongs to the level with the anchor size nearest to it in log2 of sqrt(w h), at the image size of training.
-RetinaNet's own matcher takes all anchors of IoU >= 0.5 (arXiv:1708.02002, section 4), whatever their level; the anchor
+RetinaNet's own matcher takes all anchors of IoU >= 0.5 (arXiv:1708.02002, section 4), on any level; the anchor
 of largest IoU is on the object's level for about 95 of 100 boxes, and on a neighboring level for the others. With p_l
 the share of the objects on level l, of L levels:
 
@@ -55,12 +55,12 @@ def nearest_anchor_level(width: np.ndarray, height: np.ndarray, sizes: Sequence[
     """Find the level that has the anchor size nearest to each box in log2 of sqrt(w h).
 
     Args:
-        width: widths of the boxes in input pixels, above 0. Shape N.
-        height: heights of the boxes in input pixels, above 0. Shape N.
+        width: widths of ``N`` boxes in input pixels, above 0.
+        height: heights of the boxes.
         sizes: anchor sides of each level in px, see `level_anchor_sizes`; of two equally near sizes, the larger wins.
 
     Returns:
-        Positions in ``sizes``. Shape N.
+        ``N`` positions in ``sizes``.
     """
     pairs = sorted((math.log2(size), position) for position, level in enumerate(sizes) for size in level)
     octaves, positions = (np.array(part) for part in zip(*pairs, strict=True))
@@ -70,12 +70,12 @@ def nearest_anchor_level(width: np.ndarray, height: np.ndarray, sizes: Sequence[
 
 
 def balanced_level_weights(counts: Sequence[int], exponent: float = 0.5, smoothing: float = 0.1) -> list[float]:
-    """Compute the weights of the levels, see the formula at the top of this file.
+    """Compute the levels' weights by the formula at the top of this file.
 
     Args:
         counts: number of objects on each level.
         exponent: 0 weighs all levels 1; 1 weighs them by inverse frequency.
-        smoothing: share of a uniform distribution that is mixed in, 0 to 1.
+        smoothing: share of a uniform distribution to mix in, 0 to 1.
 
     Raises:
         ValueError: no objects, a negative count or exponent, smoothing out of range, or an empty level without
@@ -105,15 +105,7 @@ def level_weight_report(
 ) -> dict[str, Any]:
     """Count the objects of each level in an annotation file, and compute the levels' weights.
 
-    Args:
-        ann_file: COCO annotation file; crowd regions and boxes of zero size are left out.
-        strides: see `level_anchor_sizes`.
-        octave_base_scale: see `level_anchor_sizes`.
-        scales_per_octave: see `level_anchor_sizes`.
-        resize: shorter side and limit of the longer side in px to which training resizes images; ``None`` keeps their
-            size.
-        exponent: see `balanced_level_weights`.
-        smoothing: see `balanced_level_weights`.
+    See `object_sizes`, `level_anchor_sizes` and `balanced_level_weights` for the arguments.
 
     Returns:
         Content for a JSON file: ``ann_file``, ``resize``, ``exponent``, ``smoothing``, ``objects``, and ``levels``,

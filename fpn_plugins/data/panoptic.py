@@ -2,12 +2,12 @@
 
     annotations/panoptic_train2017.json   segments of each image, and the categories of things and stuff
     annotations/panoptic_train2017/       an RGB PNG per image: R + 256 G + 256^2 B is the id of the pixel's segment
-    annotations/instances_train2017.json  things only, as for instance segmentation
+    annotations/instances_train2017.json  only things, as for instance segmentation
     panoptic_stuff_train2017/             a gray PNG per image: 0 things, 1, 2, ... stuff, 255 void
     train2017/                            the images
 
-Detectron2 trains semantic heads on the folder of gray PNGs (its ``datasets/prepare_panoptic_fpn.py`` makes it for
-COCO); MMDetection derives the same labels from the RGB PNGs.
+Detectron2 trains semantic heads on the gray PNGs (its ``datasets/prepare_panoptic_fpn.py`` makes them for COCO);
+MMDetection derives the same labels from the RGB PNGs.
 """
 
 import json
@@ -25,7 +25,7 @@ class PanopticSplit:
         image_dir: folder of the images.
         ann_file: panoptic annotation file.
         mask_dir: folder of the RGB PNGs.
-        instances_file: annotation file of the things only.
+        instances_file: annotation file of things only.
         stuff_dir: folder of the gray PNGs.
         things: category id -> name of the things, in ascending order of id.
         stuff: category id -> name of the stuff, in ascending order of id.
@@ -69,7 +69,7 @@ def find_panoptic_split(root: str | os.PathLike[str], split: str) -> PanopticSpl
 
 @lru_cache(maxsize=16)
 def _categories(path: Path, changed: int) -> tuple[tuple[tuple[int, str], ...], ...]:
-    """Read ids and names of things and stuff, cached: COCO's file takes seconds, and a config is built repeatedly."""
+    """Read and cache ids and names of things and stuff: COCO's file takes seconds, and configs are built repeatedly."""
     categories = json.loads(path.read_text(encoding="utf-8")).get("categories", [])
     if not categories or any("isthing" not in category for category in categories):
         raise ValueError(f"{str(path)!r} is not a panoptic annotation file: its categories have no 'isthing'")

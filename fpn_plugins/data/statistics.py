@@ -1,6 +1,6 @@
-"""Measure the object sizes of a data set, and assign the objects to pyramid levels.
+"""Measure the object sizes of a data set, and assign objects to pyramid levels.
 
-A level with almost no objects costs time but is not trained; the shares tell before the first epoch. Levels:
+A level with almost no objects costs time but is hardly trained; the shares show this before training. Levels:
 
     FPN        k = floor(4 + log2(sqrt(w h) / 224)), clipped to p2..p5   (Lin et al., arXiv:1612.03144, equation 1)
     RetinaNet  nearest base anchor, 32 on p3 ... 512 on p7, in log2      (Lin et al., arXiv:1708.02002, section 4)
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import positive_int
 from .coco_check import check_content
 from .coco_folder import category_names, read_coco
 from .coco_report import SIZE_CLASSES, size_class
@@ -23,30 +24,14 @@ _RETINANET_LEVELS = (3, 7)
 
 
 def fpn_level(width: np.ndarray, height: np.ndarray) -> np.ndarray:
-    """Assign boxes to pyramid levels by equation 1 of the FPN paper.
-
-    Args:
-        width: widths of the boxes in input pixels, above 0. Shape N.
-        height: heights of the boxes in input pixels, above 0. Shape N.
-
-    Returns:
-        Level 2..5 of each box. Shape N.
-    """
+    """Return the level 2..5 of ``N`` boxes, with sizes in input pixels above 0, by equation 1 of the FPN paper."""
     # log2(w h) / 2 instead of log2(sqrt(w h)) is exact at the borders between levels, where w h is a power of two
     level = np.floor(4 + np.log2(np.asarray(width, float) * np.asarray(height, float) / 224**2) / 2)
     return np.clip(level, *_FPN_LEVELS).astype(int)
 
 
 def retinanet_level(width: np.ndarray, height: np.ndarray) -> np.ndarray:
-    """Assign boxes to the level whose base anchor (32 px on p3, doubled per level) is nearest in log2 of sqrt(w h).
-
-    Args:
-        width: widths of the boxes in input pixels, above 0. Shape N.
-        height: heights of the boxes in input pixels, above 0. Shape N.
-
-    Returns:
-        Level 3..7 of each box. Shape N.
-    """
+    """Return the level 3..7 of ``N`` boxes (see `fpn_level`) with the nearest base anchor in log2 of sqrt(w h)."""
     octave = np.log2(np.asarray(width, float) * np.asarray(height, float) / 32**2) / 2
     return np.clip(np.floor(octave + 0.5) + 3, *_RETINANET_LEVELS).astype(int)
 
@@ -65,13 +50,6 @@ def _resize_factor(image: dict[str, Any], resize: tuple[int, int] | None) -> flo
         return 1.0
     short, long = sorted((image["width"], image["height"]))
     return min(resize[0] / short, resize[1] / long)
-
-
-def _check_bins(bins: Any) -> None:
-    if isinstance(bins, bool) or not isinstance(bins, int):
-        raise TypeError(f"bins={bins!r} is a {type(bins).__name__}; expected an integer >= 1")
-    if bins < 1:
-        raise ValueError(f"bins={bins} is too small; expected an integer >= 1")
 
 
 def _check_resize(resize: Any) -> None:
@@ -105,33 +83,21 @@ def _histogram(sides: np.ndarray, bins: int) -> dict[str, list[float]]:
 def _resized_boxes(
     content: dict[str, Any], objects: list[dict[str, Any]], resize: tuple[int, int] | None
 ) -> np.ndarray:
-    """Compute widths and heights in px after resizing. Shape 2 x N."""
+    """Compute widths and heights in px after resizing, ``2 N``."""
     factors = {image["id"]: _resize_factor(image, resize) for image in content["images"]}
     sizes = [[side * factors[a["image_id"]] for side in a["bbox"][2:]] for a in objects]
     return np.array(sizes, dtype=float).reshape(-1, 2).T
 
 
 def _read_objects(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Read and check an annotation file; return it, and its annotations but crowd regions and boxes of zero size."""
+    """Read and check an annotation file; return it, and its annotations without crowd regions and zero-size boxes."""
     content = read_coco(path)
     check_content(path, content)
     return content, [a for a in content["annotations"] if not a.get("iscrowd") and min(*a["bbox"][2:], a["area"]) > 0]
 
 
 def object_sizes(ann_file: str | os.PathLike[str], resize: tuple[int, int] | None = None) -> np.ndarray:
-    """Read widths and heights of the boxes of an annotation file in px; the objects are those of `size_statistics`.
-
-    Args:
-        ann_file: COCO annotation file.
-        resize: see `size_statistics`.
-
-    Returns:
-        Widths and heights. Shape 2 x N.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file has a problem that `check_coco` reports, or ``resize`` is out of range.
-    """
+    """Read the box widths and heights of an annotation file in px, ``2 N``; see `size_statistics`."""
     _check_resize(resize)
     return _resized_boxes(*_read_objects(Path(ann_file)), resize)
 
@@ -139,13 +105,13 @@ def object_sizes(ann_file: str | os.PathLike[str], resize: tuple[int, int] | Non
 def size_statistics(
     ann_file: str | os.PathLike[str], bins: int = 24, resize: tuple[int, int] | None = None
 ) -> dict[str, Any]:
-    """Measure the object sizes of an annotation file; crowd regions and boxes of zero size are left out.
+    """Measure the object sizes of an annotation file, without crowd regions and boxes of zero size.
 
     Args:
         ann_file: COCO annotation file.
         bins: number of histogram bins, equally wide in log(sqrt(area)).
-        resize: shorter side and limit of the longer side in px to which training resizes images, e.g. (800, 1333) in
-            both toolboxes; it affects the pyramid levels only. ``None`` keeps their size.
+        resize: shorter side and limit of the longer side in px of images in training, (800, 1333) in both toolboxes;
+            affects only the pyramid levels. ``None`` keeps the size of images.
 
     Returns:
         Content for a JSON file: ``ann_file``, ``resize``, ``objects``, ``size_classes`` (counts),
@@ -157,7 +123,7 @@ def size_statistics(
         FileNotFoundError: no such file.
         ValueError: the file has a problem that `check_coco` reports, or an argument is out of range.
     """
-    _check_bins(bins)
+    positive_int("bins", bins)
     _check_resize(resize)
     content, objects = _read_objects(Path(ann_file))
     areas = [annotation["area"] for annotation in objects]

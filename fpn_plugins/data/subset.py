@@ -1,4 +1,4 @@
-"""Cut a COCO-format folder down to a few images, for checking that a detector can overfit them."""
+"""Reduce a COCO-format folder to a few images, to check that a detector can overfit them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from ..checks import positive_int
 from .coco_folder import find_split, read_coco
 
 
 def make_coco_subset(root: str | os.PathLike[str], target: str | os.PathLike[str], num_images: int = 16) -> Path:
-    """Copy the first training images that have objects to a new folder, as its train split and as its val split.
+    """Copy the first training images with objects to a new folder, as both its train split and its val split.
 
     Args:
         root: COCO-format folder in a layout of `find_split`.
@@ -36,8 +37,7 @@ def make_coco_subset(root: str | os.PathLike[str], target: str | os.PathLike[str
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
         for name in ("train", "val"):
             _write_split(Path(temporary) / target.name, name, content, split.image_dir)
-        unfinished = Path(temporary) / target.name
-        os.replace(unfinished, target)
+        os.replace(Path(temporary) / target.name, target)
     return target
 
 
@@ -52,9 +52,8 @@ def _write_split(root: Path, name: str, content: dict[str, Any], image_dir: Path
 
 
 def select_images(content: dict[str, Any], num_images: int) -> dict[str, Any]:
-    """Cut COCO content down to the first images by id that have objects; crowd regions do not count."""
-    if num_images < 1:
-        raise ValueError(f"num_images={num_images} must be at least 1")
+    """Reduce COCO content to the first images by id with objects; crowd regions do not count."""
+    positive_int("num_images", num_images)
     filled = sorted({entry["image_id"] for entry in content["annotations"] if not entry.get("iscrowd")})
     if len(filled) < num_images:
         raise ValueError(f"num_images={num_images}, but only {len(filled)} images have objects; ask for fewer")

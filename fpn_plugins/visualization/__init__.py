@@ -1,4 +1,4 @@
-"""Pictures of pyramids and detections, and plots of costs and object sizes. Everything here needs matplotlib."""
+"""Draw pyramids and detections, and plot costs and object sizes; all of it needs matplotlib."""
 
 from .costs import draw_costs
 from .detections import draw_detections, draw_objects, draw_predictions

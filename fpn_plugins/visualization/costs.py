@@ -1,4 +1,4 @@
-"""Stacked bars of the cost of networks by component."""
+"""Plot the cost of networks by component as stacked bars."""
 
 from __future__ import annotations
 
@@ -16,17 +16,12 @@ MEASURES = (
     ("macs", GIGA, "GMACs"),
     ("activation_bytes", MIB, "kept for backward (MiB)"),
 )
-# one hue per part; its components go from dark to light
+# one hue per part, with components from dark to light
 HUES = {"backbone": "Blues_r", "neck": "Oranges_r", "head": "Greens_r"}
 
 
 def draw_costs(reports: Sequence[CostReport], path: str | os.PathLike[str], title: str = "") -> Path:
-    """Draw one bar per network for each of parameters, MACs and activations, stacked by component.
-
-    Args:
-        reports: results of `pyramid_cost` or `count_cost`.
-        path: PNG file to write; it is returned.
-        title: headline.
+    """Draw one bar per network for parameters, MACs and activations, stacked by component, to the PNG ``path``.
 
     Raises:
         ValueError: no reports, or ``path`` has another suffix than ``.png``.
@@ -54,7 +49,7 @@ def draw_costs(reports: Sequence[CostReport], path: str | os.PathLike[str], titl
 
 
 def _colors(reports: Sequence[CostReport]) -> dict[tuple[str, str], Any]:
-    """Color of each component, by part and name, in the order of the reports."""
+    """Assign a color to each component, by part and name, in the order of the reports."""
     from matplotlib import colormaps
 
     found = {}

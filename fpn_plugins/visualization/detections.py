@@ -1,4 +1,4 @@
-"""Draw detections in COCO's results format on their images, alone or beside the ground truth."""
+"""Draw detections in COCO's results format on their images, alone or next to the ground truth."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def draw_objects(
 def draw_detections(
     image: np.ndarray, objects: Sequence[Mapping[str, Any]], names: Mapping[int, str], path: str | os.PathLike[str]
 ) -> Path:
-    """Draw objects on an image into a PNG of its size; small images are enlarged so that labels are legible.
+    """Draw objects (see `draw_objects`) on an image, and write it to the PNG ``path``, which is returned.
 
-    Arguments are those of `draw_objects`; ``path`` is the PNG file to write, and is returned.
+    The PNG has the size of the image; small images are enlarged so that labels are legible.
     """
     height, width = image.shape[:2]
     figure = new_figure(width / 100, height / 100)
@@ -66,15 +66,15 @@ def draw_predictions(
     num_images: int = 4,
     min_score: float = 0.5,
 ) -> Path:
-    """Draw ground truth and the predictions of one or more runs into a PNG, one row per image.
+    """Draw the ground truth and the predictions of one or more runs, one row per image.
 
     Args:
         ann_file: COCO annotation file.
         image_dir: folder of the images.
-        predictions: title of the run -> results in COCO's format.
+        predictions: title of a run -> results in COCO's format.
         path: PNG file to write; it is returned.
-        num_images: number of images; those with the most objects are drawn.
-        min_score: draw predictions of at least this score.
+        num_images: number of images to draw, those with the most objects.
+        min_score: lowest score to draw.
     """
     import numpy as np
     from PIL import Image

@@ -1,4 +1,4 @@
-"""Matplotlib figures without pyplot: no display is needed, and the caller's figures are not touched."""
+"""Make matplotlib figures without pyplot: they need no display and do not affect the caller's figures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_png(figure: Figure, path: str | os.PathLike[str], dpi: float = 110) -> Path:
-    """Write a figure, whole or not at all, and return its path; ``ValueError`` for another suffix than ``.png``."""
+    """Write a figure atomically and return its path; ``ValueError`` for another suffix than ``.png``."""
     path = Path(path)
     if path.suffix != ".png":
         raise ValueError(f"path={str(path)!r} has the suffix {path.suffix!r}; expected '.png'")

@@ -1,4 +1,4 @@
-"""Plots of a data set's object sizes: their histogram, their pyramid levels, and the weights of these levels."""
+"""Plot a data set's object sizes: their histogram, their pyramid levels, and the levels' weights."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def plot_size_statistics(stats: dict[str, Any], path: str | os.PathLike[str]) ->
 
 
 def plot_level_weights(report: dict[str, Any], path: str | os.PathLike[str]) -> Path:
-    """Plot each level's share of the objects, and its share of the loss when the objects are weighted.
+    """Plot each level's share of the objects, unweighted and weighted.
 
     Args:
         report: result of `fpn_plugins.data.level_weight_report`.
@@ -79,7 +79,7 @@ def _draw_levels(axes: Any, stats: dict[str, Any]) -> None:
 
 
 def _draw_pairs(axes: Any, names: list[str], series: dict[str, list[float]]) -> Any:
-    """Draw two labeled bars per name; return those of the second series."""
+    """Draw two labeled bars per name; return the bars of the second series."""
     for (label, values), offset, color in zip(series.items(), (-0.2, 0.2), (BLUE, ORANGE), strict=True):
         bars = axes.bar([index + offset for index in range(len(names))], values, 0.4, label=label, color=color)
     axes.set_xticks(range(len(names)), names)

@@ -1,4 +1,4 @@
-"""Draw the maps of a backbone and its neck as one labeled picture."""
+"""Draw the maps of a backbone and its neck in one labeled picture."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def energy(feature: Tensor) -> Tensor:
     """Average the absolute activations of ``C H W`` over the channels and scale them to 0..1.
 
-    The result shows where a level responds, not to what. A map that is constant up to rounding becomes 0.
+    The result shows where a level responds, but not to what. A map that is constant up to rounding becomes 0.
     """
     strength = feature.detach().float().abs().mean(dim=0)
     low, high = strength.min(), torch.quantile(strength.flatten(), 0.995)
@@ -27,7 +27,7 @@ def energy(feature: Tensor) -> Tensor:
 
 
 def named_levels(features: Sequence[Tensor], names: Sequence[str]) -> dict[str, Tensor]:
-    """Take the first image of each map ``B C H W``, by level name."""
+    """Select the first image of each map ``B C H W``, by level name."""
     return {name: feature[0] for name, feature in zip(names, features, strict=True)}
 
 

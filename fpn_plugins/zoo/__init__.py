@@ -1,4 +1,4 @@
-"""Model zoo: measured results, published weights, and the pages made from them."""
+"""Model zoo: measured results, published weights, and the pages generated from them."""
 
 from .index import Zoo
 

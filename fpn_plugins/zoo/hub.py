@@ -16,12 +16,12 @@ def _hub() -> Any:
 
 
 def hub_url(repository: str, name: str, endpoint: str | None = None) -> str:
-    """Return the address that a file will have after its upload.
+    """Return the URL that a file will have after its upload.
 
     Args:
         repository: ``USER/NAME``.
         name: path in the repository.
-        endpoint: address of the hub; ``None`` for huggingface_hub's default (``HF_ENDPOINT``).
+        endpoint: URL of the hub; ``None`` is huggingface_hub's default (``HF_ENDPOINT``).
 
     Raises:
         ValueError: ``repository`` is not ``USER/NAME``.
@@ -33,20 +33,13 @@ def hub_url(repository: str, name: str, endpoint: str | None = None) -> str:
 
 
 def push_to_hub(files: Mapping[str, Path], repository: str, message: str, endpoint: str | None = None) -> str:
-    """Upload files in one commit; the repository is created if it does not exist.
+    """Upload ``files`` (path in the repository -> local file) in one commit, and return the commit's URL.
 
-    Args:
-        files: path in the repository -> local file.
-        repository: ``USER/NAME``.
-        message: message of the commit.
-        endpoint: address of the hub; ``None`` for huggingface_hub's default (``HF_ENDPOINT``). The token is the one
-            that huggingface_hub finds (``HF_TOKEN``, or ``hf auth login``).
-
-    Returns:
-        Address of the commit.
+    The repository is created if it does not exist. huggingface_hub finds the token (``HF_TOKEN``, ``hf auth login``).
+    See `hub_url` for the other arguments.
 
     Raises:
-        ValueError: the hub is out of reach or refuses; shows its answer.
+        ValueError: the hub cannot be reached or refuses; shows its answer.
         ImportError: huggingface_hub is not installed.
     """
     hub = _hub()

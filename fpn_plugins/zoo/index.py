@@ -1,18 +1,20 @@
-"""Index of the model zoo: what was measured with each config, by whom, and the weights published for it.
+"""Read and write the index of the model zoo: each config's results, their sources, and published weights.
 
 ``configs/model_zoo.yml`` is the only source of published results: ``tools/publish_model.py`` adds to it, and
-``tools/docs/model_zoo.py`` makes the page and MIM's index from it.
+``tools/docs/model_zoo.py`` generates the page and MIM's index from it.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from ..checks import near_names
 from ..files import write_atomically
 from .publish import as_pth
 from .records import OWN, Entry, Weights, as_plain, read_entry
@@ -41,10 +43,7 @@ class Zoo:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str] | None = None) -> Zoo:
-        """Read a zoo's file.
-
-        Args:
-            path: file to read; ``None`` for ``configs/model_zoo.yml`` of the source tree, or of the installed package.
+        """Read a zoo's file; ``None`` is ``configs/model_zoo.yml`` of the source tree or the installed package.
 
         Raises:
             FileNotFoundError: the file does not exist.
@@ -52,7 +51,7 @@ class Zoo:
         """
         file = _packaged_file() if path is None else Path(path)
         if not file.is_file():
-            raise FileNotFoundError(f"path={str(file)!r}: no model zoo at that place; pass the path of a model_zoo.yml")
+            raise FileNotFoundError(f"path={str(file)!r}: no model zoo there; pass the path of a model_zoo.yml")
         yaml = _yaml()
         try:
             content = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -76,50 +75,41 @@ class Zoo:
         return Path(path)
 
     def find(self, name: str) -> Entry:
-        """Return the entry of a name.
-
-        Raises:
-            ValueError: there is none; names the nearest.
-        """
+        """Return the entry of a name; ``ValueError`` if there is none, with similar names."""
         if name not in self.entries:
-            near = difflib.get_close_matches(name, self.entries, n=3, cutoff=0.4)
-            raise ValueError(f"the model zoo has no {name!r}" + (f"; did you mean {near}?" if near else ""))
+            raise ValueError(f"the model zoo has no {name!r}{near_names(name, self.entries)}")
         return self.entries[name]
 
     def config(self, name: str, toolbox: str) -> str:
-        """Return the path of a model's config for a toolbox.
-
-        Raises:
-            ValueError: the model does not exist, or has no config for that toolbox.
-        """
+        """Return the path of a model's config for a toolbox; ``ValueError`` if the model or the config is missing."""
         configs = self.find(name).configs
         if toolbox not in configs:
             raise ValueError(f"{name!r} has no config for toolbox={toolbox!r}, it has {configs}")
         return str(self.folder / configs[toolbox])
 
     def checkpoint(self, name: str, toolbox: str, cache: str | os.PathLike[str] | None = None) -> str:
-        """Return the path of a model's weights, as a file that the toolbox reads; download them if necessary.
+        """Return the path of a model's weights in a format that the toolbox reads, downloading them if necessary.
 
         Args:
             name: name of the model.
             toolbox: ``"mmdet"`` or ``"detectron2"``.
-            cache: folder for downloads; ``None`` for ``fpn_plugins`` in PyTorch's (``torch.hub.get_dir()``).
+            cache: folder for downloads; ``None`` is ``fpn_plugins`` in PyTorch's (``torch.hub.get_dir()``).
 
         Raises:
             ValueError: no weights are published for that toolbox, or the file's content differs from the published one.
-            FileNotFoundError: the zoo names a local file that does not exist, or an address that does not answer.
+            FileNotFoundError: the zoo lists a local file that does not exist, or a URL that cannot be reached.
         """
         weights = self.find(name).weights
         if toolbox not in weights:
-            available = f"there are some for {sorted(weights)}" if weights else "train the model from its config"
+            available = f"there are weights for {sorted(weights)}" if weights else "train the model from its config"
             raise ValueError(f"no weights of {name!r} have been published for toolbox={toolbox!r}; {available}")
-        folder = _cache_folder() if cache is None else Path(cache)
+        folder = Path(torch.hub.get_dir()) / OWN if cache is None else Path(cache)
         path = _fetch(weights[toolbox], self.folder, folder)
         return str(as_pth(path, toolbox, folder) if path.suffix == ".safetensors" else path)
 
 
 def forget_weights(node: Any) -> None:
-    """Remove the pretrained weights that a toolbox's config names for backbones: a published file has all weights."""
+    """Remove pretrained backbone weights from a toolbox's config, because a published file contains all weights."""
     if isinstance(node, MutableMapping):
         for key, value in node.items():
             if key in ("pretrained", "checkpoint"):
@@ -132,12 +122,12 @@ def forget_weights(node: Any) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the digest of a file's content."""
+    """Return the SHA-256 digest of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _packaged_file() -> Path:
-    """Find the zoo's file in the source tree, or where a wheel puts it."""
+    """Find the zoo's file in the source tree or in an installed wheel."""
     found = next((file for file in (SOURCE_FILE, INSTALLED_FILE) if file.is_file()), None)
     if found is None:
         raise FileNotFoundError(
@@ -148,11 +138,11 @@ def _packaged_file() -> Path:
 
 
 def _fetch(weights: Weights, folder: Path, cache: Path) -> Path:
-    """Find or download the file, and check that its content is the published one."""
+    """Find or download the file, and check its digest."""
     path = cache / weights.file_name if weights.is_public else folder / weights.location
     if not path.is_file():
         if not weights.is_public:
-            raise FileNotFoundError(f"the zoo names {str(path)!r}, which does not exist; publish the model again")
+            raise FileNotFoundError(f"the zoo lists {str(path)!r}, which does not exist; publish the model again")
         _download(weights, path)
     if (found := sha256_of(path)) != weights.sha256:
         raise ValueError(f"{path} has sha256 {found}, {weights.sha256} was published: damaged or replaced; delete it")
@@ -160,23 +150,15 @@ def _fetch(weights: Weights, folder: Path, cache: Path) -> Path:
 
 
 def _download(weights: Weights, path: Path) -> None:
-    from torch.hub import download_url_to_file
-
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        download_url_to_file(weights.location, str(path), hash_prefix=weights.sha256)
+        torch.hub.download_url_to_file(weights.location, str(path), hash_prefix=weights.sha256)
     except OSError as error:
         raise FileNotFoundError(
             f"cannot download {weights.location!r} ({error}); put the file into {str(path.parent)!r}"
         ) from error
     except RuntimeError as error:  # the hash
         raise ValueError(f"{weights.location!r} is damaged or was replaced: {error}") from error
-
-
-def _cache_folder() -> Path:
-    from torch.hub import get_dir
-
-    return Path(get_dir()) / OWN
 
 
 def _yaml() -> Any:

@@ -16,7 +16,7 @@ PAGE = """\
 # Model zoo
 
 Results *measured here* are this project's own, on the stated hardware. Results *published by others* are cited from
-projects that trained the same network with the same recipe; expect them of our config. Metrics are percent; AP is
+projects that trained the same network with the same recipe; expect them from our config. Metrics are percent; AP is
 COCO's, averaged over IoU 0.50 to 0.95. Configs without a published result are not in the tables
 ([all configs](../configs/README.md)). Parameters and GMACs (1e9 multiply-adds, each counted once) are counted by this
 project for inference on one image (`tools/analyze_cost.py`).
@@ -100,7 +100,7 @@ def zoo_page(zoo: Zoo) -> str:
 
 
 def model_card(entry: Entry) -> str:
-    """Render ``README.md`` of a model's published files, as the Hugging Face Hub shows it."""
+    """Render ``README.md`` of a model's published files, in the format of the Hugging Face Hub."""
     license_name = entry.license or "unknown"
     configs = ", ".join(f"`configs/{path}`" for path in entry.configs.values())
     facts = {"Configs": configs, "Data": entry.data, "Schedule": entry.schedule, "License": license_name}
@@ -132,7 +132,7 @@ def _load(entry: Entry, toolbox: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Render a Markdown table without the columns that are empty in every row; a sentence if there are no rows."""
+    """Render a Markdown table without columns that are empty in all rows, or a sentence if there are no rows."""
     rows = list(rows)
     if not rows:
         return "Nothing yet."

@@ -1,4 +1,4 @@
-"""Reduce the checkpoint of a training to the files that are published: weights and names of classes, nothing else."""
+"""Reduce a training checkpoint to publishable files, which contain only weights and class names."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ SUFFIXES = (".pth", ".safetensors")
 METADATA = "detector"
 # key under which each toolbox looks for the state dict
 CONTAINER_OF = {"mmdet": "state_dict", "detectron2": "model"}
-# averaged weights in training checkpoints: mmengine's hook has swapped them with the state dict, which is the average
-# already; trainers on Detectron2 (d2go, detrex) keep them beside the model
+# averaged weights in training checkpoints: mmengine's hook has already swapped them with the state dict; trainers on
+# Detectron2 (d2go, detrex) store them next to the model
 SWAPPED_AVERAGE, SEPARATE_AVERAGE = "ema_state_dict", "ema_state"
 DISTRIBUTED = "module."
 
-# results as tools/demo.py and tools/compare_toolboxes.py write them (shares), and as the toolboxes do
+# results in the files of tools/demo.py and tools/compare_toolboxes.py (from 0 to 1), and of the toolboxes
 _KINDS = {"bbox": "box AP", "segm": "mask AP"}
 _FLAT = {
     "coco/bbox_mAP": ("box AP", 100),
@@ -44,10 +44,10 @@ class Trained:
     """Publishable part of a training checkpoint.
 
     Attributes:
-        weights: state dict of the detector, averaged if the training averaged.
-        toolbox: toolbox whose names the keys are.
-        classes: names of the classes, if the checkpoint has them.
-        average: key of the checkpoint that shows that ``weights`` are averages.
+        weights: state dict of the detector, averaged if the training averaged weights.
+        toolbox: toolbox that the keys belong to.
+        classes: class names, if the checkpoint has them.
+        average: key of the checkpoint that marks ``weights`` as averages.
         dropped: keys of the checkpoint that are not published.
     """
 
@@ -59,15 +59,12 @@ class Trained:
 
 
 def clean_checkpoint(path: str | os.PathLike[str], trusted: bool = False) -> Trained:
-    """Read the weights of a training checkpoint of either toolbox, without optimizer, schedule and log.
+    """Read the weights of either toolbox's training checkpoint, without optimizer, schedule and log.
 
-    Args:
-        path: see `read_checkpoint`.
-        trusted: see `read_checkpoint`.
+    Arguments and errors are those of `read_checkpoint`.
 
     Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: the file is damaged, holds objects that would have to be executed, or is no detector's checkpoint.
+        ValueError: also for a checkpoint that is not a detector's.
     """
     weights = read_checkpoint(path, trusted)
     content = read_content(path, trusted)
@@ -80,7 +77,7 @@ def clean_checkpoint(path: str | os.PathLike[str], trusted: bool = False) -> Tra
     weights = _without_prefix(weights)
     if average == SEPARATE_AVERAGE:
         weights = _averaged(weights, rest[average], Path(path))
-    # copies: tensors that share memory, or are parts of larger ones, would be stored with all of it
+    # copies, because tensors that share memory or are parts of larger ones would be stored with all of it
     weights = {key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in weights.items()}
     classes = _mapping(_mapping(rest.get("meta")).get("dataset_meta")).get("classes", ())  # mmengine's
     classes = tuple(classes) if all(isinstance(name, str) for name in classes) else ()
@@ -92,8 +89,8 @@ def serialize(weights: Mapping[str, Tensor], toolbox: str, classes: Sequence[str
 
     Args:
         weights: state dict of a detector.
-        toolbox: ``"mmdet"`` or ``"detectron2"``, whose names the keys are.
-        classes: names of the classes, which mmdet shows; may be empty.
+        toolbox: ``"mmdet"`` or ``"detectron2"``, which the keys belong to.
+        classes: class names, which mmdet displays; may be empty.
         suffix: ``".pth"``, which both toolboxes read, or ``".safetensors"``.
 
     Raises:
@@ -102,11 +99,11 @@ def serialize(weights: Mapping[str, Tensor], toolbox: str, classes: Sequence[str
     if suffix == ".safetensors":
         from safetensors.torch import save
 
-        # one entry: safetensors writes several in arbitrary order, and the hash would depend on it
+        # a single entry, because safetensors writes several in arbitrary order, which would change the hash
         return save(dict(weights), {METADATA: json.dumps({"toolbox": toolbox, "classes": list(classes)})})
     if suffix != ".pth":
-        raise ValueError(f"suffix={suffix!r}: published files are {SUFFIXES}")
-    # into a buffer: torch writes a file's name into the file, and the hash would depend on it
+        raise ValueError(f"suffix={suffix!r}: published files have one of {SUFFIXES}")
+    # a buffer, because torch stores a file's name in the file, which would change the hash
     buffer = io.BytesIO()
     meta = {"dataset_meta": {"classes": tuple(classes)}} if classes else {}
     torch.save({CONTAINER_OF[toolbox]: dict(weights), "meta": meta}, buffer)
@@ -114,14 +111,7 @@ def serialize(weights: Mapping[str, Tensor], toolbox: str, classes: Sequence[str
 
 
 def write_published(trained: Trained, folder: str | os.PathLike[str], name: str, suffix: str = ".pth") -> Path:
-    """Write ``NAME-<first 8 digits of the sha256>.pth`` atomically.
-
-    Args:
-        trained: result of `clean_checkpoint`.
-        folder: created if it does not exist.
-        name: name of the model.
-        suffix: ``".pth"`` or ``".safetensors"``.
-    """
+    """Write ``NAME-<first 8 digits of the sha256>.pth`` (or ``.safetensors``) atomically; ``folder`` is created."""
     data = serialize(trained.weights, trained.toolbox, trained.classes, suffix)
     path = Path(folder) / f"{name}-{hashlib.sha256(data).hexdigest()[:8]}{suffix}"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +121,7 @@ def write_published(trained: Trained, folder: str | os.PathLike[str], name: str,
 
 
 def as_pth(path: Path, toolbox: str, folder: Path) -> Path:
-    """Convert a published ``.safetensors`` to the ``.pth`` that the toolboxes read, unless ``folder`` has it."""
+    """Convert a published ``.safetensors`` to the ``.pth`` that toolboxes read, unless it is already in ``folder``."""
     result = folder / f"{path.stem}.pth"
     if not result.is_file():
         from safetensors import safe_open
@@ -146,7 +136,7 @@ def as_pth(path: Path, toolbox: str, folder: Path) -> Path:
 
 
 def read_results(path: str | os.PathLike[str], toolbox: str) -> dict[str, float]:
-    """Read one toolbox's AP from a JSON of results, in percent with one decimal.
+    """Read one toolbox's AP from a JSON file, in percent with one decimal.
 
     Args:
         path: ``results.json`` of ``tools/demo.py``, the report of ``tools/compare_toolboxes.py``, or a toolbox's own
@@ -173,7 +163,7 @@ def read_results(path: str | os.PathLike[str], toolbox: str) -> dict[str, float]
 
 
 def _last_line(text: str, path: Path) -> Any:
-    """Read the last line with results of Detectron2's ``metrics.json``, which has a JSON per line."""
+    """Read the last line with results of Detectron2's ``metrics.json``, which has one JSON object per line."""
     try:
         found = [json.loads(line) for line in text.splitlines() if line.strip()]
     except json.JSONDecodeError as error:
@@ -186,14 +176,14 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _without_prefix(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Remove the prefix of the wrapper for distributed training."""
+    """Remove the prefix of the distributed training wrapper."""
     if not all(key.startswith(DISTRIBUTED) for key in weights):
         return weights
     return {key.removeprefix(DISTRIBUTED): value for key, value in weights.items()}
 
 
 def _averaged(weights: dict[str, Tensor], average: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """Replace weights by their averages; keep those that were not averaged."""
+    """Replace weights with their averages; keep those that were not averaged."""
     average = _without_prefix({key: value for key, value in average.items() if isinstance(value, Tensor)})
     unknown = sorted(set(average) - set(weights))
     if unknown or not average:

@@ -1,4 +1,4 @@
-"""Entries of the model zoo, read from plain data and written as plain data."""
+"""Define the entries of the model zoo, and convert them from and to plain data."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True)
 class PublishedResult:
-    """Measurement by this project or another one.
+    """Result measured by this project or another one.
 
     Attributes:
-        by: ``"fpn_plugins"``, or the project that published it.
+        by: ``"fpn_plugins"``, or the project that published the result.
         toolbox: toolbox of our config that the result belongs to.
         metrics: ``box AP``, ``mask AP``, ``PQ``, in percent.
-        source: place of publication: an address, or a file of this repository.
+        source: place of publication: a URL, or a file of this repository.
         config: config that the other project trained.
         hardware: hardware of the training.
-        weights: address of the other project's weights.
+        weights: URL of the other project's weights.
         license: license of these weights.
         note: differences between the measured model and ours.
     """
@@ -56,7 +56,7 @@ class Weights:
     """Published file of weights.
 
     Attributes:
-        location: address, or path relative to the folder of the zoo's file before it is uploaded.
+        location: URL or, before the upload, a path relative to the folder of the zoo's file.
         sha256: digest of the content; its first 8 digits are in the file's name.
         converted_from: toolbox that trained the weights, if it was the other one.
     """
@@ -67,12 +67,12 @@ class Weights:
 
     @property
     def is_public(self) -> bool:
-        """Whether the location is an address."""
+        """Return whether the location is a URL."""
         return "://" in self.location
 
     @property
     def file_name(self) -> str:
-        """Name of the file, without the folder."""
+        """Return the name of the file without the folder."""
         return self.location.rsplit("/", 1)[-1]
 
 
@@ -82,8 +82,8 @@ class Entry:
 
     Attributes:
         name: stem of its configs.
-        configs: toolbox -> config, as a path relative to the folder of the zoo's file.
-        data: data that it is trained and measured on.
+        configs: toolbox -> path of the config, relative to the folder of the zoo's file.
+        data: data for training and evaluation.
         schedule: length of the training.
         results: results of this project and of others.
         costs: toolbox -> cost of the model.
@@ -101,12 +101,12 @@ class Entry:
     license: str | None = None
 
     def results_by(self, own: bool) -> list[PublishedResult]:
-        """Select the results of this project, or those of others."""
+        """Select the results of this project, or of others."""
         return [result for result in self.results if (result.by == OWN) is own]
 
 
 def _record(kind: type[Record], content: Any, where: str) -> Record:
-    """Build a record from a mapping that has its required fields and no others."""
+    """Build a record from a mapping, which must have all required fields and no unknown ones."""
     known = {entry.name: entry for entry in fields(kind)}  # type: ignore[arg-type]
     if not isinstance(content, Mapping):
         raise ValueError(f"{where}: expected a mapping with {list(known)}, got {content!r}")
@@ -119,11 +119,7 @@ def _record(kind: type[Record], content: Any, where: str) -> Record:
 
 
 def read_entry(content: Any, where: str) -> Entry:
-    """Build an entry from plain data.
-
-    Args:
-        content: mapping with the fields of `Entry`.
-        where: position of the mapping, for errors.
+    """Build an entry from a mapping with the fields of `Entry`; ``where`` is its position, for messages.
 
     Raises:
         ValueError: unknown or missing keys, toolboxes or metrics.
@@ -135,14 +131,14 @@ def read_entry(content: Any, where: str) -> Entry:
             raise ValueError(f"{where} ({entry.name}): toolbox {toolbox!r} is unknown, choose one of {TOOLBOXES}")
     for result in entry.results:
         if not result.metrics or not set(result.metrics) <= set(ZOO_METRICS):
-            raise ValueError(f"{where} ({entry.name}): metrics are some of {ZOO_METRICS}, got {result.metrics}")
+            raise ValueError(f"{where} ({entry.name}): metrics must be among {ZOO_METRICS}, got {result.metrics}")
     entry.weights = {key: _record(Weights, value, f"{where}, weights") for key, value in entry.weights.items()}
     entry.costs = {key: _record(Cost, value, f"{where}, costs") for key, value in entry.costs.items()}
     return entry
 
 
 def as_plain(record: Any) -> Any:
-    """Convert an entry, or a part of one, to plain data without its empty fields."""
+    """Convert an entry, or a part of one, to plain data without empty fields."""
     if isinstance(record, Mapping):
         return {key: as_plain(value) for key, value in record.items()}
     if isinstance(record, (list, tuple)):

@@ -104,8 +104,8 @@ def test_file_without_objects(statistics_of, content):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"bins": 0}, ValueError, "bins=0 is too small"),
-        ({"bins": 2.0}, TypeError, "bins=2.0 is a float"),
+        ({"bins": 0}, ValueError, "bins=0 must be at least 1"),
+        ({"bins": 2.0}, TypeError, "bins=2.0 must be an integer"),
         ({"resize": (1333, 800)}, ValueError, r"resize=\(1333, 800\) is not \(shorter side, longest side\)"),
         ({"resize": 800}, ValueError, "resize=800 is not"),
     ],
