@@ -58,16 +58,16 @@ class Trained:
     dropped: tuple[str, ...] = ()
 
 
-def clean_checkpoint(path: str | os.PathLike[str], trusted: bool = False) -> Trained:
+def clean_checkpoint(path: str | os.PathLike[str]) -> Trained:
     """Read the weights of either toolbox's training checkpoint, without optimizer, schedule and log.
 
-    Arguments and errors are those of `read_checkpoint`.
+    The argument and errors are those of `read_checkpoint`.
 
     Raises:
         ValueError: also for a checkpoint that is not a detector's.
     """
-    weights = read_checkpoint(path, trusted)
-    content = read_content(path, trusted)
+    weights = read_checkpoint(path)
+    content = read_content(path)
     rest = dict(content) if isinstance(content, Mapping) else {}
     container = next((key for key in CONTAINERS if isinstance(rest.get(key), Mapping)), None)
     if container is None:
@@ -121,17 +121,16 @@ def write_published(trained: Trained, folder: str | os.PathLike[str], name: str,
 
 
 def as_pth(path: Path, toolbox: str, folder: Path) -> Path:
-    """Convert a published ``.safetensors`` to the ``.pth`` that toolboxes read, unless it is already in ``folder``."""
-    result = folder / f"{path.stem}.pth"
-    if not result.is_file():
-        from safetensors import safe_open
+    """Convert a published ``.safetensors`` to the ``.pth`` that toolboxes read, in place of one left in ``folder``."""
+    from safetensors import safe_open
 
-        with safe_open(path, "pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-        classes = json.loads(metadata.get(METADATA, "{}")).get("classes", [])
-        folder.mkdir(parents=True, exist_ok=True)
-        with write_atomically(result) as temporary:
-            temporary.write_bytes(serialize(read_checkpoint(path), toolbox, classes, ".pth"))
+    with safe_open(path, "pt") as file:
+        metadata: dict[str, str] = file.metadata() or {}
+    classes = json.loads(metadata.get(METADATA, "{}")).get("classes", [])
+    folder.mkdir(parents=True, exist_ok=True)
+    result = folder / f"{path.stem}.pth"
+    with write_atomically(result) as temporary:
+        temporary.write_bytes(serialize(read_checkpoint(path), toolbox, classes, ".pth"))
     return result
 
 
