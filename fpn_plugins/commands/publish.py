@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -65,6 +66,8 @@ def zoo_cost(config: str, size: Sequence[int]) -> Cost:
 
 def find_configs(folder: Path, name: str) -> dict[str, str]:
     """Find the model's config of each toolbox, as a path relative to the zoo's folder."""
+    if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
+        raise ValueError(f"--name {name!r} must be the stem of a config: letters, digits, '_', '-' and '.'")
     found = {
         toolbox: path.relative_to(folder).as_posix()
         for toolbox in TOOLBOXES

@@ -83,6 +83,11 @@ def _unwrap(content: object, path: Path) -> object:
     return content
 
 
+def _is_nan(tensor: Tensor) -> bool:
+    first = tensor[(0,) * tensor.dim()]
+    return bool(first.float().isnan()) and bool(tensor.float().isnan().all())
+
+
 def _tensors(content: object, path: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for key, value in content.items() if isinstance(content, Mapping) else ():
@@ -91,7 +96,7 @@ def _tensors(content: object, path: Path) -> dict[str, Tensor]:
             continue
         if not isinstance(key, str):
             raise ValueError(f"checkpoint {str(path)!r} has a tensor under the key {key!r:.40}, which is not a string")
-        if tensor.numel() and tensor.is_floating_point() and bool(tensor.isnan().all()):
+        if tensor.numel() and tensor.is_floating_point() and _is_nan(tensor):
             raise ValueError(f"checkpoint {str(path)!r}: all of {key!r:.80} is NaN; use an earlier checkpoint")
         tensors[key] = tensor
     if not tensors:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import _compat_pickle
+import io
 import math
 import pickle
 from collections import Counter, OrderedDict
@@ -111,9 +112,16 @@ class TableUnpickler(pickle._Unpickler):  # Python's: C's allocates memory for a
         self.table: dict[str, Callable[..., Any]] = {
             **{name: partial(self._collect, kind) for name, kind in kinds.items()},
             **dict.fromkeys([*DISCARDED, "torch.device", "torch._utils._rebuild_parameter"], Discarded),
-            **dict.fromkeys(("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"), self._tensor),
+            **{f"torch._utils._rebuild_tensor{version}": self._tensor for version in ("", "_v2", "_v3")},
             "_codecs.encode": _latin1,
         }
+
+    def load(self) -> Any:
+        """Read the next object of the file."""
+        try:
+            return super().load()
+        except KeyError as error:
+            raise UnpicklingError(f"not a pickle, because it has the unknown opcode {error}") from error
 
     def find_class(self, module: str, name: str) -> Any:
         """Return the table's function for a global, or the element size of a class of storages."""
@@ -204,18 +212,18 @@ def _latin1(text: str, encoding: str) -> bytes:
 
 def read_arrays(path: Path) -> object:
     """Read a pickled dict of arrays and numbers; arrays are returned as `PickledArray`."""
-    with path.open("rb") as file:
-        reader = TableUnpickler(file, path.stat().st_size)
+    data = path.read_bytes()
+    reader = TableUnpickler(io.BytesIO(data), len(data))
 
-        def build(data: Any, dtype: PickledDtype, shape: Sequence[int] = (), order: str = "C") -> PickledArray:
-            array = PickledArray()
-            array.tensor = _decode(data, dtype, shape, order)
-            reader.count(len(data))
-            return array
+    def build(data: Any, dtype: PickledDtype, shape: Sequence[int] = (), order: str = "C") -> PickledArray:
+        array = PickledArray()
+        array.tensor = _decode(data, dtype, shape, order)
+        reader.count(len(data))
+        return array
 
-        reader.table |= {"numpy.dtype": PickledDtype, "numpy.ndarray": Discarded}
-        reader.table |= dict.fromkeys(_FROMBUFFER, build)
-        for module in _MULTIARRAY:
-            reader.table |= {f"{module}._reconstruct": lambda *unused: PickledArray()}
-            reader.table |= {f"{module}.scalar": lambda dtype, data: build(data, dtype)}
-        return reader.load()
+    reader.table |= {"numpy.dtype": PickledDtype, "numpy.ndarray": Discarded}
+    reader.table |= dict.fromkeys(_FROMBUFFER, build)
+    for module in _MULTIARRAY:
+        reader.table |= {f"{module}._reconstruct": lambda *unused: PickledArray()}
+        reader.table |= {f"{module}.scalar": lambda dtype, data: build(data, dtype)}
+    return reader.load()
