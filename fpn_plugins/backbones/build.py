@@ -23,11 +23,11 @@ def register_backbone(backbone: BackboneClass) -> BackboneClass:
 
     Args:
         backbone: subclass of ``nn.Module`` whose constructor takes keyword arguments and sets ``feature_specs``, and
-            whose forward maps ``B 3 H W`` to a tuple of maps; may derive from `Backbone`.
+            whose forward maps ``B 3 H W`` to a tuple of maps; it can derive from `Backbone`.
 
     Raises:
-        TypeError: not a subclass of ``nn.Module``, or a parameter that is positional-only or named ``type``, which
-            `build_backbone` cannot pass.
+        TypeError: not a subclass of ``nn.Module``, or a parameter that `build_backbone` cannot pass, because it is
+            positional-only or named ``type``.
         ValueError: the name is taken by another class.
     """
     if not (isinstance(backbone, type) and issubclass(backbone, nn.Module)):
@@ -47,7 +47,7 @@ def build_backbone(backbone: nn.Module | Mapping[str, Any]) -> Any:
     """Return a backbone as it is, or build it from ``{"type": name in BACKBONES, **arguments}``.
 
     Raises:
-        ValueError: unknown type (suggests near names).
+        ValueError: unknown type (suggests similar names).
         TypeError: an argument that the backbone does not have, a registered class that publishes no ``feature_specs``,
             or any other value, such as a bare name.
     """

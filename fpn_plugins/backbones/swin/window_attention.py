@@ -26,7 +26,7 @@ APART = -100.0
 
 
 class WindowLayout(NamedTuple):
-    """Layout of maps in windows, shared by all blocks of a stage with the same shift.
+    """Assignment of tokens to windows, shared by all blocks of a stage with the same shift.
 
     Attributes:
         tokens: token at each place of the windows, ``n*N``, counted from 1 in row-major order; 0 is padding.
@@ -41,7 +41,7 @@ class WindowLayout(NamedTuple):
 
 
 class WindowAttention(nn.Module):
-    """Multi-head self-attention in windows of ``window_size x window_size`` tokens.
+    """Attend inside windows of ``window_size x window_size`` tokens, with several heads.
 
     Args:
         dim: channels of a token.
@@ -77,14 +77,11 @@ class WindowAttention(nn.Module):
         """Attend inside each window.
 
         Padding has the query, key and value of a zero token, as in all detection code. All windows share one padding
-        token, so that the linear layers run on the tokens of the maps only.
+        token, so the linear layers run almost only on the tokens of the maps.
 
         Args:
-            x: tokens ``B H W C``.
+            x: tokens ``B H W C``, also the shape of the result.
             windows: layout of these maps in windows.
-
-        Returns:
-            ``B H W C``.
         """
         tokens = F.pad(x.flatten(0, 2), (0, 0, 1, 0))  # 1+B*H*W C
         qkv = self.qkv(tokens).index_select(0, windows.tokens)
@@ -95,19 +92,6 @@ class WindowAttention(nn.Module):
             bias = bias + windows.masks[:, None]
         out = attend(q, k, v, bias.to(q.dtype), self.scale).transpose(1, 2).flatten(2).flatten(0, 1)  # n*N C
         return self.proj(out.index_select(0, windows.places)).view(x.shape)
-
-
-def reference_window_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> Tensor:
-    """Compute attention in windows by its definition, which `attend` is tested against.
-
-    Args:
-        q: queries ``n M N D``.
-        k: keys, the same shape.
-        v: values, the same shape.
-        bias: added to the scores, ``1 M N N``, or with masks ``n M N N``.
-        scale: factor of the products.
-    """
-    return (scale * (q @ k.mT) + bias).softmax(-1) @ v
 
 
 def relative_position_index(window_size: int) -> Tensor:

@@ -20,18 +20,18 @@ from ...weights.resize import resize_relative_positions
 
 
 class Attention(nn.Module):
-    """Attention among all tokens of a map, or among the tokens of each window.
+    """Attend among all tokens of a map, or among the tokens of each window.
 
     Args:
         dim: channels of a token.
         num_heads: number of heads; divides ``dim``.
         qkv_bias: whether queries, keys and values have a bias.
-        rel_pos_size: height and width, in tokens, of the grid that the tables of relative positions are made for; they
-            are linearly resized for any other grid. ``None`` omits relative positions.
+        rel_pos_size: height and width, in tokens, of the grid for the tables of relative positions, which are linearly
+            resized for other grids. ``None`` omits relative positions.
         window_size: side of the windows in tokens; 0 attends over the whole map.
 
-    Maps are zero-padded to whole windows, and the padding takes part in the attention, as in detectron2: checkpoints
-    were trained so.
+    Maps are zero-padded to whole windows, and the padding takes part in the attention, as in detectron2, because
+    checkpoints were trained this way.
 
     State dict: ``qkv.*``, ``proj.*`` and the tables ``rel_pos_h`` (``2 height - 1, D``) and ``rel_pos_w``.
 
@@ -77,28 +77,10 @@ class Attention(nn.Module):
         return self.proj(out.permute(0, 2, 3, 1, 4).flatten(3))
 
 
-def reference_attention(q: Tensor, k: Tensor, v: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
-    """Compute attention with relative positions by its definition, which `attend` is tested against.
-
-    Args:
-        q: queries ``B M N D``.
-        k: keys ``B M n D``.
-        v: values, the same shape as ``k``.
-        rows_h: embedding of each query row and each key row, ``H h D``.
-        rows_w: embedding of each query column and each key column, ``W w D``.
-    """
-    scores = q @ k.mT / q.shape[-1] ** 0.5
-    grid = q.unflatten(2, (rows_h.shape[0], rows_w.shape[0]))
-    scores_h = torch.einsum("bmyxd,yvd->bmyxv", grid, rows_h)
-    scores_w = torch.einsum("bmyxd,xud->bmyxu", grid, rows_w)
-    positions = scores_h[..., :, None] + scores_w[..., None, :]  # B M H W h w
-    return (scores + positions.flatten(4, 5).flatten(2, 3)).softmax(-1) @ v
-
-
 def relative_bias(q: Tensor, rows_h: Tensor, rows_w: Tensor) -> AxialBias:
     """Score queries ``B M H W D`` against the embeddings of relative positions: ``B M H W h`` and ``B M H W w``.
 
-    ``rows_h`` and ``rows_w`` are the arguments of `reference_attention`.
+    ``rows_h`` (``H h D``) embeds each query row and key row, ``rows_w`` (``W w D``) each query column and key column.
     """
     scores_h = torch.einsum("bmyxd,yvd->bmyxv", q, rows_h.to(q.dtype))
     scores_w = torch.einsum("bmyxd,xud->bmyxu", q, rows_w.to(q.dtype))
@@ -123,15 +105,15 @@ def relative_rows(table: Tensor, size: int) -> Tensor:
 def pooled_relative_rows(table: Tensor, q_size: int, k_size: int, finer_keys: bool) -> Tensor:
     """Look up embeddings, ``q_size k_size D``, like `relative_rows` but for queries and keys on different grids.
 
-    Distances are measured on the finer grid and rounded down in single precision, exactly as in MViTv2's official code
-    and in detectron2, so that rounding errors are the same.
+    Distances are measured on the finer grid and rounded down in single precision, so rounding errors are the same as in
+    MViTv2's official code and detectron2.
 
     Args:
         table: ``L D``, linearly resized unless ``L = 2 max(q_size, k_size) - 1``.
         q_size: queries along the axis.
         k_size: keys along the axis.
-        finer_keys: whether keys are at least as many as queries; given rather than computed, so that a trace does not
-            depend on the sizes.
+        finer_keys: whether there are at least as many keys as queries; an argument, so that a trace does not depend on
+            the sizes.
     """
     table = resize_relative_positions(table, 2 * (k_size if finer_keys else q_size) - 1)
     sizes = [torch.full((), size, dtype=torch.float64, device=table.device) for size in (q_size, k_size)]
