@@ -10,7 +10,7 @@ from torch import nn
 
 from ..checks import one_of
 
-# every backbone by its class name; the adapters and the contract tests go through this table
+# every backbone by its class name; the adapters and the contract tests iterate over this table
 BACKBONES: dict[str, type[nn.Module]] = {}
 
 BackboneClass = TypeVar("BackboneClass", bound=type[nn.Module])

@@ -24,7 +24,7 @@ _OURS = (
     *(FPN, PAFPN, BiFPN, NASFPN, CSPPAFPN, BFP, PanopticFPN, SimpleFeaturePyramid),
     *(SSDPyramid, TopDownPyramid, SingleScale),
 )
-# every neck by its class name, in the order of the docs; the adapters and the contract tests go through this table
+# every neck by its class name, in the order of the docs; the adapters and the contract tests iterate over this table
 NECKS: dict[str, type[nn.Module]] = {neck.__name__: neck for neck in _OURS}
 
 NeckClass = TypeVar("NeckClass", bound=type[nn.Module])

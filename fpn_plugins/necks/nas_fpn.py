@@ -107,7 +107,7 @@ class MergingCell(nn.Module):
         self.output_conv = output_conv
 
     def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-        """Merge two maps ``B C h w`` to ``B C H W`` with ``(H, W) = size``."""
+        """Merge two maps ``B C h w`` into ``B C H W`` with ``(H, W) = size``."""
         first, second = (self._resize(x, step, size) for x, step in zip(maps, self.steps, strict=True))
         x = self.merge(first, second)
         x = x if self.act is None else self.act(x)
