@@ -51,7 +51,7 @@ class MultiDepthViT(Backbone):
     Images can have any size: they are zero-padded on the right and at the bottom to whole cells of the coarsest map,
     and each map is cropped to ``ceil(side / stride)``. BEiT's and ViTDet's code ignores pixels after the last patch.
 
-    State dict: ``vit.*`` (detectron2's names), ``resamples.<i>.*``; weights of the ViT alone are its ``checkpoint``.
+    State dict: ``vit.*`` (Detectron2's names), ``resamples.<i>.*``; weights of the ViT alone are its ``checkpoint``.
 
     Raises:
         ValueError: depths that do not ascend or that the ViT does not have, another number of strides, or a stride that

@@ -2,7 +2,7 @@
 
 Sources: FPN (arXiv:1612.03144, section 4.1, footnote 2: P6 is a stride-2 subsampling of P5); RetinaNet
 (arXiv:1708.02002, section 4, footnote 2: P6 is a 3x3 stride-2 convolution of C5, P7 is the same of ReLU(P6)). Reference
-code: detectron2 ``LastLevelMaxPool``, ``LastLevelP6P7`` (``modeling/backbone/fpn.py``); mmdet
+code: Detectron2 ``LastLevelMaxPool``, ``LastLevelP6P7`` (``modeling/backbone/fpn.py``); mmdet
 ``FPN`` with ``num_outs`` and ``add_extra_convs`` (``models/necks/fpn.py``); torchvision's classes of the same names.
 """
 

@@ -10,7 +10,7 @@
                     | x2
     c2 /4  --1x1-->(+)= m2 --------3x3--> p2
 
-The reference implementations agree on sizes divisible by the last stride. On other sizes, detectron2 raises an error,
+The reference implementations agree on sizes divisible by the last stride. On other sizes, Detectron2 raises an error,
 while this class upsamples to the size of the finer map, like mmdet and torchvision.
 """
 
@@ -66,7 +66,7 @@ class FPN(PyramidNeck):
         norm_on_lateral: whether the 1x1 convolutions have the norm, too.
         act: activation after each convolution; ``None`` as in the paper.
         conv: factory of every convolution; ``None`` for ``nn.Conv2d``.
-        init: ``"caffe2_xavier"`` (detectron2, torchvision), ``"xavier_uniform"`` (mmdet after ``init_weights``),
+        init: ``"caffe2_xavier"`` (Detectron2, torchvision), ``"xavier_uniform"`` (mmdet after ``init_weights``),
             ``"kaiming_normal"`` (mmdet before it), or ``None`` for PyTorch's own; see `init_convs`. Learned upsampling
             has its own.
         gradient_checkpointing: keep only the inputs for backward, which the backbone keeps anyway, and recompute the
@@ -74,7 +74,7 @@ class FPN(PyramidNeck):
 
     State dict: ``lateral_convs.{i}``, ``output_convs.{i}``, ``extra_levels.convs.{k}``, each with ``conv.*`` and
     ``norm.*``, ``i`` counting from the highest resolution; ``upsamples.{j}``, ``j`` counting the steps of the top-down
-    path. The layouts of mmdet, detectron2 and torchvision load as they are; one that fits only in part is a
+    path. The layouts of mmdet, Detectron2 and torchvision load as they are; one that fits only in part is a
     ``ValueError`` that lists the keys.
 
     ``torch.jit.script`` compiles a form that takes and returns lists of maps and does not check them.

@@ -1,7 +1,7 @@
 """Blocks of MViTv2: attention on pooled queries, keys and values, in windows or over the whole map.
 
 Source: MViTv2 (arXiv:2112.01526), sections 4.1 (decomposed relative positions, residual pooling) and 4.2 (hybrid window
-attention); outputs match detectron2's ``modeling/backbone/mvit.py``. Letters in the shapes: ``M`` heads, ``D`` channels
+attention); outputs match Detectron2's ``modeling/backbone/mvit.py``. Letters in the shapes: ``M`` heads, ``D`` channels
 of a head; ``h w`` is the grid of keys and values.
 """
 
@@ -113,7 +113,7 @@ class MultiScaleBlock(nn.Module):
         drop_path: probability of dropping a residual branch in training.
         norm_eps: epsilon of the norms.
 
-    State dict (detectron2's names): ``norm1``, ``attn.{qkv,proj}``, ``attn.{pool,norm}_{q,k,v}``,
+    State dict (Detectron2's names): ``norm1``, ``attn.{qkv,proj}``, ``attn.{pool,norm}_{q,k,v}``,
     ``attn.rel_pos_{h,w}``, ``norm2``, ``mlp.{fc1,fc2}``, ``proj`` if the channels change.
     """
 

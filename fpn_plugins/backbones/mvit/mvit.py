@@ -9,7 +9,7 @@
 
     attention: q, k, v = pool(W x);  softmax(q k / sqrt(d) + positions) v + q
 
-Source: MViTv2 (arXiv:2112.01526), section 4.2 and table 8; detectron2's ``modeling/backbone/mvit.py`` and its configs
+Source: MViTv2 (arXiv:2112.01526), section 4.2 and table 8; Detectron2's ``modeling/backbone/mvit.py`` and its configs
 (``projects/MViTv2``). timm's networks of these names share the weights but not the forward: their attention is always
 global, and their image size is fixed.
 """
@@ -61,7 +61,7 @@ VARIANTS = {
 class MViT(Backbone):
     """MViTv2 with the forward that its detectors were trained with.
 
-    Matches detectron2's ``MViT`` as its MViTv2 detectors configure it (hybrid window attention, a doubled key stride
+    Matches Detectron2's ``MViT`` as its MViTv2 detectors configure it (hybrid window attention, a doubled key stride
     in the last blocks of the second and third stage, a norm after each stage). Differences: there are no absolute
     position embeddings, which none of these detectors has; stages after the last wanted map are not built.
 
@@ -69,13 +69,13 @@ class MViT(Backbone):
         name: timm's name, one of `VARIANTS`, with or without the tag of its weights (``"mvitv2_tiny.fb_in1k"``).
         out_indices: stages whose maps C2..C5 are returned, ascending.
         pretrained, in_chans, drop_path_rate, gradient_checkpointing: see `Backbone`.
-        checkpoint: see `Backbone`; in the layout of detectron2, the official repository (``.pyth``), timm or this
+        checkpoint: see `Backbone`; in the layout of Detectron2, the official repository (``.pyth``), timm or this
             module. Classifiers have no norms after the stages, which keep their values.
         frozen_stages: see `Backbone`; the stem is the patch embedding; a stage includes the norm of its map.
         window_size: side of the first stage's attention windows, in cells; halves from stage to stage.
         img_size: side in pixels of the square images that the tables of relative positions are made for, which is the
             image size of the pre-training; the tables are resized for images of other sizes, as in detectron2.
-        norm_eps: epsilon of all norms; detectron2's configs have 1e-6 (its class defaults to 1e-5).
+        norm_eps: epsilon of all norms; Detectron2's configs have 1e-6 (its class defaults to 1e-5).
         embed_dim: channels of the first map; ``None`` takes the value of ``name``, like the next two.
         num_heads: heads in the first stage.
         last_block_indices: position of the last block of each stage; the depth is the last position plus one.

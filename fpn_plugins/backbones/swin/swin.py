@@ -8,7 +8,7 @@
     x = x + attention(norm(x), windows);  x = x + mlp(norm(x))     for each block; every other block shifts its windows
 
 Source: Swin Transformer (arXiv:2103.14030), version 1. At any image size, outputs match the code that all detection
-checkpoints come from: the authors' own, mmdet's ``models/backbones/swin.py`` and detectron2's
+checkpoints come from: the authors' own, mmdet's ``models/backbones/swin.py`` and Detectron2's
 ``modeling/backbone/swin.py``. timm's networks are for classification: if a map is not a multiple of the window, they
 shift before they pad and return other values. Swin v2 has no reference for detection; use
 ``TimmBackbone("swinv2_...", model_args={"strict_img_size": False})``.
@@ -67,7 +67,7 @@ class Swin(Backbone):
         name: timm's name, one of `MODELS`, with or without the tag of its weights, e.g.,
             ``"swin_tiny_patch4_window7_224"`` or ``"swin_base_patch4_window7_224.ms_in22k"``.
         pretrained, in_chans, drop_path_rate, gradient_checkpointing: see `Backbone`.
-        checkpoint: see `Backbone`; in the layout of the official releases, timm, mmdet, detectron2 or this module.
+        checkpoint: see `Backbone`; in the layout of the official releases, timm, mmdet, Detectron2 or this module.
             Classifiers have no norms of the maps; these keep their initial values, as in all detection code.
         out_indices: stages whose maps are returned, ascending; stages after the last one are not built.
         frozen_stages: see `Backbone`; the stem is the patch and position embeddings; a stage includes the norm of its
@@ -90,9 +90,9 @@ class Swin(Backbone):
 
     Difference from the reference implementations, without effect on the outputs: linear layers run on the tokens of the
     map and on one padding token, not on the padding of every window. Position embeddings are resized for other images,
-    as in detectron2; mmdet fails on such images.
+    as in Detectron2; mmdet fails on such images.
 
-    State dict: the official names, which are also detectron2's, without indices of relative positions and masks.
+    State dict: the official names, which are also Detectron2's, without indices of relative positions and masks.
 
     Raises:
         ImportError: ``pretrained`` without timm.

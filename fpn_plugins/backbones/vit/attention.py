@@ -2,7 +2,7 @@
 
 The score of query ``q`` at ``(y, x)`` and key ``k`` at ``(v, u)`` is ``s q.k + q.R_h[y - v] + q.R_w[x - u]``, with one
 table per axis and the *unscaled* query in the last two terms. Source: MViTv2 (arXiv:2112.01526, eq. 4), as used by
-ViTDet (arXiv:2203.16527); names and results match detectron2's ``modeling/backbone/vit.py``.
+ViTDet (arXiv:2203.16527); names and results match Detectron2's ``modeling/backbone/vit.py``.
 
 Letters in the shapes: ``B`` batch, ``M`` heads, ``H W`` grid, ``N = H W`` tokens in row-major order, ``D`` channels of
 a head.
@@ -30,7 +30,7 @@ class Attention(nn.Module):
             resized for other grids. ``None`` omits relative positions.
         window_size: side of the windows in tokens; 0 attends over the whole map.
 
-    Maps are zero-padded to whole windows, and the padding takes part in the attention, as in detectron2, because
+    Maps are zero-padded to whole windows, and the padding takes part in the attention, as in Detectron2, because
     checkpoints were trained this way.
 
     State dict: ``qkv.*``, ``proj.*`` and the tables ``rel_pos_h`` (``2 height - 1, D``) and ``rel_pos_w``.

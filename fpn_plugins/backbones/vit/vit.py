@@ -9,7 +9,7 @@
     x = x + attention(norm(x));  x = x + mlp(norm(x))     for each block
     map = x                                               after each wanted block
 
-Sources: ViT (arXiv:2010.11929); ViTDet (arXiv:2203.16527), whose reference implementation is detectron2's
+Sources: ViT (arXiv:2010.11929); ViTDet (arXiv:2203.16527), whose reference implementation is Detectron2's
 ``modeling/backbone/vit.py``. ViTDet's neck builds a pyramid from the last map; other necks take maps of several blocks.
 """
 
@@ -62,13 +62,13 @@ class ViT(Backbone):
         pretrain_use_cls_token: the table of position embeddings has a first row for a class token, which is unused.
         frozen_stages: see `Backbone`; the stem is the patch and position embeddings, and every block is a stage.
         checkpoint: see `Backbone` and below.
-        norm_eps: epsilon of all norms; detectron2's configs have 1e-6, mmdet's ViTDet has 1e-5.
+        norm_eps: epsilon of all norms; Detectron2's configs have 1e-6, mmdet's ViTDet has 1e-5.
 
     Set the attributes ``mean`` and ``std`` for weights that expect other pixels than ImageNet's, as many of timm's own
     ViTs do (``augreg``, ``orig_in21k``: 0.5). Images can have any size from one patch on; pixels after the last whole
-    patch are ignored (sizes round down, as in detectron2). As in ViTDet, there is no class token and no final norm.
+    patch are ignored (sizes round down, as in Detectron2). As in ViTDet, there is no class token and no final norm.
 
-    State dict: detectron2's names (``patch_embed.proj``, ``pos_embed``, ``blocks.<i>.*``). Checkpoints of detectron2's
+    State dict: Detectron2's names (``patch_embed.proj``, ``pos_embed``, ``blocks.<i>.*``). Checkpoints of Detectron2's
     and mmdet's ViTDet, MAE, timm's and DeiT's plain ViTs, DINO, DINOv2 without registers and SAM load as they are,
     without class tokens and heads; see `fpn_plugins.weights.vit.accept_vit_layouts`. To keep position embeddings as
     they are, set ``pretrain_img_size`` to the checkpoint's image size; for SAM, ``pretrain_img_size=1024,
