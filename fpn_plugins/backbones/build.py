@@ -44,7 +44,7 @@ def register_backbone(backbone: BackboneClass) -> BackboneClass:
 
 
 def build_backbone(backbone: nn.Module | Mapping[str, Any]) -> Any:
-    """Return a backbone as it is, or build it from ``{"type": name in BACKBONES, **arguments}``.
+    """Return a backbone unchanged, or build it from ``{"type": name in BACKBONES, **arguments}``.
 
     Raises:
         ValueError: unknown type (suggests similar names).

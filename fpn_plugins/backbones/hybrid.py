@@ -1,4 +1,4 @@
-"""Convolutional network with a Vision Transformer on top: C2-C4 from the CNN, C5 from the transformer.
+"""Put a Vision Transformer on top of a convolutional network: C2-C4 from the CNN, C5 from the transformer.
 
 ::
 

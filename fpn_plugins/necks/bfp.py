@@ -90,7 +90,7 @@ class BFP(nn.Module):
     identity, as in mmdet, where these two override the neck's ``init_cfg``.
 
     State dict: ``refine.conv.*``, ``refine.norm.*``, or ``refine.{g,theta,phi,conv_out}.conv.*``. mmdet's layout loads
-    as it is.
+    unchanged.
 
     Raises:
         ValueError: channels that differ, ``refine_index`` out of range, or an unknown ``refine``.

@@ -88,7 +88,7 @@ class BiFPNNode(nn.Module):
 
     Args:
         inputs: numbers of the maps to merge.
-        steps: number of levels by which each map is coarser: 1 is upsampled, -1 max-pooled, 0 left as it is.
+        steps: number of levels by which each map is coarser: 1 is upsampled, -1 max-pooled, 0 unchanged.
         lateral_convs: by number, the 1x1 convolution of each map whose channels differ from the pyramid's.
         output_conv: convolution after the activation.
         fusion: see `BiFPN`.

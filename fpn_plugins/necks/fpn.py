@@ -74,7 +74,7 @@ class FPN(PyramidNeck):
 
     State dict: ``lateral_convs.{i}``, ``output_convs.{i}``, ``extra_levels.convs.{k}``, each with ``conv.*`` and
     ``norm.*``, ``i`` counting from the highest resolution; ``upsamples.{j}``, ``j`` counting the steps of the top-down
-    path. The layouts of mmdet, Detectron2 and torchvision load as they are; one that fits only in part is a
+    path. The layouts of mmdet, Detectron2 and torchvision load unchanged; one that fits only in part is a
     ``ValueError`` that lists the keys.
 
     ``torch.jit.script`` compiles a form that takes and returns lists of maps and does not check them.

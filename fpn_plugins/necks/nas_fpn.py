@@ -135,7 +135,7 @@ class NASFPN(PyramidNeck):
         gradient_checkpointing: keep only the maps between the repeats for backward and recompute the others.
 
     State dict: ``lateral_convs.{i}``, ``extra_levels.{k}``, ``cells.{r}.nodes.{n}.output_conv``, each with ``conv.*``
-    and ``norm.*``. mmdet's layout loads as it is.
+    and ``norm.*``. mmdet's layout loads unchanged.
 
     Raises:
         ValueError: an argument outside the values above, or a number of levels other than five.

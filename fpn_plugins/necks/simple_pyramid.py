@@ -46,8 +46,8 @@ class SimpleFeaturePyramid(PyramidNeck):
             (mmdet's project); see `init_convs`.
         gradient_checkpointing: keep only the input for backward and recompute the maps.
 
-    State dict: see `fpn_plugins.weights.maps.simple_pyramid`. The layouts of Detectron2 and of mmdet's project load as
-    they are. The norms of mmdet's project have an ``eps`` of 1e-5, those of Detectron2 and of this class 1e-6: pass a
+    State dict: see `fpn_plugins.weights.maps.simple_pyramid`. The layouts of Detectron2 and mmdet's project load
+    unchanged. The norms of mmdet's project have an ``eps`` of 1e-5, those of Detectron2 and this class 1e-6: pass a
     factory for the former.
 
     A factor below 1 rounds odd sizes down, as both peers do. Detectron2's class with ``norm=""`` cannot run at a factor

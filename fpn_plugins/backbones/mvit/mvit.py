@@ -63,7 +63,7 @@ class MViT(Backbone):
 
     Matches Detectron2's ``MViT`` as its MViTv2 detectors configure it (hybrid window attention, a doubled key stride
     in the last blocks of the second and third stage, a norm after each stage). Differences: there are no absolute
-    position embeddings, which none of these detectors has; stages after the last wanted map are not built.
+    position embeddings, which none of these detectors has; stages after the last requested map are not built.
 
     Args:
         name: timm's name, one of `VARIANTS`, with or without the tag of its weights (``"mvitv2_tiny.fb_in1k"``).

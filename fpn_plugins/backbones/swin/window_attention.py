@@ -1,7 +1,7 @@
 """Attention inside windows with a learned bias per relative position: ``softmax(scale q k + bias) v``.
 
 Swin Transformer (arXiv:2103.14030, section 3.2, eq. 4). Maps are padded to whole windows, shifted cyclically and cut;
-the last row and column of shifted windows then hold tokens from opposite edges, which a mask separates. Index tables
+the last row and column of shifted windows then contain tokens from opposite edges, which a mask separates. Index tables
 move tokens into windows and back: arithmetic on positions can be traced for any size, unlike padding and rolling.
 
 Letters in the shapes: ``T = B H W`` tokens of all maps, ``n`` windows of all maps, ``M`` heads, ``N`` tokens of a

@@ -60,7 +60,7 @@ def turn_on_checkpointing(model: Any, name: str) -> None:
 
 
 def check_out_indices(name: str, out_indices: Sequence[int] | None, arguments: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return the positions of the wanted maps; ``None`` selects the last map of each stride from C2 on.
+    """Return the positions of the requested maps; ``None`` selects the last map of each stride from C2 on.
 
     Raises:
         ValueError: unknown network or tag (suggests similar names), or positions out of range (lists the maps).
@@ -105,7 +105,7 @@ def skeleton(build: Callable[[], Any]) -> Any:
 def create_network(
     name: str, out_indices: tuple[int, ...], pretrained: bool, in_chans: int, arguments: Mapping[str, Any]
 ) -> Any:
-    """Build timm's feature network without the layers after the last wanted map."""
+    """Build timm's feature network without the layers after the last requested map."""
     try:
         model = import_timm().create_model(
             name, features_only=True, out_indices=out_indices, pretrained=pretrained, in_chans=in_chans, **arguments
@@ -143,7 +143,7 @@ def stage_modules(model: Any, last: int) -> list[list[str]]:
     """Name the modules of a feature network's stem, then those of each stage up to feature map ``last``.
 
     A stage computes one feature map from the map before. The stem is everything before the first stage; many networks,
-    such as ResNets, list a map of the stem as their first one, and the first stage computes their second map.
+    such as ResNets, list a map of the stem first, and their first stage computes the second map.
 
     Raises:
         ValueError: a feature map that is not the output of a module.

@@ -125,7 +125,7 @@ class TimmBackbone(Backbone):
 class _TimmLayouts:
     """Build tables for a feature network under ``model.`` from timm's full network or Detectron2's names of ResNets.
 
-    Keys that only the full network has (classifier, stages after the last wanted map) are dropped; other keys stay
+    Keys that only the full network has (classifier, stages after the last requested map) are dropped; other keys stay
     unexplained.
     """
 

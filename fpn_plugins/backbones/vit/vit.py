@@ -7,7 +7,7 @@
 
     x = patches(image) + positions
     x = x + attention(norm(x));  x = x + mlp(norm(x))     for each block
-    map = x                                               after each wanted block
+    map = x                                               after each requested block
 
 Sources: ViT (arXiv:2010.11929); ViTDet (arXiv:2203.16527), whose reference implementation is Detectron2's
 ``modeling/backbone/vit.py``. ViTDet's neck builds a pyramid from the last map; other necks take maps of several blocks.
@@ -57,7 +57,7 @@ class ViT(Backbone):
         global_block_indices: blocks with attention over the whole map; all others attend in windows.
         residual_block_indices: blocks followed by a `ResidualBottleneck`.
         out_block_indices: blocks whose outputs are returned, ascending, one map each; ``None`` is the last block.
-            Blocks after the last wanted one are not built.
+            Blocks after the last requested one are not built.
         pretrain_img_size: side in pixels of the images that the position embeddings are made for.
         pretrain_use_cls_token: the table of position embeddings has a first row for a class token, which is unused.
         frozen_stages: see `Backbone`; the stem is the patch and position embeddings, and every block is a stage.
@@ -69,7 +69,7 @@ class ViT(Backbone):
     patch are ignored (sizes round down, as in Detectron2). As in ViTDet, there is no class token and no final norm.
 
     State dict: Detectron2's names (``patch_embed.proj``, ``pos_embed``, ``blocks.<i>.*``). Checkpoints of Detectron2's
-    and mmdet's ViTDet, MAE, timm's and DeiT's plain ViTs, DINO, DINOv2 without registers and SAM load as they are,
+    and mmdet's ViTDet, MAE, timm's and DeiT's plain ViTs, DINO, DINOv2 without registers and SAM load unchanged,
     without class tokens and heads; see `fpn_plugins.weights.vit.accept_vit_layouts`. To keep position embeddings as
     they are, set ``pretrain_img_size`` to the checkpoint's image size; for SAM, ``pretrain_img_size=1024,
     pretrain_use_cls_token=False``. Networks whose blocks compute something else -- registers (DINOv2-reg), rotary

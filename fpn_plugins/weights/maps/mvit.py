@@ -1,4 +1,4 @@
-"""MViTv2: the layouts of Detectron2, of the official repository and of timm -> ours.
+"""MViTv2: the layouts of Detectron2, the official repository and timm -> ours.
 
 Ours, with ``i`` counting the blocks through all stages and ``s`` the stages::
 

@@ -1,4 +1,4 @@
-"""SimpleFeaturePyramid: the layouts of Detectron2 and of mmdet's ``projects/ViTDet`` -> ours.
+"""SimpleFeaturePyramid: the layouts of Detectron2 and mmdet's ``projects/ViTDet`` -> ours.
 
 Ours, with ``i`` the position of the level from the highest resolution::
 

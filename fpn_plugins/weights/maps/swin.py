@@ -1,4 +1,4 @@
-"""Swin: the layouts of Detectron2, of the official releases, of timm and of mmdet -> ours.
+"""Swin: the layouts of Detectron2, the official releases, timm and mmdet -> ours.
 
 Ours are the official names, with ``i`` the stage and ``j`` the block in it::
 
