@@ -21,7 +21,7 @@ AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Pyramid(nn.Module):
-    """Join a backbone and a neck in one module; the neck's input channels come from the backbone.
+    """Backbone and neck in one module; the neck's input channels come from the backbone.
 
     Example::
 

@@ -30,7 +30,7 @@ POSITIONS_SIDE, RELATIVE_SIDE = 224, 1024
 
 @register_backbone
 class HybridCNNViT(Backbone):
-    """Compute C2..C4 with a CNN and C5 with a Vision Transformer on top.
+    """CNN that computes C2..C4, with a Vision Transformer on top that computes C5.
 
     Args:
         cnn: a backbone, or its ``{"type": ..., **arguments}`` mapping, whose last map has the stride ``vit_stride``:

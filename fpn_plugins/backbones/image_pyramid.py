@@ -29,7 +29,7 @@ MAX_DENOMINATOR = 16
 
 @register_backbone
 class ImagePyramid(Backbone):
-    """Compute one map of a backbone from the image at each scale.
+    """Image pyramid: one map of the same backbone per scale of the image.
 
     Args:
         backbone: a backbone, or its ``{"type": ..., **arguments}`` mapping.

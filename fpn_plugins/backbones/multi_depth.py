@@ -34,7 +34,7 @@ from .vit.vit import ViT
 
 @register_backbone
 class MultiDepthViT(Backbone):
-    """Turn a plain ViT into a backbone with several strides, for `FPN` or any other neck.
+    """Plain ViT as a backbone with several strides, for `FPN` or any other neck.
 
     Args:
         vit: arguments of `ViT` (``embed_dim``, ``checkpoint``, ``frozen_stages``, ...), without ``out_block_indices``;

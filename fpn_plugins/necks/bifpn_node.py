@@ -41,7 +41,7 @@ def pool_to_half(x: Tensor, size: tuple[int, int], padding: str = "same") -> Ten
 
 
 class SeparableConv(ConvNormAct):
-    """Apply a depthwise 3x3 convolution without bias, then a 1x1 convolution, then a norm.
+    """Depthwise 3x3 convolution without bias, then 1x1 convolution, then norm.
 
     Args:
         channels: channels of the map.
@@ -63,7 +63,7 @@ class SeparableConv(ConvNormAct):
 
 
 class PooledLevels(nn.Module):
-    """Compute levels after the last input: a 1x1 convolution with norm, then one max-pool per level.
+    """Levels after the last input: a 1x1 convolution with norm, then one max-pool per level.
 
     ``lateral_conv`` is ``None`` if the last input already has the pyramid's channels.
     """
@@ -84,7 +84,7 @@ class PooledLevels(nn.Module):
 
 
 class BiFPNNode(nn.Module):
-    """Resize and project maps, add them with learned weights, then apply an activation and a convolution.
+    """Weighted sum of resized and projected maps, then activation and convolution.
 
     Args:
         inputs: numbers of the maps to merge.

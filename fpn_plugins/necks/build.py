@@ -49,7 +49,7 @@ def register_neck(neck: NeckClass) -> NeckClass:
 
 
 class NeckChain(nn.Sequential):
-    """Apply necks one after another, e.g., ``BFP`` after ``FPN``; state dict ``0.*``, ``1.*``, like mmdet's lists."""
+    """Necks applied one after another, e.g., ``BFP`` after ``FPN``; state dict ``0.*``, ``1.*``, like mmdet's lists."""
 
     @property
     def in_channels(self) -> Sequence[int]:

@@ -23,7 +23,7 @@ SOURCES = ("input", "lateral", "output")
 
 @dataclass(frozen=True)
 class ExtraLevels:
-    """Declare levels after the last one, which the neck builds for its channels.
+    """Declaration of levels after the last one, which the neck builds for its channels.
 
     Args:
         num_levels: number of levels, each at half the resolution (rounded up) of the previous one.
@@ -93,7 +93,7 @@ def as_extra_levels(value: ExtraLevels | Mapping[str, object] | None) -> ExtraLe
 
 
 class MaxPoolLevels(nn.Module):
-    """Subsample the last output: keep every second cell, so ``n`` cells become ``ceil(n / 2)``."""
+    """Extra levels that keep every second cell of the last output, so ``n`` cells become ``ceil(n / 2)``."""
 
     def __init__(self, num_levels: int) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class MaxPoolLevels(nn.Module):
 
 
 class ConvLevels(nn.Module):
-    """Compute extra levels by 3x3 convolutions of stride 2; built by `ExtraLevels`."""
+    """Extra levels computed by 3x3 convolutions of stride 2; built by `ExtraLevels`."""
 
     def __init__(self, convs: Sequence[nn.Module], source: str, relu: bool) -> None:
         super().__init__()

@@ -64,7 +64,7 @@ class Graph:
 
 
 class GraphCell(nn.Module):
-    """Run a graph with one merging module per node.
+    """A graph with one merging module per node.
 
     Args:
         graph: the graph.

@@ -90,7 +90,7 @@ MERGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"sum": torch.add, "gate
 
 
 class MergingCell(nn.Module):
-    """Resize two maps to the size of the cell's level and merge them.
+    """Merge of two maps, resized to the size of the cell's level.
 
     Args:
         op: ``"sum"`` or ``"gate"``.

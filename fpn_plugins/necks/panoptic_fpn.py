@@ -30,7 +30,7 @@ from .fpn import FPN
 
 
 class SemanticMerge(nn.Module):
-    """Sum the maps of a pyramid, each brought to the finest resolution by convolutions and upsampling.
+    """Sum of a pyramid's maps, each brought to the finest resolution by convolutions and upsampling.
 
     Args:
         in_channels: channels of each map, high to low resolution.

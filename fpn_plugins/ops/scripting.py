@@ -24,7 +24,7 @@ def sharing_copy(module: Module) -> Module:
 
 
 class ListForm(nn.Module):
-    """Provide the ``forward`` of a scripted neck, which takes and returns lists and does not check the maps."""
+    """The ``forward`` of a scripted neck, which takes and returns lists and does not check the maps."""
 
     pyramid: Callable[[list[Tensor]], list[Tensor]]
 

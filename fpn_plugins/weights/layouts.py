@@ -88,7 +88,7 @@ def accept_layouts(module: nn.Module, layouts: Layouts, level_prefixes: Sequence
 
 
 class LoadHook:
-    """Replace a module's part of a state dict before it is loaded.
+    """Hook that replaces a module's part of a state dict before it is loaded.
 
     Hooks are objects, not closures, so that the module can be pickled and deep-copied.
     """

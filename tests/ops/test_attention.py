@@ -14,7 +14,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fpn_plugins.backbones.vit.attention import relative_bias
+from fpn_plugins.backbones.swin.window_attention import reference_window_attention
+from fpn_plugins.backbones.vit.attention import reference_attention, relative_bias
 from fpn_plugins.ops.attention import attend, attend_windows, blocked, choose_form, forms, grids
 from fpn_plugins.ops.attention.forms import AxialBias, Form
 
@@ -36,19 +37,6 @@ def with_gradients(function: Callable[..., Tensor], inputs: list[Tensor]) -> lis
 
 def drawn(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float64) -> list[Tensor]:
     return [torch.randn(shape, dtype=dtype).requires_grad_() for shape in shapes]
-
-
-def attention_by_definition(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> Tensor:
-    return (scale * (q @ k.mT) + bias).softmax(-1) @ v
-
-
-def axial_attention_by_definition(q: Tensor, k: Tensor, v: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
-    """Shapes: q ``B M N D``, k and v ``B M n D``, rows_h ``H h D``, rows_w ``W w D``."""
-    grid = q.unflatten(2, (rows_h.shape[0], rows_w.shape[0]))
-    scores_h = torch.einsum("bmyxd,yvd->bmyxv", grid, rows_h)
-    scores_w = torch.einsum("bmyxd,xud->bmyxu", grid, rows_w)
-    positions = scores_h[..., :, None] + scores_w[..., None, :]  # B M H W h w
-    return attention_by_definition(q, k, v, positions.flatten(4, 5).flatten(2, 3), q.shape[-1] ** -0.5)
 
 
 @pytest.mark.parametrize("form", AXIAL, ids=names(AXIAL))
@@ -73,7 +61,7 @@ def test_relative_positions_match_the_definition(
     inputs = drawn(queries, keys, keys, *rows)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocked, "BLOCK_SCORES", scores)
-        reference = with_gradients(axial_attention_by_definition, inputs)
+        reference = with_gradients(reference_attention, inputs)
         assert_same_maps(with_gradients(ours, inputs), reference, floor=1e-2)
 
 
@@ -82,7 +70,7 @@ def test_relative_positions_match_the_definition(
 def test_windows_match_the_definition(form: Form, windows: int, heads: int, tokens: int, shifted: bool) -> None:
     """One bias for all windows, and one bias per window."""
     inputs = drawn(*[(windows, heads, tokens, 8)] * 3, (windows if shifted else 1, heads, tokens, tokens))
-    results = [with_gradients(lambda *x, f=f: f(*x, 0.4), inputs) for f in (form, attention_by_definition)]
+    results = [with_gradients(lambda *x, f=f: f(*x, 0.4), inputs) for f in (form, reference_window_attention)]
     assert_same_maps(*results, floor=1e-2)
 
 

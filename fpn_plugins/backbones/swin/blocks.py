@@ -18,7 +18,7 @@ from .window_attention import window_layout
 
 
 class SwinPatchEmbedding(PatchEmbedding):
-    """Apply `PatchEmbedding` to images zero-padded to whole patches, then a norm (``norm_eps=None`` omits it)."""
+    """`PatchEmbedding` of images zero-padded to whole patches, then a norm (``norm_eps=None`` omits it)."""
 
     def __init__(self, patch_size: int, in_chans: int, embed_dim: int, norm_eps: float | None) -> None:
         super().__init__(patch_size, in_chans, embed_dim)
@@ -32,7 +32,7 @@ class SwinPatchEmbedding(PatchEmbedding):
 
 
 class PatchMerging(nn.Module):
-    """Halve the resolution and double the channels by a linear layer on the tokens of each 2x2 patch, column by column.
+    """Linear layer on the tokens of each 2x2 patch; halves the resolution and doubles the channels, column by column.
 
     Args:
         dim: channels of a token.
@@ -56,7 +56,7 @@ class PatchMerging(nn.Module):
 
 
 class SwinStage(nn.Module):
-    """Run the blocks of one resolution, and the merging that leads to the next.
+    """Blocks of one resolution, and the merging that leads to the next.
 
     Args:
         blocks: encoder blocks with a `WindowAttention`; every other one shifts its windows by half of their side.

@@ -41,7 +41,7 @@ class WindowLayout(NamedTuple):
 
 
 class WindowAttention(nn.Module):
-    """Attend inside windows of ``window_size x window_size`` tokens, with several heads.
+    """Multi-head self-attention within windows of ``window_size x window_size`` tokens.
 
     Args:
         dim: channels of a token.
@@ -92,6 +92,19 @@ class WindowAttention(nn.Module):
             bias = bias + windows.masks[:, None]
         out = attend(q, k, v, bias.to(q.dtype), self.scale).transpose(1, 2).flatten(2).flatten(0, 1)  # n*N C
         return self.proj(out.index_select(0, windows.places)).view(x.shape)
+
+
+def reference_window_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, scale: float) -> Tensor:
+    """Compute attention in windows by its definition, which `attend` is tested against.
+
+    Args:
+        q: queries ``n M N D``.
+        k: keys, the same shape.
+        v: values, the same shape.
+        bias: added to the scores, ``1 M N N``, or with masks ``n M N N``.
+        scale: factor of the products.
+    """
+    return (scale * (q @ k.mT) + bias).softmax(-1) @ v
 
 
 def relative_position_index(window_size: int) -> Tensor:

@@ -185,7 +185,7 @@ def flattened(name: str) -> tuple[str, ...]:
 
 
 class FirstConvHook(LoadHook):
-    """Adapt the first convolution of loaded weights to ``in_chans`` as timm does: sum or repeat the RGB filters."""
+    """Hook that sums or repeats the RGB filters of a loaded first convolution for ``in_chans``, as timm does."""
 
     def __init__(self, name: str, in_chans: int) -> None:
         self.name, self.in_chans = name, in_chans

@@ -123,7 +123,7 @@ class TimmBackbone(Backbone):
 
 
 class _TimmLayouts:
-    """Build tables for a feature network under ``model.`` from timm's full network or Detectron2's names of ResNets.
+    """Tables from timm's full network, or Detectron2's names of ResNets, to a feature network under ``model.``.
 
     Keys that only the full network has (classifier, stages after the last requested map) are dropped; other keys stay
     unexplained.

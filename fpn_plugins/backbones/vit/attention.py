@@ -20,7 +20,7 @@ from ...weights.resize import resize_relative_positions
 
 
 class Attention(nn.Module):
-    """Attend among all tokens of a map, or among the tokens of each window.
+    """Multi-head self-attention over all tokens of a map, or within windows.
 
     Args:
         dim: channels of a token.
@@ -77,10 +77,28 @@ class Attention(nn.Module):
         return self.proj(out.permute(0, 2, 3, 1, 4).flatten(3))
 
 
+def reference_attention(q: Tensor, k: Tensor, v: Tensor, rows_h: Tensor, rows_w: Tensor) -> Tensor:
+    """Compute attention with relative positions by its definition, which `attend` is tested against.
+
+    Args:
+        q: queries ``B M N D``.
+        k: keys ``B M n D``.
+        v: values, the same shape as ``k``.
+        rows_h: embedding of each query row and each key row, ``H h D``.
+        rows_w: embedding of each query column and each key column, ``W w D``.
+    """
+    scores = q @ k.mT / q.shape[-1] ** 0.5
+    grid = q.unflatten(2, (rows_h.shape[0], rows_w.shape[0]))
+    scores_h = torch.einsum("bmyxd,yvd->bmyxv", grid, rows_h)
+    scores_w = torch.einsum("bmyxd,xud->bmyxu", grid, rows_w)
+    positions = scores_h[..., :, None] + scores_w[..., None, :]  # B M H W h w
+    return (scores + positions.flatten(4, 5).flatten(2, 3)).softmax(-1) @ v
+
+
 def relative_bias(q: Tensor, rows_h: Tensor, rows_w: Tensor) -> AxialBias:
     """Score queries ``B M H W D`` against the embeddings of relative positions: ``B M H W h`` and ``B M H W w``.
 
-    ``rows_h`` (``H h D``) embeds each query row and key row, ``rows_w`` (``W w D``) each query column and key column.
+    ``rows_h`` and ``rows_w`` are the arguments of `reference_attention`.
     """
     scores_h = torch.einsum("bmyxd,yvd->bmyxv", q, rows_h.to(q.dtype))
     scores_w = torch.einsum("bmyxd,xud->bmyxu", q, rows_w.to(q.dtype))

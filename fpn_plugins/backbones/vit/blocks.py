@@ -35,7 +35,7 @@ class DropPath(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """Embed non-overlapping patches as tokens; pixels after the last whole patch are ignored.
+    """Embedding of non-overlapping patches as tokens; pixels after the last whole patch are ignored.
 
     Args:
         patch_size: side of a patch in pixels.
@@ -61,7 +61,7 @@ def mlp(dim: int, hidden_dim: int) -> nn.Sequential:
 
 
 class ResidualBottleneck(nn.Module):
-    """Add 1x1, 3x3, 1x1 convolutions with norms to their input; the branch starts at zero.
+    """Residual 1x1, 3x3, 1x1 convolutions with norms; the branch starts at zero.
 
     ViTDet's convolutional propagation between windows (arXiv:2203.16527, section 3), used instead of global blocks.
 

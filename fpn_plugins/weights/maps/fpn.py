@@ -66,7 +66,7 @@ def torchvision() -> KeyMap:
 
 @dataclass(frozen=True)
 class FPNLayouts:
-    """Collect the tables for the keys of an FPN with ``num_levels`` inputs and ``num_merged`` top-down levels."""
+    """Tables for the keys of an FPN with ``num_levels`` inputs and ``num_merged`` top-down levels."""
 
     num_levels: int
     num_merged: int

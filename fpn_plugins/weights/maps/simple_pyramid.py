@@ -39,7 +39,7 @@ def mmdet(num_levels: int) -> KeyMap:
 
 @dataclass(frozen=True)
 class SimplePyramidLayouts:
-    """Collect the tables for the keys of a simple pyramid; ``num_resampling`` as for `detectron2`."""
+    """Tables for the keys of a simple pyramid; ``num_resampling`` as for `detectron2`."""
 
     num_resampling: Sequence[int]
 
