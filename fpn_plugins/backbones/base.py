@@ -53,12 +53,12 @@ class Backbone(nn.Module):
     @property
     def pixel_mean(self) -> list[float]:
         """``mean`` on the 0..255 scale, which both toolboxes use."""
-        return [round(255 * value, 3) for value in self.mean]
+        return pixel_statistics(self)[0]
 
     @property
     def pixel_std(self) -> list[float]:
         """``std`` on the 0..255 scale."""
-        return [round(255 * value, 3) for value in self.std]
+        return pixel_statistics(self)[1]
 
     def expect_pixels_of(self, other: nn.Module) -> None:
         """Copy the pixel statistics of ``other``, the backbone that reads the image."""
@@ -133,6 +133,12 @@ class Backbone(nn.Module):
                 f"the checkpoint {source} does not fit {type(self).__name__}{name} (of a whole detector, pass the "
                 f"backbone's part: fpn_plugins.weights.strip_prefix): {reason}{self.misfit_hint}"
             ) from error
+
+
+def pixel_statistics(backbone: nn.Module) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation, on the 0..255 scale, of a backbone's pixels; ImageNet's if it has none."""
+    mean, std = getattr(backbone, "mean", IMAGENET_MEAN), getattr(backbone, "std", IMAGENET_STD)
+    return [round(255 * value, 3) for value in mean], [round(255 * value, 3) for value in std]
 
 
 def check_one_source(pretrained: bool, checkpoint: str | os.PathLike[str] | None) -> None:

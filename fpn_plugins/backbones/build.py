@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from torch import nn
 
-from ..checks import one_of
+from ..checks import keyword_parameters, one_of
 
 # every backbone by its class name; the adapters and the contract tests iterate over this table
 BACKBONES: dict[str, type[nn.Module]] = {}
@@ -33,10 +32,7 @@ def register_backbone(backbone: BackboneClass) -> BackboneClass:
     if not (isinstance(backbone, type) and issubclass(backbone, nn.Module)):
         raise TypeError(f"register_backbone got {backbone!r}; it must be a subclass of nn.Module")
     name = backbone.__name__
-    _, *parameters = inspect.signature(backbone.__init__).parameters.values()
-    unusable = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY or p.name == "type"]
-    if unusable:
-        raise TypeError(f"backbone {name!r} needs keyword parameters: rename {unusable[0]!r}, or drop the '/' after it")
+    keyword_parameters(backbone, "backbone")
     taken = BACKBONES.setdefault(name, backbone)
     if taken is not backbone:
         raise ValueError(f"backbone name {name!r} is taken by {taken.__module__}.{name}; rename the class")

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from ..checks import one_of
+from ..checks import keyword_parameters, one_of
 from ..features import FeatureSpec
 from .base import check_neck
 from .baselines import SingleScale, SSDPyramid, TopDownPyramid
@@ -37,10 +37,12 @@ def register_neck(neck: NeckClass) -> NeckClass:
         neck: a subclass of ``nn.Module`` that conforms to `Neck`; ``card``, a `NeckCard`, is optional.
 
     Raises:
-        TypeError: the class does not conform to `Neck`; the message names what is missing.
+        TypeError: the class does not conform to `Neck` (the message names what is missing), or has a parameter that
+            `build_neck` cannot pass, because it is positional-only or named ``type``.
         ValueError: the name is taken by another class.
     """
     check_neck(neck)
+    keyword_parameters(neck, "neck")
     name = neck.__name__
     if NECKS.get(name, neck) is not neck:
         raise ValueError(f"neck name {name!r} is taken by {NECKS[name].__module__}.{name}; rename the class")
