@@ -26,14 +26,9 @@ def positive_int(argument: str, value: Any) -> int:
 
 
 def keyword_parameters(kind: type, what: str) -> None:
-    """Check that every constructor parameter can be given in a ``{"type": ..., **arguments}`` mapping.
+    """Raise ``TypeError`` if a constructor parameter cannot be given by name, or is named ``type``.
 
-    Args:
-        kind: class to check.
-        what: kind of class, for the message, such as ``"backbone"``.
-
-    Raises:
-        TypeError: a parameter that is positional-only or named ``type``.
+    ``what`` is the kind of class, for the message, such as ``"backbone"``.
     """
     _, *parameters = inspect.signature(kind.__init__).parameters.values()  # type: ignore[misc]
     unusable = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY or p.name == "type"]
@@ -84,10 +79,6 @@ def near_names(name: Any, choices: Iterable[str], number: int = 3) -> str:
     return f" (near: {', '.join(near)})" if near else ""
 
 
-def _is_index(value: Any) -> bool:
-    return hasattr(value, "__index__") and not isinstance(value, bool)
-
-
 def ascending(argument: str, indices: Sequence[int], count: int, meaning: str) -> tuple[int, ...]:
     """Return ``indices`` as a tuple if they are ascending positions below ``count``.
 
@@ -97,7 +88,7 @@ def ascending(argument: str, indices: Sequence[int], count: int, meaning: str) -
         TypeError: not a sequence of integers.
         ValueError: no positions, positions out of order, or positions out of range.
     """
-    if isinstance(indices, str) or not isinstance(indices, Iterable) or not all(map(_is_index, indices)):
+    if not isinstance(indices, Iterable) or any(type(i) is bool or not hasattr(i, "__index__") for i in indices):
         raise TypeError(f"{argument}={indices!r} must be a sequence of integers")
     chosen = tuple(int(index) for index in indices)
     if not chosen or list(chosen) != sorted(set(chosen)) or chosen[0] < 0 or chosen[-1] >= count:
