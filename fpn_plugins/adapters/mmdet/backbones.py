@@ -167,12 +167,7 @@ class PyramidBackbone(CorePyramid):
         out_positions: Sequence[int] | None = None,
     ) -> None:
         built = MODELS.build(own_type(backbone))
-        specs = getattr(built, "feature_specs", None)
-        if specs is None:
-            raise TypeError(
-                f"PyramidBackbone backbone={backbone['type']!r} publishes no feature_specs; use a backbone of "
-                "fpn_plugins, or give backbone and neck to the detector separately"
-            )
+        specs = self._in_specs(built)
         necks = []
         for config in [neck] if isinstance(neck, Mapping) else neck or []:
             if not isinstance(config, Mapping):
