@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -22,6 +23,19 @@ def positive_int(argument: str, value: Any) -> int:
     if value < 1:
         raise ValueError(f"{argument}={value} must be at least 1")
     return value
+
+
+def keyword_parameters(kind: type, what: str) -> None:
+    """Raise ``TypeError`` if a constructor parameter cannot be given by name, or is named ``type``.
+
+    ``what`` is the kind of class, for the message, such as ``"backbone"``.
+    """
+    _, *parameters = inspect.signature(kind.__init__).parameters.values()  # type: ignore[misc]
+    unusable = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY or p.name == "type"]
+    if unusable:
+        raise TypeError(
+            f"{what} {kind.__name__!r} needs keyword parameters: rename {unusable[0]!r}, or drop the '/' after it"
+        )
 
 
 def probability(argument: str, value: float) -> float:
@@ -71,8 +85,11 @@ def ascending(argument: str, indices: Sequence[int], count: int, meaning: str) -
     ``meaning`` completes the message "must be ascending positions ...", for example "among the 12 blocks (0..11)".
 
     Raises:
+        TypeError: not a sequence of integers.
         ValueError: no positions, positions out of order, or positions out of range.
     """
+    if not isinstance(indices, Iterable) or any(type(i) is bool or not hasattr(i, "__index__") for i in indices):
+        raise TypeError(f"{argument}={indices!r} must be a sequence of integers")
     chosen = tuple(int(index) for index in indices)
     if not chosen or list(chosen) != sorted(set(chosen)) or chosen[0] < 0 or chosen[-1] >= count:
         raise ValueError(f"{argument}={list(chosen)} must be ascending positions {meaning}")

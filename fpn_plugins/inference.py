@@ -135,7 +135,7 @@ def resize_shortest(image: np.ndarray, short: int, long: int) -> np.ndarray:
 
 
 class ImagePredictor:
-    """Wrap a built detector as a function of an image; each toolbox's adapter implements the call.
+    """Built detector as a function of an image; each toolbox's adapter implements the call.
 
     Args:
         model: the toolbox's detector; it is set to evaluation mode.

@@ -30,7 +30,7 @@ WINOGRAD_REMOVED = (
 
 
 class LayerNorm2d(nn.Module):
-    """Apply LayerNorm over the channels at each position of a ``B C H W`` map.
+    """LayerNorm over the channels at each position of a ``B C H W`` map.
 
     Matches Detectron2's channel-first ``LayerNorm`` (``layers/batch_norm.py``) and its default ``eps``. The result has
     the memory format of the input, channels-last or contiguous.
@@ -125,7 +125,7 @@ def _with_bias(conv: ConvFactory, *args: Any, **kwargs: Any) -> nn.Module:
 
 
 class ActConv2d(nn.Conv2d):
-    """Apply an activation, then a convolution; ``partial(ActConv2d, act)`` is a convolution factory.
+    """Activation, then convolution; ``partial(ActConv2d, act)`` is a convolution factory.
 
     Args:
         act: see `make_act`.
@@ -142,7 +142,7 @@ class ActConv2d(nn.Conv2d):
 
 
 class ConvNormAct(nn.Module):
-    """Apply convolution, norm and activation, with "same" padding for odd kernels.
+    """Convolution, norm and activation, with "same" padding for odd kernels.
 
     The convolution has a bias exactly when there is no norm, as in mmcv's ``ConvModule`` (``bias='auto'``) and in
     Detectron2's FPN. Parameters are named ``conv.*`` and ``norm.*`` for every kind of norm.

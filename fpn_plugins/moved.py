@@ -78,7 +78,7 @@ def check_config(config: str) -> None:
 
 
 class MovedFinder(MetaPathFinder):
-    """Raise an ``ImportError`` for imports of names in `MOVED` or `REMOVED`; never find a module."""
+    """Import hook that raises an ``ImportError`` for names in `MOVED` or `REMOVED` and never finds a module."""
 
     def __init__(self, package: str) -> None:
         self.package = package

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .backbones import build_backbone
+from .backbones.base import pixel_statistics
 from .checks import ascending, one_of
 from .features import FeatureSpec
 from .necks import build_neck
@@ -21,7 +22,7 @@ AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Pyramid(nn.Module):
-    """Join a backbone and a neck in one module; the neck's input channels come from the backbone.
+    """Backbone and neck in one module; the neck's input channels come from the backbone.
 
     Example::
 
@@ -41,7 +42,8 @@ class Pyramid(nn.Module):
 
     Attributes:
         feature_specs: channels and stride of each returned map.
-        pixel_mean: pixel mean that the backbone's weights expect, RGB, on the 0..255 scale.
+        pixel_mean: pixel mean that the backbone's weights expect, RGB, on the 0..255 scale; ImageNet's for a backbone
+            that states none.
         pixel_std: standard deviation of these pixels.
 
     State dict: ``backbone.*`` and ``neck.*``; a subclass may name the two parts differently (`part_names`).
@@ -90,12 +92,12 @@ class Pyramid(nn.Module):
     @property
     def pixel_mean(self) -> list[float]:
         """Return the pixel mean that the backbone's weights expect."""
-        return self.parts()[0].pixel_mean  # type: ignore[return-value]
+        return pixel_statistics(self.parts()[0])[0]
 
     @property
     def pixel_std(self) -> list[float]:
         """Return the pixel standard deviation that the backbone's weights expect."""
-        return self.parts()[0].pixel_std  # type: ignore[return-value]
+        return pixel_statistics(self.parts()[0])[1]
 
     def forward(self, x: Tensor) -> Any:
         """Map images ``B 3 H W`` to a tuple of maps ``B C H W``, high to low resolution."""

@@ -181,7 +181,7 @@ def _bilinear(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class FunctionalUpsample(nn.Module):
-    """Wrap a parameter-free function ``(x, size) -> x`` as a module."""
+    """Parameter-free function ``(x, size) -> x`` as a module."""
 
     def __init__(self, function: Upsample) -> None:
         super().__init__()

@@ -38,11 +38,14 @@ class Shallow(nn.Module):
 @timm
 def test_wires_the_neck_from_the_backbone():
     pyramid = Pyramid(BACKBONE, NECK).double().eval()
-    parts = Pyramid(TimmBackbone("mobilenetv2_100", out_indices=[2, 3, 4]).double().eval()), FPN([32, 96, 1280], 16)
-    maps = pyramid(torch.randn(IMAGE, dtype=torch.double))
-    assert [spec.stride for spec in pyramid.feature_specs] == [8, 16, 32, 64] and isinstance(maps, tuple)
-    assert [feature.shape[1] for feature in maps] == [16] * 4
-    assert parts[0].feature_specs == pyramid.parts()[0].feature_specs
+    backbone = TimmBackbone("mobilenetv2_100", out_indices=[2, 3, 4])
+    neck = FPN([spec.channels for spec in backbone.feature_specs], 16, extra_levels=NECK["extra_levels"])
+    backbone.load_state_dict(pyramid.parts()[0].state_dict())
+    neck.load_state_dict(pyramid.parts()[1].state_dict())
+    image = torch.randn(IMAGE, dtype=torch.double)
+    maps = pyramid(image)
+    assert isinstance(maps, tuple) and [spec.stride for spec in pyramid.feature_specs] == [8, 16, 32, 64]
+    assert_same_pyramid(maps, neck.double().eval()(backbone.double().eval()(image)), tolerance=0)
 
 
 @timm
@@ -64,6 +67,10 @@ def test_states_the_pixels_of_its_backbone():
     pyramid = Pyramid(BACKBONE, NECK)
     assert pyramid.pixel_mean == TimmBackbone("mobilenetv2_100").pixel_mean
     assert pyramid.pixel_std == TimmBackbone("mobilenetv2_100").pixel_std
+
+
+def test_states_imagenet_pixels_for_a_backbone_that_states_none():
+    assert Pyramid(Shallow(), NECK).pixel_mean == [123.675, 116.28, 103.53]
 
 
 @timm
@@ -93,6 +100,12 @@ def test_autocast_computes_in_less_precision_and_returns_single():
     assert all(feature.dtype == torch.float32 for feature in maps)
     assert_same_pyramid(maps, wanted, tolerance=0.2)
     assert not maps[0].equal(wanted[0])
+
+
+@pytest.mark.parametrize("positions", [3, "01", [0.7], [None], [True]])
+def test_refuses_positions_that_are_not_integers(positions: Any):
+    with pytest.raises(TypeError, match=r"out_positions=.* must be a sequence of integers"):
+        Pyramid(Shallow(), NECK, out_positions=positions)
 
 
 @pytest.mark.parametrize("positions", [[4], [1, 0], [0, 0], [], [-1]])
@@ -188,3 +201,33 @@ def test_every_adapter_takes_the_pyramids_options(build: Callable[..., nn.Module
     with torch.no_grad():
         found = adapter(torch.randn(IMAGE))
     assert all(f.dtype == torch.float32 for f in (found.values() if isinstance(found, dict) else found))
+
+
+@timm
+@pytest.mark.mmdet
+def test_mmdet_applies_several_necks_or_none():
+    necks = [{"type": "FPN", "out_channels": 16, "num_outs": 4}, {"type": "BFP", "refine_level": 1}]
+    several: Any = in_mmdet(neck=necks)
+    assert [type(neck).__name__ for neck in several.neck] == ["FPN", "BFP"]
+    assert [spec.channels for spec in several.feature_specs] == [16] * 4
+    assert [spec.channels for spec in in_mmdet(neck=None).feature_specs] == [32, 96, 320]  # type: ignore[union-attr]
+
+
+@pytest.mark.detectron2
+def test_detectron2_yaml_takes_a_users_own_backbone():
+    from detectron2.config import get_cfg
+    from detectron2.modeling import build_backbone
+
+    from fpn_plugins import BACKBONES, register_backbone
+    from fpn_plugins.adapters.detectron2 import add_fpn_plugins_config
+
+    register_backbone(Shallow)
+    try:
+        cfg = get_cfg()
+        add_fpn_plugins_config(cfg)
+        cfg.MODEL.BACKBONE.NAME = "build_fpn_plugins_backbone"
+        cfg.MODEL.FPN_PLUGINS.BACKBONE.TYPE = "Shallow"
+        cfg.MODEL.FPN_PLUGINS.NECK.ARGS.out_channels = 8
+        assert list(build_backbone(cfg)(torch.zeros(1, 3, 32, 48))) == ["p2", "p3"]
+    finally:
+        del BACKBONES["Shallow"]

@@ -21,14 +21,23 @@ Size = TypeVar("Size", bound=NamedTuple)
 
 
 class Backbone(nn.Module):
-    """Base class of backbones: image in, tuple of maps out.
+    """Base class of backbones: image ``B in_chans H W`` in, tuple of maps out.
 
     A subclass sets ``feature_specs``, lists its parts in `stage_parts`, and ends its constructor with
-    `load_and_freeze`.
+    `load_and_freeze`. Images are RGB, normalized with ``mean`` and ``std`` (or `pixel_mean` and `pixel_std`).
+
+    Arguments that several subclasses have:
+        pretrained: load timm's weights of the network ``name`` (downloaded by timm, which must be installed).
+        checkpoint: weights file to load instead, in any layout that the subclass names; read without executing
+            anything, loaded completely or not at all.
+        in_chans: channels of the image.
+        frozen_stages: see below; -1 by default.
+        drop_path_rate: stochastic depth of the last block; rises linearly from 0 in the first.
+        gradient_checkpointing: recompute each block in the backward pass (less memory, about a third more time).
 
     Attributes:
         feature_specs: channels and stride of each returned map.
-        mean: mean of the pixels that the weights were trained on, RGB, on the 0..1 scale; ImageNet's by default.
+        mean: mean of the pixels that the weights were trained on, on the 0..1 scale; ImageNet's by default.
         std: standard deviation of these pixels.
         frozen_stages: -1 freezes nothing, 0 the stem (patch embedding or first convolutions), ``n`` the stem and the
             first ``n`` stages. Frozen parts get no gradient and stay in evaluation mode.
@@ -44,15 +53,15 @@ class Backbone(nn.Module):
     @property
     def pixel_mean(self) -> list[float]:
         """``mean`` on the 0..255 scale, which both toolboxes use."""
-        return [round(255 * value, 3) for value in self.mean]
+        return pixel_statistics(self)[0]
 
     @property
     def pixel_std(self) -> list[float]:
         """``std`` on the 0..255 scale."""
-        return [round(255 * value, 3) for value in self.std]
+        return pixel_statistics(self)[1]
 
     def expect_pixels_of(self, other: nn.Module) -> None:
-        """Take over the pixel statistics of ``other``, the backbone that reads the image."""
+        """Copy the pixel statistics of ``other``, the backbone that reads the image."""
         self.mean, self.std = getattr(other, "mean", IMAGENET_MEAN), getattr(other, "std", IMAGENET_STD)
 
     def stage_parts(self) -> Sequence[Sequence[Part]]:
@@ -62,7 +71,7 @@ class Backbone(nn.Module):
     def load_and_freeze(
         self, frozen_stages: int = -1, checkpoint: str | os.PathLike[str] | None = None, pretrained: bool = False
     ) -> None:
-        """Load the file of weights, or timm's weights of the network ``self.name`` if ``pretrained``; then freeze.
+        """Load weights from ``checkpoint`` or, if ``pretrained``, timm's of the network ``self.name``; then freeze.
 
         Raises:
             ValueError: both sources, weights of another architecture, or stages that the backbone does not have.
@@ -99,10 +108,10 @@ class Backbone(nn.Module):
         return self
 
     def load_weights(self, weights: Weights, source: str = "of the given state dict") -> None:
-        """Load a state dict in any layout that the backbone knows, completely or not at all.
+        """Load a state dict in any layout that the backbone supports, completely or not at all.
 
         Args:
-            weights: state dict of the backbone alone, or a file that holds it, of which nothing is executed.
+            weights: state dict of the backbone alone, or a file that contains it, see `read_checkpoint`.
             source: origin of a state dict, for the message; a file is named by its path.
 
         Raises:
@@ -126,17 +135,23 @@ class Backbone(nn.Module):
             ) from error
 
 
+def pixel_statistics(backbone: nn.Module) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation, on the 0..255 scale, of a backbone's pixels; ImageNet's if it has none."""
+    mean, std = getattr(backbone, "mean", IMAGENET_MEAN), getattr(backbone, "std", IMAGENET_STD)
+    return [round(255 * value, 3) for value in mean], [round(255 * value, 3) for value in std]
+
+
 def check_one_source(pretrained: bool, checkpoint: str | os.PathLike[str] | None) -> None:
     """Raise ``ValueError`` if both sources of weights are given."""
     if pretrained and checkpoint is not None:
-        raise ValueError(f"pretrained=True and checkpoint={str(checkpoint)!r} exclude each other; choose one")
+        raise ValueError(f"pretrained=True and checkpoint={str(checkpoint)!r} are mutually exclusive; choose one")
 
 
 def published_size(name: str, sizes: Mapping[str, Size], **given: Any) -> Size:
-    """Look up the size of the network that timm calls ``name``, and replace fields by arguments that are not ``None``.
+    """Look up the size of the network that timm calls ``name``, and override fields by arguments that are not ``None``.
 
     Raises:
-        ValueError: a name, without the tag of its weights, that is not in ``sizes``; suggests near names.
+        ValueError: ``name`` without the tag of its weights is not in ``sizes``; suggests similar names.
     """
     size = sizes[one_of("name", name.split(".")[0], sizes)]
     values = {key: value for key, value in given.items() if value is not None}
@@ -144,12 +159,12 @@ def published_size(name: str, sizes: Mapping[str, Size], **given: Any) -> Size:
 
 
 def drop_path_rates(drop_path_rate: float, depth: int) -> list[float]:
-    """Probability of dropping the branches of each of ``depth`` blocks, rising linearly from 0 to the given rate."""
+    """Return each of ``depth`` blocks' probability of dropping a branch, from 0 linearly up to ``drop_path_rate``."""
     return torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()  # has values even under a meta device
 
 
 def initialize_linear(module: nn.Module) -> None:
-    """Initialize all linear layers as Vision Transformers do: weights truncated normal of 0.02, biases zero."""
+    """Initialize all linear layers as in Vision Transformers: truncated normal weights (std 0.02), zero biases."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.trunc_normal_(layer.weight, std=0.02)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from torch import nn
 
-from ..checks import one_of
+from ..checks import keyword_parameters, one_of
 
-# every backbone by its class name; the adapters and the contract tests go through this table
+# every backbone by its class name; the adapters and the contract tests iterate over this table
 BACKBONES: dict[str, type[nn.Module]] = {}
 
 BackboneClass = TypeVar("BackboneClass", bound=type[nn.Module])
@@ -23,20 +22,17 @@ def register_backbone(backbone: BackboneClass) -> BackboneClass:
 
     Args:
         backbone: subclass of ``nn.Module`` whose constructor takes keyword arguments and sets ``feature_specs``, and
-            whose forward maps ``B 3 H W`` to a tuple of maps; may derive from `Backbone`.
+            whose forward maps ``B 3 H W`` to a tuple of maps; it can derive from `Backbone`.
 
     Raises:
-        TypeError: not a subclass of ``nn.Module``, or a parameter that is positional-only or named ``type``, which
-            `build_backbone` cannot pass.
+        TypeError: not a subclass of ``nn.Module``, or a parameter that `build_backbone` cannot pass, because it is
+            positional-only or named ``type``.
         ValueError: the name is taken by another class.
     """
     if not (isinstance(backbone, type) and issubclass(backbone, nn.Module)):
         raise TypeError(f"register_backbone got {backbone!r}; it must be a subclass of nn.Module")
     name = backbone.__name__
-    _, *parameters = inspect.signature(backbone.__init__).parameters.values()
-    unusable = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY or p.name == "type"]
-    if unusable:
-        raise TypeError(f"backbone {name!r} needs keyword parameters: rename {unusable[0]!r}, or drop the '/' after it")
+    keyword_parameters(backbone, "backbone")
     taken = BACKBONES.setdefault(name, backbone)
     if taken is not backbone:
         raise ValueError(f"backbone name {name!r} is taken by {taken.__module__}.{name}; rename the class")
@@ -44,10 +40,10 @@ def register_backbone(backbone: BackboneClass) -> BackboneClass:
 
 
 def build_backbone(backbone: nn.Module | Mapping[str, Any]) -> Any:
-    """Return a backbone as it is, or build it from ``{"type": name in BACKBONES, **arguments}``.
+    """Return a backbone unchanged, or build it from ``{"type": name in BACKBONES, **arguments}``.
 
     Raises:
-        ValueError: unknown type (suggests near names).
+        ValueError: unknown type (suggests similar names).
         TypeError: an argument that the backbone does not have, a registered class that publishes no ``feature_specs``,
             or any other value, such as a bare name.
     """

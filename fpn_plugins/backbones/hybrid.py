@@ -1,4 +1,4 @@
-"""Convolutional network with a Vision Transformer on top: C2-C4 from the CNN, C5 from the transformer.
+"""Put a Vision Transformer on top of a convolutional network: C2-C4 from the CNN, C5 from the transformer.
 
 ::
 
@@ -24,18 +24,17 @@ from .vit.vit import ViT
 
 OUT_STRIDE = 32
 VIT_STRIDES = (16, 32)
-# sides of the images that absolute and relative positions are made for; they are resized for other images
+# default image sides for absolute and relative positions, which are resized for other images
 POSITIONS_SIDE, RELATIVE_SIDE = 224, 1024
 
 
 @register_backbone
 class HybridCNNViT(Backbone):
-    """The maps of a CNN, with C5 computed by a Vision Transformer.
+    """CNN that computes C2..C4, with a Vision Transformer on top that computes C5.
 
     Args:
-        cnn: a backbone, or a ``{"type": ..., **arguments}`` mapping of one, whose last map has the stride
-            ``vit_stride``: ``{"type": "TimmBackbone", "name": "resnet50"}``, with ``out_indices=(1, 2, 3)`` for
-            ``vit_stride=16``.
+        cnn: a backbone, or its ``{"type": ..., **arguments}`` mapping, whose last map has the stride ``vit_stride``:
+            ``{"type": "TimmBackbone", "name": "resnet50"}``, with ``out_indices=(1, 2, 3)`` for ``vit_stride=16``.
         vit: arguments of `ViT` for the encoder. By default, its blocks attend over the whole map and have no relative
             positions; set ``window_size``, ``global_block_indices`` and ``use_rel_pos`` to change that.
         vit_stride: stride of the map that the encoder reads. 32: the CNN's C5, which it replaces. 16: the CNN's C4,

@@ -29,10 +29,10 @@ MAX_DENOMINATOR = 16
 
 @register_backbone
 class ImagePyramid(Backbone):
-    """One map of a backbone, computed from the image at each scale.
+    """Image pyramid: one map of the same backbone per scale of the image.
 
     Args:
-        backbone: a backbone, or a ``{"type": ..., **arguments}`` mapping of one.
+        backbone: a backbone, or its ``{"type": ..., **arguments}`` mapping.
         scales: factors of the image's sides, descending; the image is resized bilinearly, with sides rounded up.
         index: position of the map among the backbone's maps; -1 is the last.
 

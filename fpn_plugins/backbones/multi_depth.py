@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from ..features import FeatureSpec
 from ..layers import NormFactory
 from ..ops.tracing import traced
+from ..ops.windows import windows_along
 from ..resampling import make_resample
 from .base import Backbone
 from .build import register_backbone
@@ -33,12 +34,12 @@ from .vit.vit import ViT
 
 @register_backbone
 class MultiDepthViT(Backbone):
-    """A plain ViT as a backbone of several strides, for `FPN` or any other neck.
+    """Plain ViT as a backbone with several strides, for `FPN` or any other neck.
 
     Args:
         vit: arguments of `ViT` (``embed_dim``, ``checkpoint``, ``frozen_stages``, ...), without ``out_block_indices``;
             ``{}`` is ViTDet's ViT-B.
-        depths: number of blocks before each map, ascending; the default is for 12 blocks; use ``(6, 12, 18, 24)`` for
+        depths: number of blocks before each map, ascending. The default is for 12 blocks; use ``(6, 12, 18, 24)`` for
             ViT-L. Blocks after the last one are not built.
         strides: stride of each map in input pixels; power-of-two multiples or fractions of the patch size.
         norm: norm between two transposed convolutions, see `make_norm`: ``"LN"``, as in ViTDet, does not depend on the
@@ -50,11 +51,11 @@ class MultiDepthViT(Backbone):
     Images can have any size: they are zero-padded on the right and at the bottom to whole cells of the coarsest map,
     and each map is cropped to ``ceil(side / stride)``. BEiT's and ViTDet's code ignores pixels after the last patch.
 
-    State dict: ``vit.*`` (detectron2's names), ``resamples.<i>.*``; weights of the ViT alone are its ``checkpoint``.
+    State dict: ``vit.*`` (Detectron2's names), ``resamples.<i>.*``; weights of the ViT alone are its ``checkpoint``.
 
     Raises:
         ValueError: depths that do not ascend or that the ViT does not have, another number of strides, or a stride that
-            is no power-of-two multiple of the patch size.
+            is not a power-of-two multiple or fraction of the patch size.
     """
 
     def __init__(
@@ -76,20 +77,15 @@ class MultiDepthViT(Backbone):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B in_chans H W`` to one ``B C H/stride W/stride`` map per stride, rounded up."""
         height, width = x.shape[-2:]
-        below, beside = (_cells(side, self.cell) * self.cell - side for side in (height, width))
+        below, beside = (windows_along(side, self.cell) * self.cell - side for side in (height, width))
         # a trace must not depend on the size
         if traced() or below or beside:
             x = F.pad(x, (0, beside, 0, below))
         maps = [resample(tokens) for resample, tokens in zip(self.resamples, self.vit(x), strict=True)]
         return tuple(
-            _crop(m, _cells(height, spec.stride), _cells(width, spec.stride))
+            _crop(m, windows_along(height, spec.stride), windows_along(width, spec.stride))
             for m, spec in zip(maps, self.feature_specs, strict=True)
         )
-
-
-def _cells(side: int, stride: int) -> int:
-    """Divide and round up, without negative numbers, which ONNX divides differently."""
-    return (side + stride - 1) // stride
 
 
 def _crop(x: Tensor, height: int, width: int) -> Tensor:

@@ -16,7 +16,7 @@ _EXAMPLES = 5
 
 @dataclass
 class _Problems:
-    """Collect examples of each kind of problem; kinds are descriptions for the user."""
+    """Examples of each kind of problem; kinds are descriptions for the user."""
 
     found: dict[str, list[str]] = field(default_factory=dict)
 

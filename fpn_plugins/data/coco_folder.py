@@ -156,7 +156,10 @@ def find_split(root: str | os.PathLike[str], split: str) -> CocoSplit:
     one_of("split", split, ("train", "val"))
     root = Path(root)
     if not root.is_dir():
-        raise FileNotFoundError(f"root={str(root)!r} is not a folder; give the folder of a COCO-format data set")
+        raise FileNotFoundError(
+            f"root={str(root)!r} is not a folder; give the folder of a COCO-format data set (configs read it from the "
+            "environment variable FPN_PLUGINS_COCO)"
+        )
     candidates = _candidates(root, split)
     for ann_file, image_dir in candidates:
         if ann_file.is_file() and image_dir.is_dir():

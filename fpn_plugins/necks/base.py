@@ -12,7 +12,7 @@ from ..features import FeatureSpec, check_channels, check_in_channels, check_in_
 
 
 class Neck(Protocol):
-    """Interface of a neck: an ``nn.Module`` with these members, of this package or a user's own."""
+    """Interface of a neck, from this package or a user's own: an ``nn.Module`` with these members."""
 
     @property
     def in_channels(self) -> Sequence[int]:
@@ -34,7 +34,7 @@ class Neck(Protocol):
 
 
 def check_neck(neck: nn.Module | type[nn.Module]) -> None:
-    """Raise ``TypeError`` unless a module, or a class of modules, conforms to `Neck`; name what is missing."""
+    """Raise ``TypeError`` that names what is missing unless a module, or a class of modules, conforms to `Neck`."""
     kind = neck if isinstance(neck, type) else type(neck)
     if not issubclass(kind, nn.Module):
         raise TypeError(f"{kind.__name__} is not a neck: it must be a subclass of torch.nn.Module")

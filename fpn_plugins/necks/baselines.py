@@ -25,7 +25,7 @@ from .fpn import FPN
 
 
 class SSDPyramid(FPN):
-    """Process each map independently: lateral 1x1 and output 3x3 convolution, no top-down path (table 1 (d)).
+    """Independent levels: lateral 1x1 and output 3x3 convolution per map, no top-down path (table 1 (d)).
 
     Arguments and errors are those of `FPN`; ``fusion`` and a parameter-free ``upsample_mode`` have no effect.
 
@@ -66,7 +66,7 @@ class SSDPyramid(FPN):
 
 
 class TopDownPyramid(FPN):
-    """Upsample the coarsest map alone from level to level: FPN without laterals (table 1 (e)).
+    """FPN without laterals: the coarsest map alone, upsampled from level to level (table 1 (e)).
 
     Only the last used map has a lateral 1x1 convolution. Each finer level is the level above it, upsampled to the size
     of the backbone's map, whose values are not read; every level has a 3x3 output convolution. Outputs and gradients
@@ -119,7 +119,7 @@ class TopDownPyramid(FPN):
 
 
 class SingleScale(SSDPyramid):
-    """Use one map of the backbone: lateral 1x1 and output 3x3 convolution, and optional extra levels.
+    """One map of the backbone: lateral 1x1 and output 3x3 convolution, and optional extra levels.
 
     Args:
         in_channels: channels of each input map, as for `FPN`.

@@ -34,7 +34,7 @@ REFINES = ("conv", "non_local")
 
 
 class NonLocal2d(nn.Module):
-    """Add to a map its non-local attention over all positions (embedded Gaussian).
+    """Non-local block (embedded Gaussian): a map plus its attention over all positions.
 
     ``softmax(theta(x)^T phi(x)) g(x)``, not scaled by the square root of the width (mmcv's ``use_scale=False``), with
     fused attention, which does not materialize the (H W) x (H W) matrix.
@@ -90,7 +90,7 @@ class BFP(nn.Module):
     identity, as in mmdet, where these two override the neck's ``init_cfg``.
 
     State dict: ``refine.conv.*``, ``refine.norm.*``, or ``refine.{g,theta,phi,conv_out}.conv.*``. mmdet's layout loads
-    as it is.
+    unchanged.
 
     Raises:
         ValueError: channels that differ, ``refine_index`` out of range, or an unknown ``refine``.

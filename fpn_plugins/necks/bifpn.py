@@ -7,7 +7,7 @@
     p6 ----(+)--------------(+)--> p6      pool 3x3 max-pool of stride 2
      |      |x2              ^ pool
     p5 ----(+)--------------(+)--> p5      Each level's input enters both of its sums: in the first repeat each time
-     |      |x2              ^ pool        through a 1x1 convolution of its own (c3, c4, c5), in the others as it is.
+     |      |x2              ^ pool        through a 1x1 convolution of its own (c3, c4, c5), in the others unchanged.
     p4 ----(+)--------------(+)--> p4
      |      |x2              ^ pool        p6 of the first repeat: 1x1 convolution of c5, norm, pool; p7: pool of p6
     p3 ----(+)---------------+---> p3
@@ -85,7 +85,7 @@ class BiFPN(PyramidNeck):
 
     Inputs with ``out_channels`` channels get no 1x1 convolution, as in effdet.
 
-    State dict: see ``weights/maps/bifpn.py``. effdet's layout loads as it is; one that fits only in part is a
+    State dict: see ``weights/maps/bifpn.py``. effdet's layout loads unchanged; one that fits only in part is a
     ``ValueError`` that lists the keys.
 
     Raises:

@@ -33,8 +33,8 @@ def pool_to_half(x: Tensor, size: tuple[int, int], padding: str = "same") -> Ten
         return F.max_pool2d(x, 3, stride=2)
     if not all(0 <= cells <= 2 for cells in short):
         raise ValueError(
-            f"BiFPN cannot pool {tuple(x.shape[-2:])} cells to {tuple(size)}: each map has to be half as large "
-            "as the previous one, rounded either way; give the inputs from high to low resolution, without gaps"
+            f"BiFPN cannot pool {tuple(x.shape[-2:])} cells to {tuple(size)}: each map must be half as large as the "
+            "previous one, rounded either way; pass the inputs from high to low resolution, without gaps"
         )
     # no padded copy: max_pool2d pads both ends equally, and ceil_mode adds the odd cell at the end
     return max_pool2d(x, (3, 3), (2, 2), (start[0], start[1]), ceil_mode=padding == "same")
@@ -51,11 +51,7 @@ class SeparableConv(ConvNormAct):
     """
 
     def __init__(
-        self,
-        channels: int,
-        norm: str | NormFactory | None,
-        conv: ConvFactory | None,
-        depthwise: ConvFactory | None,
+        self, channels: int, norm: str | NormFactory | None, conv: ConvFactory | None, depthwise: ConvFactory | None
     ) -> None:
         super().__init__(channels, channels, 1, norm=norm, conv=conv)
         build = make_conv(depthwise)
@@ -88,12 +84,12 @@ class PooledLevels(nn.Module):
 
 
 class BiFPNNode(nn.Module):
-    """One merge: resize and project the maps, add them with learned weights, then activation and convolution.
+    """Weighted sum of resized and projected maps, then activation and convolution.
 
     Args:
         inputs: numbers of the maps to merge.
-        steps: number of levels by which each map is coarser: 1 is upsampled, -1 max-pooled, 0 left as it is.
-        lateral_convs: by number, the 1x1 convolution of each map whose channels are not the pyramid's.
+        steps: number of levels by which each map is coarser: 1 is upsampled, -1 max-pooled, 0 unchanged.
+        lateral_convs: by number, the 1x1 convolution of each map whose channels differ from the pyramid's.
         output_conv: convolution after the activation.
         fusion: see `BiFPN`.
         act: see `make_act`.
@@ -121,7 +117,7 @@ class BiFPNNode(nn.Module):
         self.output_conv = output_conv
 
     def normalized_weights(self) -> Tensor | None:
-        """Return non-negative weights whose sum is 1 (``"weighted"``: just below), or ``None`` for ``"sum"``."""
+        """Return non-negative weights with the sum 1 (``"weighted"``: just below), or ``None`` for ``"sum"``."""
         if self.edge_weights is None:
             return None
         if self.fusion == "softmax":
@@ -139,7 +135,7 @@ class BiFPNNode(nn.Module):
         return self.output_conv(merged if self.act is None else self.act(merged))
 
     def _fit(self, position: int, x: Tensor, weight: Tensor | None, size: tuple[int, int]) -> Tensor:
-        """Project, resize and weight one input; the weight is applied at the smaller of its two sizes."""
+        """Project, resize and weight one input; the weight is applied at the smaller size."""
         if self.names[position] in self.lateral_convs:
             x = self.lateral_convs[self.names[position]](x)
         if self.steps[position] < 0:

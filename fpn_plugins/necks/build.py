@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from ..checks import one_of
+from ..checks import keyword_parameters, one_of
 from ..features import FeatureSpec
 from .base import check_neck
 from .baselines import SingleScale, SSDPyramid, TopDownPyramid
@@ -24,7 +24,7 @@ _OURS = (
     *(FPN, PAFPN, BiFPN, NASFPN, CSPPAFPN, BFP, PanopticFPN, SimpleFeaturePyramid),
     *(SSDPyramid, TopDownPyramid, SingleScale),
 )
-# every neck by its class name, in the order of the docs; the adapters and the contract tests go through this table
+# every neck by its class name, in the order of the docs; the adapters and the contract tests iterate over this table
 NECKS: dict[str, type[nn.Module]] = {neck.__name__: neck for neck in _OURS}
 
 NeckClass = TypeVar("NeckClass", bound=type[nn.Module])
@@ -37,10 +37,12 @@ def register_neck(neck: NeckClass) -> NeckClass:
         neck: a subclass of ``nn.Module`` that conforms to `Neck`; ``card``, a `NeckCard`, is optional.
 
     Raises:
-        TypeError: the class does not conform to `Neck`; the message names what is missing.
+        TypeError: the class does not conform to `Neck` (the message names what is missing), or has a parameter that
+            `build_neck` cannot pass, because it is positional-only or named ``type``.
         ValueError: the name is taken by another class.
     """
     check_neck(neck)
+    keyword_parameters(neck, "neck")
     name = neck.__name__
     if NECKS.get(name, neck) is not neck:
         raise ValueError(f"neck name {name!r} is taken by {NECKS[name].__module__}.{name}; rename the class")
@@ -49,7 +51,7 @@ def register_neck(neck: NeckClass) -> NeckClass:
 
 
 class NeckChain(nn.Sequential):
-    """Necks applied one after another, such as ``BFP`` after ``FPN``; state dict ``0.*``, ``1.*``, as mmdet's lists."""
+    """Necks applied one after another, e.g., ``BFP`` after ``FPN``; state dict ``0.*``, ``1.*``, like mmdet's lists."""
 
     @property
     def in_channels(self) -> Sequence[int]:

@@ -1,4 +1,4 @@
-"""`NeckCard`: facts about a neck, from which the docs' tables and pictures and the contract tests are derived."""
+"""`NeckCard`: facts about a neck, the source of tables and pictures in the docs and of the contract tests."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ FPN_PAPER = (
 
 @dataclass(frozen=True)
 class NeckCard:
-    """Facts about one neck. A neck class has its card as the class attribute ``card``.
+    """Facts about one neck, stored as the class attribute ``card`` of a neck class.
 
     ``topology`` is the `Graph` that the neck runs, or a drawing in text: a line of column titles, then one line per
     level, coarsest first, with one cell per column. A cell names a map, its label if that differs from the name, and
-    the maps that it reads, whose arrow may have a label. The first column holds the inputs; names of outputs begin
-    with P::
+    the maps that it reads, whose arrow can have a label. The first column lists the inputs; names of outputs start with
+    P::
 
            backbone | merge               | output
         5: C5       | M5 < 1×1: C5        | P5 < 3×3: M5
@@ -38,16 +38,16 @@ class NeckCard:
     Attributes:
         idea: what the neck does, in one sentence.
         use_when: when to choose it; completes "Use it ...".
-        caveats: what speaks against it.
+        caveats: disadvantages.
         paper: ``"Authors: Title. Venue year, arXiv:number"``.
         reference: reference implementations, by code base and file.
         topology: see above.
-        results: results that others published on COCO val2017, times 100, each as ``"metric: detector (publisher)"``.
-        in_specs: maps on which the cost tables count the neck.
-        arguments: arguments with which they count it, without ``in_channels``.
+        results: results published by others on COCO val2017, times 100, each as ``"metric: detector (publisher)"``.
+        in_specs: input maps in the cost tables.
+        arguments: arguments in the cost tables, without ``in_channels``.
         follows: name of the neck whose maps it reads; ``None`` for a backbone's maps.
-        example_specs: maps on which the contract tests run it.
-        example_arguments: arguments with which they build it, without ``in_channels``.
+        example_specs: input maps in the contract tests.
+        example_arguments: arguments in the contract tests, without ``in_channels``.
     """
 
     idea: str

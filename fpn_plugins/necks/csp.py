@@ -64,7 +64,7 @@ class Bottleneck(nn.Module):
 
 
 class CSPLayer(nn.Module):
-    """Send half of the channels through ``num_blocks`` bottlenecks and the other half around them.
+    """CSP layer: half of the channels pass through ``num_blocks`` bottlenecks, the other half around them.
 
     Args:
         in_channels: total channels of the input maps.

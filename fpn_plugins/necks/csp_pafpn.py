@@ -51,7 +51,7 @@ class CSPPAFPN(PyramidNeck):
         init: see `init_convs`; ``None`` for PyTorch's own, which is YOLOX's: Kaiming uniform with a = sqrt(5).
         gradient_checkpointing: recompute the maps inside the CSP layers in backward instead of keeping them.
 
-    State dict: see `fpn_plugins.weights.maps.csp_pafpn`. The layout of mmdet's ``YOLOXPAFPN`` loads as it is.
+    State dict: see `fpn_plugins.weights.maps.csp_pafpn`. The layout of mmdet's ``YOLOXPAFPN`` loads unchanged.
 
     Raises:
         ValueError: an argument outside the values above.

@@ -2,7 +2,7 @@
 
 Sources: FPN (arXiv:1612.03144, section 4.1, footnote 2: P6 is a stride-2 subsampling of P5); RetinaNet
 (arXiv:1708.02002, section 4, footnote 2: P6 is a 3x3 stride-2 convolution of C5, P7 is the same of ReLU(P6)). Reference
-code: detectron2 ``LastLevelMaxPool``, ``LastLevelP6P7`` (``modeling/backbone/fpn.py``); mmdet
+code: Detectron2 ``LastLevelMaxPool``, ``LastLevelP6P7`` (``modeling/backbone/fpn.py``); mmdet
 ``FPN`` with ``num_outs`` and ``add_extra_convs`` (``models/necks/fpn.py``); torchvision's classes of the same names.
 """
 
@@ -23,7 +23,7 @@ SOURCES = ("input", "lateral", "output")
 
 @dataclass(frozen=True)
 class ExtraLevels:
-    """Declare levels after the last one, which the neck builds for its channels.
+    """Declaration of levels after the last one, which the neck builds for its channels.
 
     Args:
         num_levels: number of levels, each at half the resolution (rounded up) of the previous one.
@@ -93,7 +93,7 @@ def as_extra_levels(value: ExtraLevels | Mapping[str, object] | None) -> ExtraLe
 
 
 class MaxPoolLevels(nn.Module):
-    """Subsample the last output: keep every second cell, so ``n`` cells become ``ceil(n / 2)``."""
+    """Extra levels that keep every second cell of the last output, so ``n`` cells become ``ceil(n / 2)``."""
 
     def __init__(self, num_levels: int) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class MaxPoolLevels(nn.Module):
 
 
 class ConvLevels(nn.Module):
-    """Compute extra levels by 3x3 convolutions of stride 2; built by `ExtraLevels`."""
+    """Extra levels computed by 3x3 convolutions of stride 2; built by `ExtraLevels`."""
 
     def __init__(self, convs: Sequence[nn.Module], source: str, relu: bool) -> None:
         super().__init__()

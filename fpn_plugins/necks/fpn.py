@@ -10,8 +10,8 @@
                     | x2
     c2 /4  --1x1-->(+)= m2 --------3x3--> p2
 
-The reference implementations agree on sizes divisible by the last stride. On other sizes detectron2 raises, while this
-class upsamples to the size of the finer map, as mmdet and torchvision do.
+The reference implementations agree on sizes divisible by the last stride. On other sizes, Detectron2 raises an error,
+while this class upsamples to the size of the finer map, like mmdet and torchvision.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def fuse(lateral: Tensor, up: Tensor, fusion: str, in_place: bool = False) -> Te
         lateral: finer map after its 1x1 convolution.
         up: merged coarser map, upsampled to the size of ``lateral``.
         fusion: ``"sum"`` or ``"avg"`` (half the sum).
-        in_place: add into ``lateral``, whose old values must not be needed anymore.
+        in_place: overwrite ``lateral``, whose old values must no longer be needed.
     """
     merged = lateral.add_(up) if in_place else lateral + up
     if fusion == "avg":
@@ -56,18 +56,17 @@ class FPN(PyramidNeck):
         in_channels: channels of each input map, high to low resolution
             (``[s.channels for s in backbone.feature_specs]``).
         out_channels: channels of every output map (paper: 256).
-        in_indices: positions of the inputs to use, ascending and without gaps; ``None`` uses all. ``(1, 2, 3)`` of
-            C2..C5 gives P3..P5.
+        in_indices: see `PyramidNeck`; ``(1, 2, 3)`` of C2..C5 gives P3..P5.
         extra_levels: levels after the last one, as `ExtraLevels` or a mapping of its arguments; ``None`` for none.
         upsample_mode: ``"nearest"`` (paper), ``"bilinear"``, or learned: ``"deconv"``, ``"pixel_shuffle"``,
             ``"carafe"``; with arguments ``{"type": "carafe", "kernel_size": 3}``; or a function ``(x, size) -> x``. See
             `make_upsample`.
         fusion: ``"sum"`` (paper) or ``"avg"``.
         norm: norm after each convolution: ``None`` (paper), ``"BN"``, ``"GN"``, ``"LN"``, ``"SyncBN"`` or a factory.
-        norm_on_lateral: whether the 1x1 convolutions have the norm as well.
+        norm_on_lateral: whether the 1x1 convolutions have the norm, too.
         act: activation after each convolution; ``None`` as in the paper.
         conv: factory of every convolution; ``None`` for ``nn.Conv2d``.
-        init: ``"caffe2_xavier"`` (detectron2, torchvision), ``"xavier_uniform"`` (mmdet after ``init_weights``),
+        init: ``"caffe2_xavier"`` (Detectron2, torchvision), ``"xavier_uniform"`` (mmdet after ``init_weights``),
             ``"kaiming_normal"`` (mmdet before it), or ``None`` for PyTorch's own; see `init_convs`. Learned upsampling
             has its own.
         gradient_checkpointing: keep only the inputs for backward, which the backbone keeps anyway, and recompute the
@@ -75,7 +74,7 @@ class FPN(PyramidNeck):
 
     State dict: ``lateral_convs.{i}``, ``output_convs.{i}``, ``extra_levels.convs.{k}``, each with ``conv.*`` and
     ``norm.*``, ``i`` counting from the highest resolution; ``upsamples.{j}``, ``j`` counting the steps of the top-down
-    path. The layouts of mmdet, detectron2 and torchvision load as they are; one that fits only in part is a
+    path. The layouts of mmdet, Detectron2 and torchvision load unchanged; one that fits only in part is a
     ``ValueError`` that lists the keys.
 
     ``torch.jit.script`` compiles a form that takes and returns lists of maps and does not check them.
@@ -137,8 +136,8 @@ class FPN(PyramidNeck):
             ConvNormAct(out_channels, out_channels, 3, norm=norm, act=act, conv=conv) for _ in range(num_merged)
         )
         self.extra_levels = extra.build(used[-1], out_channels, norm, act, conv) if extra else None
-        # merging in place needs laterals that nothing else holds: a foreign convolution or norm may keep its result for
-        # backward, and the convolution of an extra lateral reads the lateral before it
+        # merging in place needs laterals that nothing else uses: a foreign convolution or norm may save its result for
+        # backward, and an extra lateral's convolution reads the lateral before it
         self._in_place = act is None and not callable(conv) and not callable(lateral_norm) and not self._extra_laterals
         init_convs(self, init)
         # built last: learned upsampling has its own initialization
@@ -147,7 +146,7 @@ class FPN(PyramidNeck):
         accept_layouts(self, FPNLayouts(len(used), num_merged), level_prefixes)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Compute the pyramid, see `PyramidNeck.forward`; all of it is checkpointed at once."""
+        """Compute the pyramid, checkpointed as a whole; see `PyramidNeck.forward`."""
         used = self.used(inputs)
         return tuple(checkpointing.run(self.pyramid, used, checkpointed=self.gradient_checkpointing))
 
@@ -158,7 +157,7 @@ class FPN(PyramidNeck):
     def pyramid(self, inputs: list[Tensor]) -> list[Tensor]:
         """Compute the outputs from the used inputs.
 
-        TorchScript compiles this method and those it calls: they use lists, and index modules in the order of a list.
+        TorchScript compiles this method and those it calls, so they use lists and iterate over modules in order.
         """
         laterals = [conv(inputs[index]) for index, conv in enumerate(self.lateral_convs)]
         if self.extra_levels is not None and self._extra_laterals:

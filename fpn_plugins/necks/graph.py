@@ -1,4 +1,4 @@
-"""Pyramids whose merges form a graph: the graph is data, and one executor runs it (BiFPN, NAS-FPN).
+"""Pyramids whose merges form a graph (BiFPN, NAS-FPN): the graph is data, and one module runs it.
 
 ::
 
@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 
 class Node(NamedTuple):
-    """One merge.
+    """Merge of several maps into one.
 
     Attributes:
         level: level of the result, 0 for the highest resolution; the result has the size of that level's input.
-        inputs: numbers of the maps to merge, counting first the graph's inputs, then the earlier nodes.
+        inputs: numbers of the maps to merge; the graph's inputs come first, then the earlier nodes.
         op: kind of merge, for graphs with several kinds.
     """
 
@@ -35,11 +35,11 @@ class Graph:
     """Merges in the order in which to compute them.
 
     Args:
-        num_levels: number of input maps, and of output maps.
+        num_levels: number of input maps and of output maps.
         nodes: the merges; each reads earlier maps.
 
     Raises:
-        ValueError: a node at a level that does not exist, or one that reads no map or a later one.
+        ValueError: a node at a nonexistent level, or one that reads no map or a later one.
     """
 
     num_levels: int
@@ -50,7 +50,7 @@ class Graph:
             if not 0 <= node.level < self.num_levels:
                 raise ValueError(f"map {number}, {node}: level must be one of 0..{self.num_levels - 1}")
             if not node.inputs or not all(0 <= source < number for source in node.inputs):
-                raise ValueError(f"map {number}, {node}: inputs must name at least one map, of 0..{number - 1}")
+                raise ValueError(f"map {number}, {node}: inputs must list at least one map, of 0..{number - 1}")
 
     def level_of(self, number: int) -> int:
         """Return the level of a map by its number."""
@@ -64,29 +64,29 @@ class Graph:
 
 
 class GraphCell(nn.Module):
-    """Run a graph with one merging module per node.
+    """A graph with one merging module per node.
 
     Args:
         graph: the graph.
-        nodes: one module per node, called as ``module(maps, size)`` with the maps that the node reads and the
+        nodes: one module per node, called as ``module(maps, size)`` with the maps that the node reads and the size
             ``(H, W)`` of its level.
 
     Raises:
-        ValueError: the numbers of modules and nodes differ.
+        ValueError: another number of modules than of nodes.
     """
 
     def __init__(self, graph: Graph, nodes: Sequence[nn.Module]) -> None:
         super().__init__()
         if len(nodes) != len(graph.nodes):
             raise ValueError(
-                f"GraphCell has {len(nodes)} modules for a graph of {len(graph.nodes)} nodes; pass one each"
+                f"GraphCell has {len(nodes)} modules for a graph of {len(graph.nodes)} nodes; pass one per node"
             )
         self.graph = graph
         self.outputs = graph.outputs
         self.nodes = nn.ModuleList(nodes)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Map one map ``B C H W`` per level, high to low resolution, to as many of the same sizes."""
+        """Map one ``B C H W`` per level, high to low resolution, to outputs of the same sizes."""
         sizes = [(x.shape[-2], x.shape[-1]) for x in inputs]
         maps = list(inputs)
         for node, merge in zip(self.graph.nodes, self.nodes, strict=True):

@@ -90,7 +90,7 @@ MERGES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"sum": torch.add, "gate
 
 
 class MergingCell(nn.Module):
-    """Resize two maps to the size of the cell's level and merge them.
+    """Merge of two maps, resized to the size of the cell's level.
 
     Args:
         op: ``"sum"`` or ``"gate"``.
@@ -107,7 +107,7 @@ class MergingCell(nn.Module):
         self.output_conv = output_conv
 
     def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-        """Merge two maps ``B C h w`` to ``B C H W`` with ``(H, W) = size``."""
+        """Merge two maps ``B C h w`` into ``B C H W`` with ``(H, W) = size``."""
         first, second = (self._resize(x, step, size) for x, step in zip(maps, self.steps, strict=True))
         x = self.merge(first, second)
         x = x if self.act is None else self.act(x)
@@ -135,7 +135,7 @@ class NASFPN(PyramidNeck):
         gradient_checkpointing: keep only the maps between the repeats for backward and recompute the others.
 
     State dict: ``lateral_convs.{i}``, ``extra_levels.{k}``, ``cells.{r}.nodes.{n}.output_conv``, each with ``conv.*``
-    and ``norm.*``. mmdet's layout loads as it is.
+    and ``norm.*``. mmdet's layout loads unchanged.
 
     Raises:
         ValueError: an argument outside the values above, or a number of levels other than five.

@@ -38,7 +38,7 @@ class PAFPN(FPN):
         bottom_up_act: activation of the bottom-up path instead of ``act``; ``"relu"`` is the paper's.
 
     State dict: that of `FPN`, plus ``downsample_convs.<i>``, ``bottom_up_convs.<i>``, ``i`` counting the steps of the
-    bottom-up path. mmdet's layout loads as it is.
+    bottom-up path. mmdet's layout loads unchanged.
     """
 
     card = NeckCard(

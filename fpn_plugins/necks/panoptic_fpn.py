@@ -30,7 +30,7 @@ from .fpn import FPN
 
 
 class SemanticMerge(nn.Module):
-    """Sum the maps of a pyramid, each brought to the finest resolution by convolutions and upsampling.
+    """Sum of a pyramid's maps, each brought to the finest resolution by convolutions and upsampling.
 
     Args:
         in_channels: channels of each map, high to low resolution.
@@ -45,7 +45,7 @@ class SemanticMerge(nn.Module):
     size of the input map at that resolution (and doubles if there is none), which is the same for divisible sizes.
 
     State dict: ``branches.{i}.{k}.conv.*``, ``branches.{i}.{k}.norm.*``. The layouts of mmdet's ``PanopticFPNHead`` and
-    detectron2's ``SemSegFPNHead``, without their 1x1 predictors, load as they are.
+    Detectron2's ``SemSegFPNHead``, without their 1x1 predictors, load unchanged.
 
     Raises:
         ValueError: no channels, a negative entry of ``num_upsamples``, or not one entry per map.

@@ -8,7 +8,7 @@
        +-----2x2 max-pool--------------1x1--3x3--> p5 --> extra levels (p6)
 
 A plain ViT has one map of one stride, so there is nothing to merge: every level is resampled from it independently.
-detectron2's class is a backbone that contains the ViT; this one is a neck, so it can follow any map.
+Detectron2's class is a backbone that contains the ViT; this one is a neck, so it can follow any map.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ class SimpleFeaturePyramid(PyramidNeck):
         scale_factors: size of each level relative to the map, powers of two, each half of the previous one; see
             `make_resample`, called with ``halve_channels=True``.
         extra_levels: levels after the last one, as `ExtraLevels` or a mapping of its arguments, with
-            ``source="output"``; ``ExtraLevels(1, "max_pool")`` is detectron2's ``LastLevelMaxPool``.
+            ``source="output"``; ``ExtraLevels(1, "max_pool")`` is Detectron2's ``LastLevelMaxPool``.
         norm: norm after each convolution and between two deconvolutions; ``"LN"`` (paper), see `make_norm`.
         act: activation after each convolution; ``None`` as in the paper.
         conv: factory of the 1x1 and 3x3 convolutions; ``None`` for ``nn.Conv2d``.
-        init: initialization of these convolutions: ``None`` for PyTorch's own (detectron2), ``"kaiming_normal"``
+        init: initialization of these convolutions: ``None`` for PyTorch's own (Detectron2), ``"kaiming_normal"``
             (mmdet's project); see `init_convs`.
         gradient_checkpointing: keep only the input for backward and recompute the maps.
 
-    State dict: see `fpn_plugins.weights.maps.simple_pyramid`. The layouts of detectron2 and of mmdet's project load as
-    they are. The norms of mmdet's project have an ``eps`` of 1e-5, those of detectron2 and of this class 1e-6: pass a
+    State dict: see `fpn_plugins.weights.maps.simple_pyramid`. The layouts of Detectron2 and mmdet's project load
+    unchanged. The norms of mmdet's project have an ``eps`` of 1e-5, those of Detectron2 and this class 1e-6: pass a
     factory for the former.
 
-    A factor below 1 rounds odd sizes down, as both peers do. detectron2's class with ``norm=""`` cannot run at a factor
+    A factor below 1 rounds odd sizes down, as both peers do. Detectron2's class with ``norm=""`` cannot run at a factor
     of 4 (it calls the missing norm); this class omits the norm.
 
     Raises:

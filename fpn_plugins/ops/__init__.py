@@ -1,1 +1,1 @@
-"""Operations whose fastest form depends on device and mode, each behind one function, and helpers for tracing."""
+"""Operations that run in the fastest form for a device and mode, and helpers for tracing."""

@@ -20,9 +20,9 @@ from .tracing import traced
 
 
 def run(function: Callable[..., Any], *arguments: Any, checkpointed: bool) -> Any:
-    """Call ``function``, a module or a method of one; if ``checkpointed``, keep only the arguments for backward.
+    """Call ``function`` (a module or one of its methods); if ``checkpointed``, keep only the arguments for backward.
 
-    Without gradients there is nothing to save; under ``torch.compile``, the compiler decides what to keep.
+    ``checkpointed`` has no effect without gradients, or under ``torch.compile``, where the compiler chooses.
     """
     if not checkpointed or not torch.is_grad_enabled() or traced():
         return function(*arguments)
@@ -41,7 +41,7 @@ def _keep_statistics(module: nn.Module) -> Iterator[None]:
     norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
     kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.momentum = 0.0  # not a restored copy: autograd holds the statistics and would see them change
+        norm.momentum = 0.0  # saving and restoring the statistics would modify tensors that autograd holds
         norm.num_batches_tracked = None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone()
     try:
         yield

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Whether ``x`` (``B C H W``) is channels-last contiguous (and not also NCHW-contiguous)."""
+    """Return whether ``x`` (``B C H W``) is channels-last contiguous (and not also NCHW-contiguous)."""
     return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
 
@@ -19,6 +19,6 @@ def in_format_of(x: Tensor, other: Tensor) -> Tensor:
 def as_map(tokens: Tensor, image: Tensor) -> Tensor:
     """Return tokens ``B H W C`` as a map ``B C H W`` in the memory format of the image.
 
-    mmcv's RoIAlign reads any map as NCHW, so a backbone that computes on tokens must not leave them channels-last.
+    mmcv's RoIAlign reads any map as NCHW, so a backbone that computes on tokens must not return channels-last maps.
     """
     return in_format_of(tokens.permute(0, 3, 1, 2), image)

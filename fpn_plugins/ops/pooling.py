@@ -1,6 +1,6 @@
-"""Max-pooling for inference on a CPU, faster than PyTorch's kernel, which visits NCHW maps cell by cell.
+"""Max-pooling for inference on a CPU, faster than PyTorch's kernel, which processes NCHW maps cell by cell.
 
-The maximum of shifted slices works on many cells at a time. Time of whole necks at inference relative to
+The maximum of shifted slices processes many cells at a time. Time of whole necks at inference relative to
 ``F.max_pool2d``, lower is better: BiFPN 0.85, NASFPN 0.89, BFP 0.67 (320 x 480, AMD EPYC with AVX-512, 1 thread;
 ``python tools/benchmarks/choices.py --threads 1``). Training and channels-last maps use PyTorch's kernel.
 """
@@ -28,12 +28,12 @@ def max_pool2d(x: Tensor, kernel: Pair, stride: Pair, padding: Pair = (0, 0), ce
         kernel: sides of a window in cells.
         stride: steps between windows.
         padding: cells of minus infinity on each side; at most half a window.
-        ceil_mode: whether the last window may reach past the end.
+        ceil_mode: whether the last window can extend past the end.
     """
     differentiated = torch.is_grad_enabled() and x.requires_grad
     if x.device.type != "cpu" or differentiated or traced() or is_channels_last(x):
         return F.max_pool2d(x, kernel, stride, padding, ceil_mode=ceil_mode)
-    for dim in (0, 1):  # vertically first: that compares whole rows, and leaves fewer rows for the second pass
+    for dim in (0, 1):  # vertically first, which compares whole rows and leaves fewer rows for the second pass
         x = _maximum_along(x, dim - 2, kernel[dim], stride[dim], padding[dim], ceil_mode)
     return x
 
@@ -41,7 +41,7 @@ def max_pool2d(x: Tensor, kernel: Pair, stride: Pair, padding: Pair = (0, 0), ce
 def _maximum_along(x: Tensor, dim: int, kernel: int, stride: int, padding: int, ceil_mode: bool) -> Tensor:
     length = x.shape[dim]
     steps = (length + 2 * padding - kernel + (stride - 1 if ceil_mode else 0)) // stride
-    windows = min(steps, (length + padding - 1) // stride) + 1  # none begins after the end
+    windows = min(steps, (length + padding - 1) // stride) + 1  # none starts after the end
     shifts = list(_shifts(length, kernel, stride, padding, windows))
     shape = list(x.shape)
     shape[dim] = windows

@@ -1,8 +1,8 @@
-"""TorchScript: compile a module that returns a tuple of maps.
+"""Compile a module that returns a tuple of maps with TorchScript.
 
-TorchScript has no tuples of variable length, no sequences, and no checks that name their arguments. So a module keeps
-its computation in a method on lists, which eager mode runs as well, and hands ``torch.jit.script`` a copy of itself
-whose ``forward`` takes and returns lists.
+TorchScript has no tuples of variable length, no sequences, and no checks that name their arguments. Therefore, a
+module's computation is a method on lists, which eager mode uses, too, and ``torch.jit.script`` gets a copy of the
+module whose ``forward`` takes and returns lists.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def sharing_copy(module: Module) -> Module:
-    """Copy a module with its own table of the same layers, so that TorchScript can replace entries of the table."""
+    """Copy a module, sharing its layers but not the table of them, in which TorchScript replaces entries."""
     twin = copy.copy(module)
     twin._modules = dict(module._modules)
     return twin
 
 
 class ListForm(nn.Module):
-    """``forward`` of a scripted neck: a list of maps to the pyramid as a list; the maps are not checked."""
+    """The ``forward`` of a scripted neck, which takes and returns lists and does not check the maps."""
 
     pyramid: Callable[[list[Tensor]], list[Tensor]]
 

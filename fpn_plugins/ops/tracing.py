@@ -1,4 +1,4 @@
-"""Detect tracing: a network that is recorded instead of run."""
+"""Detect tracing, which records a network instead of running it."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import torch
 
 
 def traced() -> bool:
-    """Whether ``torch.compile``, ``torch.export`` or ``torch.jit.trace`` is recording the computation."""
+    """Return whether ``torch.compile``, ``torch.export`` or ``torch.jit.trace`` is recording the computation."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing()

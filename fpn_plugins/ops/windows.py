@@ -39,7 +39,7 @@ def from_windows(windows: Tensor, height: int, width: int) -> Tensor:
 
 
 def windows_along(side: int, size: int) -> int:
-    """Count windows along a side, rounded up, without negative numbers, which ONNX divides differently."""
+    """Count windows along a side: divide and round up, without negative numbers, which ONNX divides differently."""
     return (side + size - 1) // size
 
 

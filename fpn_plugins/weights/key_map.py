@@ -81,7 +81,7 @@ class Report:
         matched: ``their key -> our key``.
         dropped: keys that the table drops intentionally.
         unexpected: keys that match no rule, or whose name in our layout does not exist in the module.
-        missing: keys of ours that got no value (only if the wanted keys are known).
+        missing: keys of ours that got no value (only if the module's keys are known).
         kept: keys of ours that the layout does not have at all; the module keeps its own values.
     """
 
@@ -94,7 +94,7 @@ class Report:
 
     @property
     def complete(self) -> bool:
-        """Whether every key was matched or dropped, and no wanted key is missing."""
+        """Whether every key was matched or dropped, and no key of the module is missing."""
         return bool(self.matched) and not self.unexpected and not self.missing
 
     def __str__(self) -> str:

@@ -88,7 +88,7 @@ def accept_layouts(module: nn.Module, layouts: Layouts, level_prefixes: Sequence
 
 
 class LoadHook:
-    """Replace a module's part of a state dict before it is loaded.
+    """Hook that replaces a module's part of a state dict before it is loaded.
 
     Hooks are objects, not closures, so that the module can be pickled and deep-copied.
     """
@@ -104,7 +104,7 @@ class LoadHook:
         state_dict.update({prefix + key: value for key, value in translated.items()})
 
     def translate(self, module: nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor] | None:
-        """Translate a non-empty dict to the module's keys; ``None`` leaves it as it is."""
+        """Translate a non-empty dict to the module's keys; ``None`` leaves it unchanged."""
         raise NotImplementedError
 
 
@@ -124,9 +124,9 @@ class _LayoutHook(LoadHook):
 
 
 def redirect_keys(module: nn.Module, table: KeyMap) -> None:
-    """Let a container's ``load_state_dict`` rename foreign keys by ``table`` to keys of the child that knows them.
+    """Let a container's ``load_state_dict`` rename foreign keys by ``table`` to keys of a child.
 
-    Keys that match no rule stay as they are.
+    Keys that match no rule stay unchanged.
     """
     module._register_load_state_dict_pre_hook(_RedirectHook(table), with_module=True)
 

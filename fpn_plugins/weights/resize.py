@@ -51,7 +51,7 @@ def resize_relative_positions(table: Tensor, length: int) -> Tensor:
     """Resize a table of relative positions, one row per distance, to ``length`` rows: linear, as in detectron2.
 
     Args:
-        table: ``L D``, for the distances ``-(L - 1) / 2 .. (L - 1) / 2``; returned as it is if ``L = length``.
+        table: ``L D``, for the distances ``-(L - 1) / 2 .. (L - 1) / 2``; returned unchanged if ``L = length``.
         length: target ``L``, ``2 * cells - 1``.
     """
     if not torch.compiler.is_compiling() and table.shape[0] == length:
@@ -67,7 +67,7 @@ def resize_patch_filters(weight: Tensor, size: int) -> Tensor:
     ``resample_patch_embed``.
 
     Args:
-        weight: ``C_out C_in side side``; returned as it is if ``side = size``.
+        weight: ``C_out C_in side side``; returned unchanged if ``side = size``.
         size: target side in pixels.
     """
     side = weight.shape[-1]
@@ -83,7 +83,7 @@ def relative_bias_table(table: Tensor, window_size: int) -> Tensor:
     """Resize Swin's biases of relative positions to another window: bicubic, as in official fine-tuning and mmdet.
 
     Args:
-        table: ``(2 w - 1)**2 heads``, for windows of ``w x w`` tokens, row-major; returned as it is if
+        table: ``(2 w - 1)**2 heads``, for windows of ``w x w`` tokens, row-major; returned unchanged if
             ``w = window_size``.
         window_size: target ``w``.
 

@@ -41,7 +41,7 @@ def _positions_to_list(x: Tensor) -> Tensor:
 # position embeddings: a list `1 N C` of a square grid's cells -> a map `1 C H W`
 LISTED_POSITIONS = Transform("listed positions", _positions_to_grid, _positions_to_list)
 
-# classes of Panoptic FPN's semantic head: "things" is detectron2's first channel and mmdet's last
+# classes of Panoptic FPN's semantic head: "things" is Detectron2's first channel and mmdet's last
 THINGS_LAST = Transform("things first -> last", lambda x: x.roll(-1, 0), lambda x: x.roll(1, 0))
 
 

@@ -34,7 +34,7 @@ def accept_vit_layouts(module: nn.Module, layouts: Sequence[KeyMap], cls_positio
     instead.
 
     Args:
-        module: module to extend; its own keys are detectron2's.
+        module: module to extend; its own keys are Detectron2's.
         layouts: tables to try.
         cls_position: whether the module's ``pos_embed`` has a first row for a class token.
 

@@ -132,7 +132,7 @@ def _packaged_file() -> Path:
     if found is None:
         raise FileNotFoundError(
             f"no model zoo: neither {str(SOURCE_FILE)!r} (source tree) nor {str(INSTALLED_FILE)!r} (installed package) "
-            "exists; install the package again, or pass the path of a model_zoo.yml"
+            "exists; run from a clone of the repository, or pass the path of a model_zoo.yml"
         )
     return found
 

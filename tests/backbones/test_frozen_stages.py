@@ -256,5 +256,5 @@ def test_stages_after_the_last_map_cannot_be_frozen() -> None:
 def test_a_network_whose_maps_are_not_outputs_of_modules_cannot_be_frozen() -> None:
     with torch.device("meta"):
         assert frozen_parameters(TimmBackbone("hrnet_w18_small")) == set()
-        with pytest.raises(ValueError, match="'stem' is not a module of this network, so that no stages can be frozen"):
+        with pytest.raises(ValueError, match="'stem' is not a module of this network, so no stages can be frozen"):
             TimmBackbone("hrnet_w18_small", frozen_stages=0)

@@ -349,7 +349,7 @@ def test_windows_attend_to_themselves():
         ({"last_block_indices": (2, 1)}, r"last_block_indices=\[2, 1\] must be ascending"),
         ({"num_heads": 3}, "num_heads=3 must divide the 8 channels"),
         ({"drop_path_rate": 1.0}, "drop_path_rate=1.0 must be"),
-        ({"pretrained": True, "checkpoint": "x.pth"}, "exclude each other"),
+        ({"pretrained": True, "checkpoint": "x.pth"}, "are mutually exclusive"),
     ],
 )
 def test_errors(arguments: dict[str, Any], message: str):
@@ -363,7 +363,7 @@ def test_errors(arguments: dict[str, Any], message: str):
         ({"last_block_indices": (0, 2, 5, 7)}, "blocks.7.attn"),  # deeper: keys are left over
         ({"last_block_indices": (0, 1, 2, 3)}, "blocks.4.attn"),
         ({"embed_dim": 16}, "size mismatch"),
-        ({"img_size": 112}, "rel_pos_w of another length are made for another img_size"),
+        ({"img_size": 112}, "rel_pos_w of another length are for another img_size"),
     ],
 )
 def test_a_checkpoint_of_another_size_is_an_error(other: dict[str, Any], message: str, tmp_path: Path):

@@ -284,7 +284,7 @@ def test_checkpoints_of_other_networks_are_refused(tmp_path: Path) -> None:
     whole = write_checkpoint({f"backbone.{key}": value for key, value in weights.items()}, tmp_path / "whole.pth")
     with pytest.raises(ValueError, match=r"fpn_plugins\.weights\.strip_prefix"):
         ours(checkpoint=whole)
-    with pytest.raises(ValueError, match="exclude each other"):
+    with pytest.raises(ValueError, match="are mutually exclusive"):
         ours(checkpoint=wider, pretrained=True)
 
 

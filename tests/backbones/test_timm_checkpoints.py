@@ -160,7 +160,7 @@ def test_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch: pytest.Monke
 
 
 def test_pretrained_and_checkpoint_exclude_each_other():
-    with pytest.raises(ValueError, match="pretrained=True and checkpoint='x.pth' exclude each other"):
+    with pytest.raises(ValueError, match="pretrained=True and checkpoint='x.pth' are mutually exclusive"):
         TimmBackbone("resnet18", pretrained=True, checkpoint="x.pth")
 
 

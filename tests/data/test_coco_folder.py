@@ -278,7 +278,7 @@ def test_command_line(run_tool, tmp_path, content):
     assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
     assert run_tool(path, tmp_path, "--stats", tmp_path / "s.json", "--resize", "160", "200")[0] == 0
     code, _, errors = run_tool(path, tmp_path, "--resize", "160", "200")
-    assert code == 2 and "--resize is for the statistics" in errors
+    assert code == 2 and "--resize affects only the statistics" in errors
     assert json.loads((tmp_path / "s.json").read_text())["resize"] == [160, 200]
 
 

@@ -117,6 +117,8 @@ class PyramidBackbone(Pyramid, Backbone):
 
     def __prepare_scriptable__(self) -> PyramidBackbone:
         """Return a copy for ``torch.jit.script``, which replaces the neck with its scripted form."""
+        if self.autocast_dtype is not None:
+            raise ValueError("torch.jit.script does not compile autocast; build PyramidBackbone with autocast=None")
         return sharing_copy(self)
 
 

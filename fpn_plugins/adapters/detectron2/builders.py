@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from typing import Any
 
@@ -9,6 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, build_resnet_backbone
 
+from ...backbones import BACKBONES
 from ...necks import ExtraLevels
 from .backbone import PyramidBackbone
 
@@ -70,7 +72,9 @@ def _with_channels(backbone: dict[str, Any], channels: int) -> dict[str, Any]:
     reads_image = backbone
     while inner := next((reads_image[part] for part in ("backbone", "cnn", "vit") if part in reads_image), None):
         reads_image = inner
-    reads_image.setdefault("in_chans", channels)
+    kind = BACKBONES.get(reads_image.get("type", ""))
+    if kind is not None and "in_chans" in inspect.signature(kind).parameters:  # a user's own may have it fixed
+        reads_image.setdefault("in_chans", channels)
     return backbone
 
 

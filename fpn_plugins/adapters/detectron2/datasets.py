@@ -134,8 +134,8 @@ def check_datasets(names: Iterable[str], num_classes: int | None = None) -> list
         outside = list(report.per_category)[num_classes:] if num_classes is not None else []
         if outside:
             raise ValueError(
-                f"data set {name!r} has {len(report.per_category)} categories, the model {num_classes} classes: "
-                f"{outside} are beyond them; set the model's num_classes={len(report.per_category)}"
+                f"data set {name!r} has {len(report.per_category)} categories, the model {num_classes} classes, "
+                f"so {outside} have no class; set the model's num_classes={len(report.per_category)}"
             )
         reports.append(report)
     return reports

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from ... import backbones
+from ...features import FeatureSpec
 from ...pyramid import Pyramid
 from ...registry import MODELS
 from .arguments import Cfg, own_type
@@ -81,7 +83,7 @@ class PyramidBackbone(CorePyramid):
     Args:
         backbone: config of a backbone of this package; the scope may be left out.
         neck: config of a neck of this package without ``in_channels``, with mmdet's arguments (``num_outs``,
-            ``norm_cfg``, ...); the scope may be left out.
+            ``norm_cfg``, ...), or several of them, applied one after the other; the scope may be left out.
         channels_last: the final copy to NCHW costs much of what a neck gains (``docs/bench_necks.md``); measure first.
         autocast: maps are single precision, the only type that mmcv's CPU operators take.
 
@@ -93,28 +95,34 @@ class PyramidBackbone(CorePyramid):
     def __init__(
         self,
         backbone: Cfg,
-        neck: Cfg,
+        neck: Cfg | Sequence[Cfg] | None,
         init_cfg: Cfg | None = None,
         channels_last: bool = False,
         autocast: str | None = None,
         out_positions: Sequence[int] | None = None,
     ) -> None:
         built = MODELS.build(own_type(backbone))
-        specs = getattr(built, "feature_specs", None)
-        if specs is None:
-            raise TypeError(
-                f"PyramidBackbone backbone={backbone['type']!r} publishes no feature_specs; use a backbone of "
-                "fpn_plugins, or give backbone and neck to the detector separately"
-            )
-        if not isinstance(neck, Mapping):
-            raise TypeError(
-                f"PyramidBackbone neck={neck!r} must be the config of one neck; give several to the detector separately"
-            )
-        neck = own_type(neck)
-        if not hasattr(neck["type"], "out_specs"):
-            raise TypeError(
-                f"PyramidBackbone neck={neck['type']!r} is not a neck of fpn_plugins; give backbone and neck to the "
-                "detector separately"
-            )
-        built_neck = MODELS.build({"in_channels": [spec.channels for spec in specs], **neck})
-        super().__init__(built, built_neck, out_positions, channels_last, autocast, init_cfg=init_cfg)
+        specs = self._in_specs(built)
+        necks = []
+        for config in [neck] if isinstance(neck, Mapping) else neck or []:
+            if not isinstance(config, Mapping):
+                raise TypeError(
+                    f"PyramidBackbone neck={neck!r} must be the config of a neck, a list of configs, or None"
+                )
+            necks.append(_build_neck(config, specs))
+            specs = necks[-1].out_specs(specs)
+        parts = necks if len(necks) > 1 else next(iter(necks), None)
+        super().__init__(built, parts, out_positions, channels_last, autocast, init_cfg=init_cfg)
+
+
+def _build_neck(config: Cfg, specs: Sequence[FeatureSpec]) -> Any:
+    config = own_type(config)
+    if not hasattr(config["type"], "out_specs"):
+        raise TypeError(
+            f"PyramidBackbone neck={config['type']!r} is not a neck of fpn_plugins; give backbone and neck to the "
+            "detector separately"
+        )
+    several = "num_levels" in inspect.signature(config["type"]).parameters  # mmdet's BFP: equal channels, and a number
+    channels = [spec.channels for spec in specs]
+    inputs = {"in_channels": channels[0], "num_levels": len(channels)} if several else {"in_channels": channels}
+    return MODELS.build({**inputs, **config})

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Predictor(ImagePredictor):
-    """Wrap an mmdet detector as a function of an image; for arguments, see `ImagePredictor`."""
+    """mmdet detector as a function of an image; for arguments, see `ImagePredictor`."""
 
     def __call__(self, image: np.ndarray) -> Detections:
         """Detect objects on ``H W 3``, RGB, 0..255; ``ValueError`` if the model returns no instances."""

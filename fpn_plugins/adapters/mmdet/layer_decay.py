@@ -13,7 +13,7 @@ from ...training import vit_lr_factor
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class ViTLayerDecay(DefaultOptimWrapperConstructor):
-    """Multiply the learning rates of mmengine's default constructor by `fpn_plugins.training.vit_lr_factor`.
+    """mmengine's default constructor, with learning rates multiplied by `fpn_plugins.training.vit_lr_factor`.
 
     ``paramwise_cfg`` takes ``decay_rate`` and ``num_layers`` (the number of blocks) besides mmengine's own keys.
     ViTDet's recipe, with the same parameter groups as Detectron2's::

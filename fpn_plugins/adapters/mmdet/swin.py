@@ -81,7 +81,9 @@ class SwinTransformer(Swin):
         )
         if pretrained is not None:
             if init_cfg:
-                raise ValueError(f"pretrained={pretrained!r} and init_cfg={init_cfg!r} exclude each other; choose one")
+                raise ValueError(
+                    f"pretrained={pretrained!r} and init_cfg={init_cfg!r} are mutually exclusive; choose one"
+                )
             init_cfg = {"type": "Pretrained", "checkpoint": pretrained}
         super().__init__(
             in_chans=in_channels,

@@ -1,7 +1,7 @@
 """Blocks of MViTv2: attention on pooled queries, keys and values, in windows or over the whole map.
 
 Source: MViTv2 (arXiv:2112.01526), sections 4.1 (decomposed relative positions, residual pooling) and 4.2 (hybrid window
-attention); outputs match detectron2's ``modeling/backbone/mvit.py``. Letters in the shapes: ``M`` heads, ``D`` channels
+attention); outputs match Detectron2's ``modeling/backbone/mvit.py``. Letters in the shapes: ``M`` heads, ``D`` channels
 of a head; ``h w`` is the grid of keys and values.
 """
 
@@ -30,8 +30,8 @@ class BlockPlan(NamedTuple):
         stride_kv: stride of the pooling of keys and values.
         window_size: side of the attention windows in cells of the input, a multiple of both strides; 0 attends over the
             whole map.
-        rel_pos_size: side of the input map, in cells, that the tables of relative positions are made for; they are
-            linearly resized for any other.
+        rel_pos_size: side of the input map, in cells, for the tables of relative positions, which are linearly resized
+            for other maps.
     """
 
     in_channels: int
@@ -50,15 +50,14 @@ class MultiScaleAttention(nn.Module):
         plan: channels, heads, strides and windows.
         norm_eps: epsilon of the norms.
 
-    Pooled keys and values are zero-padded to whole windows, and the padding takes part in the attention, as in
-    detectron2: checkpoints were trained so.
+    Pooled keys and values are zero-padded to whole windows, and the padding takes part, as in `Attention`.
     """
 
     def __init__(self, plan: BlockPlan, norm_eps: float) -> None:
         super().__init__()
         self.num_heads = plan.num_heads
         self.finer_keys = plan.stride_kv < plan.stride_q
-        # sides in queries and in keys
+        # sides of a window in queries and in keys
         self.window: tuple[int, int] | None = None
         if plan.window_size:
             self.window = plan.window_size // plan.stride_q, plan.window_size // plan.stride_kv
@@ -114,7 +113,7 @@ class MultiScaleBlock(nn.Module):
         drop_path: probability of dropping a residual branch in training.
         norm_eps: epsilon of the norms.
 
-    State dict (detectron2's names): ``norm1``, ``attn.{qkv,proj}``, ``attn.{pool,norm}_{q,k,v}``,
+    State dict (Detectron2's names): ``norm1``, ``attn.{qkv,proj}``, ``attn.{pool,norm}_{q,k,v}``,
     ``attn.rel_pos_{h,w}``, ``norm2``, ``mlp.{fc1,fc2}``, ``proj`` if the channels change.
     """
 

@@ -9,7 +9,7 @@
 
     attention: q, k, v = pool(W x);  softmax(q k / sqrt(d) + positions) v + q
 
-Source: MViTv2 (arXiv:2112.01526), section 4.2 and table 8; detectron2's ``modeling/backbone/mvit.py`` and its configs
+Source: MViTv2 (arXiv:2112.01526), section 4.2 and table 8; Detectron2's ``modeling/backbone/mvit.py`` and its configs
 (``projects/MViTv2``). timm's networks of these names share the weights but not the forward: their attention is always
 global, and their image size is fixed.
 """
@@ -34,7 +34,7 @@ from ..build import register_backbone
 from .blocks import BlockPlan, MultiScaleBlock
 
 PATCH_STRIDE = 4
-KV_STRIDE = 4  # in the first stage; halves from stage to stage, as the map does
+KV_STRIDE = 4  # in the first stage; halved at each later one, like the map
 
 
 class MViTVariant(NamedTuple):
@@ -45,7 +45,7 @@ class MViTVariant(NamedTuple):
     last_block_indices: tuple[int, ...]
 
 
-# timm's names; those with "cls" were pre-trained with a class token, which the detector leaves out
+# timm's names; those with "cls" were pre-trained with a class token, which the detector omits
 VARIANTS = {
     "mvitv2_tiny": MViTVariant(96, 1, (0, 2, 7, 9)),
     "mvitv2_small": MViTVariant(96, 1, (0, 2, 13, 15)),
@@ -59,45 +59,38 @@ VARIANTS = {
 
 @register_backbone
 class MViT(Backbone):
-    """MViTv2 with the forward that its detectors were trained with: image in, tuple of maps out.
+    """MViTv2 with the forward that its detectors were trained with.
 
-    Matches detectron2's ``MViT`` as its MViTv2 detectors configure it (hybrid window attention, a doubled key stride
+    Matches Detectron2's ``MViT`` as its MViTv2 detectors configure it (hybrid window attention, a doubled key stride
     in the last blocks of the second and third stage, a norm after each stage). Differences: there are no absolute
-    position embeddings, which none of these detectors has; stages after the last wanted map are not built.
+    position embeddings, which none of these detectors has; stages after the last requested map are not built.
 
     Args:
-        name: timm's name, one of `VARIANTS`, with or without the tag of its weights
-            (``"mvitv2_tiny.fb_in1k"``).
+        name: timm's name, one of `VARIANTS`, with or without the tag of its weights (``"mvitv2_tiny.fb_in1k"``).
         out_indices: stages whose maps C2..C5 are returned, ascending.
-        pretrained: load timm's own weights (downloaded by timm).
-        checkpoint: weights file to load instead, in the names of detectron2, the official repository (``.pyth``), timm
-            or this module; read without executing anything, loaded completely or not at all. Files of classifiers
-            leave the norms after the stages as they are.
-        in_chans: channels of the image.
+        pretrained, in_chans, drop_path_rate, gradient_checkpointing: see `Backbone`.
+        checkpoint: see `Backbone`; in the layout of Detectron2, the official repository (``.pyth``), timm or this
+            module. Classifiers have no norms after the stages, which keep their values.
         frozen_stages: see `Backbone`; the stem is the patch embedding; a stage includes the norm of its map.
-        drop_path_rate: stochastic depth of the last block; rises linearly from 0 in the first.
-        gradient_checkpointing: recompute each block in the backward pass (less memory, about a third more time).
         window_size: side of the first stage's attention windows, in cells; halves from stage to stage.
         img_size: side in pixels of the square images that the tables of relative positions are made for, which is the
             image size of the pre-training; the tables are resized for images of other sizes, as in detectron2.
-        norm_eps: epsilon of all norms; detectron2's configs have 1e-6 (its class defaults to 1e-5).
+        norm_eps: epsilon of all norms; Detectron2's configs have 1e-6 (its class defaults to 1e-5).
         embed_dim: channels of the first map; ``None`` takes the value of ``name``, like the next two.
         num_heads: heads in the first stage.
         last_block_indices: position of the last block of each stage; the depth is the last position plus one.
 
-    State dict: ``patch_embed.proj.*``, ``blocks.<i>.*`` (see `MultiScaleBlock`), ``norms.<s>.*``.
-
-    Input: ``B in_chans H W`` of any size, RGB, normalized with ImageNet's mean and standard deviation (`pixel_mean`,
-    `pixel_std`).
+    Images can have any size. State dict: ``patch_embed.proj.*``, ``blocks.<i>.*`` (see `MultiScaleBlock`),
+    ``norms.<s>.*``.
 
     Raises:
         ImportError: ``pretrained`` without timm.
-        ValueError: unknown name (suggests near names), sizes that do not fit together, positions out of range, or a
-            checkpoint of another network (lists the keys; if tables of relative positions have another length, they
-            are made for another ``img_size``).
+        ValueError: unknown name (suggests similar names), sizes that do not fit together, positions out of range, or a
+            checkpoint of another network (lists the keys; tables of relative positions of another length are for
+            another ``img_size``).
     """
 
-    misfit_hint = "; rel_pos_h and rel_pos_w of another length are made for another img_size"
+    misfit_hint = "; rel_pos_h and rel_pos_w of another length are for another img_size"
 
     def __init__(
         self,
@@ -172,13 +165,8 @@ def plan_blocks(variant: MViTVariant, window_size: int = 56, img_size: int = 224
     """Plan the blocks of a network, in order.
 
     The first block of each stage after the first stage halves the map and doubles channels and heads; its windows and
-    its map of keys are those of the stage before. The last block of each of these stages attends over the whole map; in
-    the second and third stage, its keys have half the resolution.
-
-    Args:
-        variant: size of the network.
-        window_size: side of the first stage's windows, in cells.
-        img_size: side of the images that the relative positions are made for, in pixels.
+    its map of keys are those of the previous stage. The last block of each of these stages attends over the whole map;
+    in the second and third stage, its keys have half the resolution. Sizes are those of `MViT`.
 
     Raises:
         ValueError: heads that do not divide the channels, positions of last blocks that do not ascend, or windows that

@@ -18,14 +18,7 @@ from .window_attention import window_layout
 
 
 class SwinPatchEmbedding(PatchEmbedding):
-    """Tokens of non-overlapping patches with a norm; images are zero-padded to whole patches.
-
-    Args:
-        patch_size: side of a patch in pixels.
-        in_chans: channels of the image.
-        embed_dim: channels of a token.
-        norm_eps: epsilon of the norm over channels; ``None`` omits the norm.
-    """
+    """`PatchEmbedding` of images zero-padded to whole patches, then a norm (``norm_eps=None`` omits it)."""
 
     def __init__(self, patch_size: int, in_chans: int, embed_dim: int, norm_eps: float | None) -> None:
         super().__init__(patch_size, in_chans, embed_dim)
@@ -39,7 +32,7 @@ class SwinPatchEmbedding(PatchEmbedding):
 
 
 class PatchMerging(nn.Module):
-    """Half the resolution, twice the channels: a linear layer on the four tokens of each 2x2 patch, column by column.
+    """Linear layer on the tokens of each 2x2 patch; halves the resolution and doubles the channels, column by column.
 
     Args:
         dim: channels of a token.

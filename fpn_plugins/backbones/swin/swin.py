@@ -7,10 +7,10 @@
 
     x = x + attention(norm(x), windows);  x = x + mlp(norm(x))     for each block; every other block shifts its windows
 
-Source: Swin Transformer (arXiv:2103.14030), version 1. Outputs match the code that all detection checkpoints come from
-at any image size: the authors' own, mmdet's ``models/backbones/swin.py`` and detectron2's
+Source: Swin Transformer (arXiv:2103.14030), version 1. At any image size, outputs match the code that all detection
+checkpoints come from: the authors' own, mmdet's ``models/backbones/swin.py`` and Detectron2's
 ``modeling/backbone/swin.py``. timm's networks are for classification: if a map is not a multiple of the window, they
-shift before they pad, and give other values. Swin v2 has no reference for detection; use
+shift before they pad and return other values. Swin v2 has no reference for detection; use
 ``TimmBackbone("swinv2_...", model_args={"strict_img_size": False})``.
 """
 
@@ -61,21 +61,17 @@ MODELS = {
 
 @register_backbone
 class Swin(Backbone):
-    """Swin Transformer: image in, maps of strides 4, 8, 16, 32 out, each normalized on its own.
+    """Swin Transformer, whose maps have strides 4, 8, 16 and 32, each with its own norm.
 
     Args:
-        name: timm's name, one of `MODELS`, with or without the tag of its weights, such as
+        name: timm's name, one of `MODELS`, with or without the tag of its weights, e.g.,
             ``"swin_tiny_patch4_window7_224"`` or ``"swin_base_patch4_window7_224.ms_in22k"``.
-        pretrained: load timm's weights of that name (downloaded by timm); needs timm.
-        checkpoint: weights file to load instead: of the official releases, timm, mmdet, detectron2 or this module; read
-            without executing anything, loaded completely or not at all. Classifiers have no norms of the maps; these
-            keep their initial values, as in all detection code.
+        pretrained, in_chans, drop_path_rate, gradient_checkpointing: see `Backbone`.
+        checkpoint: see `Backbone`; in the layout of the official releases, timm, mmdet, Detectron2 or this module.
+            Classifiers have no norms of the maps; these keep their initial values, as in all detection code.
         out_indices: stages whose maps are returned, ascending; stages after the last one are not built.
-        in_chans: channels of the image.
         frozen_stages: see `Backbone`; the stem is the patch and position embeddings; a stage includes the norm of its
             map. Same as in mmdet.
-        drop_path_rate: stochastic depth of the last block; rises linearly from 0 in the first.
-        gradient_checkpointing: recompute each block in the backward pass (less memory, about a third more time).
         output_norms: whether each returned map is normalized.
         embed_dim: channels of the first stage, doubled by each later stage; this and the next three override the size
             of ``name``.
@@ -90,18 +86,18 @@ class Swin(Backbone):
         pretrain_img_size: side in pixels of the images that the position embeddings are made for.
         norm_eps: epsilon of all norms.
 
-    Input: ``B in_chans H W`` of any size, RGB, normalized with ImageNet's mean and standard deviation (`pixel_mean`,
-    `pixel_std`). Sides of maps are rounded up at every stage.
+    Images can have any size; sides of maps are rounded up at every stage.
 
-    Differences from the reference implementations, without effect on the outputs: linear layers run on the tokens of
-    the map and on one padding token, not on the padding of every window. Position embeddings are resized for other
-    images, as in detectron2; mmdet fails there.
+    Difference from the reference implementations, without effect on the outputs: linear layers run on the tokens of the
+    map and on one padding token, not on the padding of every window. Position embeddings are resized for other images,
+    as in Detectron2; mmdet fails on such images.
 
-    State dict: the official names, which are also detectron2's, without indices of relative positions and masks.
+    State dict: the official names, which are also Detectron2's, without indices of relative positions and masks.
 
     Raises:
-        ValueError: unknown name (suggests near names), indices out of range, heads that do not divide the channels, or
-            a checkpoint of another architecture (lists keys or shapes).
+        ImportError: ``pretrained`` without timm.
+        ValueError: unknown name (suggests similar names), indices out of range, heads that do not divide the channels,
+            or a checkpoint of another architecture (lists keys or shapes).
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Attention inside windows with a learned bias per relative position: ``softmax(scale q k + bias) v``.
 
 Swin Transformer (arXiv:2103.14030, section 3.2, eq. 4). Maps are padded to whole windows, shifted cyclically and cut;
-the last row and column of shifted windows then hold tokens from opposite edges, which a mask separates. Index tables
+the last row and column of shifted windows then contain tokens from opposite edges, which a mask separates. Index tables
 move tokens into windows and back: arithmetic on positions can be traced for any size, unlike padding and rolling.
 
 Letters in the shapes: ``T = B H W`` tokens of all maps, ``n`` windows of all maps, ``M`` heads, ``N`` tokens of a
@@ -26,7 +26,7 @@ APART = -100.0
 
 
 class WindowLayout(NamedTuple):
-    """Layout of maps in windows, shared by all blocks of a stage with the same shift.
+    """Assignment of tokens to windows, shared by all blocks of a stage with the same shift.
 
     Attributes:
         tokens: token at each place of the windows, ``n*N``, counted from 1 in row-major order; 0 is padding.
@@ -41,7 +41,7 @@ class WindowLayout(NamedTuple):
 
 
 class WindowAttention(nn.Module):
-    """Multi-head self-attention in windows of ``window_size x window_size`` tokens.
+    """Multi-head self-attention within windows of ``window_size x window_size`` tokens.
 
     Args:
         dim: channels of a token.
@@ -77,14 +77,11 @@ class WindowAttention(nn.Module):
         """Attend inside each window.
 
         Padding has the query, key and value of a zero token, as in all detection code. All windows share one padding
-        token, so that the linear layers run on the tokens of the maps only.
+        token, so the linear layers run almost only on the tokens of the maps.
 
         Args:
-            x: tokens ``B H W C``.
+            x: tokens ``B H W C``, also the shape of the result.
             windows: layout of these maps in windows.
-
-        Returns:
-            ``B H W C``.
         """
         tokens = F.pad(x.flatten(0, 2), (0, 0, 1, 0))  # 1+B*H*W C
         qkv = self.qkv(tokens).index_select(0, windows.tokens)

@@ -1,1 +1,1 @@
-"""Backbones that are timm's networks."""
+"""Networks from timm as backbones."""

@@ -1,6 +1,6 @@
-"""Build timm's networks and read facts about them: the only module that imports timm, inside functions.
+"""Build timm's networks and inspect them: the only module that imports timm, inside functions.
 
-timm reports most errors by assertions and most facts by attributes; here they become errors with a remedy, and values.
+timm reports most errors by assertions; here they become errors with a remedy.
 """
 
 from __future__ import annotations
@@ -23,11 +23,7 @@ _NUMBERED = re.compile(r"(?!stem)(\w+)\.\d+(?:\.|$)")
 
 
 def import_timm() -> Any:
-    """Import and return the package timm.
-
-    Raises:
-        ImportError: it is not installed; names the extra.
-    """
+    """Import and return timm; ``ImportError`` that names the extra if it is not installed."""
     try:
         import timm
     except ImportError as error:
@@ -58,16 +54,16 @@ def _unavailable(name: str, error: Exception) -> RuntimeError:
 def turn_on_checkpointing(model: Any, name: str) -> None:
     """Turn on timm's gradient checkpointing; raise ``ValueError`` if the network has none."""
     try:
-        getattr(model, "model", model).set_grad_checkpointing(True)  # getter networks have it on the network inside
+        getattr(model, "model", model).set_grad_checkpointing(True)  # feature getters have it on the inner network
     except (AssertionError, AttributeError) as error:
         raise ValueError(f"timm's {name!r} has no gradient checkpointing; set gradient_checkpointing=False") from error
 
 
 def check_out_indices(name: str, out_indices: Sequence[int] | None, arguments: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return the positions of the wanted maps; ``None`` selects the last map of each stride from C2 on.
+    """Return the positions of the requested maps; ``None`` selects the last map of each stride from C2 on.
 
     Raises:
-        ValueError: unknown network or tag (suggests near names), or positions out of range (lists the maps).
+        ValueError: unknown network or tag (suggests similar names), or positions out of range (lists the maps).
     """
     architecture = name.split(".")[0]
     if not import_timm().is_model(architecture):
@@ -90,7 +86,7 @@ def _feature_info(name: str, arguments: Mapping[str, Any]) -> list[dict[str, Any
     try:
         try:
             info = skeleton(build).feature_info
-        except AssertionError:  # fewer maps than timm returns by default; the rows list all maps anyway
+        except AssertionError:  # fewer maps than timm returns by default; the rows list all maps in any case
             info = skeleton(partial(build, out_indices=(0,))).feature_info
     except (RuntimeError, AttributeError) as error:
         raise ValueError(f"timm's {name!r} offers no feature maps (features_only): {error}") from error
@@ -109,7 +105,7 @@ def skeleton(build: Callable[[], Any]) -> Any:
 def create_network(
     name: str, out_indices: tuple[int, ...], pretrained: bool, in_chans: int, arguments: Mapping[str, Any]
 ) -> Any:
-    """Build timm's feature network without the layers after the last wanted map."""
+    """Build timm's feature network without the layers after the last requested map."""
     try:
         model = import_timm().create_model(
             name, features_only=True, out_indices=out_indices, pretrained=pretrained, in_chans=in_chans, **arguments
@@ -125,9 +121,9 @@ def create_network(
 
 
 def _prune_after(model: nn.Module, last: str) -> None:
-    """Empty the stages after ``last`` in its ``nn.Sequential``: EfficientNets keep and run all of their stages.
+    """Empty the stages after ``last`` in its ``nn.Sequential``, because EfficientNets keep and run all of their stages.
 
-    Unused parameters would cost time and stop DistributedDataParallel. timm's other feature networks prune themselves.
+    Unused parameters would cost time and break DistributedDataParallel. timm prunes its other feature networks itself.
     """
     container, _, child = last.rpartition(".")
     stages = dict(model.named_modules()).get(container)
@@ -138,7 +134,7 @@ def _prune_after(model: nn.Module, last: str) -> None:
 
 
 def pixel_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Look up mean and standard deviation of the weights' training images, on the 0..1 scale."""
+    """Look up the mean and standard deviation of the weights' training images, on the 0..1 scale."""
     config = import_timm().get_pretrained_cfg(name)
     return (tuple(config.mean), tuple(config.std)) if config else (IMAGENET_MEAN, IMAGENET_STD)
 
@@ -147,7 +143,7 @@ def stage_modules(model: Any, last: int) -> list[list[str]]:
     """Name the modules of a feature network's stem, then those of each stage up to feature map ``last``.
 
     A stage computes one feature map from the map before. The stem is everything before the first stage; many networks,
-    such as ResNets, list a map of the stem as their first one, and the first stage computes their second map.
+    such as ResNets, list a map of the stem first, and their first stage computes the second map.
 
     Raises:
         ValueError: a feature map that is not the output of a module.
@@ -159,7 +155,7 @@ def stage_modules(model: Any, last: int) -> list[list[str]]:
     outputs = [_own_name(row["module"], position) for row in rows[: last + 1]]
     if "" in outputs:
         map_without = rows[outputs.index("")]["module"]
-        raise ValueError(f"{map_without!r} is not a module of this network, so that no stages can be frozen; pass -1")
+        raise ValueError(f"{map_without!r} is not a module of this network, so no stages can be frozen; pass -1")
     stops = [ends[name] for name in outputs]
     lists = [_NUMBERED.match(row["module"]) for row in rows[:2]]
     starts = [position.get(_own_name(f"{numbered[1]}.0", position), 0) if numbered else 0 for numbered in lists]
@@ -181,7 +177,7 @@ def _own_name(name: str, own: Mapping[str, Any]) -> str:
 
 
 def flattened(name: str) -> tuple[str, ...]:
-    """Return a name in timm's full network, and its forms in timm's kinds of feature networks.
+    """Return a name in timm's full network and its variants in timm's feature networks.
 
     ``stages.0`` stays, becomes ``stages_0``, or is nested under ``model.`` or ``body.``.
     """
@@ -189,13 +185,13 @@ def flattened(name: str) -> tuple[str, ...]:
 
 
 class FirstConvHook(LoadHook):
-    """Fit the first convolution of loaded weights to ``in_chans`` as timm does: RGB filters summed, or repeated."""
+    """Hook that sums or repeats the RGB filters of a loaded first convolution for ``in_chans``, as timm does."""
 
     def __init__(self, name: str, in_chans: int) -> None:
         self.name, self.in_chans = name, in_chans
 
     def translate(self, module: nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Adapt the weights of timm's first convolutions, if their number of input channels differs."""
+        """Adapt the weights of timm's first convolutions if their number of input channels differs."""
         from timm.models import adapt_input_conv
 
         own, config = module.state_dict(), import_timm().get_pretrained_cfg(self.name)

@@ -1,8 +1,8 @@
 """Any timm network with ``features_only`` as a detection backbone.
 
 timm (https://github.com/huggingface/pytorch-image-models) publishes channels and reductions of every network in
-``feature_info``; they become ``feature_specs``, and nothing is guessed from a model's name. timm is imported when a
-backbone is built, so that the package works without it.
+``feature_info``; they become ``feature_specs``, and nothing is guessed from a model's name. timm is imported only when
+a backbone is built, so the package works without it.
 """
 
 from __future__ import annotations
@@ -35,34 +35,30 @@ from .networks import (
 
 @register_backbone
 class TimmBackbone(Backbone):
-    """Backbone from timm: image in, tuple of maps out.
+    """Backbone from timm; ``mean`` and ``std`` are those of its weights.
 
     Args:
-        name: timm model name, e.g. ``"resnet50"`` or ``"mobilenetv2_100.ra_in1k"``.
+        name: timm model name, e.g., ``"resnet50"`` or ``"mobilenetv2_100.ra_in1k"``.
         out_indices: timm's feature maps to return, ascending. Most convolutional networks have five, of stride 2 to 32,
-            so that C2..C5 are ``(1, 2, 3, 4)``; some (ConvNeXt) have four, C2..C5 = ``(0, 1, 2, 3)``; plain
+            so C2..C5 are ``(1, 2, 3, 4)``; some (ConvNeXt) have four, so C2..C5 are ``(0, 1, 2, 3)``; plain
             transformers have one per block, all of one stride. ``None`` is the last map of each stride from 4 on.
-        pretrained: load timm's own weights (downloaded by timm).
-        checkpoint: weights file to load instead, in the names of timm, torchvision, mmdet, this module, or, for
-            ResNets, Detectron2; read without executing anything, loaded completely or not at all.
+        pretrained, drop_path_rate, gradient_checkpointing: see `Backbone`; only for networks that have the latter two.
+        checkpoint: see `Backbone`; in the layout of timm, torchvision, mmdet, this module, or, for ResNets, Detectron2.
         in_chans: channels of the image; weights for another number are adapted as in timm (summed or repeated).
         frozen_stages: see `Backbone`. Each of timm's feature maps after the stem ends a stage: for ResNets, 1 is stem +
             ``layer1``, as in mmdet; for EfficientNets and MobileNetV2, 1 is ``conv_stem`` + ``blocks.0`` (stride 2);
             for plain transformers, every block is a stage, and the stem is the embeddings.
-        norm_eval: keep all batch norms in evaluation mode while training.
-        drop_path_rate: stochastic depth, for networks that have it.
-        gradient_checkpointing: recompute activations in the backward pass (less memory, about a third more time).
+        norm_eval: keep all batch norms in evaluation mode during training.
         output_norm: norm after each map (see `make_norm`), never frozen: ``"LN"`` for networks whose maps are raw sums
             of residual branches (ConvNeXt, Swin and plain transformers), as in detectors built on them.
-        model_args: further arguments of ``timm.create_model``, such as those that let a transformer take any size.
+        model_args: further arguments of ``timm.create_model``, e.g., those that let a transformer take any size.
 
-    Input: ``B in_chans H W``, RGB, normalized with the weights' own mean and standard deviation (`mean`, `std`). Image
-    sizes are limited by timm's forward (table in ``docs/timm_families.md``): most convolutional networks take any size;
-    HRNet and DLA need multiples of 32, to which both toolboxes pad; transformers need ``model_args``.
+    Image sizes are limited by timm's forward (table in ``docs/timm_families.md``): most convolutional networks take any
+    size; HRNet and DLA need multiples of 32, to which both toolboxes pad; transformers need ``model_args``.
 
     Raises:
         ImportError: timm is not installed.
-        ValueError: unknown model (suggests near names), one without feature maps or without gradient checkpointing,
+        ValueError: unknown model (suggests similar names), one without feature maps or without gradient checkpointing,
             indices out of range, or a checkpoint of another architecture (lists the keys).
     """
 
@@ -127,10 +123,10 @@ class TimmBackbone(Backbone):
 
 
 class _TimmLayouts:
-    """Build tables for a feature network under ``model.`` from timm's full network or Detectron2's names of ResNets.
+    """Tables from timm's full network, or Detectron2's names of ResNets, to a feature network under ``model.``.
 
-    Keys that only the full network has (classifier, stages after the last wanted map) are dropped; keys that it does
-    not have either stay unexplained.
+    Keys that only the full network has (classifier, stages after the last requested map) are dropped; other keys stay
+    unexplained.
     """
 
     def __init__(self, name: str, out_indices: tuple[int, ...], arguments: Mapping[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """timm's pretrained CNN-ViT hybrids with the maps of both parts: C2-C4 from the ResNet, C5 from the transformer.
 
-timm's own feature interface returns only the transformer's maps, all of one stride; here the ResNet inside the patch
-embedding is tapped as well. Networks and weights: ViT (arXiv:2010.11929, section 3.1), AugReg (arXiv:2106.10270),
-``timm/models/vision_transformer_hybrid.py``.
+timm's own feature interface returns only the transformer's maps, all of one stride; this class also returns those of
+the ResNet inside the patch embedding. Networks and weights: ViT (arXiv:2010.11929, section 3.1), AugReg
+(arXiv:2106.10270), ``timm/models/vision_transformer_hybrid.py``.
 """
 
 from __future__ import annotations
@@ -30,22 +30,21 @@ HYBRID = re.compile(r"vit_[a-z]+_r\d+_s\d+_\d+")
 
 @register_backbone
 class TimmHybrid(Backbone):
-    """A hybrid of timm as a backbone: image in, C2..C5 out.
+    """CNN-ViT hybrid from timm: image in, C2..C5 out.
 
     Args:
         name: timm model name of a hybrid on a ResNetV2: ``vit_base_r50_s16_*``, whose encoder runs on C4 (a new,
             untrained 3x3 convolution of stride 2 turns its output into C5), ``vit_large_r50_s32_*`` or
             ``vit_small_r26_s32_*``, whose encoder runs on C5.
-        pretrained: load timm's own weights (downloaded by timm).
-        checkpoint: weights file of that model in timm's names to load instead; its classifier is dropped.
+        pretrained: see `Backbone`.
+        checkpoint: see `Backbone`; in timm's layout. The classifier is dropped.
         in_chans: channels of the image; timm adapts its ``pretrained`` weights to it.
-        drop_path_rate: stochastic depth of the encoder.
-        gradient_checkpointing: recompute the encoder's activations in the backward pass.
-        model_args: further arguments for ``timm.create_model``.
+        drop_path_rate, gradient_checkpointing: see `Backbone`; for the encoder only.
+        model_args: further arguments of ``timm.create_model``.
 
     Images can have any size: position embeddings are resized as in timm with ``dynamic_img_size=True``. C5 is the
-    output of timm's ``forward_features`` (with class token and final norm) without the class token. Images are
-    normalized with `pixel_mean` and `pixel_std`, both 127.5 for these weights.
+    output of timm's ``forward_features`` (with class token and final norm) without the class token. `pixel_mean` and
+    `pixel_std` are 127.5 for these weights.
 
     State dict: ``model.*`` in timm's names, ``downsample.*`` for an encoder at stride 16.
 
@@ -122,7 +121,7 @@ class _SamePadding:
 
 
 def _pad_by_integers(cnn: Any) -> None:
-    """Replace timm's padding in a ResNetV2, before the pooling and before convolutions of more than one cell."""
+    """Replace timm's padding in a ResNetV2, before the pooling and before convolutions larger than 1x1."""
     cnn.stem.pool = nn.MaxPool2d(3, 2)
     cnn.stem.pool.register_forward_pre_hook(_SamePadding(3, 2, float("-inf")))
     for layer in cnn.modules():

@@ -2,7 +2,7 @@
 
 The score of query ``q`` at ``(y, x)`` and key ``k`` at ``(v, u)`` is ``s q.k + q.R_h[y - v] + q.R_w[x - u]``, with one
 table per axis and the *unscaled* query in the last two terms. Source: MViTv2 (arXiv:2112.01526, eq. 4), as used by
-ViTDet (arXiv:2203.16527); names and results match detectron2's ``modeling/backbone/vit.py``.
+ViTDet (arXiv:2203.16527); names and results match Detectron2's ``modeling/backbone/vit.py``.
 
 Letters in the shapes: ``B`` batch, ``M`` heads, ``H W`` grid, ``N = H W`` tokens in row-major order, ``D`` channels of
 a head.
@@ -20,18 +20,18 @@ from ...weights.resize import resize_relative_positions
 
 
 class Attention(nn.Module):
-    """Attention among all tokens of a map, or among the tokens of each window.
+    """Multi-head self-attention over all tokens of a map, or within windows.
 
     Args:
         dim: channels of a token.
         num_heads: number of heads; divides ``dim``.
         qkv_bias: whether queries, keys and values have a bias.
-        rel_pos_size: height and width, in tokens, of the grid that the tables of relative positions are made for; they
-            are linearly resized for any other grid. ``None`` omits relative positions.
+        rel_pos_size: height and width, in tokens, of the grid for the tables of relative positions, which are linearly
+            resized for other grids. ``None`` omits relative positions.
         window_size: side of the windows in tokens; 0 attends over the whole map.
 
-    Maps are zero-padded to whole windows, and the padding takes part in the attention, as in detectron2: checkpoints
-    were trained so.
+    Maps are zero-padded to whole windows, and the padding takes part in the attention, as in Detectron2, because
+    checkpoints were trained this way.
 
     State dict: ``qkv.*``, ``proj.*`` and the tables ``rel_pos_h`` (``2 height - 1, D``) and ``rel_pos_w``.
 
@@ -123,15 +123,15 @@ def relative_rows(table: Tensor, size: int) -> Tensor:
 def pooled_relative_rows(table: Tensor, q_size: int, k_size: int, finer_keys: bool) -> Tensor:
     """Look up embeddings, ``q_size k_size D``, like `relative_rows` but for queries and keys on different grids.
 
-    Distances are measured on the finer grid and rounded down in single precision, exactly as in MViTv2's official code
-    and in detectron2, so that rounding errors are the same.
+    Distances are measured on the finer grid and rounded down in single precision, so rounding errors are the same as in
+    MViTv2's official code and detectron2.
 
     Args:
         table: ``L D``, linearly resized unless ``L = 2 max(q_size, k_size) - 1``.
         q_size: queries along the axis.
         k_size: keys along the axis.
-        finer_keys: whether keys are at least as many as queries; given rather than computed, so that a trace does not
-            depend on the sizes.
+        finer_keys: whether there are at least as many keys as queries; an argument, so that a trace does not depend on
+            the sizes.
     """
     table = resize_relative_positions(table, 2 * (k_size if finer_keys else q_size) - 1)
     sizes = [torch.full((), size, dtype=torch.float64, device=table.device) for size in (q_size, k_size)]

@@ -15,8 +15,7 @@ from ...layers import LayerNorm2d
 class DropPath(nn.Module):
     """Stochastic depth (arXiv:1603.09382): in training, drop a branch for some images and scale it up for the others.
 
-    Args:
-        rate: probability of dropping the branch, in ``[0, 1)``; other rates raise ``ValueError``.
+    ``rate`` is the probability of dropping the branch, in ``[0, 1)``; other rates raise ``ValueError``.
     """
 
     def __init__(self, rate: float) -> None:
@@ -31,12 +30,12 @@ class DropPath(nn.Module):
         return x * kept.div_(1 - self.rate)
 
     def extra_repr(self) -> str:
-        """Show the rate in ``print(module)``."""
+        """Return the rate, which ``print(module)`` shows."""
         return f"{self.rate:g}"
 
 
 class PatchEmbedding(nn.Module):
-    """Tokens of non-overlapping patches; pixels after the last whole patch are ignored.
+    """Embedding of non-overlapping patches as tokens; pixels after the last whole patch are ignored.
 
     Args:
         patch_size: side of a patch in pixels.
@@ -51,7 +50,7 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images ``B in_chans H W`` to tokens ``B H/patch_size W/patch_size C``, rounded down."""
-        # contiguous once here; otherwise every norm copies (3 % of ViT-B's time at 512 x 512 on a CPU)
+        # made contiguous once, because otherwise every norm copies (3 % of ViT-B's time at 512 x 512 on a CPU)
         return self.proj(x).permute(0, 2, 3, 1).contiguous()
 
 
@@ -62,7 +61,7 @@ def mlp(dim: int, hidden_dim: int) -> nn.Sequential:
 
 
 class ResidualBottleneck(nn.Module):
-    """Convolutions 1x1, 3x3, 1x1 with norms, added to their input; the branch starts at zero.
+    """Residual 1x1, 3x3, 1x1 convolutions with norms; the branch starts at zero.
 
     ViTDet's convolutional propagation between windows (arXiv:2203.16527, section 3), used instead of global blocks.
 
@@ -91,7 +90,7 @@ class ResidualBottleneck(nn.Module):
 
 
 class EncoderBlock(nn.Module):
-    """A pre-norm encoder block: attention and MLP, each with a norm before it and a shortcut around it.
+    """Pre-norm encoder block: attention and MLP, each with a norm before it and a shortcut around it.
 
     Args:
         dim: channels of a token.

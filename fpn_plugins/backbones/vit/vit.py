@@ -7,9 +7,9 @@
 
     x = patches(image) + positions
     x = x + attention(norm(x));  x = x + mlp(norm(x))     for each block
-    map = x                                               after each wanted block
+    map = x                                               after each requested block
 
-Sources: ViT (arXiv:2010.11929); ViTDet (arXiv:2203.16527), whose reference implementation is detectron2's
+Sources: ViT (arXiv:2010.11929); ViTDet (arXiv:2203.16527), whose reference implementation is Detectron2's
 ``modeling/backbone/vit.py``. ViTDet's neck builds a pyramid from the last map; other necks take maps of several blocks.
 """
 
@@ -36,7 +36,7 @@ from .blocks import EncoderBlock, PatchEmbedding, ResidualBottleneck
 
 @register_backbone
 class ViT(Backbone):
-    """Plain Vision Transformer: image in, maps of ``embed_dim`` channels and stride ``patch_size`` out.
+    """Plain Vision Transformer, whose maps have ``embed_dim`` channels and stride ``patch_size``.
 
     The defaults are ViTDet's ViT-B. ViT-L is ``embed_dim=1024, depth=24, num_heads=16`` with
     ``global_block_indices=(5, 11, 17, 23)``, ViT-H ``embed_dim=1280, depth=32, num_heads=16`` with ``(7, 15, 23, 31)``.
@@ -45,40 +45,36 @@ class ViT(Backbone):
         img_size: side in pixels of the images that the global blocks' relative positions are made for; resized for
             images of other sizes.
         patch_size: side of a patch in pixels, the stride of every map.
-        in_chans: channels of the image.
+        in_chans, drop_path_rate, gradient_checkpointing: see `Backbone`.
         embed_dim: channels of a token.
         depth: number of blocks.
         num_heads: heads of the attention; divides ``embed_dim``.
         mlp_ratio: hidden channels of the MLPs over ``embed_dim``.
         qkv_bias: whether queries, keys and values have a bias.
-        drop_path_rate: stochastic depth of the last block; rises linearly from 0 in the first.
         use_abs_pos: add learned position embeddings to the tokens.
         use_rel_pos: add decomposed relative positions to the attention (they start at zero).
         window_size: side of the attention windows in tokens; 0 makes every block global.
         global_block_indices: blocks with attention over the whole map; all others attend in windows.
         residual_block_indices: blocks followed by a `ResidualBottleneck`.
         out_block_indices: blocks whose outputs are returned, ascending, one map each; ``None`` is the last block.
-            Blocks after the last wanted one are not built.
+            Blocks after the last requested one are not built.
         pretrain_img_size: side in pixels of the images that the position embeddings are made for.
         pretrain_use_cls_token: the table of position embeddings has a first row for a class token, which is unused.
-        gradient_checkpointing: recompute each block in the backward pass (less memory, about a third more time).
         frozen_stages: see `Backbone`; the stem is the patch and position embeddings, and every block is a stage.
-        checkpoint: weights file; see below.
-        norm_eps: epsilon of all norms; detectron2's configs have 1e-6, mmdet's ViTDet has 1e-5.
+        checkpoint: see `Backbone` and below.
+        norm_eps: epsilon of all norms; Detectron2's configs have 1e-6, mmdet's ViTDet has 1e-5.
 
-    Input: ``B in_chans H W``, RGB, normalized with ImageNet's mean and standard deviation (`pixel_mean`, `pixel_std`).
-    Set the attributes ``mean`` and ``std`` for weights that expect other pixels, as many of timm's own ViTs do
-    (``augreg``, ``orig_in21k``: 0.5). Images can have any size from one patch on; pixels after the last whole patch are
-    ignored (sizes round down, as in detectron2). There is no class token and no final norm, as in ViTDet.
+    Set the attributes ``mean`` and ``std`` for weights that expect other pixels than ImageNet's, as many of timm's own
+    ViTs do (``augreg``, ``orig_in21k``: 0.5). Images can have any size from one patch on; pixels after the last whole
+    patch are ignored (sizes round down, as in Detectron2). As in ViTDet, there is no class token and no final norm.
 
-    State dict: detectron2's names (``patch_embed.proj``, ``pos_embed``, ``blocks.<i>.*``). Checkpoints of detectron2's
-    and mmdet's ViTDet, MAE, timm's and DeiT's plain ViTs, DINO, DINOv2 without registers and SAM load as they are
-    (`fpn_plugins.weights.vit.accept_vit_layouts`): class tokens and heads are dropped, LayerScale is folded into the
-    weights, and missing relative positions start at zero. To keep position embeddings as they are, set
-    ``pretrain_img_size`` to the checkpoint's image size; for SAM, ``pretrain_img_size=1024,
+    State dict: Detectron2's names (``patch_embed.proj``, ``pos_embed``, ``blocks.<i>.*``). Checkpoints of Detectron2's
+    and mmdet's ViTDet, MAE, timm's and DeiT's plain ViTs, DINO, DINOv2 without registers and SAM load unchanged,
+    without class tokens and heads; see `fpn_plugins.weights.vit.accept_vit_layouts`. To keep position embeddings as
+    they are, set ``pretrain_img_size`` to the checkpoint's image size; for SAM, ``pretrain_img_size=1024,
     pretrain_use_cls_token=False``. Networks whose blocks compute something else -- registers (DINOv2-reg), rotary
-    positions (DINOv3, EVA-02), gated MLPs (DINOv2 giant), norms of queries and keys -- cannot be represented here. They
-    work through `TimmBackbone`, with global attention in every block:
+    positions (DINOv3, EVA-02), gated MLPs (DINOv2 giant), norms of queries and keys -- work only through
+    `TimmBackbone`, with global attention in every block:
     ``TimmBackbone("vit_small_patch14_reg4_dinov2", out_indices=(11,), model_args={"dynamic_img_size": True})``.
 
     Raises:

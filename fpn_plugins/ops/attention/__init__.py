@@ -1,4 +1,4 @@
-"""Scaled dot-product attention with a bias, in the form that is fastest where it runs."""
+"""Scaled dot-product attention with a bias, in the fastest form for a device and mode."""
 
 from .choice import attend, choose_form
 from .forms import AxialBias

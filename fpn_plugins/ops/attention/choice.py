@@ -77,7 +77,7 @@ def choose_form(q: Tensor, k: Tensor, v: Tensor, bias: Bias) -> Form:
         return forms.blocked
     if half:
         return forms.widened
-    # costs are counted on the meta device, by the definition at any size
+    # on the meta device, costs are counted with the same form at any size
     fits = q.is_meta or q[..., 0].numel() * keys * q.element_size() <= MASK_BYTES
     return forms.masked if fits else forms.widened_narrow
 

@@ -41,14 +41,14 @@ Form = Callable[[Tensor, Tensor, Tensor, Any, float], Tensor]
 
 
 def plain(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float) -> Tensor:
-    """Compute matrix products and a softmax; all scores are in memory, and in training kept for backward."""
+    """Compute matrix products and a softmax; all scores are in memory and, in training, kept for backward."""
     scores = (q * scale) @ k.mT
     bias = _dense(bias)
     return (scores if bias is None else scores + bias).softmax(-1) @ v
 
 
 def masked(q: Tensor, k: Tensor, v: Tensor, bias: Bias, scale: float) -> Tensor:
-    """Call ``scaled_dot_product_attention`` with the bias as additive mask, which is as large as the scores."""
+    """Call ``scaled_dot_product_attention`` with the bias as an additive mask, which is as large as the scores."""
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=_dense(bias), scale=scale)
     # an exported graph may run on another kernel, whose result has other strides
     return out.clone(memory_format=torch.contiguous_format) if traced() else out

@@ -59,7 +59,7 @@ def _all_windows(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor,
 def _window_by_window(
     q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor, q_size: int, k_size: int
 ) -> Tensor:
-    """Attend in one window after the other of maps ``P H W D``."""
+    """Attend in the windows of maps ``P H W D`` one after another."""
     q_sides = [[min(q_size, side - start) for start in range(0, side, q_size)] for side in q.shape[1:3]]
     k_sides = [[k_size] * len(sides) for sides in q_sides]
     below, beside = (sum(sizes) - side for sizes, side in zip(k_sides, k.shape[1:3], strict=True))

@@ -1,4 +1,4 @@
-"""FPN: the layouts of mmdet, detectron2 and torchvision -> ours.
+"""FPN: the layouts of mmdet, Detectron2 and torchvision -> ours.
 
 Ours, with ``i`` the position of the level from the highest resolution and ``k`` that of the extra level::
 
@@ -45,7 +45,7 @@ def mmdet_carafe(num_levels: int, num_merged: int) -> KeyMap:
 
 
 def detectron2(first_stage: int) -> KeyMap:
-    """Build the table of detectron2's ``FPN``, whose names start at ``first_stage``, log2 of the finest stride."""
+    """Build the table of Detectron2's ``FPN``, whose names start at ``first_stage``, log2 of the finest stride."""
     rules = []
     for theirs, ours in (("fpn_lateral", "lateral_convs"), ("fpn_output", "output_convs")):
         place = f"{theirs}<i+{first_stage}>"
@@ -66,19 +66,19 @@ def torchvision() -> KeyMap:
 
 @dataclass(frozen=True)
 class FPNLayouts:
-    """Collect the tables for the keys of an FPN with ``num_levels`` inputs and ``num_merged`` top-down levels."""
+    """Tables for the keys of an FPN with ``num_levels`` inputs and ``num_merged`` top-down levels."""
 
     num_levels: int
     num_merged: int
 
     def __call__(self, keys: Iterable[str]) -> list[KeyMap]:
-        """Return the tables of all layouts; detectron2's finest stage is read from ``keys``."""
+        """Return the tables of all layouts; Detectron2's finest stage is read from ``keys``."""
         stages = [int(match[1]) for key in keys if (match := re.match(r"fpn_lateral(\d+)\.", key))]
         mmdets = [mmdet(self.num_levels), mmdet_carafe(self.num_levels, self.num_merged)]
         return [*mmdets, detectron2(min(stages, default=2)), torchvision()]
 
 
 def detectron2_backbone(levels: Iterable[int]) -> KeyMap:
-    """Redirect convolutions of ``levels`` (log2 of strides), which detectron2 has beside ``bottom_up``, to ``neck``."""
+    """Redirect convolutions of ``levels`` (log2 of strides), which Detectron2 has beside ``bottom_up``, to ``neck``."""
     names = [f"fpn_{kind}{level}.<*>" for level in levels for kind in ("lateral", "output")]
     return KeyMap("detectron2 FPN backbone", [(name, f"neck.{name}") for name in [*names, "top_block.<*>"]])

@@ -1,4 +1,4 @@
-"""MViTv2: the layouts of detectron2, of the official repository and of timm -> ours.
+"""MViTv2: the layouts of Detectron2, the official repository and timm -> ours.
 
 Ours, with ``i`` counting the blocks through all stages and ``s`` the stages::
 
@@ -18,7 +18,7 @@ _SAME = [(f"{part}.<*>",) * 2 for part in ("patch_embed", "blocks")]
 
 
 def detectron2() -> KeyMap:
-    """Build the table of detectron2's ``MViT``, whose norms are named by level."""
+    """Build the table of Detectron2's ``MViT``, whose norms are named by level."""
     return KeyMap("detectron2 MViT", [("scale<s+2>_norm.<*>", "norms.<s>.<*>"), *_SAME])
 
 

@@ -1,4 +1,4 @@
-"""Panoptic FPN: the semantic branch of mmdet and detectron2 -> ours.
+"""Panoptic FPN: the semantic branch of mmdet and Detectron2 -> ours.
 
 Ours, with ``i`` the position of the level from the highest resolution and ``k`` that of the convolution in its branch::
 
@@ -22,7 +22,7 @@ def mmdet() -> KeyMap:
 
 
 def detectron2(names: Sequence[str]) -> KeyMap:
-    """Build the table of detectron2's ``SemSegFPNHead`` without ``predictor``, which alternates convs and upsampling.
+    """Build the table of Detectron2's ``SemSegFPNHead`` without ``predictor``, which alternates convs and upsampling.
 
     ``names`` are the head's features (``p2``, ``p3``, ...), high to low resolution.
     """
@@ -35,7 +35,7 @@ def detectron2(names: Sequence[str]) -> KeyMap:
 
 
 def semantic_layouts(keys: Iterable[str]) -> list[KeyMap]:
-    """Collect the tables for the keys of a semantic branch; detectron2's features are read from ``keys``."""
+    """Collect the tables for the keys of a semantic branch; Detectron2's features are read from ``keys``."""
     features = {match[0]: int(match[1]) for key in keys if (match := re.match(r"[a-z]+(\d+)(?=\.\d+\.)", key))}
     return [mmdet(), detectron2(sorted(features, key=lambda name: features[name]))]
 
@@ -47,7 +47,7 @@ def mmdet_head() -> KeyMap:
 
 
 def detectron2_head(names: Iterable[str]) -> KeyMap:
-    """Redirect the branches of features ``names``, which are in detectron2's head itself, to our ``semantic_merge``."""
+    """Redirect the branches of features ``names``, which are in Detectron2's head itself, to our ``semantic_merge``."""
     return KeyMap("detectron2 SemSegFPNHead", [(f"{name}.<*>", f"semantic_merge.{name}.<*>") for name in names])
 
 

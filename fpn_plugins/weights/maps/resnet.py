@@ -1,4 +1,4 @@
-"""ResNet and ResNeXt: detectron2's names -> the names that timm, torchvision and mmdet share.
+"""ResNet and ResNeXt: Detectron2's names -> the names that timm, torchvision and mmdet share.
 
 The names do not show two differences that change the result: Detectron2's ``R-50`` and ``R-101`` (MSRA's weights)
 stride in the 1x1 convolution (mmdet's ``style='caffe'``) instead of the 3x3 one, and they expect BGR images with unit
@@ -9,7 +9,7 @@ from ..key_map import KeyMap
 
 
 def detectron2() -> KeyMap:
-    """Build the table of detectron2's ``ResNet``: ``stem``, ``res2 .. res5``, ``shortcut``; norms in convolutions."""
+    """Build the table of Detectron2's ``ResNet``: ``stem``, ``res2 .. res5``, ``shortcut``; norms in convolutions."""
     rules: list[tuple[str, str | None]] = [
         ("stem.conv1.norm.<*>", "bn1.<*>"),
         ("stem.conv1.<*>", "conv1.<*>"),

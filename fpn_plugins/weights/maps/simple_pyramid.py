@@ -1,4 +1,4 @@
-"""SimpleFeaturePyramid: the layouts of detectron2 and of mmdet's ``projects/ViTDet`` -> ours.
+"""SimpleFeaturePyramid: the layouts of Detectron2 and mmdet's ``projects/ViTDet`` -> ours.
 
 Ours, with ``i`` the position of the level from the highest resolution::
 
@@ -17,7 +17,7 @@ from .mmcv import conv_modules
 
 
 def detectron2(first_stage: int, num_resampling: Sequence[int]) -> KeyMap:
-    """Build the table of detectron2's ``simfp_<s>``: per level, resampling layers, a 1x1 and a 3x3 convolution.
+    """Build the table of Detectron2's ``simfp_<s>``: per level, resampling layers, a 1x1 and a 3x3 convolution.
 
     Levels start at ``first_stage``, log2 of the finest stride, and have ``num_resampling`` layers before the 1x1 one.
     """
@@ -39,17 +39,17 @@ def mmdet(num_levels: int) -> KeyMap:
 
 @dataclass(frozen=True)
 class SimplePyramidLayouts:
-    """Collect the tables for the keys of a simple pyramid; ``num_resampling`` as for `detectron2`."""
+    """Tables for the keys of a simple pyramid; ``num_resampling`` as for `detectron2`."""
 
     num_resampling: Sequence[int]
 
     def __call__(self, keys: Iterable[str]) -> list[KeyMap]:
-        """Return the tables of both layouts; detectron2's finest stage is read from ``keys``."""
+        """Return the tables of both layouts; Detectron2's finest stage is read from ``keys``."""
         stages = [int(match[1]) for key in keys if (match := re.match(r"simfp_(\d+)\.", key))]
         return [detectron2(min(stages, default=2), self.num_resampling), mmdet(len(self.num_resampling))]
 
 
 def detectron2_backbone() -> KeyMap:
-    """Redirect detectron2's ``SimpleFeaturePyramid``, which has the ViT as ``net``, to ``bottom_up`` and ``neck``."""
+    """Redirect Detectron2's ``SimpleFeaturePyramid``, which has the ViT as ``net``, to ``bottom_up`` and ``neck``."""
     rules = [("net.<*>", "bottom_up.<*>"), ("simfp_<s>.<*>", "neck.simfp_<s>.<*>")]
     return KeyMap("detectron2 SimpleFeaturePyramid backbone", rules)

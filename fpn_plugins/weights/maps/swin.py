@@ -1,4 +1,4 @@
-"""Swin: the layouts of detectron2, of the official releases, of timm and of mmdet -> ours.
+"""Swin: the layouts of Detectron2, the official releases, timm and mmdet -> ours.
 
 Ours are the official names, with ``i`` the stage and ``j`` the block in it::
 
@@ -25,7 +25,7 @@ _MMDET_BLOCK = {"attn.w_msa": "attn", "ffn.layers.0.0": "mlp.fc1", "ffn.layers.1
 
 
 def detectron2() -> KeyMap:
-    """Build the table of detectron2's ``SwinTransformer``, which Swin's authors also use for detection."""
+    """Build the table of Detectron2's ``SwinTransformer``, which Swin's authors also use for detection."""
     rules = [*_SAME, _DOWNSAMPLE, _NORMS, Rule("absolute_pos_embed", "absolute_pos_embed")]
     return KeyMap("detectron2 Swin", rules).dropping(_COMPUTED)
 

@@ -1,6 +1,6 @@
-"""Plain Vision Transformers: the layouts of detectron2, mmdet, timm, DeiT, MAE, DINOv2 and SAM -> ours.
+"""Plain Vision Transformers: the layouts of Detectron2, mmdet, timm, DeiT, MAE, DINOv2 and SAM -> ours.
 
-Ours are detectron2's names::
+Ours are Detectron2's names::
 
     patch_embed.proj.*   pos_embed
     blocks.<i>.{norm1,norm2}.*   blocks.<i>.attn.{qkv,proj}.*   blocks.<i>.attn.rel_pos_{h,w}
@@ -26,7 +26,7 @@ _SAM_DROPPED = ("prompt_encoder.<*>", "mask_decoder.<*>", "pixel_mean", "pixel_s
 
 
 def plain() -> KeyMap:
-    """Build the table of detectron2's names; layers after the encoder are dropped."""
+    """Build the table of Detectron2's names; layers after the encoder are dropped."""
     return KeyMap("plain ViT", [(key, key) for key in _ENCODER]).dropping(_DROPPED)
 
 

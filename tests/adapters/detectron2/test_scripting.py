@@ -51,3 +51,10 @@ def test_scripted_equals_eager(neck: dict[str, Any], features: tuple[str, ...], 
         expected, got = pyramid(x), scripted(x)
     assert list(got) == list(expected) == list(pyramid.output_shape())
     assert_same_maps(got, expected)
+
+
+def test_autocast_is_refused() -> None:
+    from fpn_plugins.adapters.detectron2 import PyramidBackbone
+
+    with pytest.raises(ValueError, match="build PyramidBackbone with autocast=None"):
+        torch.jit.script(PyramidBackbone(resnet(), {"type": "FPN", "out_channels": 32}, autocast="bfloat16"))

@@ -169,7 +169,7 @@ def test_a_detector_checkpoint_initializes_the_backbone(tmp_path: Path) -> None:
         ({"norm_cfg": {"type": "BN"}}, "norm_cfg"),
         ({"norm_cfg": {"type": "LN", "requires_grad": False}}, "norm_cfg"),
         ({"pretrain_img_size": (224, 256)}, "pretrain_img_size"),
-        ({"pretrained": "a.pth", "init_cfg": {"type": "Pretrained"}}, "exclude each other"),
+        ({"pretrained": "a.pth", "init_cfg": {"type": "Pretrained"}}, "are mutually exclusive"),
         ({"num_heads": [3, 6, 12, 24]}, "num_heads"),
     ],
 )

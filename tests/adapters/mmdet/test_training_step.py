@@ -207,9 +207,9 @@ def test_pyramid_backbone_needs_parts_of_this_package() -> None:
     for stranger in ({"type": "HRFPN"}, {"type": "mmdet.HRFPN"}):
         with pytest.raises(TypeError, match="HRFPN' is not a neck of fpn_plugins; give backbone and neck"):
             MODELS.build({"type": "fpn_plugins.PyramidBackbone", "backbone": ours, "neck": stranger})
-    for several in ([{"type": "FPN"}], None):
-        with pytest.raises(TypeError, match="must be the config of one neck"):
-            MODELS.build({"type": "fpn_plugins.PyramidBackbone", "backbone": ours, "neck": several})
+    for other in ("FPN", ["FPN"], [None]):
+        with pytest.raises(TypeError, match="must be the config of a neck, a list of configs, or None"):
+            MODELS.build({"type": "fpn_plugins.PyramidBackbone", "backbone": ours, "neck": other})
     with pytest.raises(TypeError, match="publishes no feature_specs"):
         MODELS.build(
             {
