@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 import torch
 from mmengine.dist import barrier, get_local_rank
-from mmengine.model import PretrainedInit
 from mmengine.model.weight_init import initialize
 
 from ...weights import read_checkpoint, strip_prefix
@@ -34,7 +33,7 @@ class SafeInit:
         """Apply ``init_cfg``."""
         given, again = self.init_cfg, self.is_init
         entries = [given] if isinstance(given, Mapping) else list(given or ())
-        files = [entry for entry in entries if entry["type"] in ("Pretrained", PretrainedInit)]
+        files = [entry for entry in entries if _names_file(entry)]
         try:
             self.init_cfg = [entry for entry in entries if entry not in files]
             self.init_layers()
@@ -58,6 +57,17 @@ class SafeInit:
         except RuntimeError as error:
             name = type(self).__name__
             raise ValueError(f"init_cfg checkpoint={checkpoint!r} does not fit {name}: {error}") from error
+
+
+def _names_file(entry: Any) -> bool:
+    """Return whether an entry of ``init_cfg`` loads a file, whatever scope its type has."""
+    overrides = entry.get("override") or ()
+    if any(map(_names_file, [overrides] if isinstance(overrides, Mapping) else overrides)):
+        raise ValueError(
+            f"init_cfg override={overrides!r}: give a Pretrained file an entry of its own, with its prefix"
+        )
+    kind = entry.get("type")
+    return str(getattr(kind, "__name__", kind)).rsplit(".", 1)[-1] in ("Pretrained", "PretrainedInit")
 
 
 class TakesInitCfg(SafeInit):

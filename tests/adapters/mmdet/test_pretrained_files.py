@@ -11,11 +11,15 @@ from payload import Payload
 from registered import BACKBONE_ARGUMENTS
 from torch import Tensor, nn
 
-import fpn_plugins.adapters.mmdet
-from fpn_plugins.registry import MODELS
 from fpn_plugins.weights import write_checkpoint
 
 pytestmark = [pytest.mark.mmdet, pytest.mark.timm]
+pytest.importorskip("mmdet")
+
+from mmengine.model import PretrainedInit  # noqa: E402
+
+import fpn_plugins.adapters.mmdet  # noqa: E402
+from fpn_plugins.registry import MODELS  # noqa: E402
 
 CNN = {"type": "TimmBackbone", "name": "resnet10t", "out_indices": (1, 2, 3)}
 NECK = {"in_channels": [8, 16, 32], "out_channels": 8, "num_outs": 3}
@@ -74,6 +78,21 @@ def test_a_hostile_file_is_refused_and_not_executed(name: str, tmp_path: Path):
     torch.save({"state_dict": {"a": torch.ones(1)}, "meta": Payload(trace)}, file)
     with pytest.raises(ValueError, match="x.pth.*refused posix.mkdir"):
         initialize(name, file)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("kind", ["mmengine.Pretrained", PretrainedInit, "override"])
+@pytest.mark.parametrize("name", ["FPN", "TimmBackbone", "RetinaHead"])
+def test_other_names_of_the_initializer_are_no_way_around(name: str, kind: Any, tmp_path: Path):
+    file, trace = tmp_path / "x.pth", tmp_path / "trace"
+    torch.save({"state_dict": {"a": torch.ones(1)}, "meta": Payload(trace)}, file)
+    init: dict[str, Any] = {"type": kind, "checkpoint": str(file)}
+    if kind == "override":
+        part = next(key for key, _ in build(name).named_children())
+        override = {"type": "Pretrained", "name": part, "checkpoint": str(file)}
+        init = {"type": "Normal", "layer": "Conv2d", "override": override}
+    with pytest.raises(ValueError, match="refused posix.mkdir|give a Pretrained file an entry of its own"):
+        build(name, init_cfg=init).init_weights()
     assert not trace.exists()
 
 
