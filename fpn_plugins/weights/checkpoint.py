@@ -91,7 +91,7 @@ def _is_nan(tensor: Tensor) -> bool:
 def _tensors(content: object, path: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for key, value in content.items() if isinstance(content, Mapping) else ():
-        tensor = value.tensor if isinstance(value, PickledArray) else value
+        tensor = getattr(value, "tensor", None) if isinstance(value, PickledArray) else value
         if not isinstance(tensor, Tensor):
             continue
         if not isinstance(key, str):

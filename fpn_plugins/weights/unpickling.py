@@ -21,6 +21,7 @@ from torch import Tensor
 
 # several names may share a tensor's memory (tied weights); all together at most so many times the file's size
 MAX_SHARED = 16
+MAX_DIMENSIONS = 64
 _SCALARS = (str, bytes, int, float, type(None))
 _STORAGES = {
     **dict.fromkeys(("Byte", "Char", "Bool", "Untyped", "QInt8", "QUInt8"), 1),
@@ -62,7 +63,7 @@ class PickledDtype:
     """NumPy data type of a pickled array: numbers only."""
 
     def __init__(self, code: str, *unused: object) -> None:
-        if code not in _ARRAYS:
+        if not isinstance(code, str) or code not in _ARRAYS:
             raise UnpicklingError(f"refused an array of data type {code!r:.20}: only {', '.join(_ARRAYS)}")
         self.dtype = _ARRAYS[code]
 
@@ -81,9 +82,15 @@ class PickledArray:
         self.tensor = _decode(data, dtype, shape, "F" if fortran else "C")
 
 
+def _number_of(sizes: Sequence[int]) -> int:
+    if len(sizes) > MAX_DIMENSIONS or not all(isinstance(size, int) and 0 <= size < 2**63 for size in sizes):
+        raise UnpicklingError(f"refused a shape that is not up to {MAX_DIMENSIONS} sizes")
+    return math.prod(sizes)
+
+
 def _decode(data: Any, kind: PickledDtype, shape: Sequence[int], order: str = "C") -> Tensor:
     raw = bytearray(data.encode("latin1") if isinstance(data, str) else data)
-    if len(raw) != math.prod(shape) * kind.dtype.itemsize:
+    if len(raw) != _number_of(shape) * kind.dtype.itemsize:
         raise UnpicklingError(f"array of shape {tuple(shape)} and {kind.dtype} has {len(raw)} bytes")
     if not raw:
         return torch.empty(tuple(shape), dtype=kind.dtype)
@@ -142,7 +149,9 @@ class TableUnpickler(pickle._Unpickler):  # Python's: C's allocates memory for a
     def persistent_load(self, pid: Any) -> tuple[int, int]:
         """Return the number of elements of a storage and their size; its bytes have to be in the file."""
         _, itemsize, key, _, number = pid[:5]
-        available = self.size if self.records is None else self.records.get(str(key), -1)
+        if not (isinstance(key, str) and isinstance(number, int) and isinstance(itemsize, int)):
+            raise UnpicklingError("refused a storage without a name and a size")
+        available = self.size if self.records is None else self.records.get(key, -1)
         self.stored += 0 if key in self.storages else number * itemsize
         self.storages.add(key)
         if not 0 <= number * itemsize <= available or self.stored > self.size:
@@ -152,11 +161,12 @@ class TableUnpickler(pickle._Unpickler):  # Python's: C's allocates memory for a
     def _tensor(
         self, storage: tuple[int, int], offset: int, size: Sequence[int], stride: Sequence[int], *unused: Any
     ) -> Discarded:
-        if math.prod(size) > storage[0] or min((offset, *size, *stride)) < 0:
+        number, _, _ = _number_of(size), _number_of(stride), _number_of((offset,))
+        if number > storage[0]:
             raise UnpicklingError(
                 f"tensor of shape {tuple(size)} exceeds its storage of {storage[0]} elements; store tensor.clone()"
             )
-        self.count(math.prod(size) * storage[1])
+        self.count(number * storage[1])
         return Discarded()
 
     def _collect(self, kind: Callable[..., Any], items: Any = ()) -> Any:
@@ -186,6 +196,14 @@ class TableUnpickler(pickle._Unpickler):  # Python's: C's allocates memory for a
         value = self.stack.pop()
         self._store([self.stack.pop(), value])
 
+    def _dict(self) -> None:
+        items = self.pop_mark()
+        self.stack.append({})
+        self._store(items)
+
+    def _refuse_set(self) -> None:
+        raise UnpicklingError("refused a set: only dicts, lists, strings and numbers are read")
+
     def _store(self, items: list[Any]) -> None:
         _check_keys(items[::2])
         if not isinstance(self.stack[-1], dict):
@@ -195,6 +213,7 @@ class TableUnpickler(pickle._Unpickler):  # Python's: C's allocates memory for a
     dispatch: ClassVar[Any] = {
         **getattr(pickle._Unpickler, "dispatch"),  # noqa: B009  (unknown to type checkers)
         **{pickle.BUILD[0]: _build, pickle.SETITEM[0]: _set_item, pickle.SETITEMS[0]: _set_items},
+        **{pickle.DICT[0]: _dict, pickle.ADDITEMS[0]: _refuse_set, pickle.FROZENSET[0]: _refuse_set},
     }
 
 

@@ -129,6 +129,18 @@ raw("long_frame.pkl", b"\x80\x04\x95" + HUGE.to_bytes(8, "little") + b"N.")
 raw("nested_key.pkl", b"\x80\x02}N" + b"\x85" * 400_000 + b"Ns.")
 with_pickle("nested_key.pth", b"\x80\x02}N" + b"\x85" * 400_000 + b"Ns.")
 with_pickle("nested_set.pth", b"\x80\x02c__builtin__\nset\n]N" + b"\x85" * 400_000 + b"a\x85R.")
+DEEP = b"N" + b"\x85" * 400_000
+raw("nested_key_of_dict.pkl", b"\x80\x02(" + DEEP + b"Nd.")
+raw("nested_frozenset.pkl", b"\x80\x04(" + DEEP + b"\x91.")
+raw("nested_item.pkl", b"\x80\x04\x8f(" + DEEP + b"\x90.")
+raw("nested_dtype.pkl", b"\x80\x02cnumpy\ndtype\n" + DEEP + b"\x85R.")
+with_pickle("nested_key_of_dict.pth", b"\x80\x02(" + DEEP + b"Nd.")
+with_pickle("nested_storage.pth", b"\x80\x02(X\x07\x00\x00\x00storagectorch\nFloatStorage\n" + DEEP + b"NK\x01tQ.")
+REBUILD = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\nFloatStorage\n"
+REBUILD += b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQK\x00%sK\x01\x85\x89NtR."
+with_pickle("string_shape.pth", REBUILD % (b"X\x01\x00\x00\x00a\x8a\x06" + HUGE.to_bytes(6, "little") + b"\x86"))
+with_pickle("long_shape.pth", REBUILD % (b"(" + b"\x8a\x08" * 1 + b"\xff" * 7 + b"\x7f" + b"K\x02" * 100_000 + b"t"))
+raw("unbuilt.pkl", b"\x80\x02}X\x01\x00\x00\x00wcnumpy.core.multiarray\n_reconstruct\n)Rs.")
 COPIES = b"\x80\x02](" + b"N" * 100_000 + b"eq\x00" + b"0](" + b"c__builtin__\nset\nh\x00\x85R" * 5_000 + b"e."
 with_pickle("copied_lists.pth", COPIES.replace(b"__builtin__\nset", b"torch\nSize"))
 raw("copied_lists.pkl", COPIES.replace(b"__builtin__\nset", b"collections\nOrderedDict"))
