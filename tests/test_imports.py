@@ -79,7 +79,7 @@ RULES = {
     "adapters": Allowed(external=(), itself=False),
     "adapters.hosts": Allowed((*CORE, "conversion", "analysis", "inference")),
     "adapters.mmdet": Allowed((*BELOW_ADAPTERS, "registry"), (*NUMERIC, "mmengine", "mmcv", "mmdet")),
-    "adapters.detectron2": Allowed(BELOW_ADAPTERS, (*NUMERIC, "detectron2", "fvcore", "omegaconf")),
+    "adapters.detectron2": Allowed(BELOW_ADAPTERS, (*NUMERIC, "detectron2", "fvcore", "omegaconf", "yaml")),
     "adapters.torchvision": Allowed(BELOW_ADAPTERS, ("torch", "torchvision")),
     "commands": Allowed(ANY, NUMERIC, ANY),
 }

@@ -35,7 +35,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--options", nargs="+", default=[], metavar="KEY=VALUE", help="overrides of --config")
     parser.add_argument("--source-config", help="config that the checkpoint was trained with, to compare with --config")
     parser.add_argument("--mask-stage", type=int, help="stage of mmdet's Cascade Mask R-CNN whose mask head is used")
-    parser.add_argument("--trusted", action="store_true", help="execute what is pickled in the checkpoint")
     parser.add_argument("--force", action="store_true", help="write even if the two configs differ")
     return parser.parse_args(argv)
 
@@ -78,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         toolbox = toolbox_of(args.config)
         if args.output.suffix == ".pkl" and toolbox == "mmdet":
             raise ValueError(f"output={str(args.output)!r}: mmdet does not read .pkl; write a .pth")
-        weights = read_checkpoint(args.checkpoint, trusted=args.trusted)
+        weights = read_checkpoint(args.checkpoint)
         result = convert_weights(weights, args.config, args.source_config, args.options, args.mask_stage, args.force)
         container = "model" if toolbox == "detectron2" else "state_dict"
         print(f"wrote {write_checkpoint(result, args.output, container)}")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +51,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--url", help="URL that OUTPUT_DIR/NAME will have after you upload it")
     place.add_argument("--push-to-hub", metavar="USER/REPO", help="upload it to the Hugging Face Hub")
-    parser.add_argument("--trusted", action="store_true", help="execute what is pickled in the checkpoint")
     args = parser.parse_args(argv)
     if args.results and not args.hardware:
         parser.error("--results needs --hardware, without which a result means little")
@@ -66,6 +66,8 @@ def zoo_cost(config: str, size: Sequence[int]) -> Cost:
 
 def find_configs(folder: Path, name: str) -> dict[str, str]:
     """Find the model's config of each toolbox, as a path relative to the zoo's folder."""
+    if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
+        raise ValueError(f"--name {name!r} must be the stem of a config: letters, digits, '_', '-' and '.'")
     found = {
         toolbox: path.relative_to(folder).as_posix()
         for toolbox in TOOLBOXES
@@ -136,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Read, convert, count, write, upload, and finally add to the zoo."""
     args = parse_args(argv)
     with user_errors():
-        trained = clean_checkpoint(args.checkpoint, args.trusted)
+        trained = clean_checkpoint(args.checkpoint)
         average = f", averages by {trained.average}" if trained.average else ""
         left_out = f"; left out: {', '.join(trained.dropped)}" if trained.dropped else ""
         print(f"{trained.toolbox}: {len(trained.weights)} tensors{average}{left_out}")

@@ -39,8 +39,8 @@ def run_process(args: argparse.Namespace) -> Any:
 
     with user_errors():
         register_from_environment()
-    choose_deterministic()
-    job = make_job(args)
+        choose_deterministic()
+        job = make_job(args)
     if comm.get_local_rank() == 0 and checks_data():
         with user_errors():
             for report in check_datasets(job.datasets, job.num_classes):

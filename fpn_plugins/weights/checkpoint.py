@@ -2,97 +2,57 @@
 
 from __future__ import annotations
 
-import io
 import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..files import write_atomically
 from ..moved import explain_moved_names
+from .archives import check_torch
+from .unpickling import DISCARDED, Discarded, PickledArray, read_arrays
 
 __getattr__ = explain_moved_names(__name__)
 
 # keys under which code bases store the state dict
 CONTAINERS = ("state_dict", "model", "model_state", "teacher", "student")
 
-# globals needed by a pickled dict of arrays (Detectron2's model zoo); anything else in a `.pkl` is refused
-_ARRAY_GLOBALS = {
-    *("collections.OrderedDict", "_codecs.encode", "numpy.dtype", "numpy.ndarray"),
-    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
-    # pickle protocol 5, Python's default from 3.14 on
-    *(f"numpy.{core}.numeric._frombuffer" for core in ("core", "_core")),
-}
 
-
-class _ArrayUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> object:
-        """Return a global needed to rebuild a NumPy array; refuse any other."""
-        if f"{module}.{name}" not in _ARRAY_GLOBALS:
-            raise pickle.UnpicklingError(f"refused {module}.{name}: a checkpoint may contain only arrays and numbers")
-        return super().find_class(module, name)
-
-
-class _Ignored:
-    """Placeholder for an object stored beside the weights, whose contents are discarded."""
-
-    def __init__(self, *unused: object) -> None: ...
-
-    def __setstate__(self, state: object) -> None: ...
-
-
-# globals in mmengine's log of a training run
-_IGNORED = {
-    *_ARRAY_GLOBALS,
-    *("mmengine.logging.history_buffer.HistoryBuffer", "builtins.getattr"),
-    *(f"numpy.dtypes.{name}DType" for name in ("Float64", "Float32", "Int64", "Int32")),
-}
-
-
-def _read_torch(path: Path) -> object:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
-            raise  # torch 2.4 accepts no stand-ins
-        needed = set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-        if not needed <= _IGNORED:
-            raise
-        with torch.serialization.safe_globals([(_Ignored, name) for name in needed]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _read_any(path: Path, trusted: bool) -> object:
+def _read_any(path: Path) -> object:
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
         return load_file(path)
     if path.suffix == ".pkl":
-        unpickler = pickle.Unpickler if trusted else _ArrayUnpickler
-        return unpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
-    return torch.load(path, map_location="cpu", weights_only=False) if trusted else _read_torch(path)
+        return read_arrays(path)
+    discarded: list[Any] = [(Discarded, name) for name in check_torch(path) & DISCARDED]
+    if not discarded or not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):  # torch 2.4 has neither
+        return torch.load(path, map_location="cpu", weights_only=True)
+    with torch.serialization.safe_globals(discarded):
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def read_checkpoint(path: str | os.PathLike[str], trusted: bool = False) -> dict[str, Tensor]:
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read the state dict of a checkpoint file, on the CPU; nothing pickled in it is executed.
 
     Args:
         path: ``.safetensors``; ``.pkl`` in the format of Detectron2's model zoo (arrays only); anything else is read by
             ``torch.load(weights_only=True)``. A dict of dicts is unwrapped at the keys in ``CONTAINERS``. mmengine's
             log beside the weights is skipped.
-        trusted: allow the file to execute the code pickled in it; only for files of your own.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file is damaged or truncated, needs to execute code, or contains no tensors.
+        ValueError: the file is damaged, truncated or hostile, needs to execute code, or contains no tensors, tensors
+            under keys that are not strings, or a tensor of nothing but NaN.
     """
-    return _tensors(_unwrap(read_content(path, trusted)), Path(path))
+    return _tensors(_unwrap(read_content(path), Path(path)), Path(path))
 
 
-def read_content(path: str | os.PathLike[str], trusted: bool = False) -> object:
+def read_content(path: str | os.PathLike[str]) -> object:
     """Read all of a file as `read_checkpoint` does; same errors, except that a file without tensors is accepted."""
     path = Path(path)
     if not path.is_file():
@@ -100,32 +60,45 @@ def read_content(path: str | os.PathLike[str], trusted: bool = False) -> object:
             f"checkpoint {os.fspath(path)!r} does not exist; it must be a local file, not an address"
         )
     try:
-        return _read_any(path, trusted)
+        return _read_any(path)
     except Exception as error:
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"  # the error of an empty file has no text
+        load = "pickle.load(open({!r}, 'rb'))" if path.suffix == ".pkl" else "torch.load({!r}, weights_only=False)"
         raise ValueError(
-            f"cannot read checkpoint {str(path)!r} ({reason}). The file is damaged, or it contains pickled objects "
-            "other than tensors, which are not executed; save its state dict again, or, if you made the file yourself, "
-            "read it with trusted=True (--trusted)"
+            f"cannot read checkpoint {str(path)!r} ({reason}). The file is damaged, or it contains more than weights, "
+            "which is not executed. Only if you trust its origin, save its weights (under 'state_dict' or 'model') "
+            f"alone: torch.save({load.format(str(path))}['state_dict'], NEW)"
         ) from error
 
 
-def _unwrap(content: object) -> object:
+def _unwrap(content: object, path: Path) -> object:
+    depth = 0
     while isinstance(content, Mapping):
         inner = next((content[key] for key in CONTAINERS if isinstance(content.get(key), Mapping)), None)
         if inner is None:
             break
-        content = inner
+        if depth == len(CONTAINERS):
+            raise ValueError(f"checkpoint {str(path)!r} contains itself under {CONTAINERS}; save its state dict alone")
+        content, depth = inner, depth + 1
     return content
+
+
+def _is_nan(tensor: Tensor) -> bool:
+    first = tensor[(0,) * tensor.dim()]
+    return bool(first.float().isnan()) and bool(tensor.float().isnan().all())
 
 
 def _tensors(content: object, path: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for key, value in content.items() if isinstance(content, Mapping) else ():
-        if isinstance(value, Tensor):
-            tensors[key] = value
-        elif hasattr(value, "__array_interface__") and not value.dtype.hasobject:
-            tensors[key] = torch.tensor(value)  # a copy: unpickled arrays may be read-only
+        tensor = getattr(value, "tensor", None) if isinstance(value, PickledArray) else value
+        if not isinstance(tensor, Tensor):
+            continue
+        if not isinstance(key, str):
+            raise ValueError(f"checkpoint {str(path)!r} has a tensor under the key {key!r:.40}, which is not a string")
+        if tensor.numel() and tensor.is_floating_point() and _is_nan(tensor):
+            raise ValueError(f"checkpoint {str(path)!r}: all of {key!r:.80} is NaN; use an earlier checkpoint")
+        tensors[key] = tensor
     if not tensors:
         raise ValueError(
             f"checkpoint {str(path)!r} contains no tensors at the top level or under {', '.join(CONTAINERS)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,16 +59,16 @@ class Trained:
     dropped: tuple[str, ...] = ()
 
 
-def clean_checkpoint(path: str | os.PathLike[str], trusted: bool = False) -> Trained:
+def clean_checkpoint(path: str | os.PathLike[str]) -> Trained:
     """Read the weights of either toolbox's training checkpoint, without optimizer, schedule and log.
 
-    Arguments and errors are those of `read_checkpoint`.
+    The argument and errors are those of `read_checkpoint`.
 
     Raises:
         ValueError: also for a checkpoint that is not a detector's.
     """
-    weights = read_checkpoint(path, trusted)
-    content = read_content(path, trusted)
+    weights = read_checkpoint(path)
+    content = read_content(path)
     rest = dict(content) if isinstance(content, Mapping) else {}
     container = next((key for key in CONTAINERS if isinstance(rest.get(key), Mapping)), None)
     if container is None:
@@ -80,8 +81,11 @@ def clean_checkpoint(path: str | os.PathLike[str], trusted: bool = False) -> Tra
     # copies, because tensors that share memory or are parts of larger ones would be stored with all of it
     weights = {key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in weights.items()}
     classes = _mapping(_mapping(rest.get("meta")).get("dataset_meta")).get("classes", ())  # mmengine's
-    classes = tuple(classes) if all(isinstance(name, str) for name in classes) else ()
-    return Trained(weights, toolbox_of_keys(weights), classes, average, tuple(key for key in rest if key != "meta"))
+    named = isinstance(classes, (list, tuple)) and all(isinstance(name, str) for name in classes)
+    classes = tuple(classes) if named else ()
+    return Trained(
+        weights, toolbox_of_keys(weights), classes, average, tuple(str(key) for key in rest if key != "meta")
+    )
 
 
 def serialize(weights: Mapping[str, Tensor], toolbox: str, classes: Sequence[str], suffix: str) -> bytes:
@@ -121,17 +125,16 @@ def write_published(trained: Trained, folder: str | os.PathLike[str], name: str,
 
 
 def as_pth(path: Path, toolbox: str, folder: Path) -> Path:
-    """Convert a published ``.safetensors`` to the ``.pth`` that toolboxes read, unless it is already in ``folder``."""
-    result = folder / f"{path.stem}.pth"
-    if not result.is_file():
-        from safetensors import safe_open
+    """Convert a published ``.safetensors`` to the ``.pth`` that toolboxes read, in place of one left in ``folder``."""
+    from safetensors import safe_open
 
-        with safe_open(path, "pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-        classes = json.loads(metadata.get(METADATA, "{}")).get("classes", [])
-        folder.mkdir(parents=True, exist_ok=True)
-        with write_atomically(result) as temporary:
-            temporary.write_bytes(serialize(read_checkpoint(path), toolbox, classes, ".pth"))
+    with safe_open(path, "pt") as file:
+        metadata: dict[str, str] = file.metadata() or {}
+    classes = json.loads(metadata.get(METADATA, "{}")).get("classes", [])
+    folder.mkdir(parents=True, exist_ok=True)
+    result = folder / f"{path.stem}.pth"
+    with write_atomically(result) as temporary:
+        temporary.write_bytes(serialize(read_checkpoint(path), toolbox, classes, ".pth"))
     return result
 
 
@@ -150,24 +153,38 @@ def read_results(path: str | os.PathLike[str], toolbox: str) -> dict[str, float]
     path = Path(path)
     text = path.read_text(encoding="utf-8")
     try:
-        content = json.loads(text)
-    except json.JSONDecodeError:
+        content = _parse(text)
+    except (ValueError, RecursionError):
         content = _last_line(text, path)
-    content = content.get("scores", content) if isinstance(content, Mapping) else {}
-    content = content.get(toolbox, content)
-    metrics = {name: 100 * content[kind]["AP"] for kind, name in _KINDS.items() if "AP" in _mapping(content.get(kind))}
-    metrics.update({name: factor * content[key] for key, (name, factor) in _FLAT.items() if key in content})
+    content = _mapping(_mapping(content).get("scores", content))
+    content = _mapping(content.get(toolbox, content))
+    found = [(name, 100, f"{kind}/AP", _mapping(content.get(kind)).get("AP")) for kind, name in _KINDS.items()]
+    found += [(name, factor, key, content.get(key)) for key, (name, factor) in _FLAT.items()]
+    metrics = {name: _percent(value, factor, key, path) for name, factor, key, value in found if value is not None}
     if not metrics:
-        raise ValueError(f"{path} has no results of {toolbox}: it has {list(content)}, looked for {[*_KINDS, *_FLAT]}")
-    return {name: round(float(value), 1) for name, value in metrics.items()}
+        present = str(list(content))[:200]
+        raise ValueError(f"{path} has no results of {toolbox}: it has {present}, looked for {[*_KINDS, *_FLAT]}")
+    return metrics
+
+
+def _percent(value: Any, factor: int, key: str, path: Path) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= factor * value <= 100:
+        expected = "from 0 to 1" if factor == 100 else "in percent"
+        raise ValueError(f"{path}: {key}={str(value):.40} must be a number {expected}; evaluate the model again")
+    return round(float(factor * value), 1)
+
+
+def _parse(text: str) -> Any:
+    # a number that Python would convert slowly, or to infinity, becomes NaN, which is out of range
+    return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 20 else math.nan)
 
 
 def _last_line(text: str, path: Path) -> Any:
     """Read the last line with results of Detectron2's ``metrics.json``, which has one JSON object per line."""
     try:
-        found = [json.loads(line) for line in text.splitlines() if line.strip()]
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+        found = [_parse(line) for line in text.splitlines() if line.strip()]
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON, or nested too deeply: {error}") from error
     return next((line for line in reversed(found) if any(key in _mapping(line) for key in _FLAT)), {})
 
 
@@ -184,7 +201,9 @@ def _without_prefix(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _averaged(weights: dict[str, Tensor], average: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     """Replace weights with their averages; keep those that were not averaged."""
-    average = _without_prefix({key: value for key, value in average.items() if isinstance(value, Tensor)})
+    average = _without_prefix(
+        {key: value for key, value in average.items() if isinstance(value, Tensor) and str(key) == key}
+    )
     unknown = sorted(set(average) - set(weights))
     if unknown or not average:
         raise ValueError(

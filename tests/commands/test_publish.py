@@ -79,6 +79,16 @@ def assert_nothing_was_written(tmp_path: Path, zoo_file: Path) -> None:
 # ---------------------------------------------------------------------------------------------------------- the entry
 
 
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/b", "..", ".x", "", "a b", "a\nb", "-x"])
+def test_a_name_that_leaves_the_folder_is_refused(
+    name: str, tool: Callable, zoo_file: Path, tmp_path: Path, trained: Path
+) -> None:
+    places = ["--zoo", zoo_file, "--output-dir", tmp_path / "published"]
+    done = tool("publish", trained, f"--name={name}", *places, *NEW)
+    assert done.code == 1 and "must be the stem of a config" in done.err
+    assert_nothing_was_written(tmp_path, zoo_file)
+
+
 def test_a_model_is_published_and_entered(publish: Callable, zoo_file: Path, tmp_path: Path, trained: Path) -> None:
     (tmp_path / "results.json").write_text('{"mmdet": {"bbox": {"AP": 0.1234}}}')
     results = ["--results", tmp_path / "results.json", "--hardware", "an abacus"]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from payload import Payload
 
 from fpn_plugins.weights import read_checkpoint
 from fpn_plugins.zoo.index import Zoo, forget_weights, sha256_of
@@ -220,6 +221,15 @@ def test_safetensors_become_what_the_toolbox_reads(publish: Callable, tmp_path: 
     content = torch.load(found, weights_only=True)
     assert content["meta"]["dataset_meta"]["classes"] == TINY.classes
     assert torch.equal(read_checkpoint(found)["rpn_head.weight"], TINY.weights["rpn_head.weight"])
+
+
+def test_a_replaced_file_beside_cached_safetensors_is_not_used(publish: Callable, tmp_path: Path) -> None:
+    zoo, _ = publish(".safetensors", lambda path: path.as_uri())
+    found, trace = Path(zoo.checkpoint("tiny", "mmdet", tmp_path / "cache")), tmp_path / "trace"
+    before = found.read_bytes()
+    torch.save({"state_dict": TINY.weights, "meta": Payload(trace)}, found)
+    assert zoo.checkpoint("tiny", "mmdet", tmp_path / "cache") == str(found)
+    assert found.read_bytes() == before and not trace.exists()
 
 
 def test_places_of_pretrained_weights_are_forgotten() -> None:

@@ -185,3 +185,34 @@ def test_a_file_without_results_is_an_error(tmp_path: Path, text: str, message: 
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_results(tmp_path / "results.json", "mmdet")
+
+
+@pytest.mark.parametrize(
+    "value", ["NaN", "Infinity", "-Infinity", "-0.1", "true", "1.5", '"0.3"', "[0.3]", "{}", "9" * 5000]
+)
+@pytest.mark.parametrize("key", ["coco/bbox_mAP", "bbox/AP", "bbox"])
+def test_results_that_are_no_percentage_are_refused(tmp_path: Path, key: str, value: str) -> None:
+    scale = "150" if value == "1.5" and key == "bbox/AP" else value
+    text = f'{{"bbox": {{"AP": {scale}}}}}' if key == "bbox" else f'{{"{key}": {scale}}}'
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(ValueError, match=r"r\.json: bbox/AP|r\.json: coco/bbox_mAP") as found:
+        read_results(tmp_path / "r.json", "mmdet")
+    assert "must be a number" in str(found.value) and len(str(found.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"bbox":' * 100_000, "{} x", '{"bbox": ', "3", "[1]", '{"mmdet": [1]}']
+)
+def test_damaged_results_are_errors_that_name_the_file(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(ValueError, match=r"r\.json (is not JSON|has no results)"):
+        read_results(tmp_path / "r.json", "mmdet")
+
+
+@pytest.mark.parametrize("classes", [3, "cat", [1, 2], {"cat": 1}, None])
+def test_strange_content_beside_the_weights_is_dropped(tmp_path: Path, classes: Any) -> None:
+    content = {"state_dict": MMDET, "meta": {"dataset_meta": {"classes": classes}}, 3: "three"}
+    found = clean_checkpoint(saved(content, tmp_path / "x.pth"))
+    assert found.classes == () and found.dropped == ("3",)
+    with pytest.raises(ValueError, match="holds no tensors"):
+        clean_checkpoint(saved({"model": DETECTRON2, "ema_state": {1: torch.ones(1)}}, tmp_path / "x.pth"))

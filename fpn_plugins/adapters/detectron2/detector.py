@@ -24,6 +24,7 @@ from .compatibility import detector_facts as detector_facts
 from .compatibility import num_classes as num_classes
 from .config import add_fpn_plugins_config
 from .inference import Predictor as Predictor
+from .yaml import merge_yaml
 
 
 def build(config: str, options: Sequence[str] = (), device: str = "cpu") -> nn.Module:
@@ -38,7 +39,7 @@ def build(config: str, options: Sequence[str] = (), device: str = "cpu") -> nn.M
         return instantiate(lazy.model)
     cfg = get_cfg()
     add_fpn_plugins_config(cfg)
-    cfg.merge_from_file(path)
+    merge_yaml(cfg, path)
     cfg.merge_from_list([part for option in options for part in option.split("=", 1)])
     cfg.MODEL.DEVICE = device
     forget_weights(cfg.MODEL.FPN_PLUGINS)

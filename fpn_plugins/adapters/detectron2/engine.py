@@ -26,6 +26,7 @@ from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 
 from .config import add_fpn_plugins_config
+from .yaml import merge_yaml
 
 
 class Job(Protocol):
@@ -72,7 +73,7 @@ class YamlJob:
     def __init__(self, args: Any) -> None:
         self.args, self.cfg = args, get_cfg()
         add_fpn_plugins_config(self.cfg)
-        self.cfg.merge_from_file(args.config_file)
+        merge_yaml(self.cfg, args.config_file)
         self.cfg.merge_from_list(args.opts)
         self.cfg.freeze()
         default_setup(self.cfg, args)

@@ -4,82 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import torch
-from mmengine.dist import barrier, get_local_rank
-from mmengine.model import BaseModule, PretrainedInit
-from mmengine.model.weight_init import initialize
+from mmengine.model import BaseModule
 from torch import Tensor
 
 from ... import backbones
 from ...features import FeatureSpec
 from ...pyramid import Pyramid
 from ...registry import MODELS
-from ...weights import read_checkpoint, strip_prefix
 from .arguments import Cfg, own_type
-
-
-class TakesInitCfg:
-    """Constructor mixin that takes mmengine's ``init_cfg`` besides the arguments of the core class.
-
-    Set the data preprocessor's ``mean`` and ``std`` to the backbone's ``pixel_mean`` and ``pixel_std``, with
-    ``bgr_to_rgb=True``: the backbones expect the pixels that their weights were trained on.
-    """
-
-    init_cfg: Any
-
-    def __init__(self, *args: Any, init_cfg: Cfg | list[Cfg] | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.init_cfg = init_cfg
-
-
-class LoadedBackbone(TakesInitCfg):
-    """Mixin for backbones that initialize themselves and load their weights on construction."""
-
-    def init_weights(self: Any) -> None:
-        """Apply only ``init_cfg``: mmengine's method would also initialize inner modules and overwrite loaded weights.
-
-        A ``Pretrained`` file is applied last, as in mmengine. It is read by this package: all layouts are recognized,
-        nothing in the file is executed, and it loads completely or not at all. From a whole detector's file, only the
-        keys under ``prefix`` (default ``backbone.``) are loaded.
-
-        Raises:
-            ValueError: the file is for another architecture; lists the keys.
-        """
-        if self.init_cfg and not self.is_init:
-            entries = [self.init_cfg] if isinstance(self.init_cfg, Mapping) else list(self.init_cfg)
-            files = [entry for entry in entries if entry["type"] in ("Pretrained", PretrainedInit)]
-            others = [entry for entry in entries if entry not in files]
-            if others:
-                initialize(self, others)
-            for entry in files:
-                self._load_file(entry["checkpoint"], entry.get("prefix") or "backbone.")
-        self._is_init = True
-
-    def _load_file(self: Any, checkpoint: str, prefix: str) -> None:
-        weights = read_checkpoint(local_file(checkpoint))
-        if any(key.startswith(prefix) for key in weights):
-            weights = strip_prefix(weights, prefix)
-        try:
-            self.load_state_dict(weights)
-        except RuntimeError as error:
-            name = type(self).__name__
-            raise ValueError(f"init_cfg checkpoint={checkpoint!r} does not fit {name}: {error}") from error
-
-
-def local_file(checkpoint: str) -> str:
-    """Return a path unchanged; download a URL to torch's checkpoint folder, which mmengine uses too."""
-    if urlsplit(checkpoint).scheme not in ("http", "https"):
-        return checkpoint
-    path = Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(checkpoint).path).name)
-    if get_local_rank() == 0 and not path.exists():  # once per machine
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(checkpoint, str(path))
-    barrier()
-    return str(path)
+from .init_cfg import LoadedBackbone, TakesInitCfg
 
 
 @MODELS.register_module()

@@ -11,10 +11,11 @@ from ... import necks
 from ...registry import MODELS
 from .arguments import Cfg, conv_factory, norm_factory
 from .fpn import XAVIER
+from .init_cfg import SafeInit
 
 
 @MODELS.register_module()
-class BFP(necks.BFP, BaseModule):
+class BFP(SafeInit, necks.BFP, BaseModule):
     """Drop-in for mmdet's ``BFP`` (``models/necks/bfp.py``); its checkpoints load as they are.
 
     BFP follows another neck: ``neck=[dict(type='fpn_plugins.FPN', ...), dict(type='fpn_plugins.BFP', ...)]``.
@@ -41,7 +42,7 @@ class BFP(necks.BFP, BaseModule):
         )
         self.init_cfg = init_cfg
 
-    def init_weights(self) -> None:
+    def init_layers(self) -> None:
         """Apply ``init_cfg``, then reinitialize the refining part, as mmengine does with mmdet's own modules."""
-        super().init_weights()
+        super().init_layers()
         self.init_refine()

@@ -10,10 +10,11 @@ from mmengine.model import BaseModule
 from ... import necks
 from ...registry import MODELS
 from .arguments import Cfg, act_factory, conv_factory, level_indices, norm_factory
+from .init_cfg import SafeInit
 
 
 @MODELS.register_module()
-class BiFPN(necks.BiFPN, BaseModule):
+class BiFPN(SafeInit, necks.BiFPN, BaseModule):
     """`fpn_plugins.BiFPN` with the usual arguments of mmdet's necks.
 
     mmdet itself has no BiFPN; the one in its ``projects/EfficientDet`` pads the max-pool with 0 instead of minus

@@ -14,6 +14,7 @@ from ... import necks
 from ...registry import MODELS
 from ...upsampling import UpsampleMode
 from .arguments import Cfg, act_factory, conv_factory, norm_factory, upsample_from_cfg
+from .init_cfg import SafeInit
 
 KAIMING = {
     "type": "Kaiming",
@@ -26,7 +27,7 @@ KAIMING = {
 
 
 @MODELS.register_module(name=["CSPPAFPN", "YOLOXPAFPN"])
-class CSPPAFPN(necks.CSPPAFPN, BaseModule):
+class CSPPAFPN(SafeInit, necks.CSPPAFPN, BaseModule):
     """`fpn_plugins.CSPPAFPN` with the arguments, defaults and initialization of mmdet's ``YOLOXPAFPN``.
 
     Drop-in for ``models/necks/yolox_pafpn.py``. An ``upsample_cfg`` that doubles the resolution resizes to the finer

@@ -10,11 +10,12 @@ from mmengine.model import BaseModule
 from ... import necks
 from ...registry import MODELS
 from .arguments import Cfg, act_factory, conv_factory, extra_levels, level_indices, norm_factory, upsample_from_cfg
+from .init_cfg import SafeInit
 
 XAVIER = {"type": "Xavier", "layer": "Conv2d", "distribution": "uniform"}
 
 
-class FPNArguments:
+class FPNArguments(SafeInit):
     """Constructor mixin: mmdet's arguments, defaults and initialization of ``FPN`` (``models/necks/fpn.py``).
 
     See mmdet for the arguments. Notes on three of them:

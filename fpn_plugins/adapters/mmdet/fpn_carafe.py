@@ -15,6 +15,7 @@ from ...layers import ActConv2d
 from ...registry import MODELS
 from ...upsampling import CARAFE, UpsampleMode, fit
 from .arguments import Cfg, act_factory, level_indices, norm_factory
+from .init_cfg import SafeInit
 
 ACT_LAST = ("conv", "norm", "act")
 ACT_FIRST = ("act", "conv", "norm")
@@ -37,7 +38,7 @@ ARGUMENTS: dict[str, dict[str, str]] = {
 
 
 @MODELS.register_module()
-class FPN_CARAFE(necks.FPN, BaseModule):  # noqa: N801  (mmdet's name)
+class FPN_CARAFE(SafeInit, necks.FPN, BaseModule):  # noqa: N801  (mmdet's name)
     """`fpn_plugins.FPN` with the arguments, defaults and initialization of mmdet's ``FPN_CARAFE``.
 
     Drop-in for ``models/necks/fpn_carafe.py`` that needs no compiled operator. Unlike in mmdet's ``FPN``, extra levels
@@ -86,9 +87,9 @@ class FPN_CARAFE(necks.FPN, BaseModule):  # noqa: N801  (mmdet's name)
         self.num_outs = num_outs
         self.init_cfg = None
 
-    def init_weights(self) -> None:
+    def init_layers(self) -> None:
         """Initialize as mmdet does: Xavier for every convolution, then CARAFE's own initialization."""
-        super().init_weights()
+        super().init_layers()
         for layer in self.modules():
             if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
                 xavier_init(layer, distribution="uniform")

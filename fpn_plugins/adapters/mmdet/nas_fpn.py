@@ -10,10 +10,11 @@ from mmengine.model import BaseModule
 from ... import necks
 from ...registry import MODELS
 from .arguments import Cfg, level_indices, norm_factory
+from .init_cfg import SafeInit
 
 
 @MODELS.register_module()
-class NASFPN(necks.NASFPN, BaseModule):
+class NASFPN(SafeInit, necks.NASFPN, BaseModule):
     """`fpn_plugins.NASFPN` with the arguments, defaults and initialization of mmdet's (``models/necks/nas_fpn.py``).
 
     ``end_level`` is inclusive, as mmdet implements it.

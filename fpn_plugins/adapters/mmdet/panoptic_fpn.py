@@ -15,6 +15,7 @@ from ...weights import redirect_keys
 from ...weights.maps.panoptic_fpn import mmdet_head
 from .arguments import Cfg, conv_factory, norm_factory
 from .fpn import FPNArguments
+from .init_cfg import SafeInit
 
 
 @MODELS.register_module()
@@ -28,7 +29,7 @@ class PanopticFPN(FPNArguments, necks.PanopticFPN, BaseModule):
 
 
 @MODELS.register_module()
-class PanopticFPNHead(MMDetPanopticFPNHead):
+class PanopticFPNHead(SafeInit, MMDetPanopticFPNHead):
     """Drop-in for mmdet's ``PanopticFPNHead`` on the core's `SemanticMerge`; losses and predictions are mmdet's.
 
     Deliberate difference: on images whose sides are not multiples of the last stride, where mmdet's sum of the levels
@@ -40,6 +41,8 @@ class PanopticFPNHead(MMDetPanopticFPNHead):
         ValueError: no level between ``start_level`` and ``end_level``.
         TypeError: an argument that mmdet's class does not have.
     """
+
+    default_prefix = "semantic_head."
 
     def __init__(
         self,

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from ...registry import MODELS
 from ...training import check_level_weights, weigh_levels
+from .init_cfg import SafeInit
 
 
 @MODELS.register_module()
-class RetinaHead(StockRetinaHead):
+class RetinaHead(SafeInit, StockRetinaHead):
     """mmdet's ``RetinaHead`` (``models/dense_heads/retina_head.py``), all of its arguments, and ``level_weights``.
 
     ``level_weights`` are factors of each level's classification and box loss, high to low resolution; ``None`` is
@@ -23,6 +24,8 @@ class RetinaHead(StockRetinaHead):
     Raises:
         ValueError: see `check_level_weights`.
     """
+
+    default_prefix = "bbox_head."
 
     def __init__(self, *args: Any, level_weights: Sequence[float] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -11,6 +11,7 @@ from ... import necks
 from ...layers import LayerNorm2d
 from ...registry import MODELS
 from .arguments import Cfg, act_factory, conv_factory, extra_levels, norm_factory, own_type
+from .init_cfg import SafeInit
 
 
 @MODELS.register_module()
@@ -23,7 +24,7 @@ class LN2d(LayerNorm2d):
 
 
 @MODELS.register_module()
-class SimpleFeaturePyramid(necks.SimpleFeaturePyramid, BaseModule):
+class SimpleFeaturePyramid(SafeInit, necks.SimpleFeaturePyramid, BaseModule):
     """`fpn_plugins.SimpleFeaturePyramid` with the arguments of ``SimpleFPN`` in mmdet's ``projects/ViTDet``.
 
     Checkpoints of that project load as they are. ``in_channels``, a list of one, replaces ``backbone_channel``;

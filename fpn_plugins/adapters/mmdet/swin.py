@@ -10,7 +10,7 @@ from mmengine.model import BaseModule
 from ... import backbones
 from ...registry import MODELS
 from .arguments import Cfg
-from .backbones import LoadedBackbone
+from .init_cfg import LoadedBackbone
 
 LAYER_NORM_EPS = 1e-5  # PyTorch's default, which mmcv keeps
 

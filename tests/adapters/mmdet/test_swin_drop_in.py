@@ -185,7 +185,7 @@ def test_norm_and_position_arguments_reach_the_core() -> None:
 
 
 def test_addresses_are_downloaded_once_where_mmengine_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fpn_plugins.adapters.mmdet.backbones import local_file
+    from fpn_plugins.adapters.mmdet.init_cfg import local_file
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     fetched: list[str] = []

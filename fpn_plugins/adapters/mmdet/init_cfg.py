@@ -1,0 +1,106 @@
+"""Apply mmengine's ``init_cfg`` with this package's reader of checkpoint files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+from mmengine.dist import barrier, get_local_rank
+from mmengine.model.weight_init import initialize
+
+from ...weights import read_checkpoint, strip_prefix
+from .arguments import Cfg
+
+
+class SafeInit:
+    """Mixin of every registered class: ``init_cfg=dict(type='Pretrained', checkpoint=..., prefix=...)`` is safe.
+
+    A ``Pretrained`` file is applied last, as in mmengine. It is read by this package: all layouts are recognized,
+    nothing in the file is executed, and it loads completely or not at all. From a whole detector's file, only the keys
+    under ``prefix`` are loaded, by default those of the module's usual place in a detector.
+
+    Raises:
+        ValueError: the file is for another architecture; lists the keys.
+    """
+
+    init_cfg: Any
+    default_prefix = "neck."
+
+    def init_weights(self: Any) -> None:
+        """Apply ``init_cfg``."""
+        given, again = self.init_cfg, self.is_init
+        entries = [given] if isinstance(given, Mapping) else list(given or ())
+        files = [entry for entry in entries if _names_file(entry)]
+        try:
+            self.init_cfg = [entry for entry in entries if entry not in files]
+            self.init_layers()
+        finally:
+            self.init_cfg = given
+        for entry in [] if again else files:
+            self._load_file(entry["checkpoint"], entry.get("prefix"))
+
+    def init_layers(self) -> None:
+        """Apply the entries of ``init_cfg`` that name no file."""
+        super().init_weights()  # type: ignore[misc]
+
+    def _load_file(self: Any, checkpoint: str, prefix: str | None) -> None:
+        weights = read_checkpoint(local_file(checkpoint))
+        if prefix:
+            weights = strip_prefix(weights, prefix if prefix.endswith(".") else f"{prefix}.")
+        elif not set(weights) & set(self.state_dict()) and any(key.startswith(self.default_prefix) for key in weights):
+            weights = strip_prefix(weights, self.default_prefix)
+        try:
+            self.load_state_dict(weights)
+        except RuntimeError as error:
+            name = type(self).__name__
+            raise ValueError(f"init_cfg checkpoint={checkpoint!r} does not fit {name}: {error}") from error
+
+
+def _names_file(entry: Any) -> bool:
+    """Return whether an entry of ``init_cfg`` loads a file, whatever scope its type has."""
+    overrides = entry.get("override") or ()
+    if any(map(_names_file, [overrides] if isinstance(overrides, Mapping) else overrides)):
+        raise ValueError(
+            f"init_cfg override={overrides!r}: give a Pretrained file an entry of its own, with its prefix"
+        )
+    kind = entry.get("type")
+    return str(getattr(kind, "__name__", kind)).rsplit(".", 1)[-1] in ("Pretrained", "PretrainedInit")
+
+
+class TakesInitCfg(SafeInit):
+    """Constructor mixin that takes mmengine's ``init_cfg`` besides the arguments of the core class.
+
+    Set the data preprocessor's ``mean`` and ``std`` to the backbone's ``pixel_mean`` and ``pixel_std``, with
+    ``bgr_to_rgb=True``: the backbones expect the pixels that their weights were trained on.
+    """
+
+    default_prefix = "backbone."
+
+    def __init__(self, *args: Any, init_cfg: Cfg | list[Cfg] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.init_cfg = init_cfg
+
+
+class LoadedBackbone(TakesInitCfg):
+    """Mixin for backbones that initialize themselves and load their weights on construction."""
+
+    def init_layers(self: Any) -> None:
+        """Initialize nothing else: mmengine's method would overwrite the weights that inner modules have loaded."""
+        if self.init_cfg and not self.is_init:
+            initialize(self, self.init_cfg)
+        self._is_init = True
+
+
+def local_file(checkpoint: str) -> str:
+    """Return a path unchanged; download a URL to torch's checkpoint folder, which mmengine uses too."""
+    if urlsplit(checkpoint).scheme not in ("http", "https"):
+        return checkpoint
+    path = Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(checkpoint).path).name)
+    if get_local_rank() == 0 and not path.exists():  # once per machine
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(checkpoint, str(path))
+    barrier()
+    return str(path)
