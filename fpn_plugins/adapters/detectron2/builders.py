@@ -73,7 +73,7 @@ def _with_channels(backbone: dict[str, Any], channels: int) -> dict[str, Any]:
     while inner := next((reads_image[part] for part in ("backbone", "cnn", "vit") if part in reads_image), None):
         reads_image = inner
     kind = BACKBONES.get(reads_image.get("type", ""))
-    if kind is not None and "in_chans" in inspect.signature(kind).parameters:  # a user's own may have it fixed
+    if kind is None or "in_chans" in inspect.signature(kind).parameters:  # a user's own class may have it fixed
         reads_image.setdefault("in_chans", channels)
     return backbone
 

@@ -45,7 +45,7 @@ NAMES = sorted(set(MODELS.module_dict) - WITHOUT)
 
 
 def build(name: str, **arguments: Any) -> nn.Module:
-    return MODELS.build({"type": name, **ARGUMENTS[name], **arguments})
+    return MODELS.build({"type": f"fpn_plugins.{name}", **ARGUMENTS[name], **arguments})  # whatever the default scope
 
 
 def initialize(name: str, file: Path, prefix: str | None = None) -> nn.Module:
