@@ -169,7 +169,7 @@ def load_detector_weights(detector: nn.Module, checkpoint: str | os.PathLike[str
     """
     try:
         keys = detector.load_state_dict(read_checkpoint(checkpoint), strict=False)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise ValueError(f"checkpoint {str(checkpoint)!r} does not fit {config}: {error}") from error
     missing, unexpected = (
         [key for key in found if not any(part in key for part in COMPUTED)]

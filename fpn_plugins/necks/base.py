@@ -114,7 +114,7 @@ class PyramidNeck(nn.Module):
 
     def pyramid(self, inputs: list[Tensor]) -> Sequence[Tensor]:
         """Compute the outputs from the used inputs, both high to low resolution."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has to define pyramid(inputs), or its own forward")
 
     def used(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Check the inputs of `forward` and return those at ``in_indices``."""

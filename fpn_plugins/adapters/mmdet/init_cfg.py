@@ -54,7 +54,7 @@ class SafeInit:
             weights = strip_prefix(weights, self.default_prefix)
         try:
             self.load_state_dict(weights)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             name = type(self).__name__
             raise ValueError(f"init_cfg checkpoint={checkpoint!r} does not fit {name}: {error}") from error
 

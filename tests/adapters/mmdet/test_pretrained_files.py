@@ -98,7 +98,7 @@ def test_other_names_of_the_initializer_are_no_way_around(name: str, kind: Any, 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_with_other_weights_is_refused(name: str, tmp_path: Path):
-    with pytest.raises(ValueError, match=r"(?s)x\.pth.*does not fit|x\.pth.*other_model|other_model"):
+    with pytest.raises(ValueError, match=r"x\.pth"):
         initialize(name, write_checkpoint({"other_model.weight": torch.ones(2, 3)}, tmp_path / "x.pth"))
 
 
@@ -106,8 +106,7 @@ def test_a_file_with_other_weights_is_refused(name: str, tmp_path: Path):
 @pytest.mark.parametrize("place", ["", "default", "some.place."])
 def test_own_weights_are_loaded_from_their_place(name: str, place: str, tmp_path: Path):
     state = random_state(name)
-    if not state:
-        pytest.skip(f"{name} has no weights")
+    assert state
     prefix = MODELS.get(name).default_prefix if place == "default" else place
     content = {prefix + key: value for key, value in state.items()}
     if place:
