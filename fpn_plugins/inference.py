@@ -167,8 +167,9 @@ def load_detector_weights(detector: nn.Module, checkpoint: str | os.PathLike[str
     Raises:
         ValueError: parameters are missing, left over, or of other shapes.
     """
+    weights = read_checkpoint(checkpoint)
     try:
-        keys = detector.load_state_dict(read_checkpoint(checkpoint), strict=False)
+        keys = detector.load_state_dict(weights, strict=False)
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"checkpoint {str(checkpoint)!r} does not fit {config}: {error}") from error
     missing, unexpected = (
