@@ -35,6 +35,7 @@ from .necks import (
     build_neck,
     register_neck,
 )
+from .packaged import config_file
 from .pyramid import Pyramid
 
 __version__ = "0.1.0"
@@ -73,6 +74,7 @@ __all__ = [
     "build_backbone",
     "build_neck",
     "check_pyramid",
+    "config_file",
     "level_names",
     "register_backbone",
     "register_neck",

@@ -22,6 +22,7 @@ from ..analysis import CostReport, count_cost, on_meta
 from ..conversion import DetectorFacts
 from ..inference import AnnotatedImage, Detections, ImagePredictor
 from ..moved import check_config
+from ..packaged import resolve_config
 
 HOSTS = ("mmdet", "detectron2")
 
@@ -35,7 +36,8 @@ class Host(Protocol):
         """Build the detector of a config with freshly initialized weights; no weight file is read.
 
         Args:
-            config: a config file, or ``<host>::NAME`` for a config of the toolbox itself.
+            config: a config file, ``fpn_plugins::<host>/NAME`` for one of this package, or ``<host>::NAME`` for one
+                of the toolbox itself.
             options: overrides, ``KEY=VALUE``.
             device: device to build on; ``"meta"`` allocates nothing.
         """
@@ -75,12 +77,14 @@ def toolbox_of(config: str) -> str:
     Raises:
         FileNotFoundError: no such config.
     """
+    config = resolve_config(config)
     if "::" in config:
         return config.split("::")[0]
     check_config(config)
     if not Path(config).is_file():
         raise FileNotFoundError(
-            f"config {config!r} is not a file; name a toolbox's own config mmdet::NAME or detectron2::NAME"
+            f"config {config!r} is not a file; name a toolbox's own config mmdet::NAME or detectron2::NAME, and "
+            "one of this package fpn_plugins::mmdet/NAME"
         )
     if Path(config).suffix in (".yaml", ".yml"):
         return "detectron2"

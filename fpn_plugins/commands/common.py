@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import sys
@@ -32,6 +33,16 @@ def user_errors() -> Iterator[None]:
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def help_without(toolbox: str, argv: Sequence[str], docstring: str | None) -> None:
+    """Answer ``--help`` with a command's docstring if the toolbox whose parser it uses is not installed."""
+    if importlib.util.find_spec(toolbox) is None and not {"-h", "--help"}.isdisjoint(argv):
+        print(
+            f"usage: {Path(sys.argv[0]).name} [ARGUMENTS]\n\n{docstring}\n"
+            f"(with {toolbox} installed, --help lists all arguments)"
+        )
+        raise SystemExit(0)
 
 
 def write_json(content: Any, path: str | os.PathLike[str]) -> Path:

@@ -47,7 +47,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--format", choices=[suffix[1:] for suffix in SUFFIXES], default="pth", help="default pth")
     output = Path("work_dirs/published")
     parser.add_argument("--output-dir", type=Path, default=output, help=f"folder to write into (default {output})")
-    parser.add_argument("--zoo", type=Path, default=SOURCE_FILE, help="model zoo; created if it does not exist")
+    parser.add_argument("--zoo", type=Path, default=own_zoo(), help="model zoo; created if it does not exist")
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--url", help="URL that OUTPUT_DIR/NAME will have after you upload it")
     place.add_argument("--push-to-hub", metavar="USER/REPO", help="upload it to the Hugging Face Hub")
@@ -55,6 +55,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if args.results and not args.hardware:
         parser.error("--results needs --hardware, without which a result means little")
     return args
+
+
+def own_zoo() -> Path:
+    """Return the zoo that a clone of the repository has, or a file in the current folder for an installed package."""
+    return SOURCE_FILE if SOURCE_FILE.is_file() else Path(SOURCE_FILE.name)
 
 
 def zoo_cost(config: str, size: Sequence[int]) -> Cost:

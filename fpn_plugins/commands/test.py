@@ -14,4 +14,4 @@ from .train import run_script
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Evaluate; arguments are those of mmdet's ``tools/test.py``."""
-    run_script("test.py", argv)
+    run_script("test.py", argv, __doc__)

@@ -2,7 +2,8 @@
 
     python tools/train.py CONFIG [--work-dir DIR] [--amp] [--resume] [--cfg-options k=v ...] [--launcher pytorch]
 
-The script that runs and its command line (``--help``) are mmdet's own. Several GPUs:
+CONFIG is a file, or ``fpn_plugins::mmdet/NAME``. The script that runs and its command line (``--help``) are mmdet's
+own. Several GPUs:
 ``torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch``; slurm: ``srun ... --launcher slurm``.
 Without a GPU, ``--launcher pytorch`` connects its processes over gloo. ``FPN_PLUGINS_CHECK_DATA=0`` skips the check;
 ``FPN_PLUGINS_DETERMINISTIC=1`` uses deterministic algorithms; operations that have none warn, where mmengine's
@@ -20,7 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..moved import check_config
-from .common import CHECK_DATA, checks_data, choose_deterministic, user_errors
+from ..packaged import resolve_config
+from .common import CHECK_DATA, checks_data, choose_deterministic, help_without, user_errors
 
 # data loaders that each of mmdet's scripts reads
 LOADERS = {"train.py": ("train_dataloader", "val_dataloader"), "test.py": ("test_dataloader",)}
@@ -76,11 +78,13 @@ def connected(launcher: str) -> Iterator[None]:
     os._exit(0)
 
 
-def run_script(script: str, argv: Sequence[str] | None) -> None:
+def run_script(script: str, argv: Sequence[str] | None, docstring: str | None = __doc__) -> None:
     """Check the data, then run mmdet's ``train.py`` or ``test.py`` with ``argv``, or the process's arguments."""
+    given = sys.argv[1:] if argv is None else argv
+    help_without("mmdet", given, docstring)
     with user_errors():
         path = mmdet_script(script)
-        sys.argv = [str(path), *(sys.argv[1:] if argv is None else argv)]
+        sys.argv = [str(path), *map(resolve_config, given)]
         namespace = runpy.run_path(str(path), run_name="mmdet_script")
         args = namespace["parse_args"]()
         check_config(args.config)

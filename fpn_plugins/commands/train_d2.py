@@ -12,11 +12,13 @@ do not depend on the model, unlike in Detectron2. ``FPN_PLUGINS_DETERMINISTIC=1`
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from ..moved import check_config
-from .common import checks_data, choose_deterministic, user_errors
+from ..packaged import resolve_config
+from .common import checks_data, choose_deterministic, help_without, user_errors
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -27,6 +29,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if not args.config_file:
         parser.error("--config-file is required: a YAML file, or a LazyConfig file that ends in .py")
+    with user_errors():
+        args.config_file = resolve_config(args.config_file)
     return args
 
 
@@ -50,6 +54,7 @@ def run_process(args: argparse.Namespace) -> Any:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Start one process per GPU, as Detectron2's scripts do."""
+    help_without("detectron2", sys.argv[1:] if argv is None else argv, __doc__)
     with user_errors():
         from ..adapters import detectron2  # noqa: F401  # names the extra to install if Detectron2 is missing
     from detectron2.engine import launch

@@ -16,12 +16,12 @@ import torch
 
 from ..checks import near_names
 from ..files import write_atomically
+from ..packaged import INSTALLED, PACKAGE
 from .publish import as_pth
 from .records import OWN, Entry, Weights, as_plain, read_entry
 
-_PACKAGE = Path(__file__).resolve().parents[1]
-SOURCE_FILE = _PACKAGE.parent / "configs" / "model_zoo.yml"
-INSTALLED_FILE = _PACKAGE / ".mim" / "configs" / "model_zoo.yml"
+SOURCE_FILE = PACKAGE.parent / "configs" / "model_zoo.yml"
+INSTALLED_FILE = INSTALLED / "configs" / "model_zoo.yml"
 HEADER = """\
 # The single source of published results. `by` says who measured: fpn_plugins is this project, everybody else is cited,
 # with the place where they published it. Metrics are percent. tools/publish_model.py adds entries of our own;

@@ -17,6 +17,7 @@ from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
 from ...inference import AnnotatedImage, Detections, load_detector_weights
+from ...packaged import resolve_config
 from ...zoo.index import forget_weights
 
 # part of the protocol
@@ -32,6 +33,7 @@ def build(config: str, options: Sequence[str] = (), device: str = "cpu") -> nn.M
 
     A LazyConfig is built on PyTorch's default device.
     """
+    config = resolve_config(config)
     path = _zoo_file(config.split("::")[1]) if "::" in config else config
     if path.endswith(".py"):
         lazy = LazyConfig.apply_overrides(LazyConfig.load(path), list(options))

@@ -19,6 +19,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from ...inference import AnnotatedImage, Detections, load_detector_weights
+from ...packaged import resolve_config
 from ...weights.checkpoint import read_content
 from ...zoo.index import forget_weights
 
@@ -47,6 +48,7 @@ def load(config: str, checkpoint: str, options: Sequence[str] = (), device: str 
 
 def _read_config(config: str, options: Sequence[str]) -> Config:
     register_all_modules()
+    config = resolve_config(config)
     path = Path(mmdet.__file__).parent / ".mim" / "configs" / config.split("::")[1] if "::" in config else Path(config)
     cfg = Config.fromfile(path if path.suffix else path.with_suffix(".py"))
     pairs = (option.split("=", 1) for option in options)
