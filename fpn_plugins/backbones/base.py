@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..checks import one_of
 from ..features import FeatureSpec
 from ..weights import read_checkpoint
+from ..weights.prefixes import restore_wrappers
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -122,7 +123,7 @@ class Backbone(nn.Module):
             weights = read_checkpoint(weights)
         before = {key: value.clone() for key, value in self.state_dict().items()}
         try:
-            self.load_state_dict(weights)
+            self.load_state_dict(restore_wrappers(weights, before))
         except (RuntimeError, ValueError) as error:
             self.load_state_dict(before)
             # torch's message has one line for all missing keys, and one per tensor of another shape

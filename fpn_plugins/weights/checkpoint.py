@@ -14,6 +14,7 @@ from torch import Tensor
 from ..files import write_atomically
 from ..moved import explain_moved_names
 from .archives import check_torch
+from .prefixes import WRAPPERS, strip_wrappers
 from .unpickling import DISCARDED, Discarded, PickledArray, read_arrays
 
 __getattr__ = explain_moved_names(__name__)
@@ -44,12 +45,14 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             ``torch.load(weights_only=True)``. A dict of dicts is unwrapped at the keys in ``CONTAINERS``. mmengine's
             log beside the weights is skipped.
 
+    The keys are those of the model without wrappers: see `strip_wrappers`.
+
     Raises:
         FileNotFoundError: the file does not exist.
         ValueError: the file is damaged, truncated or hostile, needs to execute code, or contains no tensors, tensors
             under keys that are not strings, or a tensor of nothing but NaN.
     """
-    return _tensors(_unwrap(read_content(path), Path(path)), Path(path))
+    return strip_wrappers(_tensors(_unwrap(read_content(path), Path(path)), Path(path)))
 
 
 def read_content(path: str | os.PathLike[str]) -> object:
@@ -109,10 +112,16 @@ def _tensors(content: object, path: Path) -> dict[str, Tensor]:
 def strip_prefix(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Select the entries of a state dict under ``prefix`` (``"backbone.neck."``), and remove the prefix.
 
+    Wrappers at the start of ``prefix`` (``"module.backbone."``) may be missing from the keys, since `read_checkpoint`
+    removes them.
+
     Raises:
         ValueError: no such entries; lists the prefixes that exist.
     """
     found = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
+    wrapper, _, inner = prefix.partition(".")
+    if not found and inner and wrapper in WRAPPERS:
+        return strip_prefix(state_dict, inner)
     if not found:
         present = sorted({".".join(key.split(".")[:2]) for key in state_dict})
         raise ValueError(f"no keys under prefix={prefix!r}; the state dict has {present[:12]}")

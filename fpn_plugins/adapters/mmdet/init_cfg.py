@@ -12,6 +12,7 @@ from mmengine.dist import barrier, get_local_rank
 from mmengine.model.weight_init import initialize
 
 from ...weights import read_checkpoint, strip_prefix
+from ...weights.prefixes import restore_wrappers
 from .arguments import Cfg
 
 
@@ -53,7 +54,7 @@ class SafeInit:
         elif not set(weights) & set(self.state_dict()) and any(key.startswith(self.default_prefix) for key in weights):
             weights = strip_prefix(weights, self.default_prefix)
         try:
-            self.load_state_dict(weights)
+            self.load_state_dict(restore_wrappers(weights, self.state_dict()))
         except (RuntimeError, ValueError) as error:
             name = type(self).__name__
             raise ValueError(f"init_cfg checkpoint={checkpoint!r} does not fit {name}: {error}") from error

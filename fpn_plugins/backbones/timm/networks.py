@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from ...checks import ascending, near_names
-from ...weights.layouts import LoadHook
 from ..base import IMAGENET_MEAN, IMAGENET_STD
 
 FINEST_STRIDE = 4  # stride of C2, in input pixels
@@ -182,22 +181,3 @@ def flattened(name: str) -> tuple[str, ...]:
     ``stages.0`` stays, becomes ``stages_0``, or is nested under ``model.`` or ``body.``.
     """
     return name, name.replace(".", "_", 1), f"model.{name}", f"body.{name}"
-
-
-class FirstConvHook(LoadHook):
-    """Hook that sums or repeats the RGB filters of a loaded first convolution for ``in_chans``, as timm does."""
-
-    def __init__(self, name: str, in_chans: int) -> None:
-        self.name, self.in_chans = name, in_chans
-
-    def translate(self, module: nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Adapt the weights of timm's first convolutions if their number of input channels differs."""
-        from timm.models import adapt_input_conv
-
-        own, config = module.state_dict(), import_timm().get_pretrained_cfg(self.name)
-        first = config.first_conv if config else ()
-        for conv in (first,) if isinstance(first, str) else first:
-            for key in (f"model.{candidate}.weight" for candidate in flattened(conv)):
-                if key in given and key in own and given[key].shape[1] != own[key].shape[1]:
-                    given[key] = adapt_input_conv(self.in_chans, given[key])
-        return given

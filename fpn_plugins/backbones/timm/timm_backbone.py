@@ -8,29 +8,20 @@ a backbone is built, so the package works without it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ...features import FeatureSpec
 from ...layers import NormFactory, make_norm
 from ...ops.memory_format import as_map, in_format_of
-from ...weights import KeyMap, accept_layouts
-from ...weights.maps import resnet
 from ..base import Backbone, Part, check_one_source
 from ..build import register_backbone
-from .networks import (
-    FirstConvHook,
-    check_out_indices,
-    create_network,
-    flattened,
-    import_timm,
-    pixel_statistics,
-    skeleton,
-    stage_modules,
-    turn_on_checkpointing,
-)
+from .loading import TimmSource, accept_timm_weights
+from .networks import check_out_indices, create_network, pixel_statistics, stage_modules, turn_on_checkpointing
+from .norms import FusedActivations, replace_norms
 
 
 @register_backbone
@@ -44,14 +35,21 @@ class TimmBackbone(Backbone):
             transformers have one per block, all of one stride. ``None`` is the last map of each stride from 4 on.
         pretrained, drop_path_rate, gradient_checkpointing: see `Backbone`; only for networks that have the latter two.
         checkpoint: see `Backbone`; in the layout of timm, torchvision, mmdet, this module, or, for ResNets, Detectron2.
+            Tables for another image or window size are resized as in timm, with a warning.
         in_chans: channels of the image; weights for another number are adapted as in timm (summed or repeated).
         frozen_stages: see `Backbone`. Each of timm's feature maps after the stem ends a stage: for ResNets, 1 is stem +
             ``layer1``, as in mmdet; for EfficientNets and MobileNetV2, 1 is ``conv_stem`` + ``blocks.0`` (stride 2);
             for plain transformers, every block is a stage, and the stem is the embeddings.
         norm_eval: keep all batch norms in evaluation mode during training.
+        norm: replaces the batch norms: ``"SyncBN"`` computes their statistics over all processes, ``"FrozenBN"`` makes
+            them constants, buffers without gradient; ``None`` keeps them.
         output_norm: norm after each map (see `make_norm`), never frozen: ``"LN"`` for networks whose maps are raw sums
             of residual branches (ConvNeXt, Swin and plain transformers), as in detectors built on them.
         model_args: further arguments of ``timm.create_model``, e.g., those that let a transformer take any size.
+
+    The activations inside timm's batch norms stay when a utility replaces the norms
+    (``SyncBatchNorm.convert_sync_batchnorm``, mmengine's ``sync_bn``, Detectron2's ``convert_frozen_batchnorm``, mmcv's
+    ``fuse_conv_bn``): the next forward or change of mode attaches them to the new layers.
 
     Image sizes are limited by timm's forward (table in ``docs/timm_families.md``): most convolutional networks take any
     size; HRNet and DLA need multiples of 32, to which both toolboxes pad; transformers need ``model_args``.
@@ -59,7 +57,8 @@ class TimmBackbone(Backbone):
     Raises:
         ImportError: timm is not installed.
         ValueError: unknown model (suggests similar names), one without feature maps or without gradient checkpointing,
-            indices out of range, or a checkpoint of another architecture (lists the keys).
+            indices out of range, ``norm`` for one without batch norms, or a checkpoint of another architecture (lists
+            the keys, or the shapes).
     """
 
     def __init__(
@@ -75,6 +74,7 @@ class TimmBackbone(Backbone):
         gradient_checkpointing: bool = False,
         output_norm: str | NormFactory | None = None,
         model_args: Mapping[str, Any] | None = None,
+        norm: str | None = None,
     ) -> None:
         super().__init__()
         check_one_source(pretrained, checkpoint)
@@ -82,6 +82,8 @@ class TimmBackbone(Backbone):
         arguments = {**(model_args or {}), **({"drop_path_rate": drop_path_rate} if drop_path_rate else {})}
         self.out_indices = check_out_indices(name, out_indices, model_args or {})
         self.model = create_network(name, self.out_indices, pretrained, in_chans, arguments)
+        replace_norms(self.model, norm, name)
+        self._fused = FusedActivations(self.model)
         info = self.model.feature_info
         shapes = zip(info.channels(), info.reduction(), strict=True)
         self.feature_specs = tuple(FeatureSpec(int(channels), int(stride)) for channels, stride in shapes)
@@ -92,12 +94,13 @@ class TimmBackbone(Backbone):
         self.norms = nn.ModuleList(norm for norm in norms if norm is not None)
         if gradient_checkpointing:
             turn_on_checkpointing(self.model, name)
-        accept_layouts(self, _TimmLayouts(name, self.out_indices, arguments))
-        self._register_load_state_dict_pre_hook(FirstConvHook(name, in_chans), with_module=True)
+        accept_timm_weights(self, TimmSource(name, self.out_indices, arguments, norm), in_chans)
         self.load_and_freeze(frozen_stages, checkpoint)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B in_chans H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``."""
+        if not torch.jit.is_scripting():
+            self._fused.restore()
         maps = self.model(x)
         if self._channels_last_maps:
             maps = [as_map(m, x) for m in maps]
@@ -107,6 +110,7 @@ class TimmBackbone(Backbone):
 
     def train(self, mode: bool = True) -> TimmBackbone:
         """Switch mode; frozen parts and, with ``norm_eval``, batch norms stay in evaluation mode."""
+        self._fused.restore()
         super().train(mode)
         if self.norm_eval:
             for module in self.modules():
@@ -120,30 +124,3 @@ class TimmBackbone(Backbone):
         own = getattr(self.model, "model", self.model).parameters(recurse=False)
         first: list[Part] = [*map(self.model.get_submodule, stem), *own]
         return [first, *([*map(self.model.get_submodule, stage)] for stage in stages)]
-
-
-class _TimmLayouts:
-    """Tables from timm's full network, or Detectron2's names of ResNets, to a feature network under ``model.``.
-
-    Keys that only the full network has (classifier, stages after the last requested map) are dropped; other keys stay
-    unexplained.
-    """
-
-    def __init__(self, name: str, out_indices: tuple[int, ...], arguments: Mapping[str, Any]) -> None:
-        self.name = name
-        self.out_indices = out_indices
-        self.arguments = dict(arguments)
-
-    def __call__(self, keys: Iterable[str]) -> list[KeyMap]:
-        keys = list(keys)
-        foreign = any(key.startswith(("stem.conv1.", "res2.")) for key in keys)
-        names = resnet.detectron2() if foreign else KeyMap("timm", [("<*>", "<*>")])
-        full = skeleton(lambda: import_timm().create_model(self.name, **self.arguments)).state_dict()
-        used = skeleton(lambda: create_network(self.name, self.out_indices, False, 3, self.arguments)).state_dict()
-        rules: list[tuple[str, str | None]] = []
-        for key in keys:
-            rule, name = names.find(key)
-            if rule is not None and (name is None or name in full):
-                place = None if name is None else next((n for n in flattened(name) if n in used), None)
-                rules.append((key, None if place is None else f"model.{place}"))
-        return [KeyMap(f"{names.layout} {self.name}", rules, lacks=["norms.<*>"])]

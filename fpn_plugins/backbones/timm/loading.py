@@ -1,0 +1,176 @@
+"""Load weights into timm's feature networks: recognize the layout, adapt the first convolution, resize tables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from ...weights import KeyMap, accept_layouts
+from ...weights.layouts import LoadHook, logger
+from ...weights.maps import resnet
+from .networks import create_network, flattened, import_timm, skeleton
+from .norms import replace_norms
+
+
+class TimmSource(NamedTuple):
+    """Arguments from which timm's full network and the feature network made from it can be built again.
+
+    Attributes:
+        name: timm's model name.
+        out_indices: requested feature maps.
+        arguments: further arguments of ``timm.create_model``.
+        norm: see `TimmBackbone`.
+    """
+
+    name: str
+    out_indices: tuple[int, ...]
+    arguments: dict[str, Any]
+    norm: str | None = None
+
+    def full(self) -> nn.Module:
+        """Build the full network without allocating its weights."""
+        network: nn.Module = skeleton(partial(import_timm().create_model, self.name, **self.arguments))
+        return network
+
+    def places(self, full: Iterable[str]) -> dict[str, str]:
+        """Map the ``full`` network's names to names in the feature network, for the parts that the latter has."""
+        network = skeleton(partial(create_network, self.name, self.out_indices, False, 3, self.arguments))
+        replace_norms(network, self.norm, self.name)
+        used = network.state_dict()
+        found = {name: next((form for form in flattened(name) if form in used), None) for name in full}
+        return {name: place for name, place in found.items() if place is not None}
+
+
+class WholeNetwork(NamedTuple):
+    """As `TimmSource`, for a network that is used whole, under its own names."""
+
+    build: Callable[[], nn.Module]
+    name: str
+
+    def full(self) -> nn.Module:
+        """Build the network without allocating its weights."""
+        network: nn.Module = skeleton(self.build)
+        return network
+
+    def places(self, full: Iterable[str]) -> dict[str, str]:
+        """Map each name to itself."""
+        return {name: name for name in full}
+
+
+def accept_timm_weights(module: nn.Module, source: TimmSource, in_chans: int) -> None:
+    """Let ``module``, which has the feature network as ``model``, load all layouts of `TimmBackbone`.
+
+    First convolutions for another number of channels are summed or repeated, and tables of another image or window size
+    resized, both as in timm. Loading raises a ``ValueError`` if a tensor still has another shape.
+    """
+    accept_layouts(module, _TimmLayouts(source))
+    module._register_load_state_dict_pre_hook(FirstConvHook(source.name, in_chans), with_module=True)
+    module._register_load_state_dict_pre_hook(FitHook(source), with_module=True)
+
+
+class _TimmLayouts:
+    """Tables from timm's full network, or Detectron2's names of ResNets, to a feature network under ``model.``.
+
+    Keys that only the full network has (classifier, stages after the last requested map) are dropped; other keys stay
+    unexplained. A layout is recognized by all of its keys: many networks share a prefix such as ``stem.conv1.``.
+    """
+
+    def __init__(self, source: TimmSource) -> None:
+        self.source = source
+
+    def __call__(self, keys: Iterable[str]) -> list[KeyMap]:
+        full, name = self.source.full().state_dict(), self.source.name
+        places = self.source.places(full)
+        own = [(place, f"model.{place}") for place in places.values()]  # of a file without `model.`
+        tables = [KeyMap("own", own)]
+        if self.source.norm == "FrozenBN":  # which has no step counters, unlike the norms of other files
+            same = [(f"{part}.<*>",) * 2 for part in ("model", "norms")]
+            tables.append(KeyMap("own", same).dropping(["model.<*>.num_batches_tracked"]))
+        for names in (KeyMap("timm", [("<*>", "<*>")]), resnet.detectron2()):
+            rules: list[tuple[str, str | None]] = []
+            for key in keys:
+                rule, translated = names.find(key)
+                if rule is not None and translated is None:
+                    rules.append((key, None))
+                elif translated in full:
+                    place = places.get(str(translated))
+                    rules.append((key, None if place is None else f"model.{place}"))
+            tables.append(KeyMap(f"{names.layout} {name}", rules, lacks=["norms.<*>"]))
+        return tables
+
+
+class FirstConvHook(LoadHook):
+    """Hook that sums or repeats the RGB filters of a loaded first convolution for ``in_chans``, as timm does."""
+
+    def __init__(self, name: str, in_chans: int) -> None:
+        self.name, self.in_chans = name, in_chans
+
+    def translate(self, module: nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Adapt the weights of timm's first convolutions if their number of input channels differs."""
+        from timm.models import adapt_input_conv
+
+        own, config = module.state_dict(), import_timm().get_pretrained_cfg(self.name)
+        first = config.first_conv if config else ()
+        for conv in (first,) if isinstance(first, str) else first:
+            for key in (f"model.{candidate}.weight" for candidate in flattened(conv)):
+                if key in given and key in own and given[key].shape[1] != own[key].shape[1]:
+                    given[key] = adapt_input_conv(self.in_chans, given[key])
+        return given
+
+
+class FitHook(LoadHook):
+    """Hook that resizes tables of positions and patch filters by the network's own ``checkpoint_filter_fn``.
+
+    Raises:
+        ValueError: a tensor of another shape that timm does not resize; also where the caller only warns of it.
+    """
+
+    def __init__(self, source: TimmSource | WholeNetwork) -> None:
+        self.source = source
+
+    def translate(self, module: nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor] | None:
+        """Replace the tensors whose shape differs from the module's."""
+        own = module.state_dict()
+        wrong = _other_shapes(given, own)
+        if not wrong:
+            return None
+        fitted = {**given, **self._resize(given, own, wrong)}
+        for key in wrong:
+            if fitted[key].shape == own[key].shape:
+                logger.warning("%s resized from %s to %s", key, tuple(given[key].shape), tuple(own[key].shape))
+        if left := _other_shapes(fitted, own):
+            shown = ", ".join(f"{key} {tuple(fitted[key].shape)} for {tuple(own[key].shape)}" for key in left[:8])
+            raise ValueError(
+                f"checkpoint has {len(left)} tensors of another shape than {self.source.name!r}: {shown}. Build the "
+                "network as it was trained (name, model_args, in_chans)"
+            )
+        return fitted
+
+    def _resize(self, given: Mapping[str, Tensor], own: Mapping[str, Tensor], wrong: list[str]) -> dict[str, Tensor]:
+        convert = _filter_function(self.source.name)
+        if convert is None:
+            return {}
+        full = self.source.full()
+        places = {f"model.{place}": name for name, place in self.source.places(full.state_dict()).items()}
+        named = {places[key]: value for key, value in given.items() if key in places}
+        try:
+            resized = convert(dict(named), full)
+        except Exception as error:  # timm's functions take weights of this architecture only
+            logger.info("timm's checkpoint_filter_fn: %s: %s", type(error).__name__, error)
+            return {}
+        found = {key: resized.get(places[key]) for key in wrong if key in places}
+        return {key: value for key, value in found.items() if value is not None and value.shape == own[key].shape}
+
+
+def _other_shapes(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    return [key for key, value in given.items() if key in own and value.shape != own[key].shape]
+
+
+def _filter_function(name: str) -> Callable[..., dict[str, Tensor]] | None:
+    """Return the function by which timm fits a checkpoint to a network, if the network's module has one."""
+    module = import_timm().model_entrypoint(name.split(".")[0]).__module__
+    return getattr(sys.modules[module], "checkpoint_filter_fn", None)
