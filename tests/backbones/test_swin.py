@@ -120,6 +120,18 @@ def test_arguments_mean_the_same_as_in_mmdet(arguments: dict[str, Any], theirs: 
 
 
 @pytest.mark.detectron2
+def test_a_patch_embedding_without_norm_matches_detectron2() -> None:
+    """Its merging layers keep theirs, unlike mmdet's."""
+    peer, module = detectron2_peer(4, patch_norm=False), ours(4, patch_norm=False, merging_norm=True).double()
+    module.load_state_dict(peer.state_dict())
+    x = torch.randn(1, 3, 60, 75, dtype=torch.double)
+    with torch.no_grad():
+        assert_same_maps(module(x), maps_of(peer, x))
+    with pytest.raises(ValueError, match="of Detectron2 or the official code, also set merging_norm=True"):
+        ours(4, patch_norm=False).load_weights(peer.state_dict())
+
+
+@pytest.mark.detectron2
 def test_position_embeddings_match_detectron2_and_load_from_mmdet() -> None:
     peer = detectron2_peer(4, ape=True, pretrain_img_size=32)
     module = ours(4, use_abs_pos=True, pretrain_img_size=32).double()

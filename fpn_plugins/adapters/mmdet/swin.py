@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.model import BaseModule
 
 from ... import backbones
+from ...checks import positive_int
 from ...registry import MODELS
 from .arguments import Cfg
 from .init_cfg import LoadedBackbone
@@ -42,7 +43,9 @@ class SwinTransformer(Swin):
 
     Raises:
         ValueError: a value that no published network uses and that is not implemented: another patch size, stride,
-            activation than GELU or norm than LN, or dropout (stochastic depth is implemented).
+            activation than GELU or norm than LN, or dropout (stochastic depth is implemented); a ``pretrain_img_size``
+            that is not one side or two equal ones; ``pretrained`` together with ``init_cfg``.
+        TypeError: a ``pretrained`` that is not a string.
     """
 
     def __init__(
@@ -80,6 +83,8 @@ class SwinTransformer(Swin):
             act_cfg=dict(act_cfg),
         )
         if pretrained is not None:
+            if not isinstance(pretrained, str):
+                raise TypeError(f"pretrained={pretrained!r} must be the path or URL of a file, or None")
             if init_cfg:
                 raise ValueError(
                     f"pretrained={pretrained!r} and init_cfg={init_cfg!r} are mutually exclusive; choose one"
@@ -114,10 +119,10 @@ def _check_fixed(**given: Any) -> None:
 
 
 def _square_side(size: int | Sequence[int]) -> int:
-    sides = {size} if isinstance(size, int) else set(size)
-    if len(sides) != 1:
-        raise ValueError(f"pretrain_img_size={size!r} must be square, e.g. 224")
-    return sides.pop()
+    sides = [size] if isinstance(size, int) else list(size)
+    if len(sides) not in (1, 2) or len(set(sides)) != 1:
+        raise ValueError(f"pretrain_img_size={size!r} must be one side, or two equal ones, in pixels, e.g. 224")
+    return positive_int("pretrain_img_size", sides[0])
 
 
 def _norm_eps(norm_cfg: Cfg) -> float:

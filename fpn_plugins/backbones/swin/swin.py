@@ -81,7 +81,9 @@ class Swin(Backbone):
         mlp_ratio: hidden channels of the MLPs over the channels of a token.
         qkv_bias: whether queries, keys and values have a bias.
         qk_scale: factor of the attention scores; ``None`` is ``1 / sqrt(channels of a head)``.
-        patch_norm: normalize after the patch embedding and before each merging.
+        patch_norm: normalize after the patch embedding.
+        merging_norm: normalize before each merging; ``None`` is the value of ``patch_norm``, as in mmdet. Official code and
+            Detectron2 always do: their ``patch_norm=False`` is ``patch_norm=False, merging_norm=True``.
         use_abs_pos: add learned position embeddings (no published detection network does), bicubically resized.
         pretrain_img_size: side in pixels of the images that the position embeddings are made for.
         norm_eps: epsilon of all norms.
@@ -99,6 +101,8 @@ class Swin(Backbone):
         ValueError: unknown name (suggests similar names), indices out of range, heads that do not divide the channels,
             or a checkpoint of another architecture (lists keys or shapes).
     """
+
+    misfit_hint = "; for patch_norm=False of Detectron2 or the official code, also set merging_norm=True"
 
     def __init__(
         self,
@@ -122,6 +126,7 @@ class Swin(Backbone):
         use_abs_pos: bool = False,
         pretrain_img_size: int = 224,
         norm_eps: float = 1e-5,
+        merging_norm: bool | None = None,
     ) -> None:
         super().__init__()
         self.name = name
@@ -139,6 +144,7 @@ class Swin(Backbone):
             side = pretrain_img_size // PATCH_SIZE
             positions = nn.init.trunc_normal_(torch.empty(1, size.embed_dim, side, side), std=0.02)
             self.absolute_pos_embed = nn.Parameter(positions)
+        merging_eps = norm_eps if (patch_norm if merging_norm is None else merging_norm) else None
         rates = iter(drop_path_rates(drop_path_rate, sum(size.depths)))
         self.layers = nn.ModuleList()
         for stage in range(self.out_indices[-1] + 1):
@@ -146,7 +152,7 @@ class Swin(Backbone):
             for _ in range(size.depths[stage]):
                 attention = WindowAttention(dim, size.num_heads[stage], size.window_size, qkv_bias, qk_scale)
                 blocks.append(EncoderBlock(dim, attention, mlp_ratio, next(rates), norm_eps))
-            merging = PatchMerging(dim, norm_eps if patch_norm else None) if stage < self.out_indices[-1] else None
+            merging = PatchMerging(dim, merging_eps) if stage < self.out_indices[-1] else None
             self.layers.append(SwinStage(blocks, size.window_size, merging))
         for stage in self.out_indices if output_norms else ():
             self.add_module(f"norm{stage}", nn.LayerNorm(channels[stage], norm_eps))

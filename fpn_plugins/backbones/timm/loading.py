@@ -12,63 +12,47 @@ from torch import Tensor, nn
 from ...weights import KeyMap, accept_layouts
 from ...weights.layouts import LoadHook, logger
 from ...weights.maps import resnet
-from .networks import create_network, flattened, import_timm, skeleton
-from .norms import replace_norms
+from .networks import flattened, import_timm, skeleton
+
+COUNTER = "num_batches_tracked"  # of batch norms; frozen ones have none
 
 
 class TimmSource(NamedTuple):
-    """Arguments from which timm's full network and the feature network made from it can be built again.
+    """Names of a feature network, and how to build the full network that it is a part of.
 
     Attributes:
         name: timm's model name.
-        out_indices: requested feature maps.
-        arguments: further arguments of ``timm.create_model``.
-        norm: see `TimmBackbone`.
+        build: builds the full network.
+        used: names in the feature network's state dict.
     """
 
     name: str
-    out_indices: tuple[int, ...]
-    arguments: dict[str, Any]
-    norm: str | None = None
+    build: Callable[[], nn.Module]
+    used: frozenset[str]
 
     def full(self) -> nn.Module:
         """Build the full network without allocating its weights."""
-        network: nn.Module = skeleton(partial(import_timm().create_model, self.name, **self.arguments))
-        return network
-
-    def places(self, full: Iterable[str]) -> dict[str, str]:
-        """Map the ``full`` network's names to names in the feature network, for the parts that the latter has."""
-        network = skeleton(partial(create_network, self.name, self.out_indices, False, 3, self.arguments))
-        replace_norms(network, self.norm, self.name)
-        used = network.state_dict()
-        found = {name: next((form for form in flattened(name) if form in used), None) for name in full}
-        return {name: place for name, place in found.items() if place is not None}
-
-
-class WholeNetwork(NamedTuple):
-    """As `TimmSource`, for a network that is used whole, under its own names."""
-
-    build: Callable[[], nn.Module]
-    name: str
-
-    def full(self) -> nn.Module:
-        """Build the network without allocating its weights."""
         network: nn.Module = skeleton(self.build)
         return network
 
     def places(self, full: Iterable[str]) -> dict[str, str]:
-        """Map each name to itself."""
-        return {name: name for name in full}
+        """Map the ``full`` network's names to names in the feature network, for the parts that the latter has."""
+        found = {name: next((form for form in flattened(name) if form in self.used), None) for name in full}
+        return {name: place for name, place in found.items() if place is not None}
 
 
-def accept_timm_weights(module: nn.Module, source: TimmSource, in_chans: int) -> None:
-    """Let ``module``, which has the feature network as ``model``, load all layouts of `TimmBackbone`.
+def accept_timm_weights(
+    module: nn.Module, network: nn.Module, name: str, arguments: Mapping[str, Any], in_chans: int
+) -> None:
+    """Let ``module``, which has the feature network ``network`` as ``model``, load all layouts of `TimmBackbone`.
 
-    First convolutions for another number of channels are summed or repeated, and tables of another image or window size
-    resized, both as in timm. Loading raises a ``ValueError`` if a tensor still has another shape.
+    ``arguments`` are those of ``timm.create_model`` besides ``name``. First convolutions for another number of channels
+    are summed or repeated, and tables of another image or window size resized, both as in timm. Loading raises a
+    ``ValueError`` if a tensor still has another shape.
     """
+    source = TimmSource(name, partial(import_timm().create_model, name, **arguments), frozenset(network.state_dict()))
     accept_layouts(module, _TimmLayouts(source))
-    module._register_load_state_dict_pre_hook(FirstConvHook(source.name, in_chans), with_module=True)
+    module._register_load_state_dict_pre_hook(FirstConvHook(name, in_chans), with_module=True)
     module._register_load_state_dict_pre_hook(FitHook(source), with_module=True)
 
 
@@ -87,9 +71,9 @@ class _TimmLayouts:
         places = self.source.places(full)
         own = [(place, f"model.{place}") for place in places.values()]  # of a file without `model.`
         tables = [KeyMap("own", own)]
-        if self.source.norm == "FrozenBN":  # which has no step counters, unlike the norms of other files
+        if not any(key.endswith(COUNTER) for key in self.source.used):  # norm="FrozenBN"
             same = [(f"{part}.<*>",) * 2 for part in ("model", "norms")]
-            tables.append(KeyMap("own", same).dropping(["model.<*>.num_batches_tracked"]))
+            tables.append(KeyMap("own", same).dropping([f"model.<*>.{COUNTER}"]))
         for names in (KeyMap("timm", [("<*>", "<*>")]), resnet.detectron2()):
             rules: list[tuple[str, str | None]] = []
             for key in keys:
@@ -129,7 +113,7 @@ class FitHook(LoadHook):
         ValueError: a tensor of another shape that timm does not resize; also where the caller only warns of it.
     """
 
-    def __init__(self, source: TimmSource | WholeNetwork) -> None:
+    def __init__(self, source: TimmSource) -> None:
         self.source = source
 
     def translate(self, module: nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor] | None:

@@ -55,7 +55,7 @@ class FusedActivations:
         for parent in network.modules():
             for name, norm in parent.named_children():
                 if isinstance(norm, self._kinds):
-                    self.places.append((parent, name, norm.drop, norm.act))
+                    self.places.append((parent, name, norm.get_submodule("drop"), norm.get_submodule("act")))
 
     def restore(self) -> None:
         """Attach the activation to each norm that was replaced since, as a forward hook."""

@@ -19,7 +19,7 @@ from ...layers import NormFactory, make_norm
 from ...ops.memory_format import as_map, in_format_of
 from ..base import Backbone, Part, check_one_source
 from ..build import register_backbone
-from .loading import TimmSource, accept_timm_weights
+from .loading import accept_timm_weights
 from .networks import check_out_indices, create_network, pixel_statistics, stage_modules, turn_on_checkpointing
 from .norms import FusedActivations, replace_norms
 
@@ -94,7 +94,7 @@ class TimmBackbone(Backbone):
         self.norms = nn.ModuleList(norm for norm in norms if norm is not None)
         if gradient_checkpointing:
             turn_on_checkpointing(self.model, name)
-        accept_timm_weights(self, TimmSource(name, self.out_indices, arguments, norm), in_chans)
+        accept_timm_weights(self, self.model, name, arguments, in_chans)
         self.load_and_freeze(frozen_stages, checkpoint)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:

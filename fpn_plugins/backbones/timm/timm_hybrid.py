@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
@@ -22,6 +23,7 @@ from ...weights import KeyMap, accept_layouts
 from ..base import Backbone, check_one_source
 from ..build import register_backbone
 from ..hybrid import OUT_STRIDE, downsampling
+from .loading import FitHook, TimmSource
 from .networks import import_timm, pixel_statistics
 
 TIMM_NAMES = KeyMap("timm hybrid", [("head.<*>", None), ("<*>", "model.<*>")], lacks=["downsample.<*>"])
@@ -37,7 +39,8 @@ class TimmHybrid(Backbone):
             untrained 3x3 convolution of stride 2 turns its output into C5), ``vit_large_r50_s32_*`` or
             ``vit_small_r26_s32_*``, whose encoder runs on C5.
         pretrained: see `Backbone`.
-        checkpoint: see `Backbone`; in timm's layout. The classifier is dropped.
+        checkpoint: see `Backbone`; in timm's layout. The classifier is dropped; positions of another image size are
+            resized as in timm.
         in_chans: channels of the image; timm adapts its ``pretrained`` weights to it.
         drop_path_rate, gradient_checkpointing: see `Backbone`; for the encoder only.
         model_args: further arguments of ``timm.create_model``.
@@ -77,6 +80,8 @@ class TimmHybrid(Backbone):
         self.feature_specs = (*finer, FeatureSpec(self.model.embed_dim, OUT_STRIDE))
         self.gradient_checkpointing = gradient_checkpointing
         accept_layouts(self, [TIMM_NAMES])
+        source = TimmSource(name, partial(_create, name, False, arguments), frozenset(self.model.state_dict()))
+        self._register_load_state_dict_pre_hook(FitHook(source), with_module=True)
         self.load_and_freeze(checkpoint=checkpoint)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:

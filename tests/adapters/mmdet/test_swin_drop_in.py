@@ -178,6 +178,30 @@ def test_what_is_not_implemented_is_refused(arguments: dict[str, Any], message: 
         backbone(**arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "ours", "theirs"),
+    [
+        ({"pretrained": 123}, TypeError, TypeError),
+        ({"pretrained": Path("a.pth")}, TypeError, TypeError),
+        ({"pretrained": "a.pth", "init_cfg": {"type": "Pretrained"}}, ValueError, AssertionError),
+        ({"pretrain_img_size": (224, 224, 224)}, ValueError, AssertionError),
+        ({"pretrain_img_size": ()}, ValueError, AssertionError),
+        ({"pretrain_img_size": "224", "use_abs_pos_embed": True}, (ValueError, TypeError), TypeError),
+        ({"pretrain_img_size": (224.0,), "use_abs_pos_embed": True}, TypeError, TypeError),
+        ({"strides": (2, 2, 2, 2)}, ValueError, AssertionError),
+        ({"out_indices": (4,)}, ValueError, IndexError),
+    ],
+)
+def test_what_mmdet_refuses_is_refused(arguments: dict[str, Any], ours: Any, theirs: type[Exception]) -> None:
+    from mmdet.models import SwinTransformer
+
+    with pytest.raises(theirs):
+        SwinTransformer(embed_dims=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1), **arguments)
+    with pytest.raises(ours, match=next(iter(arguments))):
+        backbone(**arguments)
+    assert backbone(pretrain_img_size=(32,), use_abs_pos_embed=True).absolute_pos_embed.shape[-1] == 8
+
+
 def test_norm_and_position_arguments_reach_the_core() -> None:
     module = backbone(norm_cfg={"type": "LN", "eps": 1e-3}, use_abs_pos_embed=True, pretrain_img_size=(32, 32))
     assert module.norm0.eps == module.layers[3].blocks[0].norm1.eps == 1e-3
