@@ -82,8 +82,8 @@ class Swin(Backbone):
         qkv_bias: whether queries, keys and values have a bias.
         qk_scale: factor of the attention scores; ``None`` is ``1 / sqrt(channels of a head)``.
         patch_norm: normalize after the patch embedding.
-        merging_norm: normalize before each merging; ``None`` is the value of ``patch_norm``, as in mmdet. Official code and
-            Detectron2 always do: their ``patch_norm=False`` is ``patch_norm=False, merging_norm=True``.
+        merging_norm: normalize before each merging; ``None`` is the value of ``patch_norm``, as in mmdet. The official
+            code and Detectron2 always do: their ``patch_norm=False`` is ``patch_norm=False, merging_norm=True``.
         use_abs_pos: add learned position embeddings (no published detection network does), bicubically resized.
         pretrain_img_size: side in pixels of the images that the position embeddings are made for.
         norm_eps: epsilon of all norms.
