@@ -11,7 +11,7 @@ CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
 WORKERS ?= $(shell [ $(CORES) -lt 4 ] && echo $(CORES) || echo 4)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench lint format clean distclean
+.PHONY: help install demo test bench lint docs format clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +35,9 @@ bench: install  ## compare time and memory of necks and detectors with other pac
 lint: install  ## check style, formatting and types
 	@status=0; for check in "ruff check ." "ruff format --check ." "mypy"; do \
 	  echo "$(VENV)/bin/$$check"; $(VENV)/bin/$$check || status=1; done; exit $$status
+
+docs: install  ## build the documentation's site into build/site; fails on a broken link
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict
 
 format: install  ## rewrite the sources in the project's format
 	$(VENV)/bin/ruff check --fix .

