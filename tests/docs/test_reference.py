@@ -33,3 +33,8 @@ def test_every_page_is_in_the_navigation():
     navigation = (ROOT / "mkdocs.yml").read_text()
     pages = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
     assert not [page for page in pages if page not in navigation]
+
+
+def test_llms_txt_links_to_pages_that_exist():
+    links = re.findall(r"\]\(([^)]+)\)", (DOCS / "llms.txt").read_text())
+    assert links and not [link for link in links if not (DOCS / link).is_file()]
