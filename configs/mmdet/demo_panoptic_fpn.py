@@ -7,14 +7,12 @@
 ``demo_mask_rcnn`` with a semantic head. The Detectron2 file of the same stem has the same network, data, and schedule.
 """
 
-import importlib
-import os
-
 _base_ = "demo_mask_rcnn.py"
 
-# with a plain import of a package, mmengine would take this for a new-style config, which cannot inherit from `mmdet::`
-_find_split = importlib.import_module("fpn_plugins.data").find_panoptic_split
-_train, _val = (_find_split(os.environ.get("FPN_PLUGINS_COCO", "data/coco"), split) for split in ("train", "val"))
+# mmengine takes a config that imports a package for one of its new style, which cannot inherit from `mmdet::`; mmengine
+# 0.10.7 takes even the standard library for a package (on Python 3.11), so there is no import statement here
+_os, _find_split = __import__("os"), __import__("fpn_plugins.data").data.find_panoptic_split
+_train, _val = (_find_split(_os.environ.get("FPN_PLUGINS_COCO", "data/coco"), split) for split in ("train", "val"))
 _things, _stuff = tuple(_train.things.values()), tuple(_train.stuff.values())
 _metainfo = dict(classes=_things + _stuff, thing_classes=_things, stuff_classes=_stuff)
 num_things, num_stuff = len(_things), len(_stuff)
@@ -77,4 +75,4 @@ val_evaluator = dict(
 )
 test_evaluator = val_evaluator
 
-del importlib, os, _find_split, _train, _val, _things, _stuff, _metainfo
+del _os, _find_split, _train, _val, _things, _stuff, _metainfo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,13 @@ def test_both_hosts_have_the_same_stems() -> None:
     stems = {path.stem for path in MMDET}
     assert stems - MMDET_ONLY == {path.stem for path in DETECTRON2}
     assert {"faster_rcnn_r50_fpn_12e", "mask_rcnn_r50_fpn_12e", "retinanet_r50_fpn_12e", "demo_mask_rcnn"} <= stems
+
+
+def test_mmdet_configs_have_no_import_statement() -> None:
+    # mmengine 0.10.7 takes such a file, even one that imports only `os`, for a config of the new style
+    for path in ROOT.glob("mmdet/**/*.py"):
+        statements = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        assert not [node for node in statements if isinstance(node, (ast.Import, ast.ImportFrom))], path
 
 
 @pytest.mark.mmdet

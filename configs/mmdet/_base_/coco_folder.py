@@ -4,14 +4,12 @@ The environment variable FPN_PLUGINS_COCO names the folder (default: data/coco, 
 ``num_classes`` from here.
 """
 
-import importlib
-import os
-
 _base_ = "mmdet::_base_/datasets/coco_instance.py"
 
-# with a plain import of a package, mmengine would take this for a new-style config, which cannot inherit from `mmdet::`
-_find_split = importlib.import_module("fpn_plugins.data").find_split
-_root = os.environ.get("FPN_PLUGINS_COCO", "data/coco")
+# mmengine takes a config that imports a package for one of its new style, which cannot inherit from `mmdet::`; mmengine
+# 0.10.7 takes even the standard library for a package (on Python 3.11), so there is no import statement here
+_os, _find_split = __import__("os"), __import__("fpn_plugins.data").data.find_split
+_root = _os.environ.get("FPN_PLUGINS_COCO", "data/coco")
 _train, _val = _find_split(_root, "train"), _find_split(_root, "val")
 classes = tuple(_train.categories)
 num_classes = len(classes)
@@ -32,4 +30,4 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=_val_set["ann_file"])
 test_evaluator = val_evaluator
 
-del importlib, os, _find_split, _root, _train, _val, _train_set, _val_set
+del _os, _find_split, _root, _train, _val, _train_set, _val_set
