@@ -81,6 +81,7 @@ RULES = {
     "adapters.hosts": Allowed((*CORE, "conversion", "analysis", "inference")),
     "adapters.mmdet": Allowed((*BELOW_ADAPTERS, "registry"), (*NUMERIC, "mmengine", "mmcv", "mmdet")),
     "adapters.detectron2": Allowed(BELOW_ADAPTERS, (*NUMERIC, "detectron2", "fvcore", "omegaconf", "yaml")),
+    "adapters.mmcv": Allowed(CORE, NUMERIC, ("torchvision", "mmcv")),
     "adapters.torchvision": Allowed(BELOW_ADAPTERS, ("torch", "torchvision")),
     "commands": Allowed(ANY, NUMERIC, ANY),
 }
@@ -169,6 +170,8 @@ def test_every_import_is_allowed():
         ("adapters/detectron2/__init__.py", "from ...registry import MODELS", "imports .registry"),
         ("adapters/detectron2/__init__.py", "from fpn_plugins.registry import MODELS", "imports .registry"),
         ("adapters/detectron2/__init__.py", "from mmengine import Config", "imports mmengine"),
+        ("adapters/mmcv/nms.py", "import torchvision", "adapters.mmcv.nms imports torchvision"),
+        ("adapters/mmcv/nms.py", "from ..mmdet import x", "adapters.mmcv.nms imports .adapters.mmdet.x"),
         ("adapters/torchvision.py", "from .mmdet import x", "adapters.torchvision imports .adapters.mmdet.x"),
         ("commands/train.py", "import mmdet", "commands.train imports mmdet"),
         ("commands/train.py", "import tools", "commands.train imports tools"),
