@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .key_map import KeyMap
 from .layouts import LoadHook, explain, logger
 from .resize import resize_patch_filters, resize_positions, resize_relative_positions
+from .shapes import check_shapes
 
 # LayerScale's factor -> the layer whose output it scales (timm and DINOv2, then DeiT III)
 _SCALED_LAYERS = {"ls1.gamma": "attn.proj", "ls2.gamma": "mlp.fc2", "gamma_1": "attn.proj", "gamma_2": "mlp.fc2"}
@@ -29,9 +30,8 @@ def accept_vit_layouts(module: nn.Module, layouts: Sequence[KeyMap], cls_positio
     - Relative positions and residual blocks keep their initial values if the checkpoint has none at all.
     - Tables of another grid and patch filters of another size are resized, with a warning.
 
-    All of this needs the whole file. Detectron2's ``?matching_heuristics=True`` passes only the keys that end in names
-    of the detector, so LayerScale and tables of other sizes are lost: pass such a file as the backbone's ``checkpoint``
-    instead.
+    All of this needs the whole file. Detectron2's ``?matching_heuristics=True`` renames only the keys that end in names
+    of the detector; `fpn_plugins.adapters.detectron2` adds LayerScale and tables of other sizes.
 
     Args:
         module: module to extend; its own keys are Detectron2's.
@@ -95,13 +95,7 @@ def fit_shapes(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], cls_pos
         ValueError: another tensor differs in shape; lists the keys with both shapes.
     """
     fitted = {key: _fit(key, value, own[key], cls_position) if key in own else value for key, value in weights.items()}
-    wrong = [key for key in own if key in fitted and fitted[key].shape != own[key].shape]
-    if wrong:
-        shown = ", ".join(f"{key} {tuple(fitted[key].shape)} for {tuple(own[key].shape)}" for key in wrong[:8])
-        raise ValueError(
-            f"checkpoint has {len(wrong)} tensors of another shape: {shown}. Build the module as it was trained "
-            "(embed_dim, mlp_ratio, num_heads, in_chans)"
-        )
+    check_shapes(fitted, own, "Build the module as it was trained (embed_dim, mlp_ratio, num_heads, in_chans)")
     return fitted
 
 

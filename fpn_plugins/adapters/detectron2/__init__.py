@@ -2,6 +2,9 @@
 
 ``DETECTRON2_ENV_MODULE=fpn_plugins.adapters.detectron2`` makes Detectron2 import this package and call
 `setup_environment`; in your own script, call `add_fpn_plugins_config` on the config instead.
+
+Importing this package also lets Detectron2's checkpointer, in any script, resize tables of this package's modules, and
+refuse weights of another shape for them (`fit_before_shapes_are_compared`).
 """
 
 try:
@@ -18,11 +21,14 @@ from .builders import (
     build_fpn_plugins_resnet_fpn_backbone,
     build_fpn_plugins_retinanet_resnet_fpn_backbone,
 )
+from .checkpointing import fit_before_shapes_are_compared
 from .config import add_fpn_plugins_config, setup_environment
 from .datasets import load_stuff_labels, register_coco_folder, register_coco_panoptic_folder
 from .panoptic_fpn import PanopticFPNHead
 from .retinanet import FPNPluginsRetinaNet
 from .solver import bottom_up_lr_factor
+
+fit_before_shapes_are_compared()
 
 __all__ = [
     "FPNPluginsRetinaNet",
@@ -33,6 +39,7 @@ __all__ = [
     "build_fpn_plugins_backbone",
     "build_fpn_plugins_resnet_fpn_backbone",
     "build_fpn_plugins_retinanet_resnet_fpn_backbone",
+    "fit_before_shapes_are_compared",
     "load_stuff_labels",
     "register_coco_folder",
     "register_coco_panoptic_folder",

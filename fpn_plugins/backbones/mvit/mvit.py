@@ -29,6 +29,7 @@ from ...ops import checkpointing
 from ...ops.memory_format import as_map
 from ...weights import accept_layouts
 from ...weights.maps.mvit import mvit_layouts
+from ...weights.shapes import refuse_other_shapes
 from ..base import Backbone, Part, drop_path_rates, initialize_linear, published_size
 from ..build import register_backbone
 from .blocks import BlockPlan, MultiScaleBlock
@@ -134,6 +135,9 @@ class MViT(Backbone):
         self.norms = nn.ModuleDict({str(i): nn.LayerNorm(channels[i], norm_eps) for i in self.out_indices})
         initialize_linear(self)
         accept_layouts(self, mvit_layouts(variant.last_block_indices, self.out_indices))
+        refuse_other_shapes(
+            self, "Build the network as it was trained (name, embed_dim, num_heads, img_size, in_chans)"
+        )
         self.load_and_freeze(frozen_stages, checkpoint, pretrained)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:

@@ -29,11 +29,12 @@ from ...features import FeatureSpec
 from ...ops.memory_format import as_map
 from ...weights import accept_layouts
 from ...weights.maps.swin import STAGES, swin_layouts
+from ...weights.shapes import refuse_other_shapes
 from ..base import Backbone, Part, drop_path_rates, initialize_linear, published_size
 from ..build import register_backbone
 from ..vit.blocks import EncoderBlock
 from .blocks import PatchMerging, SwinPatchEmbedding, SwinStage
-from .window_attention import WindowAttention
+from .window_attention import TABLE, WindowAttention
 
 PATCH_SIZE = 4  # pixels
 STRIDES = tuple(PATCH_SIZE * 2**stage for stage in range(STAGES))
@@ -158,6 +159,8 @@ class Swin(Backbone):
             self.add_module(f"norm{stage}", nn.LayerNorm(channels[stage], norm_eps))
         initialize_linear(self)
         accept_layouts(self, swin_layouts(self.out_indices, output_norms))
+        remedy = "Build the network as it was trained (name, embed_dim, num_heads, pretrain_img_size, in_chans)"
+        refuse_other_shapes(self, remedy, exempt=[TABLE])
         self.load_and_freeze(frozen_stages, checkpoint, pretrained)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:

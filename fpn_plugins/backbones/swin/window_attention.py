@@ -10,7 +10,7 @@ window, ``D`` channels of a head.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +19,12 @@ from torch import Tensor, nn
 from ...checks import divisor
 from ...ops.attention import attend
 from ...ops.windows import windows_along
+from ...weights.layouts import LoadHook
 from ...weights.resize import relative_bias_table
 
 # added to the score of two tokens to separate them, as in the official code: exp(-100) vanishes in a sum
 APART = -100.0
+TABLE = "relative_position_bias_table"  # parameter that is resized on loading
 
 
 class WindowLayout(NamedTuple):
@@ -71,7 +73,7 @@ class WindowAttention(nn.Module):
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window_size - 1) ** 2, num_heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
         self.register_buffer("relative_position_index", relative_position_index(window_size), persistent=False)
-        self._register_load_state_dict_pre_hook(_fit_table, with_module=True)
+        self._register_load_state_dict_pre_hook(_FitTable(), with_module=True)
 
     def forward(self, x: Tensor, windows: WindowLayout) -> Tensor:
         """Attend inside each window.
@@ -114,10 +116,12 @@ def relative_position_index(window_size: int) -> Tensor:
     return distances[0] * (2 * window_size - 1) + distances[1]
 
 
-def _fit_table(module: WindowAttention, state_dict: dict[str, Tensor], prefix: str, *unused: object) -> None:
-    key = f"{prefix}relative_position_bias_table"
-    if key in state_dict and state_dict[key].dim() == 2:
-        state_dict[key] = relative_bias_table(state_dict[key], module.window_size)
+class _FitTable(LoadHook):
+    def translate(self, module: Any, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        table = given.get(TABLE)
+        if table is not None and table.dim() == 2:
+            given[TABLE] = relative_bias_table(table, module.window_size)
+        return given
 
 
 def window_layout(batch: int, height: int, width: int, size: int, shift: int, device: torch.device) -> WindowLayout:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...weights import KeyMap, accept_layouts
 from ...weights.layouts import LoadHook, logger
 from ...weights.maps import resnet
+from ...weights.shapes import check_shapes, other_shapes
 from .networks import flattened, import_timm, skeleton
 
 COUNTER = "num_batches_tracked"  # of batch norms; frozen ones have none
@@ -119,19 +120,16 @@ class FitHook(LoadHook):
     def translate(self, module: nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor] | None:
         """Replace the tensors whose shape differs from the module's."""
         own = module.state_dict()
-        wrong = _other_shapes(given, own)
+        wrong = other_shapes(given, own)
         if not wrong:
             return None
         fitted = {**given, **self._resize(given, own, wrong)}
         for key in wrong:
             if fitted[key].shape == own[key].shape:
                 logger.warning("%s resized from %s to %s", key, tuple(given[key].shape), tuple(own[key].shape))
-        if left := _other_shapes(fitted, own):
-            shown = ", ".join(f"{key} {tuple(fitted[key].shape)} for {tuple(own[key].shape)}" for key in left[:8])
-            raise ValueError(
-                f"checkpoint has {len(left)} tensors of another shape than {self.source.name!r}: {shown}. Build the "
-                "network as it was trained (name, model_args, in_chans)"
-            )
+        check_shapes(
+            fitted, own, f"Build the network as it was trained (name={self.source.name!r}, model_args, in_chans)"
+        )
         return fitted
 
     def _resize(self, given: Mapping[str, Tensor], own: Mapping[str, Tensor], wrong: list[str]) -> dict[str, Tensor]:
@@ -148,10 +146,6 @@ class FitHook(LoadHook):
             return {}
         found = {key: resized.get(places[key]) for key in wrong if key in places}
         return {key: value for key, value in found.items() if value is not None and value.shape == own[key].shape}
-
-
-def _other_shapes(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
-    return [key for key, value in given.items() if key in own and value.shape != own[key].shape]
 
 
 def _filter_function(name: str) -> Callable[..., dict[str, Tensor]] | None:
