@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 from collections.abc import Mapping
@@ -144,13 +145,15 @@ def write_checkpoint(
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path) as temporary:
         if path.suffix == ".safetensors":
-            from safetensors.torch import save_file
+            from safetensors.torch import save
 
             # copies, because safetensors refuses tensors that share memory
-            save_file({key: value.detach().clone().contiguous() for key, value in state_dict.items()}, temporary)
+            temporary.write_bytes(save({key: value.detach().clone().contiguous() for key, value in state_dict.items()}))
         elif path.suffix == ".pkl":
             arrays = {key: value.numpy() for key, value in state_dict.items()}
             temporary.write_bytes(pickle.dumps({container: arrays, "__author__": "fpn_plugins"}, protocol=4))
         else:
-            torch.save({container: dict(state_dict)}, temporary)
+            buffer = io.BytesIO()  # PyTorch's own file reports a full disk as a RuntimeError
+            torch.save({container: dict(state_dict)}, buffer)
+            temporary.write_bytes(buffer.getbuffer())
     return path
