@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from .extras import needed_for
 from .weights import read_checkpoint
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class Detections(NamedTuple):
 
     def to_coco(self, image_id: int, category_ids: list[int]) -> list[dict[str, Any]]:
         """Convert to COCO's results format; ``category_ids`` lists the category id of each class index."""
-        from pycocotools import mask as mask_utils
+        with needed_for("results in COCO's format"):
+            from pycocotools import mask as mask_utils
 
         corners = self.boxes.double()
         sides = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1).tolist()
@@ -72,8 +74,9 @@ class AnnotatedImage(NamedTuple):
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     """Read an image file as ``H W 3``, RGB, 0..255, rotated by its EXIF orientation as in both toolboxes."""
-    import numpy as np
-    from PIL import Image, ImageOps
+    with needed_for("images"):
+        import numpy as np
+        from PIL import Image, ImageOps
 
     with Image.open(path) as image:
         return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
@@ -96,10 +99,8 @@ def read_pictures(path: str | os.PathLike[str], every: int = 1) -> Iterator[tupl
     if Path(path).suffix.lower() not in VIDEOS:
         yield None, read_image(path)
         return
-    try:
+    with needed_for(f"videos such as {os.fspath(path)!r}"):
         import cv2
-    except ImportError as error:
-        raise ImportError(f"reading {os.fspath(path)!r} needs OpenCV: pip install opencv-python-headless") from error
     video = cv2.VideoCapture(os.fspath(path))
     number = 0
     while (read := video.read())[0]:
@@ -119,8 +120,9 @@ def resize_shortest(image: np.ndarray, short: int, long: int) -> np.ndarray:
     Raises:
         ValueError: sides that are not positive, ``short`` above ``long``, or an image that is not ``H W 3``.
     """
-    import numpy as np
-    from PIL import Image
+    with needed_for("images"):
+        import numpy as np
+        from PIL import Image
 
     if image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"image of shape {image.shape}: expected H W 3, RGB")
@@ -167,18 +169,22 @@ def load_detector_weights(detector: nn.Module, checkpoint: str | os.PathLike[str
     Raises:
         ValueError: parameters are missing, left over, or of other shapes.
     """
-    weights = read_checkpoint(checkpoint)
+    load_weights(detector, read_checkpoint(checkpoint), str(checkpoint), config)
+
+
+def load_weights(detector: nn.Module, weights: Mapping[str, Tensor], checkpoint: str, config: str) -> None:
+    """Load a state dict as `load_detector_weights` does; ``checkpoint`` names its file, for messages."""
     try:
         keys = detector.load_state_dict(weights, strict=False)
     except (RuntimeError, ValueError) as error:
-        raise ValueError(f"checkpoint {str(checkpoint)!r} does not fit {config}: {error}") from error
+        raise ValueError(f"checkpoint {checkpoint!r} does not fit {config}: {error}") from error
     missing, unexpected = (
         [key for key in found if not any(part in key for part in COMPUTED)]
         for found in (keys.missing_keys, keys.unexpected_keys)
     )
     if missing or unexpected:
         raise ValueError(
-            f"checkpoint {str(checkpoint)!r} does not fit {config}: {len(missing)} parameters missing {missing[:4]}, "
+            f"checkpoint {checkpoint!r} does not fit {config}: {len(missing)} parameters missing {missing[:4]}, "
             f"{len(unexpected)} left over {unexpected[:4]}; tools/convert_checkpoint.py converts a checkpoint of the "
             "other toolbox"
         )

@@ -29,7 +29,9 @@ files = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(files)
 path = sys.argv[2]
 """
-WRITE_SLOWLY = "with files.write_atomically(path) as t:\n    t.write_text('x'); print('ready', flush=True); time.sleep(60)"
+WRITE_SLOWLY = (
+    "with files.write_atomically(path) as t:\n    t.write_text('x'); print('ready', flush=True); time.sleep(60)"
+)
 HOLD = "with files.locked(path):\n    print('ready', flush=True); time.sleep(60)"
 COUNT = """
 for _ in range(25):

@@ -40,7 +40,7 @@ class Allowed:
     itself: bool = True
 
 
-LEAVES = ("features", "checks", "layers", "upsampling", "resampling", "ops", "weights")
+LEAVES = ("features", "checks", "extras", "layers", "upsampling", "resampling", "ops", "weights")
 CORE = ("", "files", "moved", "packaged", *LEAVES, "necks", "backbones", "pyramid")
 ABOVE_CORE = ("conversion", "training", "data", "inference", "testing")
 NOT_CORE = (*ABOVE_CORE, "zoo", "analysis", "visualization", "export", "registry", "adapters", "commands")
@@ -53,6 +53,7 @@ RULES = {
     "": Allowed(("features", "necks", "backbones", "pyramid", "moved", "packaged"), ()),
     "files": Allowed(),
     "checks": Allowed(),
+    "extras": Allowed(external=()),
     "moved": Allowed(external=()),
     "packaged": Allowed(("checks",), ()),
     "features": Allowed(("checks",)),
@@ -60,7 +61,7 @@ RULES = {
     "layers": Allowed(("features", "checks", "ops")),
     "upsampling": Allowed(("features", "checks", "ops", "layers")),
     "resampling": Allowed(("features", "checks", "ops", "layers")),
-    "weights": Allowed(("checks", "files", "moved"), inside_functions=("safetensors",)),
+    "weights": Allowed(("checks", "extras", "files", "moved"), inside_functions=("safetensors",)),
     "weights.maps": Allowed(("weights.key_map", "weights.transforms"), ()),
     "necks": Allowed(LEAVES),
     "backbones": Allowed(LEAVES),
@@ -72,7 +73,7 @@ RULES = {
     "inference": Allowed(CORE, NUMERIC, (*IMAGES, "cv2")),
     "testing": Allowed(CORE, NUMERIC),
     "zoo": Allowed((*CORE, "conversion"), inside_functions=("yaml", "safetensors")),
-    "zoo.hub": Allowed(external=(), inside_functions=("huggingface_hub",)),
+    "zoo.hub": Allowed(("extras",), external=(), inside_functions=("huggingface_hub",)),
     "analysis": Allowed((*CORE, "data", "inference"), NUMERIC, (*IMAGES, "tqdm")),
     "visualization": Allowed((*CORE, "data", "analysis"), NUMERIC, ANY),
     "export": Allowed((*CORE, "inference"), NUMERIC, ANY),
@@ -128,6 +129,7 @@ def test_every_import_is_allowed():
         ("checks.py", "from .features import f", "checks imports .features"),
         ("moved.py", "import torch", "moved imports torch"),
         ("packaged.py", "import torch", "packaged imports torch"),
+        ("extras.py", "import torch", "extras imports torch"),
         ("features.py", "from .layers import GROUPS", "features imports .layers"),
         ("ops/x.py", "from ..layers import GROUPS", "ops.x imports .layers"),
         ("layers.py", "import numpy", "layers imports numpy"),
@@ -284,7 +286,7 @@ package, watched, block = json.loads(sys.argv[1])
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in block:
-            raise ImportError(f"{name} is blocked")
+            raise ImportError(f"{name} is blocked", name=name)
 
 sys.meta_path.insert(0, Blocker())
 module = importlib.import_module(package)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import ast
 import importlib
 import json
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from ..analysis import CostReport, count_cost, on_meta
 from ..conversion import DetectorFacts
-from ..inference import AnnotatedImage, Detections, ImagePredictor
+from ..inference import AnnotatedImage, Detections, ImagePredictor, load_weights
 from ..moved import check_config
 from ..packaged import resolve_config
 
@@ -133,6 +134,24 @@ def detector_cost(
             return host.run_parts(model, images)
 
     return count_cost(model, run, f"{Path(config.split('::')[-1]).stem} ({toolbox})", image_size)
+
+
+def check_weights(config: str, weights: Mapping[str, Tensor], checkpoint: str, toolbox: str | None = None) -> None:
+    """Check that a state dict is exactly the detector's of a config, without allocating the detector.
+
+    Args:
+        config: see `Host.build`.
+        weights: names and tensors.
+        checkpoint: file that the weights come from, for messages.
+        toolbox: see `host_of`.
+
+    Raises:
+        ValueError: parameters are missing, left over, or of other shapes.
+    """
+    detector = on_meta(lambda: host_of(config, toolbox).build(config, (), "meta"))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "for .*: copying from a non-meta parameter")  # only names and shapes matter
+        load_weights(detector, weights, checkpoint, config)
 
 
 def build_detector(config: str, options: Sequence[str] = ()) -> nn.Module:

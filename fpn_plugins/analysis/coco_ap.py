@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checks import one_of
+from ..extras import needed_for
 
 # in the order of pycocotools' `stats`
 COCO_METRICS = ("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L")
@@ -35,8 +36,9 @@ def evaluate_predictions(
         ValueError: unknown ``iou_type``, or predictions that are not a list, or lack boxes or masks.
         FileNotFoundError: a file is missing.
     """
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
+    with needed_for("evaluations"):
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
 
     results = _read(Path(predictions), IOU_TYPES[one_of("iou_type", iou_type, IOU_TYPES)])
     with contextlib.redirect_stdout(io.StringIO()):
@@ -50,7 +52,8 @@ def evaluate_predictions(
 
 def _nothing(truth: Any) -> Any:
     """Make results without detections, which `loadRes` does not accept."""
-    from pycocotools.coco import COCO
+    with needed_for("evaluations"):
+        from pycocotools.coco import COCO
 
     results = COCO()
     results.dataset = {**truth.dataset, "annotations": []}

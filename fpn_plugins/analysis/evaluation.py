@@ -10,6 +10,7 @@ from typing import Any
 
 from ..data import CocoSplit
 from ..data.coco_folder import read_coco
+from ..extras import needed_for
 from ..inference import Detections, read_image
 from .coco_ap import evaluate_predictions
 
@@ -34,7 +35,8 @@ def evaluate_detectors(
     Raises:
         ValueError: ``num_images`` below 1.
     """
-    from tqdm import tqdm
+    with needed_for("progress bars"):
+        from tqdm import tqdm
 
     if num_images is not None and num_images < 1:
         raise ValueError(f"num_images={num_images} must be at least 1; leave it out to evaluate all images")

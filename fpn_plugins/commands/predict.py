@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..extras import needed_for
 from ..inference import IMAGES, VIDEOS, read_pictures
 from ..visualization import draw_detections
 from .common import add_detector, load_detector, user_errors, write_json
@@ -49,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Detect, draw and write."""
     args = parse_args(argv)
     with user_errors():
-        from tqdm import tqdm
+        with needed_for("progress bars"):
+            from tqdm import tqdm
 
         files = files_of(args.inputs)
         detector = load_detector(args.config, args.checkpoint, args.size, args.annotations)

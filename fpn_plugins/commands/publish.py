@@ -8,7 +8,8 @@ Reads a training checkpoint of either toolbox without executing pickled code, an
 NAME is the stem of the model's configs next to the zoo's file. Writes
 ``OUTPUT_DIR/NAME/<toolbox>/NAME-<hash>.pth``, ``OUTPUT_DIR/NAME/README.md``, and the entry NAME of
 ``configs/model_zoo.yml``; then run ``tools/docs/model_zoo.py``. ``--convert`` adds the file for the other toolbox.
-Everything is read, converted and counted before anything is written.
+Everything is read, compared with the config, converted and counted before anything is written. Results that the entry
+has of other weights than those that it now lists are dropped.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ..adapters.hosts import detector_cost
+from ..adapters.hosts import check_weights, detector_cost
 from ..conversion.tables import TOOLBOXES
 from ..files import write_atomically
 from ..zoo.hub import hub_url, push_to_hub
@@ -84,75 +85,101 @@ def find_configs(folder: Path, name: str) -> dict[str, str]:
     return found
 
 
-def make_entry(args: argparse.Namespace, zoo: Zoo, toolbox: str) -> Entry:
-    """Make the zoo's entry from the old entry and the command line, without the new files."""
-    configs = find_configs(zoo.folder, args.name)
-    if toolbox not in configs:
-        raise ValueError(f"{args.checkpoint} is a checkpoint of {toolbox}, for which {args.name!r} has no config")
-    old = zoo.entries.get(args.name)
-    if old is None:
-        if not (args.data and args.schedule):
-            raise ValueError(f"{args.name!r} is new in {args.zoo}: describe its training with --data and --schedule")
-        old = Entry(args.name, configs, args.data, args.schedule)
-    results, costs = list(old.results), dict(old.costs)
-    if args.results:
-        results = [result for result in results if (result.by, result.toolbox) != (OWN, toolbox)]
-        metrics = read_results(args.results, toolbox)
-        results.insert(0, PublishedResult(OWN, toolbox, metrics, args.results.name, hardware=args.hardware))
-    if args.count:
-        counted = configs if args.convert else {toolbox: configs[toolbox]}
-        costs |= {key: zoo_cost(str(zoo.folder / path), args.count) for key, path in counted.items()}
+def described(args: argparse.Namespace, zoo: Zoo, configs: Mapping[str, str]) -> Entry:
+    """Return the zoo's entry, or a new one, with what the command line says about the training."""
+    old = zoo.entries.get(args.name) or Entry(args.name, {}, "", "")
     data, schedule = args.data or old.data, args.schedule or old.schedule
-    return Entry(args.name, configs, data, schedule, results, costs, dict(old.weights), args.license)
+    if not (data and schedule):
+        raise ValueError(f"{args.name!r} is new in {args.zoo}: describe its training with --data and --schedule")
+    return replace(old, configs=dict(configs), data=data, schedule=schedule, license=args.license)
 
 
-def convert_trained(trained: Trained, zoo: Zoo, entry: Entry) -> Trained:
+def results_of(
+    entry: Entry, weights: Mapping[str, Weights], measured: Sequence[PublishedResult]
+) -> Iterator[PublishedResult]:
+    """Yield ``measured``, then the entry's results except our own that were measured with other weights."""
+    yield from measured
+    replaced = {result.toolbox for result in measured}
+    for result in entry.results:
+        if result.by != OWN:
+            yield result
+        elif result.toolbox not in replaced:
+            new, old = weights.get(result.toolbox), entry.weights.get(result.toolbox)
+            if new is None or (old is not None and new.sha256 == old.sha256):
+                yield result
+            else:
+                print(f"dropped {result.metrics} in {result.toolbox}, not measured with these weights (see --results)")
+
+
+def convert_trained(trained: Trained, folder: Path, configs: Mapping[str, str]) -> Trained:
     """Convert the weights to the other toolbox."""
     target = next(toolbox for toolbox in TOOLBOXES if toolbox != trained.toolbox)
-    if target not in entry.configs:
-        raise ValueError(f"--convert: {entry.name!r} has no config for {target}")
-    own, other = (str(zoo.folder / entry.configs[toolbox]) for toolbox in (trained.toolbox, target))
+    own, other = (str(folder / configs[toolbox]) for toolbox in (trained.toolbox, target))
     return replace(trained, weights=convert_weights(trained.weights, other, own), toolbox=target)
 
 
-def write_files(
-    args: argparse.Namespace, zoo: Zoo, entry: Entry, models: Sequence[Trained], base: str | None
-) -> dict[str, Path]:
-    """Write the weights (trained, then converted) and the card, and add the files to ``entry``.
+def write_weights(args: argparse.Namespace, models: Sequence[Trained]) -> tuple[dict[str, Weights], dict[str, Path]]:
+    """Write the weights (trained, then converted).
 
-    Locations start with ``base``, the published folder's future URL, or are relative to the zoo's folder. Returns the
-    files by path in the published folder.
+    Locations start with the published folder's future URL, or are relative to the zoo's folder.
+
+    Returns:
+        Toolbox -> record of the file, and path in the published folder -> file.
     """
-    folder = args.output_dir / args.name
-    files: dict[str, Path] = {}
+    base = hub_url(args.push_to_hub, "") if args.push_to_hub else args.url
+    folder, weights, files = args.output_dir / args.name, {}, {}
     for model in models:
         path = write_published(model, folder / model.toolbox, args.name, f".{args.format}")
         inside = f"{model.toolbox}/{path.name}"
-        location = f"{base}/{inside}" if base else os.path.relpath(path, zoo.folder)
+        location = f"{base.rstrip('/')}/{inside}" if base else os.path.relpath(path, args.zoo.parent)
         source = None if model is models[0] else models[0].toolbox
-        entry.weights[model.toolbox] = Weights(location, sha256_of(path), source)
-        files[inside] = path
+        weights[model.toolbox], files[inside] = Weights(location, sha256_of(path), source), path
         print(f"wrote {path}")
-    files["README.md"] = folder / "README.md"
-    with write_atomically(files["README.md"]) as temporary:
-        temporary.write_text(model_card(entry), encoding="utf-8")
-    return files
+    return weights, files
+
+
+def prepare(args: argparse.Namespace) -> tuple[dict[str, str], list[Trained], list[PublishedResult]]:
+    """Read the checkpoint and the results, check them, and convert the weights, before anything is written.
+
+    Returns:
+        The configs, the weights by toolbox, and the results measured with them.
+    """
+    trained = clean_checkpoint(args.checkpoint)
+    toolbox, folder = trained.toolbox, args.zoo.parent
+    average = f", averages by {trained.average}" if trained.average else ""
+    left_out = f"; left out: {', '.join(trained.dropped)}" if trained.dropped else ""
+    print(f"{toolbox}: {len(trained.weights)} tensors{average}{left_out}")
+    configs = find_configs(folder, args.name)
+    for needed in TOOLBOXES if args.convert else (toolbox,):
+        if needed not in configs:
+            raise ValueError(
+                f"{args.checkpoint} is a checkpoint of {toolbox}; {args.name!r} has no config for {needed}"
+            )
+    described(args, Zoo.read(args.zoo) if args.zoo.exists() else Zoo([], folder), configs)
+    measured = []
+    if args.results:
+        metrics = read_results(args.results, toolbox)
+        measured = [PublishedResult(OWN, toolbox, metrics, args.results.name, hardware=args.hardware)]
+    check_weights(str(folder / configs[toolbox]), trained.weights, str(args.checkpoint), toolbox)
+    return configs, [trained, *([convert_trained(trained, folder, configs)] if args.convert else [])], measured
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read, convert, count, write, upload, and finally add to the zoo."""
+    """Read, check, convert, count, write, upload, and finally add to the zoo."""
     args = parse_args(argv)
     with user_errors():
-        trained = clean_checkpoint(args.checkpoint)
-        average = f", averages by {trained.average}" if trained.average else ""
-        left_out = f"; left out: {', '.join(trained.dropped)}" if trained.dropped else ""
-        print(f"{trained.toolbox}: {len(trained.weights)} tensors{average}{left_out}")
-        zoo = Zoo.read(args.zoo) if args.zoo.exists() else Zoo([], args.zoo.parent)
-        entry = make_entry(args, zoo, trained.toolbox)
-        models = [trained, convert_trained(trained, zoo, entry)] if args.convert else [trained]
-        base = hub_url(args.push_to_hub, "") if args.push_to_hub else args.url
-        files = write_files(args, zoo, entry, models, base and base.rstrip("/"))
-        if args.push_to_hub:
-            print(f"uploaded: {push_to_hub(files, args.push_to_hub, f'Publish {args.name}')}")
-        zoo.entries[entry.name] = entry
-        print(f"added {entry.name} to {zoo.write(args.zoo)}; now run tools/docs/model_zoo.py")
+        configs, models, measured = prepare(args)
+        counted = {model.toolbox: str(args.zoo.parent / configs[model.toolbox]) for model in models if args.count}
+        costs = {toolbox: zoo_cost(config, args.count) for toolbox, config in counted.items()}
+        weights, files = write_weights(args, models)
+        with Zoo.update(args.zoo, create=True) as zoo:
+            entry = described(args, zoo, configs)
+            entry.results = list(results_of(entry, weights, measured))
+            entry.costs, entry.weights = {**entry.costs, **costs}, {**entry.weights, **weights}
+            zoo.entries[entry.name] = entry
+            files["README.md"] = args.output_dir / args.name / "README.md"
+            with write_atomically(files["README.md"]) as temporary:
+                temporary.write_text(model_card(entry), encoding="utf-8")
+            if args.push_to_hub:
+                print(f"uploaded: {push_to_hub(files, args.push_to_hub, f'Publish {args.name}')}")
+        print(f"added {entry.name} to {args.zoo}; now run tools/docs/model_zoo.py")

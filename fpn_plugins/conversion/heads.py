@@ -123,12 +123,19 @@ def match_mask_heads(
         mask_stage: stage whose mask head replaces all if they differ.
 
     Raises:
-        ValueError: the mask heads differ and there is no ``mask_stage``, or ``mask_stage`` does not exist.
+        ValueError: the mask heads differ and there is no ``mask_stage``, or ``mask_stage`` does not exist, or it has
+            no effect, because the checkpoint's mask heads are kept.
     """
     have, want = (
         sorted({int(m[1]) for n in names if (m := re.match(rf"{re.escape(MASK_HEAD)}(\d+)\.", n))})
         for names in (values, wanted)
     )
+    if mask_stage is not None and (want or not have):
+        raise ValueError(
+            f"mask_stage={mask_stage} chooses one of several mask heads for a detector that has one; "
+            + (f"the target has {len(want)}" if want else "the checkpoint has one or none")
+            + "; leave it out"
+        )
     if bool(have) == bool(want) or not any(name.startswith(MASK_HEAD) for name in wanted):
         return
     masks = {name: values.pop(name) for name in list(values) if name.startswith(MASK_HEAD)}

@@ -19,10 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from ..extras import needed_for
 from ..features import FeatureSpec, level_names
 from .statistics import object_sizes
+
+with needed_for("statistics of data sets"):
+    import numpy as np
 
 RETINANET_STRIDES = (8, 16, 32, 64, 128)
 

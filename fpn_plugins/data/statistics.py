@@ -11,12 +11,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..checks import positive_int
+from ..extras import needed_for
 from .coco_check import check_content
 from .coco_folder import category_names, read_coco
 from .coco_report import SIZE_CLASSES, size_class
+
+with needed_for("statistics of data sets"):
+    import numpy as np
 
 _PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 _FPN_LEVELS = (2, 5)

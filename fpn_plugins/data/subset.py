@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from ..checks import positive_int
+from ..files import locked
 from .coco_folder import find_split, read_coco
 
 
@@ -34,10 +34,15 @@ def make_coco_subset(root: str | os.PathLike[str], target: str | os.PathLike[str
     split = find_split(root, "train")
     content = select_images(read_coco(split.ann_file), num_images)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
-        for name in ("train", "val"):
-            _write_split(Path(temporary) / target.name, name, content, split.image_dir)
-        os.replace(Path(temporary) / target.name, target)
+    temporary = target.with_name(f".{target.name}.partial")
+    with locked(target):
+        shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+        try:
+            for name in ("train", "val"):
+                _write_split(temporary, name, content, split.image_dir)
+            os.replace(temporary, target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 
@@ -58,6 +63,9 @@ def select_images(content: dict[str, Any], num_images: int) -> dict[str, Any]:
     if len(filled) < num_images:
         raise ValueError(f"num_images={num_images}, but only {len(filled)} images have objects; ask for fewer")
     chosen = set(filled[:num_images])
+    for name in (image["file_name"] for image in content["images"] if image["id"] in chosen):
+        if os.path.isabs(name) or ".." in Path(name).parts:
+            raise ValueError(f"file_name={name!r} leads out of the image folder, where nothing is written; rename it")
     return {
         **content,
         "images": [image for image in content["images"] if image["id"] in chosen],

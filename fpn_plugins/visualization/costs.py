@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..analysis.report import GIGA, MEGA, MIB, CostReport
+from ..extras import needed_for
 from .figures import new_figure, save_png
 
 # field of a component's cost, unit, and title of its bars
@@ -26,7 +27,8 @@ def draw_costs(reports: Sequence[CostReport], path: str | os.PathLike[str], titl
     Raises:
         ValueError: no reports, or ``path`` has another suffix than ``.png``.
     """
-    from matplotlib.patches import Patch
+    with needed_for("pictures"):
+        from matplotlib.patches import Patch
 
     if not reports:
         raise ValueError("reports must hold at least one cost report")
@@ -50,7 +52,8 @@ def draw_costs(reports: Sequence[CostReport], path: str | os.PathLike[str], titl
 
 def _colors(reports: Sequence[CostReport]) -> dict[tuple[str, str], Any]:
     """Assign a color to each component, by part and name, in the order of the reports."""
-    from matplotlib import colormaps
+    with needed_for("pictures"):
+        from matplotlib import colormaps
 
     found = {}
     for part, hue in HUES.items():

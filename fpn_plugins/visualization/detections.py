@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..extras import needed_for
 from .figures import draw_box, new_figure, save_png
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ def draw_objects(
         names: category id -> name.
         title: title of the axis.
     """
-    import matplotlib
-    import numpy as np
+    with needed_for("pictures"):
+        import matplotlib
+        import numpy as np
 
     palette = matplotlib.colormaps["tab10"]
     order = {category: index for index, category in enumerate(sorted(names))}
@@ -76,9 +78,10 @@ def draw_predictions(
         num_images: number of images to draw, those with the most objects.
         min_score: lowest score to draw.
     """
-    import numpy as np
-    from PIL import Image
-    from pycocotools.coco import COCO
+    with needed_for("pictures"):
+        import numpy as np
+        from PIL import Image
+        from pycocotools.coco import COCO
 
     truth = COCO(os.fspath(ann_file))
     names = {category["id"]: category["name"] for category in truth.loadCats(truth.getCatIds())}
@@ -97,7 +100,8 @@ def draw_predictions(
 
 
 def _mask(entry: Mapping[str, Any], height: int, width: int) -> np.ndarray | None:
-    from pycocotools import mask as mask_utils
+    with needed_for("pictures of masks"):
+        from pycocotools import mask as mask_utils
 
     rle = entry.get("segmentation")
     if not isinstance(rle, Mapping):

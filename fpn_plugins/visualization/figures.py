@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..extras import needed_for
 from ..files import write_atomically
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 def new_figure(width: float, height: float) -> Figure:
     """Make an empty figure of ``width`` x ``height`` inches whose axes are arranged without overlap."""
-    from matplotlib.figure import Figure
+    with needed_for("pictures"):
+        from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
@@ -32,7 +34,8 @@ def save_png(figure: Figure, path: str | os.PathLike[str], dpi: float = 110) -> 
 
 def draw_box(axis: Any, bbox: Sequence[float], color: Any, label: str) -> None:
     """Draw a labeled box, given as left, top, width and height in pixels."""
-    from matplotlib.patches import Rectangle
+    with needed_for("pictures"):
+        from matplotlib.patches import Rectangle
 
     x, y, width, height = bbox
     axis.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor=color, linewidth=1.3))

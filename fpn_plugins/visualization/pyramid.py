@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..extras import needed_for
 from .figures import draw_box, new_figure, save_png
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ def draw_pyramid(
 
 
 def _draw_objects(axis: Any, objects: Sequence[Mapping[str, Any]]) -> None:
-    import matplotlib
+    with needed_for("pictures"):
+        import matplotlib
 
     palette = matplotlib.colormaps["Set1"]
     order = {level: index for index, level in enumerate(sorted({entry["level"] for entry in objects}))}

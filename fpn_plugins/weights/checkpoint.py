@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..extras import needed_for
 from ..files import write_atomically
 from ..moved import explain_moved_names
 from .archives import check_torch
@@ -26,7 +27,8 @@ CONTAINERS = ("state_dict", "model", "model_state", "teacher", "student")
 
 def _read_any(path: Path) -> object:
     if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
+        with needed_for("files in safetensors format"):
+            from safetensors.torch import load_file
 
         return load_file(path)
     if path.suffix == ".pkl":
@@ -65,8 +67,11 @@ def read_content(path: str | os.PathLike[str]) -> object:
         )
     try:
         return _read_any(path)
+    except ImportError:  # of the library for this format
+        raise
     except Exception as error:
-        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"  # the error of an empty file has no text
+        text = str(error).rpartition("WeightsUnpickler error: ")[2]  # PyTorch advises to execute the file before that
+        reason = f"{type(error).__name__}: {text.partition(chr(10))[0]}"  # the error of an empty file has no text
         load = "pickle.load(open({!r}, 'rb'))" if path.suffix == ".pkl" else "torch.load({!r}, weights_only=False)"
         raise ValueError(
             f"cannot read checkpoint {str(path)!r} ({reason}). The file is damaged, or it contains more than weights, "
@@ -145,7 +150,8 @@ def write_checkpoint(
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path) as temporary:
         if path.suffix == ".safetensors":
-            from safetensors.torch import save
+            with needed_for("files in safetensors format"):
+                from safetensors.torch import save
 
             # copies, because safetensors refuses tensors that share memory
             temporary.write_bytes(save({key: value.detach().clone().contiguous() for key, value in state_dict.items()}))

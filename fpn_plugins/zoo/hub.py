@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..extras import needed_for
+
 
 def _hub() -> Any:
-    try:
+    with needed_for("uploads"):
         import huggingface_hub
-    except ImportError as error:
-        raise ImportError("uploading needs huggingface_hub: pip install 'fpn_plugins[zoo]'") from error
     return huggingface_hub
 
 

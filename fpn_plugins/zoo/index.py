@@ -6,16 +6,19 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..checks import near_names
-from ..files import write_atomically
+from ..extras import needed_for
+from ..files import locked, write_atomically
 from ..packaged import INSTALLED, PACKAGE
 from .publish import as_pth
 from .records import OWN, Entry, Weights, as_plain, read_entry
@@ -55,8 +58,8 @@ class Zoo:
         yaml = _yaml()
         try:
             content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise ValueError(f"{file} is not YAML: {error}") from error
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+            raise ValueError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
         models = content.get("models") if isinstance(content, Mapping) else None
         if not isinstance(models, list):
             raise ValueError(f"{file} must be a mapping with a list `models`, not {type(content).__name__}")
@@ -66,11 +69,28 @@ class Zoo:
             raise ValueError(f"{file} has more than one entry of {sorted(twice)}; keep one")
         return cls(entries, file.parent)
 
+    @classmethod
+    @contextmanager
+    def update(cls, path: str | os.PathLike[str], create: bool = False) -> Iterator[Zoo]:
+        """Read a zoo's file for a block that changes its entries, and write it after the block unless that failed.
+
+        One process at a time is in such a block (see `locked`), so nobody's entries get lost.
+
+        Args:
+            path: the zoo's file, in a folder that exists.
+            create: start with an empty zoo if the file does not exist.
+        """
+        path = Path(path)
+        with locked(os.path.realpath(path)):
+            zoo = cls([], path.parent) if create and not path.exists() else cls.read(path)
+            yield zoo
+            zoo.write(path)
+
     def write(self, path: str | os.PathLike[str]) -> Path:
-        """Write the entries atomically; return ``path``."""
+        """Write the entries atomically, to the file that ``path`` links to if it is a link; return ``path``."""
         content = {"models": [as_plain(entry) for entry in self.entries.values()]}
         text = _yaml().safe_dump(content, sort_keys=False, width=120, allow_unicode=True, default_flow_style=None)
-        with write_atomically(path) as temporary:
+        with write_atomically(os.path.realpath(path)) as temporary:
             temporary.write_text(HEADER + text, encoding="utf-8")
         return Path(path)
 
@@ -152,7 +172,12 @@ def _fetch(weights: Weights, folder: Path, cache: Path) -> Path:
 def _download(weights: Weights, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        torch.hub.download_url_to_file(weights.location, str(path), hash_prefix=weights.sha256)
+        with locked(path, timeout=3600):
+            if path.is_file():  # another process was faster
+                return
+            for leftover in path.parent.glob(f"{glob.escape(path.name)}.*.partial"):
+                leftover.unlink()
+            torch.hub.download_url_to_file(weights.location, str(path), hash_prefix=weights.sha256)
     except OSError as error:
         raise FileNotFoundError(
             f"cannot download {weights.location!r} ({error}); put the file into {str(path.parent)!r}"
@@ -162,8 +187,6 @@ def _download(weights: Weights, path: Path) -> None:
 
 
 def _yaml() -> Any:
-    try:
+    with needed_for("files of the model zoo"):
         import yaml
-    except ImportError as error:
-        raise ImportError("the model zoo needs PyYAML: pip install 'fpn_plugins[zoo]'") from error
     return yaml

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..conversion.tables import toolbox_of_keys
+from ..extras import needed_for
 from ..files import write_atomically
 from ..weights.checkpoint import CONTAINERS, read_checkpoint, read_content
 
@@ -101,7 +102,8 @@ def serialize(weights: Mapping[str, Tensor], toolbox: str, classes: Sequence[str
         ValueError: unknown suffix.
     """
     if suffix == ".safetensors":
-        from safetensors.torch import save
+        with needed_for("files in safetensors format"):
+            from safetensors.torch import save
 
         # a single entry, because safetensors writes several in arbitrary order, which would change the hash
         return save(dict(weights), {METADATA: json.dumps({"toolbox": toolbox, "classes": list(classes)})})
@@ -126,7 +128,8 @@ def write_published(trained: Trained, folder: str | os.PathLike[str], name: str,
 
 def as_pth(path: Path, toolbox: str, folder: Path) -> Path:
     """Convert a published ``.safetensors`` to the ``.pth`` that toolboxes read, in place of one left in ``folder``."""
-    from safetensors import safe_open
+    with needed_for("files in safetensors format"):
+        from safetensors import safe_open
 
     with safe_open(path, "pt") as file:
         metadata: dict[str, str] = file.metadata() or {}
@@ -151,7 +154,10 @@ def read_results(path: str | os.PathLike[str], toolbox: str) -> dict[str, float]
         ValueError: the file is not JSON, or holds no results.
     """
     path = Path(path)
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
     try:
         content = _parse(text)
     except (ValueError, RecursionError):

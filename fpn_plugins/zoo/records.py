@@ -132,9 +132,16 @@ def read_entry(content: Any, where: str) -> Entry:
     for result in entry.results:
         if not result.metrics or not set(result.metrics) <= set(ZOO_METRICS):
             raise ValueError(f"{where} ({entry.name}): metrics must be among {ZOO_METRICS}, got {result.metrics}")
+        wrong = {name: value for name, value in result.metrics.items() if not _is_percentage(value)}
+        if wrong:
+            raise ValueError(f"{where} ({entry.name}): metrics are numbers from 0 to 100, got {wrong}")
     entry.weights = {key: _record(Weights, value, f"{where}, weights") for key, value in entry.weights.items()}
     entry.costs = {key: _record(Cost, value, f"{where}, costs") for key, value in entry.costs.items()}
     return entry
+
+
+def _is_percentage(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 100
 
 
 def as_plain(record: Any) -> Any:

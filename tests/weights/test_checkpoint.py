@@ -198,3 +198,20 @@ def test_views_and_channels_last_tensors_are_written(tmp_path: Path, name: str):
     }
     read = read_checkpoint(write_checkpoint(state, tmp_path / name))
     assert all(torch.equal(read[key], value) for key, value in state.items())
+
+
+def test_the_advice_of_pytorch_to_execute_a_file_is_not_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save({"w": torch.ones(1)}, tmp_path / "x.pth")
+    text = (
+        "Weights only load failed. This file can still be loaded, to do so you have two options, do those steps only if "
+        "you trust the source.\n\tPlease file an issue: WeightsUnpickler error: Unsupported operand 149\nCheck the docs"
+    )
+
+    def refuse(*unused: object, **options: object) -> None:
+        raise pickle.UnpicklingError(text)
+
+    monkeypatch.setattr(torch, "load", refuse)
+    with pytest.raises(ValueError, match=r"\(UnpicklingError: Unsupported operand 149\)"):
+        read_checkpoint(tmp_path / "x.pth")

@@ -99,7 +99,8 @@ def enter_costs(zoo: Zoo, path: Path, size: tuple[int, int]) -> None:
     ]
     for entry, toolbox in tqdm(missing, desc="configs"):
         entry.costs[toolbox] = zoo_cost(zoo.config(entry.name, toolbox), size)
-        zoo.write(path)
+        with Zoo.update(path) as current:
+            current.find(entry.name).costs[toolbox] = entry.costs[toolbox]
 
 
 def is_current(path: Path, text: str) -> bool:

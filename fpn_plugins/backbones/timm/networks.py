@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...checks import ascending, near_names
+from ...extras import needed_for
 from ..base import IMAGENET_MEAN, IMAGENET_STD
 
 FINEST_STRIDE = 4  # stride of C2, in input pixels
@@ -23,10 +24,8 @@ _NUMBERED = re.compile(r"(?!stem)(\w+)\.\d+(?:\.|$)")
 
 def import_timm() -> Any:
     """Import and return timm; ``ImportError`` that names the extra if it is not installed."""
-    try:
+    with needed_for("timm's networks and weights"):
         import timm
-    except ImportError as error:
-        raise ImportError("timm's networks and weights need timm: pip install 'fpn_plugins[timm]'") from error
     return timm
 
 

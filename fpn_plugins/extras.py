@@ -1,0 +1,38 @@
+"""Explain missing optional libraries by the extra of this package that installs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# library's import name -> extra of setup.cfg that lists it
+EXTRAS = {
+    **dict.fromkeys(("timm", "safetensors"), "timm"),
+    **dict.fromkeys(("huggingface_hub", "yaml"), "zoo"),
+    **dict.fromkeys(("numpy", "PIL", "pycocotools", "tqdm"), "data"),
+    **dict.fromkeys(("matplotlib", "rich"), "analysis"),
+    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "test"),
+    "panopticapi": "panoptic",
+}
+# libraries that no extra installs -> what to install
+PACKAGES = {"cv2": "opencv-python-headless", "torchvision": "torchvision"}
+
+
+@contextmanager
+def needed_for(purpose: str) -> Iterator[None]:
+    """Turn a missing library into an ``ImportError`` that names what to install, around its import statement.
+
+        with needed_for("pictures"):
+            from matplotlib.figure import Figure
+
+    Args:
+        purpose: what the library is imported for, in the plural: "pictures", "videos".
+    """
+    try:
+        yield
+    except ImportError as error:
+        library = (error.name or "").split(".")[0]
+        if library not in {**EXTRAS, **PACKAGES}:
+            raise
+        package = PACKAGES.get(library) or f"'fpn_plugins[{EXTRAS[library]}]'"
+        raise ImportError(f"{purpose} need {library}: pip install {package}", name=library) from error
