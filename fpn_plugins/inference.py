@@ -177,7 +177,8 @@ def load_weights(detector: nn.Module, weights: Mapping[str, Tensor], checkpoint:
     try:
         keys = detector.load_state_dict(weights, strict=False)
     except (RuntimeError, ValueError) as error:
-        raise ValueError(f"checkpoint {checkpoint!r} does not fit {config}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"checkpoint {checkpoint!r} does not fit {config}: {reason}") from error
     missing, unexpected = (
         [key for key in found if not any(part in key for part in COMPUTED)]
         for found in (keys.missing_keys, keys.unexpected_keys)

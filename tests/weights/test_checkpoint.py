@@ -205,8 +205,8 @@ def test_the_advice_of_pytorch_to_execute_a_file_is_not_repeated(
 ) -> None:
     torch.save({"w": torch.ones(1)}, tmp_path / "x.pth")
     text = (
-        "Weights only load failed. This file can still be loaded, to do so you have two options, do those steps only if "
-        "you trust the source.\n\tPlease file an issue: WeightsUnpickler error: Unsupported operand 149\nCheck the docs"
+        "Weights only load failed. This file can still be loaded, to do so you have two options, do those steps only "
+        "if you trust the source.\n\tPlease file an issue: WeightsUnpickler error: Unsupported operand 149\nCheck"
     )
 
     def refuse(*unused: object, **options: object) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_detector import weights_of, write_config
 
 from fpn_plugins.zoo.hub import hub_url, push_to_hub
 from fpn_plugins.zoo.index import Zoo
@@ -102,13 +103,13 @@ def test_a_hub_out_of_reach_is_an_error_that_says_so(files: dict[str, Path]) -> 
         push_to_hub(files, "me/net", "Publish net", endpoint="http://127.0.0.1:9")
 
 
+@pytest.mark.mmdet
 @pytest.mark.parametrize("refuses", [False, True])
 def test_the_tool_uploads_before_it_enters_the_model(server: Any, tmp_path: Path, refuses: bool) -> None:
     """In its own process: huggingface_hub reads the address of the hub when it is imported."""
     server.refuses = refuses
-    (tmp_path / "configs" / "mmdet").mkdir(parents=True)
-    (tmp_path / "configs" / "mmdet" / "net.py").touch()
-    torch.save({"state_dict": {"neck.w": torch.ones(3)}, "optimizer": {}}, tmp_path / "epoch_1.pth")
+    config = write_config(tmp_path / "configs" / "mmdet" / "net.py")
+    torch.save({"state_dict": weights_of(config), "optimizer": {}}, tmp_path / "epoch_1.pth")
     zoo = tmp_path / "configs" / "model_zoo.yml"
     words = ["epoch_1.pth", "--name", "net", "--data", "a set", "--schedule", "1 epoch", "--push-to-hub", "me/net"]
     done = subprocess.run(

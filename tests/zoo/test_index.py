@@ -141,6 +141,15 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
             "metrics: {mAP: 1}}]}]",
             "metrics must be among .*mAP",
         ),
+        *(
+            (
+                "models: [{name: a, configs: {}, data: b, schedule: c, results: [{by: x, toolbox: mmdet, source: y, "
+                f"metrics: {{box AP: {value}}}}}]}}]",
+                "metrics are numbers from 0 to 100, got {'box AP'",
+            )
+            for value in (".nan", ".inf", "-1", "true", "'12'", "[1]", "null")
+        ),
+        ("models: " + 1500 * "[", "is not YAML"),
         ("models: [&a {name: a, configs: {}, data: b, schedule: c}, *a]", r"more than one entry of \['a'\]"),
     ],
 )
@@ -206,6 +215,34 @@ def test_another_content_than_was_published_is_an_error(publish: Callable, tmp_p
     (tmp_path / "cache" / path.name).write_bytes(b"something else")
     with pytest.raises(ValueError, match="damaged or replaced; delete it"):
         zoo.checkpoint("tiny", "mmdet", tmp_path / "cache")
+
+
+def test_what_a_killed_download_left_is_removed(publish: Callable, tmp_path: Path) -> None:
+    zoo, path = publish(".pth", lambda path: path.as_uri())
+    (tmp_path / "cache").mkdir()
+    for name in (f"{path.name}.0123.partial", "other.pth.0123.partial"):
+        (tmp_path / "cache" / name).touch()
+    zoo.checkpoint("tiny", "mmdet", tmp_path / "cache")
+    assert {file.name for file in (tmp_path / "cache").iterdir()} == {path.name, "other.pth.0123.partial"}
+
+
+def test_a_cache_that_cannot_be_written_is_named(publish: Callable, tmp_path: Path) -> None:
+    zoo, _ = publish(".pth", lambda path: path.as_uri())
+    (tmp_path / "cache").touch()  # a file where a folder should be, which refuses root as well
+    with pytest.raises(OSError, match="cache"):
+        zoo.checkpoint("tiny", "mmdet", tmp_path / "cache")
+
+
+def test_entries_made_by_others_meanwhile_are_kept(tmp_path: Path) -> None:
+    path = Zoo([entry()], tmp_path).write(tmp_path / "zoo.yml")
+    (tmp_path / "link.yml").symlink_to(path)
+    with Zoo.update(tmp_path / "link.yml") as zoo:
+        zoo.entries["other"] = entry(name="other")
+    with pytest.raises(KeyError), Zoo.update(path) as zoo:
+        zoo.entries["third"] = entry(name="third")
+        raise KeyError
+    assert list(Zoo.read(path).entries) == ["tiny", "other"] and (tmp_path / "link.yml").is_symlink()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["link.yml", "zoo.yml"]
 
 
 def test_an_address_that_does_not_answer_is_an_error(publish: Callable, tmp_path: Path) -> None:
