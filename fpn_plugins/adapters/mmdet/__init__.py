@@ -7,10 +7,15 @@ one is a ``TypeError``.
 """
 
 try:
-    import mmcv  # noqa: F401
+    import mmcv.ops  # noqa: F401
     import mmdet  # noqa: F401
     import mmengine  # noqa: F401
 except ImportError as error:
+    if getattr(error, "name", None) == "mmcv._ext":
+        raise ImportError(
+            "mmcv is installed without its compiled extension (no module named 'mmcv._ext'): bring in operators that "
+            "need no compiler, python -m fpn_plugins.commands.mmcv_operators install"
+        ) from error
     raise ImportError(
         f"fpn_plugins.adapters.mmdet needs mmengine, mmcv and mmdet ({error}): install them (`make install` does), "
         "and what they need with pip install 'fpn_plugins[mmdet]'"

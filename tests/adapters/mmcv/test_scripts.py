@@ -54,6 +54,16 @@ for config in configs:
     sys.argv = ["test.py", f"configs/mmdet/{config}.py", f"{work}/iter_2.pth", "--out", f"{work}/found.pkl", *common]
     runpy.run_path(f"{tools}/test.py", run_name="__main__")
 """
+# what a user sees first
+INSTALL = """
+from fpn_plugins.commands.mmcv_operators import main
+
+try:
+    import fpn_plugins.adapters.mmdet
+except ImportError as error:
+    print(error)
+main(["install"])
+"""
 
 
 def environment(tiny_coco: Path, *path: Path) -> dict[str, str]:
@@ -96,7 +106,8 @@ def run(folder: Path, tiny_coco: Path, *path: Path) -> tuple[str, list[dict[str,
 
 def test_mmdet_scripts(uncompiled: Path, tiny_coco: Path, tmp_path: Path):
     env = environment(tiny_coco, uncompiled)
-    python(["-m", "fpn_plugins.commands.mmcv_operators", "install"], env)
+    text = python(["-c", INSTALL], env)
+    assert "without its compiled extension" in text and f"wrote {uncompiled / 'mmcv' / '_ext.py'}" in text
     text, losses, found = run(tmp_path / "ours", tiny_coco, uncompiled)
     assert f"extension: {uncompiled / 'mmcv' / '_ext.py'}" in text
     assert "coco/bbox_mAP" in text and "coco/segm_mAP" in text
