@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .backbones import build_backbone
-from .backbones.base import pixel_statistics
+from .backbones.base import keep_maps, pixel_statistics
 from .checks import ascending, one_of
 from .features import FeatureSpec
 from .necks import build_neck
@@ -81,6 +81,9 @@ class Pyramid(nn.Module):
         if out_positions is not None:
             self.out_positions = ascending("out_positions", out_positions, number, f"of its maps (0..{number - 1})")
         self.feature_specs: tuple[FeatureSpec, ...] = tuple(specs[position] for position in self.out_positions)
+        read = self.out_positions if built_neck is None else getattr(built_neck, "read_indices", None)
+        if read is not None:
+            keep_maps(built, read)
         if channels_last:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -11,7 +11,10 @@ from torch import Tensor, nn
 
 from ..checks import one_of
 from ..features import FeatureSpec
+from ..ops.distributed import watch_first_step
+from ..ops.windows import windows_along
 from ..weights import read_checkpoint
+from ..weights.layouts import LeftOutHook
 from ..weights.prefixes import restore_wrappers
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -24,8 +27,9 @@ Size = TypeVar("Size", bound=NamedTuple)
 class Backbone(nn.Module):
     """Base class of backbones: image ``B in_chans H W`` in, tuple of maps out.
 
-    A subclass sets ``feature_specs``, lists its parts in `stage_parts`, and ends its constructor with
-    `load_and_freeze`. Images are RGB, normalized with ``mean`` and ``std`` (or `pixel_mean` and `pixel_std`).
+    A subclass sets ``feature_specs``, lists its parts in `stage_parts`, ends its constructor with `load_and_freeze` and
+    its forward with `complete`, and removes layers that only some maps need in `remove_unread`. Images are RGB,
+    normalized with ``mean`` and ``std`` (or `pixel_mean` and `pixel_std`).
 
     Arguments that several subclasses have:
         pretrained: load timm's weights of the network ``name`` (downloaded by timm, which must be installed).
@@ -48,6 +52,10 @@ class Backbone(nn.Module):
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     frozen_stages: int = -1
+    # positions given to `keep_maps`; None before its first call
+    kept_maps: frozenset[int] | None = None
+    # keys of the layers that `keep_maps` has removed
+    left_out: frozenset[str] = frozenset()
     # end of the message about weights that do not fit
     misfit_hint = ""
 
@@ -96,6 +104,45 @@ class Backbone(nn.Module):
             part.requires_grad_(False)
         self.train(self.training)
 
+    def keep_maps(self, positions: Collection[int]) -> None:
+        """Remove the layers that only maps at other positions than ``positions`` need.
+
+        `Pyramid` calls it with the maps that its neck reads, because a parameter without a gradient stops distributed
+        training. `forward` still returns one map per entry of ``feature_specs``: an unread map without its norm, or
+        zeros. State dicts that contain the removed layers still load.
+
+        Raises:
+            ValueError: a map whose layers an earlier call has removed.
+        """
+        number = len(self.feature_specs)
+        kept = frozenset(range(number) if self.kept_maps is None else self.kept_maps)
+        if not kept >= set(positions):
+            raise ValueError(
+                f"the {type(self).__name__} has lost the layers of maps {sorted(set(positions) - kept)}, because the "
+                f"neck of another Pyramid reads only {sorted(kept)}; build a backbone for each Pyramid"
+            )
+        if len(positions) == len(kept):
+            return
+        before = self.state_dict().keys()
+        self.kept_maps = frozenset(positions)
+        self.remove_unread(self.kept_maps)
+        if not self.left_out:
+            self._register_load_state_dict_pre_hook(LeftOutHook(), with_module=True)
+        self.left_out = self.left_out | (before - self.state_dict().keys())
+
+    def remove_unread(self, kept: frozenset[int]) -> None:
+        """Remove the layers that only maps other than ``kept`` need; by default, there are none."""
+
+    def complete(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the maps of `forward`, followed by zeros for the maps that `keep_maps` has cut off at the end."""
+        watch_first_step(self)
+        completed = list(maps)
+        for index in range(len(maps), len(self.feature_specs)):
+            (_, finer), (channels, coarser) = self.feature_specs[index - 1 : index + 1]
+            height, width = (windows_along(side, coarser // finer) for side in completed[-1].shape[-2:])
+            completed.append(unread_map(completed[-1], channels, height, width))
+        return tuple(completed)
+
     def _frozen_parts(self) -> list[Part]:
         stages = self.stage_parts() if self.frozen_stages >= 0 else ()
         return [part for stage in stages[: self.frozen_stages + 1] for part in stage]
@@ -134,6 +181,17 @@ class Backbone(nn.Module):
                 f"the checkpoint {source} does not fit {type(self).__name__}{name} (of a whole detector, pass the "
                 f"backbone's part: fpn_plugins.weights.strip_prefix): {reason}{self.misfit_hint}"
             ) from error
+
+
+def keep_maps(backbone: nn.Module, positions: Collection[int]) -> None:
+    """Call `Backbone.keep_maps`; a user's own module without this method stays as it is."""
+    if isinstance(backbone, Backbone):
+        backbone.keep_maps(positions)
+
+
+def unread_map(like: Tensor, channels: int, height: int, width: int) -> Tensor:
+    """Return zeros ``B channels height width`` that take no memory, with the batch, type and device of ``like``."""
+    return like.new_zeros(1).expand(like.shape[0], channels, height, width)
 
 
 def pixel_statistics(backbone: nn.Module) -> tuple[list[float], list[float]]:

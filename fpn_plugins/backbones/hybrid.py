@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..features import FeatureSpec
 from ..layers import LayerNorm2d
-from .base import Backbone
+from .base import Backbone, keep_maps
 from .build import build_backbone, register_backbone
 from .vit.vit import ViT
 
@@ -67,18 +67,33 @@ class HybridCNNViT(Backbone):
                 f"vit_stride={vit_stride} must be the stride of the CNN's last map, but its maps have strides "
                 f"{[spec.stride for spec in self.cnn.feature_specs]}; end its out_indices at that stride"
             )
-        self.vit = ViT(**{**_encoder_defaults(vit_stride), **vit, "patch_size": 1, "in_chans": last.channels})
+        self.vit: ViT | None = ViT(
+            **{**_encoder_defaults(vit_stride), **vit, "patch_size": 1, "in_chans": last.channels}
+        )
         (channels, _), *_ = self.vit.feature_specs
-        self.norm = LayerNorm2d(channels)
-        self.downsample = downsampling(channels, vit_stride)
+        self.norm: nn.Module | None = LayerNorm2d(channels)
+        self.downsample: nn.Module | None = downsampling(channels, vit_stride)
         finer = [spec for spec in self.cnn.feature_specs if spec.stride < OUT_STRIDE]
         self.feature_specs = (*finer, FeatureSpec(channels, OUT_STRIDE))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B 3 H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``."""
         maps = self.cnn(x)
+        finer = maps[: len(self.feature_specs) - 1]
+        if self.vit is None or self.norm is None or self.downsample is None:
+            return self.complete(finer)
         (top,) = self.vit(maps[-1])
-        return (*maps[: len(self.feature_specs) - 1], self.downsample(self.norm(top)))
+        return self.complete([*finer, self.downsample(self.norm(top))])
+
+    def remove_unread(self, kept: frozenset[int]) -> None:
+        """Remove the encoder, if its map is unread, and what the CNN has for unread maps alone."""
+        top = len(self.feature_specs) - 1
+        read = {position for position in kept if position < top}
+        if top in kept:
+            read.add(len(self.cnn.feature_specs) - 1)
+        else:
+            self.vit = self.norm = self.downsample = None
+        keep_maps(self.cnn, read)
 
 
 def downsampling(channels: int, stride: int) -> nn.Module:

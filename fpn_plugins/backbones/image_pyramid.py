@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..features import FeatureSpec
-from .base import Backbone
+from .base import Backbone, keep_maps
 from .build import build_backbone, register_backbone
 
 # scales are fractions of small numbers: 2, 1, 1/2, 2/3
@@ -39,7 +39,7 @@ class ImagePyramid(Backbone):
     Attributes:
         feature_specs: the map's channels at its stride divided by each scale.
 
-    State dict: ``backbone.*``.
+    State dict: ``backbone.*``, without the layers that only the backbone's other maps need.
 
     Raises:
         ValueError: scales that do not descend or are not positive, a scale that gives a fractional stride, or ``index``
@@ -57,11 +57,12 @@ class ImagePyramid(Backbone):
         if not -len(specs) <= index < len(specs):
             raise ValueError(f"index={index} must be a position among the backbone's {len(specs)} maps")
         self.index = index
+        keep_maps(self.backbone, [range(len(specs))[index]])
         self.feature_specs = tuple(_scaled(specs[index], scale) for scale in self.scales)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B 3 H W`` to one map ``B C H/stride W/stride`` per scale, high to low resolution."""
-        return tuple(self.backbone(_resize(x, scale))[self.index] for scale in self.scales)
+        return self.complete([self.backbone(_resize(x, scale))[self.index] for scale in self.scales])
 
 
 def _resize(x: Tensor, scale: Fraction) -> Tensor:

@@ -27,7 +27,7 @@ from ..layers import NormFactory
 from ..ops.tracing import traced
 from ..ops.windows import windows_along
 from ..resampling import make_resample
-from .base import Backbone
+from .base import Backbone, unread_map
 from .build import register_backbone
 from .vit.vit import ViT
 
@@ -81,11 +81,19 @@ class MultiDepthViT(Backbone):
         # a trace must not depend on the size
         if traced() or below or beside:
             x = F.pad(x, (0, beside, 0, below))
-        maps = [resample(tokens) for resample, tokens in zip(self.resamples, self.vit(x), strict=True)]
-        return tuple(
-            _crop(m, windows_along(height, spec.stride), windows_along(width, spec.stride))
-            for m, spec in zip(maps, self.feature_specs, strict=True)
-        )
+        maps = []
+        for resample, tokens, spec in zip(self.resamples, self.vit(x), self.feature_specs, strict=True):
+            size = windows_along(height, spec.stride), windows_along(width, spec.stride)
+            unread = isinstance(resample, nn.Identity)
+            maps.append(unread_map(tokens, spec.channels, *size) if unread else _crop(resample(tokens), *size))
+        return self.complete(maps)
+
+    def remove_unread(self, kept: frozenset[int]) -> None:
+        """Remove the resampling of unread maps, and the blocks after the last read map."""
+        self.vit.keep_maps(range(max(kept) + 1))
+        for position in range(len(self.resamples)):
+            if position not in kept:
+                self.resamples[position] = nn.Identity()
 
 
 def _crop(x: Tensor, height: int, width: int) -> Tensor:

@@ -9,10 +9,15 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from ..features import FeatureSpec, check_channels, check_in_channels, check_in_indices, check_specs, check_strides
+from ..ops.distributed import watch_first_step
 
 
 class Neck(Protocol):
-    """Interface of a neck, from this package or a user's own: an ``nn.Module`` with these members."""
+    """Interface of a neck, from this package or a user's own: an ``nn.Module`` with these members.
+
+    A neck may also have ``read_indices``, the positions of the inputs whose values it reads (`PyramidNeck` has it);
+    `Pyramid` leaves out the layers of the backbone that only other maps need.
+    """
 
     @property
     def in_channels(self) -> Sequence[int]:
@@ -88,6 +93,11 @@ class PyramidNeck(nn.Module):
         self.gradient_checkpointing = gradient_checkpointing
         self.num_extra_levels = 0
 
+    @property
+    def read_indices(self) -> tuple[int, ...]:
+        """Return the positions of the inputs whose values are read, not only their sizes: ``in_indices``."""
+        return self.in_indices
+
     def out_specs(self, in_specs: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:
         """Return the specs of the outputs; see `Neck.out_specs` and `out_strides`."""
         check_specs(in_specs, self.in_channels, type(self).__name__)
@@ -119,4 +129,5 @@ class PyramidNeck(nn.Module):
     def used(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Check the inputs of `forward` and return those at ``in_indices``."""
         check_channels(inputs, self.in_channels, type(self).__name__)
+        watch_first_step(self)
         return [inputs[index] for index in self.in_indices]

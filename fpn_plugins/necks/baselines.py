@@ -70,8 +70,7 @@ class TopDownPyramid(FPN):
 
     Only the last used map has a lateral 1x1 convolution. Each finer level is the level above it, upsampled to the size
     of the backbone's map, whose values are not read; every level has a 3x3 output convolution. Outputs and gradients
-    are those of an `FPN` whose finer laterals are zero. Norms of a backbone's finer maps (`Swin`) get no gradient, so
-    distributed training needs ``find_unused_parameters``. Arguments and errors are those of `FPN`; ``fusion`` has no
+    are those of an `FPN` whose finer laterals are zero. Arguments and errors are those of `FPN`; ``fusion`` has no
     effect.
 
     State dict: that of `FPN` without the finer laterals, with FPN's level numbers. An FPN's weights have extra keys and
@@ -108,6 +107,11 @@ class TopDownPyramid(FPN):
         # built and dropped, so that a seed gives the same weights as for FPN
         for index in range(len(self.lateral_convs) - 1):
             self.lateral_convs[index] = nn.Identity()
+
+    @property
+    def read_indices(self) -> tuple[int, ...]:
+        """Return the position of the last used map; only the sizes of the others are read."""
+        return self.in_indices[-1:]
 
     def top_down(self, laterals: list[Tensor]) -> list[Tensor]:
         """Upsample the last map to the size of each other map; shapes and order as in `FPN.top_down`."""

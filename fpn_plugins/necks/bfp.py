@@ -24,6 +24,7 @@ from ..checks import one_of
 from ..features import FeatureSpec, check_channels, check_specs
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs
 from ..ops import checkpointing
+from ..ops.distributed import watch_first_step
 from ..ops.pooling import max_pool2d
 from ..ops.tracing import traced
 from ..weights import accept_layouts
@@ -160,6 +161,7 @@ class BFP(nn.Module):
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Map levels ``B C H W`` of any sizes to balanced levels of the same shapes; see `Neck.forward`."""
         check_channels(inputs, self.in_channels, type(self).__name__)
+        watch_first_step(self)
         return checkpointing.run(self.balance, inputs, checkpointed=self.gradient_checkpointing)
 
     def balance(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:

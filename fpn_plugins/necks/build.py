@@ -58,6 +58,11 @@ class NeckChain(nn.Sequential):
         """Channels of the maps that the first neck reads."""
         return self[0].in_channels  # type: ignore[return-value]
 
+    @property
+    def read_indices(self) -> tuple[int, ...] | None:
+        """Return the positions of the inputs that the first neck reads; ``None`` if it does not say."""
+        return getattr(self[0], "read_indices", None)
+
     def out_specs(self, in_specs: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:
         """Return the specs of the last neck's outputs."""
         specs = tuple(in_specs)

@@ -175,6 +175,11 @@ class PanopticFPN(nn.Module):
         self.out_channels = out_channels
         redirect_keys(self, panoptic_fpn())
 
+    @property
+    def read_indices(self) -> tuple[int, ...]:
+        """Return the positions of the inputs whose values are read."""
+        return self.fpn.read_indices
+
     def out_specs(self, in_specs: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:
         """Return the spec of the semantic map, then those of the pyramid; see `Neck.out_specs`."""
         pyramid = self.fpn.out_specs(in_specs)

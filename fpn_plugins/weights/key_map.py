@@ -15,7 +15,7 @@ has a `Transform`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -176,7 +176,10 @@ class KeyMap:
         return None, None
 
     def apply(
-        self, state_dict: Mapping[str, Tensor], wanted: Iterable[str] | None = None
+        self,
+        state_dict: Mapping[str, Tensor],
+        wanted: Iterable[str] | None = None,
+        left_out: Collection[str] = (),
     ) -> tuple[dict[str, Tensor], Report]:
         """Return a state dict with renamed keys and transformed values, without unexpected keys, and a report.
 
@@ -184,6 +187,7 @@ class KeyMap:
             state_dict: foreign keys and tensors.
             wanted: the module's own keys; if given, the report lists missing keys, and names that the module does not
                 have count as unexpected.
+            left_out: names of ours whose values are dropped.
 
         Raises:
             ValueError: two foreign keys become the same key of ours.
@@ -193,7 +197,7 @@ class KeyMap:
         ours = None if wanted is None else set(wanted)
         for key, value in state_dict.items():
             rule, name = self.find(key)
-            if rule is not None and name is None:
+            if rule is not None and (name is None or name in left_out):
                 report.dropped.append(key)
             elif rule is None or name is None or (ours is not None and name not in ours):
                 report.unexpected.append(key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -19,7 +19,11 @@ Layouts = Sequence[KeyMap] | Callable[[Iterable[str]], Sequence[KeyMap]]
 
 
 def recognize(
-    state_dict: Mapping[str, Tensor], wanted: Iterable[str], layouts: Layouts, level_prefixes: Sequence[str] = ()
+    state_dict: Mapping[str, Tensor],
+    wanted: Iterable[str],
+    layouts: Layouts,
+    level_prefixes: Sequence[str] = (),
+    left_out: Collection[str] = (),
 ) -> tuple[dict[str, Tensor], Report] | None:
     """Find the one layout that explains a state dict completely.
 
@@ -29,6 +33,7 @@ def recognize(
         layouts: tables to try, or a function that makes them for a set of foreign keys; called only if there are any.
         level_prefixes: prefixes of our own keys that are followed by the position of a level. Other positions under
             them belong to a pyramid with another number of levels, whose weights must not be loaded level by level.
+        left_out: keys of layers that the module has removed; their weights are dropped.
 
     Returns:
         The renamed dict and its report. ``None`` if the dict has only keys of our own, all of our own plus keys that no
@@ -45,16 +50,16 @@ def recognize(
         if slipping or own <= wanted:
             return _partial(Report("our own", unexpected=slipping), state_dict) if slipping else None
         # all of our own and more, which a table may drop
-        tried = [layout.apply(state_dict, wanted) for layout in _tables(layouts, own)]
+        tried = [layout.apply(state_dict, wanted, left_out) for layout in _tables(layouts, own)]
         return next((result for result in tried if result[1].complete), None)
-    return explain(state_dict, wanted, layouts)
+    return explain(state_dict, wanted, layouts, left_out)
 
 
 def explain(
-    state_dict: Mapping[str, Tensor], wanted: Iterable[str], layouts: Layouts
+    state_dict: Mapping[str, Tensor], wanted: Iterable[str], layouts: Layouts, left_out: Collection[str] = ()
 ) -> tuple[dict[str, Tensor], Report] | None:
     """Apply the table that explains a dict known to need one; as `recognize`, but ``None`` only if no key matches."""
-    tried = [layout.apply(state_dict, wanted) for layout in _tables(layouts, state_dict)]
+    tried = [layout.apply(state_dict, wanted, left_out) for layout in _tables(layouts, state_dict)]
     complete = [result for result in tried if result[1].complete]
     if len({tuple(sorted(report.matched.items())) for _, report in complete}) > 1:
         raise ValueError("ambiguous checkpoint: " + " | ".join(str(report) for _, report in complete))
@@ -88,13 +93,22 @@ def accept_layouts(module: nn.Module, layouts: Layouts, level_prefixes: Sequence
 
 
 class LoadHook:
-    """Hook that replaces a module's part of a state dict before it is loaded.
+    """Hook that replaces a module's part of a state dict before it is loaded, without weights of removed layers.
+
+    A module lists the keys of layers that it has removed in ``left_out``.
 
     Hooks are objects, not closures, so that the module can be pickled and deep-copied.
     """
 
     def __call__(self, module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *unused: object) -> None:
         """Replace the entries under ``prefix`` by their translation."""
+        unwanted = [key for key in left_out_of(module) if prefix + key in state_dict]
+        if unwanted:
+            logger.info(
+                "%s has no layers for unread maps, so their weights are dropped: %s", type(module).__name__, unwanted
+            )
+        for key in unwanted:
+            del state_dict[prefix + key]
         given = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
         translated = self.translate(module, given) if given else None
         if translated is None:
@@ -108,6 +122,18 @@ class LoadHook:
         raise NotImplementedError
 
 
+class LeftOutHook(LoadHook):
+    """Hook that only drops the weights of removed layers."""
+
+    def translate(self, module: nn.Module, given: dict[str, Tensor]) -> None:
+        """Leave the other weights unchanged."""
+
+
+def left_out_of(module: nn.Module) -> Collection[str]:
+    """Return the keys of the layers that a module has removed."""
+    return getattr(module, "left_out", ())
+
+
 @dataclass
 class _LayoutHook(LoadHook):
     layouts: Layouts
@@ -115,7 +141,7 @@ class _LayoutHook(LoadHook):
 
     def translate(self, module: nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor] | None:
         present = module.state_dict()
-        found = recognize(given, present, self.layouts, self.level_prefixes)
+        found = recognize(given, present, self.layouts, self.level_prefixes, left_out_of(module))
         if found is None:
             return None
         renamed, report = found

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .key_map import KeyMap
-from .layouts import LoadHook, explain, logger
+from .layouts import LoadHook, explain, left_out_of, logger
 from .resize import resize_patch_filters, resize_positions, resize_relative_positions
 from .shapes import check_shapes
 
@@ -52,7 +52,7 @@ class _ViTHook(LoadHook):
         own, owner = module.state_dict(), type(module).__name__
         weights = _with_new_parameters(fold_layer_scale(given), own)
         if not set(weights) <= set(own):
-            found = explain(weights, own, self.layouts)
+            found = explain(weights, own, self.layouts, left_out_of(module))
             if found is None:
                 raise ValueError(
                     f"checkpoint is of another architecture than {owner}: it has {sorted(weights)[:4]}, ..., the "

@@ -151,15 +151,24 @@ class MViT(Backbone):
             tokens = checkpointing.run(block, tokens, checkpointed=self.gradient_checkpointing)
             stage = self.last_block_indices.index(index) if index in self.last_block_indices else None
             if stage in self.out_indices:
-                maps.append(as_map(self.norms[str(stage)](tokens), x))
-        return tuple(maps)
+                normed = self.norms[str(stage)](tokens) if str(stage) in self.norms else tokens
+                maps.append(as_map(normed, x))
+        return self.complete(maps)
+
+    def remove_unread(self, kept: frozenset[int]) -> None:
+        """Remove the norms of unread maps, and the blocks after the last read map."""
+        read = [self.out_indices[position] for position in sorted(kept)]
+        for stage in set(self.norms) - set(map(str, read)):
+            del self.norms[stage]
+        self.last_block_indices = self.last_block_indices[: read[-1] + 1]
+        del self.blocks[self.last_block_indices[-1] + 1 :]
 
     def stage_parts(self) -> list[list[Part]]:
         """List the patch embedding, then the blocks of each stage with the norm of its map."""
         parts: list[list[Part]] = [[self.patch_embed]]
         first = 0
         for stage, last in enumerate(self.last_block_indices):
-            norms = [self.norms[str(stage)]] if stage in self.out_indices else []
+            norms = [self.norms[str(stage)]] if str(stage) in self.norms else []
             parts.append([*self.blocks[first : last + 1], *norms])
             first = last + 1
         return parts

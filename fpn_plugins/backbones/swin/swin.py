@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -137,6 +137,7 @@ class Swin(Backbone):
         self.out_indices = ascending("out_indices", out_indices, STAGES, f"of the stages ({table})")
         self.gradient_checkpointing = gradient_checkpointing
         self.output_norms = output_norms
+        self.normed_stages = self.out_indices if output_norms else ()
         channels = [size.embed_dim * 2**stage for stage in range(STAGES)]
         self.feature_specs = tuple(FeatureSpec(channels[i], STRIDES[i]) for i in self.out_indices)
         self.patch_embed = SwinPatchEmbedding(PATCH_SIZE, in_chans, size.embed_dim, norm_eps if patch_norm else None)
@@ -155,7 +156,7 @@ class Swin(Backbone):
                 blocks.append(EncoderBlock(dim, attention, mlp_ratio, next(rates), norm_eps))
             merging = PatchMerging(dim, merging_eps) if stage < self.out_indices[-1] else None
             self.layers.append(SwinStage(blocks, size.window_size, merging))
-        for stage in self.out_indices if output_norms else ():
+        for stage in self.normed_stages:
             self.add_module(f"norm{stage}", nn.LayerNorm(channels[stage], norm_eps))
         initialize_linear(self)
         accept_layouts(self, swin_layouts(self.out_indices, output_norms))
@@ -173,10 +174,20 @@ class Swin(Backbone):
         for index, stage in enumerate(self.layers):
             tokens, merged = stage(tokens, self.gradient_checkpointing)
             if index in self.out_indices:
-                normed = self.get_submodule(f"norm{index}")(tokens) if self.output_norms else tokens
+                normed = self.get_submodule(f"norm{index}")(tokens) if index in self.normed_stages else tokens
                 maps.append(as_map(normed, x))
             tokens = merged
-        return tuple(maps)
+        return self.complete(maps)
+
+    def remove_unread(self, kept: frozenset[int]) -> None:
+        """Remove the norms of unread maps, and the stages after the last read map."""
+        read = [self.out_indices[position] for position in sorted(kept)]
+        del self.layers[read[-1] + 1 :]
+        last: Any = self.layers[-1]
+        last.downsample = None
+        for stage in set(self.normed_stages) - set(read):
+            delattr(self, f"norm{stage}")
+        self.normed_stages = tuple(stage for stage in self.normed_stages if stage in read)
 
     def stage_parts(self) -> list[list[Part]]:
         """List the embeddings, then each stage with the norm of its map."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -81,8 +82,8 @@ class TimmBackbone(Backbone):
         self.name = name
         arguments = {**(model_args or {}), **({"drop_path_rate": drop_path_rate} if drop_path_rate else {})}
         self.out_indices = check_out_indices(name, out_indices, model_args or {})
-        self.model = create_network(name, self.out_indices, pretrained, in_chans, arguments)
-        replace_norms(self.model, norm, name)
+        self._build = partial(build_network, name, in_chans=in_chans, arguments=arguments, norm=norm)
+        self.model = self._build(self.out_indices, pretrained)
         self._fused = FusedActivations(self.model)
         info = self.model.feature_info
         shapes = zip(info.channels(), info.reduction(), strict=True)
@@ -92,6 +93,7 @@ class TimmBackbone(Backbone):
         self._channels_last_maps = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
         norms = [make_norm(output_norm, spec.channels) for spec in self.feature_specs]
         self.norms = nn.ModuleList(norm for norm in norms if norm is not None)
+        self._checkpointing = gradient_checkpointing
         if gradient_checkpointing:
             turn_on_checkpointing(self.model, name)
         accept_timm_weights(self, self.model, name, arguments, in_chans)
@@ -105,8 +107,8 @@ class TimmBackbone(Backbone):
         if self._channels_last_maps:
             maps = [as_map(m, x) for m in maps]
         if len(self.norms):
-            maps = [in_format_of(norm(m), x) for norm, m in zip(self.norms, maps, strict=True)]
-        return tuple(maps)
+            maps = [in_format_of(norm(m), x) for norm, m in zip(self.norms, maps, strict=False)]
+        return self.complete(maps)
 
     def train(self, mode: bool = True) -> TimmBackbone:
         """Switch mode; frozen parts and, with ``norm_eval``, batch norms stay in evaluation mode."""
@@ -118,9 +120,44 @@ class TimmBackbone(Backbone):
                     module.eval()
         return self
 
+    def remove_unread(self, kept: frozenset[int]) -> None:
+        """Remove the norms of unread maps, and the stages after the last read map, by building a smaller network."""
+        for position in range(len(self.norms)):
+            if position not in kept:
+                self.norms[position] = nn.Identity()
+        if max(kept) + 1 == len(self.out_indices):
+            return
+        self.out_indices = self.out_indices[: max(kept) + 1]
+        old = self.model
+        with torch.random.fork_rng(devices=[]):
+            self.model = self._build(self.out_indices, False)
+        self._fused = FusedActivations(self.model)
+        if self._checkpointing:
+            turn_on_checkpointing(self.model, self.name)
+        parameters = dict(old.named_parameters())
+        weights = old.state_dict()
+        self.model.to(next(old.parameters())).load_state_dict({key: weights[key] for key in self.model.state_dict()})
+        for key, parameter in self.model.named_parameters():
+            parameter.requires_grad_(parameters[key].requires_grad)
+        self.train(self.training)
+
     def stage_parts(self) -> list[list[Part]]:
         """List the stem with the root's own parameters (a transformer's embeddings and tokens), then each stage."""
         stem, *stages = stage_modules(self.model, self.out_indices[-1])
         own = getattr(self.model, "model", self.model).parameters(recurse=False)
         first: list[Part] = [*map(self.model.get_submodule, stem), *own]
         return [first, *([*map(self.model.get_submodule, stage)] for stage in stages)]
+
+
+def build_network(
+    name: str,
+    out_indices: tuple[int, ...],
+    pretrained: bool,
+    in_chans: int,
+    arguments: Mapping[str, Any],
+    norm: str | None,
+) -> Any:
+    """Build timm's feature network with other batch norms; see `create_network` and `replace_norms`."""
+    network = create_network(name, out_indices, pretrained, in_chans, arguments)
+    replace_norms(network, norm, name)
+    return network

@@ -75,7 +75,7 @@ class TimmHybrid(Backbone):
         cnn = self.model.patch_embed.backbone
         _pad_by_integers(cnn)
         specs = [FeatureSpec(row["num_chs"], row["reduction"]) for row in cnn.feature_info if "stages" in row["module"]]
-        self.downsample = downsampling(self.model.embed_dim, specs[-1].stride)
+        self.downsample: nn.Module | None = downsampling(self.model.embed_dim, specs[-1].stride)
         finer = [spec for spec in specs if spec.stride < OUT_STRIDE]
         self.feature_specs = (*finer, FeatureSpec(self.model.embed_dim, OUT_STRIDE))
         self.gradient_checkpointing = gradient_checkpointing
@@ -92,8 +92,20 @@ class TimmHybrid(Backbone):
         for stage in cnn.stages:
             x = stage(x)
             maps.append(x)
-        top = self._encode(cnn.norm(x))
-        return (*maps[: len(self.feature_specs) - 1], self.downsample(top))
+        finer = maps[: len(self.feature_specs) - 1]
+        if self.downsample is None:
+            return self.complete(finer)
+        return self.complete([*finer, self.downsample(self._encode(cnn.norm(x)))])
+
+    def remove_unread(self, kept: frozenset[int]) -> None:
+        """Remove the transformer and the CNN's stages after the last read map, if the transformer's map is unread."""
+        if len(self.feature_specs) - 1 in kept:
+            return
+        self.downsample = None
+        cnn = self.model.patch_embed.backbone
+        self.model = nn.ModuleDict({"patch_embed": nn.ModuleDict({"backbone": cnn})})
+        cnn.norm = None
+        del cnn.stages[max(kept) + 1 :]
 
     def _encode(self, x: Tensor) -> Tensor:
         """Apply the transformer to the CNN's last map: ``B C H W`` to ``B embed_dim H W``."""

@@ -148,7 +148,11 @@ class ViT(Backbone):
             tokens = checkpointing.run(block, tokens, checkpointed=self.gradient_checkpointing)
             if index in self.out_block_indices:
                 maps.append(as_map(tokens, x))
-        return tuple(maps)
+        return self.complete(maps)
+
+    def remove_unread(self, kept: frozenset[int]) -> None:
+        """Remove the blocks after the last read map."""
+        del self.blocks[self.out_block_indices[max(kept)] + 1 :]
 
     def stage_parts(self) -> list[list[Part]]:
         """List the embeddings, then each block."""
