@@ -62,7 +62,7 @@ class _FirstStep:
             raise ValueError(
                 f"{len(self.missing)} parameters got no gradient in the first step: {names}. The second step of "
                 "DistributedDataParallel would fail. If they belong to maps that no neck or head reads, leave these "
-                "maps out with the backbone's out_indices (and the neck's levels); otherwise, set "
+                "maps out with the backbone's out_indices (MODEL.RESNETS.OUT_FEATURES), or levels of the neck; or set "
                 "find_unused_parameters=True (MMDetection: in the config, at the top; Detectron2's LazyConfig: "
                 "train.ddp; elsewhere: an argument of DistributedDataParallel)"
             )

@@ -16,11 +16,12 @@ from detectron2.engine import (
     AMPTrainer,
     DefaultTrainer,
     SimpleTrainer,
-    create_ddp_model,
     default_setup,
     default_writers,
+    defaults,
     hooks,
 )
+from detectron2.engine import create_ddp_model as _create_ddp_model
 from detectron2.evaluation import COCOEvaluator, inference_on_dataset, print_csv_format
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
@@ -50,7 +51,14 @@ def make_job(args: Any) -> Job:
 
 
 class Trainer(DefaultTrainer):
-    """Detectron2's default trainer with COCO evaluation, and with data that is the same for every model."""
+    """Detectron2's default trainer with COCO evaluation, the same data for every model, and processes without GPUs."""
+
+    def __init__(self, cfg: Any) -> None:
+        defaults.create_ddp_model = create_ddp_model  # the constructor has no other way to change its arguments
+        try:
+            super().__init__(cfg)
+        finally:
+            defaults.create_ddp_model = _create_ddp_model
 
     @classmethod
     def build_train_loader(cls, cfg: Any) -> Any:
@@ -149,6 +157,18 @@ class LazyJob:
         checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=self.args.resume)
         start = trainer.iter + 1 if self.args.resume and checkpointer.has_checkpoint() else 0
         trainer.train(start, cfg.train.max_iter)
+
+
+def create_ddp_model(model: Any, **options: Any) -> Any:
+    """Wrap a model in ``DistributedDataParallel`` as Detectron2 does, but without GPU numbers if it is on the CPU.
+
+    Args:
+        model: a detector.
+        options: ``fp16_compression``, and arguments of ``DistributedDataParallel``.
+    """
+    if next(model.parameters()).device.type == "cpu":
+        options.setdefault("device_ids", None)
+    return _create_ddp_model(model, **options)
 
 
 def _seed_again(seed: int | None) -> None:
