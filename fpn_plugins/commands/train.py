@@ -59,16 +59,27 @@ def check_data(args: argparse.Namespace, loaders: Sequence[str]) -> None:
         print(report, flush=True)
 
 
+def looks_for_unused(args: argparse.Namespace) -> bool:
+    """Return the config's ``find_unused_parameters``, which mmengine ignores beside a ``model_wrapper_cfg``."""
+    from mmengine.config import Config
+
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options or {})
+    given = cfg.get("find_unused_parameters", False)
+    return bool((cfg.get("model_wrapper_cfg") or {}).get("find_unused_parameters", given))
+
+
 @contextmanager
-def connected(launcher: str) -> Iterator[None]:
+def connected(args: argparse.Namespace) -> Iterator[None]:
     """Connect torchrun's processes over gloo if there is no GPU; mmengine itself requires one."""
     import torch
 
-    if launcher != "pytorch" or torch.cuda.is_available():
+    if args.launcher != "pytorch" or torch.cuda.is_available():
         yield
         return
     torch.distributed.init_process_group("gloo")
-    sys.argv += ["--cfg-options", *(f"model_wrapper_cfg.{option}" for option in WITHOUT_GPU)]
+    options = (*WITHOUT_GPU, f"find_unused_parameters={looks_for_unused(args)}")
+    sys.argv += ["--cfg-options", *(f"model_wrapper_cfg.{option}" for option in options)]
     yield
     # wait for the first process to write its checkpoint; then exit at once, because gloo's running threads sometimes
     # abort an interpreter that shuts down normally
@@ -91,7 +102,7 @@ def run_script(script: str, argv: Sequence[str] | None, docstring: str | None = 
         if checks_data():
             check_data(args, LOADERS[script])
     choose_deterministic()
-    with connected(args.launcher):
+    with connected(args):
         namespace["main"]()
 
 

@@ -1,6 +1,6 @@
 """Train every pair of a backbone and a neck on two processes, and list those that do not train.
 
-    python tools/benchmarks/distributed.py [--backbone NAME ...]
+    python tools/benchmarks/distributed.py [--backbone NAME ...] [--quick]
 
 Two processes over gloo on one machine train a tiny `Pyramid` of each pair for three steps with PyTorch's
 ``DistributedDataParallel`` and its default arguments; in the last step, they get different numbers and sizes of images.
@@ -31,18 +31,17 @@ RESNET = {"type": "TimmBackbone", "name": "resnet10t"}
 ENCODER = {"embed_dim": 16, "depth": 2, "num_heads": 2}
 VIT = {**ENCODER, "depth": 4, "img_size": 64, "window_size": 3, "global_block_indices": (1, 3)}
 # tiny arguments of every registered backbone
+SWIN = {"name": "swin_tiny_patch4_window7_224", "embed_dim": 8, "depths": (1, 1, 2, 1), "num_heads": (1, 1, 2, 2)}
 TINY: dict[str, dict[str, Any]] = {
     "TimmBackbone": {"name": "resnet10t", "output_norm": "LN"},
-    "Swin": {"embed_dim": 8, "depths": (1, 1, 2, 1), "num_heads": (1, 1, 2, 2), "window_size": 4},
+    "Swin": SWIN,
     "MViT": {"name": "mvitv2_tiny", "embed_dim": 8, "last_block_indices": (0, 1, 2, 3), "window_size": 8},
     "ViT": VIT,
     "MultiDepthViT": {"vit": VIT, "depths": (1, 2, 3, 4)},
-    "ImagePyramid": {"backbone": {"type": "Swin", "name": "swin_tiny_patch4_window7_224", "embed_dim": 8}},
+    "ImagePyramid": {"backbone": {**SWIN, "type": "Swin"}},
     "HybridCNNViT": {"cnn": {**RESNET, "output_norm": "LN"}, "vit": ENCODER},
     "TimmHybrid": {"name": "vit_small_r26_s32_224", "model_args": ENCODER},
 }
-TINY["Swin"]["name"] = "swin_tiny_patch4_window7_224"
-TINY["ImagePyramid"]["backbone"].update(TINY["Swin"])
 # images of each process in each step
 STEPS = (((2, 64, 96), (2, 64, 96)), ((2, 64, 96), (2, 64, 96)), ((3, 64, 64), (2, 96, 64)))
 
@@ -64,9 +63,14 @@ class Row(NamedTuple):
     error: str
 
 
-def cases(backbones: Sequence[str]) -> list[Case]:
-    """List the pairs of some backbones with every neck."""
-    return [case for name in backbones for case in _cases_of(name)]
+def cases(backbones: Sequence[str] = tuple(TINY), quick: bool = False) -> list[Case]:
+    """List the pairs of some backbones with every neck; if ``quick``, each once, in turn with other maps."""
+    pairs: dict[tuple[str, str], list[Case]] = {}
+    for case in (case for name in backbones for case in _cases_of(name)):
+        pairs.setdefault((case.backbone, case.neck), []).append(case)
+    if quick:
+        return [found[(index + index // len(NECKS)) % len(found)] for index, found in enumerate(pairs.values())]
+    return [case for found in pairs.values() for case in found]
 
 
 def _cases_of(name: str) -> list[Case]:
@@ -77,8 +81,7 @@ def _cases_of(name: str) -> list[Case]:
     for neck in NECKS:
         for maps, indices in chosen.items() if number > 1 else [("all", range(1))]:
             arguments = {"backbone": backbone, "neck": _neck(neck, number, list(indices))}
-            if neck != "SingleScale" or len(indices) < number or number == 1:
-                found.append(Case(name, neck, maps, arguments))
+            found.append(Case(name, neck, maps, arguments))
     for maps, position in (("the first", 0), ("the last", number - 1)) if number > 1 else ():
         found.append(Case(name, "none", maps, {"backbone": backbone, "out_positions": [position]}))
     return found
@@ -88,8 +91,8 @@ def _neck(name: str, number: int, indices: list[int]) -> Any:
     """Return the config of a neck that reads the maps at ``indices``."""
     card = NECKS[name].card  # type: ignore[attr-defined]
     neck = {"out_channels": 8, **card.example_arguments, "type": name}
-    if name == "SingleScale":  # one map: the second or the last but one
-        return {**neck, "in_indices": [indices[len(indices) // 2]]}
+    if name == "SingleScale":  # one map: the first, the last, or the last but one
+        return {**neck, "in_indices": indices[:1] if len(indices) == number else indices[-1:]}
     if card.follows:
         return [{"type": card.follows, "out_channels": 8, "in_indices": indices}, {"type": name, "refine_index": 0}]
     if len(card.example_specs) == 1:
@@ -131,7 +134,7 @@ def train_cases(rank: int, chosen: Sequence[Case]) -> list[Row]:
 def train(rank: int, model: nn.Module, **options: Any) -> str:
     """Train three steps with ``DistributedDataParallel(model, **options)``; return what is wrong afterwards, or ``""``.
 
-    ``model`` maps images to a tuple of maps, or a dict of them.
+    ``model`` maps images to a tuple of maps, or a dict of them. With ``options``, parameters may lack a gradient.
     """
     ddp = DistributedDataParallel(model.train(), **options)
     optimizer = torch.optim.SGD(ddp.parameters(), lr=1e-3)
@@ -142,7 +145,7 @@ def train(rank: int, model: nn.Module, **options: Any) -> str:
         optimizer.zero_grad()
         sum(m.square().mean() for m in (maps.values() if isinstance(maps, dict) else maps)).backward()
         without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
-        if without and not options.get("find_unused_parameters"):
+        if without and not options:
             return f"no gradient: {without}"
         optimizer.step()
     mine = torch.cat([p.detach().flatten() for p in model.parameters()])
@@ -155,9 +158,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print a table of backbones and necks, and each pair that does not train; exit with 1 if there is one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", nargs="+", choices=sorted(BACKBONES), default=list(TINY), help="(default: all)")
+    parser.add_argument("--quick", action="store_true", help="train each pair with one choice of maps")
     args = parser.parse_args(argv)
     with user_errors():
-        chosen = cases(args.backbone)
+        chosen = cases(args.backbone, args.quick)
     rows = [max(pair, key=lambda row: row.error) for pair in zip(*on_two_processes(train_cases, chosen), strict=True)]
     print(f"| backbone | {' | '.join([*NECKS, 'none'])} |\n|---|{'---|' * (len(NECKS) + 1)}")
     for name in args.backbone:

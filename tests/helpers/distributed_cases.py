@@ -1,0 +1,86 @@
+"""Run in each of two connected processes by ``tests/contracts/test_distributed.py``, which starts them once for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from benchmarks.distributed import SWIN, Case, Row, train, train_cases
+from torch import Tensor, nn
+
+from fpn_plugins import FeatureSpec, Pyramid, Swin, build_neck
+
+
+class Apart(nn.Module):
+    """Backbone and neck that know nothing of each other, as in MMDetection's detectors."""
+
+    def __init__(self, backbone: Any, **neck: Any) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = build_neck({"type": "FPN", "out_channels": 8, **neck}, backbone.feature_specs)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.neck(self.backbone(x))
+
+
+class Plain(nn.Module):
+    """A user's backbone without anything of ours; its maps have no layers of their own."""
+
+    feature_specs = (FeatureSpec(4, 8), FeatureSpec(6, 16))
+
+    def __init__(self, normed: bool) -> None:
+        super().__init__()
+        self.stem, self.stage = nn.Conv2d(3, 4, 8, 8), nn.Conv2d(4, 6, 2, 2)
+        self.norm = nn.BatchNorm2d(4) if normed else nn.Identity()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.stem(x)
+        return self.norm(x), self.stage(x)
+
+
+def swin() -> Swin:
+    return Swin(**SWIN)
+
+
+def frozen() -> nn.Module:
+    """A Swin whose unread norm needs no gradient."""
+    return Apart(Swin(**SWIN, frozen_stages=1), in_indices=(1, 2, 3))
+
+
+# name -> (model, options of DistributedDataParallel, whether it trains)
+APART: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], bool]] = {
+    "unread norm": (lambda: Apart(swin(), in_indices=(1, 2, 3)), {}, False),
+    "unread stage": (lambda: Apart(swin(), in_indices=(0, 1, 2)), {}, False),
+    "another's unread norm": (lambda: Apart(Plain(normed=True), in_indices=(1,)), {}, False),
+    "another's in a Pyramid": (
+        lambda: Pyramid(Plain(normed=True), {"type": "FPN", "out_channels": 8, "in_indices": (1,)}),
+        {},
+        False,
+    ),
+    "unread level": (
+        lambda: Pyramid(swin(), {"type": "FPN", "out_channels": 8}, out_positions=[0, 1]),
+        {},
+        False,
+    ),
+    "unread map without a norm": (lambda: Apart(Plain(normed=False), in_indices=(1,)), {}, True),
+    "frozen norm": (frozen, {}, True),
+    "told to look for them": (
+        lambda: Apart(swin(), in_indices=(1, 2, 3)),
+        {"find_unused_parameters": True},
+        True,
+    ),
+    "static graph": (lambda: Apart(swin(), in_indices=(1, 2, 3)), {"static_graph": True}, True),
+}
+
+
+def everything(rank: int, pairs: list[Case]) -> tuple[list[Row], dict[str, str]]:
+    """Train all pairs, and the cases of `APART`; return the rows, and the error or ``""`` of each case."""
+    errors = {}
+    for name, (build, options, _) in APART.items():
+        torch.manual_seed(0)
+        try:
+            errors[name] = train(rank, build(), **options)
+        except (ValueError, RuntimeError) as error:
+            errors[name] = f"{type(error).__name__}: {error}"
+    return train_cases(rank, pairs), errors
