@@ -54,7 +54,7 @@ class Backbone(nn.Module):
     frozen_stages: int = -1
     # positions given to `keep_maps`; None before its first call
     kept_maps: frozenset[int] | None = None
-    # keys of the layers that `keep_maps` has removed
+    # keys of the layers that `keep_maps` has removed here, not inside another backbone
     left_out: frozenset[str] = frozenset()
     # end of the message about weights that do not fit
     misfit_hint = ""
@@ -114,21 +114,23 @@ class Backbone(nn.Module):
         Raises:
             ValueError: a map whose layers an earlier call has removed.
         """
-        number = len(self.feature_specs)
-        kept = frozenset(range(number) if self.kept_maps is None else self.kept_maps)
-        if not kept >= set(positions):
+        kept = frozenset(range(len(self.feature_specs)) if self.kept_maps is None else self.kept_maps)
+        read = frozenset(positions)
+        if not kept >= read:
             raise ValueError(
-                f"the {type(self).__name__} has lost the layers of maps {sorted(set(positions) - kept)}, because the "
-                f"neck of another Pyramid reads only {sorted(kept)}; build a backbone for each Pyramid"
+                f"the {type(self).__name__} has lost the layers of maps {sorted(read - kept)}, because the neck of "
+                f"another Pyramid reads only {sorted(kept)}; build a backbone for each Pyramid"
             )
-        if len(positions) == len(kept):
+        if read == kept:
             return
-        before = self.state_dict().keys()
-        self.kept_maps = frozenset(positions)
-        self.remove_unread(self.kept_maps)
-        if not self.left_out:
+        if self.kept_maps is None:
             self._register_load_state_dict_pre_hook(LeftOutHook(), with_module=True)
-        self.left_out = self.left_out | (before - self.state_dict().keys())
+        before = self.state_dict().keys()
+        self.kept_maps = read
+        self.remove_unread(read)
+        parts = [(name, child) for name, child in self.named_children() if isinstance(child, Backbone)]
+        elsewhere = {f"{name}.{key}" for name, child in parts for key in child.left_out}
+        self.left_out = (self.left_out | (before - self.state_dict().keys())) - elsewhere
 
     def remove_unread(self, kept: frozenset[int]) -> None:
         """Remove the layers that only maps other than ``kept`` need; by default, there are none."""

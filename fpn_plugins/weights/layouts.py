@@ -36,8 +36,9 @@ def recognize(
         left_out: keys of layers that the module has removed; their weights are dropped.
 
     Returns:
-        The renamed dict and its report. ``None`` if the dict has only keys of our own, all of our own plus keys that no
-        table explains, or no key of any table; the caller's ``strict`` decides whether that is an error.
+        The renamed dict and its report. ``None`` if the dict has only keys of our own (also of ``left_out``), all of
+        our own plus keys that no table explains, or no key of any table; the caller's ``strict`` decides whether that
+        is an error.
 
     Raises:
         ValueError: the dict fits a table only in part, or several tables that disagree; lists the keys. With the
@@ -45,6 +46,8 @@ def recognize(
             warning.
     """
     own, wanted = set(state_dict), set(wanted)
+    if own & set(left_out) and own <= wanted | set(left_out):
+        return None
     if own <= wanted or own >= wanted:
         slipping = sorted(key for key in own - wanted if key.startswith(tuple(level_prefixes)))
         if slipping or own <= wanted:
@@ -93,22 +96,13 @@ def accept_layouts(module: nn.Module, layouts: Layouts, level_prefixes: Sequence
 
 
 class LoadHook:
-    """Hook that replaces a module's part of a state dict before it is loaded, without weights of removed layers.
-
-    A module lists the keys of layers that it has removed in ``left_out``.
+    """Hook that replaces a module's part of a state dict before it is loaded.
 
     Hooks are objects, not closures, so that the module can be pickled and deep-copied.
     """
 
     def __call__(self, module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *unused: object) -> None:
         """Replace the entries under ``prefix`` by their translation."""
-        unwanted = [key for key in left_out_of(module) if prefix + key in state_dict]
-        if unwanted:
-            logger.info(
-                "%s has no layers for unread maps, so their weights are dropped: %s", type(module).__name__, unwanted
-            )
-        for key in unwanted:
-            del state_dict[prefix + key]
         given = {key[len(prefix) :]: value for key, value in state_dict.items() if key.startswith(prefix)}
         translated = self.translate(module, given) if given else None
         if translated is None:
@@ -123,15 +117,20 @@ class LoadHook:
 
 
 class LeftOutHook(LoadHook):
-    """Hook that only drops the weights of removed layers."""
+    """Hook that drops the weights of layers that a module has removed and lists in ``left_out``, under our names."""
 
-    def translate(self, module: nn.Module, given: dict[str, Tensor]) -> None:
-        """Leave the other weights unchanged."""
+    def translate(self, module: nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights that the module still has, and log the others."""
+        dropped = sorted(left_out_of(module) & given.keys())
+        if dropped:
+            report = Report("our own", dropped=dropped)
+            logger.info("%s has no layers for maps that are not read; %s", type(module).__name__, report)
+        return {key: value for key, value in given.items() if key not in dropped}
 
 
-def left_out_of(module: nn.Module) -> Collection[str]:
+def left_out_of(module: nn.Module) -> frozenset[str]:
     """Return the keys of the layers that a module has removed."""
-    return getattr(module, "left_out", ())
+    return getattr(module, "left_out", frozenset())
 
 
 @dataclass

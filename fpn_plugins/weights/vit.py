@@ -51,7 +51,7 @@ class _ViTHook(LoadHook):
     def translate(self, module: nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor]:
         own, owner = module.state_dict(), type(module).__name__
         weights = _with_new_parameters(fold_layer_scale(given), own)
-        if not set(weights) <= set(own):
+        if not set(weights) <= {*own, *left_out_of(module)}:
             found = explain(weights, own, self.layouts, left_out_of(module))
             if found is None:
                 raise ValueError(
