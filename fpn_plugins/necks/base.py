@@ -71,6 +71,7 @@ class PyramidNeck(nn.Module):
         gradient_checkpointing: recompute maps in backward instead of keeping them; each subclass documents which ones.
 
     Attributes:
+        read_indices: positions of the inputs whose values are read, not only their sizes; ``in_indices`` by default.
         used_channels: channels of the used maps.
         num_extra_levels: number of levels after the others, each at half the resolution; set by the subclass.
 
@@ -88,15 +89,11 @@ class PyramidNeck(nn.Module):
         super().__init__()
         self.in_channels = check_in_channels(in_channels)
         self.in_indices = check_in_indices(in_indices, len(self.in_channels))
+        self.read_indices = self.in_indices
         self.used_channels = tuple(self.in_channels[index] for index in self.in_indices)
         self.out_channels = out_channels
         self.gradient_checkpointing = gradient_checkpointing
         self.num_extra_levels = 0
-
-    @property
-    def read_indices(self) -> tuple[int, ...]:
-        """Return the positions of the inputs whose values are read, not only their sizes: ``in_indices``."""
-        return self.in_indices
 
     def out_specs(self, in_specs: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:
         """Return the specs of the outputs; see `Neck.out_specs` and `out_strides`."""

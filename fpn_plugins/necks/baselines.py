@@ -104,14 +104,10 @@ class TopDownPyramid(FPN):
                 "TopDownPyramid has no lateral except its last input's, so extra_levels cannot have in_top_down=True; "
                 "leave in_top_down out"
             )
+        self.read_indices = self.in_indices[-1:]
         # built and dropped, so that a seed gives the same weights as for FPN
         for index in range(len(self.lateral_convs) - 1):
             self.lateral_convs[index] = nn.Identity()
-
-    @property
-    def read_indices(self) -> tuple[int, ...]:
-        """Return the position of the last used map; only the sizes of the others are read."""
-        return self.in_indices[-1:]
 
     def top_down(self, laterals: list[Tensor]) -> list[Tensor]:
         """Upsample the last map to the size of each other map; shapes and order as in `FPN.top_down`."""

@@ -172,13 +172,9 @@ class PanopticFPN(nn.Module):
             [out_channels] * len(self.fpn.in_indices), inner_channels, norm=semantic_norm, conv=arguments.get("conv")
         )
         self.in_channels, self.in_indices = self.fpn.in_channels, self.fpn.in_indices
+        self.read_indices = self.fpn.read_indices
         self.out_channels = out_channels
         redirect_keys(self, panoptic_fpn())
-
-    @property
-    def read_indices(self) -> tuple[int, ...]:
-        """Return the positions of the inputs whose values are read."""
-        return self.fpn.read_indices
 
     def out_specs(self, in_specs: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:
         """Return the spec of the semantic map, then those of the pyramid; see `Neck.out_specs`."""
