@@ -31,7 +31,8 @@ class Pyramid(nn.Module):
 
     Args:
         backbone: a backbone of this package, any module with ``feature_specs`` that returns a tuple of maps, or a
-            ``{"type": name in BACKBONES, **arguments}`` mapping.
+            ``{"type": name in BACKBONES, **arguments}`` mapping. A backbone of this package loses the layers that only
+            maps need that the neck does not read (``read_indices``) or that are not returned; see `Backbone.keep_maps`.
         neck: a neck, a ``{"type": name in NECKS, **arguments}`` mapping without ``in_channels``, or a sequence of
             them, applied one after the other; ``None`` returns the backbone's maps.
         out_positions: positions of the maps to return, in ascending order; ``None`` returns all.

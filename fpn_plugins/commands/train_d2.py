@@ -53,7 +53,7 @@ def run_process(args: argparse.Namespace) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Start one process per GPU, as Detectron2's scripts do."""
+    """Start ``--num-gpus`` processes, as Detectron2's scripts do; without a GPU, they are connected over gloo."""
     help_without("detectron2", sys.argv[1:] if argv is None else argv, __doc__)
     with user_errors():
         from ..adapters import detectron2  # noqa: F401  # names the extra to install if Detectron2 is missing
