@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.machinery import EXTENSION_SUFFIXES, PathFinder
 from pathlib import Path
 
 import pytest
@@ -96,6 +96,20 @@ def test_an_mmcv_without_operators(mmcv: Path, capsys: pytest.CaptureFixture[str
     (mmcv / "ops" / "__init__.py").unlink()
     assert "mmcv-lite" in run("status", capsys)
     assert "has no folder ops" in refused("install", capsys)
+
+
+def test_a_file_that_outlived_mmcv_is_removed(
+    mmcv: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    run("install", capsys)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: PathFinder.find_spec(name, [str(mmcv.parent)]))
+    for path in (mmcv / "ops" / "__init__.py", mmcv / "__init__.py"):
+        path.unlink()
+    importlib.invalidate_caches()
+    assert "was uninstalled" in run("status", capsys)
+    assert "was uninstalled" in refused("install", capsys)
+    run("remove", capsys)
+    assert not (mmcv / "_ext.py").exists()
 
 
 @pytest.mark.parametrize("missing", ["mmcv", "torchvision"])

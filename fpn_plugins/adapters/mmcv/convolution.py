@@ -1,11 +1,10 @@
-"""Deformable convolutions (v1 and v2) and the convolution of chosen cells."""
+"""Deformable convolutions, v1 and v2."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .operator import operator, widened
@@ -51,6 +50,27 @@ def _backward(
         geometry.offset_groups,
         mask is not None,
     )
+
+
+def _as_read(x: Tensor, output: Tensor) -> Tensor:
+    """Offsets or masks of the output's size, as mmcv's v2 reads those of a larger map: from the start of its memory.
+
+    DyHead gives such offsets, and its weights were trained with them.
+    """
+    height, width = output.shape[-2:]
+    number = x.shape[1] * height * width
+    if x.shape[-2:] == output.shape[-2:] or x[0].numel() < number:
+        return x
+    return x.flatten(1)[:, :number].unflatten(1, (x.shape[1], height, width))
+
+
+def _as_stored(x: Tensor, target: Tensor) -> Tensor:
+    """Gradient of ``target`` from that of what `_as_read` made of it."""
+    if x.shape == target.shape:
+        return x
+    stored = x.new_zeros(target.shape)
+    stored.flatten(1)[:, : x[0].numel()] = x.flatten(1)
+    return stored
 
 
 @operator
@@ -169,6 +189,7 @@ def modulated_deform_conv_forward(
     """Fill ``output`` as `deform_conv_forward` does, each tap multiplied by ``mask`` (``B G*K h w``)."""
     geometry = Geometry((stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w), group, deformable_group)
     input, weight, offset, mask, bias = widened(input, weight, offset, mask, bias)
+    offset, mask = _as_read(offset, output), _as_read(mask, output)
     output.copy_(_forward(input, weight, offset, geometry, mask, bias if with_bias else None))
 
 
@@ -202,34 +223,8 @@ def modulated_deform_conv_backward(
     """Fill the gradients of input, weight, bias (if there is one), offset and mask."""
     geometry = Geometry((stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w), group, deformable_group)
     grad_output, input, weight, offset, mask = widened(grad_output, input, weight, offset, mask)
+    offset, mask = _as_read(offset, grad_output), _as_read(mask, grad_output)
     results = _backward(grad_output, input, weight, offset, geometry, mask)
     targets = [grad_input, grad_weight, grad_offset, grad_mask, *([grad_bias] if with_bias else [])]
     for target, result in zip(targets, results, strict=False):
-        target.copy_(result)
-
-
-@operator
-def masked_im2col_forward(
-    im: Tensor,
-    mask_h_idx: Tensor,
-    mask_w_idx: Tensor,
-    col: Tensor,
-    kernel_h: int,
-    kernel_w: int,
-    pad_h: int,
-    pad_w: int,
-) -> None:
-    """Fill ``col`` ``C*K M`` with the neighborhoods of ``M`` cells of one image ``1 C H W``, zero beyond the border."""
-    padded = F.pad(im[0], (pad_w, pad_w, pad_h, pad_h))
-    rows = mask_h_idx[:, None] + torch.arange(kernel_h, device=im.device)
-    columns = mask_w_idx[:, None] + torch.arange(kernel_w, device=im.device)
-    patches = padded[:, rows[:, :, None], columns[:, None, :]]  # C M kernel_h kernel_w
-    col.copy_(patches.permute(0, 2, 3, 1).flatten(0, 2))
-
-
-@operator
-def masked_col2im_forward(
-    col: Tensor, mask_h_idx: Tensor, mask_w_idx: Tensor, im: Tensor, height: int, width: int, channels: int
-) -> None:
-    """Write the values ``C M`` of ``M`` cells into the map ``1 C H W``."""
-    im[0][:, mask_h_idx, mask_w_idx] = col.to(im.dtype)
+        target.copy_(_as_stored(result, target))

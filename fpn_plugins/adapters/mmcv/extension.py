@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from . import aggregation, convolution, losses, normalization, regions, suppression
+from . import aggregation, convolution, losses, masked_convolution, normalization, regions, suppression
 from .operator import OPERATORS
 
 __all__ = ["MODULES", "lookup"]
 
-MODULES = (aggregation, convolution, losses, normalization, regions, suppression)
+MODULES = (aggregation, convolution, losses, masked_convolution, normalization, regions, suppression)
 REMEDY = (
     "it is not among those that MMDetection needs, which fpn_plugins computes with torchvision. Build mmcv with its "
     "compiled extension (MMCV_WITH_OPS=1 pip install --no-build-isolation --no-binary :all: mmcv), which is used "

@@ -32,6 +32,7 @@ NO_OPERATORS = (
     "has no folder ops, so it holds no operators at all, as some builds of mmcv-lite do: uninstall it and install mmcv "
     "(it need not be compiled: pip install mmcv, without --no-build-isolation, leaves the extension out)"
 )
+UNINSTALLED = f"was uninstalled, and some files are left: `mmcv-operators remove` deletes {NAME}; then install mmcv"
 
 
 class Mmcv(NamedTuple):
@@ -39,6 +40,7 @@ class Mmcv(NamedTuple):
 
     Attributes:
         folder: mmcv's folder.
+        is_complete: whether it is more than files that were left when mmcv was uninstalled.
         has_operators: whether the Python files of the operators are there.
         compiled: files of a compiled extension for this Python.
         foreign_builds: files of a compiled extension for another Python or system.
@@ -46,6 +48,7 @@ class Mmcv(NamedTuple):
     """
 
     folder: Path
+    is_complete: bool
     has_operators: bool
     compiled: list[Path]
     foreign_builds: list[Path]
@@ -69,15 +72,16 @@ def find_mmcv() -> Mmcv:
         ImportError: mmcv is not installed.
     """
     spec = importlib.util.find_spec("mmcv")
-    if spec is None or spec.origin is None:
+    if spec is None or not spec.submodule_search_locations:
         raise ImportError("mmcv is not installed in this environment: install mmcv, which need not be compiled")
-    folder = Path(spec.origin).parent
+    folder = Path(next(iter(spec.submodule_search_locations)))
     builds = sorted(path for path in folder.glob("_ext*") if path.suffix in (".so", ".pyd", ".dylib"))
     compiled = [path for path in builds if path.name in {f"_ext{suffix}" for suffix in EXTENSION_SUFFIXES}]
     shim = folder / NAME
     text = shim.read_text(encoding="utf-8", errors="replace") if shim.is_file() else None
     others = [path for path in builds if path not in compiled]
-    return Mmcv(folder, (folder / "ops" / "__init__.py").is_file(), compiled, others, text)
+    is_complete, has_operators = ((path / "__init__.py").is_file() for path in (folder, folder / "ops"))
+    return Mmcv(folder, is_complete, has_operators, compiled, others, text)
 
 
 def install() -> Path:
@@ -102,7 +106,7 @@ def install() -> Path:
     if found.file is not None and not found.is_ours:
         raise FileExistsError(f"{found.shim} was not written by fpn_plugins: move it away if you do not need it")
     if not found.has_operators:
-        raise ImportError(f"mmcv in {found.folder} {NO_OPERATORS}")
+        raise ImportError(f"mmcv in {found.folder} {NO_OPERATORS if found.is_complete else UNINSTALLED}")
     if importlib.util.find_spec("torchvision") is None:
         raise ImportError("mmcv's operators are computed with torchvision, which is not installed: install it first")
     with _writing(found.shim), write_atomically(found.shim) as temporary:
@@ -161,7 +165,7 @@ def status() -> list[str]:
     found = find_mmcv()
     lines = [f"mmcv: {found.folder}"]
     if not found.has_operators:
-        return [*lines, f"operators: none; mmcv {NO_OPERATORS}"]
+        return [*lines, f"operators: none; mmcv {NO_OPERATORS if found.is_complete else UNINSTALLED}"]
     if found.compiled:
         lines.append(f"operators: mmcv's compiled extension {found.compiled[0].name}" + _load_error())
         if found.is_ours:

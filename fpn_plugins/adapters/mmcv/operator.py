@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import torch
@@ -21,7 +22,10 @@ def operator(function: Function) -> Function:
 
     @functools.wraps(function)
     def call(first: Tensor, *args: Any, **kwargs: Any) -> Any:
-        with torch.no_grad(), torch.autocast(first.device.type, enabled=False):
+        device = first.device.type
+        # the meta device knows no autocast
+        autocast = nullcontext() if device == "meta" else torch.autocast(device, enabled=False)
+        with torch.no_grad(), autocast:
             return function(first, *args, **kwargs)
 
     OPERATORS[function.__name__] = call

@@ -158,6 +158,19 @@ def test_deform_conv_with_some_gradients(wanted_gradients: tuple[int, ...]):
     assert_close(got, wanted)
 
 
+def test_modulated_deform_conv_with_offsets_of_a_larger_map():
+    """As DyHead calls it."""
+    from mmcv.ops import modulated_deform_conv2d
+
+    x, weight = torch.randn(2, 8, 6, 5, requires_grad=True), torch.randn(12, 8, 3, 3, requires_grad=True)
+    offset, mask = torch.randn(2, 18, 12, 9, requires_grad=True), torch.rand(2, 9, 12, 9, requires_grad=True)
+    run = lambda x, offset, mask, weight: modulated_deform_conv2d(x, offset, mask, weight, None, 1, 1)  # noqa: E731
+    got, wanted = both(results, run, x, offset, mask, weight)
+    assert_close(got, wanted)
+    with without_compiled(), pytest.raises(RuntimeError, match="offset output dims"):
+        run(x, offset[..., :2, :2], mask[..., :2, :2], weight)
+
+
 def test_deform_conv_backward_twice():
     """Gradients of a second backward pass of the same graph."""
     run, tensors = convolve(False, False, CONVOLUTIONS[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import pytest
@@ -90,8 +91,8 @@ def test_boxes_in_half_precision():
             assert_close([layer(x, mask).float()], [layer(x).float() * mask], 0.02)
 
 
-def test_on_cuda(monkeypatch: pytest.MonkeyPatch):
-    """Every operator that depends on no values, forward and backward, runs on fake CUDA tensors."""
+def test_on_cuda_and_meta(monkeypatch: pytest.MonkeyPatch):
+    """Every operator that depends on no values, forward and backward, runs on fake CUDA tensors and the meta device."""
     recorded: list[tuple[str, Any, Any]] = []
 
     def recorder(name: str) -> Callable[..., Any]:
@@ -111,10 +112,10 @@ def test_on_cuda(monkeypatch: pytest.MonkeyPatch):
     autograd = {"carafe_backward"}  # PyTorch's autograd asks for the device itself
     names = {name for name, *_ in recorded} - autograd
     assert {"roi_align_backward", "modulated_deform_conv_backward", "sigmoid_focal_loss_backward"} < names
-    with FakeTensorMode():
-        for name, args, kwargs in recorded:
-            if name in names:
-                on_cuda = [
-                    torch.empty(t.shape, dtype=t.dtype, device="cuda") if isinstance(t, Tensor) else t for t in args
+    for mode, device, chosen in ((FakeTensorMode(), "cuda", names), (nullcontext(), "meta", names | autograd)):
+        with mode:
+            for name, args, kwargs in (call for call in recorded if call[0] in chosen):
+                moved = [
+                    torch.empty(t.shape, dtype=t.dtype, device=device) if isinstance(t, Tensor) else t for t in args
                 ]
-                OPERATORS[name](*on_cuda, **kwargs)
+                OPERATORS[name](*moved, **kwargs)
