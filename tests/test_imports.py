@@ -45,7 +45,7 @@ CORE = ("", "files", "moved", "packaged", *LEAVES, "necks", "backbones", "pyrami
 ABOVE_CORE = ("conversion", "training", "data", "inference", "testing")
 NOT_CORE = (*ABOVE_CORE, "zoo", "analysis", "visualization", "export", "registry", "adapters", "commands")
 # what an adapter may import; `export` never asks for the detector, adapters hand it over
-BELOW_ADAPTERS = (*CORE, *ABOVE_CORE, "zoo", "analysis", "export")
+BELOW_ADAPTERS = (*CORE, *ABOVE_CORE, "zoo", "analysis", "export", "adapters.config_errors")
 NUMERIC = ("torch", "numpy")
 IMAGES = ("PIL", "pycocotools")
 # by module; the longest prefix wins
@@ -79,7 +79,8 @@ RULES = {
     "export": Allowed((*CORE, "inference"), NUMERIC, ANY),
     "registry": Allowed(external=("mmengine",)),
     "adapters": Allowed(external=(), itself=False),
-    "adapters.hosts": Allowed((*CORE, "conversion", "analysis", "inference")),
+    "adapters.config_errors": Allowed(("checks",), ()),
+    "adapters.hosts": Allowed((*CORE, "conversion", "data", "analysis", "inference", "adapters.config_errors")),
     "adapters.mmdet": Allowed((*BELOW_ADAPTERS, "registry"), (*NUMERIC, "mmengine", "mmcv", "mmdet")),
     "adapters.detectron2": Allowed(BELOW_ADAPTERS, (*NUMERIC, "detectron2", "fvcore", "omegaconf", "yaml")),
     "adapters.mmcv": Allowed(CORE, NUMERIC, ("torchvision", "mmcv")),
@@ -164,6 +165,7 @@ def test_every_import_is_allowed():
         ("export/x.py", "from ..adapters import hosts", "export.x imports .adapters.hosts"),
         ("registry.py", "import mmdet", "registry imports mmdet"),
         ("adapters/__init__.py", "from . import mmdet", "adapters imports .adapters.mmdet"),
+        ("adapters/config_errors.py", "import torch", "adapters.config_errors imports torch"),
         ("adapters/hosts.py", "from . import mmdet", "adapters.hosts imports .adapters.mmdet"),
         ("adapters/hosts.py", "def f():\n    from .mmdet import x", "imports .adapters.mmdet.x inside a function"),
         ("adapters/mmdet/__init__.py", "from ..detectron2 import config", "imports .adapters.detectron2.config"),

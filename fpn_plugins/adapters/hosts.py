@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,9 +20,11 @@ from torch import Tensor, nn
 
 from ..analysis import CostReport, count_cost, on_meta
 from ..conversion import DetectorFacts
+from ..data.coco_folder import category_names, read_coco
 from ..inference import AnnotatedImage, Detections, ImagePredictor, load_weights
 from ..moved import check_config
 from ..packaged import resolve_config
+from .config_errors import reading, trying
 
 HOSTS = ("mmdet", "detectron2")
 
@@ -89,7 +90,8 @@ def toolbox_of(config: str) -> str:
         )
     if Path(config).suffix in (".yaml", ".yml"):
         return "detectron2"
-    tree = ast.parse(Path(config).read_text(encoding="utf-8"))
+    with reading(config):
+        tree = ast.parse(Path(config).read_text(encoding="utf-8"))
     imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
     lazy = any(node.level or (node.module or "").split(".")[0] == "detectron2" for node in imports)
     return "detectron2" if lazy else "mmdet"
@@ -126,14 +128,16 @@ def detector_cost(
     """
     toolbox = toolbox or toolbox_of(config)
     host = host_of(config, toolbox)
-    model: nn.Module = on_meta(lambda: host.build(config, options, "meta"))
+    with trying(f"config {config!r}", RuntimeError):
+        model: nn.Module = on_meta(lambda: host.build(config, options, "meta"))
     images = torch.empty(1, 3, *image_size, device="meta")
 
     def run() -> Sequence[str]:
         with torch.device("meta"):
             return host.run_parts(model, images)
 
-    return count_cost(model, run, f"{Path(config.split('::')[-1]).stem} ({toolbox})", image_size)
+    with trying(f"config {config!r} at {image_size[0]} x {image_size[1]} pixels", RuntimeError):
+        return count_cost(model, run, f"{Path(config.split('::')[-1]).stem} ({toolbox})", image_size)
 
 
 def check_weights(config: str, weights: Mapping[str, Tensor], checkpoint: str, toolbox: str | None = None) -> None:
@@ -148,7 +152,9 @@ def check_weights(config: str, weights: Mapping[str, Tensor], checkpoint: str, t
     Raises:
         ValueError: parameters are missing, left over, or of other shapes.
     """
-    detector = on_meta(lambda: host_of(config, toolbox).build(config, (), "meta"))
+    host = host_of(config, toolbox)
+    with trying(f"config {config!r}", RuntimeError):
+        detector = on_meta(lambda: host.build(config, (), "meta"))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "for .*: copying from a non-meta parameter")  # only names and shapes matter
         load_weights(detector, weights, checkpoint, config)
@@ -156,20 +162,22 @@ def check_weights(config: str, weights: Mapping[str, Tensor], checkpoint: str, t
 
 def build_detector(config: str, options: Sequence[str] = ()) -> nn.Module:
     """Build the detector of a config of either toolbox on the CPU, see `Host.build`."""
-    return host_of(config).build(config, options)
+    host = host_of(config)
+    with trying(f"config {config!r}", RuntimeError):
+        return host.build(config, options)
 
 
 def class_names(config: str, detector: nn.Module, annotations: Path | None = None) -> list[str]:
     """Return a detector's class names: those of an annotation file, COCO's if the number matches, or numbers.
 
     Raises:
-        ValueError: the numbers of categories in the annotation file and of the detector's classes differ.
+        FileNotFoundError: no such annotation file.
+        ValueError: it is not a COCO file, or the numbers of its categories and of the detector's classes differ.
     """
     host = host_of(config)
     number = host.num_classes(detector)
     if annotations is not None:
-        categories = json.loads(annotations.read_text(encoding="utf-8"))["categories"]
-        names = [entry["name"] for entry in sorted(categories, key=lambda entry: entry["id"])]
+        names = list(category_names(read_coco(annotations, annotated=False)))
         if len(names) != number:
             raise ValueError(f"annotations={str(annotations)!r} has {len(names)} categories, the detector {number}")
         return names

@@ -1,13 +1,14 @@
-"""Share code between commands: options, errors without a traceback, JSON files, detectors with weights."""
+"""Share code between commands: types of arguments, options, errors without a traceback, files, loaded detectors."""
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
 import json
+import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,15 +24,23 @@ if TYPE_CHECKING:
 LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK")
 CHECK_DATA = "FPN_PLUGINS_CHECK_DATA"
 DETERMINISTIC = "FPN_PLUGINS_DETERMINISTIC"
+TRACEBACK = "FPN_PLUGINS_TRACEBACK"
 
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn errors that a user can correct into a message on standard error and exit code 1."""
+    """Turn errors that a user can correct into a message on standard error and exit code 1.
+
+    ``FPN_PLUGINS_TRACEBACK=1`` shows the traceback of such an error instead.
+    """
     try:
         yield
     except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        if os.environ.get(TRACEBACK) == "1":
+            raise
+        known = isinstance(error, OSError) and error.strerror and error.filename is not None
+        message = f"{os.fspath(error.filename)!r}: {error.strerror}" if known else error  # type: ignore[union-attr]
+        print(f"error: {message}", file=sys.stderr)
         raise SystemExit(1) from None
 
 
@@ -54,6 +63,75 @@ def write_json(content: Any, path: str | os.PathLike[str]) -> Path:
     return path
 
 
+def number(kind: type, minimum: float, maximum: float = math.inf) -> Callable[[str], Any]:
+    """Make the type of an ``int`` or ``float`` from ``minimum`` to ``maximum``, both included; NaN is no number."""
+    name = "a whole number" if kind is int else "a number"
+    wanted = f"{name} from {minimum:g} to {maximum:g}" if math.isfinite(maximum) else f"{name} of at least {minimum:g}"
+
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not minimum <= value <= maximum or math.isinf(value):
+            raise argparse.ArgumentTypeError(f"{text!r} must be {wanted}")
+        return value
+
+    return parse
+
+
+COUNT = number(int, 1, 2**31 - 1)
+INDEX = number(int, 0, 2**31 - 1)
+BATCH = number(int, 1, 10_000)
+PIXELS = number(int, 1, 100_000)
+SHARE = number(float, 0, 1)
+NOT_NEGATIVE = number(float, 0)
+POSITIVE = number(float, 1e-9)
+
+
+def key_value(text: str) -> str:
+    """Return ``KEY=VALUE`` unchanged."""
+    key, equals, _ = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} must be KEY=VALUE")
+    return text
+
+
+def png_file(text: str) -> Path:
+    """Return the path of a PNG file to write."""
+    return file_of(".png")(text)
+
+
+def file_of(*suffixes: str) -> Callable[[str], Path]:
+    """Make the type of the path of a file to write that has one of the suffixes."""
+
+    def parse(text: str) -> Path:
+        path = Path(text)
+        if path.suffix not in suffixes:
+            raise argparse.ArgumentTypeError(f"{text!r} must be a file {', '.join(suffixes)}")
+        return path
+
+    return parse
+
+
+class ShortLong(argparse.Action):
+    """Store a shorter and a longer side, and refuse them in another order."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        """Store the values."""
+        sides: Sequence[int] = values
+        if sides[0] > sides[1]:
+            raise argparse.ArgumentError(self, f"{sides[0]} {sides[1]}: the shorter side comes first")
+        setattr(namespace, self.dest, values)
+
+
+def add_pairs(parser: argparse.ArgumentParser, option: str, help: str) -> None:
+    """Add an option of ``KEY=VALUE`` pairs."""
+    parser.add_argument(option, nargs="+", type=key_value, default=[], metavar="KEY=VALUE", help=help)
+
+
 def add_size(
     parser: argparse._ActionsContainer,
     help: str = "resize images to this shorter side, or to less if the longer side would exceed LONG",
@@ -61,25 +139,30 @@ def add_size(
     names: tuple[str, str] = ("SHORT", "LONG"),
     default: tuple[int, int] | None = (800, 1333),
 ) -> None:
-    """Add an option of two lengths in pixels; the default is appended to ``help``."""
+    """Add an option of two lengths in pixels; the default is appended to ``help``.
+
+    Two lengths named ``SHORT`` and ``LONG`` have to be in this order.
+    """
     stated = f" (default {default[0]} {default[1]} px)" if default else ", in pixels"
-    parser.add_argument(option, type=int, nargs=2, default=default, metavar=names, help=help + stated)
+    action = ShortLong if names == ("SHORT", "LONG") else "store"
+    parser.add_argument(option, action=action, type=PIXELS, nargs=2, default=default, metavar=names, help=help + stated)
 
 
 def add_detector(parser: argparse.ArgumentParser, output: str) -> None:
     """Add a detector's config and weights, and options for its detections; ``output`` is ``--output``'s default."""
+    kind = png_file if output.endswith(".png") else Path
     parser.add_argument("config", help="config file of either toolbox, mmdet::NAME or detectron2::NAME")
     parser.add_argument("checkpoint", type=Path, help="weights of the detector")
-    parser.add_argument("--output", type=Path, default=Path(output), help=f"where to write (default {output})")
+    parser.add_argument("--output", type=kind, default=Path(output), help=f"where to write (default {output})")
     add_size(parser)
-    parser.add_argument("--score", type=float, default=0.5, help="drop detections below this score (default 0.5)")
+    parser.add_argument("--score", type=SHARE, default=0.5, help="drop detections below this score (default 0.5)")
     parser.add_argument("--annotations", type=Path, help="COCO annotation file with the class names")
 
 
 def add_reports(parser: argparse.ArgumentParser, content: str) -> None:
     """Add ``--json`` and ``--plot`` (older names: ``--stats``, ``--png``), which write ``content`` to files."""
     parser.add_argument("--json", "--stats", type=Path, help=f"write {content} to this JSON file")
-    parser.add_argument("--plot", "--png", type=Path, metavar="PNG", help=f"plot {content} into this file")
+    parser.add_argument("--plot", "--png", type=png_file, metavar="PNG", help=f"plot {content} into this file")
 
 
 class LoadedDetector(NamedTuple):

@@ -16,11 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..adapters.hosts import toolbox_of
 from ..analysis import COCO_METRICS, Agreement, agreement
 from ..analysis.evaluation import evaluate_detectors
 from ..conversion.tables import TOOLBOXES
 from ..data import find_split
-from .common import add_size, load_detector, user_errors, write_json
+from .common import COUNT, add_size, load_detector, user_errors, write_json
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -33,7 +34,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--root", type=Path, required=True, help="COCO-format folder")
     parser.add_argument("--split", default="val", choices=("train", "val"), help="split to evaluate (default val)")
     add_size(parser)
-    parser.add_argument("--num-images", type=int, help="evaluate the first N images only")
+    parser.add_argument("--num-images", type=COUNT, help="evaluate the first N images only")
     parser.add_argument("--output", type=Path, default=Path("work_dirs/compare_toolboxes.json"), help="report to write")
     return parser.parse_args(argv)
 
@@ -63,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         detectors = {}
         for name in TOOLBOXES:
             config, checkpoint = getattr(args, name)
+            if (found_toolbox := toolbox_of(config)) != name:
+                raise ValueError(f"--{name} {config}: this is a config of {found_toolbox}")
             detectors[name] = load_detector(config, checkpoint, args.size, split.ann_file).predict
         scores, found = evaluate_detectors(detectors, split, args.num_images)
         first, second = (found[name] for name in TOOLBOXES)

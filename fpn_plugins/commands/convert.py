@@ -20,21 +20,25 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ..adapters.config_errors import trying
 from ..adapters.hosts import host_of, toolbox_of
 from ..conversion import convert
+from ..conversion.tables import toolbox_of_keys
 from ..weights import read_checkpoint, write_checkpoint
-from .common import user_errors
+from .common import INDEX, add_pairs, file_of, user_errors
+
+SUFFIXES = (".pth", ".pkl", ".safetensors")
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description="Convert a detector's checkpoint between MMDetection and Detectron2")
     parser.add_argument("checkpoint", type=Path, help="checkpoint of either toolbox; .pth, .pkl, .safetensors")
-    parser.add_argument("output", type=Path, help=".pth, .pkl (Detectron2) or .safetensors")
+    parser.add_argument("output", type=file_of(*SUFFIXES), help=".pth, .pkl (Detectron2) or .safetensors")
     parser.add_argument("--config", required=True, help="config of the detector that will read the output")
-    parser.add_argument("--options", nargs="+", default=[], metavar="KEY=VALUE", help="overrides of --config")
+    add_pairs(parser, "--options", "overrides of --config")
     parser.add_argument("--source-config", help="config that the checkpoint was trained with, to compare with --config")
-    parser.add_argument("--mask-stage", type=int, help="stage of mmdet's Cascade Mask R-CNN whose mask head is used")
+    parser.add_argument("--mask-stage", type=INDEX, help="stage of mmdet's Cascade Mask R-CNN whose mask head is used")
     parser.add_argument("--force", action="store_true", help="write even if the two configs differ")
     return parser.parse_args(argv)
 
@@ -52,8 +56,11 @@ def convert_weights(
     Raises:
         ValueError: the settings differ, or the weights do not fill the detector; lists the differences.
     """
+    if source_config is not None and (found := toolbox_of(source_config)) != (own := toolbox_of_keys(weights)):
+        raise ValueError(f"--source-config {source_config} is a config of {found}, the checkpoint one of {own}")
     host = host_of(config)
-    target = host.build(config, options)
+    with trying(f"config {config!r}", RuntimeError):
+        target = host.build(config, options)
     facts = host.detector_facts(target)
     result, conversion = convert(weights, target.state_dict(), facts.num_ratios, mask_stage)
     print(conversion)
@@ -61,7 +68,9 @@ def convert_weights(
         print(f"settings were not compared, because --source-config is missing; the target has: {facts}")
         return result
     source = host_of(source_config)
-    differences = source.detector_facts(source.build(source_config)).differences(facts)
+    with trying(f"config {source_config!r}", RuntimeError):
+        original = source.build(source_config)
+    differences = source.detector_facts(original).differences(facts)
     if differences and not force:
         raise ValueError(
             f"{source_config} and {config} differ, so the weights would yield different detections "

@@ -15,9 +15,10 @@ import ast
 from collections.abc import Sequence
 from typing import Any
 
+from ..adapters.config_errors import trying
 from ..adapters.hosts import detector_cost
 from ..analysis import CostReport, build_pyramid, peak_memory, pyramid_cost
-from .common import add_reports, add_size, user_errors, write_json
+from .common import BATCH, add_pairs, add_reports, add_size, user_errors, write_json
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -26,11 +27,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("configs", nargs="*", metavar="CONFIG", help="config files, mmdet::NAME or detectron2::NAME")
     parser.add_argument("--backbone", help="timm network, instead of configs; uses its C2..C5")
     parser.add_argument("--neck", nargs="+", default=[None], help="necks of this package, one report per neck")
-    parser.add_argument("--neck-args", nargs="+", default=[], metavar="KEY=VALUE", help="arguments of the necks")
-    parser.add_argument("--backbone-args", nargs="+", default=[], metavar="KEY=VALUE", help="arguments of TimmBackbone")
+    add_pairs(parser, "--neck-args", "arguments of the necks")
+    add_pairs(parser, "--backbone-args", "arguments of TimmBackbone")
     add_size(parser, "image size", names=("HEIGHT", "WIDTH"), default=(800, 1344))
-    parser.add_argument("--batch-size", type=int, default=1, help="images, with --backbone (default 1)")
-    parser.add_argument("--options", nargs="+", default=[], metavar="KEY=VALUE", help="overrides of the configs")
+    parser.add_argument("--batch-size", type=BATCH, default=1, help="images, with --backbone (default 1)")
+    add_pairs(parser, "--options", "overrides of the configs")
     parser.add_argument("--measure", choices=("inference", "training"), help="measure peak memory, with --backbone")
     add_reports(parser, "the counts")
     args = parser.parse_args(argv)
@@ -51,17 +52,14 @@ def _refuse_unused(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
 
 
 def parse_pairs(pairs: Sequence[str]) -> dict[str, Any]:
-    """Parse ``KEY=VALUE`` pairs, or raise ``ValueError``; a value that is not a Python literal is a string."""
+    """Parse ``KEY=VALUE`` pairs; a value that is not a Python literal is a string."""
 
     def value(text: str) -> Any:
         try:
             return ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
             return text
 
-    wrong = [pair for pair in pairs if "=" not in pair]
-    if wrong:
-        raise ValueError(f"{wrong} must be KEY=VALUE")
     return {key: value(text) for key, _, text in (pair.partition("=") for pair in pairs)}
 
 
@@ -73,7 +71,11 @@ def count(args: argparse.Namespace) -> tuple[list[CostReport], list[dict[str, An
     backbone = {"type": "TimmBackbone", "name": args.backbone, **parse_pairs(args.backbone_args)}
     options = parse_pairs(args.neck_args)
     necks = [None if name is None else {"type": name, **options} for name in args.neck]
-    reports = [pyramid_cost(backbone, neck, size, args.batch_size) for neck in necks]
+    reports = []
+    for neck in necks:
+        given = [args.backbone, *args.backbone_args, *([f"with {neck['type']}", *args.neck_args] if neck else [])]
+        with trying(f"{' '.join(given)} at {size[0]} x {size[1]} pixels", RuntimeError):
+            reports.append(pyramid_cost(backbone, neck, size, args.batch_size))
     if not args.measure:
         return reports, []
     measured = [

@@ -15,21 +15,21 @@ from typing import Any
 from ..data import level_weight_report
 from ..data.level_weights import RETINANET_STRIDES
 from ..visualization import plot_level_weights
-from .common import add_reports, add_size, user_errors, write_json
+from .common import COUNT, NOT_NEGATIVE, PIXELS, POSITIVE, SHARE, add_reports, add_size, user_errors, write_json
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line; anchors are described as in mmdet's ``anchor_generator``."""
     parser = argparse.ArgumentParser(description="Weigh RetinaNet's levels by the object sizes of a data set")
     parser.add_argument("ann_file", type=Path, help="COCO annotation file")
-    parser.add_argument("--strides", type=int, nargs="+", default=RETINANET_STRIDES, help="level strides, in pixels")
-    parser.add_argument("--octave-base-scale", type=float, default=4, help="a level's smallest anchor, in strides")
-    parser.add_argument("--scales-per-octave", type=int, default=3, help="number of anchor sizes per level")
+    parser.add_argument("--strides", type=PIXELS, nargs="+", default=RETINANET_STRIDES, help="level strides, in pixels")
+    parser.add_argument("--octave-base-scale", type=POSITIVE, default=4, help="a level's smallest anchor, in strides")
+    parser.add_argument("--scales-per-octave", type=COUNT, default=3, help="number of anchor sizes per level")
     size = parser.add_mutually_exclusive_group()
     add_size(size, "image size in training", "--resize")
     size.add_argument("--no-resize", action="store_true", help="images keep their size in training")
-    parser.add_argument("--exponent", type=float, default=0.5, help="0: equal weights, 1: inverse frequency")
-    parser.add_argument("--smoothing", type=float, default=0.1, help="share of a uniform distribution to mix in")
+    parser.add_argument("--exponent", type=NOT_NEGATIVE, default=0.5, help="0: equal weights, 1: inverse frequency")
+    parser.add_argument("--smoothing", type=SHARE, default=0.1, help="share of a uniform distribution to mix in")
     add_reports(parser, "the table")
     return parser.parse_args(argv)
 

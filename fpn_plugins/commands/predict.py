@@ -18,7 +18,7 @@ from typing import Any
 from ..extras import needed_for
 from ..inference import IMAGES, VIDEOS, read_pictures
 from ..visualization import draw_detections
-from .common import add_detector, load_detector, user_errors, write_json
+from .common import COUNT, add_detector, load_detector, user_errors, write_json
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -26,11 +26,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Detect objects in images, folders or videos with either toolbox")
     add_detector(parser, "work_dirs/predict")
     parser.add_argument("inputs", nargs="+", type=Path, help="images, folders, videos")
-    parser.add_argument("--every", type=int, default=1, help="read every Nth frame of a video (default 1)")
-    args = parser.parse_args(argv)
-    if args.every < 1:
-        parser.error(f"--every {args.every} must be 1 or more")
-    return args
+    parser.add_argument("--every", type=COUNT, default=1, help="read every Nth frame of a video (default 1)")
+    return parser.parse_args(argv)
 
 
 def files_of(inputs: Sequence[Path]) -> list[Path]:

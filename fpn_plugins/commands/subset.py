@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 
 from ..data import make_coco_subset
-from .common import user_errors
+from .common import COUNT, user_errors
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -17,7 +17,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Reduce a COCO-format folder to a few images")
     parser.add_argument("root", help="COCO-format folder")
     parser.add_argument("target", help="folder to write")
-    parser.add_argument("--num-images", type=int, default=16, help="number of images (default 16)")
+    parser.add_argument("--num-images", type=COUNT, default=16, help="number of images (default 16)")
     return parser.parse_args(argv)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from detectron2 import model_zoo
-from detectron2.config import LazyConfig, get_cfg, instantiate
+from detectron2.config import instantiate
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import GeneralizedRCNN, build_model
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from ...inference import AnnotatedImage, Detections, load_detector_weights
 from ...packaged import resolve_config
 from ...zoo.index import forget_weights
+from ..config_errors import split_overrides, trying
 
 # part of the protocol
 from .compatibility import detector_facts as detector_facts
 from .compatibility import num_classes as num_classes
-from .config import add_fpn_plugins_config
 from .inference import Predictor as Predictor
-from .yaml import merge_yaml
+from .reading import read_lazy, read_yaml
 
 
 def build(config: str, options: Sequence[str] = (), device: str = "cpu") -> nn.Module:
@@ -36,21 +36,21 @@ def build(config: str, options: Sequence[str] = (), device: str = "cpu") -> nn.M
     config = resolve_config(config)
     path = _zoo_file(config.split("::")[1]) if "::" in config else config
     if path.endswith(".py"):
-        lazy = LazyConfig.apply_overrides(LazyConfig.load(path), list(options))
+        lazy = read_lazy(path, options)
         forget_weights(lazy.model)
-        return instantiate(lazy.model)
-    cfg = get_cfg()
-    add_fpn_plugins_config(cfg)
-    merge_yaml(cfg, path)
-    cfg.merge_from_list([part for option in options for part in option.split("=", 1)])
+        with trying(f"config {config!r}"):
+            return instantiate(lazy.model)
+    cfg = read_yaml(path, [part for pair in split_overrides(options) for part in pair])
     cfg.MODEL.DEVICE = device
     forget_weights(cfg.MODEL.FPN_PLUGINS)
-    return build_model(cfg)
+    with trying(f"config {config!r}"):
+        return build_model(cfg)
 
 
 def load(config: str, checkpoint: str, options: Sequence[str] = (), device: str = "cpu") -> nn.Module:
     """Build a detector in evaluation mode with all of its weights from a file; nothing in the file is executed."""
-    detector = build(config, options)
+    with trying(f"config {config!r}", RuntimeError):
+        detector = build(config, options)
     load_detector_weights(detector, checkpoint, config)
     return detector.to(device).eval()
 

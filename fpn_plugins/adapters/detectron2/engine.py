@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.config import LazyConfig, get_cfg, instantiate
+from detectron2.config import instantiate
 from detectron2.data import MetadataCatalog
 from detectron2.engine import (
     AMPTrainer,
@@ -26,8 +26,7 @@ from detectron2.evaluation import COCOEvaluator, inference_on_dataset, print_csv
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 
-from .config import add_fpn_plugins_config
-from .yaml import merge_yaml
+from .reading import read_lazy, read_yaml
 
 
 class Job(Protocol):
@@ -79,10 +78,7 @@ class YamlJob:
     """Train or evaluate a YAML config; arguments of `make_job`."""
 
     def __init__(self, args: Any) -> None:
-        self.args, self.cfg = args, get_cfg()
-        add_fpn_plugins_config(self.cfg)
-        merge_yaml(self.cfg, args.config_file)
-        self.cfg.merge_from_list(args.opts)
+        self.args, self.cfg = args, read_yaml(args.config_file, args.opts)
         self.cfg.freeze()
         default_setup(self.cfg, args)
         self.datasets = [*([] if args.eval_only else self.cfg.DATASETS.TRAIN), *self.cfg.DATASETS.TEST]
@@ -107,7 +103,7 @@ class LazyJob:
 
     def __init__(self, args: Any) -> None:
         self.args = args
-        self.cfg = cfg = LazyConfig.apply_overrides(LazyConfig.load(args.config_file), args.opts)
+        self.cfg = cfg = read_lazy(args.config_file, args.opts)
         default_setup(cfg, args)
         parts = ["test"] if args.eval_only else ["train", "test"]
         self.datasets = [name for part in parts for name in self._names(part)]

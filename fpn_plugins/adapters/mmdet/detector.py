@@ -22,6 +22,7 @@ from ...inference import AnnotatedImage, Detections, load_detector_weights
 from ...packaged import resolve_config
 from ...weights.checkpoint import read_content
 from ...zoo.index import forget_weights
+from ..config_errors import reading, split_overrides, trying
 
 # part of the protocol
 from .compatibility import detector_facts as detector_facts
@@ -31,7 +32,8 @@ from .inference import Predictor as Predictor
 
 def build(config: str, options: Sequence[str] = (), device: str = "cpu") -> nn.Module:
     """Build the detector of a config file, or of one of mmdet's own (``mmdet::NAME``), without reading weights."""
-    return _build(_read_config(config, options), device)
+    with trying(f"config {config!r}"):
+        return _build(read_config(config, options), device)
 
 
 def load(config: str, checkpoint: str, options: Sequence[str] = (), device: str = "cpu") -> nn.Module:
@@ -39,20 +41,31 @@ def load(config: str, checkpoint: str, options: Sequence[str] = (), device: str 
 
     Unlike in mmdet's ``init_detector``, nothing in the checkpoint is executed, and it has to fit completely.
     """
-    cfg = _read_config(config, options)
-    detector: Any = _build(cfg, "cpu")
+    cfg = read_config(config, options)
+    with trying(f"config {config!r}", RuntimeError):
+        detector: Any = _build(cfg, "cpu")
     load_detector_weights(detector, checkpoint, config)
     detector.cfg, detector.dataset_meta = cfg, _dataset_meta(checkpoint)
     return detector.to(device).eval()
 
 
-def _read_config(config: str, options: Sequence[str]) -> Config:
+def read_config(config: str, options: Sequence[str] = ()) -> Config:
+    """Read a config as `build` does.
+
+    Raises:
+        FileNotFoundError: no such file, or none of a base config.
+        ValueError: the file cannot be executed, has no ``model``, or an override is no ``KEY=VALUE`` of the config.
+    """
     register_all_modules()
     config = resolve_config(config)
     path = Path(mmdet.__file__).parent / ".mim" / "configs" / config.split("::")[1] if "::" in config else Path(config)
-    cfg = Config.fromfile(path if path.suffix else path.with_suffix(".py"))
-    pairs = (option.split("=", 1) for option in options)
-    cfg.merge_from_dict({key: DictAction._parse_iterable(value) for key, value in pairs})
+    with reading(config):
+        cfg = Config.fromfile(path if path.suffix else path.with_suffix(".py"))
+        if not isinstance(cfg.get("model"), Mapping):
+            raise ValueError(f"config {config!r} has no `model` that is a dict, so it describes no detector of mmdet")
+    pairs = split_overrides(options, list(cfg.keys()))
+    with reading(config):
+        cfg.merge_from_dict({key: DictAction._parse_iterable(value) for key, value in pairs})
     return cfg
 
 
