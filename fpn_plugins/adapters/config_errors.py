@@ -20,7 +20,7 @@ def _described(error: BaseException) -> str:
 
 
 @contextmanager
-def reading(config: str) -> Iterator[None]:
+def reading(config: str, overrides: Iterable[str] = ()) -> Iterator[None]:
     """Turn any error into a ``ValueError`` (a missing file: ``FileNotFoundError``) unless it names the config."""
     try:
         yield
@@ -28,7 +28,9 @@ def reading(config: str) -> Iterator[None]:
         if isinstance(error, (ValueError, OSError)) and str(error).startswith("config "):
             raise
         kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
-        raise kind(f"config {config!r} cannot be read: {_described(error)}") from error
+        changed = " ".join(overrides)
+        with_them = f" with {changed}" if changed else ""
+        raise kind(f"config {config!r} cannot be read{with_them}: {_described(error)}") from error
 
 
 @contextmanager

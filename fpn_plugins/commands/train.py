@@ -16,7 +16,7 @@ import argparse
 import os
 import runpy
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -89,6 +89,16 @@ def connected(args: argparse.Namespace) -> Iterator[None]:
     os._exit(0)
 
 
+def parse_args(parse: Callable[[], argparse.Namespace], given: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line of mmdet's script, whose ``--cfg-options`` takes anything and may then fail obscurely."""
+    try:
+        return parse()
+    except ValueError as error:
+        pairs = given[list(given).index("--cfg-options") + 1 :] if "--cfg-options" in given else []
+        wrong = [text for text in pairs if "=" not in text]
+        raise ValueError(f"--cfg-options must be KEY=VALUE ...; check {wrong or pairs} ({error})") from error
+
+
 def run_script(script: str, argv: Sequence[str] | None, docstring: str | None = __doc__) -> None:
     """Check the data, then run mmdet's ``train.py`` or ``test.py`` with ``argv``, or the process's arguments."""
     given = sys.argv[1:] if argv is None else argv
@@ -97,8 +107,11 @@ def run_script(script: str, argv: Sequence[str] | None, docstring: str | None = 
         path = mmdet_script(script)
         sys.argv = [str(path), *map(resolve_config, given)]
         namespace = runpy.run_path(str(path), run_name="mmdet_script")
-        args = namespace["parse_args"]()
+        args = parse_args(namespace["parse_args"], given)
         check_config(args.config)
+        from ..adapters.mmdet.detector import read_config
+
+        read_config(args.config, changes=args.cfg_options)
         if checks_data():
             check_data(args, LOADERS[script])
     choose_deterministic()

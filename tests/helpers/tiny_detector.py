@@ -10,6 +10,7 @@ from torch import Tensor
 CONFIG = """
 model = dict(
     type="mmdet.RetinaNet",
+    data_preprocessor=dict(type="mmdet.DetDataPreprocessor", mean=[0, 0, 0], std=[1, 1, 1]),
     backbone=dict(type="mmdet.ResNet", depth=18, base_channels=4, out_indices=(2, 3)),
     neck=dict(type="fpn_plugins.FPN", in_channels=[16, 32], out_channels=4, num_outs=2),
     bbox_head=dict(

@@ -59,7 +59,7 @@ def _zoo_file(name: str) -> str:
     try:
         return model_zoo.get_config_file(name)
     except RuntimeError as error:
-        raise FileNotFoundError(f"Detectron2's model zoo has no config {name!r}") from error
+        raise FileNotFoundError(f"config 'detectron2::{name}': Detectron2's model zoo has no such config") from error
 
 
 def coco_names() -> list[str]:

@@ -27,6 +27,7 @@ def read_yaml(path: str, overrides: Sequence[str] = ()) -> CfgNode:
     add_fpn_plugins_config(cfg)
     with reading(path):
         merge_yaml(cfg, path)
+    with reading(path, overrides):
         cfg.merge_from_list(list(overrides))
     return cfg
 
@@ -43,5 +44,6 @@ def read_lazy(path: str, overrides: Sequence[str] = ()) -> Any:
         model = cfg.get("model") if isinstance(cfg, Mapping) else None
         if not isinstance(model, Mapping) or "_target_" not in model:
             raise ValueError(f"config {path!r} has no `model` with a `_target_`, as a LazyConfig of Detectron2 has")
-        split_overrides((option.lstrip("+~") for option in overrides), list(cfg))
+    split_overrides((option.lstrip("+~") for option in overrides), list(cfg))
+    with reading(path, overrides):
         return LazyConfig.apply_overrides(cfg, list(overrides))

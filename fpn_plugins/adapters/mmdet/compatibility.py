@@ -12,7 +12,7 @@ def detector_facts(model: Any) -> DetectorFacts:
     """Collect the facts of an mmdet detector with anchors: two-stage, cascade, RetinaNet, Panoptic FPN.
 
     Raises:
-        ValueError: a detector without anchors, whose weights cannot be converted.
+        ValueError: a detector without anchors, whose weights cannot be converted, or without mean and std of pixels.
     """
     dense: Any = getattr(model, "rpn_head", None) or getattr(model, "bbox_head", None)
     generator: Any = getattr(dense, "prior_generator", None)
@@ -21,6 +21,11 @@ def detector_facts(model: Any) -> DetectorFacts:
             f"{type(model).__name__} has no anchors; supported are Faster, Mask and Cascade R-CNN and RetinaNet"
         )
     pixels, stages = model.data_preprocessor, _box_heads(model)
+    if not hasattr(pixels, "mean"):
+        raise ValueError(
+            f"{type(model).__name__} does not normalize pixels; set data_preprocessor=dict(type='mmdet."
+            "DetDataPreprocessor', mean=..., std=...) in the config"
+        )
     return DetectorFacts(
         channel_order=_channel_order(pixels),
         pixel_mean=tuple(pixels.mean.flatten().tolist()),

@@ -49,14 +49,18 @@ def load(config: str, checkpoint: str, options: Sequence[str] = (), device: str 
     return detector.to(device).eval()
 
 
-def read_config(config: str, options: Sequence[str] = ()) -> Config:
+def read_config(config: str, options: Sequence[str] = (), changes: Mapping[str, Any] | None = None) -> Config:
     """Read a config as `build` does.
+
+    Args:
+        config: see `build`.
+        options: overrides, ``KEY=VALUE``, of keys that the config has.
+        changes: overrides of any keys, by dotted path.
 
     Raises:
         FileNotFoundError: no such file, or none of a base config.
         ValueError: the file cannot be executed, has no ``model``, or an override is no ``KEY=VALUE`` of the config.
     """
-    register_all_modules()
     config = resolve_config(config)
     path = Path(mmdet.__file__).parent / ".mim" / "configs" / config.split("::")[1] if "::" in config else Path(config)
     with reading(config):
@@ -64,12 +68,13 @@ def read_config(config: str, options: Sequence[str] = ()) -> Config:
         if not isinstance(cfg.get("model"), Mapping):
             raise ValueError(f"config {config!r} has no `model` that is a dict, so it describes no detector of mmdet")
     pairs = split_overrides(options, list(cfg.keys()))
-    with reading(config):
-        cfg.merge_from_dict({key: DictAction._parse_iterable(value) for key, value in pairs})
+    with reading(config, options):
+        cfg.merge_from_dict({key: DictAction._parse_iterable(value) for key, value in pairs} | dict(changes or {}))
     return cfg
 
 
 def _build(cfg: Config, device: str) -> nn.Module:
+    register_all_modules()
     forget_weights(cfg.model)
     with torch.device(device):
         return MODELS.build(cfg.model)
