@@ -19,7 +19,7 @@ from fpn_plugins.data import find_split
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 HOSTS = {"train": "mmdet", "test": "mmdet", "train_d2": "detectron2"}
-NAMES = sorted({module.name for module in pkgutil.iter_modules(commands.__path__)} - {"common"})
+NAMES = sorted({module.name for module in pkgutil.iter_modules(commands.__path__)} - {"common", "__main__"})
 
 
 def load(name: str) -> ModuleType:
