@@ -1,19 +1,31 @@
 """COCO folders: find splits, check annotation files, cut subsets, and measure object sizes."""
 
-from .coco_check import check_coco
+from .coco_check import CocoSet
 from .coco_folder import CocoSplit, find_split, read_categories
 from .coco_report import CocoReport
+from .data_check import DataCheck, Head, check_coco, check_data, coco_set
+from .findings import Finding
+from .image_headers import SAMPLE
 from .level_weights import balanced_level_weights, level_weight_report
 from .panoptic import PanopticSplit, find_panoptic_split
+from .panoptic_check import PanopticSet
 from .statistics import fpn_level, object_sizes, retinanet_level, size_statistics
 from .subset import make_coco_subset
 
 __all__ = [
+    "SAMPLE",
     "CocoReport",
+    "CocoSet",
     "CocoSplit",
+    "DataCheck",
+    "Finding",
+    "Head",
+    "PanopticSet",
     "PanopticSplit",
     "balanced_level_weights",
     "check_coco",
+    "check_data",
+    "coco_set",
     "find_panoptic_split",
     "find_split",
     "fpn_level",

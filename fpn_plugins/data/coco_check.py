@@ -1,178 +1,230 @@
 """Check a COCO annotation file for problems that make training fail late or learn the wrong thing."""
 
-import math
-import os
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from .coco_folder import category_names, is_integer, read_coco
-from .coco_report import CocoReport, make_report
-
-_EXAMPLES = 5
-
-
-@dataclass
-class _Problems:
-    """Examples of each kind of problem; kinds are descriptions for the user."""
-
-    found: dict[str, list[str]] = field(default_factory=dict)
-
-    def add(self, kind: str, example: str | None) -> None:
-        if example is not None:
-            self.found.setdefault(kind, []).append(example)
-
-    def add_duplicates(self, kind: str, values: Iterable[Any]) -> None:
-        for value, count in Counter(map(repr, values)).items():
-            if count > 1:
-                self.add(kind, f"{value} ({count} times)")
-
-    def raise_if_any(self, ann_file: Path) -> None:
-        if not self.found:
-            return
-        lines = [
-            f"  {len(examples)} x {kind}: {'; '.join(examples[:_EXAMPLES])}"
-            + ("; ..." if len(examples) > _EXAMPLES else "")
-            for kind, examples in self.found.items()
-        ]
-        raise ValueError(f"ann_file={str(ann_file)!r} cannot be trained on; correct it:\n" + "\n".join(lines))
+from . import coco_rules as rules
+from .coco_folder import category_names
+from .findings import Findings, Rule, short
+from .json_values import is_id, is_number, is_whole, mix_types
+from .masks import mask_problem
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+@dataclass(frozen=True)
+class CocoSet:
+    """Annotation file with its images, and what will read it.
+
+    Attributes:
+        ann_file: COCO annotation file.
+        image_dir: folder that the ``file_name`` of each image is relative to; ``None`` skips the images.
+        classes: class names of the model in order; ``None`` skips the comparison.
+        subset: whether ``classes`` may be some of the file's categories.
+        trained: whether it is trained on.
+        evaluated: kinds of AP that are computed on it, of ``"bbox"`` and ``"segm"``.
+        masks: whether masks are read in training.
+        polygons: whether masks have to be polygons.
+        min_side: images with a shorter side, in pixels, are not trained on.
+        annotated: whether it has to have annotations; COCO's files for test images have none.
+        toolbox: the only toolbox that will read it; ``None`` holds it to the rules of both.
+    """
+
+    ann_file: Path
+    image_dir: Path | None = None
+    classes: tuple[str, ...] | None = None
+    subset: bool = False
+    trained: bool = True
+    evaluated: frozenset[str] = frozenset({"bbox"})
+    masks: bool = False
+    polygons: bool = False
+    min_side: int = 0
+    annotated: bool = True
+    toolbox: str | None = None
+
+    def joined(self, other: CocoSet) -> CocoSet:
+        """Return one set for the uses of both, which have the same files."""
+        return replace(
+            self,
+            subset=self.subset and other.subset,
+            trained=self.trained or other.trained,
+            evaluated=self.evaluated | other.evaluated,
+            masks=self.masks or other.masks,
+            polygons=self.polygons or other.polygons,
+            min_side=max(self.min_side, other.min_side),
+            annotated=self.annotated or other.annotated,
+        )
+
+    @property
+    def needs_masks(self) -> bool:
+        """Whether training or evaluation reads masks."""
+        return self.masks or "segm" in self.evaluated
+
+    def label_names(self, content: dict[str, Any]) -> tuple[str, ...]:
+        """Return the name of each label as the toolbox numbers them in this file."""
+        if self.toolbox != "mmdet":
+            return category_names(content)
+        names = [category["name"] for category in content["categories"]]
+        return tuple(name for name in names if self.classes is None or name in self.classes)
+
+
+@lru_cache(maxsize=1)
+def _info_is_needed() -> bool:
+    """Return whether the installed pycocotools fails on a file without ``info``, as versions 2.0.9 and 2.0.10 do."""
+    from pycocotools.coco import COCO
+
+    coco = COCO()
+    coco.dataset = {"images": [{"id": 1}], "annotations": [], "categories": []}
+    coco.createIndex()
+    try:
+        coco.loadRes([{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}])
+    except KeyError:
+        return True
+    return False
 
 
 def _image_problem(image: dict[str, Any]) -> str | None:
     well_formed = (
-        is_integer(image.get("id"))
+        is_id(image.get("id"))
         and isinstance(image.get("file_name"), str)
-        and all(is_integer(image.get(side)) and image[side] > 0 for side in ("width", "height"))
+        and all(is_whole(image.get(side)) and image[side] > 0 for side in ("width", "height"))
     )
     return None if well_formed else repr({key: image.get(key) for key in ("id", "file_name", "width", "height")})
 
 
+def _check_images(content: dict[str, Any], source: CocoSet, findings: Findings) -> dict[Any, dict[str, Any]]:
+    """Check the entries of images; return the valid ones by id."""
+    images = {image["id"]: image for image in content["images"] if _image_problem(image) is None}
+    for image in content["images"]:
+        findings.add(rules.IMAGE, _image_problem(image))
+    findings.add_duplicates(rules.IMAGE_TWICE, (image.get("id") for image in content["images"]))
+    if mix_types(list(images)):
+        texts = [number for number in images if isinstance(number, str)]
+        findings.add(rules.MIXED_IDS, f"{short(map(repr, texts))} among numbers")
+    if "segm" in source.evaluated:
+        for image in images.values():
+            if isinstance(image["width"], float) or isinstance(image["height"], float):
+                findings.add(rules.FLOAT_SIZE, f"image {image['id']!r}: {image['width']} x {image['height']}")
+    return images
+
+
+def _check_categories(content: dict[str, Any], source: CocoSet, findings: Findings) -> None:
+    names = category_names(content)
+    ids = [category["id"] for category in content["categories"]]
+    findings.add_duplicates(rules.CATEGORY_ID_TWICE, ids)
+    findings.add_duplicates(rules.CATEGORY_NAME_TWICE, names)
+    if ids != sorted(ids):
+        findings.add(rules.UNORDERED_ALONE if source.toolbox else rules.UNORDERED, repr(ids))
+    if source.classes is None:
+        return
+    classes, both = list(source.classes), f"the file has {list(names)}, the model {list(source.classes)}"
+    unknown = [name for name in names if name not in classes]
+    absent = [name for name in classes if name not in names]
+    if unknown and not source.subset:
+        findings.add(rules.UNKNOWN_CLASS, f"{', '.join(map(repr, unknown))}: {both}")
+    elif source.toolbox == "mmdet":
+        labels = source.label_names(content)
+        if absent:
+            findings.add(rules.ABSENT_CLASS, f"metainfo classes {short(absent)} are not in it, which has {short(names)}")
+        elif list(labels) != classes:
+            order = f"metainfo classes {short(classes)} are in another order than the file's {short(labels)}"
+            findings.add(rules.CLASS_ORDER, order)
+    elif list(names) != classes[: len(names)]:
+        findings.add(rules.CLASS_ORDER, both)
+
+
 def _box_problem(box: Any) -> str | None:
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+    if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
         return repr(box)
     return repr(box) if box[2] < 0 or box[3] < 0 else None
 
 
-def _rle_problem(size: Any, counts: Any, image: dict[str, Any] | None) -> str | None:
-    if image and size != [image["height"], image["width"]]:
-        return f"RLE size {size!r}, image is [{image['height']}, {image['width']}] (height, width)"
-    if isinstance(counts, str):
-        return None
-    if not isinstance(counts, list) or not all(map(is_integer, counts)):
-        return f"RLE counts are a {type(counts).__name__}, expected a list of integers or a string"
-    pixels = image["height"] * image["width"] if image else sum(counts)
-    return None if sum(counts) == pixels else f"RLE covers {sum(counts)} of {pixels} px"
-
-
-def _mask_problem(segmentation: Any, image: dict[str, Any] | None) -> str | None:
-    """Describe the problem; ``None`` for valid polygons, for RLE of the image's size, and without a mask."""
-    if isinstance(segmentation, dict):
-        return _rle_problem(segmentation.get("size"), segmentation.get("counts"), image)
-    if not isinstance(segmentation, list):
-        return f"a {type(segmentation).__name__}"
-    for polygon in segmentation:
-        if not isinstance(polygon, list) or not all(map(_is_number, polygon)):
-            return "a polygon is not a flat list of numbers"
-        if len(polygon) < 6 or len(polygon) % 2:
-            return f"a polygon of {len(polygon)} numbers"
+def _segmentation_fault(annotation: dict[str, Any], image: Any, source: CocoSet) -> tuple[Rule, str] | None:
+    segmentation = annotation.get("segmentation") or []
+    problem = mask_problem(segmentation, image)
+    if problem is not None:
+        return rules.MASK, problem
+    if not segmentation and source.needs_masks:
+        return rules.NO_MASK, f"image_id {annotation.get('image_id')!r}"
+    if source.polygons and isinstance(segmentation, dict) and not annotation.get("iscrowd"):
+        return rules.RLE_AS_POLYGON, f"image_id {annotation.get('image_id')!r}"
     return None
 
 
-def _check_classes(content: dict[str, Any], classes: Sequence[str] | None, problems: _Problems) -> None:
-    names = category_names(content)
-    ids = [category["id"] for category in content["categories"]]
-    problems.add_duplicates("category id used twice", ids)
-    problems.add_duplicates("category name used twice", names)
-    if ids != sorted(ids):
-        # mmdet numbers classes by their position in this list, Detectron2 by id
-        problems.add("list of categories not in ascending order of id, so toolboxes would disagree", repr(ids))
-    if classes is None:
-        return
-    both = f"the file has {list(names)}, the model {list(classes)}"
-    unknown = [name for name in names if name not in classes]
-    if unknown:
-        problems.add("category of the file that the model does not have", f"{', '.join(map(repr, unknown))}: {both}")
-    elif list(names) != list(classes)[: len(names)]:
-        problems.add("order of categories differs from the model's, so labels would be swapped", both)
+def _crowd_fault(annotation: dict[str, Any], source: CocoSet) -> tuple[Rule, str] | None:
+    if "iscrowd" not in annotation:
+        return (rules.NO_CROWD, f"image_id {annotation.get('image_id')!r}") if source.evaluated else None
+    crowd = annotation["iscrowd"]
+    return None if isinstance(crowd, (bool, int, float)) and crowd in (0, 1) else (rules.CROWD, repr(crowd))
 
 
-def _check_annotation(annotation: dict[str, Any], images: dict[int, Any], ids: set[int], problems: _Problems) -> None:
-    number, image_id, category_id = (annotation.get(key) for key in ("id", "image_id", "category_id"))
-    image = images.get(image_id) if isinstance(image_id, int) and is_integer(image_id) else None
-    known_category = is_integer(category_id) and category_id in ids
-    found = {
-        "annotation without integer id": None if is_integer(number) else f"image_id {image_id!r}",
-        "annotation of an unknown image": None if image else f"image_id {image_id!r}",
-        "annotation of an unknown category": None if known_category else f"category_id {category_id!r}",
-        "annotation whose bbox is not [x, y, width, height]": _box_problem(annotation.get("bbox")),
-        "annotation without area (px)": None if _is_number(annotation.get("area")) else repr(annotation.get("area")),
-        "annotation with malformed segmentation": _mask_problem(annotation.get("segmentation") or [], image),
-    }
-    for kind, problem in found.items():
-        problems.add(kind, None if problem is None else f"annotation {number!r}: {problem}")
+def _annotation_faults(
+    annotation: dict[str, Any], images: dict[Any, Any], categories: set[Any], source: CocoSet
+) -> list[tuple[Rule, str]]:
+    """List the faults of one annotation as pairs of kind and detail."""
+    number, image_id, category = (annotation.get(key) for key in ("id", "image_id", "category_id"))
+    image = images.get(image_id) if is_id(image_id) else None
+    faults = [_segmentation_fault(annotation, image, source), _crowd_fault(annotation, source)]
+    if not is_id(number):
+        faults.append((rules.ANNOTATION_ID, f"image_id {image_id!r}"))
+    elif source.evaluated and isinstance(number, str) and not number.isdecimal():
+        faults.append((rules.TEXT_ID, f"image_id {image_id!r}"))
+    if image is None:
+        faults.append((rules.UNKNOWN_IMAGE, f"image_id {image_id!r}"))
+    if not is_id(category) or category not in categories:
+        faults.append((rules.UNKNOWN_CATEGORY, f"category_id {category!r}"))
+    box = _box_problem(annotation.get("bbox"))
+    if box is not None:
+        faults.append((rules.BOX, box))
+    if not is_number(annotation.get("area")):
+        faults.append((rules.AREA, repr(annotation.get("area"))))
+    if annotation.get("ignore"):
+        faults.append((rules.IGNORE, f"image_id {image_id!r}"))
+    return [fault for fault in faults if fault is not None]
 
 
-def _check_files(images: list[dict[str, Any]], image_dir: Path) -> None:
-    # one listing instead of one query per image: seconds instead of minutes on network file systems
-    listed = set(os.listdir(image_dir)) if image_dir.is_dir() else set()
-    names = [image["file_name"] for image in images]
-    missing = [name for name in names if name not in listed and not (image_dir / name).is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"{len(missing)} of {len(names)} images are not in image_dir={str(image_dir)!r}"
-            f"{'' if image_dir.is_dir() else ' (which is not a folder)'}: {', '.join(missing[:_EXAMPLES])}"
-            f"{', ...' if len(missing) > _EXAMPLES else ''}; give the folder that 'file_name' is relative to"
-        )
+def _is_object(annotation: dict[str, Any], image: dict[str, Any], source: CocoSet) -> bool:
+    """Return whether both toolboxes train on an annotation without faults."""
+    x, y, width, height = annotation["bbox"]
+    inside = 0 < x + width and x < image["width"] and 0 < y + height and y < image["height"]
+    large = min(width, height) >= 1 and annotation["area"] > 0
+    used = not annotation.get("iscrowd") and not annotation.get("ignore")
+    return used and large and inside and min(image["width"], image["height"]) >= source.min_side
 
 
-def check_content(ann_file: Path, content: dict[str, Any], classes: Sequence[str] | None = None) -> None:
-    """Check ``content``, the result of `read_coco`; arguments and errors are those of `check_coco`."""
-    if isinstance(classes, str):
-        raise TypeError(f"classes={classes!r} is a single string; expected a sequence of names, e.g. ({classes!r},)")
-    problems = _Problems()
-    images = {image["id"]: image for image in content["images"] if _image_problem(image) is None}
-    for image in content["images"]:
-        problems.add("image without valid id, file_name, width and height", _image_problem(image))
-    problems.add_duplicates("image id used twice", (image.get("id") for image in content["images"]))
-    problems.add_duplicates("annotation id used twice", (annotation.get("id") for annotation in content["annotations"]))
-    _check_classes(content, classes, problems)
-    category_ids = {category["id"] for category in content["categories"]}
-    for annotation in content["annotations"]:
-        _check_annotation(annotation, images, category_ids, problems)
-    problems.raise_if_any(ann_file)
-
-
-def check_coco(
-    ann_file: str | os.PathLike[str],
-    image_dir: str | os.PathLike[str],
-    classes: Sequence[str] | None = None,
-    check_images: bool = True,
-    annotated: bool = True,
-) -> CocoReport:
-    """Check an annotation file and count its content.
-
-    Args:
-        ann_file: COCO annotation file.
-        image_dir: folder that the ``file_name`` of each image is relative to.
-        classes: class names of the model in order; ``None`` skips the comparison.
-        check_images: require that the image files exist; they are not opened.
-        annotated: require annotations; COCO's files for test images have none.
+def check_content(content: dict[str, Any], source: CocoSet, findings: Findings) -> list[dict[str, Any]]:
+    """Check ``content``, the result of `read_coco`; return the entries of its valid images.
 
     Raises:
-        TypeError: ``classes`` is a single string.
-        FileNotFoundError: the annotation file or an image is missing.
-        ValueError: the file is not a COCO object-detection file, or holds data that cannot be trained on; one message
-            lists the number and up to five examples of each problem.
+        TypeError: the classes are a single string.
+        ValueError: a category without an integer id or without a name.
     """
-    path = Path(ann_file)
-    content = read_coco(path, annotated)
-    check_content(path, content, classes)
-    if check_images:
-        _check_files(content["images"], Path(image_dir))
-    return make_report(path, content)
+    if isinstance(source.classes, str):
+        raise TypeError(f"classes={source.classes!r} is a single string; expected a sequence of names")
+    images = _check_images(content, source, findings)
+    findings.add_duplicates(rules.ANNOTATION_TWICE, (entry.get("id") for entry in content["annotations"]))
+    _check_categories(content, source, findings)
+    chosen = {entry["id"] for entry in content["categories"] if not source.subset or entry["name"] in (source.classes or ())}
+    categories = {category["id"] for category in content["categories"]}
+    objects = 0
+    for annotation in content["annotations"]:
+        faults = _annotation_faults(annotation, images, categories, source)
+        for rule, detail in faults:
+            findings.add(rule, f"annotation {annotation.get('id')!r}: {detail}")
+        if not faults and annotation["category_id"] in chosen:
+            objects += _is_object(annotation, images[annotation["image_id"]], source)
+    _check_use(content, source, findings, objects)
+    return list(images.values())
+
+
+def _check_use(content: dict[str, Any], source: CocoSet, findings: Findings, objects: int) -> None:
+    """Check what concerns the file as a whole."""
+    annotations = content["annotations"]
+    crowd = sum(bool(entry.get("iscrowd")) for entry in annotations)
+    if source.annotated and not objects and not findings.have_errors:
+        found = f"{len(content['images'])} images, {len(annotations)} annotations, {crowd} of them crowd regions"
+        findings.add(rules.NOTHING if source.trained else rules.NOTHING_TO_FIND, found)
+    if source.evaluated and "info" not in content and _info_is_needed():
+        findings.add(rules.NO_INFO, "no 'info'")

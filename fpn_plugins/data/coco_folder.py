@@ -1,9 +1,10 @@
 """Find a split of a COCO-format data set in a folder, and read its annotation file.
 
-Three layouts are recognized:
+Four layouts are recognized:
 
     COCO      annotations/instances_train2017.json   train2017/
-    plain     annotations/instances_train.json       train/ or images/train/
+    plain     annotations/instances_train.json       train/ or images/train/ or images/
+    short     annotations/train.json                 train/ or images/train/ or images/
     Roboflow  train/_annotations.coco.json           images in the same folder; `valid/` for validation
 """
 
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checks import one_of
+from .json_values import is_id, mix_types
 
 _KEYS = ("images", "annotations", "categories")
 
@@ -85,17 +87,15 @@ def category_names(content: dict[str, Any]) -> tuple[str, ...]:
     """Return the category names of a file's content (see `read_coco`) in ascending order of id.
 
     Raises:
-        ValueError: a category without an integer ``id`` or without a ``name``.
+        ValueError: a category without ``id`` or without a ``name``, or ids of which only some are texts.
     """
     for category in content["categories"]:
-        if not is_integer(category.get("id")) or not isinstance(category.get("name"), str):
+        if not is_id(category.get("id")) or not isinstance(category.get("name"), str):
             raise ValueError(f"category {category!r} is malformed; expected an integer 'id' and a string 'name'")
+    ids = [category["id"] for category in content["categories"]]
+    if mix_types(ids):
+        raise ValueError(f"category ids {ids!r} mix texts and numbers; write all of them as integers")
     return tuple(category["name"] for category in sorted(content["categories"], key=lambda category: category["id"]))
-
-
-def is_integer(value: Any) -> bool:
-    """Return whether a value read from JSON is an integer; JSON's true and false are not."""
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def read_categories(ann_file: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -123,8 +123,11 @@ def _candidates(root: Path, split: str) -> list[tuple[Path, Path]]:
     folders = [split, "valid"] if split == "val" else [split]
     return [
         (annotations / f"instances_{split}2017.json", root / f"{split}2017"),
-        (annotations / f"instances_{split}.json", root / split),
-        (annotations / f"instances_{split}.json", root / "images" / split),
+        *(
+            (annotations / f"{name}.json", folder)
+            for name in (f"instances_{split}", split)
+            for folder in (root / split, root / "images" / split, root / "images")
+        ),
         *((root / folder / "_annotations.coco.json", root / folder) for folder in folders),
     ]
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class CocoReport:
         boxes_outside: boxes that extend beyond their image by more than 1 px; both toolboxes clip them.
         zero_size_boxes: boxes without width or height; both toolboxes skip them, and COCO's own train2017 has two.
         id_zero: annotations with id 0, which COCO's evaluation reads as "not matched", so a match counts as a miss.
+        modes: Pillow's color mode -> number of image files, of those whose header was read.
     """
 
     ann_file: Path
@@ -48,6 +49,7 @@ class CocoReport:
     boxes_outside: int
     zero_size_boxes: int
     id_zero: int
+    modes: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Format as a compact table; counts of suspicious objects appear only if nonzero."""
@@ -62,11 +64,19 @@ class CocoReport:
             ("annotations", f"{self.annotations} ({self.crowd} crowd regions)"),
             ("small/medium/large", f"{self.small}/{self.medium}/{self.large}"),
             *((name, str(count)) for name, count in warnings if count),
+            *self._image_rows(),
             ("categories", str(len(self.per_category))),
             *((f"  {name}", str(count)) for name, count in self.per_category.items()),
         ]
         width = max(len(name) for name, _ in rows)
         return "\n".join([str(self.ann_file), *(f"  {name:<{width}}  {value}" for name, value in rows)])
+
+    def _image_rows(self) -> list[tuple[str, str]]:
+        """Rows about the image files: color modes other than RGB, and how many were read if not all."""
+        read = sum(self.modes.values())
+        modes = ", ".join(f"{mode} {count}" for mode, count in self.modes.items())
+        rows = [("color modes", modes)] if set(self.modes) - {"RGB"} else []
+        return rows + ([("headers read", f"{read} of {self.images} (--all reads all)")] if 0 < read < self.images else [])
 
 
 def _leaves_image(box: list[float], image: dict[str, Any]) -> bool:
@@ -74,12 +84,13 @@ def _leaves_image(box: list[float], image: dict[str, Any]) -> bool:
     return x < -1 or y < -1 or x + width > image["width"] + 1 or y + height > image["height"] + 1
 
 
-def make_report(ann_file: Path, content: dict[str, Any]) -> CocoReport:
+def make_report(ann_file: Path, content: dict[str, Any], modes: dict[str, int] | None = None) -> CocoReport:
     """Count the content of a file.
 
     Args:
         ann_file: annotation file, for the title of the table.
         content: result of `read_coco` without the problems that `check_coco` reports.
+        modes: color mode -> number of image files.
     """
     images = {image["id"]: image for image in content["images"]}
     annotations = content["annotations"]
@@ -101,4 +112,5 @@ def make_report(ann_file: Path, content: dict[str, Any]) -> CocoReport:
         boxes_outside=sum(_leaves_image(a["bbox"], images[a["image_id"]]) for a in annotations),
         zero_size_boxes=sum(0 in a["bbox"][2:] for a in annotations),
         id_zero=sum(a["id"] == 0 for a in annotations),
+        modes=modes or {},
     )

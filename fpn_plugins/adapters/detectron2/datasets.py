@@ -1,10 +1,8 @@
-"""Register COCO-format folders in Detectron2's catalogs, and check registered data sets."""
+"""Register COCO-format folders in Detectron2's catalogs."""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances, register_coco_panoptic_separated
 from detectron2.data.detection_utils import read_image
 
-from ...data import CocoReport, PanopticSplit, check_coco, find_panoptic_split, find_split
+from ...data import PanopticSplit, find_panoptic_split, find_split
 
 ENVIRONMENT_VARIABLE = "FPN_PLUGINS_COCO"
 
@@ -110,32 +108,3 @@ def register_from_environment() -> None:
     root = os.environ.get(ENVIRONMENT_VARIABLE)
     if root:
         register_coco_folder(root)
-
-
-def check_datasets(names: Iterable[str], num_classes: int | None = None) -> list[CocoReport]:
-    """Check registered COCO-format data sets before training starts; other data sets are skipped.
-
-    Args:
-        names: names of the config's data sets.
-        num_classes: number of classes of the model's heads, if known.
-
-    Raises:
-        FileNotFoundError: the annotation file or images are missing.
-        ValueError: not a COCO file, or more categories than the model has classes.
-    """
-    reports = []
-    for name in dict.fromkeys(names):
-        metadata = MetadataCatalog.get(name)
-        if metadata.get("evaluator_type") != "coco" or not metadata.get("json_file"):
-            continue
-        if "://" in metadata.json_file:
-            continue  # on a server that only Detectron2's PathManager can read
-        report = check_coco(metadata.json_file, metadata.image_root, annotated="test" not in re.split(r"[_\-.]", name))
-        outside = list(report.per_category)[num_classes:] if num_classes is not None else []
-        if outside:
-            raise ValueError(
-                f"data set {name!r} has {len(report.per_category)} categories, the model {num_classes} classes, "
-                f"so {outside} have no class; set the model's num_classes={len(report.per_category)}"
-            )
-        reports.append(report)
-    return reports

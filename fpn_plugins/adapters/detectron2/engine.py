@@ -26,6 +26,7 @@ from detectron2.evaluation import COCOEvaluator, inference_on_dataset, print_csv
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 
+from .data_check import DataNeeds, lazy_needs, yaml_needs
 from .reading import read_lazy, read_yaml
 
 
@@ -33,12 +34,10 @@ class Job(Protocol):
     """Training or evaluation in one process.
 
     Attributes:
-        datasets: names of the data sets that the job reads.
-        num_classes: number of classes of the model's heads; ``None`` if the config does not state it.
+        needs: data sets that the job reads, and what its model expects of them.
     """
 
-    datasets: list[str]
-    num_classes: int | None
+    needs: DataNeeds
 
     def run(self) -> Any:
         """Train, or evaluate with ``--eval-only``; return the results of the evaluation, if there is one."""
@@ -81,10 +80,7 @@ class YamlJob:
         self.args, self.cfg = args, read_yaml(args.config_file, args.opts)
         self.cfg.freeze()
         default_setup(self.cfg, args)
-        self.datasets = [*([] if args.eval_only else self.cfg.DATASETS.TRAIN), *self.cfg.DATASETS.TEST]
-        retinanet, rcnn = self.cfg.MODEL.RETINANET, self.cfg.MODEL.ROI_HEADS
-        heads = {"RetinaNet": retinanet, "FPNPluginsRetinaNet": retinanet, "GeneralizedRCNN": rcnn}
-        self.num_classes = getattr(heads.get(self.cfg.MODEL.META_ARCHITECTURE), "NUM_CLASSES", None)
+        self.needs = yaml_needs(self.cfg, args.eval_only)
 
     def run(self) -> Any:
         """Train, or evaluate with ``--eval-only``."""
@@ -105,9 +101,7 @@ class LazyJob:
         self.args = args
         self.cfg = cfg = read_lazy(args.config_file, args.opts)
         default_setup(cfg, args)
-        parts = ["test"] if args.eval_only else ["train", "test"]
-        self.datasets = [name for part in parts for name in self._names(part)]
-        self.num_classes = cfg.model.get("num_classes") or cfg.model.get("roi_heads", {}).get("num_classes")
+        self.needs = lazy_needs(cfg, args.eval_only)
 
     def run(self) -> Any:
         """Train, or evaluate with ``--eval-only``."""
@@ -117,11 +111,6 @@ class LazyJob:
         model = create_ddp_model(model)
         DetectionCheckpointer(model).load(self.cfg.train.init_checkpoint)
         return self._evaluate(model)
-
-    def _names(self, part: str) -> list[str]:
-        """Return the data set names of the train or test loader; none if the loader reads no catalog."""
-        names = self.cfg.dataloader.get(part, {}).get("dataset", {}).get("names", [])
-        return [names] if isinstance(names, str) else list(names)
 
     def _evaluate(self, model: Any) -> Any:
         loader = instantiate(self.cfg.dataloader.test)

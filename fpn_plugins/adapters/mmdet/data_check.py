@@ -1,108 +1,182 @@
-"""Check the data sets of an mmdet config before training or testing starts."""
+"""Check the data sets of an mmdet config, and the heads of its model, before training or testing starts."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmdet.datasets import CocoDataset
+from mmdet.datasets import CocoDataset, CocoPanopticDataset
+from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 
-from ...data import CocoReport, check_coco
+from ...data import SAMPLE, CocoReport, CocoSet, DataCheck, Head, PanopticSet, check_data
 from .arguments import Cfg
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+# heads that predict the data set's classes, unlike e.g. ``rpn_head`` and HTC's ``semantic_head``
+_CLASS_HEADS = ("bbox_head", "mask_head", "mask_iou_head", "query_head")
+_PANOPTIC_KEYS = {"num_things_classes": "things", "num_stuff_classes": "stuff"}
+_READERS = ("load_data_list", "parse_data_info")  # what a subclass must not have changed
 
 
-def check_datasets(cfg: Config, loaders: Sequence[str] = LOADERS) -> list[CocoReport]:
-    """Check every COCO-format data set of a config, each once; other data sets are skipped.
+def find_problems(
+    cfg: Config, loaders: Sequence[str] = LOADERS, limit: int | None = SAMPLE
+) -> DataCheck:
+    """Check every COCO-format data set of a config, instances and panoptic, each once; other data sets are skipped.
 
     Args:
         cfg: a complete mmdet config.
         loaders: keys of the data loaders to check.
-
-    Returns:
-        One report per annotation file.
+        limit: number of image files per set whose headers are read; ``None`` reads all.
 
     Raises:
-        FileNotFoundError: the annotation file or images are missing.
-        ValueError: not a COCO file, different classes in the config and in the file, or heads whose number of classes
-            differs from the data set's.
+        FileNotFoundError: an annotation file or images are missing.
+        ValueError: not a COCO file.
     """
-    reports: dict[Path, CocoReport] = {}
+    sets: list[CocoSet | PanopticSet] = []
     for loader in loaders:
-        for dataset in _coco_datasets((cfg.get(loader) or {}).get("dataset")):
-            ann_file, image_dir = _paths(dataset)
+        metrics = _metrics(cfg.get(loader.replace("dataloader", "evaluator")))
+        for dataset, kind in _coco_datasets((cfg.get(loader) or {}).get("dataset")):
             if dataset.get("backend_args") or "://" in str(dataset["ann_file"]):
                 continue  # on a server that only mmengine can read
-            classes = _check_classes(dataset, cfg.get("model", {}))
-            if ann_file not in reports:
-                annotated = loader != "test_dataloader"  # COCO's test images have no annotations
-                reports[ann_file] = _check_one(ann_file, image_dir, dataset, classes, annotated)
-    return list(reports.values())
+            describe = _panoptic_set if issubclass(kind, CocoPanopticDataset) else _coco_set
+            sets.append(describe(dataset, kind, loader, metrics))
+            sets += _evaluated_elsewhere(sets[-1], metrics)
+    model = cfg.get("model", {})
+    heads = [] if "language_model" in model else list(_heads(model))  # with one, heads count words
+    return check_data(sets, heads, limit)
 
 
-def _coco_datasets(dataset: Cfg | None) -> Iterator[Cfg]:
-    """Find the COCO data sets inside wrappers such as RepeatDataset and ConcatDataset."""
+def check_datasets(cfg: Config, loaders: Sequence[str] = LOADERS) -> list[CocoReport]:
+    """Return a report per annotation file of instances; see `find_problems`.
+
+    Raises:
+        FileNotFoundError: an annotation file or images are missing.
+        ValueError: not a COCO file, different classes in the config and in the file, heads whose number of classes
+            differs from the data set's, or any other error that `fpn_plugins.data.check_data` finds.
+    """
+    return find_problems(cfg, loaders).require()
+
+
+def _coco_datasets(dataset: Cfg | None) -> Iterator[tuple[Cfg, type[CocoDataset]]]:
+    """Find the COCO data sets inside wrappers such as RepeatDataset and ConcatDataset, with their classes."""
     if not dataset:
         return
-    if dataset["type"] in ("CocoDataset", "mmdet.CocoDataset", CocoDataset):
-        yield dataset
+    kind = dataset["type"] if isinstance(dataset["type"], type) else DATASETS.get(dataset["type"])
+    if kind is not None and issubclass(kind, CocoDataset):
+        base: type[CocoDataset] = CocoPanopticDataset if issubclass(kind, CocoPanopticDataset) else CocoDataset
+        if all(getattr(kind, name) is getattr(base, name) for name in _READERS):
+            yield dataset, kind
     inner = [dataset.get("dataset"), *(dataset.get("datasets") or [])]
     for entry in inner:
         yield from _coco_datasets(entry)
 
 
-def _paths(dataset: Cfg) -> tuple[Path, Path]:
-    root = Path(dataset.get("data_root") or "")
-    return root / dataset["ann_file"], root / (dataset.get("data_prefix") or {}).get("img", "")
+def _metrics(evaluator: Any) -> list[Cfg]:
+    """List the metrics of an evaluator's config."""
+    if not evaluator:
+        return []
+    listed = list(evaluator) if isinstance(evaluator, (list, tuple)) else evaluator.get("metrics") or [evaluator]
+    return [metric for metric in listed if not metric.get("format_only")]
 
 
-def _check_classes(dataset: Cfg, model: Cfg) -> tuple[str, ...]:
-    """Return the classes that the data set will use; raise if the model's heads have another number."""
-    classes = tuple(CocoDataset._load_metainfo(dataset.get("metainfo"))["classes"])  # mmdet reads them from files too
-    if "language_model" in model:
-        return classes  # its heads count words
-    wrong = {name: number for name, number in _head_classes(model) if number != len(classes)}
-    if wrong:
-        raise ValueError(
-            f"the data set has {len(classes)} classes {_short(classes)}, but {wrong} differ; set the heads' "
-            f"num_classes={len(classes)}, or the data set's metainfo=dict(classes=(...)) to the model's classes"
-        )
-    return classes
+def _tasks(metrics: Sequence[Cfg]) -> frozenset[str]:
+    """Return the kinds of AP among COCO metrics."""
+    found: set[str] = set()
+    for metric in metrics:
+        if str(metric.get("type")).split(".")[-1].startswith("CocoMetric"):
+            names = metric.get("metric", "bbox")
+            found |= {names} if isinstance(names, str) else set(names)
+    return frozenset("segm" if name == "segm" else "bbox" for name in found)
 
 
-def _head_classes(node: Any, path: str = "model") -> Iterator[tuple[str, int]]:
-    """Find ``num_classes`` of every box and mask head of a model config, with its path."""
+def _paths(dataset: Cfg) -> tuple[Path, Path, Path]:
+    """Return annotation file, image folder, and folder of segmentation maps."""
+    root, prefix = Path(dataset.get("data_root") or ""), dataset.get("data_prefix") or {}
+    return root / dataset["ann_file"], root / prefix.get("img", ""), root / prefix.get("seg", "")
+
+
+def _transforms(dataset: Cfg) -> Iterator[Cfg]:
+    """List the transforms of a data set's pipeline, and those inside RandomChoice and the like."""
+    waiting = list(dataset.get("pipeline") or [])
+    while waiting:
+        step = waiting.pop(0)
+        if isinstance(step, (list, tuple)):
+            waiting = [*step, *waiting]
+        elif hasattr(step, "get"):
+            yield step
+            waiting = [*(step.get("transforms") or []), *waiting]
+
+
+def _coco_set(dataset: Cfg, kind: type[CocoDataset], loader: str, metrics: Sequence[Cfg]) -> CocoSet:
+    ann_file, image_dir, _ = _paths(dataset)
+    metainfo, filters = dataset.get("metainfo") or {}, dataset.get("filter_cfg") or {}
+    loads = [step for step in _transforms(dataset) if step.get("with_mask")]
+    trained = loader == "train_dataloader"
+    tasks = frozenset() if trained else _tasks(metrics)
+    return CocoSet(
+        ann_file,
+        image_dir,
+        tuple(kind._load_metainfo(metainfo)["classes"]),  # mmdet reads them from files too
+        subset=bool(metainfo.get("classes")),
+        trained=trained,
+        evaluated=tasks,
+        masks=bool(loads),
+        polygons=any(step.get("poly2mask") is False for step in loads),
+        min_side=filters.get("min_size", 0) if trained else 0,
+        annotated=loader != "test_dataloader" or bool(tasks),  # COCO's test images have no annotations
+        toolbox="mmdet",
+    )
+
+
+def _panoptic_set(dataset: Cfg, kind: type[CocoDataset], loader: str, metrics: Sequence[Cfg]) -> PanopticSet:
+    classes = tuple(kind._load_metainfo(dataset.get("metainfo"))["classes"])
+    evaluated = any("Panoptic" in str(metric.get("type")) for metric in metrics)
+    trained = loader == "train_dataloader"
+    files = _paths(dataset)
+    return PanopticSet(*files, classes=classes, trained=trained, evaluated=evaluated and not trained, toolbox="mmdet")
+
+
+def _evaluated_elsewhere(source: CocoSet | PanopticSet, metrics: Sequence[Cfg]) -> Iterator[CocoSet]:
+    """Describe the annotation files of COCO metrics that the data loader does not read."""
+    if isinstance(source, PanopticSet) or not source.evaluated:
+        return
+    for metric in metrics:
+        ann_file = metric.get("ann_file")
+        if ann_file and "://" not in str(ann_file) and Path(ann_file).resolve() != source.ann_file.resolve():
+            yield CocoSet(
+                Path(ann_file),
+                source.image_dir,
+                source.classes,
+                subset=source.subset,
+                trained=False,
+                evaluated=_tasks([metric]),
+                toolbox="mmdet",
+            )
+
+
+def _heads(node: Any, path: str = "model") -> Iterator[Head]:
+    """Find the numbers of classes of box, mask and panoptic heads in a model config, stated or by default."""
     if isinstance(node, (list, tuple)):
         for index, entry in enumerate(node):
-            yield from _head_classes(entry, f"{path}[{index}]")
+            yield from _heads(entry, f"{path}[{index}]")
     elif hasattr(node, "items"):
-        if path.split(".")[-1].split("[")[0] in ("bbox_head", "mask_head") and "num_classes" in node:
-            yield f"{path}.num_classes", node["num_classes"]
+        if path.split(".")[-1].split("[")[0] in _CLASS_HEADS and not node.get("class_agnostic"):
+            number = node.get("num_classes", _default_classes(node.get("type")))
+            yield from [Head(f"{path}.num_classes", number)] if number is not None else []
+        for key, of in _PANOPTIC_KEYS.items():
+            yield from [Head(f"{path}.{key}", node[key], of)] if key in node else []
         for key, entry in node.items():
-            yield from _head_classes(entry, f"{path}.{key}")
+            yield from _heads(entry, f"{path}.{key}")
 
 
-def _check_one(ann_file: Path, image_dir: Path, dataset: Cfg, classes: tuple[str, ...], annotated: bool) -> CocoReport:
-    """Check one file; mmdet silently drops categories outside ``classes``, which is intended only for a subset."""
-    chosen = bool((dataset.get("metainfo") or {}).get("classes"))
-    report = check_coco(ann_file, image_dir, None if chosen else classes, annotated=annotated)
-    in_file = [name for name in report.per_category if name in classes]
-    absent = [name for name in classes if name not in in_file]
-    if absent:
-        raise ValueError(
-            f"metainfo classes {_short(absent)} are not in {str(ann_file)!r}, which has "
-            f"{_short(tuple(report.per_category))}; correct the data set's metainfo"
-        )
-    if list(classes) != in_file:
-        raise ValueError(
-            f"metainfo classes {_short(classes)} are in another order in {str(ann_file)!r}, {_short(in_file)}; mmdet "
-            "numbers labels by the file, so names would be swapped: list metainfo classes in the file's order"
-        )
-    return report
-
-
-def _short(names: Sequence[str]) -> str:
-    return "(" + ", ".join(names[:6]) + (f", ... {len(names)} in all)" if len(names) > 6 else ")")
+def _default_classes(kind: Any) -> int | None:
+    """Return the default number of classes of a registered head; ``None`` if it has no such argument or default."""
+    kind = MODELS.get(kind) if isinstance(kind, str) else kind
+    for base in inspect.getmro(kind) if isinstance(kind, type) else ():
+        parameter = inspect.signature(base.__init__).parameters.get("num_classes")  # type: ignore[misc]
+        if parameter is not None:
+            return parameter.default if isinstance(parameter.default, int) else None
+    return None

@@ -1,0 +1,125 @@
+"""Read the headers of image files in parallel: size, color mode, EXIF orientation, and whether the file is complete."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+SAMPLE = 20_000
+_ORIENTATION = 274  # number of the EXIF tag
+_METADATA = ("exif", "xmp", "XML:com.adobe.xmp")  # keys under which Pillow holds it
+_Item = TypeVar("_Item")
+
+
+class ImageHeader(NamedTuple):
+    """Header of an image file.
+
+    Attributes:
+        width: stored width in pixels, before the EXIF orientation is applied.
+        height: stored height in pixels.
+        mode: Pillow's color mode, such as ``"RGB"``, ``"P"`` (palette), ``"I;16"``.
+        format: file format, such as ``"JPEG"``.
+        orientation: EXIF orientation, 1 to 8; 1 is upright, from 5 on width and height are swapped.
+    """
+
+    width: int
+    height: int
+    mode: str
+    format: str
+    orientation: int = 1
+
+    @property
+    def turned_size(self) -> tuple[int, int]:
+        """Width and height after turning the image as its EXIF orientation asks for."""
+        return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
+
+    @property
+    def gray_bits(self) -> int:
+        """Bits of a gray value if more than 8, else 8; such colors are reduced to 8 alike in both toolboxes."""
+        if self.mode.startswith("I;16") or (self.mode == "I" and self.format == "PNG"):
+            return 16
+        return 32 if self.mode in ("I", "F") else 8
+
+
+def sampled(items: Sequence[_Item], limit: int | None = SAMPLE) -> Sequence[_Item]:
+    """Return at most ``limit`` of the items, in order and always the same ones; all with ``None``."""
+    if limit is None or len(items) <= limit:
+        return items
+    return [items[index] for index in sorted(random.Random(0).sample(range(len(items)), limit))]
+
+
+def read_headers(paths: Sequence[Path]) -> list[ImageHeader | str]:
+    """Read headers without decoding pixels; only a file whose end is missing is decoded, to be sure.
+
+    Returns:
+        For each path its header, or what is wrong with a file that cannot be read, or not in full.
+    """
+    threads = min(16, 4 * (os.cpu_count() or 1))
+    with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
+        warnings.simplefilter("ignore")  # Pillow's about large images and odd metadata
+        return list(_with_progress(pool.map(_read_header, paths, chunksize=64), len(paths)))
+
+
+def _with_progress(results: Iterable[Any], total: int) -> Iterator[Any]:
+    """Draw a progress bar on standard error if that is a terminal and rich is installed."""
+    if not sys.stderr.isatty():
+        return iter(results)
+    try:
+        from rich.console import Console
+        from rich.progress import track
+    except ImportError:
+        return iter(results)
+    console = Console(stderr=True)
+    return iter(track(results, "image headers", total=total, console=console, transient=True))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    from PIL import Image
+
+    with open(path, "rb") as file, Image.open(file) as image:
+        yield file, image
+
+
+def _read_header(path: Path) -> ImageHeader | str:
+    try:
+        with _opened(path) as (file, image):
+            header = ImageHeader(*image.size, image.mode, image.format or "", _orientation(image))
+            if not _is_complete(file, image):
+                image.load()
+            return header
+    except Exception as error:  # Pillow's decoders raise all kinds of errors for damaged files
+        size = path.stat().st_size if path.is_file() else 0
+        return f"{type(error).__name__}: {error}" if size else "the file is empty"
+
+
+def _orientation(image: Any) -> int:
+    # without metadata, PNG's getexif() would decode the image in search of some
+    known = image.format == "TIFF" or any(key in image.info for key in _METADATA)
+    value = image.getexif().get(_ORIENTATION) if known else 1
+    return value if value in range(2, 9) else 1
+
+
+def _is_complete(file: Any, image: Any) -> bool:
+    """Return whether the end of a file looks like its format's; where that is unknown, as if complete."""
+    size = os.fstat(file.fileno()).st_size
+    if image.format == "TIFF":
+        offsets, lengths = (image.tag_v2.get(tag) or (0,) for tag in (273, 279))
+        return max(map(sum, zip(offsets, lengths, strict=False))) <= size
+    head = os.pread(file.fileno(), 8, 0)
+    tail = os.pread(file.fileno(), 64, max(0, size - 64))
+    if image.format in ("JPEG", "MPO"):
+        return tail.rstrip(b"\0").endswith(b"\xff\xd9")
+    if image.format == "PNG":
+        return b"IEND" in tail
+    if image.format in ("WEBP", "BMP"):
+        stated = int.from_bytes(head[4:8], "little") + 8 if image.format == "WEBP" else int.from_bytes(head[2:6], "little")
+        return stated <= size
+    return True
