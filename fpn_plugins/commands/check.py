@@ -3,7 +3,8 @@
     python tools/check_coco.py --root data/my_set
     python tools/check_coco.py annotations.json images/ --classes cat dog --json sizes.json --plot sizes.png
 
-If the annotations cannot be trained on, exits with code 1 and one message that lists every problem.
+If the data cannot be trained on or evaluated, exits with code 1 and one message that lists every problem. Image files
+are compared with the annotations by their headers.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..data import check_coco, find_split, size_statistics
+from ..data import SAMPLE, CocoSet, PanopticSet, check_data, coco_set, find_panoptic_split, find_split, size_statistics
+from ..data.data_check import USES
 from ..visualization import plot_size_statistics
-from .common import add_reports, add_size, user_errors, write_json
+from .common import add_reports, add_size, print_data_check, user_errors, write_json
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -24,28 +26,45 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("image_dir", nargs="?", type=Path, help="folder that each image's file_name is relative to")
     parser.add_argument("--root", help="data set folder, instead of files; checks its train and val splits")
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="class names of the model, in order")
+    use = "what the file is for; evaluation reads keys that training does not (default both)"
+    parser.add_argument("--use", choices=USES, default="both", help=use)
+    parser.add_argument("--masks", action="store_true", help="require that each object has a mask")
+    parser.add_argument("--panoptic", action="store_true", help="with --root: check the panoptic files as well")
+    parser.add_argument("--all", action="store_true", help=f"read the header of every image, not of {SAMPLE} per file")
     add_reports(parser, "statistics of object sizes")
     add_size(parser, "image size in training, for the statistics of pyramid levels", "--resize", default=None)
     args = parser.parse_args(argv)
     if bool(args.root) == bool(args.ann_file) or bool(args.ann_file) != bool(args.image_dir):
         parser.error("give either ann_file and image_dir, or --root")
-    if args.root and (args.json or args.plot):
-        parser.error("--json and --plot describe one file: give ann_file and image_dir instead of --root")
+    if args.root and (args.json or args.plot or args.use != "both"):
+        parser.error("--json, --plot and --use describe one file: give ann_file and image_dir instead of --root")
+    if args.panoptic and not args.root:
+        parser.error("--panoptic finds its files in a data set folder: give --root")
     if args.resize and not (args.json or args.plot):
         parser.error("--resize affects only the statistics: give --json or --plot too")
     return args
+
+
+def _sets(args: argparse.Namespace) -> list[CocoSet | PanopticSet]:
+    """Find the annotation files to check; those of a folder belong to one model."""
+    if not args.root:
+        return [coco_set(args.ann_file, args.image_dir, args.classes, args.use, args.masks)]
+    sets: list[CocoSet | PanopticSet] = []
+    for split in ("train", "val"):
+        found = find_split(args.root, split)
+        sets.append(coco_set(found.ann_file, found.image_dir, args.classes, split, args.masks))
+    for split in ("train", "val") if args.panoptic else ():
+        files = find_panoptic_split(args.root, split)
+        folders = (files.ann_file, files.image_dir, files.mask_dir, files.stuff_dir, files.instances_file)
+        sets.append(PanopticSet(*folders, trained=split == "train", evaluated=split == "val"))
+    return sets
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Check the annotations, print a report, and write the statistics."""
     args = parse_args(argv)
     with user_errors():
-        pairs = [(args.ann_file, args.image_dir)]
-        if args.root:
-            splits = [find_split(args.root, split) for split in ("train", "val")]
-            pairs = [(split.ann_file, split.image_dir) for split in splits]
-        for ann_file, image_dir in pairs:
-            print(check_coco(ann_file, image_dir, args.classes))
+        print_data_check(check_data(_sets(args), limit=None if args.all else SAMPLE))
         if args.json or args.plot:
             statistics = size_statistics(args.ann_file, resize=tuple(args.resize) if args.resize else None)
             if args.json:

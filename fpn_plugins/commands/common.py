@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..adapters.hosts import class_names, host_of
+from ..checks import one_of
+from ..data import SAMPLE, DataCheck
+from ..data.findings import CHECK_DATA
 from ..files import write_atomically
 from ..inference import ImagePredictor
 
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
 
 # environment variables with a process's rank on its machine: torchrun, slurm, Open MPI
 LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK")
-CHECK_DATA = "FPN_PLUGINS_CHECK_DATA"
 DETERMINISTIC = "FPN_PLUGINS_DETERMINISTIC"
 TRACEBACK = "FPN_PLUGINS_TRACEBACK"
 
@@ -192,10 +194,42 @@ def load_detector(
     return LoadedDetector(model, host.Predictor(model, *size), names)
 
 
-def checks_data() -> bool:
-    """Return whether this process checks the data: the first one per machine, unless FPN_PLUGINS_CHECK_DATA=0."""
+def data_check_mode() -> str:
+    """Return ``FPN_PLUGINS_CHECK_DATA``: 0 (no check), 1, ``all`` (every image), or ``warn`` (errors do not stop).
+
+    ``"0"`` for all but the first process of a machine. ``ValueError`` for another value.
+    """
     local_rank = next((os.environ[name] for name in LOCAL_RANKS if name in os.environ), "0")
-    return local_rank == "0" and os.environ.get(CHECK_DATA) != "0"
+    mode = one_of(CHECK_DATA, os.environ.get(CHECK_DATA) or "1", ("0", "1", "all", "warn"))
+    return mode if local_rank == "0" else "0"
+
+
+def run_data_check(check: Callable[[int | None], DataCheck]) -> None:
+    """Check the data before training or evaluation, as `data_check_mode` says, and print the result.
+
+    Args:
+        check: function of the number of image files to read per set, ``None`` for all.
+
+    Raises:
+        ValueError: the data has errors.
+    """
+    mode = data_check_mode()
+    if mode == "0":
+        return
+    print(f"checking the data ({CHECK_DATA}=0 skips this)", flush=True)
+    print_data_check(check(None if mode == "all" else SAMPLE), warn=mode == "warn")
+
+
+def print_data_check(result: DataCheck, warn: bool = False) -> None:
+    """Print reports and warnings; raise ``ValueError`` for errors unless ``warn``."""
+    if not warn:
+        result.require()
+    for report in result.reports:
+        print(report, flush=True)
+    for errors in (True, False):
+        findings = result.describe(errors)
+        if findings:
+            print(f"warning: {findings}", file=sys.stderr, flush=True)
 
 
 def choose_deterministic() -> None:

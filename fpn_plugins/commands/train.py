@@ -5,9 +5,9 @@
 CONFIG is a file, or ``fpn_plugins::mmdet/NAME``. The script that runs and its command line (``--help``) are mmdet's
 own. Several GPUs:
 ``torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch``; slurm: ``srun ... --launcher slurm``.
-Without a GPU, ``--launcher pytorch`` connects its processes over gloo. ``FPN_PLUGINS_CHECK_DATA=0`` skips the check;
-``FPN_PLUGINS_DETERMINISTIC=1`` uses deterministic algorithms; operations that have none warn, where mmengine's
-``randomness.deterministic`` raises an error.
+Without a GPU, ``--launcher pytorch`` connects its processes over gloo. ``FPN_PLUGINS_CHECK_DATA=0`` skips the check,
+``warn`` goes on after errors, ``all`` reads the header of every image. ``FPN_PLUGINS_DETERMINISTIC=1`` uses
+deterministic algorithms; operations that have none warn, where mmengine's ``randomness.deterministic`` raises an error.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..data import DataCheck
 from ..moved import check_config
 from ..packaged import resolve_config
-from .common import CHECK_DATA, checks_data, choose_deterministic, help_without, user_errors
+from .common import choose_deterministic, help_without, run_data_check, user_errors
 
 # data loaders that each of mmdet's scripts reads
 LOADERS = {"train.py": ("train_dataloader", "val_dataloader"), "test.py": ("test_dataloader",)}
@@ -47,16 +48,17 @@ def mmdet_script(name: str) -> Path:
 
 
 def check_data(args: argparse.Namespace, loaders: Sequence[str]) -> None:
-    """Check the data sets of the config and print their reports."""
+    """Check the data sets of the config and print what was found."""
     from mmengine.config import Config
 
-    from ..adapters.mmdet.data_check import check_datasets
+    from ..adapters.mmdet.data_check import find_problems
 
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
-    print(f"checking the data ({CHECK_DATA}=0 skips this)", flush=True)
-    for report in check_datasets(cfg, loaders):
-        print(report, flush=True)
+    def check(limit: int | None) -> DataCheck:
+        cfg = Config.fromfile(args.config)
+        cfg.merge_from_dict(args.cfg_options or {})
+        return find_problems(cfg, loaders, limit)
+
+    run_data_check(check)
 
 
 def looks_for_unused(args: argparse.Namespace) -> bool:
@@ -112,8 +114,7 @@ def run_script(script: str, argv: Sequence[str] | None, docstring: str | None = 
         from ..adapters.mmdet.detector import read_config
 
         read_config(args.config, changes=args.cfg_options)
-        if checks_data():
-            check_data(args, LOADERS[script])
+        check_data(args, LOADERS[script])
     choose_deterministic()
     with connected(args):
         namespace["main"]()

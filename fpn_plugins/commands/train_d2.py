@@ -4,7 +4,8 @@
 
 Detectron2's own scripts run this package's configs as well (YAML files with
 ``DETECTRON2_ENV_MODULE=fpn_plugins.adapters.detectron2``), but its distribution does not contain them. This command has
-their command line, and checks the data first (``FPN_PLUGINS_CHECK_DATA=0`` skips the check). It evaluates COCO-format
+their command line, and checks the data first (``FPN_PLUGINS_CHECK_DATA=0`` skips the check,
+``warn`` goes on after errors, ``all`` reads the header of every image). It evaluates COCO-format
 sets only, without test-time augmentation. With a seed (``SEED``, ``train.seed``), the order and augmentation of images
 do not depend on the model, unlike in Detectron2. ``FPN_PLUGINS_DETERMINISTIC=1`` uses deterministic algorithms.
 """
@@ -18,7 +19,7 @@ from typing import Any
 
 from ..moved import check_config
 from ..packaged import resolve_config
-from .common import checks_data, choose_deterministic, help_without, user_errors
+from .common import choose_deterministic, help_without, run_data_check, user_errors
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -38,17 +39,16 @@ def run_process(args: argparse.Namespace) -> Any:
     """Check the data in one process per machine, then run this process of the job."""
     from detectron2.utils import comm
 
-    from ..adapters.detectron2.datasets import check_datasets, register_from_environment
+    from ..adapters.detectron2.data_check import find_problems
+    from ..adapters.detectron2.datasets import register_from_environment
     from ..adapters.detectron2.engine import make_job
 
     with user_errors():
         register_from_environment()
         choose_deterministic()
         job = make_job(args)
-    if comm.get_local_rank() == 0 and checks_data():
-        with user_errors():
-            for report in check_datasets(job.datasets, job.num_classes):
-                print(report, flush=True)
+        if comm.get_local_rank() == 0:
+            run_data_check(lambda limit: find_problems(job.needs, limit))
     return job.run()
 
 

@@ -127,7 +127,9 @@ def _check_categories(content: dict[str, Any], source: CocoSet, findings: Findin
     elif source.toolbox == "mmdet":
         labels = source.label_names(content)
         if absent:
-            findings.add(rules.ABSENT_CLASS, f"metainfo classes {short(absent)} are not in it, which has {short(names)}")
+            findings.add(
+                rules.ABSENT_CLASS, f"metainfo classes {short(absent)} are not in it, which has {short(names)}"
+            )
         elif list(labels) != classes:
             order = f"metainfo classes {short(classes)} are in another order than the file's {short(labels)}"
             findings.add(rules.CLASS_ORDER, order)
@@ -188,7 +190,7 @@ def _annotation_faults(
 def _is_object(annotation: dict[str, Any], image: dict[str, Any], source: CocoSet) -> bool:
     """Return whether both toolboxes train on an annotation without faults."""
     x, y, width, height = annotation["bbox"]
-    inside = 0 < x + width and x < image["width"] and 0 < y + height and y < image["height"]
+    inside = x + width > 0 and x < image["width"] and y + height > 0 and y < image["height"]
     large = min(width, height) >= 1 and annotation["area"] > 0
     used = not annotation.get("iscrowd") and not annotation.get("ignore")
     return used and large and inside and min(image["width"], image["height"]) >= source.min_side
@@ -206,7 +208,9 @@ def check_content(content: dict[str, Any], source: CocoSet, findings: Findings) 
     images = _check_images(content, source, findings)
     findings.add_duplicates(rules.ANNOTATION_TWICE, (entry.get("id") for entry in content["annotations"]))
     _check_categories(content, source, findings)
-    chosen = {entry["id"] for entry in content["categories"] if not source.subset or entry["name"] in (source.classes or ())}
+    chosen = {
+        entry["id"] for entry in content["categories"] if not source.subset or entry["name"] in (source.classes or ())
+    }
     categories = {category["id"] for category in content["categories"]}
     objects = 0
     for annotation in content["annotations"]:

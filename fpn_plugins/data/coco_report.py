@@ -76,7 +76,9 @@ class CocoReport:
         read = sum(self.modes.values())
         modes = ", ".join(f"{mode} {count}" for mode, count in self.modes.items())
         rows = [("color modes", modes)] if set(self.modes) - {"RGB"} else []
-        return rows + ([("headers read", f"{read} of {self.images} (--all reads all)")] if 0 < read < self.images else [])
+        return rows + (
+            [("headers read", f"{read} of {self.images} (--all reads all)")] if 0 < read < self.images else []
+        )
 
 
 def _leaves_image(box: list[float], image: dict[str, Any]) -> bool:

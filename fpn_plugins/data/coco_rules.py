@@ -4,6 +4,7 @@ from .findings import Rule
 
 IMAGE = Rule("image without valid id, file_name, width and height", "correct the entry")
 IMAGE_TWICE = Rule("image id used twice", "give each image its own id", "one of the images is lost")
+MISSING_IMAGES = Rule("folder without all images", "give the folder that 'file_name' is relative to")
 MIXED_IDS = Rule("list of image ids that mixes texts and numbers", "write all ids as numbers", "sorting them fails")
 FLOAT_SIZE = Rule(
     "image whose size is written as a float, in a set for evaluating masks",
@@ -51,16 +52,18 @@ AREA = Rule(
 )
 MASK = Rule("annotation with malformed segmentation", "correct or remove it", "decoding may crash the process")
 CROWD = Rule(
-    "annotation whose iscrowd is neither 0 nor 1", "write 0 for an object, 1 for a region of many", "it is not trained on"
+    "annotation whose iscrowd is neither 0 nor 1",
+    "write 0 for an object, 1 for a region of many",
+    "it is not trained on",
 )
 NO_CROWD = Rule(
     "annotation without iscrowd, in a set for evaluation",
-    "add \"iscrowd\": 0; a file that is only trained on does not need it (check_coco --use train)",
+    'add "iscrowd": 0; a file that is only trained on does not need it (check_coco --use train)',
     "evaluation stops with KeyError 'iscrowd'",
 )
 NO_INFO = Rule(
     "file without 'info', in a set for evaluation with pycocotools 2.0.9 or 2.0.10",
-    "add \"info\": {}, or install pycocotools>=2.0.11",
+    'add "info": {}, or install pycocotools>=2.0.11',
     "evaluation stops with KeyError 'info'",
 )
 IGNORE = Rule(
@@ -76,7 +79,7 @@ NO_MASK = Rule(
 )
 RLE_AS_POLYGON = Rule(
     "RLE mask, in a set whose masks are read as polygons",
-    "read bitmasks: INPUT.MASK_FORMAT=bitmask, mapper.instance_mask_format=\"bitmask\", or poly2mask=True",
+    'read bitmasks: INPUT.MASK_FORMAT=bitmask, mapper.instance_mask_format="bitmask", or poly2mask=True',
     "Detectron2 stops, MMDetection ignores the object",
 )
 NOTHING = Rule(

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import coco_rules as rules
 from ..checks import one_of
+from . import coco_rules as rules
 from .coco_check import CocoSet, check_content
 from .coco_folder import read_coco
 from .coco_report import CocoReport, make_report
@@ -114,8 +114,14 @@ def _check_coco(
     sound = not findings.have_errors
     modes: dict[str, int] = {}
     if source.image_dir is not None:
-        check_files(images, source.image_dir)
-        modes = check_headers(images, source.image_dir, findings, limit)
+        try:
+            check_files(images, source.image_dir)
+        except FileNotFoundError as error:
+            if sound:
+                raise
+            findings.add(rules.MISSING_IMAGES, str(error))
+        else:
+            modes = check_headers(images, source.image_dir, findings, limit)
     report = make_report(source.ann_file, content, modes) if sound else None
     return (source.label_names(content), ()), report
 
@@ -133,9 +139,7 @@ def _compare_labels(labels: Sequence[tuple[Findings, tuple[str, ...], tuple[str,
                 found.add(rules.OTHER_CATEGORIES, detail)
 
 
-def _compare_heads(
-    heads: Sequence[Head], findings: Findings, things: tuple[str, ...], stuff: tuple[str, ...]
-) -> None:
+def _compare_heads(heads: Sequence[Head], findings: Findings, things: tuple[str, ...], stuff: tuple[str, ...]) -> None:
     """Compare the number of classes of each head with the data set's."""
     names = {"things": things, "stuff": stuff, "all": (*things, *stuff)}
     for of, listed in names.items():
@@ -149,7 +153,9 @@ def _compare_heads(
         rule = Rule(
             "model with heads for another number of classes",
             f"set the heads' {numbers}, or the data set's metainfo=dict(classes=(...)) to the model's classes",
-            f"{short(missing)} have no class" if missing else "classes without data are trained, and evaluation may stop",
+            f"{short(missing)} have no class"
+            if missing
+            else "classes without data are trained, and evaluation may stop",
         )
         findings.add(rule, f"the data set has {len(listed)} {what} {short(listed)}, but {wrong} differ")
 
@@ -186,6 +192,19 @@ def check_coco(
     if not annotated:
         source = replace(source, annotated=False, trained=False, evaluated=frozenset())
     return check_data([source], limit=limit).require()[0]
+
+
+def read_checked(ann_file: Path) -> dict[str, Any]:
+    """Read an annotation file and check its content, whatever it is for; its images are not looked for.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: an error that `check_coco` finds in training and evaluation alike.
+    """
+    content, findings = read_coco(ann_file), Findings(ann_file)
+    check_content(content, CocoSet(ann_file, trained=False, evaluated=frozenset(), annotated=False), findings)
+    DataCheck([], list(findings)).require()
+    return content
 
 
 def coco_set(

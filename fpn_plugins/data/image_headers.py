@@ -91,7 +91,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
 def _read_header(path: Path) -> ImageHeader | str:
     try:
         with _opened(path) as (file, image):
-            header = ImageHeader(*image.size, image.mode, image.format or "", _orientation(image))
+            header = ImageHeader(image.width, image.height, image.mode, image.format or "", _orientation(image))
             if not _is_complete(file, image):
                 image.load()
             return header
@@ -120,6 +120,8 @@ def _is_complete(file: Any, image: Any) -> bool:
     if image.format == "PNG":
         return b"IEND" in tail
     if image.format in ("WEBP", "BMP"):
-        stated = int.from_bytes(head[4:8], "little") + 8 if image.format == "WEBP" else int.from_bytes(head[2:6], "little")
+        stated = (
+            int.from_bytes(head[4:8], "little") + 8 if image.format == "WEBP" else int.from_bytes(head[2:6], "little")
+        )
         return stated <= size
     return True

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from . import panoptic_rules as rules
 from .findings import Findings, Rule, short
 from .image_check import check_files, check_headers
 from .image_headers import SAMPLE, read_headers, sampled
@@ -15,42 +16,6 @@ from .json_values import is_number, is_whole
 
 _DECODED = 32  # label images whose pixels are compared with the segments
 _MAX_ID = 256**3
-
-IMAGE = Rule("image without integer id, file_name, width and height", "correct the entry")
-SEGMENTS = Rule("annotation without image_id, file_name and a list segments_info", "correct the entry")
-NO_SEGMENTS = Rule("image without annotation", "add its annotation, or remove the image", "evaluation stops")
-SEGMENT = Rule("segment without an id from 1 to 16777215 of its own", "correct its id", "its pixels are lost")
-CATEGORY = Rule("segment of an unknown category", "add the category or remove the segment", "training stops")
-BOX = Rule("segment without bbox and area", "add both, in pixels", "MMDetection stops with KeyError", toolbox="mmdet")
-CROWD = Rule("segment without iscrowd 0 or 1", "add \"iscrowd\": 0", "evaluation stops with KeyError 'iscrowd'")
-STUFF_FIRST = Rule(
-    "list of categories in which stuff comes before a thing",
-    "list all things before all stuff",
-    "MMDetection numbers classes by position and takes the first for things, so labels are silently wrong",
-    toolbox="mmdet",
-)
-CLASSES = Rule(
-    "list of classes other than the file's", "correct the data set's metainfo", "labels are silently wrong"
-)
-INSTANCES = Rule(
-    "instance file with other things than the panoptic file", "give both the same things", "labels are swapped"
-)
-FILE_NAME = Rule(
-    "label image that is not named like its image",
-    "name it like the image with .png instead of .jpg",
-    "MMDetection looks for another file",
-)
-MASK_MODE = Rule("label image that is not RGB with 8 bits", "save it as an RGB PNG", "ids are read wrong")
-MASK_SIZE = Rule("label image of another size than its image", "make both the same size", "training stops")
-MASK_DAMAGED = Rule("label image that is damaged or cut off", "copy or make it again", "training stops")
-PIXELS = Rule("label image with other ids than its segments", "correct segments_info", "evaluation stops or misses them")
-STUFF_MODE = Rule(
-    "stuff label image that is not gray with 8 bits",
-    "save labels themselves as gray values (Detectron2's prepare_panoptic_fpn.py does)",
-    "Detectron2 reads the brightness of palette colors as labels",
-    toolbox="detectron2",
-)
-NOTHING = Rule("file without a thing to train on", "annotate things that are no crowd regions", "no image is left")
 
 
 @dataclass(frozen=True)
@@ -101,7 +66,11 @@ def read_panoptic(ann_file: Path) -> dict[str, Any]:
     if not all(isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries) for entries in lists):
         raise ValueError(f"ann_file={str(ann_file)!r} is not a panoptic annotation file: lists of objects are missing")
     for entry in content["categories"]:
-        if not is_whole(entry.get("id")) or not isinstance(entry.get("name"), str) or entry.get("isthing") not in (0, 1):
+        if (
+            not is_whole(entry.get("id"))
+            or not isinstance(entry.get("name"), str)
+            or entry.get("isthing") not in (0, 1)
+        ):
             raise ValueError(
                 f"ann_file={str(ann_file)!r}: category {entry!r} is malformed; expected an integer 'id', a string "
                 "'name' and 'isthing' 0 or 1"
@@ -133,7 +102,7 @@ def _check_images(content: dict[str, Any], findings: Findings) -> dict[Any, dict
         if is_whole(image.get("id")) and isinstance(image.get("file_name"), str) and all(map(is_whole, sides)):
             valid[image["id"]] = image
         else:
-            findings.add(IMAGE, repr({key: image.get(key) for key in ("id", "file_name", "width", "height")}))
+            findings.add(rules.IMAGE, repr({key: image.get(key) for key in ("id", "file_name", "width", "height")}))
     return valid
 
 
@@ -144,12 +113,12 @@ def _check_categories(
     kinds = [entry["isthing"] for entry in categories]
     if kinds != sorted(kinds, reverse=True):
         late = [entry["name"] for index, entry in enumerate(categories) if entry["isthing"] and 0 in kinds[:index]]
-        findings.add(STUFF_FIRST, f"things {short(late)} after stuff")
+        findings.add(rules.STUFF_FIRST, f"things {short(late)} after stuff")
     if source.toolbox != "mmdet":
         categories = sorted(categories, key=lambda entry: entry["id"])
     things, stuff = (tuple(entry["name"] for entry in categories if entry["isthing"] == kind) for kind in (1, 0))
     if source.classes is not None and source.classes != things + stuff:
-        findings.add(CLASSES, f"metainfo has {short(source.classes, 12)}, the file {short(things + stuff, 12)}")
+        findings.add(rules.CLASSES, f"metainfo has {short(source.classes, 12)}, the file {short(things + stuff, 12)}")
     if source.instances_file is not None:
         _compare_instances(source.instances_file, categories, findings)
     return things, stuff
@@ -162,7 +131,7 @@ def _compare_instances(instances_file: Path, categories: Sequence[dict[str, Any]
     instances = [(entry["id"], entry["name"]) for entry in ordered]
     things = sorted((entry["id"], entry["name"]) for entry in categories if entry["isthing"])
     if instances != things:
-        findings.add(INSTANCES, f"{str(instances_file)!r} has {instances[:6]}, the panoptic file {things[:6]}")
+        findings.add(rules.INSTANCES, f"{str(instances_file)!r} has {instances[:6]}, the panoptic file {things[:6]}")
 
 
 def _check_annotations(
@@ -175,17 +144,19 @@ def _check_annotations(
         image_id, segments = annotation.get("image_id"), annotation.get("segments_info")
         listed = isinstance(segments, list) and all(isinstance(segment, dict) for segment in segments)
         if not listed or not is_whole(image_id) or image_id not in images or not annotation.get("file_name"):
-            findings.add(SEGMENTS, f"image_id {image_id!r}")
+            findings.add(rules.SEGMENTS, f"image_id {image_id!r}")
             continue
         valid[image_id] = annotation
-        findings.add_duplicates(SEGMENT, (f"image {image_id}, id {segment.get('id')}" for segment in segments))
+        findings.add_duplicates(rules.SEGMENT, (f"image {image_id}, id {segment.get('id')}" for segment in segments))
         for segment in segments:
-            sound = _check_segment(segment, f"image {image_id}, segment {segment.get('id')!r}", things, source, findings)
+            sound = _check_segment(
+                segment, f"image {image_id}, segment {segment.get('id')!r}", things, source, findings
+            )
             objects += sound and bool(things[segment["category_id"]]) and not segment.get("iscrowd")
     for image_id, image in images.items():
-        findings.add(NO_SEGMENTS, None if image_id in valid else f"image {image_id!r} ({image['file_name']})")
+        findings.add(rules.NO_SEGMENTS, None if image_id in valid else f"image {image_id!r} ({image['file_name']})")
     if source.trained and not objects:
-        findings.add(NOTHING, f"{len(images)} images, {len(valid)} annotations")
+        findings.add(rules.NOTHING, f"{len(images)} images, {len(valid)} annotations")
     return valid
 
 
@@ -196,10 +167,10 @@ def _check_segment(
     known = is_whole(category) and category in things
     boxed = isinstance(box, list) and len(box) == 4 and all(map(is_number, box)) and is_number(segment.get("area"))
     faults = {
-        SEGMENT: not isinstance(number, int) or not 0 < number < _MAX_ID,
-        CATEGORY: not known,
-        BOX: not boxed,
-        CROWD: source.evaluated and segment.get("iscrowd") not in (0, 1),
+        rules.SEGMENT: not isinstance(number, int) or not 0 < number < _MAX_ID,
+        rules.CATEGORY: not known,
+        rules.BOX: not boxed,
+        rules.CROWD: source.evaluated and segment.get("iscrowd") not in (0, 1),
     }
     for rule, wrong in faults.items():
         findings.add(rule, where if wrong else None)
@@ -212,11 +183,13 @@ def _check_masks(
     """Check names and headers of the label images, and the pixels of a few."""
     for image_id, annotation in annotations.items():
         wanted, stated = images[image_id]["file_name"].replace(".jpg", ".png"), annotation["file_name"]
-        findings.add(FILE_NAME, None if wanted == stated else f"image {image_id!r}: {stated!r}, expected {wanted!r}")
+        findings.add(
+            rules.FILE_NAME, None if wanted == stated else f"image {image_id!r}: {stated!r}, expected {wanted!r}"
+        )
     check_files(list(annotations.values()), source.mask_dir)
     chosen = sampled(list(annotations.values()), limit)
     paths = [source.mask_dir / entry["file_name"] for entry in chosen]
-    _check_label_headers([images[entry["image_id"]] for entry in chosen], paths, "RGB", MASK_MODE, findings)
+    _check_label_headers([images[entry["image_id"]] for entry in chosen], paths, "RGB", rules.MASK_MODE, findings)
     if not findings.have_errors:
         for annotation in sampled(chosen, _DECODED):
             _check_pixels(annotation, source.mask_dir, findings)
@@ -228,11 +201,11 @@ def _check_label_headers(
     for image, path, header in zip(images, paths, read_headers(paths), strict=True):
         where = f"image {image['id']!r} ({path})"
         if isinstance(header, str):
-            findings.add(MASK_DAMAGED, f"{where}: {header}")
+            findings.add(rules.MASK_DAMAGED, f"{where}: {header}")
             continue
         findings.add(rule, None if header.mode == mode else f"{where}: mode {header.mode}")
         same = (header.width, header.height) == (image["width"], image["height"])
-        findings.add(MASK_SIZE, None if same else f"{where}: {header.width} x {header.height} px")
+        findings.add(rules.MASK_SIZE, None if same else f"{where}: {header.width} x {header.height} px")
 
 
 def _check_pixels(annotation: dict[str, Any], mask_dir: Path, findings: Findings) -> None:
@@ -244,11 +217,11 @@ def _check_pixels(annotation: dict[str, Any], mask_dir: Path, findings: Findings
     found, listed = set(np.unique(ids).tolist()) - {0}, {segment["id"] for segment in annotation["segments_info"]}
     if found != listed:
         detail = f"in the image alone {sorted(found - listed)[:5]}, in the file alone {sorted(listed - found)[:5]}"
-        findings.add(PIXELS, f"image {annotation['image_id']!r}: {detail}")
+        findings.add(rules.PIXELS, f"image {annotation['image_id']!r}: {detail}")
 
 
 def _check_stuff(images: Sequence[dict[str, Any]], stuff_dir: Path, findings: Findings, limit: int | None) -> None:
     named = [{**image, "file_name": str(Path(image["file_name"]).with_suffix(".png"))} for image in images]
     check_files(named, stuff_dir)
     chosen = sampled(named, limit)
-    _check_label_headers(chosen, [stuff_dir / entry["file_name"] for entry in chosen], "L", STUFF_MODE, findings)
+    _check_label_headers(chosen, [stuff_dir / entry["file_name"] for entry in chosen], "L", rules.STUFF_MODE, findings)

@@ -13,9 +13,9 @@ from typing import Any
 
 from ..checks import positive_int
 from ..extras import needed_for
-from .coco_check import check_content
-from .coco_folder import category_names, read_coco
+from .coco_folder import category_names
 from .coco_report import SIZE_CLASSES, size_class
+from .data_check import read_checked
 
 with needed_for("statistics of data sets"):
     import numpy as np
@@ -93,8 +93,7 @@ def _resized_boxes(
 
 def _read_objects(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Read and check an annotation file; return it, and its annotations without crowd regions and zero-size boxes."""
-    content = read_coco(path)
-    check_content(path, content)
+    content = read_checked(path)
     return content, [a for a in content["annotations"] if not a.get("iscrowd") and min(*a["bbox"][2:], a["area"]) > 0]
 
 

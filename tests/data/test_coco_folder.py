@@ -1,66 +1,21 @@
 """Finding and checking COCO annotations: every layout, and every problem a user can have with a file."""
 
-import copy
 import json
 import os
 from pathlib import Path
 
 import pytest
+from coco_files import good_content, write_image, write_images, write_json
 
 from fpn_plugins.commands.check import main
 from fpn_plugins.data import check_coco, find_split, read_categories
 
 COCO_MINI = Path(os.environ.get("FPN_PLUGINS_COCO_MINI", Path(__file__).parents[3] / "shared" / "data" / "coco_mini"))
 
-GOOD = {
-    "images": [
-        {"id": 1, "file_name": "a.jpg", "width": 100, "height": 80},
-        {"id": 2, "file_name": "b.jpg", "width": 100, "height": 80},
-        {"id": 3, "file_name": "c.jpg", "width": 100, "height": 80},
-    ],
-    "annotations": [
-        {
-            "id": 1,
-            "image_id": 1,
-            "category_id": 7,
-            "bbox": [10, 10, 20, 20],
-            "area": 400,
-            "iscrowd": 0,
-            "segmentation": [[10, 10, 30, 10, 30, 30, 10, 30]],
-        },
-        {
-            "id": 2,
-            "image_id": 1,
-            "category_id": 3,
-            "bbox": [0, 0, 40, 40.5],
-            "area": 1600.0,
-            "iscrowd": 0,
-            "segmentation": {"size": [80, 100], "counts": [0, 1600, 6400]},
-        },
-        {"id": 3, "image_id": 2, "category_id": 7, "bbox": [0, 0, 99, 99], "area": 9801, "segmentation": []},
-        {
-            "id": 4,
-            "image_id": 2,
-            "category_id": 7,
-            "bbox": [5, 5, 5, 5],
-            "area": 25,
-            "iscrowd": 1,
-            "segmentation": {"size": [80, 100], "counts": "abc"},
-        },
-    ],
-    "categories": [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}],
-}
-
-
-def write_json(path: Path, content) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
-    return path
-
 
 @pytest.fixture
 def content():
-    return copy.deepcopy(GOOD)
+    return good_content()
 
 
 @pytest.fixture
@@ -68,8 +23,7 @@ def check(tmp_path):
     """Write the content and its images, and check it."""
 
     def run(content, **arguments):
-        for image in GOOD["images"]:
-            (tmp_path / image["file_name"]).touch()
+        write_images(tmp_path, good_content())
         return check_coco(write_json(tmp_path / "good.json", content), tmp_path, **arguments)
 
     return run
@@ -101,7 +55,7 @@ def test_zero_size_and_id_zero_are_only_counted(check, content):
         (0, {"image_id": None}, r"annotation of an unknown image: annotation 1: image_id None"),
         (0, {"category_id": 8}, r"1 x annotation of an unknown category: annotation 1: category_id 8"),
         (0, {"id": 2}, r"1 x annotation id used twice: 2 \(2 times\)"),
-        (0, {"id": None}, r"annotation without integer id: annotation None: image_id 1"),
+        (0, {"id": None}, r"annotation without id: annotation None: image_id 1"),
         (0, {"bbox": [1, 2, 3]}, r"bbox is not \[x, y, width, height\]: annotation 1: \[1, 2, 3\]"),
         (0, {"bbox": [1, 2, -3, 4]}, r"bbox is not .*annotation 1: \[1, 2, -3, 4\]"),
         (0, {"bbox": [1, 2, 3, -4]}, r"bbox is not .*annotation 1: \[1, 2, 3, -4\]"),
@@ -161,7 +115,7 @@ def test_categories_are_compared_with_the_classes_of_the_model(check, content):
 
 def test_all_problems_come_in_one_message_with_five_examples_each(check, content):
     for number in range(10, 18):
-        content["annotations"].append({**GOOD["annotations"][0], "id": number, "image_id": 99})
+        content["annotations"].append({**good_content()["annotations"][0], "id": number, "image_id": 99})
     content["annotations"][0]["bbox"] = "nowhere"
     with pytest.raises(ValueError) as caught:
         check(content)
@@ -193,7 +147,7 @@ def test_binary_file_is_not_json(tmp_path):
 
 def test_missing_files_are_counted_and_named(tmp_path, content):
     path = write_json(tmp_path / "good.json", content)
-    (tmp_path / "b.jpg").touch()
+    write_image(tmp_path / "b.jpg")
     with pytest.raises(FileNotFoundError, match=r"2 of 3 images are not in image_dir=.*: a\.jpg, c\.jpg; give"):
         check_coco(path, tmp_path)
     with pytest.raises(FileNotFoundError, match=r"3 of 3 images .*nowhere' \(which is not a folder\)"):
@@ -206,8 +160,7 @@ def test_missing_files_are_counted_and_named(tmp_path, content):
 def test_images_may_be_in_subfolders(tmp_path, content):
     content["images"] = [{**content["images"][0], "file_name": "sub/a.jpg"}]
     content["annotations"] = content["annotations"][:1]
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "a.jpg").touch()
+    write_image(tmp_path / "sub" / "a.jpg")
     assert check_coco(write_json(tmp_path / "x.json", content), tmp_path).images == 1
 
 
@@ -218,6 +171,11 @@ def test_images_may_be_in_subfolders(tmp_path, content):
         ("val", "annotations/instances_val2017.json", "val2017"),
         ("train", "annotations/instances_train.json", "train"),
         ("val", "annotations/instances_val.json", "images/val"),
+        ("val", "annotations/instances_val.json", "images"),
+        ("train", "annotations/train.json", "images"),
+        ("val", "annotations/val.json", "images"),
+        ("train", "annotations/train.json", "images/train"),
+        ("train", "annotations/train.json", "train"),
         ("train", "train/_annotations.coco.json", "train"),
         ("val", "valid/_annotations.coco.json", "valid"),
         ("val", "val/_annotations.coco.json", "val"),
@@ -269,8 +227,7 @@ def run_tool(capsys):
 
 
 def test_command_line(run_tool, tmp_path, content):
-    for image in content["images"]:
-        (tmp_path / image["file_name"]).touch()
+    write_images(tmp_path, content)
     path = write_json(tmp_path / "good.json", content)
     code, output, errors = run_tool(path, tmp_path, "--stats", tmp_path / "s.json", "--plot", tmp_path / "s.png")
     assert code == 0 and "4 (1 crowd regions)" in output, errors
@@ -296,8 +253,7 @@ def test_command_line_checks_both_splits_of_a_folder(run_tool, tmp_path, content
     content["images"], content["annotations"] = content["images"][:1], content["annotations"][:1]
     for split in ("train", "val"):
         write_json(tmp_path / "annotations" / f"instances_{split}.json", content)
-        (tmp_path / split).mkdir()
-        (tmp_path / split / "a.jpg").touch()
+        write_image(tmp_path / split / "a.jpg")
     code, output, errors = run_tool("--root", tmp_path)
     assert code == 0 and "instances_train.json" in output and "instances_val.json" in output, errors
 

@@ -70,8 +70,8 @@ def _lazy_heads(model: Any, path: str = "model") -> Iterator[Head]:
     """Find the numbers of classes of a model's heads; masks that are the same for all classes have one."""
     number = model.get("num_classes")
     if isinstance(number, int) and not (path.endswith("mask_head") and number == 1):
-        of = {"of": "stuff", "extra": 1} if path.endswith("sem_seg_head") else {}
-        yield Head(f"{path}.num_classes", number, **of)
+        name = f"{path}.num_classes"
+        yield Head(name, number, "stuff", extra=1) if path.endswith("sem_seg_head") else Head(name, number)
     for key, entry in model.items():
         if hasattr(entry, "items") and (path != "model" or key in _HEADS):
             yield from _lazy_heads(entry, f"{path}.{key}")

@@ -21,9 +21,7 @@ _PANOPTIC_KEYS = {"num_things_classes": "things", "num_stuff_classes": "stuff"}
 _READERS = ("load_data_list", "parse_data_info")  # what a subclass must not have changed
 
 
-def find_problems(
-    cfg: Config, loaders: Sequence[str] = LOADERS, limit: int | None = SAMPLE
-) -> DataCheck:
+def find_problems(cfg: Config, loaders: Sequence[str] = LOADERS, limit: int | None = SAMPLE) -> DataCheck:
     """Check every COCO-format data set of a config, instances and panoptic, each once; other data sets are skipped.
 
     Args:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from coco_files import write_image
 
 pytestmark = pytest.mark.detectron2
 
@@ -28,10 +29,10 @@ def test_sets_for_testing_alone_may_lack_annotations(name: str, refused: bool, t
     from detectron2.data import DatasetCatalog, MetadataCatalog
     from detectron2.data.datasets import register_coco_instances
 
-    from fpn_plugins.adapters.detectron2.datasets import check_datasets
+    from fpn_plugins.adapters.detectron2.data_check import check_datasets
 
     image = {"id": 1, "file_name": "a.jpg", "width": 8, "height": 8}
-    (tmp_path / "a.jpg").touch()
+    write_image(tmp_path / "a.jpg", (8, 8))
     (tmp_path / "set.json").write_text(json.dumps({"images": [image], "categories": [{"id": 1, "name": "cat"}]}))
     register_coco_instances(name, {}, str(tmp_path / "set.json"), str(tmp_path))
     try:
