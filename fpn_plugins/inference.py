@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .checks import one_of
 from .extras import needed_for
 from .weights import read_checkpoint
 
@@ -72,22 +73,40 @@ class AnnotatedImage(NamedTuple):
     masks: np.ndarray
 
 
-def read_image(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read an image file as ``H W 3``, RGB, 0..255, rotated by its EXIF orientation as in both toolboxes."""
+def read_image(path: str | os.PathLike[str], toolbox: str | None = None) -> np.ndarray:
+    """Read an image file as ``H W 3``, RGB, 0..255, rotated by its EXIF orientation as in both toolboxes.
+
+    Args:
+        path: image file.
+        toolbox: toolbox whose reading of 16-bit gray values to follow: ``"mmdet"`` divides them by 256,
+            ``"detectron2"`` clips them at 255, as does the default, ``None``. Other files are read alike.
+
+    Raises:
+        ValueError: another ``toolbox``.
+    """
     with needed_for("images"):
         import numpy as np
         from PIL import Image, ImageOps
 
+    if toolbox is not None:
+        one_of("toolbox", toolbox, ("mmdet", "detectron2"))
     with Image.open(path) as image:
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        turned = ImageOps.exif_transpose(image)
+        deep = turned.mode.startswith("I;16") or (turned.mode == "I" and image.format == "PNG")
+        if deep and toolbox == "mmdet":
+            turned = Image.fromarray((np.asarray(turned) >> 8).astype(np.uint8))
+        return np.asarray(turned.convert("RGB"))
 
 
-def read_pictures(path: str | os.PathLike[str], every: int = 1) -> Iterator[tuple[int | None, np.ndarray]]:
+def read_pictures(
+    path: str | os.PathLike[str], every: int = 1, toolbox: str | None = None
+) -> Iterator[tuple[int | None, np.ndarray]]:
     """Read an image, or frames of a video, as ``H W 3``, RGB, 0..255.
 
     Args:
         path: image or video; `VIDEOS` lists the suffixes of videos.
         every: read every Nth frame of a video.
+        toolbox: see `read_image`.
 
     Yields:
         Frame number, counted from 0 (``None`` for an image), and the picture.
@@ -97,7 +116,7 @@ def read_pictures(path: str | os.PathLike[str], every: int = 1) -> Iterator[tupl
         ValueError: OpenCV finds no frames in the video.
     """
     if Path(path).suffix.lower() not in VIDEOS:
-        yield None, read_image(path)
+        yield None, read_image(path, toolbox)
         return
     with needed_for(f"videos such as {os.fspath(path)!r}"):
         import cv2

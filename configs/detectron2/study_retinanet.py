@@ -27,6 +27,7 @@ model.head.norm = "GN"
 model.anchor_generator.sizes = [[x * 2 ** (i / 3) for i in range(3)] for x in (12, 24, 48, 96, 192)]
 model.num_classes = num_classes
 use_rgb(model, dataloader)
+dataloader.train.mapper.use_instance_mask = False
 
 train.max_iter = train.eval_period = train.checkpointer.period = _max_iter
 lr_multiplier.warmup_length = 30 / _max_iter

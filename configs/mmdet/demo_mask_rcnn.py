@@ -5,7 +5,7 @@
 The Detectron2 file of the same stem has the same network, data, and schedule.
 """
 
-_base_ = ["mmdet::_base_/models/mask-rcnn_r50_fpn.py", "_base_/demo.py"]
+_base_ = ["mmdet::_base_/models/mask-rcnn_r50_fpn.py", "_base_/demo_masks.py"]
 
 channels = 64
 max_iters = 400

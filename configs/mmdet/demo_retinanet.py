@@ -52,6 +52,4 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=50),
     dict(type="MultiStepLR", by_epoch=False, begin=0, end=max_iters, milestones=[350, 450], gamma=0.1),
 ]
-val_evaluator = dict(metric="bbox")
-test_evaluator = val_evaluator
 default_hooks = dict(checkpoint=dict(interval=max_iters))

@@ -10,7 +10,7 @@ _base_ = [
     "mmdet::_base_/models/mask-rcnn_r50_fpn.py",
     "mmdet::_base_/schedules/schedule_1x.py",
     "mmdet::_base_/default_runtime.py",
-    "_base_/coco_folder.py",
+    "_base_/coco_folder_masks.py",
 ]
 model = dict(
     neck=dict(type="fpn_plugins.FPN"),

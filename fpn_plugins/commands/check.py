@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..data import SAMPLE, CocoSet, PanopticSet, check_data, coco_set, find_panoptic_split, find_split, size_statistics
-from ..data.data_check import USES
+from ..data.coco_set import USES
 from ..visualization import plot_size_statistics
 from .common import add_reports, add_size, print_data_check, user_errors, write_json
 

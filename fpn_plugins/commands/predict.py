@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..adapters.hosts import toolbox_of
 from ..extras import needed_for
 from ..inference import IMAGES, VIDEOS, read_pictures
 from ..visualization import draw_detections
@@ -52,11 +53,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         files = files_of(args.inputs)
         detector = load_detector(args.config, args.checkpoint, args.size, args.annotations)
+        toolbox = toolbox_of(args.config)
         args.output.mkdir(parents=True, exist_ok=True)
         results: list[dict[str, Any]] = []
         image_ids = itertools.count()
         for file in tqdm(files, desc="files"):
-            for frame, image in read_pictures(file, args.every):
+            for frame, image in read_pictures(file, args.every, toolbox):
                 image_id = next(image_ids)
                 objects = detector.find(image, args.score, image_id)
                 results += [{**entry, "file": str(file), "frame": frame} for entry in objects]

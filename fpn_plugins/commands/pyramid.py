@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..adapters.hosts import toolbox_of
 from ..data import fpn_level, retinanet_level
 from ..features import level_names
 from ..inference import read_image
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with user_errors():
         detector = load_detector(args.config, args.checkpoint, args.size, args.annotations)
         rows = record_maps(detector.model.backbone)
-        image = read_image(args.image)
+        image = read_image(args.image, toolbox_of(args.config))
         objects = detector.find(image, args.score)
         one_stage = not any(hasattr(detector.model, name) for name in ("roi_head", "roi_heads"))
         assign_levels(objects, image.shape[:2], args.size, one_stage)

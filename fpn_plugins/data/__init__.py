@@ -1,9 +1,9 @@
 """COCO folders: find splits, check annotation files, cut subsets, and measure object sizes."""
 
-from .coco_check import CocoSet
 from .coco_folder import CocoSplit, find_split, read_categories
 from .coco_report import CocoReport
-from .data_check import DataCheck, Head, check_coco, check_data, coco_set
+from .coco_set import CocoSet, coco_set
+from .data_check import DataCheck, Head, check_coco, check_data
 from .findings import Finding
 from .image_headers import SAMPLE
 from .level_weights import balanced_level_weights, level_weight_report

@@ -2,72 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from . import coco_rules as rules
 from .coco_folder import category_names
+from .coco_set import CocoSet
 from .findings import Findings, Rule, short
 from .json_values import is_id, is_number, is_whole, mix_types
 from .masks import mask_problem
-
-
-@dataclass(frozen=True)
-class CocoSet:
-    """Annotation file with its images, and what will read it.
-
-    Attributes:
-        ann_file: COCO annotation file.
-        image_dir: folder that the ``file_name`` of each image is relative to; ``None`` skips the images.
-        classes: class names of the model in order; ``None`` skips the comparison.
-        subset: whether ``classes`` may be some of the file's categories.
-        trained: whether it is trained on.
-        evaluated: kinds of AP that are computed on it, of ``"bbox"`` and ``"segm"``.
-        masks: whether masks are read in training.
-        polygons: whether masks have to be polygons.
-        min_side: images with a shorter side, in pixels, are not trained on.
-        annotated: whether it has to have annotations; COCO's files for test images have none.
-        toolbox: the only toolbox that will read it; ``None`` holds it to the rules of both.
-    """
-
-    ann_file: Path
-    image_dir: Path | None = None
-    classes: tuple[str, ...] | None = None
-    subset: bool = False
-    trained: bool = True
-    evaluated: frozenset[str] = frozenset({"bbox"})
-    masks: bool = False
-    polygons: bool = False
-    min_side: int = 0
-    annotated: bool = True
-    toolbox: str | None = None
-
-    def joined(self, other: CocoSet) -> CocoSet:
-        """Return one set for the uses of both, which have the same files."""
-        return replace(
-            self,
-            subset=self.subset and other.subset,
-            trained=self.trained or other.trained,
-            evaluated=self.evaluated | other.evaluated,
-            masks=self.masks or other.masks,
-            polygons=self.polygons or other.polygons,
-            min_side=max(self.min_side, other.min_side),
-            annotated=self.annotated or other.annotated,
-        )
-
-    @property
-    def needs_masks(self) -> bool:
-        """Whether training or evaluation reads masks."""
-        return self.masks or "segm" in self.evaluated
-
-    def label_names(self, content: dict[str, Any]) -> tuple[str, ...]:
-        """Return the name of each label as the toolbox numbers them in this file."""
-        if self.toolbox != "mmdet":
-            return category_names(content)
-        names = [category["name"] for category in content["categories"]]
-        return tuple(name for name in names if self.classes is None or name in self.classes)
 
 
 @lru_cache(maxsize=1)
@@ -232,3 +175,16 @@ def _check_use(content: dict[str, Any], source: CocoSet, findings: Findings, obj
         findings.add(rules.NOTHING if source.trained else rules.NOTHING_TO_FIND, found)
     if source.evaluated and "info" not in content and _info_is_needed():
         findings.add(rules.NO_INFO, "no 'info'")
+    if source.trained and source.learns_masks and not source.masks:
+        findings.add(rules.UNREAD_MASKS, "no transform of its pipeline reads masks")
+    if source.masks and not source.needs_masks:
+        _check_mixed_masks(annotations, findings)
+
+
+def _check_mixed_masks(annotations: list[dict[str, Any]], findings: Findings) -> None:
+    """Find annotations without a mask in images in which others have one."""
+    objects = [entry for entry in annotations if not entry.get("iscrowd") and is_id(entry.get("image_id"))]
+    with_mask = {entry["image_id"] for entry in objects if entry.get("segmentation")}
+    for entry in objects:
+        if not entry.get("segmentation") and entry["image_id"] in with_mask:
+            findings.add(rules.SOME_MASKS, f"annotation {entry.get('id')!r}: image_id {entry['image_id']!r}")

@@ -4,7 +4,6 @@ from .findings import Rule
 
 IMAGE = Rule("image without valid id, file_name, width and height", "correct the entry")
 IMAGE_TWICE = Rule("image id used twice", "give each image its own id", "one of the images is lost")
-MISSING_IMAGES = Rule("folder without all images", "give the folder that 'file_name' is relative to")
 MIXED_IDS = Rule("list of image ids that mixes texts and numbers", "write all ids as numbers", "sorting them fails")
 FLOAT_SIZE = Rule(
     "image whose size is written as a float, in a set for evaluating masks",
@@ -76,6 +75,16 @@ NO_MASK = Rule(
     "annotation without segmentation, in a set whose masks are read",
     "add masks, or use a config without masks (with_mask=False, a model without mask head, metric='bbox')",
     "training stops with KeyError 'mask' or 'gt_masks'",
+)
+UNREAD_MASKS = Rule(
+    "data set whose masks are not read, for a model that learns masks",
+    "read them: LoadAnnotations with with_mask=True (the base coco_folder_masks.py has it), or use_instance_mask=True",
+    "training stops without 'gt_masks' or 'masks'",
+)
+SOME_MASKS = Rule(
+    "annotation without segmentation in an image where others have one, in a set whose masks are read",
+    "read no masks, as the model does not learn any: mapper.use_instance_mask=False",
+    "Detectron2 stops with KeyError 'segmentation'",
 )
 RLE_AS_POLYGON = Rule(
     "RLE mask, in a set whose masks are read as polygons",

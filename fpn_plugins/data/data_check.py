@@ -8,17 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..checks import one_of
 from . import coco_rules as rules
-from .coco_check import CocoSet, check_content
+from .coco_check import check_content
 from .coco_folder import read_coco
 from .coco_report import CocoReport, make_report
+from .coco_set import CocoSet, coco_set
 from .findings import GO_ON, Finding, Findings, Rule, describe, short
 from .image_check import check_files, check_headers
 from .image_headers import SAMPLE
 from .panoptic_check import PanopticSet, check_panoptic
-
-USES = ("train", "val", "both")
 
 
 class Head(NamedTuple):
@@ -113,15 +111,8 @@ def _check_coco(
     images = check_content(content, source, findings)
     sound = not findings.have_errors
     modes: dict[str, int] = {}
-    if source.image_dir is not None:
-        try:
-            check_files(images, source.image_dir)
-        except FileNotFoundError as error:
-            if sound:
-                raise
-            findings.add(rules.MISSING_IMAGES, str(error))
-        else:
-            modes = check_headers(images, source.image_dir, findings, limit)
+    if source.image_dir is not None and check_files(images, source.image_dir, findings):
+        modes = check_headers(images, source.image_dir, findings, limit)
     report = make_report(source.ann_file, content, modes) if sound else None
     return (source.label_names(content), ()), report
 
@@ -205,22 +196,3 @@ def read_checked(ann_file: Path) -> dict[str, Any]:
     check_content(content, CocoSet(ann_file, trained=False, evaluated=frozenset(), annotated=False), findings)
     DataCheck([], list(findings)).require()
     return content
-
-
-def coco_set(
-    ann_file: str | os.PathLike[str],
-    image_dir: str | os.PathLike[str] | None,
-    classes: Sequence[str] | None = None,
-    use: str = "both",
-    masks: bool = False,
-) -> CocoSet:
-    """Describe an annotation file for both toolboxes; arguments are those of `check_coco`."""
-    one_of("use", use, USES)
-    return CocoSet(
-        Path(ann_file),
-        None if image_dir is None else Path(image_dir),
-        classes if classes is None or isinstance(classes, str) else tuple(classes),  # type: ignore[arg-type]
-        trained=use != "val",
-        evaluated=frozenset() if use == "train" else frozenset({"bbox", "segm"} if masks else {"bbox"}),
-        masks=masks,
-    )

@@ -11,6 +11,7 @@ from typing import Any
 from .findings import EXAMPLES, Findings, Rule
 from .image_headers import SAMPLE, ImageHeader, read_headers, sampled
 
+MISSING = Rule("folder without all images", "copy the missing ones, or remove their entries")
 UNREADABLE = Rule("image file that is damaged or cut off", "copy or download it again", "training stops or sees gray")
 SIZE = Rule(
     "image of another size than the annotation file states",
@@ -52,18 +53,26 @@ CMYK = Rule(
 )
 
 
-def check_files(images: Sequence[dict[str, Any]], image_dir: Path) -> None:
-    """Raise ``FileNotFoundError`` if image files are missing."""
+def check_files(images: Sequence[dict[str, Any]], image_dir: Path, findings: Findings) -> bool:
+    """Return whether all files are present.
+
+    Raises:
+        FileNotFoundError: files are missing, and there is no error yet among ``findings`` to be reported with that.
+    """
     # one listing instead of one query per image: seconds instead of minutes on network file systems
     listed = set(os.listdir(image_dir)) if image_dir.is_dir() else set()
     names = [image["file_name"] for image in images]
     missing = [name for name in names if name not in listed and not (image_dir / name).is_file()]
     if missing:
-        raise FileNotFoundError(
+        fault = (
             f"{len(missing)} of {len(names)} images are not in image_dir={str(image_dir)!r}"
             f"{'' if image_dir.is_dir() else ' (which is not a folder)'}: {', '.join(missing[:EXAMPLES])}"
             f"{', ...' if len(missing) > EXAMPLES else ''}; give the folder that 'file_name' is relative to"
         )
+        if not findings.have_errors:
+            raise FileNotFoundError(fault)
+        findings.add(MISSING, fault)
+    return not missing
 
 
 def check_headers(

@@ -87,8 +87,8 @@ def check_panoptic(
     annotations = _check_annotations(content, images, source, findings)
     names = _check_categories(content, source, findings)
     entries = [images[image_id] for image_id in annotations]
-    check_files(entries, source.image_dir)
-    check_headers(entries, source.image_dir, findings, limit)
+    if check_files(entries, source.image_dir, findings):
+        check_headers(entries, source.image_dir, findings, limit)
     _check_masks(images, annotations, source, findings, limit)
     if source.stuff_dir is not None:
         _check_stuff(entries, source.stuff_dir, findings, limit)
@@ -186,7 +186,8 @@ def _check_masks(
         findings.add(
             rules.FILE_NAME, None if wanted == stated else f"image {image_id!r}: {stated!r}, expected {wanted!r}"
         )
-    check_files(list(annotations.values()), source.mask_dir)
+    if not check_files(list(annotations.values()), source.mask_dir, findings):
+        return
     chosen = sampled(list(annotations.values()), limit)
     paths = [source.mask_dir / entry["file_name"] for entry in chosen]
     _check_label_headers([images[entry["image_id"]] for entry in chosen], paths, "RGB", rules.MASK_MODE, findings)
@@ -222,6 +223,7 @@ def _check_pixels(annotation: dict[str, Any], mask_dir: Path, findings: Findings
 
 def _check_stuff(images: Sequence[dict[str, Any]], stuff_dir: Path, findings: Findings, limit: int | None) -> None:
     named = [{**image, "file_name": str(Path(image["file_name"]).with_suffix(".png"))} for image in images]
-    check_files(named, stuff_dir)
+    if not check_files(named, stuff_dir, findings):
+        return
     chosen = sampled(named, limit)
     _check_label_headers(chosen, [stuff_dir / entry["file_name"] for entry in chosen], "L", rules.STUFF_MODE, findings)

@@ -115,4 +115,5 @@ def test_a_model_with_too_few_classes_is_told_so(tiny_coco: Path, tmp_path: Path
     command = [sys.executable, *arguments, "MODEL.RETINANET.NUM_CLASSES", "3", "OUTPUT_DIR", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "4 categories, the model 3 classes, so ['star'] have no class" in done.stderr
+    assert "has 4 classes (disc, box, triangle, star), but {'MODEL.RETINANET.NUM_CLASSES': 3} differ" in done.stderr
+    assert "(star) have no class" in done.stderr

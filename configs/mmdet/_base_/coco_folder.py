@@ -1,10 +1,10 @@
-"""Any COCO-format folder: splits, file names and classes are read from it; pipelines are those of mmdet's COCO.
+"""Any COCO-format folder, for boxes alone: splits, file names and classes are read from it; pipelines are mmdet's.
 
 The environment variable FPN_PLUGINS_COCO names the folder (default: data/coco, the full COCO). Configs read
-``num_classes`` from here.
+``num_classes`` from here. Detectors with masks have ``coco_folder_masks.py`` as their base.
 """
 
-_base_ = "mmdet::_base_/datasets/coco_instance.py"
+_base_ = "mmdet::_base_/datasets/coco_detection.py"
 
 # mmengine takes a config that imports a package for one of its new style, which cannot inherit from `mmdet::`; mmengine
 # 0.10.7 takes even the standard library for a package (on Python 3.11), so there is no import statement here

@@ -1,10 +1,10 @@
-"""Data and runtime of the demos: a COCO-format folder of small images at their own size, trained by iterations."""
+"""Data and runtime of the demos: boxes of a COCO-format folder of small images at their own size, by iterations."""
 
 _base_ = ["mmdet::_base_/default_runtime.py", "coco_folder.py"]
 
 train_pipeline = [
     dict(type="LoadImageFromFile"),
-    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+    dict(type="LoadAnnotations", with_bbox=True),
     dict(type="Resize", scale=(320, 240), keep_ratio=True),
     dict(type="RandomFlip", prob=0.5),
     dict(type="PackDetInputs"),
@@ -12,7 +12,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="Resize", scale=(320, 240), keep_ratio=True),
-    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+    dict(type="LoadAnnotations", with_bbox=True),
     dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
 ]
 train_dataloader = dict(

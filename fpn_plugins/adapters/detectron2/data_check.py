@@ -24,13 +24,15 @@ class DataNeeds:
         trained: names of the data sets for training.
         evaluated: names of the data sets for evaluation.
         heads: numbers of classes of the model's heads.
-        masks: whether the model learns and predicts masks.
+        learns_masks: whether the model learns and predicts masks.
+        masks: whether masks are read.
         polygons: whether masks are read as polygons, which an RLE is not.
     """
 
     trained: list[str] = field(default_factory=list)
     evaluated: list[str] = field(default_factory=list)
     heads: list[Head] = field(default_factory=list)
+    learns_masks: bool = False
     masks: bool = False
     polygons: bool = False
 
@@ -44,20 +46,23 @@ def yaml_needs(cfg: Any, eval_only: bool = False) -> DataNeeds:
         heads = [Head("MODEL.RETINANET.NUM_CLASSES", model.RETINANET.NUM_CLASSES)]
     if kind == "PanopticFPN":
         heads.append(Head("MODEL.SEM_SEG_HEAD.NUM_CLASSES", model.SEM_SEG_HEAD.NUM_CLASSES, "stuff", extra=1))
-    masks = model.MASK_ON and two_stage
+    learns_masks = model.MASK_ON and two_stage
     trained = [] if eval_only else list(cfg.DATASETS.TRAIN)
-    polygons = masks and cfg.INPUT.MASK_FORMAT == "polygon"
-    return DataNeeds(trained, list(cfg.DATASETS.TEST), heads, masks, polygons)
+    polygons = model.MASK_ON and cfg.INPUT.MASK_FORMAT == "polygon"
+    return DataNeeds(trained, list(cfg.DATASETS.TEST), heads, learns_masks, model.MASK_ON, polygons)
 
 
 def lazy_needs(cfg: Any, eval_only: bool = False) -> DataNeeds:
     """Read the needs from a LazyConfig."""
     model, loaders = cfg.model, cfg.get("dataloader") or {}
     mapper = (loaders.get("train") or {}).get("mapper") or {}
-    masks = bool((model.get("roi_heads") or {}).get("mask_head"))
+    learns_masks = bool((model.get("roi_heads") or {}).get("mask_head"))
+    # only Detectron2's own mapper has these arguments; another one reads what its model needs
+    masks = bool(mapper.get("use_instance_mask", "augmentations" not in mapper and learns_masks))
     polygons = masks and mapper.get("instance_mask_format", "polygon") == "polygon"
     names = [_names(loaders.get(part) or {}) for part in ("train", "test")]
-    return DataNeeds([] if eval_only else names[0], names[1], list(_lazy_heads(model)), masks, polygons)
+    trained = [] if eval_only else names[0]
+    return DataNeeds(trained, names[1], list(_lazy_heads(model)), learns_masks, masks, polygons)
 
 
 def _names(loader: Any) -> list[str]:
@@ -140,8 +145,11 @@ def _sets(name: str, trained: bool, needs: DataNeeds) -> Iterator[CocoSet | Pano
         Path(json_file),
         image_dir if kind == "coco" else None,
         trained=trained and annotated,
-        evaluated=frozenset() if trained or not annotated else frozenset({"bbox", "segm"} if needs.masks else {"bbox"}),
+        evaluated=frozenset()
+        if trained or not annotated
+        else frozenset({"bbox", "segm"} if needs.learns_masks else {"bbox"}),
         masks=trained and needs.masks,
+        learns_masks=needs.learns_masks,
         polygons=trained and needs.polygons,
         annotated=annotated,
         toolbox="detectron2",

@@ -34,15 +34,18 @@ def find_problems(cfg: Config, loaders: Sequence[str] = LOADERS, limit: int | No
         ValueError: not a COCO file.
     """
     sets: list[CocoSet | PanopticSet] = []
+    model = cfg.get("model", {})
+    learns_masks = _has_mask_head(model)
     for loader in loaders:
         metrics = _metrics(cfg.get(loader.replace("dataloader", "evaluator")))
         for dataset, kind in _coco_datasets((cfg.get(loader) or {}).get("dataset")):
             if dataset.get("backend_args") or "://" in str(dataset["ann_file"]):
                 continue  # on a server that only mmengine can read
-            describe = _panoptic_set if issubclass(kind, CocoPanopticDataset) else _coco_set
-            sets.append(describe(dataset, kind, loader, metrics))
-            sets += _evaluated_elsewhere(sets[-1], metrics)
-    model = cfg.get("model", {})
+            if issubclass(kind, CocoPanopticDataset):
+                sets.append(_panoptic_set(dataset, kind, loader, metrics))
+            else:
+                source = _coco_set(dataset, kind, loader, metrics, learns_masks)
+                sets += [source, *_evaluated_elsewhere(source, metrics)]
     heads = [] if "language_model" in model else list(_heads(model))  # with one, heads count words
     return check_data(sets, heads, limit)
 
@@ -108,9 +111,19 @@ def _transforms(dataset: Cfg) -> Iterator[Cfg]:
             waiting = [*(step.get("transforms") or []), *waiting]
 
 
-def _coco_set(dataset: Cfg, kind: type[CocoDataset], loader: str, metrics: Sequence[Cfg]) -> CocoSet:
+def _has_mask_head(node: Any) -> bool:
+    """Return whether there is a mask head in a model config."""
+    if isinstance(node, (list, tuple)):
+        return any(map(_has_mask_head, node))
+    return hasattr(node, "items") and bool(node.get("mask_head") or any(map(_has_mask_head, node.values())))
+
+
+def _coco_set(
+    dataset: Cfg, kind: type[CocoDataset], loader: str, metrics: Sequence[Cfg], learns_masks: bool
+) -> CocoSet:
     ann_file, image_dir, _ = _paths(dataset)
     metainfo, filters = dataset.get("metainfo") or {}, dataset.get("filter_cfg") or {}
+    stock = [step for step in _transforms(dataset) if str(step.get("type")).split(".")[-1] == "LoadAnnotations"]
     loads = [step for step in _transforms(dataset) if step.get("with_mask")]
     trained = loader == "train_dataloader"
     tasks = frozenset() if trained else _tasks(metrics)
@@ -122,6 +135,7 @@ def _coco_set(dataset: Cfg, kind: type[CocoDataset], loader: str, metrics: Seque
         trained=trained,
         evaluated=tasks,
         masks=bool(loads),
+        learns_masks=learns_masks if stock else None,  # an unknown transform may load masks
         polygons=any(step.get("poly2mask") is False for step in loads),
         min_side=filters.get("min_size", 0) if trained else 0,
         annotated=loader != "test_dataloader" or bool(tasks),  # COCO's test images have no annotations
@@ -137,11 +151,9 @@ def _panoptic_set(dataset: Cfg, kind: type[CocoDataset], loader: str, metrics: S
     return PanopticSet(*files, classes=classes, trained=trained, evaluated=evaluated and not trained, toolbox="mmdet")
 
 
-def _evaluated_elsewhere(source: CocoSet | PanopticSet, metrics: Sequence[Cfg]) -> Iterator[CocoSet]:
+def _evaluated_elsewhere(source: CocoSet, metrics: Sequence[Cfg]) -> Iterator[CocoSet]:
     """Describe the annotation files of COCO metrics that the data loader does not read."""
-    if isinstance(source, PanopticSet) or not source.evaluated:
-        return
-    for metric in metrics:
+    for metric in metrics if source.evaluated else ():
         ann_file = metric.get("ann_file")
         if ann_file and "://" not in str(ann_file) and Path(ann_file).resolve() != source.ann_file.resolve():
             yield CocoSet(

@@ -20,7 +20,7 @@ _DETECTRON2 = ("demo_mask_rcnn.py", *(f"common/{name}.py" for name in ("coco_fol
 BASES = {
     ("retinanet", "mmdet"): ("study_retinanet.py", "demo_retinanet.py", *_MMDET),
     ("retinanet", "detectron2"): ("study_retinanet.py", *_DETECTRON2),
-    ("mask_rcnn", "mmdet"): ("demo_mask_rcnn.py", *_MMDET),
+    ("mask_rcnn", "mmdet"): ("demo_mask_rcnn.py", "_base_/demo_masks.py", *_MMDET),
     ("mask_rcnn", "detectron2"): _DETECTRON2,
 }
 
