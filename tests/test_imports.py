@@ -69,7 +69,7 @@ RULES = {
     "pyramid": Allowed(CORE),
     "conversion": Allowed(CORE),
     "training": Allowed(CORE),
-    "data": Allowed(CORE, NUMERIC, IMAGES),
+    "data": Allowed(CORE, NUMERIC, (*IMAGES, "rich")),
     "inference": Allowed(CORE, NUMERIC, (*IMAGES, "cv2")),
     "testing": Allowed(CORE, NUMERIC),
     "zoo": Allowed((*CORE, "conversion"), inside_functions=("yaml", "safetensors")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+from ..extras import needed_for
 from . import coco_rules as rules
 from .coco_folder import category_names
 from .coco_set import CocoSet
@@ -16,7 +17,8 @@ from .masks import mask_problem
 @lru_cache(maxsize=1)
 def _info_is_needed() -> bool:
     """Return whether the installed pycocotools fails on a file without ``info``, as versions 2.0.9 and 2.0.10 do."""
-    from pycocotools.coco import COCO
+    with needed_for("evaluations"):
+        from pycocotools.coco import COCO
 
     coco = COCO()
     coco.dataset = {"images": [{"id": 1}], "annotations": [], "categories": []}

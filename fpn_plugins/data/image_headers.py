@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from ..extras import needed_for
+
 SAMPLE = 20_000
 _ORIENTATION = 274  # number of the EXIF tag
 _METADATA = ("exif", "xmp", "XML:com.adobe.xmp")  # keys under which Pillow holds it
@@ -61,6 +63,10 @@ def read_headers(paths: Sequence[Path]) -> list[ImageHeader | str]:
     Returns:
         For each path its header, or what is wrong with a file that cannot be read, or not in full.
     """
+    with needed_for("image headers"):
+        from PIL import Image
+
+        Image.preinit()
     threads = min(16, 4 * (os.cpu_count() or 1))
     with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
         warnings.simplefilter("ignore")  # Pillow's about large images and odd metadata

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..extras import needed_for
 from .json_values import is_number, is_whole
 
 # characters of a compressed encoding hold 6 bits from "0"; 7 of them hold any 32-bit run
@@ -19,7 +20,8 @@ def decode_counts(counts: str) -> list[int]:
     Raises:
         ValueError: the text is no such encoding; says how it is damaged.
     """
-    import numpy as np
+    with needed_for("compressed masks"):
+        import numpy as np
 
     if counts.startswith(("b'", 'b"')):
         raise ValueError("is the text of a Python bytes object (str(bytes)); write counts.decode() instead")

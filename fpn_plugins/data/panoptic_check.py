@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..extras import needed_for
 from . import panoptic_rules as rules
 from .findings import Findings, Rule, short
 from .image_check import check_files, check_headers
@@ -210,8 +211,9 @@ def _check_label_headers(
 
 
 def _check_pixels(annotation: dict[str, Any], mask_dir: Path, findings: Findings) -> None:
-    import numpy as np
-    from PIL import Image
+    with needed_for("label images"):
+        import numpy as np
+        from PIL import Image
 
     with Image.open(mask_dir / annotation["file_name"]) as image:
         ids = np.asarray(image).astype(np.int64) @ (1, 256, 65536)
