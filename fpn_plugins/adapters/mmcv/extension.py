@@ -13,7 +13,7 @@ __all__ = ["MODULES", "lookup"]
 MODULES = (aggregation, convolution, losses, masked_convolution, normalization, regions, suppression)
 REMEDY = (
     "it is not among those that MMDetection needs, which fpn_plugins computes with torchvision. Build mmcv with its "
-    "compiled extension (MMCV_WITH_OPS=1 pip install --no-build-isolation --no-binary :all: mmcv), which is used "
+    "compiled extension (MMCV_WITH_OPS=1 pip install --no-build-isolation --no-binary mmcv mmcv), which is used "
     "instead as soon as it exists"
 )
 

@@ -104,6 +104,8 @@ def test_every_operator_of_mmdet_is_there():
     called = set().union(*needed.values())
     assert {"nms", "modulated_deform_conv_backward", "ms_deform_attn_forward", "line_nms_forward"} <= called
     assert "deform_conv_forward" in needed["SAConv2d"]
+    page = (Path(__file__).parents[3] / "docs" / "mmcv_operators.md").read_text(encoding="utf-8")
+    assert [name for name in needed if needed[name] and f"`{name}`" not in page] == []
 
 
 def test_operators_take_the_arguments_that_mmcv_passes():
