@@ -77,6 +77,22 @@ class Backbone(nn.Module):
         """List the parts of the stem, then those of each stage, in the order in which ``frozen_stages`` counts."""
         return ()
 
+    def parameter_layers(self) -> tuple[dict[str, int], int]:
+        """Number the layers of the pre-trained parameters, for layer-wise learning rates.
+
+        Returns:
+            The layer of each of these parameters by name, 0 for the embeddings or the stem, and the number of the layer
+            above the last one: that of the parameters without pre-training (necks, heads, norms of the maps), also of
+            the backbone's own that the dict lacks.
+
+        Raises:
+            ValueError: a backbone whose layers are not known.
+        """
+        raise ValueError(
+            f"the layers of {type(self).__name__} are not known, so it has no layer-wise learning rates; define its "
+            "parameter_layers, or use one rate"
+        )
+
     def load_and_freeze(
         self, frozen_stages: int = -1, checkpoint: str | os.PathLike[str] | None = None, pretrained: bool = False
     ) -> None:
@@ -194,6 +210,26 @@ def keep_maps(backbone: nn.Module, positions: Collection[int]) -> None:
 def unread_map(like: Tensor, channels: int, height: int, width: int) -> Tensor:
     """Return zeros ``B channels height width`` that take no memory, with the batch, type and device of ``like``."""
     return like.new_zeros(1).expand(like.shape[0], channels, height, width)
+
+
+def with_prefix(prefix: str, layers: Mapping[str, int]) -> dict[str, int]:
+    """Add the name of a part to the parameters of its `Backbone.parameter_layers`."""
+    return {f"{prefix}.{name}": layer for name, layer in layers.items()}
+
+
+def block_layers(module: nn.Module) -> dict[str, int]:
+    """Number the layers of a transformer: 0 for embeddings, ``i + 1`` for ``blocks.<i>``; others have no pre-training.
+
+    Convolutions that detection adds to a block (``residual``) have none either.
+    """
+    layers = {}
+    for name, _ in module.named_parameters():
+        part, _, rest = name.partition(".")
+        if part in ("pos_embed", "patch_embed"):
+            layers[name] = 0
+        elif part == "blocks" and ".residual." not in name:
+            layers[name] = int(rest.partition(".")[0]) + 1
+    return layers
 
 
 def pixel_statistics(backbone: nn.Module) -> tuple[list[float], list[float]]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..features import FeatureSpec
 from ..layers import LayerNorm2d
-from .base import Backbone, keep_maps
+from .base import Backbone, keep_maps, with_prefix
 from .build import build_backbone, register_backbone
 from .vit.vit import ViT
 
@@ -94,6 +94,15 @@ class HybridCNNViT(Backbone):
         else:
             self.vit = self.norm = self.downsample = None
         keep_maps(self.cnn, read)
+
+    def parameter_layers(self) -> tuple[dict[str, int], int]:
+        """Number the layers of the ViT; the CNN is layer 0, as timm counts the CNN of a hybrid, or alone if it is left."""
+        if self.vit is None:
+            layers, top = self.cnn.parameter_layers()
+            return with_prefix("cnn", layers), top
+        layers, top = self.vit.parameter_layers()
+        cnn = {name: 0 for name, _ in self.cnn.named_parameters()}
+        return {**with_prefix("cnn", cnn), **with_prefix("vit", layers)}, top
 
 
 def downsampling(channels: int, stride: int) -> nn.Module:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..features import FeatureSpec
-from .base import Backbone, keep_maps
+from .base import Backbone, keep_maps, with_prefix
 from .build import build_backbone, register_backbone
 
 # scales are fractions of small numbers: 2, 1, 1/2, 2/3
@@ -63,6 +63,11 @@ class ImagePyramid(Backbone):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B 3 H W`` to one map ``B C H/stride W/stride`` per scale, high to low resolution."""
         return self.complete([self.backbone(_resize(x, scale))[self.index] for scale in self.scales])
+
+    def parameter_layers(self) -> tuple[dict[str, int], int]:
+        """Number the layers of the backbone."""
+        layers, top = self.backbone.parameter_layers()
+        return with_prefix("backbone", layers), top
 
 
 def _resize(x: Tensor, scale: Fraction) -> Tensor:

@@ -27,7 +27,7 @@ from ..layers import NormFactory
 from ..ops.tracing import traced
 from ..ops.windows import windows_along
 from ..resampling import make_resample
-from .base import Backbone, unread_map
+from .base import Backbone, unread_map, with_prefix
 from .build import register_backbone
 from .vit.vit import ViT
 
@@ -94,6 +94,11 @@ class MultiDepthViT(Backbone):
         for position in range(len(self.resamples)):
             if position not in kept:
                 self.resamples[position] = nn.Identity()
+
+    def parameter_layers(self) -> tuple[dict[str, int], int]:
+        """Number the layers of the ViT."""
+        layers, top = self.vit.parameter_layers()
+        return with_prefix("vit", layers), top
 
 
 def _crop(x: Tensor, height: int, width: int) -> Tensor:

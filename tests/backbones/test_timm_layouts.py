@@ -14,23 +14,42 @@ from timm_networks import images, randomize
 from torch import nn
 
 from fpn_plugins import TimmBackbone, TimmHybrid
+from fpn_plugins.backbones.timm.networks import flattened
+from fpn_plugins.training import layer_lr_factors
 from fpn_plugins.weights import read_checkpoint, write_checkpoint
 
 pytestmark = pytest.mark.timm
 
 FAMILIES = json.loads((Path(__file__).parents[2] / "docs" / "timm_families.json").read_text(encoding="utf-8"))
 # further networks with `stem.conv1` (as in Detectron2's ResNets)
-WITH_STEM = ["cs3darknet_m", "resnetv2_50d", "efficientformerv2_s0", "nfnet_f0", "gcvit_xxtiny", "coatnet_pico_rw_224"]
+WITH_STEM = ["resnetv2_50d", "nfnet_f0", "coatnet_pico_rw_224"]
+# whose authors did not say what a layer is
+WITHOUT_LAYERS = ["csatv2", "convformer_s18", "pit_ti_224"]
 
 
 @pytest.mark.parametrize("name", [*(family["model"] for family in FAMILIES), *WITH_STEM])
-def test_the_full_state_dict_of_every_family_loads(name: str):
+def test_every_family_loads_its_full_state_dict_and_has_its_layers(name: str):
     import timm
+    from timm.optim import param_groups_layer_decay
 
     with torch.device("meta"):
-        backbone = TimmBackbone(name)
-        result = backbone.load_state_dict(timm.create_model(name).state_dict())
+        backbone, theirs = TimmBackbone(name), timm.create_model(name)
+        result = backbone.load_state_dict(theirs.state_dict())
     assert not result.missing_keys and not result.unexpected_keys
+    if name in WITHOUT_LAYERS:
+        with pytest.raises(ValueError, match=f"timm's '{name}' does not say what its layers are"):
+            layer_lr_factors(backbone, 0.7)
+        return
+    factors = layer_lr_factors(nn.ModuleDict({"backbone": backbone}), 0.7)
+    groups = param_groups_layer_decay(theirs, layer_decay=0.7)
+    scales = {id(p): group["lr_scale"] for group in groups for p in group["params"]}
+    wanted = {
+        place: scales[id(p)] for key, p in theirs.named_parameters(remove_duplicate=False) for place in flattened(key)
+    }
+    assert (
+        factors == {key: wanted[key.removeprefix("backbone.model.")] for key in factors}
+        and len(set(factors.values())) > 1
+    )
 
 
 @pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "test_vit"])

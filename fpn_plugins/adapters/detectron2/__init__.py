@@ -26,7 +26,7 @@ from .config import add_fpn_plugins_config, setup_environment
 from .datasets import load_stuff_labels, register_coco_folder, register_coco_panoptic_folder
 from .panoptic_fpn import PanopticFPNHead
 from .retinanet import FPNPluginsRetinaNet
-from .solver import bottom_up_lr_factor
+from .solver import bottom_up_lr_factor, get_layer_decay_params
 
 fit_before_shapes_are_compared()
 
@@ -40,6 +40,7 @@ __all__ = [
     "build_fpn_plugins_resnet_fpn_backbone",
     "build_fpn_plugins_retinanet_resnet_fpn_backbone",
     "fit_before_shapes_are_compared",
+    "get_layer_decay_params",
     "load_stuff_labels",
     "register_coco_folder",
     "register_coco_panoptic_folder",

@@ -8,14 +8,17 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
 from ...registry import OPTIM_WRAPPER_CONSTRUCTORS
-from ...training import vit_lr_factor
+from ...training import layer_lr_factors
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class ViTLayerDecay(DefaultOptimWrapperConstructor):
-    """mmengine's default constructor, with learning rates multiplied by `fpn_plugins.training.vit_lr_factor`.
+    """mmengine's default constructor, with learning rates multiplied by `fpn_plugins.training.layer_lr_factors`.
 
-    ``paramwise_cfg`` takes ``decay_rate`` and ``num_layers`` (the number of blocks) besides mmengine's own keys.
+    ``paramwise_cfg`` takes ``decay_rate`` and ``num_layers`` besides mmengine's own keys. ``num_layers``, the number of
+    layers without embeddings and heads, is checked; it may be left out for this package's backbones, and is needed for
+    another plain ViT. For timm's networks, the layers are timm's.
+
     ViTDet's recipe, with the same parameter groups as Detectron2's::
 
         constructor="fpn_plugins.ViTLayerDecay",
@@ -28,8 +31,8 @@ class ViTLayerDecay(DefaultOptimWrapperConstructor):
     (`LN2d`) is decayed, as in Detectron2, whose ``weight_decay_norm`` does not cover that norm either.
 
     Raises:
-        KeyError: ``decay_rate`` or ``num_layers`` is missing.
-        ValueError: ``num_layers`` is smaller than the ViT's depth.
+        KeyError: ``decay_rate`` is missing.
+        ValueError: a backbone whose layers are not known, or that has another number of layers than ``num_layers``.
     """
 
     def add_params(self, params: list[dict], module: nn.Module, prefix: str = "", **options: Any) -> None:
@@ -37,9 +40,10 @@ class ViTLayerDecay(DefaultOptimWrapperConstructor):
         super().add_params(params, module, prefix, **options)
         if prefix:
             return
-        decay, depth = (self.paramwise_cfg[key] for key in ("decay_rate", "num_layers"))
+        decay = self.paramwise_cfg["decay_rate"]
+        factors = layer_lr_factors(module, decay, self.paramwise_cfg.get("num_layers"))
         names = {id(parameter): name for name, parameter in module.named_parameters()}
         for group in params:
             (parameter,) = group["params"]
             group.setdefault("lr", self.base_lr)
-            group["lr"] *= vit_lr_factor(names[id(parameter)], decay, depth)
+            group["lr"] *= factors[names[id(parameter)]]

@@ -30,7 +30,7 @@ from ...ops.memory_format import as_map
 from ...weights import accept_layouts
 from ...weights.maps.mvit import mvit_layouts
 from ...weights.shapes import refuse_other_shapes
-from ..base import Backbone, Part, drop_path_rates, initialize_linear, published_size
+from ..base import Backbone, Part, block_layers, drop_path_rates, initialize_linear, published_size
 from ..build import register_backbone
 from .blocks import BlockPlan, MultiScaleBlock
 
@@ -129,7 +129,8 @@ class MViT(Backbone):
         self.feature_specs = tuple(FeatureSpec(channels[i], strides[i]) for i in self.out_indices)
         patches = nn.Conv2d(in_chans, variant.embed_dim, 7, stride=PATCH_STRIDE, padding=3)
         self.patch_embed = nn.Sequential(OrderedDict(proj=patches))
-        rates = drop_path_rates(drop_path_rate, len(plans))
+        self.depth = len(plans)
+        rates = drop_path_rates(drop_path_rate, self.depth)
         used = list(zip(plans, rates, strict=True))[: self.last_block_indices[-1] + 1]
         self.blocks = nn.ModuleList(MultiScaleBlock(plan, rate, norm_eps) for plan, rate in used)
         self.norms = nn.ModuleDict({str(i): nn.LayerNorm(channels[i], norm_eps) for i in self.out_indices})
@@ -172,6 +173,10 @@ class MViT(Backbone):
             parts.append([*self.blocks[first : last + 1], *norms])
             first = last + 1
         return parts
+
+    def parameter_layers(self) -> tuple[dict[str, int], int]:
+        """Number the blocks of all stages from 1; blocks that are not built count too."""
+        return block_layers(self), self.depth + 1
 
 
 def plan_blocks(variant: MViTVariant, window_size: int = 56, img_size: int = 224) -> list[BlockPlan]:

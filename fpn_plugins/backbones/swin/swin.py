@@ -135,6 +135,7 @@ class Swin(Backbone):
         size = _check_size(published_size(name, MODELS, **given))
         table = ", ".join(f"{stage}: stride {stride}" for stage, stride in enumerate(STRIDES))
         self.out_indices = ascending("out_indices", out_indices, STAGES, f"of the stages ({table})")
+        self.depths = size.depths
         self.gradient_checkpointing = gradient_checkpointing
         self.output_norms = output_norms
         self.normed_stages = self.out_indices if output_norms else ()
@@ -198,6 +199,17 @@ class Swin(Backbone):
         for index, stage in enumerate(self.layers):
             parts.append([stage, *(norms[name] for name in [f"norm{index}"] if name in norms)])
         return parts
+
+    def parameter_layers(self) -> tuple[dict[str, int], int]:
+        """Number the blocks of all stages from 1; merging belongs to the first block after it, as in timm."""
+        first = [1 + sum(self.depths[:stage]) for stage in range(STAGES + 1)]
+        layers = {name: 0 for name, _ in self.named_parameters() if name.startswith(("patch_embed.", "absolute_pos"))}
+        for stage, layer in enumerate(self.layers):
+            for name, _ in layer.named_parameters():
+                part, index, *_ = name.split(".")
+                number = first[stage] + int(index) if part == "blocks" else first[stage + 1]
+                layers[f"layers.{stage}.{name}"] = number
+        return layers, first[-1]
 
 
 def _check_size(size: SwinSize) -> SwinSize:

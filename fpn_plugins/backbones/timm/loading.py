@@ -41,19 +41,41 @@ class TimmSource(NamedTuple):
         found = {name: next((form for form in flattened(name) if form in self.used), None) for name in full}
         return {name: place for name, place in found.items() if place is not None}
 
+    def layers(self) -> tuple[dict[str, int], int]:
+        """Number the layers as timm does (``group_matcher``), by names in the feature network; see `Backbone`.
 
-def accept_timm_weights(
-    module: nn.Module, network: nn.Module, name: str, arguments: Mapping[str, Any], in_chans: int
-) -> None:
-    """Let ``module``, which has the feature network ``network`` as ``model``, load all layouts of `TimmBackbone`.
+        Raises:
+            ValueError: the network does not say what its layers are.
+        """
+        from timm.models import group_parameters
 
-    ``arguments`` are those of ``timm.create_model`` besides ``name``. First convolutions for another number of channels
-    are summed or repeated, and tables of another image or window size resized, both as in timm. Loading raises a
-    ``ValueError`` if a tensor still has another shape.
+        full = self.full()
+        try:
+            groups = group_parameters(full, full.group_matcher(coarse=False), reverse=True)  # type: ignore[operator]
+        except (AttributeError, NotImplementedError, AssertionError):
+            groups = {}
+        if len(set(groups.values())) < 2:
+            raise ValueError(
+                f"timm's {self.name!r} does not say what its layers are (group_matcher), so it has no layer-wise "
+                "learning rates; use one rate"
+            )
+        places = self.places(groups)
+        return {place: groups[name] for name, place in places.items()}, max(groups.values())
+
+
+def timm_source(network: nn.Module, name: str, arguments: Mapping[str, Any]) -> TimmSource:
+    """Make the `TimmSource` of a feature network; ``arguments`` are those of ``timm.create_model`` besides ``name``."""
+    return TimmSource(name, partial(import_timm().create_model, name, **arguments), frozenset(network.state_dict()))
+
+
+def accept_timm_weights(module: nn.Module, source: TimmSource, in_chans: int) -> None:
+    """Let ``module``, which has the feature network as ``model``, load all layouts of `TimmBackbone`.
+
+    First convolutions for another number of channels are summed or repeated, and tables of another image or window size
+    resized, both as in timm. Loading raises a ``ValueError`` if a tensor still has another shape.
     """
-    source = TimmSource(name, partial(import_timm().create_model, name, **arguments), frozenset(network.state_dict()))
     accept_layouts(module, _TimmLayouts(source))
-    module._register_load_state_dict_pre_hook(FirstConvHook(name, in_chans), with_module=True)
+    module._register_load_state_dict_pre_hook(FirstConvHook(source.name, in_chans), with_module=True)
     module._register_load_state_dict_pre_hook(FitHook(source), with_module=True)
 
 

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from ...features import FeatureSpec
 from ...layers import NormFactory, make_norm
 from ...ops.memory_format import as_map, in_format_of
-from ..base import Backbone, Part, check_one_source
+from ..base import Backbone, Part, check_one_source, with_prefix
 from ..build import register_backbone
-from .loading import accept_timm_weights
+from .loading import accept_timm_weights, timm_source
 from .networks import check_out_indices, create_network, pixel_statistics, stage_modules, turn_on_checkpointing
 from .norms import FusedActivations, replace_norms
 
@@ -96,7 +96,8 @@ class TimmBackbone(Backbone):
         self._checkpointing = gradient_checkpointing
         if gradient_checkpointing:
             turn_on_checkpointing(self.model, name)
-        accept_timm_weights(self, self.model, name, arguments, in_chans)
+        self.source = timm_source(self.model, name, arguments)
+        accept_timm_weights(self, self.source, in_chans)
         self.load_and_freeze(frozen_stages, checkpoint)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -147,6 +148,11 @@ class TimmBackbone(Backbone):
         own = getattr(self.model, "model", self.model).parameters(recurse=False)
         first: list[Part] = [*map(self.model.get_submodule, stem), *own]
         return [first, *([*map(self.model.get_submodule, stage)] for stage in stages)]
+
+    def parameter_layers(self) -> tuple[dict[str, int], int]:
+        """Number the layers as timm does for its own layer-wise learning rates."""
+        layers, top = self.source.layers()
+        return with_prefix("model", layers), top
 
 
 def build_network(

@@ -20,7 +20,7 @@ from ...features import FeatureSpec
 from ...ops import checkpointing
 from ...ops.memory_format import in_format_of
 from ...weights import KeyMap, accept_layouts
-from ..base import Backbone, check_one_source
+from ..base import Backbone, check_one_source, with_prefix
 from ..build import register_backbone
 from ..hybrid import OUT_STRIDE, downsampling
 from .loading import FitHook, TimmSource
@@ -80,8 +80,9 @@ class TimmHybrid(Backbone):
         self.feature_specs = (*finer, FeatureSpec(self.model.embed_dim, OUT_STRIDE))
         self.gradient_checkpointing = gradient_checkpointing
         accept_layouts(self, [TIMM_NAMES])
-        source = TimmSource(name, partial(_create, name, False, arguments), frozenset(self.model.state_dict()))
-        self._register_load_state_dict_pre_hook(FitHook(source), with_module=True)
+        build = partial(_create, name, False, arguments)
+        self.source = TimmSource(name, build, frozenset(self.model.state_dict()))
+        self._register_load_state_dict_pre_hook(FitHook(self.source), with_module=True)
         self.load_and_freeze(checkpoint=checkpoint)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -117,6 +118,11 @@ class TimmHybrid(Backbone):
         tokens = model.norm(tokens[:, model.num_prefix_tokens :])
         top = tokens.transpose(1, 2).unflatten(2, (height, width))
         return in_format_of(top, x)
+
+    def parameter_layers(self) -> tuple[dict[str, int], int]:
+        """Number the layers as timm does: the CNN is layer 0, and the classifier, left out here, is above the last."""
+        layers, top = self.source.layers()
+        return with_prefix("model", layers), top + 1
 
 
 class _SamePadding:

@@ -28,7 +28,7 @@ from ...ops.memory_format import as_map
 from ...weights.maps.vit import vit_layouts
 from ...weights.resize import resize_positions
 from ...weights.vit import accept_vit_layouts
-from ..base import Backbone, Part, drop_path_rates, initialize_linear
+from ..base import Backbone, Part, block_layers, drop_path_rates, initialize_linear
 from ..build import register_backbone
 from .attention import Attention
 from .blocks import EncoderBlock, PatchEmbedding, ResidualBottleneck
@@ -114,7 +114,7 @@ class ViT(Backbone):
         self.out_block_indices = ascending("out_block_indices", outputs, depth, among)
         if window_size < 0:
             raise ValueError(f"window_size={window_size} must be a number of tokens, or 0 for global attention only")
-        self.patch_size = patch_size
+        self.depth, self.patch_size = depth, patch_size
         self.pretrain_use_cls_token = pretrain_use_cls_token
         self.gradient_checkpointing = gradient_checkpointing
         self.feature_specs = tuple(FeatureSpec(embed_dim, patch_size) for _ in self.out_block_indices)
@@ -159,6 +159,10 @@ class ViT(Backbone):
         stem: list[Part] = [self.patch_embed] if self.pos_embed is None else [self.patch_embed, self.pos_embed]
         stages: list[list[Part]] = [[block] for block in self.blocks]
         return [stem, *stages]
+
+    def parameter_layers(self) -> tuple[dict[str, int], int]:
+        """Number the blocks from 1; blocks that are not built count too."""
+        return block_layers(self), self.depth + 1
 
 
 def _check_indices(argument: str, indices: Sequence[int], depth: int, among: str) -> frozenset[int]:
