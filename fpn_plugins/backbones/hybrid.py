@@ -96,7 +96,7 @@ class HybridCNNViT(Backbone):
         keep_maps(self.cnn, read)
 
     def parameter_layers(self) -> tuple[dict[str, int], int]:
-        """Number the layers of the ViT; the CNN is layer 0, as timm counts the CNN of a hybrid, or alone if it is left."""
+        """Number the layers of the ViT, and the CNN as layer 0, as in timm; without the ViT, those of the CNN."""
         if self.vit is None:
             layers, top = self.cnn.parameter_layers()
             return with_prefix("cnn", layers), top
