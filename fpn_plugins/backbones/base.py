@@ -212,26 +212,6 @@ def unread_map(like: Tensor, channels: int, height: int, width: int) -> Tensor:
     return like.new_zeros(1).expand(like.shape[0], channels, height, width)
 
 
-def with_prefix(prefix: str, layers: Mapping[str, int]) -> dict[str, int]:
-    """Add the name of a part to the parameters of its `Backbone.parameter_layers`."""
-    return {f"{prefix}.{name}": layer for name, layer in layers.items()}
-
-
-def block_layers(module: nn.Module) -> dict[str, int]:
-    """Number the layers of a transformer: 0 for embeddings, ``i + 1`` for ``blocks.<i>``; others have no pre-training.
-
-    Convolutions that detection adds to a block (``residual``) have none either.
-    """
-    layers = {}
-    for name, _ in module.named_parameters():
-        part, _, rest = name.partition(".")
-        if part in ("pos_embed", "patch_embed"):
-            layers[name] = 0
-        elif part == "blocks" and ".residual." not in name:
-            layers[name] = int(rest.partition(".")[0]) + 1
-    return layers
-
-
 def pixel_statistics(backbone: nn.Module) -> tuple[list[float], list[float]]:
     """Return mean and standard deviation, on the 0..255 scale, of a backbone's pixels; ImageNet's if it has none."""
     mean, std = getattr(backbone, "mean", IMAGENET_MEAN), getattr(backbone, "std", IMAGENET_STD)

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from ..features import FeatureSpec
 from ..layers import LayerNorm2d
-from .base import Backbone, keep_maps, with_prefix
+from .base import Backbone, keep_maps
 from .build import build_backbone, register_backbone
+from .layer_numbers import with_prefix
 from .vit.vit import ViT
 
 OUT_STRIDE = 32

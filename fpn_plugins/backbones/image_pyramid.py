@@ -20,8 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..features import FeatureSpec
-from .base import Backbone, keep_maps, with_prefix
+from .base import Backbone, keep_maps
 from .build import build_backbone, register_backbone
+from .layer_numbers import with_prefix
 
 # scales are fractions of small numbers: 2, 1, 1/2, 2/3
 MAX_DENOMINATOR = 16

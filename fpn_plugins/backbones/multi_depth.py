@@ -27,8 +27,9 @@ from ..layers import NormFactory
 from ..ops.tracing import traced
 from ..ops.windows import windows_along
 from ..resampling import make_resample
-from .base import Backbone, unread_map, with_prefix
+from .base import Backbone, unread_map
 from .build import register_backbone
+from .layer_numbers import with_prefix
 from .vit.vit import ViT
 
 

@@ -30,8 +30,9 @@ from ...ops.memory_format import as_map
 from ...weights import accept_layouts
 from ...weights.maps.mvit import mvit_layouts
 from ...weights.shapes import refuse_other_shapes
-from ..base import Backbone, Part, block_layers, drop_path_rates, initialize_linear, published_size
+from ..base import Backbone, Part, drop_path_rates, initialize_linear, published_size
 from ..build import register_backbone
+from ..layer_numbers import block_layers
 from .blocks import BlockPlan, MultiScaleBlock
 
 PATCH_STRIDE = 4

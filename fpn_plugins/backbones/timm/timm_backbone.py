@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from ...features import FeatureSpec
 from ...layers import NormFactory, make_norm
 from ...ops.memory_format import as_map, in_format_of
-from ..base import Backbone, Part, check_one_source, with_prefix
+from ..base import Backbone, Part, check_one_source
 from ..build import register_backbone
+from ..layer_numbers import with_prefix
 from .loading import accept_timm_weights, timm_source
 from .networks import check_out_indices, create_network, pixel_statistics, stage_modules, turn_on_checkpointing
 from .norms import FusedActivations, replace_norms

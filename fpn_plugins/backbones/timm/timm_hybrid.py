@@ -20,9 +20,10 @@ from ...features import FeatureSpec
 from ...ops import checkpointing
 from ...ops.memory_format import in_format_of
 from ...weights import KeyMap, accept_layouts
-from ..base import Backbone, check_one_source, with_prefix
+from ..base import Backbone, check_one_source
 from ..build import register_backbone
 from ..hybrid import OUT_STRIDE, downsampling
+from ..layer_numbers import with_prefix
 from .loading import FitHook, TimmSource
 from .networks import import_timm, pixel_statistics
 

@@ -28,8 +28,9 @@ from ...ops.memory_format import as_map
 from ...weights.maps.vit import vit_layouts
 from ...weights.resize import resize_positions
 from ...weights.vit import accept_vit_layouts
-from ..base import Backbone, Part, block_layers, drop_path_rates, initialize_linear
+from ..base import Backbone, Part, drop_path_rates, initialize_linear
 from ..build import register_backbone
+from ..layer_numbers import block_layers
 from .attention import Attention
 from .blocks import EncoderBlock, PatchEmbedding, ResidualBottleneck
 
