@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .checks import one_of
 from .extras import needed_for
 from .weights import read_checkpoint
+from .weights.prefixes import restore_wrappers, strip_wrappers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -177,6 +178,17 @@ class ImagePredictor:
         raise NotImplementedError(f"{type(self).__name__} does not implement __call__")
 
 
+def is_computed(key: str) -> bool:
+    """Return whether the config determines the value under a key of a state dict."""
+    return any(part in key for part in COMPUTED)
+
+
+def without_wrappers(model: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return weights under the keys of a model, as `read_checkpoint` does; the same object if that changes nothing."""
+    stripped = restore_wrappers(strip_wrappers(weights), model.state_dict())
+    return weights if set(stripped) == set(weights) else stripped
+
+
 def load_detector_weights(detector: nn.Module, checkpoint: str | os.PathLike[str], config: str = "the config") -> None:
     """Load a checkpoint of exactly this detector; values that the config determines are skipped.
 
@@ -199,8 +211,7 @@ def load_weights(detector: nn.Module, weights: Mapping[str, Tensor], checkpoint:
         reason = " ".join(str(error).split())
         raise ValueError(f"checkpoint {checkpoint!r} does not fit {config}: {reason}") from error
     missing, unexpected = (
-        [key for key in found if not any(part in key for part in COMPUTED)]
-        for found in (keys.missing_keys, keys.unexpected_keys)
+        [key for key in found if not is_computed(key)] for found in (keys.missing_keys, keys.unexpected_keys)
     )
     if missing or unexpected:
         raise ValueError(

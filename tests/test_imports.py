@@ -42,7 +42,7 @@ class Allowed:
 
 LEAVES = ("features", "checks", "extras", "layers", "upsampling", "resampling", "ops", "weights")
 CORE = ("", "files", "moved", "packaged", *LEAVES, "necks", "backbones", "pyramid")
-ABOVE_CORE = ("conversion", "training", "data", "inference", "testing")
+ABOVE_CORE = ("conversion", "training", "resuming", "data", "inference", "testing")
 NOT_CORE = (*ABOVE_CORE, "zoo", "analysis", "visualization", "export", "registry", "adapters", "commands")
 # what an adapter may import; `export` never asks for the detector, adapters hand it over
 BELOW_ADAPTERS = (*CORE, *ABOVE_CORE, "zoo", "analysis", "export", "adapters.config_errors")
@@ -69,6 +69,7 @@ RULES = {
     "pyramid": Allowed(CORE),
     "conversion": Allowed(CORE),
     "training": Allowed(CORE),
+    "resuming": Allowed(CORE, NUMERIC),
     "data": Allowed(CORE, NUMERIC, (*IMAGES, "rich")),
     "inference": Allowed(CORE, NUMERIC, (*IMAGES, "cv2")),
     "testing": Allowed(CORE, NUMERIC),
@@ -151,6 +152,7 @@ def test_every_import_is_allowed():
         ("pyramid.py", "from .conversion import convert", "pyramid imports .conversion"),
         ("conversion/heads.py", "from ..zoo import Zoo", "conversion.heads imports .zoo"),
         ("training.py", "from .data import read", "training imports .data"),
+        ("resuming.py", "from .data import read", "resuming imports .data"),
         ("data/x.py", "from PIL import Image", "data.x imports PIL"),
         ("data/x.py", "from ..adapters import mmdet", "data.x imports .adapters.mmdet"),
         ("data/x.py", "def f():\n    import tools.train", "data.x imports tools.train inside a function"),

@@ -9,7 +9,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +19,7 @@ from ..data import SAMPLE, DataCheck
 from ..data.findings import CHECK_DATA
 from ..files import write_atomically
 from ..inference import ImagePredictor
+from ..weights.training_state import UnusableCheckpointError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,21 +28,23 @@ if TYPE_CHECKING:
 LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK")
 DETERMINISTIC = "FPN_PLUGINS_DETERMINISTIC"
 TRACEBACK = "FPN_PLUGINS_TRACEBACK"
+EXACT_RESUME = "FPN_PLUGINS_EXACT_RESUME"
 
 
 @contextmanager
-def user_errors() -> Iterator[None]:
+def user_errors(kinds: tuple[type[Exception], ...] = (ValueError, OSError, ImportError)) -> Iterator[None]:
     """Turn errors that a user can correct into a message on standard error and exit code 1.
 
     ``FPN_PLUGINS_TRACEBACK=1`` shows the traceback of such an error instead.
     """
     try:
         yield
-    except (ValueError, OSError, ImportError) as error:
+    except kinds as error:
         if os.environ.get(TRACEBACK) == "1":
             raise
-        known = isinstance(error, OSError) and error.strerror and error.filename is not None
-        message = f"{os.fspath(error.filename)!r}: {error.strerror}" if known else error  # type: ignore[union-attr]
+        message = str(error)
+        if isinstance(error, OSError) and error.strerror and error.filename is not None:
+            message = f"{os.fspath(error.filename)!r}: {error.strerror}"
         print(f"error: {message}", file=sys.stderr)
         raise SystemExit(1) from None
 
@@ -54,6 +57,11 @@ def help_without(toolbox: str, argv: Sequence[str], docstring: str | None) -> No
             f"(with {toolbox} installed, --help lists all arguments)"
         )
         raise SystemExit(0)
+
+
+def checkpoint_errors() -> AbstractContextManager[None]:
+    """Do what `user_errors` does, for errors about a checkpoint alone, while a toolbox trains."""
+    return user_errors((UnusableCheckpointError,))
 
 
 def write_json(content: Any, path: str | os.PathLike[str]) -> Path:
@@ -232,9 +240,14 @@ def print_data_check(result: DataCheck, warn: bool = False) -> None:
             print(f"warning: {findings}", file=sys.stderr, flush=True)
 
 
+def resumes_exactly() -> bool:
+    """Return whether FPN_PLUGINS_EXACT_RESUME=1."""
+    return os.environ.get(EXACT_RESUME) == "1"
+
+
 def choose_deterministic() -> None:
-    """Use deterministic algorithms if FPN_PLUGINS_DETERMINISTIC=1; operations that have none warn."""
-    if os.environ.get(DETERMINISTIC) != "1":
+    """Use deterministic algorithms if FPN_PLUGINS_DETERMINISTIC=1 or for exact resume; operations without one warn."""
+    if os.environ.get(DETERMINISTIC) != "1" and not resumes_exactly():
         return
     # cuBLAS reads this when it starts, and it has not started yet
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

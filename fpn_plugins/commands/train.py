@@ -8,6 +8,9 @@ own. Several GPUs:
 Without a GPU, ``--launcher pytorch`` connects its processes over gloo. ``FPN_PLUGINS_CHECK_DATA=0`` skips the check,
 ``warn`` goes on after errors, ``all`` reads the header of every image. ``FPN_PLUGINS_DETERMINISTIC=1`` uses
 deterministic algorithms; operations that have none warn, where mmengine's ``randomness.deterministic`` raises an error.
+``FPN_PLUGINS_EXACT_RESUME=1`` uses them too, and a training that was interrupted and continued with ``--resume`` ends
+bit-equal to one that was not. Checkpoints are read without executing anything; a damaged last one is skipped with a
+warning.
 """
 
 from __future__ import annotations
@@ -23,7 +26,14 @@ from pathlib import Path
 from ..data import DataCheck
 from ..moved import check_config
 from ..packaged import resolve_config
-from .common import choose_deterministic, help_without, run_data_check, user_errors
+from .common import (
+    checkpoint_errors,
+    choose_deterministic,
+    help_without,
+    resumes_exactly,
+    run_data_check,
+    user_errors,
+)
 
 # data loaders that each of mmdet's scripts reads
 LOADERS = {"train.py": ("train_dataloader", "val_dataloader"), "test.py": ("test_dataloader",)}
@@ -101,6 +111,15 @@ def parse_args(parse: Callable[[], argparse.Namespace], given: Sequence[str]) ->
         raise ValueError(f"--cfg-options must be KEY=VALUE ...; check {wrong or pairs} ({error})") from error
 
 
+def add_hooks() -> None:
+    """Add this package's hooks, and its reader of checkpoints, to mmdet's script, whose arguments are the process's."""
+    from ..adapters.mmdet.loading import load_safely
+
+    load_safely()
+    names = ["SafeCheckpointHook", *(["ExactResumeHook"] if resumes_exactly() else [])]
+    sys.argv += ["--cfg-options", *(f"default_hooks.{name}.type=fpn_plugins.{name}" for name in names)]
+
+
 def run_script(script: str, argv: Sequence[str] | None, docstring: str | None = __doc__) -> None:
     """Check the data, then run mmdet's ``train.py`` or ``test.py`` with ``argv``, or the process's arguments."""
     given = sys.argv[1:] if argv is None else argv
@@ -116,7 +135,8 @@ def run_script(script: str, argv: Sequence[str] | None, docstring: str | None = 
         read_config(args.config, changes=args.cfg_options)
         check_data(args, LOADERS[script])
     choose_deterministic()
-    with connected(args):
+    add_hooks()
+    with checkpoint_errors(), connected(args):
         namespace["main"]()
 
 

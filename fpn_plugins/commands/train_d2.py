@@ -7,7 +7,9 @@ Detectron2's own scripts run this package's configs as well (YAML files with
 their command line, and checks the data first (``FPN_PLUGINS_CHECK_DATA=0`` skips the check,
 ``warn`` goes on after errors, ``all`` reads the header of every image). It evaluates COCO-format
 sets only, without test-time augmentation. With a seed (``SEED``, ``train.seed``), the order and augmentation of images
-do not depend on the model, unlike in Detectron2. ``FPN_PLUGINS_DETERMINISTIC=1`` uses deterministic algorithms.
+do not depend on the model, unlike in Detectron2. ``FPN_PLUGINS_DETERMINISTIC=1`` uses deterministic algorithms;
+``FPN_PLUGINS_EXACT_RESUME=1`` too, and a training that was interrupted and continued with ``--resume`` ends bit-equal
+to one that was not. Checkpoints are read without executing anything; a damaged last one is skipped with a warning.
 """
 
 from __future__ import annotations
@@ -19,7 +21,14 @@ from typing import Any
 
 from ..moved import check_config
 from ..packaged import resolve_config
-from .common import choose_deterministic, help_without, run_data_check, user_errors
+from .common import (
+    checkpoint_errors,
+    choose_deterministic,
+    help_without,
+    resumes_exactly,
+    run_data_check,
+    user_errors,
+)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -46,10 +55,11 @@ def run_process(args: argparse.Namespace) -> Any:
     with user_errors():
         register_from_environment()
         choose_deterministic()
-        job = make_job(args)
+        job = make_job(args, resumes_exactly())
         if comm.get_local_rank() == 0:
             run_data_check(lambda limit: find_problems(job.needs, limit))
-    return job.run()
+    with checkpoint_errors():
+        return job.run()
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -25,7 +25,7 @@ __getattr__ = explain_moved_names(__name__)
 CONTAINERS = ("state_dict", "model", "model_state", "teacher", "student")
 
 
-def _read_any(path: Path) -> object:
+def _read_any(path: Path, rebuilt: Mapping[str, Any]) -> object:
     if path.suffix == ".safetensors":
         with needed_for("files in safetensors format"):
             from safetensors.torch import load_file
@@ -33,7 +33,8 @@ def _read_any(path: Path) -> object:
         return load_file(path)
     if path.suffix == ".pkl":
         return read_arrays(path)
-    discarded: list[Any] = [(Discarded, name) for name in check_torch(path) & DISCARDED]
+    used, _ = check_torch(path, arrays=bool(rebuilt))
+    discarded: list[Any] = [(rebuilt.get(name, Discarded), name) for name in used & DISCARDED]
     if not discarded or not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):  # torch 2.4 has neither
         return torch.load(path, map_location="cpu", weights_only=True)
     with torch.serialization.safe_globals(discarded):
@@ -58,15 +59,21 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     return strip_wrappers(_tensors(_unwrap(read_content(path), Path(path)), Path(path)))
 
 
-def read_content(path: str | os.PathLike[str]) -> object:
-    """Read all of a file as `read_checkpoint` does; same errors, except that a file without tensors is accepted."""
+def read_content(path: str | os.PathLike[str], rebuilt: Mapping[str, Any] | None = None) -> object:
+    """Read all of a file as `read_checkpoint` does; same errors, except that a file without tensors is accepted.
+
+    Args:
+        path: the file.
+        rebuilt: functions that rebuild objects beside the weights, by the names of their globals; the objects are
+            discarded by default.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
             f"checkpoint {os.fspath(path)!r} does not exist; it must be a local file, not an address"
         )
     try:
-        return _read_any(path)
+        return _read_any(path, rebuilt or {})
     except ImportError:  # of the library for this format
         raise
     except Exception as error:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import _compat_pickle
 import io
-import math
 import pickle
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -17,11 +16,11 @@ from pickle import UnpicklingError
 from typing import IO, Any, ClassVar
 
 import torch
-from torch import Tensor
+
+from .arrays import FROMBUFFER, MULTIARRAY, PickledArray, PickledDtype, array_table, number_of
 
 # several names may share a tensor's memory (tied weights); all together at most so many times the file's size
 MAX_SHARED = 16
-MAX_DIMENSIONS = 64
 _SCALARS = (str, bytes, int, float, type(None))
 _STORAGES = {
     **dict.fromkeys(("Byte", "Char", "Bool", "Untyped", "QInt8", "QUInt8"), 1),
@@ -30,18 +29,13 @@ _STORAGES = {
     **dict.fromkeys(("Double", "Long", "ComplexFloat"), 8),
     "ComplexDouble": 16,
 }
-_ARRAYS = {
-    **{"b1": torch.bool, "i1": torch.int8, "u1": torch.uint8, "i2": torch.int16, "i4": torch.int32, "i8": torch.int64},
-    **{"f2": torch.float16, "f4": torch.float32, "f8": torch.float64, "c8": torch.complex64, "c16": torch.complex128},
-}
-_MULTIARRAY = [f"numpy.{core}.multiarray" for core in ("core", "_core")]
-_FROMBUFFER = [f"numpy.{core}.numeric._frombuffer" for core in ("core", "_core")]  # pickle protocol 5
 # globals in mmengine's log of a training run, and NumPy's scalars beside weights
 DISCARDED = {
-    *("mmengine.logging.history_buffer.HistoryBuffer", "builtins.getattr", "numpy.dtype", "numpy.ndarray"),
+    *("mmengine.logging.history_buffer.HistoryBuffer", "builtins.getattr", "builtins.bytes"),
+    *("numpy.dtype", "numpy.ndarray"),
     *(f"numpy.dtypes.{name}DType" for name in ("Float64", "Float32", "Int64", "Int32")),
-    *(f"{module}.{name}" for module in _MULTIARRAY for name in ("_reconstruct", "scalar")),
-    *_FROMBUFFER,
+    *(f"{module}.{name}" for module in MULTIARRAY for name in ("_reconstruct", "scalar")),
+    *FROMBUFFER,
 }
 # remedies for tensors that PyTorch itself would read
 _REMEDIES = {
@@ -57,47 +51,6 @@ class Discarded:
     def __init__(self, *unused: object) -> None: ...
 
     def __setstate__(self, state: object) -> None: ...
-
-
-class PickledDtype:
-    """NumPy data type of a pickled array: numbers only."""
-
-    def __init__(self, code: str, *unused: object) -> None:
-        if not isinstance(code, str) or code not in _ARRAYS:
-            raise UnpicklingError(f"refused an array of data type {code!r:.20}: only {', '.join(_ARRAYS)}")
-        self.dtype = _ARRAYS[code]
-
-    def __setstate__(self, state: Sequence[Any]) -> None:
-        if state[1] == ">" or any(value is not None for value in state[2:5]):
-            raise UnpicklingError("refused an array that is big-endian or has fields")
-
-
-class PickledArray:
-    """NumPy array in a pickle, decoded to ``tensor`` without NumPy."""
-
-    tensor: Tensor
-
-    def __setstate__(self, state: Sequence[Any]) -> None:
-        _, shape, dtype, fortran, data = state
-        self.tensor = _decode(data, dtype, shape, "F" if fortran else "C")
-
-
-def _number_of(sizes: Sequence[int]) -> int:
-    if len(sizes) > MAX_DIMENSIONS or not all(isinstance(size, int) and 0 <= size < 2**63 for size in sizes):
-        raise UnpicklingError(f"refused a shape that is not up to {MAX_DIMENSIONS} sizes")
-    return math.prod(sizes)
-
-
-def _decode(data: Any, kind: PickledDtype, shape: Sequence[int], order: str = "C") -> Tensor:
-    raw = bytearray(data.encode("latin1") if isinstance(data, str) else data)
-    if len(raw) != _number_of(shape) * kind.dtype.itemsize:
-        raise UnpicklingError(f"array of shape {tuple(shape)} and {kind.dtype} has {len(raw)} bytes")
-    if not raw:
-        return torch.empty(tuple(shape), dtype=kind.dtype)
-    values = torch.frombuffer(raw, dtype=kind.dtype)
-    if order == "C":
-        return values.view(tuple(shape))
-    return values.view(tuple(reversed(shape))).permute(*reversed(range(len(shape)))).contiguous()
 
 
 class TableUnpickler(pickle._Unpickler):  # Python's: C's allocates memory for any index that a file names
@@ -161,7 +114,7 @@ class TableUnpickler(pickle._Unpickler):  # Python's: C's allocates memory for a
     def _tensor(
         self, storage: tuple[int, int], offset: int, size: Sequence[int], stride: Sequence[int], *unused: Any
     ) -> Discarded:
-        number, _, _ = _number_of(size), _number_of(stride), _number_of((offset,))
+        number, _, _ = number_of(size), number_of(stride), number_of((offset,))
         if number > storage[0]:
             raise UnpicklingError(
                 f"tensor of shape {tuple(size)} exceeds its storage of {storage[0]} elements; store tensor.clone()"
@@ -233,16 +186,5 @@ def read_arrays(path: Path) -> object:
     """Read a pickled dict of arrays and numbers; arrays are returned as `PickledArray`."""
     data = path.read_bytes()
     reader = TableUnpickler(io.BytesIO(data), len(data))
-
-    def build(data: Any, dtype: PickledDtype, shape: Sequence[int] = (), order: str = "C") -> PickledArray:
-        array = PickledArray()
-        array.tensor = _decode(data, dtype, shape, order)
-        reader.count(len(data))
-        return array
-
-    reader.table |= {"numpy.dtype": PickledDtype, "numpy.ndarray": Discarded}
-    reader.table |= dict.fromkeys(_FROMBUFFER, build)
-    for module in _MULTIARRAY:
-        reader.table |= {f"{module}._reconstruct": lambda *unused: PickledArray()}
-        reader.table |= {f"{module}.scalar": lambda dtype, data: build(data, dtype)}
+    reader.table |= array_table(reader.count)
     return reader.load()

@@ -25,12 +25,14 @@ from .checkpointing import fit_before_shapes_are_compared
 from .config import add_fpn_plugins_config, setup_environment
 from .datasets import load_stuff_labels, register_coco_folder, register_coco_panoptic_folder
 from .panoptic_fpn import PanopticFPNHead
+from .resume import ExactResume
 from .retinanet import FPNPluginsRetinaNet
 from .solver import bottom_up_lr_factor, get_layer_decay_params
 
 fit_before_shapes_are_compared()
 
 __all__ = [
+    "ExactResume",
     "FPNPluginsRetinaNet",
     "PanopticFPNHead",
     "PyramidBackbone",

@@ -3,13 +3,14 @@
 The loops are those of Detectron2's ``train_net.py`` and ``lazyconfig_train_net.py``, which its distribution does not
 contain. They evaluate COCO-format sets, without test-time augmentation. With a seed (``SEED``, ``train.seed``), the
 order and augmentation of images do not depend on the model, because random numbers are seeded again after building it.
+Checkpoints are read without executing anything, and written atomically.
 """
 
 from __future__ import annotations
 
+import weakref
 from typing import Any, Protocol
 
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import instantiate
 from detectron2.data import MetadataCatalog
 from detectron2.engine import (
@@ -26,8 +27,10 @@ from detectron2.evaluation import COCOEvaluator, inference_on_dataset, print_csv
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 
+from .checkpointer import SafeCheckpointer
 from .data_check import DataNeeds, lazy_needs, yaml_needs
 from .reading import read_lazy, read_yaml
+from .resume import ExactResume
 
 
 class Job(Protocol):
@@ -43,20 +46,41 @@ class Job(Protocol):
         """Train, or evaluate with ``--eval-only``; return the results of the evaluation, if there is one."""
 
 
-def make_job(args: Any) -> Job:
-    """Read the config of a job, and set up logging and seeds; ``args`` come from ``default_argument_parser``."""
-    return LazyJob(args) if args.config_file.endswith(".py") else YamlJob(args)
+def make_job(args: Any, exact: bool = False) -> Job:
+    """Read the config of a job, and set up logging and seeds.
+
+    Args:
+        args: arguments of ``default_argument_parser``.
+        exact: train with `ExactResume`.
+    """
+    return (LazyJob if args.config_file.endswith(".py") else YamlJob)(args, exact)
 
 
 class Trainer(DefaultTrainer):
-    """Detectron2's default trainer with COCO evaluation, the same data for every model, and processes without GPUs."""
+    """Detectron2's default trainer with COCO evaluation, the same data for every model, and processes without GPUs.
 
-    def __init__(self, cfg: Any) -> None:
+    Args:
+        cfg: config.
+        exact: train with `ExactResume`.
+
+    Raises:
+        ValueError: ``exact`` with ``TEST.PRECISE_BN``, whose images depend on the time of the resume.
+    """
+
+    def __init__(self, cfg: Any, exact: bool = False) -> None:
+        if exact and cfg.TEST.PRECISE_BN.ENABLED:
+            raise ValueError("exact resume does not cover TEST.PRECISE_BN.ENABLED=True; disable one of the two")
+        self.exact = exact
         defaults.create_ddp_model = create_ddp_model  # the constructor has no other way to change its arguments
         try:
             super().__init__(cfg)
         finally:
             defaults.create_ddp_model = _create_ddp_model
+
+    def build_hooks(self) -> list[Any]:
+        """Build Detectron2's hooks, with a checkpointer that executes nothing."""
+        self.checkpointer = SafeCheckpointer(self.model, self.cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
+        return [*([ExactResume(self.cfg.SEED)] if self.exact else []), *super().build_hooks()]
 
     @classmethod
     def build_train_loader(cls, cfg: Any) -> Any:
@@ -76,8 +100,8 @@ class Trainer(DefaultTrainer):
 class YamlJob:
     """Train or evaluate a YAML config; arguments of `make_job`."""
 
-    def __init__(self, args: Any) -> None:
-        self.args, self.cfg = args, read_yaml(args.config_file, args.opts)
+    def __init__(self, args: Any, exact: bool = False) -> None:
+        self.args, self.exact, self.cfg = args, exact, read_yaml(args.config_file, args.opts)
         self.cfg.freeze()
         default_setup(self.cfg, args)
         self.needs = yaml_needs(self.cfg, args.eval_only)
@@ -86,19 +110,20 @@ class YamlJob:
         """Train, or evaluate with ``--eval-only``."""
         if self.args.eval_only:
             model = Trainer.build_model(self.cfg)
-            checkpointer = DetectionCheckpointer(model, save_dir=self.cfg.OUTPUT_DIR)
+            checkpointer = SafeCheckpointer(model, self.cfg.OUTPUT_DIR, complete=True)
             checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=self.args.resume)
             return Trainer.test(self.cfg, model)
-        trainer = Trainer(self.cfg)
+        trainer = Trainer(self.cfg, self.exact)
         trainer.resume_or_load(resume=self.args.resume)
+        trainer.checkpointer.save_final(trainer.iter, trainer.max_iter)
         return trainer.train()
 
 
 class LazyJob:
     """Train or evaluate a LazyConfig file; arguments of `make_job`."""
 
-    def __init__(self, args: Any) -> None:
-        self.args = args
+    def __init__(self, args: Any, exact: bool = False) -> None:
+        self.args, self.exact = args, exact
         self.cfg = cfg = read_lazy(args.config_file, args.opts)
         default_setup(cfg, args)
         self.needs = lazy_needs(cfg, args.eval_only)
@@ -109,7 +134,7 @@ class LazyJob:
         if not self.args.eval_only:
             return self._train(model)
         model = create_ddp_model(model)
-        DetectionCheckpointer(model).load(self.cfg.train.init_checkpoint)
+        SafeCheckpointer(model, complete=True).load(self.cfg.train.init_checkpoint)
         return self._evaluate(model)
 
     def _evaluate(self, model: Any) -> Any:
@@ -127,11 +152,12 @@ class LazyJob:
         loader = instantiate(cfg.dataloader.train)
         model = create_ddp_model(model, **cfg.train.ddp)
         trainer = (AMPTrainer if cfg.train.amp.enabled else SimpleTrainer)(model, loader, optimizer)
-        checkpointer = DetectionCheckpointer(model, cfg.train.output_dir, trainer=trainer)
+        checkpointer = SafeCheckpointer(model, cfg.train.output_dir, trainer=trainer)
         main_process = comm.is_main_process()
         writers = default_writers(cfg.train.output_dir, cfg.train.max_iter) if main_process else []
         trainer.register_hooks(
             [
+                ExactResume(cfg.train.get("seed")) if self.exact else None,
                 hooks.IterationTimer(),
                 hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
                 hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer) if main_process else None,
@@ -140,6 +166,7 @@ class LazyJob:
             ]
         )
         checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=self.args.resume)
+        checkpointer.save_final(trainer.iter, cfg.train.max_iter)
         start = trainer.iter + 1 if self.args.resume and checkpointer.has_checkpoint() else 0
         trainer.train(start, cfg.train.max_iter)
 

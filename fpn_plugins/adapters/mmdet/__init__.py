@@ -38,8 +38,10 @@ from .csp_pafpn import CSPPAFPN, YOLOXPAFPN
 from .fpn import FPN, PAFPN, SingleScale, SSDPyramid, TopDownPyramid
 from .fpn_carafe import FPN_CARAFE
 from .layer_decay import ViTLayerDecay
+from .loading import SafeCheckpointHook
 from .nas_fpn import NASFPN
 from .panoptic_fpn import PanopticFPN, PanopticFPNHead
+from .resume import ExactResumeHook
 from .retina_head import RetinaHead
 from .simple_pyramid import LN2d, SimpleFeaturePyramid
 from .swin import Swin, SwinTransformer
@@ -54,6 +56,7 @@ __all__ = [
     "PAFPN",
     "BiFPN",
     "CorePyramid",
+    "ExactResumeHook",
     "HybridCNNViT",
     "ImagePyramid",
     "MViT",
@@ -62,6 +65,7 @@ __all__ = [
     "MultiDepthViT",
     "PyramidBackbone",
     "RetinaHead",
+    "SafeCheckpointHook",
     "SSDPyramid",
     "SimpleFeaturePyramid",
     "SingleScale",
