@@ -9,7 +9,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,16 +19,13 @@ from ..data import SAMPLE, DataCheck
 from ..data.findings import CHECK_DATA
 from ..files import write_atomically
 from ..inference import ImagePredictor
-from ..weights.training_state import UnusableCheckpointError
 
 if TYPE_CHECKING:
     import numpy as np
 
 # environment variables with a process's rank on its machine: torchrun, slurm, Open MPI
 LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK")
-DETERMINISTIC = "FPN_PLUGINS_DETERMINISTIC"
 TRACEBACK = "FPN_PLUGINS_TRACEBACK"
-EXACT_RESUME = "FPN_PLUGINS_EXACT_RESUME"
 
 
 @contextmanager
@@ -57,11 +54,6 @@ def help_without(toolbox: str, argv: Sequence[str], docstring: str | None) -> No
             f"(with {toolbox} installed, --help lists all arguments)"
         )
         raise SystemExit(0)
-
-
-def checkpoint_errors() -> AbstractContextManager[None]:
-    """Do what `user_errors` does, for errors about a checkpoint alone, while a toolbox trains."""
-    return user_errors((UnusableCheckpointError,))
 
 
 def write_json(content: Any, path: str | os.PathLike[str]) -> Path:
@@ -238,23 +230,3 @@ def print_data_check(result: DataCheck, warn: bool = False) -> None:
         findings = result.describe(errors)
         if findings:
             print(f"warning: {findings}", file=sys.stderr, flush=True)
-
-
-def resumes_exactly() -> bool:
-    """Return whether FPN_PLUGINS_EXACT_RESUME=1."""
-    return os.environ.get(EXACT_RESUME) == "1"
-
-
-def choose_deterministic() -> None:
-    """Use deterministic algorithms if FPN_PLUGINS_DETERMINISTIC=1 or for exact resume; operations without one warn."""
-    if os.environ.get(DETERMINISTIC) != "1" and not resumes_exactly():
-        return
-    # cuBLAS reads this when it starts, and it has not started yet
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    import torch
-
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    deterministic: Any = torch.utils.deterministic
-    deterministic.fill_uninitialized_memory = False  # takes a tenth of the time on a CPU; no code reads such memory
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False

@@ -26,14 +26,8 @@ from pathlib import Path
 from ..data import DataCheck
 from ..moved import check_config
 from ..packaged import resolve_config
-from .common import (
-    checkpoint_errors,
-    choose_deterministic,
-    help_without,
-    resumes_exactly,
-    run_data_check,
-    user_errors,
-)
+from .common import help_without, run_data_check, user_errors
+from .runs import checkpoint_errors, choose_deterministic, resumes_exactly
 
 # data loaders that each of mmdet's scripts reads
 LOADERS = {"train.py": ("train_dataloader", "val_dataloader"), "test.py": ("test_dataloader",)}

@@ -21,14 +21,8 @@ from typing import Any
 
 from ..moved import check_config
 from ..packaged import resolve_config
-from .common import (
-    checkpoint_errors,
-    choose_deterministic,
-    help_without,
-    resumes_exactly,
-    run_data_check,
-    user_errors,
-)
+from .common import help_without, run_data_check, user_errors
+from .runs import checkpoint_errors, choose_deterministic, resumes_exactly
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

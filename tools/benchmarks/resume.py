@@ -28,7 +28,8 @@ from typing import Any
 import torch
 from resume_cases import CASES, Case, imports, train
 
-from fpn_plugins.commands.common import CHECK_DATA, EXACT_RESUME
+from fpn_plugins.commands.common import CHECK_DATA
+from fpn_plugins.commands.runs import EXACT_RESUME
 from fpn_plugins.weights.training_state import read_training_checkpoint
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))

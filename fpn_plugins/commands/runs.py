@@ -1,0 +1,38 @@
+"""Share code between the commands that run a toolbox's training: determinism, exact resume, errors of checkpoints."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+from typing import Any
+
+from ..weights.training_state import UnusableCheckpointError
+from .common import user_errors
+
+DETERMINISTIC = "FPN_PLUGINS_DETERMINISTIC"
+EXACT_RESUME = "FPN_PLUGINS_EXACT_RESUME"
+
+
+def checkpoint_errors() -> AbstractContextManager[None]:
+    """Do what `user_errors` does, for errors about a checkpoint alone, while a toolbox trains."""
+    return user_errors((UnusableCheckpointError,))
+
+
+def resumes_exactly() -> bool:
+    """Return whether FPN_PLUGINS_EXACT_RESUME=1."""
+    return os.environ.get(EXACT_RESUME) == "1"
+
+
+def choose_deterministic() -> None:
+    """Use deterministic algorithms if FPN_PLUGINS_DETERMINISTIC=1 or for exact resume; operations without one warn."""
+    if os.environ.get(DETERMINISTIC) != "1" and not resumes_exactly():
+        return
+    # cuBLAS reads this when it starts, and it has not started yet
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import torch
+
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    deterministic: Any = torch.utils.deterministic
+    deterministic.fill_uninitialized_memory = False  # takes a tenth of the time on a CPU; no code reads such memory
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
