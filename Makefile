@@ -1,6 +1,7 @@
 # Everything runs in .venv, which `make install` creates. `make` alone lists the targets.
 PYTHON ?= python3
 TOOLBOX ?= both
+MMCV ?= auto
 VENV := .venv
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
@@ -15,10 +16,10 @@ WORKERS ?= $(shell [ $(CORES) -lt 4 ] && echo $(CORES) || echo 4)
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo "Variables: PYTHON=$(PYTHON)  TOOLBOX=both|mmdet|detectron2 (detectron2 needs no compiler)  PYTEST_ARGS=...  BENCH_ARGS=..."
+	@echo "Variables: PYTHON=$(PYTHON)  TOOLBOX=both|mmdet|detectron2  MMCV=torchvision|compiled (operators)  PYTEST_ARGS=...  BENCH_ARGS=..."
 
 install:  ## create .venv with everything; goes on where it stopped, does nothing when complete
-	@$(PYTHON) tools/install/install.py --toolbox $(TOOLBOX) $(INSTALL_ARGS)
+	@$(PYTHON) tools/install/install.py --toolbox $(TOOLBOX) --mmcv $(MMCV) $(INSTALL_ARGS)
 
 demo: install  ## run the main job on a small data set made on the spot, in each toolbox
 	$(VENV)/bin/python tools/demo.py --toolbox $(TOOLBOX)
@@ -37,7 +38,7 @@ lint: install  ## check style, formatting and types
 	  echo "$(VENV)/bin/$$check"; $(VENV)/bin/$$check || status=1; done; exit $$status
 
 docs: install  ## build the documentation's site into build/site; fails on a broken link
-	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 format: install  ## rewrite the sources in the project's format
 	$(VENV)/bin/ruff check --fix .

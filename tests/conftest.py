@@ -3,15 +3,19 @@
 ``FPN_PLUGINS_TEST_HOSTS`` declares the hosts that are installed (default: all). A declared host that does not import
 fails in ``test_hosts.py``; the tests of an undeclared one are skipped, with the reason shown by ``pytest -rs``.
 
+Tests of parity with mmcv's compiled operators run where there are any, and always with ``MMCV=compiled``.
+
 ``FPN_PLUGINS_TEST_SEED`` (default 0) moves every random number, see ``helpers/seeds.py``, and
 ``FPN_PLUGINS_TEST_MARGINS`` names a file for the margins of numeric comparisons, see ``helpers/margins.py``.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import margins
@@ -25,6 +29,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))  # the synth
 
 HOSTS = ("mmdet", "detectron2", "timm", "torchvision", "effdet")
 VARIABLE = "FPN_PLUGINS_TEST_HOSTS"
+COMPILED = "compiled_mmcv"
 
 
 def declared_hosts() -> tuple[str, ...]:
@@ -52,6 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
         margins.install()
     for host in HOSTS:
         config.addinivalue_line("markers", f"{host}: needs {host}; skipped where {VARIABLE} does not declare it")
+    config.addinivalue_line("markers", f"{COMPILED}: needs mmcv's compiled operators")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -61,6 +67,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for host in HOSTS:
             if item.get_closest_marker(host) and host not in declared:
                 item.add_marker(pytest.mark.skip(reason=f"{host} is not declared in {VARIABLE}"))
+    marked = [item for item in items if item.get_closest_marker(COMPILED)]
+    if marked and os.environ.get("MMCV") != "compiled" and not has_compiled_mmcv():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="mmcv has no compiled operators (make install MMCV=compiled)"))
+
+
+def has_compiled_mmcv() -> bool:
+    """Whether mmcv, which is not imported, has a compiled extension."""
+    spec = importlib.util.find_spec("mmcv")
+    folder = Path(spec.origin).parent if spec and spec.origin else Path()
+    return spec is not None and any((folder / f"_ext{suffix}").is_file() for suffix in EXTENSION_SUFFIXES)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -24,6 +24,7 @@ COMMANDS = {
     "level-weights": "level_weights",
     "subset": "subset",
     "publish": "publish",
+    "mmcv-operators": "mmcv_operators",
 }
 
 

@@ -17,7 +17,7 @@ from .common import user_errors
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(prog="mmcv-operators", description="Use mmcv's operators without a compiler")
+    parser = argparse.ArgumentParser(description="Use mmcv's operators without a compiler")
     actions = {
         "install": "write mmcv/_ext.py, unless mmcv has a compiled extension",
         "remove": "delete the mmcv/_ext.py that install wrote",

@@ -45,7 +45,7 @@ def test_missing_venv_module_names_the_package(preflight):
 def test_missing_compiler_names_package_and_way_around(preflight):
     message = preflight.check_compiler({}, which=lambda name: None)
     assert "g++" in message
-    assert "TOOLBOX=detectron2" in message
+    assert "MMCV=torchvision" in message
     message = preflight.check_compiler({"CXX": "my-c++ -m64"}, which=lambda name: None)
     assert "CXX=my-c++ -m64 is not a program" in message
 
@@ -90,7 +90,7 @@ def test_small_temporary_disk_is_found(preflight, monkeypatch, tmp_path):
 
 
 def test_a_fresh_installation_asks_for_12_gb_and_a_resumed_one_for_less(modules, root):
-    steps = modules["steps"].build_steps(root, "both", (3, 11))
+    steps = modules["steps"].build_steps(root, "both", (3, 11), "compiled")
     assert sum(step.disk_gb for step in steps) == pytest.approx(12, abs=0.5)
     assert sum(step.disk_gb for step in steps if step.name != "torch") < 4
 
@@ -100,7 +100,7 @@ def test_a_step_done_with_other_pins_asks_for_no_disk_again(install, root, runne
     for name in ("check_compiler", "check_temporary_disk", "check_venv_module"):
         monkeypatch.setattr(install.preflight, name, lambda *arguments: None)
     monkeypatch.setattr(install.preflight, "check_disk", lambda root, needed: asked.append(needed))
-    install.install(install.parse_args([]), root, runner)
+    install.install(install.parse_args(["--mmcv", "compiled"]), root, runner)
     with (root / "tools/install/constraints.txt").open("a") as file:
         file.write("# changed\n")
     install.install(install.parse_args([]), root, runner)
@@ -118,19 +118,20 @@ def test_all_problems_are_told_at_once_and_nothing_runs(install, preflight, root
     full_disk(monkeypatch, preflight, 1_000_000_000)
     monkeypatch.setattr(install.preflight, "check_compiler", lambda: "no compiler")
     with pytest.raises(install.InstallError) as caught:
-        install.install(install.parse_args([]), root, runner)
+        install.install(install.parse_args(["--mmcv", "compiled"]), root, runner)
     assert "no compiler" in str(caught.value)
     assert "GB are free" in str(caught.value)
     assert runner.commands == []
     assert not (root / ".venv").exists()
 
 
-def test_no_compiler_is_needed_without_mmcv(install, root, runner, monkeypatch):
+@pytest.mark.parametrize("arguments", [[], ["--toolbox", "detectron2"], ["--mmcv", "torchvision"]])
+def test_no_compiler_is_needed_unless_mmcv_is_compiled(install, root, runner, monkeypatch, arguments):
     monkeypatch.setattr(install.preflight, "check_compiler", lambda: "no compiler")
     monkeypatch.setattr(install.preflight, "check_disk", lambda *arguments: None)
     monkeypatch.setattr(install.preflight, "check_temporary_disk", lambda *arguments: None)
     monkeypatch.setattr(install.preflight, "check_venv_module", lambda: None)
-    install.install(install.parse_args(["--toolbox", "detectron2"]), root, runner)
+    install.install(install.parse_args(arguments), root, runner)
     assert runner.commands
 
 
@@ -149,7 +150,7 @@ def test_verify_reports_each_failure_with_advice(modules):
     problems = verify.verify("both", load)
     assert len(problems) == 2
     assert "libgl1" in problems[0]
-    assert "without its operators" in problems[1]
+    assert "has no operators" in problems[1]
 
 
 def test_verify_imports_only_the_chosen_toolbox(modules):

@@ -63,14 +63,32 @@ def test_other_toolbox_is_added_to_what_is_there(call):
     assert [line.split()[-1] for line in added] == [
         "tqdm",
         "onedl-mmcv",
-        "mmcv.ops",
         "onedl-mmdetection",
+        "install",
+        "mmcv.ops",
         "both",
     ]
 
 
+def test_nothing_is_compiled_unless_asked(call, runner):
+    commands = call()
+    index = line_of(commands, "onedl-mmcv")
+    assert "--no-build-isolation" not in commands[index]  # the build does not see torch
+    assert "--no-cache-dir" in commands[index]  # neither a compiled wheel for another torch, nor kept as one
+    assert index < line_of(commands, "-e .") < line_of(commands, "mmcv_operators install")
+
+
+def test_compiled_operators_are_kept_until_others_are_asked_for(call):
+    assert "mmcv_operators" not in "\n".join(call("--mmcv", "compiled"))
+    assert call() == []
+    changed = "\n".join(call("--mmcv", "torchvision"))
+    assert "--no-cache-dir" in changed and "mmcv_operators install" in changed
+    assert call() == []
+    assert "--force-reinstall onedl-mmcv" in "\n".join(call("--mmcv", "compiled"))
+
+
 def test_mmcv_is_built_with_its_operators(call, runner):
-    index = line_of(call(), "--force-reinstall")
+    index = line_of(call("--mmcv", "compiled"), "--force-reinstall")
     assert runner.envs[index]["MMCV_WITH_OPS"] == "1"
     assert "-O1" in runner.envs[index]["CFLAGS"]
     assert "--no-build-isolation" in runner.commands[index]
@@ -83,10 +101,10 @@ def test_cached_mmcv_for_another_torch_is_built_again(call, runner):
     def fails(line):
         if "--no-cache-dir" in line:
             broken[0] = False
-        return "mmcv.ops" in line and broken[0]
+        return "mmcv._ext" in line and broken[0]
 
     runner.fails = fails
-    assert line_of(call(), "--no-cache-dir") > 0
+    assert line_of(call("--mmcv", "compiled"), "--no-cache-dir") > 0
 
 
 def test_weights_are_checked_by_hash(call):

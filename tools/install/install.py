@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import preflight
-from steps import HOST_PYTHON, TOOLBOXES, VENV, VENV_PYTHON, Step, build_steps
+from steps import HOST_PYTHON, MMCV, TOOLBOXES, VENV, VENV_PYTHON, Step, build_steps
 
 ROOT = Path(__file__).resolve().parents[2]
 HEARTBEAT = 30.0
@@ -110,8 +110,9 @@ class Installer:
         """One step: its commands, its check, its stamp."""
         log = self.stamps / f"{step.name}.log"
         log.unlink(missing_ok=True)
-        for old in self.stamps.glob(f"{step.name}{STAMP}"):
-            old.unlink()
+        for name in (step.name, step.undoes):
+            for old in self.stamps.glob(f"{name}{STAMP}"):
+                old.unlink()
         for command in step.commands:
             self._call(step, command, log)
         if step.check and self._status(step, step.check, log):
@@ -135,6 +136,11 @@ class Installer:
                 f"All its output: {log.relative_to(self.root)}\n{step.hint}\n"
                 "The next `make install` goes on at this step."
             )
+
+
+def was_compiled(root: Path) -> bool:
+    """Whether the environment has mmcv with compiled operators."""
+    return any((root / VENV / ".stamps").glob(f"mmcv{STAMP}"))
 
 
 def words(command: Sequence[str]) -> list[str]:
@@ -197,6 +203,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line; see --help."""
     parser = argparse.ArgumentParser(description="Create .venv with everything that the project needs.")
     parser.add_argument("--toolbox", choices=TOOLBOXES, default="both", help="which toolboxes to install")
+    parser.add_argument(
+        "--mmcv",
+        choices=(*MMCV, "auto"),
+        default="auto",
+        help="compile mmcv's operators, or compute them with torchvision; auto keeps compiled ones (default)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the commands that are left to run, and stop")
     parser.add_argument("--skip-checks", action="store_true", help="do not check compiler, disk and venv beforehand")
     return parser.parse_args(argv)
@@ -212,7 +224,8 @@ def install(args: argparse.Namespace, root: Path = ROOT, runner: Runner = run_lo
     if too_old:
         raise InstallError(too_old)
     version = (sys.version_info[0], sys.version_info[1])
-    installer = Installer(root, build_steps(root, args.toolbox, version), runner)
+    mmcv = MMCV[was_compiled(root)] if args.mmcv == "auto" else args.mmcv
+    installer = Installer(root, build_steps(root, args.toolbox, version, mmcv), runner)
     pending = installer.pending()
     if args.dry_run:
         print("\n".join(shlex.join(words(command)) for step in pending for command in step.commands))

@@ -81,7 +81,7 @@ def check_compiler(
     include: str | None = None,
 ) -> str | None:
     """Message when mmcv's operators cannot be compiled: no C++ compiler, or no headers of Python."""
-    instead = "Or do without mmcv: make install TOOLBOX=detectron2"
+    instead = "Or compile nothing: make install MMCV=torchvision"
     if find_compiler(environ, which) is None:
         what = f"CXX={environ['CXX']} is not a program" if environ.get("CXX") else "none of c++, g++, clang++ is found"
         return f"mmcv has to be compiled, and {what}.\nOn Debian or Ubuntu: apt-get install g++\n{instead}"

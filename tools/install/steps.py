@@ -18,6 +18,8 @@ CONSTRAINTS = "tools/install/constraints.txt"
 WEIGHTS = "tools/install/weights.txt"
 VERIFY = "tools/install/verify.py"
 TOOLBOXES = ("both", "mmdet", "detectron2")
+# what computes mmcv's operators
+MMCV = ("torchvision", "compiled")
 
 Command = tuple  # of str
 
@@ -37,6 +39,7 @@ class Step:
         hint: what to do when the step fails.
         disk_gb: disk space that the step needs, downloads and temporary files included.
         compiles: whether the step needs a C++ compiler.
+        undoes: name of the step whose result this one replaces.
         shows_output: whether to print what the commands printed.
     """
 
@@ -50,6 +53,7 @@ class Step:
     hint: str = "Read the lines above, then call again: what is done is not repeated."
     disk_gb: float = 0.1
     compiles: bool = False
+    undoes: str = ""
     shows_output: bool = False
 
     def stamp(self) -> str:
@@ -65,13 +69,14 @@ def read_extras(root: Path) -> dict[str, list[str]]:
     return {name: text.split("\n")[1:] for name, text in parser["options.extras_require"].items()}
 
 
-def build_steps(root: Path, toolbox: str, version: tuple[int, int]) -> list[Step]:
+def build_steps(root: Path, toolbox: str, version: tuple[int, int], mmcv: str = "torchvision") -> list[Step]:
     """Steps for a toolbox.
 
     Args:
         root: folder of the repository.
         toolbox: one of `TOOLBOXES`.
         version: major and minor version of the Python that runs in the environment.
+        mmcv: one of `MMCV`.
 
     Returns:
         All steps in the order to run them.
@@ -80,10 +85,12 @@ def build_steps(root: Path, toolbox: str, version: tuple[int, int]) -> list[Step
     pins = (root / CONSTRAINTS).read_text(encoding="utf-8")
     steps = _base_steps(pins, version)
     if toolbox != "detectron2":
-        steps += _mmdet_steps(pins, extras)
+        steps += _mmdet_steps(pins, extras, mmcv == "compiled")
     if toolbox != "mmdet":
         steps.append(_detectron2_step(pins, extras, version))
     steps += _library_steps(root, pins, extras)
+    if toolbox != "detectron2" and mmcv != "compiled":
+        steps.append(_operators_step(root))
     verify = Step(
         "verify",
         ((VENV_PYTHON, VERIFY, toolbox),),
@@ -114,28 +121,54 @@ def _base_steps(pins: str, version: tuple[int, int]) -> list[Step]:
     ]
 
 
-def _mmdet_steps(pins: str, extras: dict[str, list[str]]) -> list[Step]:
-    """The maintained line of mmengine, mmcv and mmdet; mmcv's operators are compiled against the torch installed."""
-    mmcv = ("--no-deps", "--force-reinstall", "onedl-mmcv")
+def _mmdet_steps(pins: str, extras: dict[str, list[str]], compiled: bool) -> list[Step]:
+    """The maintained line of mmengine, mmcv and mmdet."""
     return [
         Step("mmengine", (_pip("onedl-mmengine", "opencv-python", *extras["mmdet"]),), inputs=pins, disk_gb=0.7),
-        Step(
-            "mmcv",
-            (_pip(*mmcv),),
-            inputs=pins,
-            env={"CFLAGS": "-O1 -g0", "CXXFLAGS": "-O1 -g0", "MMCV_WITH_OPS": "1"},
-            check=(VENV_PYTHON, "-c", "import torch, mmcv.ops"),
-            repair=_pip("--no-cache-dir", *mmcv),  # the cached wheel may come from another torch
-            note="about 7 minutes on 2 cores: compiles mmcv's operators, for which there are no wheels, on all cores "
-            "(MAX_JOBS=1 needs less memory); a second time takes seconds, as pip keeps the wheel in its cache",
-            hint="Compiling mmcv needs a C++ compiler with C++17, the headers of Python and about 1.5 GB of memory a "
-            "job (MAX_JOBS=1 make install). For a GPU it needs nvcc of the CUDA version that torch was built with; "
-            "CUDA_VISIBLE_DEVICES= make install builds it for CPUs. TOOLBOX=detectron2 does without mmcv.",
-            disk_gb=1.0,
-            compiles=True,
-        ),
+        _compiled_mmcv_step(pins) if compiled else _plain_mmcv_step(pins),
         Step("mmdet", (_pip("--no-deps", "onedl-mmdetection"),), inputs=pins),
     ]
+
+
+def _compiled_mmcv_step(pins: str) -> Step:
+    """mmcv with its operators compiled against the torch installed."""
+    mmcv = ("--no-deps", "--force-reinstall", "onedl-mmcv")
+    return Step(
+        "mmcv",
+        (_pip(*mmcv),),
+        inputs=pins,
+        env={"CFLAGS": "-O1 -g0", "CXXFLAGS": "-O1 -g0", "MMCV_WITH_OPS": "1"},
+        check=(VENV_PYTHON, "-c", "import torch, mmcv._ext as e; assert not e.__file__.endswith('.py')"),
+        repair=_pip("--no-cache-dir", *mmcv),  # the cached wheel may come from another torch, or have no operators
+        note="about 7 minutes on 2 cores: compiles mmcv's operators, for which there are no wheels, on all cores "
+        "(MAX_JOBS=1 needs less memory); a second time takes seconds, as pip keeps the wheel in its cache",
+        hint="Compiling mmcv needs a C++ compiler with C++17, the headers of Python and about 1.5 GB of memory a "
+        "job (MAX_JOBS=1 make install MMCV=compiled). For a GPU it needs nvcc of the CUDA version that torch was built "
+        "with; with CUDA_VISIBLE_DEVICES= it is built for CPUs. MMCV=torchvision compiles nothing.",
+        disk_gb=1.0,
+        compiles=True,
+        undoes="mmcv-python",
+    )
+
+
+def _plain_mmcv_step(pins: str) -> Step:
+    """mmcv's Python files alone: built in isolation, it does not see torch and leaves the extension out.
+
+    pip must not keep this wheel, nor take one that it kept and that was compiled for another torch.
+    """
+    build = ("--no-deps", "--force-reinstall", "--no-cache-dir", "-c", CONSTRAINTS, "onedl-mmcv")
+    command = (VENV_PYTHON, "-m", "pip", "install", "--progress-bar", "off", *build)
+    return Step("mmcv-python", (command,), inputs=pins, undoes="mmcv")
+
+
+def _operators_step(root: Path) -> Step:
+    """Operators of this package in the place of mmcv's compiled ones; see docs/mmcv_operators.md."""
+    return Step(
+        "mmcv-operators",
+        ((VENV_PYTHON, "-m", "fpn_plugins.commands.mmcv_operators", "install"),),
+        inputs=str(root),
+        check=(VENV_PYTHON, "-c", "import torch, mmcv.ops"),
+    )
 
 
 def _detectron2_step(pins: str, extras: dict[str, list[str]], version: tuple[int, int]) -> Step:

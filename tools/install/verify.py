@@ -29,7 +29,7 @@ CORE: tuple[Part, ...] = (
 )
 MMDET: tuple[Part, ...] = (
     ("mmengine", "rm .venv/.stamps/mmengine-*; make install"),
-    ("mmcv.ops", "mmcv was built without its operators, or for another torch: rm .venv/.stamps/mmcv-*; make install"),
+    ("mmcv.ops", "mmcv has no operators, or those of another torch: rm .venv/.stamps/mmcv-*; make install"),
     ("mmdet.models", "rm .venv/.stamps/mmdet-*; make install"),
     ("mmdet.apis", "rm .venv/.stamps/mmengine-*; make install"),
 )

@@ -9,7 +9,7 @@ import torch
 from mmcv_operators import assert_close, results, without_compiled
 from torch import Tensor
 
-pytestmark = pytest.mark.mmdet
+pytestmark = [pytest.mark.mmdet, pytest.mark.compiled_mmcv]
 
 
 def boxes(number: int, integer: bool = False) -> Tensor:

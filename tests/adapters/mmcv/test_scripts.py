@@ -104,6 +104,7 @@ def run(folder: Path, tiny_coco: Path, *path: Path) -> tuple[str, list[dict[str,
     )
 
 
+@pytest.mark.compiled_mmcv
 def test_mmdet_scripts(uncompiled: Path, tiny_coco: Path, tmp_path: Path):
     env = environment(tiny_coco, uncompiled)
     text = python(["-c", INSTALL], env)
