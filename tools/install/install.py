@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import preflight
-from steps import HOST_PYTHON, MMCV, TOOLBOXES, VENV, VENV_PYTHON, Step, build_steps
+from steps import HOST_PYTHON, MMCV, STAMP, TOOLBOXES, VENV, VENV_PYTHON, Step, build_steps, was_compiled
 
 ROOT = Path(__file__).resolve().parents[2]
 HEARTBEAT = 30.0
 TAIL_LINES = 25
-STAMP = "-" + "[0-9a-f]" * 16  # end of a stamp's name, as a pattern
 
 if TYPE_CHECKING:  # so that an old Python gets as far as the message that it is too old
     from collections.abc import Callable, Mapping, Sequence
@@ -138,11 +137,6 @@ class Installer:
             )
 
 
-def was_compiled(root: Path) -> bool:
-    """Whether the environment has mmcv with compiled operators."""
-    return any((root / VENV / ".stamps").glob(f"mmcv{STAMP}"))
-
-
 def words(command: Sequence[str]) -> list[str]:
     """A command as it is run."""
     return [sys.executable if word == HOST_PYTHON else word for word in command]
@@ -203,12 +197,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line; see --help."""
     parser = argparse.ArgumentParser(description="Create .venv with everything that the project needs.")
     parser.add_argument("--toolbox", choices=TOOLBOXES, default="both", help="which toolboxes to install")
-    parser.add_argument(
-        "--mmcv",
-        choices=(*MMCV, "auto"),
-        default="auto",
-        help="compile mmcv's operators, or compute them with torchvision; auto keeps compiled ones (default)",
-    )
+    text = "compute mmcv's operators with torchvision, or compile them; auto keeps compiled ones (default)"
+    parser.add_argument("--mmcv", choices=(*MMCV, "auto"), default="auto", help=text)
     parser.add_argument("--dry-run", action="store_true", help="print the commands that are left to run, and stop")
     parser.add_argument("--skip-checks", action="store_true", help="do not check compiler, disk and venv beforehand")
     return parser.parse_args(argv)

@@ -21,6 +21,7 @@ TOOLBOXES = ("both", "mmdet", "detectron2")
 # what computes mmcv's operators
 MMCV = ("torchvision", "compiled")
 
+STAMP = "-" + "[0-9a-f]" * 16  # end of a stamp's name, as a pattern
 Command = tuple  # of str
 
 
@@ -60,6 +61,11 @@ class Step:
         """Name of the file that says that the step is done with exactly these inputs."""
         what = json.dumps([self.commands, self.check, sorted(self.env.items()), self.inputs])
         return f"{self.name}-{hashlib.sha256(what.encode()).hexdigest()[:16]}"
+
+
+def was_compiled(root: Path) -> bool:
+    """Whether the environment has mmcv with compiled operators."""
+    return any((root / VENV / ".stamps").glob(f"mmcv{STAMP}"))
 
 
 def read_extras(root: Path) -> dict[str, list[str]]:
