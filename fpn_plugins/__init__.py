@@ -14,7 +14,7 @@ from .backbones import (
     register_backbone,
 )
 from .features import FeatureSpec, SemanticSpec, check_pyramid, level_names
-from .moved import explain_moved_imports
+from .moved import explain_moved_attributes, explain_moved_imports
 from .necks import (
     BFP,
     CSPPAFPN,
@@ -41,6 +41,7 @@ from .pyramid import Pyramid
 __version__ = "0.1.0"
 
 explain_moved_imports(__name__)
+explain_moved_attributes(__name__)
 
 __all__ = [
     "BACKBONES",

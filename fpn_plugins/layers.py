@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checks import one_of
+from .checks import name_or_factory, one_of, positive_int, positive_number, shown
 from .ops.memory_format import is_channels_last
 
 NormFactory = Callable[[int], nn.Module]
@@ -38,9 +38,10 @@ class LayerNorm2d(nn.Module):
 
     def __init__(self, channels: int, eps: float = 1e-6) -> None:
         super().__init__()
+        positive_int("channels", channels)
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
-        self.eps = eps
+        self.eps = positive_number("eps", eps)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize ``x`` (``B C H W``) over ``C``."""
@@ -75,27 +76,61 @@ ACTIVATIONS: dict[str, ActFactory] = {
 }
 
 
-def make_norm(norm: str | NormFactory | None, channels: int) -> nn.Module | None:
+def check_layers(**given: Any) -> None:
+    """Check arguments of a constructor whose names end in ``norm``, ``act``, ``conv`` or ``init``, given by name.
+
+    Raises:
+        ValueError: an unknown name.
+        TypeError: neither a name nor a factory, or a module that is built already.
+    """
+    for argument, value in given.items():
+        kind = argument.rpartition("_")[2]
+        if kind == "init" and value is not None:
+            one_of(argument, value, INITS, ", or None")
+        elif kind == "act":
+            make_act(value, argument)
+        elif kind == "norm":
+            name_or_factory(argument, value, NORMS, OR_FACTORY)
+        elif kind == "conv":
+            make_conv(value)
+
+
+def _built(argument: str, factory: Any, *arguments: Any) -> Any:
+    """Call a factory; ``TypeError`` if it does not take these arguments or builds no module (or, for norms, none)."""
+    try:
+        layer = factory(*arguments)
+    except TypeError as error:
+        raise TypeError(f"{argument}={shown(factory)} cannot be called with {arguments}: {error}") from error
+    if not isinstance(layer, nn.Module) and not (layer is None and argument.endswith("norm")):
+        raise TypeError(f"{argument}={shown(factory)} must build a module, but built {shown(layer)}")
+    return layer
+
+
+def make_norm(norm: str | NormFactory | None, channels: int, argument: str = "norm") -> nn.Module | None:
     """Build a norm layer.
 
     Args:
         norm: one of ``NORMS`` (``"BN"``, ``"SyncBN"``, ``"GN"`` with 32 groups, ``"LN"``), a factory
             ``channels -> Module``, or ``None``/``""`` for none.
         channels: number of channels.
+        argument: name of the argument that holds it, for messages.
 
     Raises:
         ValueError: unknown name, or channels that GN cannot divide.
+        TypeError: neither a name nor a factory, or a factory that builds no module.
     """
     if norm is None or norm == "":
         return None
-    return NORMS[one_of("norm", norm, NORMS, OR_FACTORY)](channels) if isinstance(norm, str) else norm(channels)
+    name_or_factory(argument, norm, NORMS, OR_FACTORY)
+    return NORMS[norm](channels) if isinstance(norm, str) else _built(argument, norm, channels)
 
 
-def make_act(act: str | ActFactory | None) -> nn.Module | None:
+def make_act(act: str | ActFactory | None, argument: str = "act") -> nn.Module | None:
     """Build an activation from a name in ``ACTIVATIONS``, a factory ``() -> Module``, or ``None``/``""`` for none."""
     if act is None or act == "":
         return None
-    return ACTIVATIONS[one_of("act", act, ACTIVATIONS, OR_FACTORY)]() if isinstance(act, str) else act()
+    name_or_factory(argument, act, ACTIVATIONS, OR_FACTORY)
+    return ACTIVATIONS[act]() if isinstance(act, str) else _built(argument, act)
 
 
 def make_conv(conv: ConvFactory | None) -> ConvFactory:
@@ -112,6 +147,7 @@ def make_conv(conv: ConvFactory | None) -> ConvFactory:
     if isinstance(conv, str):
         unknown = f"conv={conv!r} is unknown; pass None or a factory such as nn.Conv2d"
         raise ValueError(WINOGRAD_REMOVED if conv == "winograd" else unknown)
+    name_or_factory("conv", conv, (), OR_FACTORY)
     return conv
 
 
@@ -170,9 +206,8 @@ class ConvNormAct(nn.Module):
     ) -> None:
         super().__init__()
         norm_layer = make_norm(norm, out_channels)
-        self.conv = make_conv(conv)(
-            in_channels, out_channels, kernel_size, stride=stride, padding=kernel_size // 2, bias=norm_layer is None
-        )
+        build = partial(make_conv(conv), stride=stride, padding=kernel_size // 2, bias=norm_layer is None)
+        self.conv = _built("conv", build, in_channels, out_channels, kernel_size)
         self.norm = norm_layer
         self.act = make_act(act)
 

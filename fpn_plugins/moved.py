@@ -104,6 +104,19 @@ def explain_moved_names(module: str) -> Callable[[str], None]:
     return explain
 
 
+def explain_moved_attributes(package: str) -> None:
+    """Give a package a ``__getattr__`` that explains its moved names as attributes; imports reach the finder."""
+
+    def explain(name: str) -> None:
+        try:
+            _explain(f"{package}.{name}")
+        except ImportError as error:
+            raise AttributeError(str(error)) from None
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    vars(sys.modules[package])["__getattr__"] = explain  # not in its source, where type checkers would take any name
+
+
 def _explain(fullname: str) -> None:
     package, _, old = fullname.partition(".")
     if old in MOVED:

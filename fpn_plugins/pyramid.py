@@ -13,15 +13,16 @@ from torch import Tensor, nn
 
 from .backbones import build_backbone
 from .backbones.base import keep_maps, pixel_statistics
-from .checks import ascending, one_of
-from .features import FeatureSpec
+from .checks import ascending, boolean, one_of
+from .features import FeatureSpec, check_feature_specs, check_outputs
+from .keywords import KeywordChecked
 from .necks import build_neck
 
 Part = nn.Module | Mapping[str, Any]
 AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-class Pyramid(nn.Module):
+class Pyramid(KeywordChecked, nn.Module):
     """Backbone and neck in one module; the neck's input channels come from the backbone.
 
     Example::
@@ -56,6 +57,7 @@ class Pyramid(nn.Module):
     """
 
     part_names: ClassVar[tuple[str, str]] = ("backbone", "neck")
+    backbone_argument: ClassVar[str] = "backbone"  # name of the constructor's argument, for messages
     __jit_unused_properties__: ClassVar[list[str]] = ["pixel_mean", "pixel_std"]
 
     def __init__(
@@ -67,11 +69,11 @@ class Pyramid(nn.Module):
         autocast: str | None = None,
     ) -> None:
         super().__init__()
-        self.channels_last = channels_last
+        self.channels_last = boolean("channels_last", channels_last)
         self.autocast_dtype: torch.dtype | None = None
         if autocast is not None:
             self.autocast_dtype = AUTOCAST_DTYPES[one_of("autocast", autocast, AUTOCAST_DTYPES, ", or None")]
-        built = build_backbone(backbone)
+        built = build_backbone(backbone, self.backbone_argument)
         in_specs = self._in_specs(built)
         built_neck = None if neck is None else build_neck(neck, in_specs)
         for name, part in zip(self.part_names, (built, built_neck), strict=True):
@@ -125,14 +127,16 @@ class Pyramid(nn.Module):
         maps = backbone(x)
         if neck is not None:
             maps = neck(maps)
+        if not torch.jit.is_scripting():
+            check_outputs(maps, self.out_positions[-1] + 1, type(backbone if neck is None else neck).__name__)
         return [maps[position] for position in self.out_positions]
 
     def _in_specs(self, backbone: nn.Module) -> tuple[FeatureSpec, ...]:
         """Return the specs of the maps that the neck reads; adapters override this for their toolbox's backbones."""
-        specs = getattr(backbone, "feature_specs", None)
+        specs, owner = getattr(backbone, "feature_specs", None), f"{self.backbone_argument}={type(backbone).__name__}"
         if specs is None:
             raise TypeError(
-                f"backbone={type(backbone).__name__} publishes no feature_specs; use a backbone of fpn_plugins, or set "
-                "feature_specs to the channels and stride of each of its maps"
+                f"{owner} publishes no feature_specs; use a backbone of fpn_plugins, or set feature_specs to the "
+                "channels and stride of each of its maps"
             )
-        return tuple(specs)
+        return check_feature_specs(specs, owner)

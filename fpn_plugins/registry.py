@@ -4,16 +4,43 @@ For a type such as ``fpn_plugins.FPN``, mmengine imports ``<scope>.registry`` an
 a config needs no ``custom_imports``.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import Registry
 
-MODELS = Registry("model", parent=MMENGINE_MODELS, scope="fpn_plugins", locations=["fpn_plugins.adapters.mmdet"])
-HOOKS = Registry("hook", parent=MMENGINE_HOOKS, scope="fpn_plugins", locations=["fpn_plugins.adapters.mmdet"])
-OPTIM_WRAPPER_CONSTRUCTORS = Registry(
-    "optimizer wrapper constructor",
-    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
-    scope="fpn_plugins",
-    locations=["fpn_plugins.adapters.mmdet"],
-)
+from .checks import near_names
+
+SCOPE = "fpn_plugins"
+
+
+class SuggestingRegistry(Registry):
+    """Registry of mmengine that explains an unknown type."""
+
+    def get(self, key: str) -> Any:
+        """Return the class of a type.
+
+        Raises:
+            ValueError: no such type; suggests similar names, and mmdet's class of that name.
+        """
+        found = super().get(key)
+        if found is None:
+            name = key.removeprefix(f"{SCOPE}.")
+            near = near_names(name, self.module_dict)
+            theirs = Registry.get(self, f"mmdet.{name}") if "." not in name else None
+            hint = f"; mmdet's own class is type='mmdet.{name}'" if theirs is not None else ""
+            raise ValueError(f"type='{SCOPE}.{name}' is unknown; choose one of {sorted(self.module_dict)}{near}{hint}")
+        return found
+
+
+def _registry(name: str, parent: Registry) -> Registry:
+    return SuggestingRegistry(name, parent=parent, scope=SCOPE, locations=["fpn_plugins.adapters.mmdet"])
+
+
+MODELS = _registry("model", MMENGINE_MODELS)
+HOOKS = _registry("hook", MMENGINE_HOOKS)
+OPTIM_WRAPPER_CONSTRUCTORS = _registry("optimizer wrapper constructor", MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS)

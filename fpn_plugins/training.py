@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from .backbones.base import Backbone
+from .checks import numbers
 
 # a plain ViT's parameters in a detector: embeddings (with the convolutional network that computes them in a hybrid),
 # blocks, and parts without pre-training: necks of both packages, norms and resampling of the maps
@@ -41,9 +42,9 @@ def check_level_weights(level_weights: Sequence[float] | None, num_levels: int) 
     Raises:
         ValueError: another number of weights than levels, or weights that are negative, not finite, or all 0.
     """
-    if level_weights is None or len(level_weights) == 0:
+    if level_weights is None or isinstance(level_weights, Sequence) and len(level_weights) == 0:
         return None
-    weights = tuple(float(weight) for weight in level_weights)
+    weights = numbers("level_weights", level_weights)
     if len(weights) != num_levels:
         raise ValueError(
             f"level_weights={list(weights)} are {len(weights)} weights, the head has {num_levels} levels; "

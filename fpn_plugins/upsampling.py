@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checks import divisor, one_of
+from .checks import divisor, one_of, positive_int, positive_ints, shown
 from .layers import init_convs
 from .ops.memory_format import is_channels_last
+from .ops.reassembly import reassemble
 
 Upsample = Callable[[Tensor, tuple[int, int]], Tensor]
 UpsampleMode = str | Mapping[str, Any] | Upsample
@@ -56,6 +57,7 @@ class DeconvUpsample(nn.Module):
 
     def __init__(self, channels: int, kernel_size: int = 2) -> None:
         super().__init__()
+        positive_ints(channels=channels, kernel_size=kernel_size)
         self.deconv = nn.ConvTranspose2d(
             channels, channels, kernel_size, stride=2, padding=(kernel_size - 1) // 2, output_padding=kernel_size % 2
         )
@@ -118,6 +120,7 @@ class CARAFE(nn.Module):
         super().__init__()
         _check_odd("kernel_size", kernel_size)
         _check_odd("encoder_kernel_size", encoder_kernel_size)
+        positive_ints(encoder_dilation=encoder_dilation, compressed_channels=compressed_channels)
         self.kernel_size = kernel_size
         self.groups = divisor("groups", groups, channels, "channels")
         self.channel_compressor = nn.Conv2d(channels, compressed_channels, 1)
@@ -146,29 +149,8 @@ class CARAFE(nn.Module):
         return doubled.contiguous(memory_format=torch.channels_last) if is_channels_last(x) else doubled
 
 
-def reassemble(x: Tensor, weights: Tensor, kernel_size: int) -> Tensor:
-    """Compute CARAFE's weighted sums of neighborhoods, several per cell (paper, equation 4).
-
-    Args:
-        x: ``B C h w``.
-        weights: ``B G K*K S h w``: for each of ``G`` groups of channels, ``S`` kernels of ``K x K`` cells.
-        kernel_size: ``K``, odd.
-
-    Returns:
-        ``B C*S h w`` in the dtype of ``x``; channel ``c * S + s`` is the sum of channel ``c`` with kernel ``s``.
-    """
-    height, width, margin = x.shape[-2], x.shape[-1], kernel_size // 2
-    padded = F.pad(x, (margin, margin, margin, margin)).unflatten(1, (weights.shape[1], -1)).unsqueeze(3)
-    taps = weights.unsqueeze(2).unbind(3)  # each B G 1 S h w, broadcast with B G C/G 1 h w
-    total = padded[..., :height, :width] * taps[0]
-    for number in range(1, len(taps)):
-        row, column = number // kernel_size, number % kernel_size
-        total.addcmul_(padded[..., row : row + height, column : column + width], taps[number])
-    return total.flatten(1, 3).to(x.dtype)
-
-
-def _check_odd(argument: str, value: int) -> None:
-    if value < 1 or value % 2 == 0:
+def _check_odd(argument: str, value: Any) -> None:
+    if positive_int(argument, value) % 2 == 0:
         raise ValueError(f"{argument}={value} must be odd, so that the neighborhood has a center")
 
 
@@ -229,6 +211,12 @@ UPSAMPLE_MODES = {
 }
 
 
+def check_upsample(mode: UpsampleMode, channels: int) -> None:
+    """Raise the errors of `make_upsample` where nothing is upsampled; no memory or random number is used."""
+    with torch.device("meta"):
+        make_upsample(mode, channels)
+
+
 def make_upsample(mode: UpsampleMode, channels: int) -> nn.Module:
     """Build an upsampling module called as ``module(x, size)``.
 
@@ -239,12 +227,20 @@ def make_upsample(mode: UpsampleMode, channels: int) -> nn.Module:
 
     Raises:
         ValueError: unknown name, or an argument outside its class's range.
-        TypeError: an argument that the class does not have.
+        TypeError: an argument that the class does not have, or no mode at all.
     """
     if isinstance(mode, str):
         mode = {"type": mode}
     if isinstance(mode, Mapping):
         arguments = {str(key): value for key, value in mode.items()}
-        name = one_of("upsample_mode", str(arguments.pop("type", None)), UPSAMPLE_MODES, ", or pass a function")
-        return UPSAMPLE_MODES[name].build(channels, **arguments)
+        name = one_of("upsample_mode", arguments.pop("type", None), UPSAMPLE_MODES, ", or pass a function")
+        try:
+            return UPSAMPLE_MODES[name].build(channels, **arguments)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"upsample_mode={shown(dict(mode))}: {error}") from error
+    if not callable(mode):
+        raise TypeError(
+            f"upsample_mode={shown(mode)} must be one of {sorted(UPSAMPLE_MODES)}, a mapping such as "
+            '{"type": "carafe", "kernel_size": 3}, or a function (x, size) -> x'
+        )
     return FunctionalUpsample(mode)

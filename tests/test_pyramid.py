@@ -121,7 +121,11 @@ def test_refuses_positions_that_are_not_ascending_positions_of_its_maps(position
         ({"neck": "FPN"}, TypeError, "neck='FPN' must be a neck"),
         ({"backbone": "resnet50"}, TypeError, "backbone='resnet50' must be a backbone"),
         ({"backbone": nn.Conv2d(3, 4, 1)}, TypeError, "Conv2d publishes no feature_specs"),
-        ({"neck": FPN([5, 6], 8)}, ValueError, r"in_channels=\[5, 6\] but the backbone publishes channels \[4, 6\]"),
+        (
+            {"neck": FPN([5, 6], 8)},
+            ValueError,
+            r"in_channels=\[5, 6\] but the module before it publishes channels \[4, 6\]",
+        ),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, Any], error: type[Exception], message: str):

@@ -104,7 +104,7 @@ def test_an_unknown_name_lists_the_choices(mode: Any):
         ({"type": "carafe", "groups": 0}, ValueError, "groups=0 must divide the 8 channels"),
         ({"type": "carafe", "encoder_kernel_size": 2}, ValueError, "encoder_kernel_size=2 must be odd"),
         ({"type": "pixel_shuffle", "kernel_size": 2}, ValueError, "kernel_size=2 must be odd"),
-        ({"kernel_size": 3}, ValueError, "upsample_mode='None' is unknown"),
+        ({"kernel_size": 3}, ValueError, "upsample_mode=None is unknown"),
     ],
 )
 def test_bad_arguments_say_what_is_wrong(mode: dict[str, Any], error: type[Exception], message: str):

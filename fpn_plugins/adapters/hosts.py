@@ -97,6 +97,21 @@ def toolbox_of(config: str) -> str:
     return "detectron2" if lazy else "mmdet"
 
 
+def check_toolbox(config: str, toolbox: str) -> None:
+    """Raise ``ValueError`` with the right command if a file is certainly a config of the other toolbox."""
+    if not Path(config).is_file():
+        return
+    names = {"_base_", "default_scope", "read_base"}
+    found = toolbox_of(config)
+    if found == "mmdet":  # what is no LazyConfig is not yet mmdet's
+        tree = ast.parse(Path(config).read_text(encoding="utf-8"))
+        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        found = "mmdet" if names & used else toolbox
+    if found != toolbox:
+        commands = {"mmdet": "fpn-plugins train or test", "detectron2": "fpn-plugins train-d2 --config-file"}
+        raise ValueError(f"config {config!r} is a config of {found}, not of {toolbox}; run it with {commands[found]}")
+
+
 def host_of(config: str, toolbox: str | None = None) -> Host:
     """Import the `Host` of ``toolbox``, by default of `toolbox_of` the config.
 

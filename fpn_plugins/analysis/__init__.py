@@ -1,5 +1,6 @@
 """Measure COCO average precision, agreement of detectors, and cost of networks."""
 
+from ..moved import explain_moved_attributes
 from .agreement import Agreement, agreement
 from .calibration import spread_predictions
 from .coco_ap import COCO_METRICS, evaluate_predictions
@@ -7,6 +8,8 @@ from .cost import count_cost, on_meta
 from .peak_memory import peak_memory
 from .pyramids import build_pyramid, neck_cost, pyramid_cost
 from .report import ComponentCost, CostReport
+
+explain_moved_attributes(__name__)
 
 __all__ = [
     "COCO_METRICS",

@@ -1,5 +1,6 @@
 """Backbones: image in, tuple of maps out, each with a published `FeatureSpec`."""
 
+from ..moved import explain_moved_attributes
 from .base import Backbone
 from .build import BACKBONES, build_backbone, register_backbone
 from .hybrid import HybridCNNViT
@@ -10,6 +11,8 @@ from .swin.swin import Swin
 from .timm.timm_backbone import TimmBackbone
 from .timm.timm_hybrid import TimmHybrid
 from .vit.vit import ViT
+
+explain_moved_attributes(__name__)
 
 __all__ = [
     "BACKBONES",

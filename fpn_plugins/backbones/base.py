@@ -9,9 +9,11 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..checks import one_of
+from ..checks import boolean, file_name, integer, one_of, probability, text
 from ..features import FeatureSpec
+from ..keywords import KeywordChecked
 from ..ops.distributed import watch_first_step
+from ..ops.tracing import traced
 from ..ops.windows import windows_along
 from ..weights import read_checkpoint
 from ..weights.layouts import LeftOutHook
@@ -24,7 +26,7 @@ Part = nn.Module | nn.Parameter
 Size = TypeVar("Size", bound=NamedTuple)
 
 
-class Backbone(nn.Module):
+class Backbone(KeywordChecked, nn.Module):
     """Base class of backbones: image ``B in_chans H W`` in, tuple of maps out.
 
     A subclass sets ``feature_specs``, lists its parts in `stage_parts`, ends its constructor with `load_and_freeze` and
@@ -44,6 +46,7 @@ class Backbone(nn.Module):
         feature_specs: channels and stride of each returned map.
         mean: mean of the pixels that the weights were trained on, on the 0..1 scale; ImageNet's by default.
         std: standard deviation of these pixels.
+        in_chans: channels of the image; ``None`` for any.
         frozen_stages: -1 freezes nothing, 0 the stem (patch embedding or first convolutions), ``n`` the stem and the
             first ``n`` stages. Frozen parts get no gradient and stay in evaluation mode.
     """
@@ -52,6 +55,7 @@ class Backbone(nn.Module):
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     frozen_stages: int = -1
+    in_chans: int | None = None
     # positions given to `keep_maps`; None before its first call
     kept_maps: frozenset[int] | None = None
     # keys of the layers that `keep_maps` has removed here, not inside another backbone
@@ -72,6 +76,26 @@ class Backbone(nn.Module):
     def expect_pixels_of(self, other: nn.Module) -> None:
         """Copy the pixel statistics of ``other``, the backbone that reads the image."""
         self.mean, self.std = getattr(other, "mean", IMAGENET_MEAN), getattr(other, "std", IMAGENET_STD)
+
+    def check_image(self, x: Tensor) -> None:
+        """Raise an error unless ``x`` is a batch of images ``B in_chans H W`` of floating-point numbers.
+
+        Raises:
+            TypeError: not a tensor.
+            ValueError: another number of dimensions or channels, no pixels, or another type of numbers.
+        """
+        owner, channels = type(self).__name__, "C" if self.in_chans is None else self.in_chans
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{owner} takes images B {channels} H W in one tensor, not a {type(x).__name__}")
+        if x.dim() != 4 or self.in_chans is not None and x.shape[1] != self.in_chans:
+            raise ValueError(
+                f"{owner} takes images B {channels} H W, but received the shape {tuple(x.shape)}; stack single images, "
+                "and set in_chans for another number of channels"
+            )
+        if not x.is_floating_point():
+            raise ValueError(f"{owner} takes images of normalized floating-point numbers, not of {x.dtype}")
+        if not traced() and 0 in x.shape:
+            raise ValueError(f"{owner} takes images with pixels, but received the shape {tuple(x.shape)}")
 
     def stage_parts(self) -> Sequence[Sequence[Part]]:
         """List the parts of the stem, then those of each stage, in the order in which ``frozen_stages`` counts."""
@@ -99,11 +123,14 @@ class Backbone(nn.Module):
         """Load weights from ``checkpoint`` or, if ``pretrained``, timm's of the network ``self.name``; then freeze.
 
         Raises:
+            TypeError: an argument of another type.
             ValueError: both sources, weights of another architecture, or stages that the backbone does not have.
         """
         check_one_source(pretrained, checkpoint)
-        if frozen_stages != -1:
+        if integer("frozen_stages", frozen_stages) != -1:
             count = len(self.stage_parts()) - 1
+            if count < 0:
+                raise ValueError(f"frozen_stages={frozen_stages} must be -1: {type(self).__name__} names no stages")
             if not 0 <= frozen_stages <= count:
                 raise ValueError(
                     f"frozen_stages={frozen_stages} must be -1 (none), 0 (the stem) or a number of stages up to {count}"
@@ -212,6 +239,11 @@ def unread_map(like: Tensor, channels: int, height: int, width: int) -> Tensor:
     return like.new_zeros(1).expand(like.shape[0], channels, height, width)
 
 
+def stage_parts(backbone: Any) -> Sequence[Sequence[Part]]:
+    """List the parts of a backbone's stem and of its stages; none for a foreign module that does not name them."""
+    return backbone.stage_parts() if hasattr(backbone, "stage_parts") else ()
+
+
 def pixel_statistics(backbone: nn.Module) -> tuple[list[float], list[float]]:
     """Return mean and standard deviation, on the 0..255 scale, of a backbone's pixels; ImageNet's if it has none."""
     mean, std = getattr(backbone, "mean", IMAGENET_MEAN), getattr(backbone, "std", IMAGENET_STD)
@@ -219,8 +251,9 @@ def pixel_statistics(backbone: nn.Module) -> tuple[list[float], list[float]]:
 
 
 def check_one_source(pretrained: bool, checkpoint: str | os.PathLike[str] | None) -> None:
-    """Raise ``ValueError`` if both sources of weights are given."""
-    if pretrained and checkpoint is not None:
+    """Raise ``ValueError`` if both sources of weights are given, ``TypeError`` if one is not what it should be."""
+    file_name("checkpoint", checkpoint)
+    if boolean("pretrained", pretrained) and checkpoint is not None:
         raise ValueError(f"pretrained=True and checkpoint={str(checkpoint)!r} are mutually exclusive; choose one")
 
 
@@ -230,14 +263,16 @@ def published_size(name: str, sizes: Mapping[str, Size], **given: Any) -> Size:
     Raises:
         ValueError: ``name`` without the tag of its weights is not in ``sizes``; suggests similar names.
     """
-    size = sizes[one_of("name", name.split(".")[0], sizes)]
+    size = sizes[one_of("name", text("name", name, next(iter(sizes))).split(".")[0], sizes)]
     values = {key: value for key, value in given.items() if value is not None}
     return size._replace(**{key: tuple(v) if isinstance(v, Sequence) else v for key, v in values.items()})
 
 
 def drop_path_rates(drop_path_rate: float, depth: int) -> list[float]:
     """Return each of ``depth`` blocks' probability of dropping a branch, from 0 linearly up to ``drop_path_rate``."""
-    return torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()  # has values even under a meta device
+    return torch.linspace(
+        0, probability("drop_path_rate", drop_path_rate), depth, device="cpu"
+    ).tolist()  # has values even under a meta device
 
 
 def initialize_linear(module: nn.Module) -> None:

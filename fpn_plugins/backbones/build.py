@@ -7,7 +7,9 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from ..checks import keyword_parameters, one_of
+from ..checks import one_of, shown
+from ..features import FeatureSpec, check_feature_specs
+from ..keywords import check_keywords, keyword_parameters, theirs, type_name
 
 # every backbone by its class name; the adapters and the contract tests iterate over this table
 BACKBONES: dict[str, type[nn.Module]] = {}
@@ -39,8 +41,22 @@ def register_backbone(backbone: BackboneClass) -> BackboneClass:
     return backbone
 
 
-def build_backbone(backbone: nn.Module | Mapping[str, Any]) -> Any:
+def build_part(argument: str, backbone: nn.Module | Mapping[str, Any]) -> tuple[Any, tuple[FeatureSpec, ...]]:
+    """Build a backbone that another one contains; return it and the specs of its maps.
+
+    Raises:
+        ValueError: see `build_backbone`.
+        TypeError: likewise; also for a module that publishes no ``feature_specs``.
+    """
+    built = build_backbone(backbone, argument)
+    specs = getattr(built, "feature_specs", None)
+    return built, check_feature_specs(specs, f"{argument}={type(built).__name__}")
+
+
+def build_backbone(backbone: nn.Module | Mapping[str, Any], argument: str = "backbone") -> Any:
     """Return a backbone unchanged, or build it from ``{"type": name in BACKBONES, **arguments}``.
+
+    ``argument`` is the name of the argument that holds it, for messages.
 
     Raises:
         ValueError: unknown type (suggests similar names).
@@ -50,12 +66,18 @@ def build_backbone(backbone: nn.Module | Mapping[str, Any]) -> Any:
     if isinstance(backbone, nn.Module):
         return backbone
     if not isinstance(backbone, Mapping):
-        raise TypeError(f'backbone={backbone!r} must be a backbone, or a mapping such as {{"type": "TimmBackbone"}}')
+        raise TypeError(
+            f'{argument}={shown(backbone)} must be a backbone, or a mapping such as {{"type": "TimmBackbone"}}'
+        )
     arguments = {str(key): value for key, value in backbone.items()}
-    name = one_of("backbone type", arguments.pop("type", None), BACKBONES, ", or see register_backbone")
+    name = type_name(argument, backbone)
+    one_of(f"{argument} type", name, BACKBONES, f", or see register_backbone{theirs(name)}")
+    arguments.pop("type", None)
+    check_keywords(BACKBONES[name], arguments)
     built = BACKBONES[name](**arguments)
     if not getattr(built, "feature_specs", None):
         raise TypeError(
             f"backbone {name!r} publishes no feature_specs; set feature_specs to the channels and stride of each map"
         )
+    check_feature_specs(built.feature_specs, f"backbone {name!r}")
     return built

@@ -11,15 +11,16 @@ Source: the "hybrid architecture" of ViT (arXiv:2010.11929, section 3.1), whose 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
+from ..checks import integer, mapping
 from ..features import FeatureSpec
 from ..layers import LayerNorm2d
-from .base import Backbone, keep_maps
-from .build import build_backbone, register_backbone
+from .base import Backbone, Part, keep_maps, stage_parts
+from .build import build_part, register_backbone
 from .layer_numbers import with_prefix
 from .vit.vit import ViT
 
@@ -40,6 +41,8 @@ class HybridCNNViT(Backbone):
             positions; set ``window_size``, ``global_block_indices`` and ``use_rel_pos`` to change that.
         vit_stride: stride of the map that the encoder reads. 32: the CNN's C5, which it replaces. 16: the CNN's C4,
             which is kept (four times the tokens); a 3x3 convolution of stride 2 turns the encoder's output into C5.
+        frozen_stages: see `Backbone`; the stages are those of ``cnn``, then the blocks of the encoder, the first with
+            its embeddings.
 
     Attributes:
         feature_specs: the CNN's maps without its C5, then ``embed_dim`` channels at stride 32.
@@ -55,14 +58,20 @@ class HybridCNNViT(Backbone):
     """
 
     def __init__(
-        self, cnn: nn.Module | Mapping[str, Any], vit: Mapping[str, Any], vit_stride: int = OUT_STRIDE
+        self,
+        cnn: nn.Module | Mapping[str, Any],
+        vit: Mapping[str, Any],
+        vit_stride: int = OUT_STRIDE,
+        frozen_stages: int = -1,
     ) -> None:
         super().__init__()
-        if vit_stride not in VIT_STRIDES:
+        mapping("vit", vit, '{"embed_dim": 768}')
+        if integer("vit_stride", vit_stride) not in VIT_STRIDES:
             raise ValueError(f"vit_stride={vit_stride} must be 32 (the encoder on C5) or 16 (on C4)")
-        self.cnn = build_backbone(cnn)
+        self.cnn, specs = build_part("cnn", cnn)
         self.expect_pixels_of(self.cnn)
-        *_, last = self.cnn.feature_specs
+        self.in_chans = getattr(self.cnn, "in_chans", None)
+        last = specs[-1]
         if last.stride != vit_stride:
             raise ValueError(
                 f"vit_stride={vit_stride} must be the stride of the CNN's last map, but its maps have strides "
@@ -76,9 +85,19 @@ class HybridCNNViT(Backbone):
         self.downsample: nn.Module | None = downsampling(channels, vit_stride)
         finer = [spec for spec in self.cnn.feature_specs if spec.stride < OUT_STRIDE]
         self.feature_specs = (*finer, FeatureSpec(channels, OUT_STRIDE))
+        self.load_and_freeze(frozen_stages)
+
+    def stage_parts(self) -> Sequence[Sequence[Part]]:
+        """List the parts of the CNN, then each block of the encoder."""
+        cnn = stage_parts(self.cnn)
+        if self.vit is None or not cnn:
+            return cnn
+        embeddings, first, *others = self.vit.stage_parts()
+        return [*cnn, [*embeddings, *first], *others]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B 3 H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``."""
+        self.check_image(x)
         maps = self.cnn(x)
         finer = maps[: len(self.feature_specs) - 1]
         if self.vit is None or self.norm is None or self.downsample is None:

@@ -19,9 +19,10 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checks import integer, numbers
 from ..features import FeatureSpec
-from .base import Backbone, keep_maps
-from .build import build_backbone, register_backbone
+from .base import Backbone, Part, keep_maps, stage_parts
+from .build import build_part, register_backbone
 from .layer_numbers import with_prefix
 
 # scales are fractions of small numbers: 2, 1, 1/2, 2/3
@@ -36,6 +37,7 @@ class ImagePyramid(Backbone):
         backbone: a backbone, or its ``{"type": ..., **arguments}`` mapping.
         scales: factors of the image's sides, descending; the image is resized bilinearly, with sides rounded up.
         index: position of the map among the backbone's maps; -1 is the last.
+        frozen_stages: see `Backbone`; the stages are those of ``backbone``.
 
     Attributes:
         feature_specs: the map's channels at its stride divided by each scale.
@@ -48,21 +50,31 @@ class ImagePyramid(Backbone):
     """
 
     def __init__(
-        self, backbone: nn.Module | Mapping[str, Any], scales: Sequence[float] = (2.0, 1.0, 0.5), index: int = -1
+        self,
+        backbone: nn.Module | Mapping[str, Any],
+        scales: Sequence[float] = (2.0, 1.0, 0.5),
+        index: int = -1,
+        frozen_stages: int = -1,
     ) -> None:
         super().__init__()
-        self.backbone = build_backbone(backbone)
+        self.backbone, specs = build_part("backbone", backbone)
         self.expect_pixels_of(self.backbone)
+        self.in_chans = getattr(self.backbone, "in_chans", None)
         self.scales = _check_scales(scales)
-        specs = self.backbone.feature_specs
-        if not -len(specs) <= index < len(specs):
+        if not -len(specs) <= integer("index", index) < len(specs):
             raise ValueError(f"index={index} must be a position among the backbone's {len(specs)} maps")
         self.index = index
         keep_maps(self.backbone, [range(len(specs))[index]])
         self.feature_specs = tuple(_scaled(specs[index], scale) for scale in self.scales)
+        self.load_and_freeze(frozen_stages)
+
+    def stage_parts(self) -> Sequence[Sequence[Part]]:
+        """List the parts of the backbone."""
+        return stage_parts(self.backbone)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B 3 H W`` to one map ``B C H/stride W/stride`` per scale, high to low resolution."""
+        self.check_image(x)
         return self.complete([self.backbone(_resize(x, scale))[self.index] for scale in self.scales])
 
     def parameter_layers(self) -> tuple[dict[str, int], int]:
@@ -80,7 +92,7 @@ def _resize(x: Tensor, scale: Fraction) -> Tensor:
 
 
 def _check_scales(scales: Sequence[float]) -> tuple[Fraction, ...]:
-    fractions = tuple(Fraction(scale).limit_denominator(MAX_DENOMINATOR) for scale in scales)
+    fractions = tuple(Fraction(scale).limit_denominator(MAX_DENOMINATOR) for scale in numbers("scales", scales))
     if not fractions or min(fractions) <= 0 or list(fractions) != sorted(set(fractions), reverse=True):
         raise ValueError(f"scales={list(scales)} must be positive and descend, e.g. (2, 1, 0.5)")
     return fractions

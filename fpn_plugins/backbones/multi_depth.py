@@ -22,8 +22,9 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checks import integers, mapping
 from ..features import FeatureSpec
-from ..layers import NormFactory
+from ..layers import NormFactory, check_layers
 from ..ops.tracing import traced
 from ..ops.windows import windows_along
 from ..resampling import make_resample
@@ -67,9 +68,13 @@ class MultiDepthViT(Backbone):
         norm: str | NormFactory | None = "LN",
     ) -> None:
         super().__init__()
+        mapping("vit", vit, '{"embed_dim": 768}')
+        check_layers(norm=norm)
+        strides = integers("strides", strides, 1)
         self.depths = _check_depths(depths, strides, vit)
         self.vit = ViT(**{**vit, "out_block_indices": tuple(depth - 1 for depth in self.depths)})
         self.expect_pixels_of(self.vit)
+        self.in_chans = self.vit.in_chans
         (channels, patch), *_ = self.vit.feature_specs
         self.feature_specs = tuple(FeatureSpec(channels, stride) for stride in strides)
         self.resamples = nn.ModuleList(make_resample(channels, Fraction(patch, stride), norm) for stride in strides)
@@ -77,6 +82,7 @@ class MultiDepthViT(Backbone):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B in_chans H W`` to one ``B C H/stride W/stride`` map per stride, rounded up."""
+        self.check_image(x)
         height, width = x.shape[-2:]
         below, beside = (windows_along(side, self.cell) * self.cell - side for side in (height, width))
         # a trace must not depend on the size
@@ -116,7 +122,7 @@ def _check_depths(depths: Sequence[int], strides: Sequence[int], vit: Mapping[st
             f"vit's out_block_indices={vit['out_block_indices']!r} is derived from depths={list(depths)}; remove it"
         )
     available = vit.get("depth", inspect.signature(ViT).parameters["depth"].default)
-    chosen = tuple(int(depth) for depth in depths)
+    chosen = integers("depths", depths)
     if not chosen or list(chosen) != sorted(set(chosen)) or chosen[0] < 1 or chosen[-1] > available:
         raise ValueError(
             f"depths={list(depths)} must ascend among the ViT's {available} blocks, counted from 1 (1..{available})"

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..adapters.hosts import check_toolbox
 from ..data import DataCheck
 from ..moved import check_config
 from ..packaged import resolve_config
@@ -124,6 +125,7 @@ def run_script(script: str, argv: Sequence[str] | None, docstring: str | None = 
         namespace = runpy.run_path(str(path), run_name="mmdet_script")
         args = parse_args(namespace["parse_args"], given)
         check_config(args.config)
+        check_toolbox(args.config, "mmdet")
         from ..adapters.mmdet.detector import read_config
 
         read_config(args.config, changes=args.cfg_options)

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from ..adapters.hosts import check_toolbox
 from ..moved import check_config
 from ..packaged import resolve_config
 from .common import help_without, run_data_check, user_errors
@@ -66,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     with user_errors():
         check_config(args.config_file)
+        check_toolbox(args.config_file, "detectron2")
     launch(
         run_process,
         args.num_gpus,

@@ -1,5 +1,6 @@
 """COCO folders: find splits, check annotation files, cut subsets, and measure object sizes."""
 
+from ..moved import explain_moved_attributes
 from .coco_folder import CocoSplit, find_split, read_categories
 from .coco_report import CocoReport
 from .coco_set import CocoSet, coco_set
@@ -11,6 +12,8 @@ from .panoptic import PanopticSplit, find_panoptic_split
 from .panoptic_check import PanopticSet
 from .statistics import fpn_level, object_sizes, retinanet_level, size_statistics
 from .subset import make_coco_subset
+
+explain_moved_attributes(__name__)
 
 __all__ = [
     "SAMPLE",

@@ -1,5 +1,6 @@
 """Necks: tuple of maps in, tuple of maps out, high to low resolution."""
 
+from ..moved import explain_moved_attributes
 from .base import Neck, PyramidNeck
 from .baselines import SingleScale, SSDPyramid, TopDownPyramid
 from .bfp import BFP
@@ -13,6 +14,8 @@ from .nas_fpn import NASFPN
 from .pafpn import PAFPN
 from .panoptic_fpn import PanopticFPN, SemanticMerge
 from .simple_pyramid import SimpleFeaturePyramid
+
+explain_moved_attributes(__name__)
 
 __all__ = [
     "BFP",

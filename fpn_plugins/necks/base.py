@@ -8,7 +8,9 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from ..checks import boolean, positive_int
 from ..features import FeatureSpec, check_channels, check_in_channels, check_in_indices, check_specs, check_strides
+from ..keywords import KeywordChecked
 from ..ops.distributed import watch_first_step
 
 
@@ -59,7 +61,7 @@ def check_neck(neck: nn.Module | type[nn.Module]) -> None:
         raise TypeError(f"{kind.__name__} is not a neck: it lacks {' and '.join(missing)}; see fpn_plugins.necks.Neck")
 
 
-class PyramidNeck(nn.Module):
+class PyramidNeck(KeywordChecked, nn.Module):
     """Base class: output maps with the same channels, one per used input by default, then optional extra levels.
 
     A subclass builds its layers in the constructor and computes the outputs in `pyramid`.
@@ -76,6 +78,7 @@ class PyramidNeck(nn.Module):
         num_extra_levels: number of levels after the others, each at half the resolution; set by the subclass.
 
     Raises:
+        TypeError: an argument of another type, or an unknown one.
         ValueError: no channels, or positions that are not adjacent.
     """
 
@@ -91,8 +94,8 @@ class PyramidNeck(nn.Module):
         self.in_indices = check_in_indices(in_indices, len(self.in_channels))
         self.read_indices = self.in_indices
         self.used_channels = tuple(self.in_channels[index] for index in self.in_indices)
-        self.out_channels = out_channels
-        self.gradient_checkpointing = gradient_checkpointing
+        self.out_channels = positive_int("out_channels", out_channels)
+        self.gradient_checkpointing = boolean("gradient_checkpointing", gradient_checkpointing)
         self.num_extra_levels = 0
 
     def out_specs(self, in_specs: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:

@@ -20,6 +20,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..checks import integers
+from ..features import check_in_channels
 from .card import FPN_PAPER, P6, NeckCard
 from .fpn import FPN
 
@@ -159,7 +161,8 @@ class SingleScale(SSDPyramid):
         in_indices: Sequence[int] | None = None,
         **arguments: Any,
     ) -> None:
-        indices = (len(in_channels) - 1,) if in_indices is None else tuple(in_indices)
+        last = len(check_in_channels(in_channels)) - 1
+        indices = (last,) if in_indices is None else integers("in_indices", in_indices)
         if len(indices) != 1:
             raise ValueError(f"SingleScale uses one map, got in_indices={list(indices)}; name the position of one")
         super().__init__(in_channels, out_channels, in_indices=indices, **arguments)

@@ -20,9 +20,10 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import one_of
-from ..features import FeatureSpec, check_channels, check_specs
-from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs
+from ..checks import boolean, integer, one_of, positive_int
+from ..features import FeatureSpec, check_channels, check_in_channels, check_specs
+from ..keywords import KeywordChecked
+from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, check_layers, init_convs
 from ..ops import checkpointing
 from ..ops.distributed import watch_first_step
 from ..ops.pooling import max_pool2d
@@ -73,7 +74,7 @@ def _fill(layer: Any, std: float) -> None:
     nn.init.zeros_(layer.bias)
 
 
-class BFP(nn.Module):
+class BFP(KeywordChecked, nn.Module):
     """Balanced feature pyramid: add the refined mean of all levels to each level.
 
     Args:
@@ -130,10 +131,11 @@ class BFP(nn.Module):
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.gradient_checkpointing = gradient_checkpointing
-        self.in_channels = tuple(in_channels)
+        self.gradient_checkpointing = boolean("gradient_checkpointing", gradient_checkpointing)
+        self.in_channels = check_in_channels(in_channels)
         self.out_channels = _check_same(self.in_channels, out_channels)
-        if not 0 <= refine_index < len(self.in_channels):
+        check_layers(norm=norm, act=act, conv=conv)
+        if not 0 <= integer("refine_index", refine_index) < len(self.in_channels):
             raise ValueError(f"refine_index={refine_index} must be a position among the {len(in_channels)} inputs")
         if refine is not None:
             one_of("refine", refine, REFINES, ", or None")
@@ -187,9 +189,10 @@ class BFP(nn.Module):
 
 
 def _check_same(in_channels: Sequence[int], out_channels: int | None) -> int:
-    if not in_channels or len(set(in_channels)) > 1 or (out_channels or in_channels[0]) != in_channels[0]:
+    wanted = in_channels[0] if out_channels is None else positive_int("out_channels", out_channels)
+    if set(in_channels) != {wanted}:
         raise ValueError(
             f"in_channels={list(in_channels)}, out_channels={out_channels}: BFP keeps the channels, which must be "
             "equal for all maps; put it after another neck"
         )
-    return int(in_channels[0])
+    return wanted

@@ -27,8 +27,8 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from ..checks import one_of, positive_int
-from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs, with_bias
+from ..checks import booleans, integer, one_of, positive_int
+from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, check_layers, init_convs, with_bias
 from ..ops import checkpointing
 from ..weights import accept_layouts
 from ..weights.maps import bifpn
@@ -128,7 +128,9 @@ class BiFPN(PyramidNeck):
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__(in_channels, out_channels, in_indices, gradient_checkpointing)
-        self.num_extra_levels = num_extra_levels
+        self.num_extra_levels = integer("num_extra_levels", num_extra_levels)
+        booleans(separable_conv=separable_conv, bias_before_norm=bias_before_norm)
+        check_layers(norm=norm, act=act, conv=conv, init=init)
         one_of("fusion", fusion, FUSIONS)
         one_of("pool_padding", pool_padding, POOL_PADDINGS)
         _check_levels(len(self.in_indices), num_extra_levels)

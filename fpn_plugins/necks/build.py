@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from ..checks import keyword_parameters, one_of
-from ..features import FeatureSpec
+from ..checks import one_of, shown
+from ..features import FeatureSpec, check_feature_specs
+from ..keywords import check_keywords, keyword_parameters, theirs, type_name
 from .base import check_neck
 from .baselines import SingleScale, SSDPyramid, TopDownPyramid
 from .bfp import BFP
@@ -91,20 +92,29 @@ def build_neck(
             what is missing), or any other value, such as a bare name.
     """
     if isinstance(neck, str) or not isinstance(neck, (nn.Module, Mapping, Sequence)) or not neck:
-        raise TypeError(f'neck={neck!r} must be a neck, a mapping such as {{"type": "FPN"}}, or a list of these')
+        raise TypeError(f'neck={shown(neck)} must be a neck, a mapping such as {{"type": "FPN"}}, or a list of these')
     if isinstance(neck, Sequence):
         chain = NeckChain()
-        for part in neck:
-            chain.append(build_neck(part, chain.out_specs(in_specs)))
+        for position, part in enumerate(neck):
+            specs = chain.out_specs(in_specs)
+            try:
+                chain.append(build_neck(part, specs))
+            except (TypeError, ValueError) as error:
+                before = f", after {type(chain[-1]).__name__}" if position else ""
+                raise type(error)(f"neck[{position}]{before}: {error}") from error
         return chain
     built: Any = _from_mapping(neck, in_specs) if isinstance(neck, Mapping) else neck
     check_neck(built)
-    built.out_specs(in_specs)  # raises ValueError if the neck does not fit
+    specs = built.out_specs(in_specs)  # raises ValueError if the neck does not fit
+    check_feature_specs(specs, f"neck {type(built).__name__}.out_specs")
     return built
 
 
 def _from_mapping(neck: Mapping[str, Any], in_specs: Sequence[FeatureSpec]) -> nn.Module:
     arguments = {str(key): value for key, value in neck.items()}
-    kind = NECKS[one_of("neck type", arguments.pop("type", None), NECKS, ", or add yours with register_neck")]
+    name = type_name("neck", neck)
+    kind = NECKS[one_of("neck type", name, NECKS, f", or add yours with register_neck{theirs(name)}")]
+    arguments.pop("type", None)
+    check_keywords(kind, arguments)
     arguments.setdefault("in_channels", [spec.channels for spec in in_specs])
     return kind(**arguments)

@@ -25,9 +25,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs
+from ..checks import boolean, integer
+from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, check_layers, init_convs
 from ..ops import checkpointing
-from ..upsampling import UpsampleMode, make_upsample
+from ..upsampling import UpsampleMode, check_upsample, make_upsample
 from ..weights import accept_layouts
 from ..weights.maps import csp_pafpn
 from .base import PyramidNeck
@@ -90,8 +91,10 @@ class CSPPAFPN(PyramidNeck):
     ) -> None:
         super().__init__(in_channels, out_channels, in_indices, gradient_checkpointing)
         used = self.used_channels
-        if num_blocks < 0:
-            raise ValueError(f"num_blocks={num_blocks} must be at least 0")
+        integer("num_blocks", num_blocks, 0)
+        boolean("depthwise", depthwise)
+        check_layers(norm=norm, act=act, conv=conv, init=init)
+        check_upsample(upsample_mode, out_channels)
         if min(used) < 2:
             raise ValueError(f"in_channels={list(used)} must each be at least 2, because CSP layers halve them")
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import one_of
+from ..checks import booleans, integer, one_of, shown
+from ..keywords import check_keywords
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory
 
 OPS = ("max_pool", "conv")
@@ -38,6 +40,7 @@ class ExtraLevels:
             convolution, as in mmdet's ``FPN_CARAFE``. Requires ``op="conv"`` and ``source="input"``.
 
     Raises:
+        TypeError: an argument of another type.
         ValueError: an argument outside the values above.
     """
 
@@ -49,8 +52,9 @@ class ExtraLevels:
     in_top_down: bool = False
 
     def __post_init__(self) -> None:
-        if self.num_levels < 1:
+        if integer("ExtraLevels num_levels", self.num_levels) < 1:
             raise ValueError(f"ExtraLevels num_levels={self.num_levels} must be at least 1; pass extra_levels=None")
+        booleans(relu=self.relu, bare=self.bare, in_top_down=self.in_top_down)
         one_of("ExtraLevels op", self.op, OPS)
         one_of("ExtraLevels source", self.source, SOURCES)
         if self.op == "max_pool" and self.source != "output":
@@ -88,8 +92,13 @@ def as_extra_levels(value: ExtraLevels | Mapping[str, object] | None) -> ExtraLe
     if value is None or isinstance(value, ExtraLevels):
         return value
     if isinstance(value, Mapping):
-        return ExtraLevels(**{str(key): entry for key, entry in value.items()})  # type: ignore[arg-type]
-    raise TypeError(f"extra_levels must be ExtraLevels, a mapping of its arguments or None, got {value!r}")
+        arguments: dict[str, Any] = {str(key): entry for key, entry in value.items()}
+        try:
+            check_keywords(ExtraLevels, arguments)
+            return ExtraLevels(**arguments)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"extra_levels={shown(dict(value))}: {error}") from error
+    raise TypeError(f"extra_levels must be ExtraLevels, a mapping of its arguments or None, got {shown(value)}")
 
 
 class MaxPoolLevels(nn.Module):

@@ -20,11 +20,11 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from ..checks import one_of
-from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs
+from ..checks import boolean, one_of
+from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, check_layers, init_convs
 from ..ops import checkpointing
 from ..ops.scripting import list_form
-from ..upsampling import UpsampleMode, make_upsample
+from ..upsampling import UpsampleMode, check_upsample, make_upsample
 from ..weights import accept_layouts
 from ..weights.maps.fpn import FPNLayouts
 from .base import PyramidNeck
@@ -122,13 +122,15 @@ class FPN(PyramidNeck):
     ) -> None:
         super().__init__(in_channels, out_channels, in_indices, gradient_checkpointing)
         self.fusion = one_of("fusion", fusion, FUSIONS)
+        check_layers(norm=norm, act=act, conv=conv, init=init)
+        check_upsample(upsample_mode, out_channels)
         extra = as_extra_levels(extra_levels)
         self.num_extra_levels = extra.num_levels if extra else 0
         self._extra_laterals = extra is not None and extra.in_top_down
         used = self.used_channels
         num_merged = len(used) + (self.num_extra_levels if self._extra_laterals else 0)
 
-        lateral_norm = norm if norm_on_lateral else None
+        lateral_norm = norm if boolean("norm_on_lateral", norm_on_lateral) else None
         self.lateral_convs = nn.ModuleList(
             ConvNormAct(channels, out_channels, 1, norm=lateral_norm, act=act, conv=conv) for channels in used
         )

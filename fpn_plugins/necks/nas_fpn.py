@@ -28,8 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import positive_int
-from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs, make_act, with_bias
+from ..checks import integer, positive_int
+from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, check_layers, init_convs, make_act, with_bias
 from ..ops import checkpointing
 from ..ops.pooling import max_pool2d
 from ..weights import accept_layouts
@@ -172,6 +172,7 @@ class NASFPN(PyramidNeck):
         super().__init__(in_channels, out_channels, in_indices, gradient_checkpointing)
         self.num_extra_levels = _check_levels(len(self.in_indices), num_extra_levels)
         positive_int("num_repeats", num_repeats)
+        check_layers(norm=norm, act=act, conv=conv, init=init)
 
         biased = with_bias(conv)  # mmcv's cells have a bias even before a norm
 
@@ -205,7 +206,9 @@ class NASFPN(PyramidNeck):
 
 
 def _check_levels(num_inputs: int, num_extra_levels: int | None) -> int:
-    extra = NUM_LEVELS - num_inputs if num_extra_levels is None else num_extra_levels
+    extra = NUM_LEVELS - num_inputs
+    if num_extra_levels is not None:
+        extra = integer("num_extra_levels", num_extra_levels)
     if extra < 0 or num_inputs + extra != NUM_LEVELS:
         wanted = NUM_LEVELS - num_inputs
         remedy = f"set num_extra_levels={wanted}" if wanted >= 0 else "choose five inputs or fewer with in_indices"

@@ -18,11 +18,13 @@ mmdet omits the ReLU after each of the paper's convolutions; so does this class,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
 
-from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs
+from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, check_layers, init_convs
+from ..ops.tracing import traced
 from .card import P6, NeckCard
 from .fpn import FPN
 
@@ -71,6 +73,7 @@ class PAFPN(FPN):
         bottom_up_act: str | ActFactory | None = None,
         **arguments: Any,
     ) -> None:
+        check_layers(bottom_up_act=bottom_up_act)
         super().__init__(in_channels, out_channels, norm=norm, act=act, conv=conv, init=init, **arguments)
 
         def path(stride: int) -> nn.ModuleList:
@@ -83,6 +86,24 @@ class PAFPN(FPN):
         self.bottom_up_convs = path(stride=1)
         init_convs(self.downsample_convs, init)
         init_convs(self.bottom_up_convs, init)
+
+    def used(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Check the inputs of `forward`, and return those at ``in_indices``.
+
+        Raises:
+            ValueError: also for a map that is not half as large as the previous one, rounded up.
+        """
+        used = super().used(inputs)
+        if not traced():
+            for fine, coarse in pairwise(used):
+                halved = [-(-side // 2) for side in fine.shape[-2:]]
+                if list(coarse.shape[-2:]) != halved:
+                    raise ValueError(
+                        f"{type(self).__name__} halves a map of {tuple(fine.shape[-2:])} cells to {tuple(halved)}, but "
+                        f"the next map has {tuple(coarse.shape[-2:])}; choose adjacent stages with the backbone's "
+                        "out_indices, or pad images to a multiple of the last stride"
+                    )
+        return used
 
     def bottom_up(self, maps: list[Tensor]) -> list[Tensor]:
         """Run the second path on the outputs of the first; maps ``B out_channels H W``, high to low resolution."""

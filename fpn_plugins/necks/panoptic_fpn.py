@@ -19,8 +19,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..checks import boolean, integers, positive_int
 from ..features import FeatureSpec, SemanticSpec, check_channels, check_in_channels
-from ..layers import ConvFactory, ConvNormAct, NormFactory, init_convs
+from ..keywords import KeywordChecked
+from ..layers import ConvFactory, ConvNormAct, NormFactory, check_layers, init_convs, make_norm
 from ..ops import checkpointing
 from ..upsampling import make_upsample
 from ..weights import accept_layouts, redirect_keys
@@ -29,7 +31,7 @@ from .card import P6, NeckCard
 from .fpn import FPN
 
 
-class SemanticMerge(nn.Module):
+class SemanticMerge(KeywordChecked, nn.Module):
     """Sum of a pyramid's maps, each brought to the finest resolution by convolutions and upsampling.
 
     Args:
@@ -62,8 +64,10 @@ class SemanticMerge(nn.Module):
     ) -> None:
         super().__init__()
         self.in_channels = check_in_channels(in_channels)
-        self.inner_channels = inner_channels
-        self.num_upsamples = tuple(range(len(self.in_channels)) if num_upsamples is None else num_upsamples)
+        self.inner_channels = positive_int("inner_channels", inner_channels)
+        check_layers(norm=norm, conv=conv, init=init)
+        times = range(len(self.in_channels)) if num_upsamples is None else num_upsamples
+        self.num_upsamples = integers("num_upsamples", times)
         if len(self.num_upsamples) != len(self.in_channels) or min(self.num_upsamples) < 0:
             raise ValueError(
                 f"num_upsamples={list(self.num_upsamples)} must give the number of doublings, 0 or more, for each of "
@@ -119,7 +123,7 @@ class SemanticMerge(nn.Module):
         return x
 
 
-class PanopticFPN(nn.Module):
+class PanopticFPN(KeywordChecked, nn.Module):
     """FPN and the semantic map merged from its levels: ``semantic, *pyramid = neck(maps)``.
 
     The semantic map comes first. It has the stride of the finest level, and its published spec is a `SemanticSpec`,
@@ -166,7 +170,9 @@ class PanopticFPN(nn.Module):
         **arguments: Any,
     ) -> None:
         super().__init__()
-        self.gradient_checkpointing = gradient_checkpointing
+        self.gradient_checkpointing = boolean("gradient_checkpointing", gradient_checkpointing)
+        positive_int("inner_channels", inner_channels)
+        make_norm(semantic_norm, inner_channels, "semantic_norm")
         self.fpn = FPN(in_channels, out_channels, **arguments)
         self.semantic_merge = SemanticMerge(
             [out_channels] * len(self.fpn.in_indices), inner_channels, norm=semantic_norm, conv=arguments.get("conv")

@@ -18,8 +18,9 @@ from fractions import Fraction
 
 from torch import Tensor, nn
 
+from ..checks import numbers
 from ..features import FeatureSpec
-from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, init_convs
+from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, check_layers, init_convs
 from ..ops import checkpointing
 from ..resampling import make_resample
 from ..weights import accept_layouts
@@ -99,6 +100,7 @@ class SimpleFeaturePyramid(PyramidNeck):
                 f"in_channels={list(in_channels)}: SimpleFeaturePyramid is built on one map; choose it with the "
                 "backbone's out_indices (out_block_indices), or use FPN"
             )
+        check_layers(norm=norm, act=act, conv=conv, init=init)
         self.scale_factors = _check_scale_factors(scale_factors)
         extra = _check_extra_levels(as_extra_levels(extra_levels))
         self.num_extra_levels = extra.num_levels if extra else 0
@@ -146,8 +148,12 @@ class SimpleFeaturePyramid(PyramidNeck):
 
 
 def _check_scale_factors(scale_factors: Sequence[float]) -> tuple[Fraction, ...]:
-    scales = tuple(Fraction(scale) for scale in scale_factors)
-    if not scales or any(fine != 2 * coarse for fine, coarse in zip(scales, scales[1:], strict=False)):
+    scales = tuple(map(Fraction, numbers("scale_factors", scale_factors)))
+    if (
+        not scales
+        or min(scales) <= 0
+        or any(fine != 2 * coarse for fine, coarse in zip(scales, scales[1:], strict=False))
+    ):
         raise ValueError(
             f"scale_factors={list(scale_factors)} must each be half of the previous one, e.g. (4, 2, 1, 0.5)"
         )

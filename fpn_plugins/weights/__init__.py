@@ -1,8 +1,11 @@
 """Load weights: read a checkpoint file, translate its key names by a table, fill the module."""
 
+from ..moved import explain_moved_attributes
 from .checkpoint import read_checkpoint, strip_prefix, write_checkpoint
 from .key_map import KeyMap, Report, Rule, Transform
 from .layouts import accept_layouts, recognize, redirect_keys
+
+explain_moved_attributes(__name__)
 
 __all__ = [
     "KeyMap",

@@ -14,7 +14,18 @@ import yaml
 from timm_networks import FAMILIES, frozen_parameters
 from torch import nn
 
-from fpn_plugins import MultiDepthViT, MViT, Swin, TimmBackbone, ViT, build_backbone
+from fpn_plugins import (
+    FeatureSpec,
+    HybridCNNViT,
+    ImagePyramid,
+    MultiDepthViT,
+    MViT,
+    Swin,
+    TimmBackbone,
+    TimmHybrid,
+    ViT,
+    build_backbone,
+)
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NORM = ("weight", "bias")
@@ -130,6 +141,38 @@ KINDS: list[Any] = [
         id="timm's ViT",
     ),
     pytest.param(
+        HybridCNNViT,
+        {"cnn": {"type": "Swin", **TINY_SWIN}, "vit": {"embed_dim": 8, "depth": 2, "num_heads": 2}},
+        [
+            ("cnn.patch_embed",),
+            *((f"cnn.layers.{i}.", f"cnn.norm{i}.") for i in range(4)),
+            ("vit.patch_embed", "vit.pos_embed", "vit.blocks.0."),
+            ("vit.blocks.1.",),
+        ],
+        id="HybridCNNViT",
+    ),
+    pytest.param(
+        ImagePyramid,
+        {"backbone": {"type": "Swin", **TINY_SWIN}},
+        [("backbone.patch_embed",), *((f"backbone.layers.{i}.", f"backbone.norm{i}.") for i in range(4))],
+        id="ImagePyramid",
+    ),
+    pytest.param(
+        TimmHybrid,
+        {"name": "vit_small_r26_s32_224", "model_args": {"embed_dim": 32, "depth": 2, "num_heads": 4}},
+        [
+            ("model.patch_embed.backbone.stem.",),
+            *((f"model.patch_embed.backbone.stages.{i}.",) for i in range(4)),
+            (
+                *("model.patch_embed.backbone.norm.", "model.patch_embed.proj.", "model.norm_pre."),
+                *("model.cls_token", "model.pos_embed", "model.blocks.0."),
+            ),
+            ("model.blocks.1.",),
+        ],
+        marks=pytest.mark.timm,
+        id="TimmHybrid",
+    ),
+    pytest.param(
         TimmBackbone,
         {"name": "eca_nfnet_l0", "out_indices": (1, 2)},
         [("model.stem_",), ("model.stages_0.",), ("model.stages_1.",)],
@@ -160,6 +203,13 @@ def test_multi_depth_vit_freezes_through_its_vit() -> None:
     assert {name.split(".")[1] for name in frozen_parameters(backbone)} == {"patch_embed", "pos_embed", "blocks"}
     assert not any(p.requires_grad for p in backbone.vit.blocks[0].parameters())
     assert all(p.requires_grad for p in [*backbone.vit.blocks[1].parameters(), *backbone.resamples.parameters()])
+
+
+def test_a_backbone_without_stages_cannot_be_frozen() -> None:
+    foreign = nn.Conv2d(3, 4, 4, stride=4)
+    foreign.feature_specs = (FeatureSpec(4, 4),)  # type: ignore[assignment]
+    with pytest.raises(ValueError, match="frozen_stages=0 must be -1: ImagePyramid names no stages"):
+        ImagePyramid(foreign, scales=(1.0,), frozen_stages=0)
 
 
 # ------------------------------------------------------------------------------------------------------ timm's networks

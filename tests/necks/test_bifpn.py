@@ -303,7 +303,7 @@ def test_wrong_inputs_are_named(make_maps: Callable):
 def test_specs_that_do_not_fit_are_named():
     neck = BiFPN([3, 4], 8)
     with pytest.raises(
-        ValueError, match=r"built for in_channels=\[3, 4\] but the backbone publishes channels \[3, 5\]"
+        ValueError, match=r"built for in_channels=\[3, 4\] but the module before it publishes channels \[3, 5\]"
     ):
         neck.out_specs([FeatureSpec(3, 4), FeatureSpec(5, 8)])
     with pytest.raises(ValueError, match=r"BiFPN doubles the resolution.*strides \[4, 16\]"):

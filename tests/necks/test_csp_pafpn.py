@@ -191,7 +191,7 @@ def test_other_maps_than_it_was_built_for_name_both_lists(make_maps: Callable[..
     neck = CSPPAFPN([4, 6], 3, 1)
     with pytest.raises(ValueError, match=re.escape("CSPPAFPN was built for in_channels=[4, 6] but received 1 maps")):
         neck(make_maps([4], [(8, 8)]))
-    with pytest.raises(ValueError, match=re.escape("but the backbone publishes channels [9]")):
+    with pytest.raises(ValueError, match=re.escape("but the module before it publishes channels [9]")):
         neck.out_specs([FeatureSpec(9, 4)])
     with pytest.raises(ValueError, match="doubles the resolution from level to level"):
         neck.out_specs([FeatureSpec(4, 8), FeatureSpec(6, 32)])

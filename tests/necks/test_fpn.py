@@ -214,7 +214,7 @@ def test_other_maps_than_it_was_built_for_name_both_lists(channels: list[int], m
     with pytest.raises(ValueError, match=re.escape(message)):
         neck(maps)
     with pytest.raises(
-        ValueError, match=re.escape(f"in_channels=[2, 3, 4] but the backbone publishes channels {channels}")
+        ValueError, match=re.escape(f"in_channels=[2, 3, 4] but the module before it publishes channels {channels}")
     ):
         neck.out_specs([FeatureSpec(c, 4 << k) for k, c in enumerate(channels)])
 

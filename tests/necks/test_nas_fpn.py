@@ -210,7 +210,7 @@ def test_other_maps_than_it_was_built_for_name_both_lists(make_maps: Callable[..
         ValueError, match=re.escape("NASFPN was built for in_channels=[2, 3, 4, 5] but received 1 maps")
     ):
         neck(make_maps([2], [(8, 8)]))
-    with pytest.raises(ValueError, match=re.escape("but the backbone publishes channels [9]")):
+    with pytest.raises(ValueError, match=re.escape("but the module before it publishes channels [9]")):
         neck.out_specs([FeatureSpec(9, 4)])
     with pytest.raises(ValueError, match="doubles the resolution from level to level"):
         neck.out_specs([FeatureSpec(c, 16) for c in CHANNELS])

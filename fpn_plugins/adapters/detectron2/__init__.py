@@ -15,6 +15,7 @@ except ImportError as error:
         "and what it needs with pip install 'fpn_plugins[detectron2]'"
     ) from error
 
+from ...moved import explain_moved_attributes
 from .backbone import PyramidBackbone
 from .builders import (
     build_fpn_plugins_backbone,
@@ -30,6 +31,7 @@ from .retinanet import FPNPluginsRetinaNet
 from .solver import bottom_up_lr_factor, get_layer_decay_params
 
 fit_before_shapes_are_compared()
+explain_moved_attributes(__name__)
 
 __all__ = [
     "ExactResume",

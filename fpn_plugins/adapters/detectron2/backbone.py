@@ -10,6 +10,7 @@ from detectron2.layers import ShapeSpec, get_norm
 from detectron2.modeling.backbone import Backbone
 from torch import Tensor, nn
 
+from ...checks import integer, one_of, sequence
 from ...features import FeatureSpec, level_names
 from ...ops.scripting import sharing_copy
 from ...pyramid import Part, Pyramid
@@ -49,6 +50,7 @@ class PyramidBackbone(Pyramid, Backbone):
     """
 
     part_names = ("bottom_up", "neck")
+    backbone_argument = "bottom_up"
 
     def __init__(
         self,
@@ -61,6 +63,8 @@ class PyramidBackbone(Pyramid, Backbone):
         autocast: str | None = None,
         out_positions: Sequence[int] | None = None,
     ) -> None:
+        if in_features is not None:
+            in_features = sequence("in_features", in_features, 'names of maps, such as ["res3", "res4"]')
         self._chosen_features = in_features  # read by `_in_specs` while the pyramid is built
         super().__init__(bottom_up, _with_detectron2_norm(neck), out_positions, channels_last, autocast)
         in_specs = self._in_specs(self.parts()[0])
@@ -68,8 +72,10 @@ class PyramidBackbone(Pyramid, Backbone):
         self._out_features = names
         self._out_feature_channels = {name: s.channels for name, s in zip(names, self.feature_specs, strict=True)}
         self._out_feature_strides = {name: s.stride for name, s in zip(names, self.feature_specs, strict=True)}
-        self._size_divisibility = in_specs[-1].stride if size_divisibility is None else size_divisibility
-        if square_pad:
+        self._size_divisibility = in_specs[-1].stride
+        if size_divisibility is not None:
+            self._size_divisibility = integer("size_divisibility", size_divisibility, 0)
+        if integer("square_pad", square_pad, 0):
             self._size_divisibility = _check_square_pad(square_pad, in_specs[-1].stride)
         redirect_keys(self, fpn.detectron2_backbone([spec.level for spec in in_specs]))
         redirect_keys(self, simple_pyramid.detectron2_backbone())
@@ -122,6 +128,10 @@ class PyramidBackbone(Pyramid, Backbone):
         return sharing_copy(self)
 
 
+# Detectron2's, see its get_norm
+NORMS = ("BN", "SyncBN", "FrozenBN", "GN", "LN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")
+
+
 def _names(specs: Sequence[FeatureSpec], prefix: str) -> list[str]:
     names = list(level_names(specs, prefix))
     if len(set(names)) < len(names):
@@ -144,7 +154,9 @@ def _with_detectron2_norm(neck: Part | Sequence[Part] | None) -> Any:
     """Let Detectron2 build norms that are given by name; in both packages, ``""`` means no norm."""
     if isinstance(neck, Mapping):
         norm = neck.get("norm")
-        return {**neck, "norm": partial(get_norm, norm)} if isinstance(norm, str) and norm else neck
+        if not isinstance(norm, str) or not norm:
+            return neck
+        return {**neck, "norm": partial(get_norm, one_of("norm", norm, NORMS, ", None, or pass a factory"))}
     if isinstance(neck, Sequence) and not isinstance(neck, str):
         return [_with_detectron2_norm(part) for part in neck]
     return neck

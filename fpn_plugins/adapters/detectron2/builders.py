@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import BACKBONE_REGISTRY, build_resnet_backbone
+from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, build_resnet_backbone
 
 from ...backbones import BACKBONES
+from ...checks import one_of
 from ...necks import ExtraLevels
 from .backbone import PyramidBackbone
 
@@ -65,6 +67,13 @@ def build_fpn_plugins_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PyramidB
     pyramid = PyramidBackbone(backbone, _plain(node.NECK), **padding, **_fast_path(cfg))
     _warn_of_other_pixels(cfg, pyramid)
     return pyramid
+
+
+def check_builders(cfg: CfgNode) -> None:
+    """Raise ``ValueError``, with similar names, if a config names a backbone or a detector that is not registered."""
+    for key, registry in (("BACKBONE.NAME", BACKBONE_REGISTRY), ("META_ARCHITECTURE", META_ARCH_REGISTRY)):
+        name = functools.reduce(lambda node, part: node[part], key.split("."), cfg.MODEL)
+        one_of(f"MODEL.{key}", name, [known for known, _ in registry])
 
 
 def _with_channels(backbone: dict[str, Any], channels: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from ...inference import AnnotatedImage, Detections, load_detector_weights
 from ...packaged import resolve_config
 from ...zoo.index import forget_weights
 from ..config_errors import split_overrides, trying
+from .builders import check_builders
 
 # part of the protocol
 from .compatibility import detector_facts as detector_facts
@@ -42,6 +43,7 @@ def build(config: str, options: Sequence[str] = (), device: str = "cpu") -> nn.M
             return instantiate(lazy.model)
     cfg = read_yaml(path, [part for pair in split_overrides(options) for part in pair])
     cfg.MODEL.DEVICE = device
+    check_builders(cfg)
     forget_weights(cfg.MODEL.FPN_PLUGINS)
     with trying(f"config {config!r}"):
         return build_model(cfg)

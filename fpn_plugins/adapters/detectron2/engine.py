@@ -27,6 +27,7 @@ from detectron2.evaluation import COCOEvaluator, inference_on_dataset, print_csv
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 
+from .builders import check_builders
 from .checkpointer import SafeCheckpointer
 from .data_check import DataNeeds, lazy_needs, yaml_needs
 from .reading import read_lazy, read_yaml
@@ -102,6 +103,7 @@ class YamlJob:
 
     def __init__(self, args: Any, exact: bool = False) -> None:
         self.args, self.exact, self.cfg = args, exact, read_yaml(args.config_file, args.opts)
+        check_builders(self.cfg)
         self.cfg.freeze()
         default_setup(self.cfg, args)
         self.needs = yaml_needs(self.cfg, args.eval_only)

@@ -21,6 +21,7 @@ except ImportError as error:
         "and what they need with pip install 'fpn_plugins[mmdet]'"
     ) from error
 
+from ...moved import explain_moved_attributes
 from .backbones import (
     CorePyramid,
     HybridCNNViT,
@@ -45,6 +46,8 @@ from .resume import ExactResumeHook
 from .retina_head import RetinaHead
 from .simple_pyramid import LN2d, SimpleFeaturePyramid
 from .swin import Swin, SwinTransformer
+
+explain_moved_attributes(__name__)
 
 __all__ = [
     "BFP",

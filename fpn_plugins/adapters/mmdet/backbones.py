@@ -9,11 +9,12 @@ from typing import Any
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from ... import backbones
+from ... import backbones, necks
+from ...checks import near_names, shown
 from ...features import FeatureSpec
 from ...pyramid import Pyramid
 from ...registry import MODELS
-from .arguments import Cfg, own_type
+from .arguments import Cfg, build_part, own_type
 from .init_cfg import LoadedBackbone, TakesInitCfg
 
 
@@ -47,7 +48,7 @@ class ImagePyramid(TakesInitCfg, backbones.ImagePyramid, BaseModule):
     """`fpn_plugins.ImagePyramid` with ``init_cfg``; ``backbone`` is the config of a backbone of this package."""
 
     def __init__(self, backbone: Cfg, *args: Any, **kwargs: Any) -> None:
-        super().__init__(MODELS.build(own_type(backbone)), *args, **kwargs)
+        super().__init__(build_part("backbone", backbone), *args, **kwargs)
 
 
 @MODELS.register_module()
@@ -55,7 +56,7 @@ class HybridCNNViT(TakesInitCfg, backbones.HybridCNNViT, BaseModule):
     """`fpn_plugins.HybridCNNViT` with ``init_cfg``; ``cnn`` is the config of a backbone of this package."""
 
     def __init__(self, cnn: Cfg, *args: Any, **kwargs: Any) -> None:
-        super().__init__(MODELS.build(own_type(cnn)), *args, **kwargs)
+        super().__init__(build_part("cnn", cnn), *args, **kwargs)
 
 
 @MODELS.register_module()
@@ -101,14 +102,15 @@ class PyramidBackbone(CorePyramid):
         autocast: str | None = None,
         out_positions: Sequence[int] | None = None,
     ) -> None:
-        built = MODELS.build(own_type(backbone))
+        built = build_part("backbone", backbone)
         specs = self._in_specs(built)
         necks = []
-        for config in [neck] if isinstance(neck, Mapping) else neck or []:
-            if not isinstance(config, Mapping):
-                raise TypeError(
-                    f"PyramidBackbone neck={neck!r} must be the config of a neck, a list of configs, or None"
-                )
+        configs = [neck] if isinstance(neck, Mapping) else [] if neck is None else neck
+        if not isinstance(configs, Sequence) or not all(isinstance(config, Mapping) for config in configs):
+            raise TypeError(
+                f"PyramidBackbone neck={shown(neck)} must be the config of a neck, a list of configs, or None"
+            )
+        for config in configs:
             necks.append(_build_neck(config, specs))
             specs = necks[-1].out_specs(specs)
         parts = necks if len(necks) > 1 else next(iter(necks), None)
@@ -116,11 +118,11 @@ class PyramidBackbone(CorePyramid):
 
 
 def _build_neck(config: Cfg, specs: Sequence[FeatureSpec]) -> Any:
-    config = own_type(config)
+    config = own_type(config, "neck")
     if not hasattr(config["type"], "out_specs"):
         raise TypeError(
             f"PyramidBackbone neck={config['type']!r} is not a neck of fpn_plugins; give backbone and neck to the "
-            "detector separately"
+            f"detector separately{near_names(config['type'], necks.NECKS)}"
         )
     several = "num_levels" in inspect.signature(config["type"]).parameters  # mmdet's BFP: equal channels, and a number
     channels = [spec.channels for spec in specs]

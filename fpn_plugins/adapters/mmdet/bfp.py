@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.model import BaseModule
 
 from ... import necks
+from ...checks import integer, one_of, positive_int
 from ...registry import MODELS
 from .arguments import Cfg, conv_factory, norm_factory
 from .fpn import XAVIER
@@ -32,10 +33,12 @@ class BFP(SafeInit, necks.BFP, BaseModule):
         init_cfg: Cfg | Sequence[Cfg] | None = XAVIER,  # noqa: B006  (never changed)
         **more: Any,
     ) -> None:
+        positive_int("num_levels", num_levels)
+        integer("refine_level", refine_level, 0, num_levels - 1)
         super().__init__(
-            [in_channels] * num_levels,
+            [positive_int("in_channels", in_channels)] * num_levels,
             refine_index=refine_level,
-            refine=refine_type,
+            refine=None if refine_type is None else one_of("refine_type", refine_type, necks.bfp.REFINES, ", or None"),
             norm=norm_factory(norm_cfg),
             conv=conv_factory(conv_cfg),
             **more,

@@ -8,6 +8,8 @@ from typing import Any
 from mmengine.model import BaseModule
 
 from ... import necks
+from ...checks import boolean
+from ...features import check_in_channels
 from ...registry import MODELS
 from .arguments import Cfg, act_factory, conv_factory, level_indices, norm_factory
 from .init_cfg import SafeInit
@@ -43,7 +45,7 @@ class BiFPN(SafeInit, necks.BiFPN, BaseModule):
         init_cfg: Cfg | Sequence[Cfg] | None = None,
         **more: Any,
     ) -> None:
-        indices = level_indices(len(in_channels), start_level, end_level, num_outs)
+        indices = level_indices(len(check_in_channels(in_channels)), start_level, end_level, num_outs)
         super().__init__(
             in_channels,
             out_channels,
@@ -53,7 +55,7 @@ class BiFPN(SafeInit, necks.BiFPN, BaseModule):
             norm=norm_factory(norm_cfg),
             act=act_factory(act_cfg),
             conv=conv_factory(conv_cfg),
-            gradient_checkpointing=with_cp,
+            gradient_checkpointing=boolean("with_cp", with_cp),
             **more,
         )
         self.num_outs = num_outs

@@ -11,6 +11,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ... import necks
+from ...checks import boolean, integer, mapping, shown
 from ...registry import MODELS
 from ...upsampling import UpsampleMode
 from .arguments import Cfg, act_factory, conv_factory, norm_factory, upsample_from_cfg
@@ -50,8 +51,8 @@ class CSPPAFPN(SafeInit, necks.CSPPAFPN, BaseModule):
         super().__init__(
             in_channels,
             out_channels,
-            num_blocks=num_csp_blocks,
-            depthwise=use_depthwise,
+            num_blocks=integer("num_csp_blocks", num_csp_blocks, 0),
+            depthwise=boolean("use_depthwise", use_depthwise),
             upsample_mode=to_finer(upsample_cfg),
             norm=norm_factory(norm_cfg),
             act=act_factory(act_cfg),
@@ -67,10 +68,13 @@ YOLOXPAFPN = CSPPAFPN
 
 def to_finer(upsample_cfg: Cfg) -> UpsampleMode:
     """Translate ``nn.Upsample`` arguments; a doubling of the resolution resizes to the finer map instead."""
-    arguments = {"mode": "nearest", **upsample_cfg}
+    arguments = {"mode": "nearest", **mapping("upsample_cfg", upsample_cfg, "dict(scale_factor=2, mode='nearest')")}
     if arguments.pop("scale_factor", None) == 2:
         return upsample_from_cfg(arguments)
-    return partial(_fixed, nn.Upsample(**upsample_cfg))
+    try:
+        return partial(_fixed, nn.Upsample(**upsample_cfg))
+    except TypeError as error:
+        raise TypeError(f"upsample_cfg={shown(upsample_cfg)}: {error}") from error
 
 
 def _fixed(upsample: nn.Module, x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -8,6 +8,8 @@ from typing import Any
 from mmengine.model import BaseModule
 
 from ... import necks
+from ...checks import boolean
+from ...features import check_in_channels
 from ...registry import MODELS
 from .arguments import Cfg, act_factory, conv_factory, extra_levels, level_indices, norm_factory, upsample_from_cfg
 from .init_cfg import SafeInit
@@ -47,7 +49,7 @@ class FPNArguments(SafeInit):
         init_cfg: Cfg | Sequence[Cfg] | None = XAVIER,  # noqa: B006  (never changed)
         **more: Any,
     ) -> None:
-        indices = level_indices(len(in_channels), start_level, end_level, num_outs)
+        indices = level_indices(len(check_in_channels(in_channels)), start_level, end_level, num_outs)
         super().__init__(
             in_channels,  # type: ignore[call-arg]
             out_channels,
@@ -55,7 +57,7 @@ class FPNArguments(SafeInit):
             extra_levels=extra_levels(num_outs - len(indices), add_extra_convs, relu_before_extra_convs),
             upsample_mode=upsample_from_cfg(upsample_cfg),
             norm=norm_factory(norm_cfg),
-            norm_on_lateral=not no_norm_on_lateral,
+            norm_on_lateral=not boolean("no_norm_on_lateral", no_norm_on_lateral),
             act=act_factory(act_cfg),
             conv=conv_factory(conv_cfg),
             init="kaiming_normal",  # what mmcv's ConvModule does; `init_weights` applies init_cfg

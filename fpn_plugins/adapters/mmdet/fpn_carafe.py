@@ -11,6 +11,8 @@ from mmengine.model import BaseModule, xavier_init
 from torch import Tensor, nn
 
 from ... import necks
+from ...checks import mapping, sequence
+from ...features import check_in_channels
 from ...layers import ActConv2d
 from ...registry import MODELS
 from ...upsampling import CARAFE, UpsampleMode, fit
@@ -66,10 +68,11 @@ class FPN_CARAFE(SafeInit, necks.FPN, BaseModule):  # noqa: N801  (mmdet's name)
     ) -> None:
         if init_cfg is not None:
             raise ValueError(f"init_cfg={init_cfg!r}: FPN_CARAFE initializes itself, leave it out")
-        if tuple(order) not in (ACT_LAST, ACT_FIRST):
-            raise ValueError(f"order={tuple(order)} must be {ACT_LAST} or {ACT_FIRST}")
-        act, first = act_factory(act_cfg), tuple(order) == ACT_FIRST
-        indices = level_indices(len(in_channels), start_level, end_level, num_outs)
+        order = sequence("order", order, "names of layers")
+        if order not in (ACT_LAST, ACT_FIRST):
+            raise ValueError(f"order={order} must be {ACT_LAST} or {ACT_FIRST}")
+        act, first = act_factory(act_cfg), order == ACT_FIRST
+        indices = level_indices(len(check_in_channels(in_channels)), start_level, end_level, num_outs)
         levels = {"op": "conv", "source": "input", "relu": False, "bare": False, "in_top_down": True}
         extra = num_outs - len(indices)
         super().__init__(
@@ -104,9 +107,9 @@ def upsample_from_carafe_cfg(upsample_cfg: Cfg) -> UpsampleMode:
     Raises:
         ValueError: a type that is not one of mmdet's, or an argument that the type does not have.
     """
-    arguments = dict(upsample_cfg)
+    arguments = dict(mapping("upsample_cfg", upsample_cfg, "dict(type='carafe', up_kernel=5)"))
     kind = arguments.pop("type", None)
-    if kind not in ARGUMENTS:
+    if not isinstance(kind, str) or kind not in ARGUMENTS:
         raise ValueError(f"upsample_cfg type={kind!r} must be one of {sorted(ARGUMENTS)}")
     names = ARGUMENTS[kind]
     unknown = sorted(set(arguments) - set(names))

@@ -8,6 +8,8 @@ from typing import Any
 from mmengine.model import BaseModule
 
 from ... import necks
+from ...checks import positive_int
+from ...features import check_in_channels
 from ...registry import MODELS
 from .arguments import Cfg, level_indices, norm_factory
 from .init_cfg import SafeInit
@@ -35,12 +37,12 @@ class NASFPN(SafeInit, necks.NASFPN, BaseModule):
         init_cfg: Cfg | Sequence[Cfg] | None = {"type": "Caffe2Xavier", "layer": "Conv2d"},  # noqa: B006  (not changed)
         **more: Any,
     ) -> None:
-        indices = level_indices(len(in_channels), start_level, end_level, num_outs)
+        indices = level_indices(len(check_in_channels(in_channels)), start_level, end_level, num_outs)
         super().__init__(
             in_channels,
             out_channels,
             num_extra_levels=num_outs - len(indices),
-            num_repeats=stack_times,
+            num_repeats=positive_int("stack_times", stack_times),
             in_indices=indices,
             norm=norm_factory(norm_cfg),
             init="kaiming_normal",  # what mmcv's ConvModule does; `init_weights` applies init_cfg

@@ -10,6 +10,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from ... import necks
+from ...checks import integer, positive_ints
 from ...registry import MODELS
 from ...weights import redirect_keys
 from ...weights.maps.panoptic_fpn import mmdet_head
@@ -56,7 +57,10 @@ class PanopticFPNHead(SafeInit, MMDetPanopticFPNHead):
         norm_cfg: Cfg | None = {"type": "GN", "num_groups": 32, "requires_grad": True},  # noqa: B006  (never changed)
         **host: Any,
     ) -> None:
-        levels = range(start_level, end_level)
+        positive_ints(in_channels=in_channels, inner_channels=inner_channels)
+        integer("num_things_classes", num_things_classes, 0)
+        integer("num_stuff_classes", num_stuff_classes, 0)
+        levels = range(integer("start_level", start_level), integer("end_level", end_level))
         if not levels or start_level < 0:
             raise ValueError(
                 f"start_level={start_level}, end_level={end_level} choose no levels: end_level is exclusive, so "

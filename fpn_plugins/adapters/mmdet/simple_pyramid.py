@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.model import BaseModule
 
 from ... import necks
+from ...checks import numbers, positive_int
 from ...layers import LayerNorm2d
 from ...registry import MODELS
 from .arguments import Cfg, act_factory, conv_factory, extra_levels, norm_factory, own_type
@@ -56,7 +57,7 @@ class SimpleFeaturePyramid(SafeInit, necks.SimpleFeaturePyramid, BaseModule):
         init_cfg: Cfg | Sequence[Cfg] | None = None,
         **more: Any,
     ) -> None:
-        if num_outs < len(scale_factors):
+        if positive_int("num_outs", num_outs) < len(numbers("scale_factors", scale_factors)):
             raise ValueError(
                 f"num_outs={num_outs} is smaller than the {len(scale_factors)} levels of "
                 f"scale_factors={list(scale_factors)}; set num_outs={len(scale_factors)} or more"

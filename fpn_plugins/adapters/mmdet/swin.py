@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.model import BaseModule
 
 from ... import backbones
-from ...checks import positive_int
+from ...checks import booleans, integers, mapping, number, positive_int, positive_ints
 from ...registry import MODELS
 from .arguments import Cfg
 from .init_cfg import LoadedBackbone
@@ -75,12 +75,16 @@ class SwinTransformer(Swin):
         frozen_stages: int = -1,
         init_cfg: Cfg | None = None,
     ) -> None:
+        positive_ints(in_channels=in_channels, embed_dims=embed_dims, window_size=window_size, patch_size=patch_size)
+        integers("depths", depths)
+        integers("num_heads", num_heads)
+        booleans(use_abs_pos_embed=use_abs_pos_embed, with_cp=with_cp, convert_weights=convert_weights)
         _check_fixed(
             patch_size=patch_size,
-            strides=list(strides),
-            drop_rate=drop_rate,
-            attn_drop_rate=attn_drop_rate,
-            act_cfg=dict(act_cfg),
+            strides=list(integers("strides", strides)),
+            drop_rate=number("drop_rate", drop_rate),
+            attn_drop_rate=number("attn_drop_rate", attn_drop_rate),
+            act_cfg=dict(mapping("act_cfg", act_cfg, "dict(type='GELU')")),
         )
         if pretrained is not None:
             if not isinstance(pretrained, str):
@@ -102,7 +106,7 @@ class SwinTransformer(Swin):
             gradient_checkpointing=with_cp,
             mlp_ratio=mlp_ratio,
             qkv_bias=qkv_bias,
-            qk_scale=qk_scale or None,  # mmdet takes 0 for the default too
+            qk_scale=None if qk_scale == 0 else qk_scale,  # mmdet takes 0 for the default too
             patch_norm=patch_norm,
             use_abs_pos=use_abs_pos_embed,
             pretrain_img_size=_square_side(pretrain_img_size),
@@ -119,14 +123,15 @@ def _check_fixed(**given: Any) -> None:
 
 
 def _square_side(size: int | Sequence[int]) -> int:
-    sides = [size] if isinstance(size, int) else list(size)
+    sides = [size] if hasattr(size, "__index__") else integers("pretrain_img_size", size)
     if len(sides) not in (1, 2) or len(set(sides)) != 1:
         raise ValueError(f"pretrain_img_size={size!r} must be one side, or two equal ones, in pixels, e.g. 224")
     return positive_int("pretrain_img_size", sides[0])
 
 
 def _norm_eps(norm_cfg: Cfg) -> float:
-    arguments = {"eps": LAYER_NORM_EPS, "requires_grad": True, **norm_cfg}
+    given = mapping("norm_cfg", norm_cfg, "dict(type='LN')")
+    arguments = {"eps": LAYER_NORM_EPS, "requires_grad": True, "type": None, **given}
     if arguments.pop("type") != "LN" or not arguments.pop("requires_grad") or set(arguments) != {"eps"}:
         raise ValueError(f"norm_cfg={dict(norm_cfg)!r} must be dict(type='LN'), with eps or without")
     return float(arguments["eps"])

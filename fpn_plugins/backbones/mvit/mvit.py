@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from ...checks import ascending, divisor
+from ...checks import ascending, boolean, divisor, integer, integers, positive_int, positive_number, text
 from ...features import FeatureSpec
 from ...ops import checkpointing
 from ...ops.memory_format import as_map
@@ -112,7 +112,11 @@ class MViT(Backbone):
         last_block_indices: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        self.name = name
+        positive_int("in_chans", in_chans)
+        integer("window_size", window_size, 1)
+        integer("img_size", img_size, PATCH_STRIDE)
+        positive_number("norm_eps", norm_eps)
+        self.name, self.in_chans = text("name", name, "mvitv2_tiny"), in_chans
         given = {"embed_dim": embed_dim, "num_heads": num_heads, "last_block_indices": last_block_indices}
         if name.split(".")[0] == "mvitv2_large":
             raise ValueError(
@@ -124,7 +128,7 @@ class MViT(Backbone):
         strides = [PATCH_STRIDE << stage for stage in range(len(variant.last_block_indices))]
         table = ", ".join(f"{stage}: stride {stride}" for stage, stride in enumerate(strides))
         self.out_indices = ascending("out_indices", out_indices, len(strides), f"of the stages ({table})")
-        self.gradient_checkpointing = gradient_checkpointing
+        self.gradient_checkpointing = boolean("gradient_checkpointing", gradient_checkpointing)
         self.last_block_indices = variant.last_block_indices[: self.out_indices[-1] + 1]
         channels = [plans[last].out_channels for last in self.last_block_indices]
         self.feature_specs = tuple(FeatureSpec(channels[i], strides[i]) for i in self.out_indices)
@@ -147,6 +151,7 @@ class MViT(Backbone):
 
         Sides are rounded up at every halving.
         """
+        self.check_image(x)
         tokens = self.patch_embed(x).permute(0, 2, 3, 1)  # B H W C
         maps = []
         for index, block in enumerate(self.blocks):
@@ -191,8 +196,9 @@ def plan_blocks(variant: MViTVariant, window_size: int = 56, img_size: int = 224
         ValueError: heads that do not divide the channels, positions of last blocks that do not ascend, or windows that
             the pooling strides do not divide.
     """
+    positive_int("embed_dim", variant.embed_dim)
     divisor("num_heads", variant.num_heads, variant.embed_dim, "channels of the first map")
-    lasts = list(variant.last_block_indices)
+    lasts = list(integers("last_block_indices", variant.last_block_indices))
     if not lasts or lasts != sorted(set(lasts)) or lasts[0] < 0:
         raise ValueError(f"last_block_indices={lasts} must be ascending positions of blocks, one for each stage")
     plans: list[BlockPlan] = []

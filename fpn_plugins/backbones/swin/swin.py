@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...checks import ascending, positive_int
+from ...checks import ascending, boolean, booleans, integer, integers, positive_int, positive_ints, positive_number
 from ...features import FeatureSpec
 from ...ops.memory_format import as_map
 from ...weights import accept_layouts
@@ -130,9 +130,17 @@ class Swin(Backbone):
         merging_norm: bool | None = None,
     ) -> None:
         super().__init__()
-        self.name = name
+        positive_ints(in_chans=in_chans, pretrain_img_size=pretrain_img_size)
+        booleans(gradient_checkpointing=gradient_checkpointing, output_norms=output_norms, qkv_bias=qkv_bias)
+        booleans(patch_norm=patch_norm, use_abs_pos=use_abs_pos)
+        positive_number("norm_eps", norm_eps)
+        positive_number("mlp_ratio", mlp_ratio)
+        if qk_scale is not None:
+            positive_number("qk_scale", qk_scale)
+        self.name, self.in_chans = name, in_chans
         given = {"embed_dim": embed_dim, "depths": depths, "num_heads": num_heads, "window_size": window_size}
         size = _check_size(published_size(name, MODELS, **given))
+        integer("pretrain_img_size", pretrain_img_size, PATCH_SIZE)
         table = ", ".join(f"{stage}: stride {stride}" for stage, stride in enumerate(STRIDES))
         self.out_indices = ascending("out_indices", out_indices, STAGES, f"of the stages ({table})")
         self.depths = size.depths
@@ -147,7 +155,8 @@ class Swin(Backbone):
             side = pretrain_img_size // PATCH_SIZE
             positions = nn.init.trunc_normal_(torch.empty(1, size.embed_dim, side, side), std=0.02)
             self.absolute_pos_embed = nn.Parameter(positions)
-        merging_eps = norm_eps if (patch_norm if merging_norm is None else merging_norm) else None
+        merging = patch_norm if merging_norm is None else boolean("merging_norm", merging_norm)
+        merging_eps = norm_eps if merging else None
         rates = iter(drop_path_rates(drop_path_rate, sum(size.depths)))
         self.layers = nn.ModuleList()
         for stage in range(self.out_indices[-1] + 1):
@@ -167,6 +176,7 @@ class Swin(Backbone):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B in_chans H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``."""
+        self.check_image(x)
         tokens = self.patch_embed(x)  # B H W C
         if self.absolute_pos_embed is not None:
             positions = F.interpolate(self.absolute_pos_embed, size=tokens.shape[1:3], mode="bicubic")
@@ -215,9 +225,9 @@ class Swin(Backbone):
 def _check_size(size: SwinSize) -> SwinSize:
     positive_int("embed_dim", size.embed_dim)
     for argument in ("depths", "num_heads"):
-        values = getattr(size, argument)
+        values = integers(argument, getattr(size, argument))
         if len(values) != STAGES or min(values) < 1:
             raise ValueError(f"{argument}={list(values)} must be {STAGES} numbers of at least 1, one per stage")
-    if size.window_size < 2:
+    if integer("window_size", size.window_size) < 2:
         raise ValueError(f"window_size={size.window_size} must be at least 2 tokens, so that windows can shift")
     return size

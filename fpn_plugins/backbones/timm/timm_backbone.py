@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...checks import boolean, mapping, positive_int, probability, text
 from ...features import FeatureSpec
-from ...layers import NormFactory, make_norm
+from ...layers import NormFactory, check_layers, make_norm
 from ...ops.memory_format import as_map, in_format_of
 from ..base import Backbone, Part, check_one_source
 from ..build import register_backbone
@@ -80,7 +81,10 @@ class TimmBackbone(Backbone):
     ) -> None:
         super().__init__()
         check_one_source(pretrained, checkpoint)
-        self.name = name
+        self.name, self.in_chans = text("name", name, "resnet50"), positive_int("in_chans", in_chans)
+        check_layers(output_norm=output_norm)
+        probability("drop_path_rate", drop_path_rate)
+        mapping("model_args", {} if model_args is None else model_args, '{"dynamic_img_size": True}')
         arguments = {**(model_args or {}), **({"drop_path_rate": drop_path_rate} if drop_path_rate else {})}
         self.out_indices = check_out_indices(name, out_indices, model_args or {})
         self._build = partial(build_network, name, in_chans=in_chans, arguments=arguments, norm=norm)
@@ -90,11 +94,11 @@ class TimmBackbone(Backbone):
         shapes = zip(info.channels(), info.reduction(), strict=True)
         self.feature_specs = tuple(FeatureSpec(int(channels), int(stride)) for channels, stride in shapes)
         self.mean, self.std = pixel_statistics(name)
-        self.norm_eval = norm_eval
+        self.norm_eval = boolean("norm_eval", norm_eval)
         self._channels_last_maps = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
         norms = [make_norm(output_norm, spec.channels) for spec in self.feature_specs]
         self.norms = nn.ModuleList(norm for norm in norms if norm is not None)
-        self._checkpointing = gradient_checkpointing
+        self._checkpointing = boolean("gradient_checkpointing", gradient_checkpointing)
         if gradient_checkpointing:
             turn_on_checkpointing(self.model, name)
         self.source = timm_source(self.model, name, arguments)
@@ -104,6 +108,7 @@ class TimmBackbone(Backbone):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B in_chans H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``."""
         if not torch.jit.is_scripting():
+            self.check_image(x)
             self._fused.restore()
         maps = self.model(x)
         if self._channels_last_maps:

@@ -16,11 +16,12 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...checks import boolean, mapping, positive_int, probability, text
 from ...features import FeatureSpec
 from ...ops import checkpointing
 from ...ops.memory_format import in_format_of
 from ...weights import KeyMap, accept_layouts
-from ..base import Backbone, check_one_source
+from ..base import Backbone, Part, check_one_source
 from ..build import register_backbone
 from ..hybrid import OUT_STRIDE, downsampling
 from ..layer_numbers import with_prefix
@@ -45,6 +46,8 @@ class TimmHybrid(Backbone):
         in_chans: channels of the image; timm adapts its ``pretrained`` weights to it.
         drop_path_rate, gradient_checkpointing: see `Backbone`; for the encoder only.
         model_args: further arguments of ``timm.create_model``.
+        frozen_stages: see `Backbone`; the stages are those of the ResNet, then the blocks of the encoder, the first
+            with its embeddings.
 
     Images can have any size: position embeddings are resized as in timm with ``dynamic_img_size=True``. C5 is the
     output of timm's ``forward_features`` (with class token and final norm) without the class token. `pixel_mean` and
@@ -66,10 +69,13 @@ class TimmHybrid(Backbone):
         drop_path_rate: float = 0.0,
         gradient_checkpointing: bool = False,
         model_args: Mapping[str, Any] | None = None,
+        frozen_stages: int = -1,
     ) -> None:
         super().__init__()
         check_one_source(pretrained, checkpoint)
-        self.name = name
+        self.name, self.in_chans = text("name", name, "vit_base_r50_s16_224"), positive_int("in_chans", in_chans)
+        probability("drop_path_rate", drop_path_rate)
+        mapping("model_args", {} if model_args is None else model_args, '{"embed_dim": 384}')
         arguments = {**(model_args or {}), "drop_path_rate": drop_path_rate, "in_chans": in_chans}
         self.model = _create(name, pretrained, arguments)
         self.mean, self.std = pixel_statistics(name)
@@ -79,15 +85,24 @@ class TimmHybrid(Backbone):
         self.downsample: nn.Module | None = downsampling(self.model.embed_dim, specs[-1].stride)
         finer = [spec for spec in specs if spec.stride < OUT_STRIDE]
         self.feature_specs = (*finer, FeatureSpec(self.model.embed_dim, OUT_STRIDE))
-        self.gradient_checkpointing = gradient_checkpointing
+        self.gradient_checkpointing = boolean("gradient_checkpointing", gradient_checkpointing)
         accept_layouts(self, [TIMM_NAMES])
         build = partial(_create, name, False, arguments)
         self.source = TimmSource(name, build, frozenset(self.model.state_dict()))
         self._register_load_state_dict_pre_hook(FitHook(self.source), with_module=True)
-        self.load_and_freeze(checkpoint=checkpoint)
+        self.load_and_freeze(frozen_stages, checkpoint)
+
+    def stage_parts(self) -> list[list[Part]]:
+        """List the stem, the stages of the ResNet, then each block of the encoder."""
+        model = self.model
+        embeddings = [model.patch_embed.backbone.norm, model.patch_embed.proj, model.norm_pre, *_own(model)]
+        first, *others = model.blocks
+        cnn = model.patch_embed.backbone
+        return [[cnn.stem], *([stage] for stage in cnn.stages), [*embeddings, first], *([block] for block in others)]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B in_chans H W`` to maps ``B C H/stride W/stride``, sizes rounded up."""
+        self.check_image(x)
         cnn = self.model.patch_embed.backbone
         x = cnn.stem(x)
         maps = []
@@ -124,6 +139,11 @@ class TimmHybrid(Backbone):
         """Number the layers as timm does: the CNN is layer 0, and the classifier, left out here, is above the last."""
         layers, top = self.source.layers()
         return with_prefix("model", layers), top + 1
+
+
+def _own(model: nn.Module) -> list[nn.Parameter]:
+    """Return the transformer's class token and position embeddings."""
+    return list(model.parameters(recurse=False))
 
 
 class _SamePadding:

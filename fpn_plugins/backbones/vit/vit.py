@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ...checks import ascending, positive_int
+from ...checks import ascending, booleans, integer, integers, positive_int, positive_ints, positive_number
 from ...features import FeatureSpec
 from ...ops import checkpointing
 from ...ops.memory_format import as_map
@@ -108,12 +108,20 @@ class ViT(Backbone):
         norm_eps: float = 1e-6,
     ) -> None:
         super().__init__()
+        positive_ints(img_size=img_size, patch_size=patch_size, in_chans=in_chans, embed_dim=embed_dim)
+        positive_ints(num_heads=num_heads, pretrain_img_size=pretrain_img_size)
+        booleans(qkv_bias=qkv_bias, use_abs_pos=use_abs_pos, use_rel_pos=use_rel_pos)
+        booleans(pretrain_use_cls_token=pretrain_use_cls_token, gradient_checkpointing=gradient_checkpointing)
+        _check_sides(patch_size, img_size=img_size, pretrain_img_size=pretrain_img_size)
+        positive_number("norm_eps", norm_eps)
+        positive_number("mlp_ratio", mlp_ratio)
+        self.in_chans = in_chans
         among = f"among the {positive_int('depth', depth)} blocks (0..{depth - 1})"
         global_blocks = _check_indices("global_block_indices", global_block_indices, depth, among)
         residual_blocks = _check_indices("residual_block_indices", residual_block_indices, depth, among)
         outputs = (depth - 1,) if out_block_indices is None else out_block_indices
         self.out_block_indices = ascending("out_block_indices", outputs, depth, among)
-        if window_size < 0:
+        if integer("window_size", window_size) < 0:
             raise ValueError(f"window_size={window_size} must be a number of tokens, or 0 for global attention only")
         self.depth, self.patch_size = depth, patch_size
         self.pretrain_use_cls_token = pretrain_use_cls_token
@@ -138,6 +146,7 @@ class ViT(Backbone):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B in_chans H W`` to one map ``B C H/patch_size W/patch_size`` per entry of ``feature_specs``."""
+        self.check_image(x)
         if min(x.shape[-2:]) < self.patch_size:
             raise ValueError(f"an image of {tuple(x.shape[-2:])} is smaller than one patch of {self.patch_size} pixels")
         tokens = self.patch_embed(x)  # B H W C
@@ -166,8 +175,15 @@ class ViT(Backbone):
         return block_layers(self), self.depth + 1
 
 
+def _check_sides(patch_size: int, **sides: int) -> None:
+    for argument, side in sides.items():
+        if side < patch_size:
+            raise ValueError(f"{argument}={side} must be at least one patch of {patch_size} pixels")
+
+
 def _check_indices(argument: str, indices: Sequence[int], depth: int, among: str) -> frozenset[int]:
-    outside = [index for index in indices if not 0 <= index < depth]
+    chosen = integers(argument, indices, ordered=False)
+    outside = [index for index in chosen if not 0 <= index < depth]
     if outside:
-        raise ValueError(f"{argument}={list(indices)}: {outside} are not {among}")
-    return frozenset(indices)
+        raise ValueError(f"{argument}={list(chosen)}: {outside} are not {among}")
+    return frozenset(chosen)

@@ -30,7 +30,7 @@ def test_errors_of_pyramid_backbone() -> None:
     for neck in ("FPN", ["FPN"], [], 5):
         with pytest.raises(TypeError, match=r"neck=.* must be a neck, a mapping such as"):
             PyramidBackbone(small, neck)
-    with pytest.raises(TypeError, match="backbone='resnet18' must be a backbone, or a mapping such as"):
+    with pytest.raises(TypeError, match="bottom_up='resnet18' must be a backbone, or a mapping such as"):
         PyramidBackbone("resnet18", {"type": "FPN"})
     vit = {"type": "ViT", "img_size": 32, "embed_dim": 8, "depth": 2, "num_heads": 1, "global_block_indices": ()}
     with pytest.raises(ValueError, match=r"the maps \['c4', 'c4'\] share a stride"):

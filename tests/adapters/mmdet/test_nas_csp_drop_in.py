@@ -172,7 +172,7 @@ def test_conv_norm_and_act_cfg_keep_their_meaning(arguments: dict[str, Any]) -> 
         ({"num_outs": 6}, "set num_extra_levels=2"),
         ({"num_outs": 2}, "num_outs=2 is smaller than the 3 levels"),
         ({"num_outs": 5, "end_level": 1}, "extra levels exist only above the last input"),
-        ({"num_outs": 5, "stack_times": 0}, "num_repeats=0"),
+        ({"num_outs": 5, "stack_times": 0}, "stack_times=0"),
     ],
 )
 def test_errors_name_argument_and_remedy(arguments: dict[str, Any], message: str) -> None:
