@@ -155,8 +155,8 @@ class Swin(Backbone):
             side = pretrain_img_size // PATCH_SIZE
             positions = nn.init.trunc_normal_(torch.empty(1, size.embed_dim, side, side), std=0.02)
             self.absolute_pos_embed = nn.Parameter(positions)
-        merging = patch_norm if merging_norm is None else boolean("merging_norm", merging_norm)
-        merging_eps = norm_eps if merging else None
+        normalize = patch_norm if merging_norm is None else boolean("merging_norm", merging_norm)
+        merging_eps = norm_eps if normalize else None
         rates = iter(drop_path_rates(drop_path_rate, sum(size.depths)))
         self.layers = nn.ModuleList()
         for stage in range(self.out_indices[-1] + 1):
