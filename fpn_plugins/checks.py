@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import operator
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Set
 from numbers import Real
 from typing import Any
 
@@ -22,6 +22,10 @@ def shown(value: Any) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool) or type(value).__name__ in ("bool", "bool_")  # NumPy's, by either of its names
+
+
 def integer(argument: str, value: Any, minimum: int | None = None, maximum: int | None = None) -> int:
     """Return an integer in a range.
 
@@ -30,7 +34,7 @@ def integer(argument: str, value: Any, minimum: int | None = None, maximum: int 
         ValueError: an integer outside ``minimum .. maximum``.
     """
     try:
-        if isinstance(value, bool):
+        if _is_bool(value):
             raise TypeError
         number = operator.index(value)
     except TypeError:
@@ -58,7 +62,7 @@ def number(argument: str, value: Any, minimum: float | None = None, maximum: flo
         TypeError: not a number.
         ValueError: NaN, infinity, or a number outside ``minimum .. maximum``.
     """
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if _is_bool(value) or not isinstance(value, Real):
         raise TypeError(f"{argument}={shown(value)} must be a number")
     found = float(value)
     if not math.isfinite(found):
@@ -101,8 +105,7 @@ def boolean(argument: str, value: Any) -> bool:
     Raises:
         TypeError: another value.
     """
-    whole = hasattr(value, "__index__") or type(value).__name__ in ("bool", "bool_")  # NumPy's truth values
-    if not whole or isinstance(value, Sequence) or value not in (0, 1):
+    if not (_is_bool(value) or isinstance(value, int) and value in (0, 1)):
         remedy = "; leave out the quotes" if isinstance(value, str) else ""
         raise TypeError(f"{argument}={shown(value)} must be True or False{remedy}")
     return bool(value)

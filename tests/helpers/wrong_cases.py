@@ -185,10 +185,15 @@ def mmdet_subjects() -> Iterator[Subject]:
 
 def other_subjects() -> Iterator[Subject]:
     """Yield the classes of the other two adapters."""
+    from detectron2.layers import ShapeSpec
+
     import fpn_plugins.adapters.detectron2 as detectron2
     import fpn_plugins.adapters.torchvision as torchvision
 
     yield Subject("detectron2.PyramidBackbone", detectron2.PyramidBackbone, {"bottom_up": TINY, "neck": NECK})
+    shapes = {name: ShapeSpec(channels=8, stride=stride) for name, stride in (("p2", 4), ("p3", 8))}
+    head = {"input_shape": shapes, "num_classes": 3, "conv_dims": 32, "common_stride": 4, "loss_weight": 1.0}
+    yield Subject("detectron2.PanopticFPNHead", detectron2.PanopticFPNHead, {**head, "norm": "GN", "ignore_value": 255})
     yield Subject("torchvision.PyramidBackbone", torchvision.PyramidBackbone, {"backbone": TINY, "neck": NECK})
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ...checks import integer, one_of, sequence
 from ...features import FeatureSpec, level_names
+from ...layers import OR_FACTORY
 from ...ops.scripting import sharing_copy
 from ...pyramid import Part, Pyramid
 from ...weights import redirect_keys
@@ -156,7 +157,7 @@ def _with_detectron2_norm(neck: Part | Sequence[Part] | None) -> Any:
         norm = neck.get("norm")
         if not isinstance(norm, str) or not norm:
             return neck
-        return {**neck, "norm": partial(get_norm, one_of("norm", norm, NORMS, ", None, or pass a factory"))}
+        return {**neck, "norm": partial(get_norm, one_of("norm", norm, NORMS, OR_FACTORY))}
     if isinstance(neck, Sequence) and not isinstance(neck, str):
         return [_with_detectron2_norm(part) for part in neck]
     return neck

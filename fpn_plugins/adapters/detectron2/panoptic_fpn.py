@@ -11,10 +11,13 @@ from detectron2.layers import ShapeSpec, get_norm
 from detectron2.modeling.meta_arch.semantic_seg import SEM_SEG_HEADS_REGISTRY, SemSegFPNHead
 from torch import Tensor
 
+from ...checks import mapping, name_or_factory, positive_ints
 from ...features import FeatureSpec
+from ...layers import OR_FACTORY
 from ...necks import SemanticMerge
 from ...weights import redirect_keys
 from ...weights.maps.panoptic_fpn import detectron2_head
+from .backbone import NORMS
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
@@ -41,6 +44,9 @@ class PanopticFPNHead(SemSegFPNHead):
         norm: str | Callable[[int], Any] | None = None,
         **host: Any,
     ) -> None:
+        mapping("input_shape", input_shape, '{"p2": ShapeSpec(channels=256, stride=4)}')
+        positive_ints(conv_dims=conv_dims, common_stride=common_stride)
+        name_or_factory("norm", norm, NORMS, OR_FACTORY)
         # keywords: `configurable` would mistake a positional argument for a whole config
         super().__init__(input_shape=input_shape, conv_dims=conv_dims, common_stride=common_stride, norm=norm, **host)
         for name in self.in_features:  # Detectron2's branches
