@@ -13,11 +13,11 @@ from ..checks import boolean, file_name, integer, one_of, probability, text
 from ..features import FeatureSpec
 from ..keywords import KeywordChecked
 from ..ops.distributed import watch_first_step
-from ..ops.tracing import traced
 from ..ops.windows import windows_along
 from ..weights import read_checkpoint
 from ..weights.layouts import LeftOutHook
 from ..weights.prefixes import restore_wrappers
+from .images import check_image
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -78,24 +78,8 @@ class Backbone(KeywordChecked, nn.Module):
         self.mean, self.std = getattr(other, "mean", IMAGENET_MEAN), getattr(other, "std", IMAGENET_STD)
 
     def check_image(self, x: Tensor) -> None:
-        """Raise an error unless ``x`` is a batch of images ``B in_chans H W`` of floating-point numbers.
-
-        Raises:
-            TypeError: not a tensor.
-            ValueError: another number of dimensions or channels, no pixels, or another type of numbers.
-        """
-        owner, channels = type(self).__name__, "C" if self.in_chans is None else self.in_chans
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{owner} takes images B {channels} H W in one tensor, not a {type(x).__name__}")
-        if x.dim() != 4 or self.in_chans is not None and x.shape[1] != self.in_chans:
-            raise ValueError(
-                f"{owner} takes images B {channels} H W, but received the shape {tuple(x.shape)}; stack single images, "
-                "and set in_chans for another number of channels"
-            )
-        if not x.is_floating_point():
-            raise ValueError(f"{owner} takes images of normalized floating-point numbers, not of {x.dtype}")
-        if not traced() and 0 in x.shape:
-            raise ValueError(f"{owner} takes images with pixels, but received the shape {tuple(x.shape)}")
+        """Raise an error unless ``x`` is a batch of images ``B in_chans H W``; see `fpn_plugins.backbones.images`."""
+        check_image(x, self.in_chans, type(self).__name__)
 
     def stage_parts(self) -> Sequence[Sequence[Part]]:
         """List the parts of the stem, then those of each stage, in the order in which ``frozen_stages`` counts."""
