@@ -113,12 +113,9 @@ class Backbone(KeywordChecked, nn.Module):
         check_one_source(pretrained, checkpoint)
         if integer("frozen_stages", frozen_stages) != -1:
             count = len(self.stage_parts()) - 1
-            if count < 0:
-                raise ValueError(f"frozen_stages={frozen_stages} must be -1: {type(self).__name__} names no stages")
             if not 0 <= frozen_stages <= count:
-                raise ValueError(
-                    f"frozen_stages={frozen_stages} must be -1 (none), 0 (the stem) or a number of stages up to {count}"
-                )
+                stages = f"0 (the stem) or a number of stages up to {count}" if count >= 0 else "for it names no stages"
+                raise ValueError(f"frozen_stages={frozen_stages} must be -1 (none), {stages}")
         if pretrained:
             from .timm.networks import timm_weights  # its package imports this module
 

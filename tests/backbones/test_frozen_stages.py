@@ -208,7 +208,7 @@ def test_multi_depth_vit_freezes_through_its_vit() -> None:
 def test_a_backbone_without_stages_cannot_be_frozen() -> None:
     foreign = nn.Conv2d(3, 4, 4, stride=4)
     foreign.feature_specs = (FeatureSpec(4, 4),)  # type: ignore[assignment]
-    with pytest.raises(ValueError, match="frozen_stages=0 must be -1: ImagePyramid names no stages"):
+    with pytest.raises(ValueError, match=r"frozen_stages=0 must be -1 \(none\), for it names no stages"):
         ImagePyramid(foreign, scales=(1.0,), frozen_stages=0)
 
 
