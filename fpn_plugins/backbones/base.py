@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from ..checks import boolean, file_name, integer, one_of, probability, text
+from ..checks import boolean, file_name, integer
 from ..features import FeatureSpec
 from ..keywords import KeywordChecked
 from ..ops.distributed import watch_first_step
@@ -23,7 +22,6 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 Weights = Mapping[str, Tensor] | str | os.PathLike[str]
 Part = nn.Module | nn.Parameter
-Size = TypeVar("Size", bound=NamedTuple)
 
 
 class Backbone(KeywordChecked, nn.Module):
@@ -236,30 +234,3 @@ def check_one_source(pretrained: bool, checkpoint: str | os.PathLike[str] | None
     file_name("checkpoint", checkpoint)
     if boolean("pretrained", pretrained) and checkpoint is not None:
         raise ValueError(f"pretrained=True and checkpoint={str(checkpoint)!r} are mutually exclusive; choose one")
-
-
-def published_size(name: str, sizes: Mapping[str, Size], **given: Any) -> Size:
-    """Look up the size of the network that timm calls ``name``, and override fields by arguments that are not ``None``.
-
-    Raises:
-        ValueError: ``name`` without the tag of its weights is not in ``sizes``; suggests similar names.
-    """
-    size = sizes[one_of("name", text("name", name, next(iter(sizes))).split(".")[0], sizes)]
-    values = {key: value for key, value in given.items() if value is not None}
-    return size._replace(**{key: tuple(v) if isinstance(v, Sequence) else v for key, v in values.items()})
-
-
-def drop_path_rates(drop_path_rate: float, depth: int) -> list[float]:
-    """Return each of ``depth`` blocks' probability of dropping a branch, from 0 linearly up to ``drop_path_rate``."""
-    return torch.linspace(
-        0, probability("drop_path_rate", drop_path_rate), depth, device="cpu"
-    ).tolist()  # has values even under a meta device
-
-
-def initialize_linear(module: nn.Module) -> None:
-    """Initialize all linear layers as in Vision Transformers: truncated normal weights (std 0.02), zero biases."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear):
-            nn.init.trunc_normal_(layer.weight, std=0.02)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)

@@ -30,9 +30,10 @@ from ...ops.memory_format import as_map
 from ...weights import accept_layouts
 from ...weights.maps.mvit import mvit_layouts
 from ...weights.shapes import refuse_other_shapes
-from ..base import Backbone, Part, drop_path_rates, initialize_linear, published_size
+from ..base import Backbone, Part
 from ..build import register_backbone
 from ..layer_numbers import block_layers
+from ..sizes import drop_path_rates, initialize_linear, published_size
 from .blocks import BlockPlan, MultiScaleBlock
 
 PATCH_STRIDE = 4

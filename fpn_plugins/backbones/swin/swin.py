@@ -30,8 +30,9 @@ from ...ops.memory_format import as_map
 from ...weights import accept_layouts
 from ...weights.maps.swin import STAGES, swin_layouts
 from ...weights.shapes import refuse_other_shapes
-from ..base import Backbone, Part, drop_path_rates, initialize_linear, published_size
+from ..base import Backbone, Part
 from ..build import register_backbone
+from ..sizes import drop_path_rates, initialize_linear, published_size
 from ..vit.blocks import EncoderBlock
 from .blocks import PatchMerging, SwinPatchEmbedding, SwinStage
 from .window_attention import TABLE, WindowAttention

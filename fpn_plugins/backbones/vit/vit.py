@@ -28,9 +28,10 @@ from ...ops.memory_format import as_map
 from ...weights.maps.vit import vit_layouts
 from ...weights.resize import resize_positions
 from ...weights.vit import accept_vit_layouts
-from ..base import Backbone, Part, drop_path_rates, initialize_linear
+from ..base import Backbone, Part
 from ..build import register_backbone
 from ..layer_numbers import block_layers
+from ..sizes import drop_path_rates, initialize_linear
 from .attention import Attention
 from .blocks import EncoderBlock, PatchEmbedding, ResidualBottleneck
 
