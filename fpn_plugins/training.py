@@ -12,7 +12,6 @@ Detectron2's ``get_vit_lr_decay_rate`` (``modeling/backbone/vit.py``) and timm's
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 
@@ -44,13 +43,16 @@ def check_level_weights(level_weights: Sequence[float] | None, num_levels: int) 
     """
     if level_weights is None or isinstance(level_weights, Sequence) and len(level_weights) == 0:
         return None
-    weights = numbers("level_weights", level_weights)
+    try:
+        weights = numbers("level_weights", level_weights)
+    except ValueError:
+        raise ValueError(f"level_weights={level_weights!r} must be finite, none below 0 and not all 0") from None
     if len(weights) != num_levels:
         raise ValueError(
             f"level_weights={list(weights)} are {len(weights)} weights, the head has {num_levels} levels; "
             "give one per level, high to low resolution"
         )
-    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
+    if min(weights) < 0 or not any(weights):
         raise ValueError(f"level_weights={list(weights)} must be finite, none below 0 and not all 0")
     return weights
 
