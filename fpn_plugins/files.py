@@ -19,6 +19,14 @@ _SCAN_SHARE = 0.02  # at most this share of the time of writing many files is sp
 _next_scan: dict[Path, float] = {}
 
 
+def is_plain_name(name: object) -> bool:
+    """Return whether a name can be part of a file's: ASCII letters, digits, ``_``, ``-`` and ``.``, which is not first.
+
+    Such a name leads to no other folder.
+    """
+    return isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name, re.ASCII) is not None
+
+
 @contextmanager
 def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path next to ``path`` that replaces ``path`` on success and is removed on failure.

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fpn_plugins.commands.common import user_errors
+from fpn_plugins.commands.common import COUNT, user_errors
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path("data/synthetic_coco")
@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description="Train and evaluate the demo in both toolboxes")
     parser.add_argument("--toolbox", choices=("both", *TOOLBOXES), default="both")
-    parser.add_argument("--iterations", type=int, default=400, help="training iterations of 4 images")
+    parser.add_argument("--iterations", type=COUNT, default=400, help="training iterations of 4 images")
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/demo"))
     parser.add_argument("--prepare-only", action="store_true", help="write data and weights only")
     args = parser.parse_args()

@@ -8,7 +8,6 @@ An example to copy: the model takes two calls, the rest is a plain PyTorch loop.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
@@ -17,9 +16,11 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.transforms.functional import to_tensor
 from tqdm import trange
 
+from fpn_plugins.adapters.config_errors import trying
 from fpn_plugins.adapters.torchvision import PyramidBackbone
-from fpn_plugins.commands.common import user_errors
+from fpn_plugins.commands.common import COUNT, user_errors
 from fpn_plugins.data import find_split
+from fpn_plugins.data.coco_folder import read_coco
 from fpn_plugins.weights import write_checkpoint
 
 
@@ -30,16 +31,17 @@ def main() -> None:
     parser.add_argument("--backbone", default="resnet50", help="timm name")
     parser.add_argument("--checkpoint", type=Path, help="weights of the backbone (default: timm downloads its own)")
     parser.add_argument("--neck", default="FPN")
-    parser.add_argument("--iterations", type=int, default=1000)
+    parser.add_argument("--iterations", type=COUNT, default=1000)
     parser.add_argument("--output", type=Path, default=Path("work_dirs/torchvision/model.safetensors"))
     args = parser.parse_args()
     with user_errors():
         device = "cuda" if torch.cuda.is_available() else "cpu"
         split = find_split(args.root, "train")
-        ids = [entry["id"] for entry in json.loads(split.ann_file.read_text(encoding="utf-8"))["categories"]]
+        ids = [entry["id"] for entry in read_coco(split.ann_file)["categories"]]
         weights = {"checkpoint": args.checkpoint} if args.checkpoint else {"pretrained": True}
         network = {"type": "TimmBackbone", "name": args.backbone, "frozen_stages": 1, "norm_eval": True, **weights}
-        backbone = PyramidBackbone(network, {"type": args.neck})
+        with trying(f"--backbone {args.backbone} with --neck {args.neck}", RuntimeError):
+            backbone = PyramidBackbone(network, {"type": args.neck})
         model = FasterRCNN(backbone, len(ids) + 1, rpn_anchor_generator=backbone.rpn_anchors()).train().to(device)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.0025, momentum=0.9, weight_decay=1e-4)
         images = CocoDetection(split.image_dir, split.ann_file)

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         for split in splits.values():
             print(check_coco(split.ann_file, split.image_dir))
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

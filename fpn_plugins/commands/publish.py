@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ..adapters.hosts import check_weights, detector_cost
 from ..conversion.tables import TOOLBOXES
-from ..files import write_atomically
+from ..files import is_plain_name, write_atomically
 from ..zoo.hub import hub_url, push_to_hub
 from ..zoo.index import SOURCE_FILE, Zoo, sha256_of
 from ..zoo.pages import model_card
@@ -72,7 +71,7 @@ def zoo_cost(config: str, size: Sequence[int]) -> Cost:
 
 def find_configs(folder: Path, name: str) -> dict[str, str]:
     """Find the model's config of each toolbox, as a path relative to the zoo's folder."""
-    if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
+    if not is_plain_name(name):
         raise ValueError(f"--name {name!r} must be the stem of a config: letters, digits, '_', '-' and '.'")
     found = {
         toolbox: path.relative_to(folder).as_posix()

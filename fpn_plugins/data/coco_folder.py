@@ -64,7 +64,7 @@ def read_coco(ann_file: str | os.PathLike[str], annotated: bool = True) -> dict[
         raise FileNotFoundError(f"ann_file={str(path)!r} does not exist; give the COCO annotation file (.json)")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"ann_file={str(path)!r} is not JSON ({error}); give the COCO annotation file") from error
     if not annotated and isinstance(content, dict):
         content.setdefault("annotations", [])

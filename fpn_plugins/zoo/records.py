@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, TypeVar
@@ -136,6 +137,9 @@ def read_entry(content: Any, where: str) -> Entry:
         if wrong:
             raise ValueError(f"{where} ({entry.name}): metrics are numbers from 0 to 100, got {wrong}")
     entry.weights = {key: _record(Weights, value, f"{where}, weights") for key, value in entry.weights.items()}
+    for weights in entry.weights.values():
+        if not re.fullmatch("[0-9a-f]{64}", str(weights.sha256)) or weights.file_name in ("", ".", ".."):
+            raise ValueError(f"{where} ({entry.name}): {weights} needs the location of a file and its SHA-256 digest")
     entry.costs = {key: _record(Cost, value, f"{where}, costs") for key, value in entry.costs.items()}
     return entry
 

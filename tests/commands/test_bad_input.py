@@ -43,7 +43,13 @@ CONFIGS = {
     "lazy_argument.py": LAZY.replace("out_features", "nonsense"),
     "binary.py": "\0\1\2",
 }
-JSONS = {"not_json.json": "{", "no_categories.json": "{}", "list.json": "[1]", "results.json": '{"coco/bbox_mAP": NaN}'}
+JSONS = {
+    "not_json.json": "{",
+    "no_categories.json": "{}",
+    "list.json": "[1]",
+    "deep.json": 100_000 * "[",
+    "results.json": '{"coco/bbox_mAP": NaN}',
+}
 
 
 @dataclass
@@ -112,7 +118,7 @@ CASES = [
     *(
         Case(command, f"{arguments} --annotations {file}", file)
         for arguments, command in BOTH
-        for file in ("nowhere.json", *list(JSONS)[:3])
+        for file in ("nowhere.json", *list(JSONS)[:4])
     ),
     Case("predict", "CONFIG WEIGHTS IMAGE --every 0", "0"),
     Case("predict", "CONFIG WEIGHTS nowhere.png", "nowhere.png"),
@@ -140,9 +146,9 @@ CASES = [
     Case("compare", "--mmdet LAZY WEIGHTS --detectron2 CONFIG WEIGHTS --root COCO", "LAZY"),
     Case("compare", "--mmdet CONFIG WEIGHTS --detectron2 CONFIG WEIGHTS --root nowhere", "nowhere"),
     Case("compare", "--mmdet CONFIG WEIGHTS --detectron2 LAZY WEIGHTS --root COCO --num-images 0", "0"),
-    *(Case("check", f"{file} COCO", file) for file in ("nowhere.json", *list(JSONS)[:3])),
+    *(Case("check", f"{file} COCO", file) for file in ("nowhere.json", *list(JSONS)[:4])),
     Case("check", "--root nowhere", "nowhere"),
-    *(Case("level_weights", file, file) for file in ("nowhere.json", *list(JSONS)[:3])),
+    *(Case("level_weights", file, file) for file in ("nowhere.json", *list(JSONS)[:4])),
     *(
         Case("level_weights", f"ANNOTATIONS {option} {value}", value)
         for option, value in {

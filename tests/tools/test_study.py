@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -343,3 +344,10 @@ def test_several_gpus_share_the_mmdet_batch(tmp_path: Path):
     assert mmdet[-5:] == ["--launcher", "pytorch", "--cfg-options", "a=1", "train_dataloader.batch_size=2"]
     with pytest.raises(ValueError, match="--gpus 3 must divide the total batch of 4 images"):
         command(cell, config, tmp_path, {}, 3)
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "..", "/tmp/x", "", "a b", ".x"])
+def test_a_variant_whose_files_would_leave_the_folder_is_refused(name: str):
+    study = read_study(ROOT / "configs/studies/fpn_ablations.yml")
+    with pytest.raises(ValueError, match=f"variant {re.escape(repr(name))}: a name is part of file names"):
+        replace(study.variants[0], name=name)

@@ -150,6 +150,13 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
             for value in (".nan", ".inf", "-1", "true", "'12'", "[1]", "null")
         ),
         ("models: " + 1500 * "[", "is not YAML"),
+        *(
+            (
+                f"models: [{{name: a, configs: {{}}, data: b, schedule: c, weights: {{mmdet: {weights}}}}}]",
+                "SHA-256 digest",
+            )
+            for weights in ("{location: x.pth, sha256: 12}", f"{{location: 'https://x.org/..', sha256: {64 * 'a'}}}")
+        ),
         ("models: [&a {name: a, configs: {}, data: b, schedule: c}, *a]", r"more than one entry of \['a'\]"),
     ],
 )

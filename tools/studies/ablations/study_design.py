@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from fpn_plugins.files import is_plain_name
+
 HEADS = ("retinanet", "mask_rcnn")
 TOOLBOXES = ("mmdet", "detectron2")
 STUDY_METRICS = ("AP", "AP50", "AP_S", "AP_M", "AP_L")
@@ -34,6 +36,10 @@ class Variant:
     levels: tuple[int, ...] | None = None
     note: str = ""
     stock: bool = False
+
+    def __post_init__(self) -> None:
+        if not is_plain_name(self.name):
+            raise ValueError(f"variant {self.name!r}: a name is part of file names, so letters, digits, '_', '-', '.'")
 
 
 @dataclass(frozen=True)
