@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -83,7 +84,8 @@ def read_image(path: str | os.PathLike[str], toolbox: str | None = None) -> np.n
             ``"detectron2"`` clips them at 255, as does the default, ``None``. Other files are read alike.
 
     Raises:
-        ValueError: another ``toolbox``.
+        FileNotFoundError: no such file.
+        ValueError: another ``toolbox``, or a file that cannot be read.
     """
     with needed_for("images"):
         import numpy as np
@@ -91,12 +93,23 @@ def read_image(path: str | os.PathLike[str], toolbox: str | None = None) -> np.n
 
     if toolbox is not None:
         one_of("toolbox", toolbox, ("mmdet", "detectron2"))
-    with Image.open(path) as image:
+    with _image_errors(path), Image.open(path) as image:
         turned = ImageOps.exif_transpose(image)
         deep = turned.mode.startswith("I;16") or (turned.mode == "I" and image.format == "PNG")
         if deep and toolbox == "mmdet":
             turned = Image.fromarray((np.asarray(turned) >> 8).astype(np.uint8))
         return np.asarray(turned.convert("RGB"))
+
+
+@contextmanager
+def _image_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn the errors of many kinds that Pillow raises for a damaged file into a ``ValueError`` that names it."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(f"image {os.fspath(path)!r} cannot be read: {error}") from error
 
 
 def read_pictures(

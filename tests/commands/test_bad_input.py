@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import struct
 import sys
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from tiny_detector import write_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,6 +126,11 @@ CASES = [
     Case("predict", "CONFIG WEIGHTS IMAGE --every 0", "0"),
     Case("predict", "CONFIG WEIGHTS nowhere.png", "nowhere.png"),
     Case("predict", "CONFIG WEIGHTS not_json.json", "not_json.json"),
+    *(
+        Case(command, f"CONFIG WEIGHTS {file}", file)
+        for command in ("predict", "pyramid")
+        for file in ("text.png", "truncated.jpg", "bomb.png")
+    ),
     Case("predict", "CONFIG WEIGHTS IMAGE --output FILE/x", "FILE"),
     Case("pyramid", "CONFIG WEIGHTS IMAGE --output x.jpg", "x.jpg"),
     *(
@@ -194,9 +202,10 @@ def files(tiny_coco: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     (folder / "not_json.json").rename(folder / "mmdet" / "not_json.json")
     (folder / "not_json.json").symlink_to(folder / "mmdet" / "not_json.json")
     torch.save({"state_dict": weights_of(config)}, folder / "weights.pth")
+    write_images(folder)
     split = tiny_coco / "annotations"
     return {
-        **{name: str(folder / name) for name in (*CONFIGS, *JSONS, "FILE")},
+        **{name: str(folder / name) for name in (*CONFIGS, *JSONS, "FILE", "text.png", "truncated.jpg", "bomb.png")},
         "CONFIG": str(config),
         "LAZY": str(ROOT / "configs" / "detectron2" / "demo_mask_rcnn.py"),
         "YAML": str(ROOT / "configs" / "detectron2" / "demo_retinanet.yaml"),
@@ -206,6 +215,19 @@ def files(tiny_coco: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         "ANNOTATIONS": str(next(split.glob("instances_val*.json"))),
         "IMAGE": str(next((tiny_coco / "val2017").iterdir())),
     }
+
+
+def write_images(folder: Path) -> None:
+    """Write a text, half a JPEG, and a PNG that claims to have 60000 x 60000 pixels."""
+    (folder / "text.png").write_text("text")
+    Image.effect_noise((64, 64), 50).save(folder / "whole.jpg")
+    data = (folder / "whole.jpg").read_bytes()
+    (folder / "truncated.jpg").write_bytes(data[: len(data) // 2])
+    Image.new("L", (8, 8)).save(folder / "bomb.png")
+    png = bytearray((folder / "bomb.png").read_bytes())
+    png[16:24] = struct.pack(">II", 60_000, 60_000)
+    png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
+    (folder / "bomb.png").write_bytes(png)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
