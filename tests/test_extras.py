@@ -25,6 +25,8 @@ def unguarded(source: str) -> Iterator[str]:
     def visit(node: ast.AST, guarded: bool) -> Iterator[str]:
         if isinstance(node, ast.With):
             guarded = guarded or "needed_for" in ast.unparse(node.items[0])
+        if isinstance(node, ast.Try):  # it goes on without the library
+            guarded = guarded or any("ImportError" in ast.unparse(handler.type or node) for handler in node.handlers)
         if isinstance(node, (ast.Import, ast.ImportFrom)) and not guarded:
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
             if not isinstance(node, ast.ImportFrom) or not node.level:

@@ -88,7 +88,8 @@ def _with_progress(results: Iterable[Any], total: int) -> Iterator[Any]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    from PIL import Image
+    with needed_for("image headers"):
+        from PIL import Image
 
     with open(path, "rb") as file, Image.open(file) as image:
         yield file, image
