@@ -96,7 +96,7 @@ def connected(args: argparse.Namespace) -> Iterator[None]:
     os._exit(0)
 
 
-def parse_args(parse: Callable[[], argparse.Namespace], given: Sequence[str]) -> argparse.Namespace:
+def parse_script(parse: Callable[[], argparse.Namespace], given: Sequence[str]) -> argparse.Namespace:
     """Parse the command line of mmdet's script, whose ``--cfg-options`` takes anything and may then fail obscurely."""
     try:
         return parse()
@@ -123,7 +123,7 @@ def run_script(script: str, argv: Sequence[str] | None, docstring: str | None = 
         path = mmdet_script(script)
         sys.argv = [str(path), *map(resolve_config, given)]
         namespace = runpy.run_path(str(path), run_name="mmdet_script")
-        args = parse_args(namespace["parse_args"], given)
+        args = parse_script(namespace["parse_args"], given)
         check_config(args.config)
         check_toolbox(args.config, "mmdet")
         from ..adapters.mmdet.detector import read_config
