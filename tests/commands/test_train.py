@@ -72,17 +72,6 @@ def test_mmdet_trains_and_tests(whose: str, tiny_coco: Path, tmp_path: Path) -> 
     assert "coco/bbox_mAP" in text
 
 
-@pytest.mark.mmdet
-def test_mmdet_on_two_processes(tiny_coco: Path, tmp_path: Path) -> None:
-    """`--launcher pytorch` on CPUs: mmengine's distributed training over gloo."""
-    options = [*MMDET_SHORT, "env_cfg.dist_cfg.backend=gloo"]
-    script = ["tools/train.py", "configs/mmdet/demo_retinanet.py", "--launcher", "pytorch"]
-    arguments = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", *script]
-    text = python([*arguments, "--work-dir", tmp_path, "--cfg-options", *options], tiny_coco, module=True)
-    assert "Distributed training: True" in text and "GPU number: 2" in text
-    assert (tmp_path / "iter_2.pth").is_file()
-
-
 @pytest.mark.detectron2
 @pytest.mark.parametrize("script", [SITE / "tools/lazyconfig_train_net.py", "tools/train_net.py"], ids=str)
 def test_detectron2_lazy_config(script: Path, tiny_coco: Path, tmp_path: Path) -> None:

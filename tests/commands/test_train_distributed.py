@@ -75,7 +75,8 @@ def train_in_mmdet(model: str, tiny_coco: Path, folder: Path) -> tuple[int, str]
 def test_mmdet_trains_a_pyramid_that_leaves_a_map_unread(tiny_coco: Path, tmp_path: Path) -> None:
     code, text = train_in_mmdet(TOGETHER, tiny_coco, tmp_path)
     assert code == 0, text[-4000:]
-    assert "GPU number: 2" in text and "Iter(train) [3/3]" in text and (tmp_path / "iter_3.pth").is_file()
+    assert "Distributed training: True" in text and "GPU number: 2" in text
+    assert "Iter(train) [3/3]" in text and (tmp_path / "iter_3.pth").is_file()
 
 
 @pytest.mark.mmdet
@@ -95,10 +96,12 @@ def test_mmdet_is_told_in_the_first_step_that_a_norm_is_unread(tiny_coco: Path, 
         ({"model_wrapper_cfg": {"find_unused_parameters": True}}, True),
     ],
 )
-def test_mmengines_option_holds_without_a_gpu(options: dict, found: bool) -> None:
+def test_mmengines_option_holds_without_a_gpu(options: dict, found: bool, tmp_path: Path) -> None:
     from fpn_plugins.commands.train import looks_for_unused
 
-    args = Namespace(config=str(ROOT / "configs/mmdet/demo_retinanet.py"), cfg_options=options)
+    config = tmp_path / "config.py"
+    config.write_text("find_unused_parameters = False\n")
+    args = Namespace(config=str(config), cfg_options=options)
     assert looks_for_unused(args) is found
 
 

@@ -27,13 +27,13 @@ from torch.nn.parallel import DistributedDataParallel
 from fpn_plugins import BACKBONES, NECKS, Pyramid, build_backbone
 from fpn_plugins.commands.common import user_errors
 
-RESNET = {"type": "TimmBackbone", "name": "resnet10t"}
+RESNET = {"type": "TimmBackbone", "name": "test_resnet"}
 ENCODER = {"embed_dim": 16, "depth": 2, "num_heads": 2}
 VIT = {**ENCODER, "depth": 4, "img_size": 64, "window_size": 3, "global_block_indices": (1, 3)}
 # tiny arguments of every registered backbone
 SWIN = {"name": "swin_tiny_patch4_window7_224", "embed_dim": 8, "depths": (1, 1, 2, 1), "num_heads": (1, 1, 2, 2)}
 TINY: dict[str, dict[str, Any]] = {
-    "TimmBackbone": {"name": "resnet10t", "output_norm": "LN"},
+    "TimmBackbone": {"name": "test_resnet", "output_norm": "LN"},
     "Swin": SWIN,
     "MViT": {"name": "mvitv2_tiny", "embed_dim": 8, "last_block_indices": (0, 1, 2, 3), "window_size": 8},
     "ViT": VIT,
