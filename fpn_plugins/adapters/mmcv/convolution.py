@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .operator import operator, widened
+from .sampling import FAR
 
 
 class Geometry(NamedTuple):
@@ -26,7 +27,12 @@ def _forward(
     """Deformable convolution by torchvision, whose offsets and masks lie in memory as mmcv's do."""
     from torchvision.ops import deform_conv2d
 
-    return deform_conv2d(input, offset, weight, bias, *geometry[:3], mask)
+    return deform_conv2d(input, _safe(offset), weight, bias, *geometry[:3], mask)
+
+
+def _safe(offset: Tensor) -> Tensor:
+    """Move taps whose offset is not a number beyond the map, as mmcv does; torchvision would read any memory."""
+    return offset.nan_to_num(FAR, FAR, -FAR)
 
 
 def _backward(
@@ -40,7 +46,7 @@ def _backward(
         grad_output,
         input,
         weight,
-        offset,
+        _safe(offset),
         stand_in,
         input.new_zeros(len(weight)),
         *geometry.stride,

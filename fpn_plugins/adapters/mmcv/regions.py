@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .operator import gradients, operator, widened
-from .sampling import bilinear, divide, groups, points, scatter_bilinear
+from .sampling import bilinear, divide, finite, groups, points, scatter_bilinear
 
 MAX_POOLING = 0  # mmcv's number
 LOWEST = -10000.0  # what mmcv's maximum starts with
@@ -34,7 +34,7 @@ def roi_align_forward(
 
     Maxima also fill ``argmax_y`` and ``argmax_x`` with the places of the samples.
     """
-    maps, boxes = widened(input, rois)
+    maps, boxes = widened(input, finite(rois))
     bins = (aligned_height, aligned_width)
     if pool_mode != MAX_POOLING:
         from torchvision.ops import roi_align
@@ -78,11 +78,11 @@ def roi_align_backward(
     """Fill ``grad_input``, which is zero."""
     import torchvision
 
-    grad, boxes = widened(grad_output, rois)
+    grad, boxes = widened(grad_output, finite(rois))
     bins, geometry = (aligned_height, aligned_width), (sampling_ratio, aligned)
     if pool_mode == MAX_POOLING:
         total, y, x = widened(grad_input, argmax_y, argmax_x)
-        scatter_bilinear(total, rois[:, 0], y, x, grad)
+        scatter_bilinear(total, boxes[:, 0], y, x, grad)
         grad_input.copy_(total)
     elif torch.are_deterministic_algorithms_enabled() and grad.is_cuda:
         zeros = grad.new_zeros(grad_input.shape)
@@ -120,7 +120,7 @@ def roi_pool_forward(
     Corners are not rounded, unlike torchvision's; the last pixel of a region is inside. An empty bin is 0 and has
     index -1.
     """
-    maps, boxes = widened(input, rois)
+    maps, boxes = widened(input, finite(rois))
     height, width = input.shape[-2:]
     top, bottom = _roi_pool_edges(boxes, pooled_height, height, spatial_scale, 1)
     left, right = _roi_pool_edges(boxes, pooled_width, width, spatial_scale, 0)
@@ -155,7 +155,7 @@ def roi_pool_backward(
     """Fill ``grad_input``, which is zero."""
     channels, height, width = grad_input.shape[1:]
     (grad,) = widened(grad_output)
-    plane = rois[:, :1].long() * channels + torch.arange(channels, device=rois.device)
+    plane = finite(rois)[:, :1].long() * channels + torch.arange(channels, device=rois.device)
     index = plane[:, :, None, None] * (height * width) + argmax.clamp(min=0)
     total = grad.new_zeros(grad_input.numel())
     total.scatter_add_(0, index.flatten(), (grad * (argmax >= 0)).flatten())
@@ -201,7 +201,7 @@ def deform_roi_pool_forward(
     gamma: float,
 ) -> None:
     """Fill ``output``; an ``offset`` without elements moves nothing."""
-    input, rois, offset = widened(input, rois, offset)
+    input, rois, offset = widened(input, finite(rois), offset)
     bins = (pooled_height, pooled_width)
     output.copy_(_deform_roi_pool(input, rois, offset, bins, spatial_scale, sampling_ratio, gamma))
 
@@ -221,7 +221,7 @@ def deform_roi_pool_backward(
     gamma: float,
 ) -> None:
     """Fill ``grad_input`` and ``grad_offset``."""
-    grad, maps, boxes, shifts = widened(grad_output, input, rois, offset)
+    grad, maps, boxes, shifts = widened(grad_output, input, finite(rois), offset)
     bins = (pooled_height, pooled_width)
 
     def pool(maps: Tensor, shifts: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 MAX_SAMPLES = 2**24  # values that one step holds
+FAR = 1e6  # pixels; beyond every map
 
 
 def corners(y: Tensor, x: Tensor, height: int, width: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -17,7 +18,7 @@ def corners(y: Tensor, x: Tensor, height: int, width: int) -> Iterator[tuple[Ten
     Points up to one pixel outside take the border's value, others weigh nothing.
     """
     inside = (y >= -1) & (y <= height) & (x >= -1) & (x <= width)
-    y, x = y.clamp(0, height - 1), x.clamp(0, width - 1)
+    y, x = y.where(inside, 0).clamp(0, height - 1), x.where(inside, 0).clamp(0, width - 1)
     top, left = y.detach().floor(), x.detach().floor()
     for row, row_weight in ((top, 1 - (y - top)), ((top + 1).clamp(max=height - 1), y - top)):
         for column, weight in ((left, 1 - (x - left)), ((left + 1).clamp(max=width - 1), x - left)):
@@ -31,6 +32,11 @@ def bilinear(image: Tensor, y: Tensor, x: Tensor) -> Tensor:
     for index, weight in corners(y, x, *image.shape[1:]):
         total = total + flat.index_select(1, index.flatten()).view_as(total) * weight
     return total
+
+
+def finite(rois: Tensor) -> Tensor:
+    """Replace regions ``N 5`` that are not numbers by empty ones beyond the map, whose values are 0."""
+    return torch.where(rois.isfinite().all(1, keepdim=True), rois, rois.new_tensor([0, FAR, FAR, FAR, FAR]))
 
 
 class Bins(NamedTuple):

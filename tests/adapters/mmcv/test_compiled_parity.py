@@ -171,6 +171,37 @@ def test_modulated_deform_conv_with_offsets_of_a_larger_map():
         run(x, offset[..., :2, :2], mask[..., :2, :2], weight)
 
 
+@pytest.mark.parametrize("modulated", [False, True])
+def test_offsets_that_are_no_numbers(modulated: bool):
+    """A diverging training ends with an error of its own, not with a crash."""
+    run, tensors = convolve(modulated, False, CONVOLUTIONS[0])
+    with torch.no_grad():
+        tensors[1][0, 3, 2:5], tensors[1][1, 2], tensors[1][2, 5] = torch.nan, torch.inf, -1e30
+        got, wanted = both(run, *tensors)
+    assert_close([got], [wanted])
+    with without_compiled():
+        assert all(g.isfinite().all() for g in results(run, *tensors))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("name", ["roi_align", "roi_align max", "roi_pool", "deform_roi_pool"])
+def test_regions_that_are_no_numbers(name: str, value: float):
+    """The compiled ones read any memory."""
+    from mmcv import ops
+
+    rois, maps = regions(6), torch.randn(2, 3, 18, 25, requires_grad=True)
+    rois[1, 2], rois[2, 3:], rois[3] = value, value, value
+    calls = {
+        "roi_align": lambda x, r: ops.roi_align(x, r, 3, 0.5),
+        "roi_align max": lambda x, r: ops.roi_align(x, r, 3, 0.5, 2, "max"),
+        "roi_pool": lambda x, r: ops.roi_pool(x, r, 3, 0.5),
+        "deform_roi_pool": lambda x, r: ops.deform_roi_pool(x, r, x.new_full((6, 2, 3, 3), value), 3, 0.5),
+    }
+    with without_compiled():
+        output, gradient = results(calls[name], maps, rois)
+    assert not output[1:4].any() and output.isfinite().all() and gradient.isfinite().all()
+
+
 def test_deform_conv_backward_twice():
     """Gradients of a second backward pass of the same graph."""
     run, tensors = convolve(False, False, CONVOLUTIONS[0])
