@@ -47,6 +47,8 @@ CONFIGS = {
     "lazy_argument.py": LAZY.replace("out_features", "nonsense"),
     "binary.py": "\0\1\2",
 }
+# configs whose message names the value
+VALUES = {"unknown_type.py": "Nonsense", "unknown_builder.yaml": "nonsense"}
 JSONS = {
     "not_json.json": "{",
     "no_categories.json": "{}",
@@ -72,7 +74,7 @@ BOTH = ("CONFIG WEIGHTS IMAGE", "predict"), ("CONFIG WEIGHTS IMAGE", "pyramid")
 SIZES = ("0 0", "-1 5", "x 5", "nan 5", "5.5 8", "99999999999999999999 5")
 CASES = [
     *(
-        Case(command, arguments, config)
+        Case(command, arguments, VALUES.get(config, config))
         for config in CONFIGS
         for command, arguments in {
             "cost": config,
@@ -134,6 +136,10 @@ CASES = [
         Case("cost", f"--backbone resnet18 --neck FPN --neck-args {pair}", named)
         for pair, named in {"foo": "foo", "foo=1": "foo", "out_channels=abc": "out_channels"}.items()
     ),
+    Case("cost", "--backbone resnet18 --neck FPN --neck-args out_channels=0", "out_channels=0"),
+    Case("train", "LAZY", "LAZY"),
+    Case("test", "YAML WEIGHTS", "YAML"),
+    Case("train_d2", "--config-file CONFIG", "CONFIG"),
     Case("cost", "--backbone nonsense", "nonsense"),
     Case("cost", "--backbone resnet18 --backbone-args foo=1", "foo"),
     Case("cost", "--backbone resnet18 --neck Nonsense", "Nonsense"),
