@@ -15,9 +15,13 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
+
+from .extras import needed_for
+
+with needed_for("resumed trainings"):
+    import numpy as np
 
 _PLAIN = (bool, int, float, str, type(None))
 

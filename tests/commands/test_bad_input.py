@@ -137,6 +137,7 @@ CASES = [
         for pair, named in {"foo": "foo", "foo=1": "foo", "out_channels=abc": "out_channels"}.items()
     ),
     Case("cost", "--backbone resnet18 --neck FPN --neck-args out_channels=0", "out_channels=0"),
+    Case("mmcv_operators", "nonsense", "nonsense"),
     Case("train", "LAZY", "LAZY"),
     Case("test", "YAML WEIGHTS", "YAML"),
     Case("train_d2", "--config-file CONFIG", "CONFIG"),
