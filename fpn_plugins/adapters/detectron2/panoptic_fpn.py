@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...checks import mapping, name_or_factory, positive_ints
 from ...features import FeatureSpec
-from ...layers import OR_FACTORY
+from ...layers import OR_FACTORY, make_norm
 from ...necks import SemanticMerge
 from ...weights import redirect_keys
 from ...weights.maps.panoptic_fpn import detectron2_head
@@ -47,6 +47,7 @@ class PanopticFPNHead(SemSegFPNHead):
         mapping("input_shape", input_shape, '{"p2": ShapeSpec(channels=256, stride=4)}')
         positive_ints(conv_dims=conv_dims, common_stride=common_stride)
         name_or_factory("norm", norm, NORMS, OR_FACTORY)
+        make_norm(partial(get_norm, norm), conv_dims)
         # keywords: `configurable` would mistake a positional argument for a whole config
         super().__init__(input_shape=input_shape, conv_dims=conv_dims, common_stride=common_stride, norm=norm, **host)
         for name in self.in_features:  # Detectron2's branches

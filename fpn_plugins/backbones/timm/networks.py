@@ -66,7 +66,7 @@ def check_out_indices(name: str, out_indices: Sequence[int] | None, arguments: M
     architecture = name.split(".")[0]
     if not import_timm().is_model(architecture):
         near = near_names(architecture, import_timm().list_models(), number=5)
-        raise ValueError(f"timm has no model {name!r}{near}")
+        raise ValueError(f"name={name!r}: timm has no model {name!r}{near}")
     tags = import_timm().list_pretrained(f"{architecture}.*")
     if "." in name and name not in tags:
         raise ValueError(f"timm has no weights {name!r}; there are {tags or 'none for this network'}")

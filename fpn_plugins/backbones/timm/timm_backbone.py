@@ -96,7 +96,7 @@ class TimmBackbone(Backbone):
         self.mean, self.std = pixel_statistics(name)
         self.norm_eval = boolean("norm_eval", norm_eval)
         self._channels_last_maps = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
-        norms = [make_norm(output_norm, spec.channels) for spec in self.feature_specs]
+        norms = [make_norm(output_norm, spec.channels, "output_norm") for spec in self.feature_specs]
         self.norms = nn.ModuleList(norm for norm in norms if norm is not None)
         self._checkpointing = boolean("gradient_checkpointing", gradient_checkpointing)
         if gradient_checkpointing:
