@@ -93,7 +93,9 @@ def finish(pid: int, limit: float, output: Path) -> bool:
         os.killpg(pid, signal.SIGKILL)  # its data workers
     status = os.waitstatus_to_exitcode(found[1])
     if status not in (0, -signal.SIGKILL):
-        raise RuntimeError(f"a training failed with exit code {status}; see {output.with_suffix('.log')}")
+        raise RuntimeError(
+            f"a training failed with exit code {status}:\n{output.with_suffix('.log').read_text()[-3000:]}"
+        )
     return status == 0
 
 
