@@ -6,15 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from mmcv_operators import assert_close, need_compiled, results, without_compiled
+from mmcv_operators import assert_close, results, without_compiled
 from torch import Tensor
 
 pytestmark = [pytest.mark.mmdet, pytest.mark.compiled_mmcv]
-
-
-@pytest.fixture(autouse=True)
-def compiled() -> None:
-    need_compiled()
 
 
 def boxes(number: int, integer: bool = False) -> Tensor:

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import torch
-from mmcv_operators import need_compiled
 
 pytestmark = pytest.mark.mmdet
 ROOT = Path(__file__).resolve().parents[3]
@@ -107,7 +106,6 @@ def run(folder: Path, tiny_coco: Path, *path: Path) -> tuple[str, list[dict[str,
 
 @pytest.mark.compiled_mmcv
 def test_mmdet_scripts(uncompiled: Path, tiny_coco: Path, tmp_path: Path):
-    need_compiled()
     env = environment(tiny_coco, uncompiled)
     text = python(["-c", INSTALL], env)
     assert "without its compiled extension" in text and f"wrote {uncompiled / 'mmcv' / '_ext.py'}" in text
