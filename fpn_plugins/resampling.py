@@ -7,6 +7,7 @@ from fractions import Fraction
 from torch import nn
 
 from .layers import NormFactory, make_norm
+from .ops.pooling import MaxPool2d
 
 
 def make_resample(
@@ -36,7 +37,7 @@ def make_resample(
             f"channels={channels} cannot be halved for each doubling of scale {up}; they must be a multiple of {up}"
         )
     if down > 1:
-        return nn.Sequential(nn.MaxPool2d(down, stride=down))
+        return nn.Sequential(MaxPool2d(down, stride=down))
     layers: list[nn.Module] = []
     for _ in range(up.bit_length() - 1):
         if layers:

@@ -87,7 +87,7 @@ def _resize(x: Tensor, scale: Fraction) -> Tensor:
     """Resize with integer arithmetic on the sides, so that any size can be traced."""
     if scale == 1:
         return x
-    size = [-(-side * scale.numerator // scale.denominator) for side in x.shape[-2:]]
+    size = [(side * scale.numerator + scale.denominator - 1) // scale.denominator for side in x.shape[-2:]]
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 

@@ -26,8 +26,7 @@ from ..keywords import KeywordChecked
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, check_layers, init_convs
 from ..ops import checkpointing
 from ..ops.distributed import watch_first_step
-from ..ops.pooling import max_pool2d
-from ..ops.tracing import traced
+from ..ops.pooling import adaptive_max_pool2d
 from ..weights import accept_layouts
 from ..weights.maps import bfp
 from .card import NeckCard
@@ -87,8 +86,7 @@ class BFP(KeywordChecked, nn.Module):
         conv: factory of the convolutions.
         gradient_checkpointing: keep only the inputs for backward and recompute the maps between them and the outputs.
 
-    ``torch.export``, and therefore ONNX export, makes a graph for one size only, because the sizes of the pooled blocks
-    become constants. The 3x3 convolution starts from Kaiming's normal distribution and the non-local block as the
+    The 3x3 convolution starts from Kaiming's normal distribution and the non-local block as the
     identity, as in mmdet, where these two override the neck's ``init_cfg``.
 
     State dict: ``refine.conv.*``, ``refine.norm.*``, or ``refine.{g,theta,phi,conv_out}.conv.*``. mmdet's layout loads
@@ -178,14 +176,8 @@ class BFP(KeywordChecked, nn.Module):
     @staticmethod
     def _resize(x: Tensor, size: Sequence[int], down: bool) -> Tensor:
         """Resize by adaptive max-pooling to a smaller map, or by nearest interpolation to a larger one."""
-        size = (int(size[0]), int(size[1]))
-        if not down:
-            return F.interpolate(x, size=size, mode="nearest")
-        height, width = x.shape[-2:]
-        if traced() or height % size[0] or width % size[1]:
-            return F.adaptive_max_pool2d(x, size)
-        blocks = height // size[0], width // size[1]
-        return max_pool2d(x, blocks, blocks)
+        height, width = size
+        return adaptive_max_pool2d(x, (height, width)) if down else F.interpolate(x, (height, width), mode="nearest")
 
 
 def _check_same(in_channels: Sequence[int], out_channels: int | None) -> int:

@@ -15,9 +15,6 @@ repeated seven times; the outputs of one repeat are the inputs of the next.
 Google's implementation (tensorflow/models ``official/vision/modeling/decoders/nasfpn.py``) gates with the maximum of
 the coarser map instead. Deliberate differences from mmdet: an extra level keeps at least one cell, where mmdet raises;
 and the levels, not the sizes, decide the direction of a resize (equivalent if no coarser map is larger).
-
-An exported graph takes images whose sides are multiples of the coarsest stride, because the size of a pooling block
-depends on the image otherwise (eager mode and ``torch.compile`` take any size).
 """
 
 from __future__ import annotations
@@ -31,7 +28,7 @@ from torch import Tensor, nn
 from ..checks import integer, positive_int
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, check_layers, init_convs, make_act, with_bias
 from ..ops import checkpointing
-from ..ops.pooling import max_pool2d
+from ..ops.pooling import max_pool2d, max_pool_blocks
 from ..weights import accept_layouts
 from ..weights.maps import nas_fpn
 from .base import PyramidNeck
@@ -57,27 +54,9 @@ GRAPH = Graph(
 WITHOUT_CONV = (9, 11)  # maps that a sum reads before ReLU and convolution
 
 
-def max_pool_blocks(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Take the maximum over equal blocks, as mmcv's merging cells do.
-
-    If ``size`` does not divide the map, the map is padded with zeros until it does, half of them (rounded down) at the
-    top and left, so a negative maximum at the border becomes zero.
-
-    Args:
-        x: ``B C h w``.
-        size: ``(H, W)``, not larger than ``(h, w)``.
-    """
-    height, width = size
-    kernel = (-(-x.shape[-2] // height), -(-x.shape[-1] // width))
-    down, right = kernel[0] * height - x.shape[-2], kernel[1] * width - x.shape[-1]
-    if down or right:
-        x = F.pad(x, (right // 2, right - right // 2, down // 2, down - down // 2))
-    return max_pool2d(x, kernel, kernel)
-
-
 def halve(x: Tensor) -> Tensor:
     """Max-pool 2x2, dropping an odd last row or column; one cell stays one cell."""
-    kernel = (min(2, x.shape[-2]), min(2, x.shape[-1]))
+    kernel = (1 if x.shape[-2] == 1 else 2, 1 if x.shape[-1] == 1 else 2)  # a trace does not simplify min(2, side)
     return max_pool2d(x, kernel, kernel)
 
 

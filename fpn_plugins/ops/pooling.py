@@ -1,8 +1,12 @@
-"""Max-pooling for inference on a CPU, faster than PyTorch's kernel, which processes NCHW maps cell by cell.
+"""Max-pooling: fast for inference on a CPU, and compiled or exported as one graph for all sizes.
 
-The maximum of shifted slices processes many cells at a time. Time of whole necks at inference relative to
-``F.max_pool2d``, lower is better: BiFPN 0.85, NASFPN 0.89, BFP 0.67 (320 x 480, AMD EPYC with AVX-512, 1 thread;
-``python tools/benchmarks/choices.py --threads 1``). Training and channels-last maps use PyTorch's kernel.
+PyTorch's CPU kernel processes NCHW maps cell by cell; the maximum of shifted slices processes many cells at a time.
+Time of whole necks at inference relative to ``F.max_pool2d``, lower is better: BiFPN 0.85, NASFPN 0.89, BFP 0.67
+(320 x 480, AMD EPYC with AVX-512, 1 thread; ``python tools/benchmarks/choices.py --threads 1``). Training and
+channels-last maps use PyTorch's kernel.
+
+``torch.compile`` and ``torch.export`` would make a graph per remainder of a side and the stride, per size of a window
+and per size of an adaptively pooled map. The forms below for compiled code avoid all three.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .memory_format import is_channels_last
 from .tracing import traced
@@ -30,12 +34,113 @@ def max_pool2d(x: Tensor, kernel: Pair, stride: Pair, padding: Pair = (0, 0), ce
         padding: cells of minus infinity on each side; at most half a window.
         ceil_mode: whether the last window can extend past the end.
     """
+    if torch.compiler.is_compiling():
+        return F.max_pool2d(_whole_windows(x, kernel, stride, padding, ceil_mode), kernel, stride)
     differentiated = torch.is_grad_enabled() and x.requires_grad
     if x.device.type != "cpu" or differentiated or traced() or is_channels_last(x):
         return F.max_pool2d(x, kernel, stride, padding, ceil_mode=ceil_mode)
     for dim in (0, 1):  # vertically first, which compares whole rows and leaves fewer rows for the second pass
         x = _maximum_along(x, dim - 2, kernel[dim], stride[dim], padding[dim], ceil_mode)
     return x
+
+
+def _whole_windows(x: Tensor, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool) -> Tensor:
+    """Pad or crop a map to the cells that the windows cover, so that no remainder depends on its size."""
+    pads: list[int] = []
+    for axis in (1, 0):
+        length, width, step, pad = x.shape[axis - 2], kernel[axis], stride[axis], padding[axis]
+        windows = (length + 2 * pad - width + (step - 1 if ceil_mode else 0)) // step + 1
+        if ceil_mode and pad + step > width:  # no window starts after the end
+            windows = torch.sym_min(windows, (length + pad - 1) // step + 1)
+        pads += [pad, (windows - 1) * step + width - length - pad]  # negative where cells are left over
+    return F.pad(x, pads, value=-math.inf)
+
+
+def max_pool_blocks(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Take the maximum over equal blocks, as mmcv's merging cells do.
+
+    If ``size`` does not divide the map, the map is padded with zeros until it does, half of them (rounded down) at the
+    top and left, so a negative maximum at the border becomes zero.
+
+    Args:
+        x: ``B C h w``.
+        size: ``(H, W)``, not larger than ``(h, w)``.
+    """
+    kernel = (x.shape[-2] + size[0] - 1) // size[0], (x.shape[-1] + size[1] - 1) // size[1]
+    down, right = kernel[0] * size[0] - x.shape[-2], kernel[1] * size[1] - x.shape[-1]
+    compiled = torch.compiler.is_compiling()
+    if compiled or down or right:
+        x = F.pad(x, (right // 2, right - right // 2, down // 2, down - down // 2))
+    if compiled:
+        return x.unflatten(-1, (size[1], kernel[1])).amax(-1).unflatten(-2, (size[0], kernel[0])).amax(-2)
+    return max_pool2d(x, kernel, kernel)
+
+
+def adaptive_max_pool2d(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Compute ``F.adaptive_max_pool2d``, exactly: ``B C h w`` to ``B C H W`` with ``(H, W) = size``."""
+    if torch.compiler.is_compiling():
+        return _adaptive_along(_adaptive_along(x, -2, size[0]), -1, size[1])
+    height, width = x.shape[-2:]
+    if torch.jit.is_tracing() or height % size[0] or width % size[1]:
+        return F.adaptive_max_pool2d(x, size)
+    blocks = height // size[0], width // size[1]
+    return max_pool2d(x, blocks, blocks)
+
+
+def _adaptive_along(x: Tensor, dim: int, windows: int) -> Tensor:
+    """Gather the cells of each window, repeating the last one in those that are shorter, and reduce them."""
+    length = x.shape[dim]
+    window = torch.arange(windows, device=x.device)
+    first = window * length // windows
+    last = ((window + 1) * length - 1) // windows
+    longest = (length - 1) // windows + 2
+    cells = (first[:, None] + torch.arange(longest, device=x.device)).minimum(last[:, None])
+    return x.index_select(dim, cells.flatten()).unflatten(dim, (windows, longest)).amax(dim)
+
+
+class MaxPool2d(nn.MaxPool2d):
+    """``nn.MaxPool2d`` that compiles and exports as one graph for all sizes; without dilation and indices."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``B C h w`` to ``B C H W``."""
+        if not torch.compiler.is_compiling():
+            return super().forward(x)
+        return max_pool2d(x, _pair(self.kernel_size), _pair(self.stride), _pair(self.padding), self.ceil_mode)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Return the module that ``torch.jit.script`` compiles instead of this one."""
+        return nn.MaxPool2d(self.kernel_size, self.stride, self.padding, ceil_mode=self.ceil_mode)
+
+
+class HalvingAvgPool2d(nn.AvgPool2d):
+    """``nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)`` that exports as one graph for all sizes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``B C h w`` to ``B C ceil(h / 2) ceil(w / 2)``."""
+        if not torch.compiler.is_compiling():
+            return super().forward(x)
+        height, width = x.shape[-2:]
+        pads = (0, (width + 1) // 2 * 2 - width, 0, (height + 1) // 2 * 2 - height)
+        return F.avg_pool2d(F.pad(x, pads, mode="replicate"), 2, 2)  # an odd cell is the mean of itself and its copy
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Return the module that ``torch.jit.script`` compiles instead of this one."""
+        return nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)
+
+
+def make_traceable(network: nn.Module) -> None:
+    """Let the pooling layers inside ``network`` compile and export as one graph for all sizes; eager is unchanged."""
+    for layer in network.modules():
+        if type(layer) is nn.MaxPool2d and not layer.return_indices and _pair(layer.dilation) == (1, 1):
+            layer.__class__ = MaxPool2d
+        elif type(layer) is nn.AvgPool2d and layer.ceil_mode and not layer.count_include_pad:
+            window = (_pair(value) for value in (layer.kernel_size, layer.stride, layer.padding))
+            if tuple(window) == ((2, 2), (2, 2), (0, 0)) and layer.divisor_override is None:
+                layer.__class__ = HalvingAvgPool2d
+
+
+def _pair(value: int | Pair) -> Pair:
+    return (value, value) if isinstance(value, int) else value
 
 
 def _maximum_along(x: Tensor, dim: int, kernel: int, stride: int, padding: int, ceil_mode: bool) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ...ops.attention import AxialBias, attend_grids, attend_windows
+from ...ops.pooling import MaxPool2d
 from ..vit.attention import pooled_relative_rows, relative_bias
 from ..vit.blocks import DropPath, mlp
 
@@ -127,7 +128,7 @@ class MultiScaleBlock(nn.Module):
         self.drop_path = DropPath(drop_path)
         changes = plan.in_channels != plan.out_channels
         self.proj = nn.Linear(plan.in_channels, plan.out_channels) if changes else None
-        self.pool_skip = nn.MaxPool2d(stride + 1, stride, stride // 2) if stride > 1 else None
+        self.pool_skip = MaxPool2d(stride + 1, stride, stride // 2) if stride > 1 else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``B H W C_in`` to ``B ceil(H / stride_q) ceil(W / stride_q) C_out``."""

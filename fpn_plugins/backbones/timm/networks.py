@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ...checks import ascending, near_names
 from ...extras import needed_for
+from ...ops.pooling import make_traceable
 from ..base import IMAGENET_MEAN, IMAGENET_STD
 
 FINEST_STRIDE = 4  # stride of C2, in input pixels
@@ -115,6 +116,7 @@ def create_network(
             raise
         raise _unavailable(name, error) from error
     _prune_after(model, model.feature_info.info[out_indices[-1]]["module"])
+    make_traceable(model)
     return model
 
 
