@@ -36,6 +36,9 @@ def fit(x: Tensor, size: tuple[int, int]) -> Tensor:
     Raises:
         ValueError: the finer map is larger by more than one cell.
     """
+    if not torch.jit.is_scripting():
+        if torch.compiler.is_compiling():
+            return _fit_any(x, size)
     down, right = size[0] - x.shape[-2], size[1] - x.shape[-1]
     if down > 1 or right > 1:
         raise ValueError(
@@ -45,6 +48,14 @@ def fit(x: Tensor, size: tuple[int, int]) -> Tensor:
     if down > 0 or right > 0:
         x = F.pad(x, (0, max(right, 0), 0, max(down, 0)), mode="replicate")
     return x[..., : size[0], : size[1]]
+
+
+def _fit_any(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Compute `fit` in one graph for all sizes: always repeat the last cells, then crop."""
+    x = F.pad(x, (0, 1, 0, 1), mode="replicate")
+    for have, want in zip(x.shape[-2:], size, strict=True):
+        torch._check(want <= have, lambda: "upsampling doubles a map, which is too small for the finer one")
+    return F.pad(x, (0, size[1] - x.shape[-1], 0, size[0] - x.shape[-2]))  # negative
 
 
 class DeconvUpsample(nn.Module):

@@ -12,12 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checks import booleans, integer, one_of, shown
 from ..keywords import check_keywords
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory
+from ..ops.pooling import max_pool2d
 
 OPS = ("max_pool", "conv")
 SOURCES = ("input", "lateral", "output")
@@ -113,7 +115,10 @@ class MaxPoolLevels(nn.Module):
         extra: list[Tensor] = []
         last = outputs[-1]
         for _ in range(self.num_levels):
-            last = F.max_pool2d(last, kernel_size=1, stride=2)
+            if torch.jit.is_scripting():
+                last = F.max_pool2d(last, kernel_size=1, stride=2)
+            else:
+                last = max_pool2d(last, (1, 1), (2, 2))
             extra.append(last)
         return extra
 

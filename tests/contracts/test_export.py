@@ -2,27 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from precision import assert_same_gradients, assert_same_maps
 from registered import (
-    BACKBONE_NAMES,
+    BACKBONE_HOSTS,
     MODULES,
     NECK_NAMES,
     SIZES,
+    VIT_PARTS,
     build,
     double_example,
     example,
     gradients,
-    in_specs,
     tensors,
 )
+from torch import nn
 
-from fpn_plugins import NECKS
+from fpn_plugins import BACKBONES, NECKS
+
+# two cells or more at every level; multiples of 32 that are no multiples of 128, and sides that no stride divides
+TRACED_SIZE = (145, 203)
+EXPORTED_SIZES = [(160, 224), (224, 352), (129, 203), (175, 133)]
+COMPILED_SIZES = [*EXPORTED_SIZES, (192, 160), (166, 150), (256, 256), (257, 289), (150, 230), (288, 160)]
+
+
+class Case(NamedTuple):
+    """Registered class with arguments beside its example's."""
+
+    name: str
+    arguments: dict[str, Any]
+
+    def build(self) -> nn.Module:
+        """Build it as the other contract tests do."""
+        return build(self.name, **self.arguments)
+
+
+def case_id(case: Case) -> str:
+    """Name the class and what differs from its example."""
+    return "-".join([case.name, *map(str, case.arguments.values())])
+
+
+# fewer repeats and blocks: they are alike, and tracing takes seconds
+FEWER: dict[str, dict[str, Any]] = {
+    "BiFPN": {"num_repeats": 1},
+    "CSPPAFPN": {"num_blocks": 1},
+    "ImagePyramid": {"scales": (1, 0.5)},
+    "MViT": {"last_block_indices": (0, 1, 2, 3)},
+    "MultiDepthViT": {"vit": {**VIT_PARTS, "depth": 2, "global_block_indices": (1,)}, "depths": (1, 2)},
+    "NASFPN": {"num_repeats": 1},
+}
+CASES = [
+    *(
+        pytest.param(Case(name, FEWER.get(name, {})), marks=BACKBONE_HOSTS.get(name, ()), id=name)
+        for name in (*NECK_NAMES, *sorted(BACKBONES))
+    ),
+    # options whose own code depends on sizes
+    Case("FPN", {"extra_levels": {"num_levels": 2}}),
+    Case("FPN", {"upsample_mode": "deconv"}),
+    Case("PAFPN", {"upsample_mode": {"type": "carafe", "kernel_size": 3}}),
+    Case("BFP", {"refine": "conv", "refine_index": 0}),
+    Case("BFP", {"refine": None, "refine_index": 3}),
+    Case("BiFPN", {"num_repeats": 1, "pool_padding": "symmetric"}),
+]
 
 # necks with sequences, generators of modules, or lists of modules and of maps side by side; with TorchScript's message
 # for the first that it meets
@@ -72,66 +117,47 @@ def test_compiles_without_graph_breaks(name: str):
     assert_same_gradients(gradients(module, got), gradients(module, expected))
 
 
-def coarsest_stride(name: str) -> int:
-    """Of the maps that a neck takes and gives, or 32: dynamic sizes are multiples of it."""
-    if name not in NECKS:
-        return 32
-    return max(spec.stride for spec in (*in_specs(name), *build(name).out_specs(in_specs(name))))
+@pytest.mark.parametrize("case", CASES, ids=case_id)
+def test_compiles_to_at_most_four_graphs_over_ten_sizes(case: Case):
+    """Fixed sizes, then one dynamic side, then both: a fourth graph would depend on remainders of sizes."""
+    torch._dynamo.reset()
+    graphs: list[Any] = []
+
+    def backend(graph: Any, _: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    module = case.build()
+    compiled = torch.compile(module, fullgraph=True, backend=backend)
+    with torch.no_grad():
+        for size in COMPILED_SIZES:
+            inputs = example(case.name, size)
+            assert_same_maps(compiled(inputs), module(inputs))
+    assert len(graphs) <= 4
 
 
-def dynamic_sides(strides: Sequence[int], coarsest: int) -> tuple[dict[int, Any], ...]:
-    """Sides of maps at ``strides`` for an image that is any multiple of ``coarsest``."""
-    height, width = torch.export.Dim("height", min=2, max=64), torch.export.Dim("width", min=2, max=64)
-    factors = [coarsest // stride for stride in strides]
-    return tuple({2: f * height if f > 1 else height, 3: f * width if f > 1 else width} for f in factors)
-
-
-# adaptive max-pooling fixes the sizes it is traced with, and has no ONNX operator
-NOT_EXPORTABLE = {"BFP"}
-
-
-EXPORTABLE = [*sorted(set(NECKS) - NOT_EXPORTABLE), *BACKBONE_NAMES]
-
-
-@pytest.mark.parametrize("name", sorted(NOT_EXPORTABLE))
-def test_what_is_listed_as_not_exportable_is_not(name: str):
-    """So that the list cannot outlive its reason."""
-    sides = dynamic_sides([spec.stride for spec in in_specs(name)], 32)
-    with pytest.raises(Exception, match="Constraints violated"):
-        torch.export.export(build(name), (example(name, (128, 96)),), dynamic_shapes=(sides,))
-
-
-@pytest.mark.parametrize("name", EXPORTABLE)
-def test_exports_with_dynamic_height_and_width(name: str):
-    module = build(name).double()
-    strides = [spec.stride for spec in in_specs(name)] if name in NECKS else [1, 32]
-    unit = coarsest_stride(name)
-    sides = dynamic_sides(strides, unit)
-    program = torch.export.export(
-        module, (double_example(name, (4 * unit, 3 * unit)),), dynamic_shapes=(sides if name in NECKS else sides[0],)
-    )
-    for size in ((2 * unit, 5 * unit), (6 * unit, 2 * unit)):
-        inputs = double_example(name, size)
-        with torch.no_grad():
-            assert_same_maps(program.module()(inputs), module(inputs))
-
-
-@pytest.mark.parametrize("name", EXPORTABLE)
-def test_onnx_equals_eager(name: str, tmp_path: Path):
+@pytest.mark.parametrize("case", CASES, ids=case_id)
+def test_one_export_equals_eager_at_every_size(case: Case, tmp_path: Path):
+    """PyTorch's program, whose guards refuse sizes that the trace did not foresee, and ONNX, which has no guards."""
     import onnxruntime
 
-    module = build(name)
-    unit = coarsest_stride(name)
-    file = tmp_path / "module.onnx"
-    strides = [spec.stride for spec in in_specs(name)] if name in NECKS else [1]
-    sides = dynamic_sides(strides, unit)
-    shapes = sides if name in NECKS else sides[0]
-    inputs = example(name, (3 * unit, 2 * unit), batch=1)
-    torch.onnx.export(module, (inputs,), file, dynamo=True, dynamic_shapes=(shapes,), verbose=False)
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    for size in ((3 * unit, 2 * unit), (2 * unit, 4 * unit)):
-        inputs = example(name, size, batch=1)
-        names = [node.name for node in session.get_inputs()]
-        got = session.run(None, {key: x.numpy() for key, x in zip(names, tensors(inputs), strict=True)})
+    module = case.build()
+    inputs = example(case.name, TRACED_SIZE)
+    program = torch.export.export(module, (inputs,), dynamic_shapes=(any_size(inputs),))
+    torch.onnx.export(program, (inputs,), tmp_path / "module.onnx", dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(tmp_path / "module.onnx", providers=["CPUExecutionProvider"])
+    exported = program.module()
+    names = [node.name for node in session.get_inputs()]
+    for size in EXPORTED_SIZES:
+        inputs = example(case.name, size)
         with torch.no_grad():
-            assert_same_maps([torch.from_numpy(m) for m in got], module(inputs))
+            expected = module(inputs)
+            assert_same_maps(exported(inputs), expected)
+        got = session.run(None, {key: x.numpy() for key, x in zip(names, tensors(inputs), strict=True)})
+        assert_same_maps([torch.from_numpy(m) for m in got], expected)
+
+
+def any_size(inputs: Any) -> Any:
+    """Declare height and width of each map as dynamic, each by itself; a fixed one is an error at export."""
+    sides = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    return sides if isinstance(inputs, torch.Tensor) else tuple(sides for _ in inputs)

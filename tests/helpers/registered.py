@@ -81,9 +81,12 @@ def build_neck(name: str, **arguments: Any) -> nn.Module:
     return NECKS[name](**{"in_channels": channels, **NECKS[name].card.example_arguments, **arguments})
 
 
-def build(name: str) -> nn.Module:
-    """Build a registered class with its example arguments, non-trivial norms and statistics, and no zero weights."""
-    module = build_neck(name) if name in NECKS else BACKBONES[name](**BACKBONE_ARGUMENTS[name])
+def build(name: str, **arguments: Any) -> nn.Module:
+    """Build a registered class with its example arguments and further ones, non-trivial norms, and no zero weights."""
+    if name in NECKS:
+        module = build_neck(name, **arguments)
+    else:
+        module = BACKBONES[name](**{**BACKBONE_ARGUMENTS[name], **arguments})
     for layer in module.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             layer.running_mean.normal_(std=0.1), layer.running_var.uniform_(0.5, 1.5)
