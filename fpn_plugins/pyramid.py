@@ -17,6 +17,7 @@ from .checks import ascending, boolean, one_of
 from .features import FeatureSpec, check_feature_specs, check_outputs
 from .keywords import KeywordChecked
 from .necks import build_neck
+from .ops.scripting import Form, ImageForm, scriptable_form
 
 Part = nn.Module | Mapping[str, Any]
 AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -48,7 +49,8 @@ class Pyramid(KeywordChecked, nn.Module):
             that states none.
         pixel_std: standard deviation of these pixels.
 
-    State dict: ``backbone.*`` and ``neck.*``; a subclass may name the two parts differently (`part_names`).
+    State dict: ``backbone.*`` and ``neck.*``; a subclass that names the two parts differently (`part_names`) computes
+    the maps in a ``_compute`` of its own. ``torch.jit.script`` compiles a pyramid of scriptable parts.
 
     Raises:
         ValueError: an unknown type, a neck that does not fit the backbone, positions that are not ascending positions
@@ -56,6 +58,7 @@ class Pyramid(KeywordChecked, nn.Module):
         TypeError: something that is not a backbone or neck, such as a bare name, or an unknown argument of either.
     """
 
+    script_form: ClassVar[type[Form]] = ImageForm  # `Form` for a subclass whose own ``forward`` TorchScript compiles
     part_names: ClassVar[tuple[str, str]] = ("backbone", "neck")
     backbone_argument: ClassVar[str] = "backbone"  # name of the constructor's argument, for messages
     __jit_unused_properties__: ClassVar[list[str]] = ["pixel_mean", "pixel_std"]
@@ -123,13 +126,27 @@ class Pyramid(KeywordChecked, nn.Module):
             return [feature.float() for feature in self._compute(x)]
 
     def _compute(self, x: Tensor) -> list[Tensor]:
-        backbone, neck = self.parts()
-        maps = backbone(x)
-        if neck is not None:
-            maps = neck(maps)
+        maps = self.backbone(x)  # type: ignore[operator]
+        if self.neck is not None:
+            maps = self.neck(maps)  # type: ignore[operator]
         if not torch.jit.is_scripting():
-            check_outputs(maps, self.out_positions[-1] + 1, type(backbone if neck is None else neck).__name__)
+            self._check(maps)
         return [maps[position] for position in self.out_positions]
+
+    def _check(self, maps: Any) -> None:
+        backbone, neck = self.parts()
+        check_outputs(maps, self.out_positions[-1] + 1, type(backbone if neck is None else neck).__name__)
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Return the module that ``torch.jit.script`` compiles instead of this one, with ``forward`` of `script_form`.
+
+        Raises:
+            ValueError: a pyramid with ``autocast``.
+        """
+        if self.autocast_dtype is not None:
+            name = type(self).__name__
+            raise ValueError(f"torch.jit.script does not compile autocast; build {name} with autocast=None")
+        return scriptable_form(self, self.script_form)
 
     def _in_specs(self, backbone: nn.Module) -> tuple[FeatureSpec, ...]:
         """Return the specs of the maps that the neck reads; adapters override this for their toolbox's backbones."""

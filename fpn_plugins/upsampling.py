@@ -36,9 +36,8 @@ def fit(x: Tensor, size: tuple[int, int]) -> Tensor:
     Raises:
         ValueError: the finer map is larger by more than one cell.
     """
-    if not torch.jit.is_scripting():
-        if torch.compiler.is_compiling():
-            return _fit_any(x, size)
+    if not torch.jit.is_scripting() and torch.compiler.is_compiling():
+        return _fit_any(x, size)
     down, right = size[0] - x.shape[-2], size[1] - x.shape[-1]
     if down > 1 or right > 1:
         raise ValueError(

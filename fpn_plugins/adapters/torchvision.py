@@ -13,8 +13,10 @@ except ImportError as error:
     raise ImportError(
         f"fpn_plugins.adapters.torchvision needs torchvision ({error}): pip install torchvision"
     ) from error
+import torch
 from torch import Tensor
 
+from ..ops.scripting import Form
 from ..pyramid import Part, Pyramid
 
 RATIOS = (0.5, 1.0, 2.0)
@@ -34,10 +36,13 @@ class PyramidBackbone(Pyramid):
     ResNet and an FPN load unchanged into ``TimmBackbone("resnet50")`` and `FPN`. torchvision runs the frozen batch
     norms of its COCO checkpoints with an ``eps`` of 0; for equal maps, set ``eps`` to 0 after loading them.
 
+    ``torch.jit.script`` compiles it inside torchvision's detectors, with a backbone and neck that it compiles.
+
     Raises:
         ValueError: also for a neck whose maps differ in channels.
     """
 
+    script_form = Form
     part_names = ("body", "fpn")
 
     def __init__(self, backbone: Part, neck: Part | Sequence[Part] | None, **options: Any) -> None:
@@ -47,9 +52,20 @@ class PyramidBackbone(Pyramid):
             raise ValueError(f"the neck's maps have {sorted(channels)} channels; torchvision's heads need one number")
         self.out_channels = channels.pop()
 
-    def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
-        """Map images ``B 3 H W`` to the pyramid's maps, high to low resolution, named ``"0"``, ``"1"``, ..."""
-        return OrderedDict((str(index), feature) for index, feature in enumerate(self.maps(x)))
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Map images ``B 3 H W`` to an ``OrderedDict`` of maps, high to low resolution, named ``"0"``, ``"1"``, ..."""
+        named: dict[str, Tensor] = OrderedDict()
+        for index, feature in enumerate(self.maps(x)):
+            named[str(index)] = feature
+        return named
+
+    def _compute(self, x: Tensor) -> list[Tensor]:
+        maps = self.body(x)  # type: ignore[operator]
+        if self.fpn is not None:
+            maps = self.fpn(maps)  # type: ignore[operator]
+        if not torch.jit.is_scripting():
+            self._check(maps)
+        return [maps[position] for position in self.out_positions]
 
     def rpn_anchors(self, scale: float = 8) -> AnchorGenerator:
         """Return one size per level, ``scale`` cells, in three ratios: the R-CNNs' ``rpn_anchor_generator``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -48,6 +48,8 @@ class Backbone(KeywordChecked, nn.Module):
         frozen_stages: -1 freezes nothing, 0 the stem (patch embedding or first convolutions), ``n`` the stem and the
             first ``n`` stages. Frozen parts get no gradient and stay in evaluation mode.
     """
+
+    __jit_unused_properties__: ClassVar[list[str]] = ["pixel_mean", "pixel_std"]
 
     feature_specs: tuple[FeatureSpec, ...]
     mean: tuple[float, ...] = IMAGENET_MEAN

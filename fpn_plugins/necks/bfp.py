@@ -27,6 +27,7 @@ from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, check_la
 from ..ops import checkpointing
 from ..ops.distributed import watch_first_step
 from ..ops.pooling import adaptive_max_pool2d
+from ..ops.scripting import ListForm, scriptable_form
 from ..weights import accept_layouts
 from ..weights.maps import bfp
 from .card import NeckCard
@@ -61,9 +62,10 @@ class NonLocal2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``B C H W`` to ``B C H W``."""
-        value, query, key = (
-            embed(x).flatten(2).transpose(1, 2)[:, None] for embed in (self.g, self.theta, self.phi)
-        )  # B 1 HW C: fused attention needs an axis of heads
+        # B 1 HW C: fused attention needs an axis of heads
+        value = self.g(x).flatten(2).transpose(1, 2)[:, None]
+        query = self.theta(x).flatten(2).transpose(1, 2)[:, None]
+        key = self.phi(x).flatten(2).transpose(1, 2)[:, None]
         mixed = F.scaled_dot_product_attention(query, key, value, scale=1.0)
         return x + self.conv_out(mixed[:, 0].transpose(1, 2).reshape(x.shape))
 
@@ -131,6 +133,7 @@ class BFP(KeywordChecked, nn.Module):
         super().__init__()
         self.gradient_checkpointing = boolean("gradient_checkpointing", gradient_checkpointing)
         self.in_channels = check_in_channels(in_channels)
+        self.in_indices = tuple(range(len(self.in_channels)))
         self.out_channels = _check_same(self.in_channels, out_channels)
         check_layers(norm=norm, act=act, conv=conv)
         if not 0 <= integer("refine_index", refine_index) < len(self.in_channels):
@@ -162,22 +165,35 @@ class BFP(KeywordChecked, nn.Module):
         """Map levels ``B C H W`` of any sizes to balanced levels of the same shapes; see `Neck.forward`."""
         check_channels(inputs, self.in_channels, type(self).__name__)
         watch_first_step(self)
-        return checkpointing.run(self.balance, inputs, checkpointed=self.gradient_checkpointing)
+        return tuple(checkpointing.run(self.pyramid, list(inputs), checkpointed=self.gradient_checkpointing))
 
-    def balance(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Compute the outputs of `forward`, without its checks."""
-        size = inputs[self.refine_index].shape[-2:]
-        gathered = [self._resize(x, size, down=index < self.refine_index) for index, x in enumerate(inputs)]
-        balanced = self.refine(sum(gathered[1:], gathered[0]) / len(gathered))
-        return tuple(
-            self._resize(balanced, x.shape[-2:], down=index >= self.refine_index) + x for index, x in enumerate(inputs)
-        )
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Return the module that ``torch.jit.script`` compiles instead of this one."""
+        return scriptable_form(self, ListForm)
 
-    @staticmethod
-    def _resize(x: Tensor, size: Sequence[int], down: bool) -> Tensor:
-        """Resize by adaptive max-pooling to a smaller map, or by nearest interpolation to a larger one."""
-        height, width = size
-        return adaptive_max_pool2d(x, (height, width)) if down else F.interpolate(x, (height, width), mode="nearest")
+    def pyramid(self, inputs: list[Tensor]) -> list[Tensor]:
+        """Compute the outputs of `forward`, without its checks; TorchScript compiles this method."""
+        middle = inputs[self.refine_index]
+        gathered = [resize_like(x, middle, index < self.refine_index) for index, x in enumerate(inputs)]
+        total = gathered[0]
+        for x in gathered[1:]:
+            total = total + x
+        balanced = self.refine(total / len(gathered))
+        return [resize_like(balanced, x, index >= self.refine_index) + x for index, x in enumerate(inputs)]
+
+
+def resize_like(x: Tensor, other: Tensor, down: bool) -> Tensor:
+    """Resize by adaptive max-pooling to the size of a smaller map, or by nearest interpolation to that of a larger one.
+
+    Args:
+        x: ``B C h w``.
+        other: ``B C H W``.
+        down: whether to pool.
+    """
+    size = (other.shape[-2], other.shape[-1])
+    if not down:
+        return F.interpolate(x, size=size, mode="nearest")
+    return adaptive_max_pool2d(x, size)
 
 
 def _check_same(in_channels: Sequence[int], out_channels: int | None) -> int:

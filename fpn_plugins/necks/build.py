@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from torch import nn
 
 from ..checks import one_of, shown
 from ..features import FeatureSpec, check_feature_specs
 from ..keywords import check_keywords, keyword_parameters, theirs, type_name
+from ..ops.scripting import ChainForm, scriptable_form
 from .base import check_neck
 from .baselines import SingleScale, SSDPyramid, TopDownPyramid
 from .bfp import BFP
@@ -52,7 +53,12 @@ def register_neck(neck: NeckClass) -> NeckClass:
 
 
 class NeckChain(nn.Sequential):
-    """Necks applied one after another, e.g., ``BFP`` after ``FPN``; state dict ``0.*``, ``1.*``, like mmdet's lists."""
+    """Necks applied one after another, e.g., ``BFP`` after ``FPN``; state dict ``0.*``, ``1.*``, like mmdet's lists.
+
+    ``torch.jit.script`` compiles a chain of scriptable necks, on lists of maps.
+    """
+
+    __jit_unused_properties__: ClassVar[list[str]] = ["in_channels"]
 
     @property
     def in_channels(self) -> Sequence[int]:
@@ -70,6 +76,10 @@ class NeckChain(nn.Sequential):
         for neck in self:
             specs = neck.out_specs(specs)  # type: ignore[operator]
         return specs
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Return the module that ``torch.jit.script`` compiles instead of this one."""
+        return scriptable_form(self, ChainForm)
 
 
 def build_neck(

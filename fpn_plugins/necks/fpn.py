@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ..checks import boolean, one_of
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, check_layers, init_convs
 from ..ops import checkpointing
-from ..ops.scripting import list_form
+from ..ops.scripting import ListForm, scriptable_form
 from ..upsampling import UpsampleMode, check_upsample, make_upsample
 from ..weights import accept_layouts
 from ..weights.maps.fpn import FPNLayouts
@@ -154,7 +154,7 @@ class FPN(PyramidNeck):
 
     def __prepare_scriptable__(self) -> nn.Module:
         """Return the module that ``torch.jit.script`` compiles instead of this one."""
-        return list_form(self)
+        return scriptable_form(self, ListForm)
 
     def pyramid(self, inputs: list[Tensor]) -> list[Tensor]:
         """Compute the outputs from the used inputs.

@@ -78,6 +78,13 @@ def max_pool_blocks(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 def adaptive_max_pool2d(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Compute ``F.adaptive_max_pool2d``, exactly: ``B C h w`` to ``B C H W`` with ``(H, W) = size``."""
+    if torch.jit.is_scripting():
+        return F.adaptive_max_pool2d(x, size)
+    else:  # noqa: RET505 TorchScript compiles what follows a return
+        return _adaptive_max_pool2d(x, size)
+
+
+def _adaptive_max_pool2d(x: Tensor, size: tuple[int, int]) -> Tensor:
     if torch.compiler.is_compiling():
         return _adaptive_along(_adaptive_along(x, -2, size[0]), -1, size[1])
     height, width = x.shape[-2:]
@@ -103,29 +110,22 @@ class MaxPool2d(nn.MaxPool2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``B C h w`` to ``B C H W``."""
-        if not torch.compiler.is_compiling():
-            return super().forward(x)
-        return max_pool2d(x, _pair(self.kernel_size), _pair(self.stride), _pair(self.padding), self.ceil_mode)
-
-    def __prepare_scriptable__(self) -> nn.Module:
-        """Return the module that ``torch.jit.script`` compiles instead of this one."""
-        return nn.MaxPool2d(self.kernel_size, self.stride, self.padding, ceil_mode=self.ceil_mode)
+        if not torch.jit.is_scripting() and torch.compiler.is_compiling():
+            window = _pair(self.kernel_size), _pair(self.stride), _pair(self.padding)
+            return max_pool2d(x, *window, self.ceil_mode)
+        return F.max_pool2d(x, self.kernel_size, self.stride, self.padding, ceil_mode=self.ceil_mode)
 
 
 class HalvingAvgPool2d(nn.AvgPool2d):
-    """``nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)`` that exports as one graph for all sizes."""
+    """``nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)``, in one graph for all sizes."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``B C h w`` to ``B C ceil(h / 2) ceil(w / 2)``."""
-        if not torch.compiler.is_compiling():
-            return super().forward(x)
-        height, width = x.shape[-2:]
-        pads = (0, (width + 1) // 2 * 2 - width, 0, (height + 1) // 2 * 2 - height)
-        return F.avg_pool2d(F.pad(x, pads, mode="replicate"), 2, 2)  # an odd cell is the mean of itself and its copy
-
-    def __prepare_scriptable__(self) -> nn.Module:
-        """Return the module that ``torch.jit.script`` compiles instead of this one."""
-        return nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)
+        if not torch.jit.is_scripting() and torch.compiler.is_compiling():
+            height, width = x.shape[-2:]
+            pads = (0, (width + 1) // 2 * 2 - width, 0, (height + 1) // 2 * 2 - height)
+            return F.avg_pool2d(F.pad(x, pads, mode="replicate"), 2, 2)  # an odd cell is the mean of it and its copy
+        return F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False)
 
 
 def make_traceable(network: nn.Module) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ...checks import integer, one_of, sequence
 from ...features import FeatureSpec, level_names
 from ...layers import OR_FACTORY
-from ...ops.scripting import sharing_copy
+from ...ops.scripting import Form
 from ...pyramid import Part, Pyramid
 from ...weights import redirect_keys
 from ...weights.maps import fpn, simple_pyramid
@@ -50,6 +50,7 @@ class PyramidBackbone(Pyramid, Backbone):
             or ``square_pad`` that the backbone's last stride does not divide.
     """
 
+    script_form = Form
     part_names = ("bottom_up", "neck")
     backbone_argument = "bottom_up"
 
@@ -121,12 +122,6 @@ class PyramidBackbone(Pyramid, Backbone):
                 f"in_features={list(self.in_features)}: the backbone has no {unknown}, it has {list(shapes)}"
             )
         return tuple(FeatureSpec(shapes[name].channels, shapes[name].stride) for name in self.in_features)
-
-    def __prepare_scriptable__(self) -> PyramidBackbone:
-        """Return a copy for ``torch.jit.script``, which replaces the neck with its scripted form."""
-        if self.autocast_dtype is not None:
-            raise ValueError("torch.jit.script does not compile autocast; build PyramidBackbone with autocast=None")
-        return sharing_copy(self)
 
 
 # Detectron2's, see its get_norm

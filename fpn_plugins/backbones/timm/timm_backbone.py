@@ -19,6 +19,7 @@ from ...checks import boolean, mapping, positive_int, probability, text
 from ...features import FeatureSpec
 from ...layers import NormFactory, check_layers, make_norm
 from ...ops.memory_format import as_map, in_format_of
+from ...ops.scripting import ImageForm, scriptable_form
 from ..base import Backbone, Part, check_one_source
 from ..build import register_backbone
 from ..layer_numbers import with_prefix
@@ -56,6 +57,8 @@ class TimmBackbone(Backbone):
 
     Image sizes are limited by timm's forward (table in ``docs/timm_families.md``): most convolutional networks take any
     size; HRNet and DLA need multiples of 32, to which both toolboxes pad; transformers need ``model_args``.
+
+    ``torch.jit.script`` compiles a form that returns a list, if it compiles timm's network.
 
     Raises:
         ImportError: timm is not installed.
@@ -107,15 +110,25 @@ class TimmBackbone(Backbone):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B in_chans H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``."""
+        return self.complete(self.maps(x))
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """Compute the maps that are read, as a list; TorchScript compiles this method."""
         if not torch.jit.is_scripting():
             self.check_image(x)
             self._fused.restore()
         maps = self.model(x)
         if self._channels_last_maps:
             maps = [as_map(m, x) for m in maps]
-        if len(self.norms):
-            maps = [in_format_of(norm(m), x) for norm, m in zip(self.norms, maps, strict=False)]
-        return self.complete(maps)
+        for index, norm in enumerate(self.norms):
+            if index < len(maps):
+                maps[index] = in_format_of(norm(maps[index]), x)
+        return maps
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Return the module that ``torch.jit.script`` compiles instead of this one."""
+        self._fused.restore()
+        return scriptable_form(self, ImageForm)
 
     def train(self, mode: bool = True) -> TimmBackbone:
         """Switch mode; frozen parts and, with ``norm_eval``, batch norms stay in evaluation mode."""
