@@ -72,7 +72,6 @@ CASES = [
 # necks with sequences, generators of modules, or lists of modules and of maps side by side; with TorchScript's message
 # for the first that it meets
 NOT_SCRIPTABLE = {
-    "BFP": "has no attribute or method '__call__'",
     "BiFPN": "does not have a statically determinable length",
     "CSPPAFPN": "Sequence",
     "NASFPN": "Sequence",

@@ -12,7 +12,8 @@ import torch
 from precision import assert_same_gradients, assert_same_maps
 from torch import nn
 
-from fpn_plugins import FPN, PAFPN, ExtraLevels
+from fpn_plugins import FPN, PAFPN, ExtraLevels, FeatureSpec
+from fpn_plugins.necks import build_neck
 
 CHANNELS = [3, 4, 5]
 SIZES = [(11, 14), (6, 7), (3, 4)]  # PAFPN takes what rounds up
@@ -59,3 +60,14 @@ def test_scripting_leaves_the_neck_as_it_was(make_maps: Callable):
     assert type(neck) is FPN and isinstance(neck(make_maps(CHANNELS, SIZES)), tuple)
     with pytest.raises(ValueError, match="built for in_channels"):  # eager still checks
         neck(make_maps(CHANNELS[:2], SIZES[:2]))
+
+
+@pytest.mark.parametrize("refine", [None, "conv", "non_local"])
+def test_a_chain_scripts_to_the_same(refine: str | None, make_maps: Callable):
+    specs = [FeatureSpec(channels, stride) for channels, stride in zip(CHANNELS, (4, 8, 16), strict=True)]
+    chain = build_neck([{"type": "FPN", "out_channels": 8}, {"type": "BFP", "refine": refine}], specs).double().eval()
+    parts = list(chain)
+    scripted = torch.jit.script(chain)
+    maps = make_maps(CHANNELS, SIZES, dtype=torch.double)
+    assert_same_maps(scripted(maps), chain(maps))
+    assert list(chain) == parts

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from fpn_plugins.ops.pooling import max_pool2d
+from fpn_plugins.ops.pooling import (
+    HalvingAvgPool2d,
+    MaxPool2d,
+    adaptive_max_pool2d,
+    make_traceable,
+    max_pool2d,
+    max_pool_blocks,
+)
 
+sides = st.integers(1, 13)
 axes = st.tuples(st.integers(1, 13), st.integers(1, 5), st.integers(1, 5), st.integers(0, 2))
 
 
@@ -37,6 +48,41 @@ def test_values_and_gradients_match_pytorch(
         same(y.detach(), expected)
         gradients += torch.autograd.grad(y, x, gradient)
     same(*gradients)
+
+
+@given(down=axes, across=axes, ceil_mode=st.booleans())
+def test_the_compiled_form_has_the_same_values(
+    down: tuple[int, int, int, int], across: tuple[int, int, int, int], ceil_mode: bool
+):
+    axes = [(side, kernel, stride, min(padding, kernel // 2)) for side, kernel, stride, padding in (down, across)]
+    axes = [(max(side, kernel - 2 * padding), kernel, stride, padding) for side, kernel, stride, padding in axes]
+    sides, *window = zip(*axes, strict=True)
+    x = torch.randn(2, 3, *sides) - 2
+    with mock.patch("torch.compiler.is_compiling", return_value=True):
+        compiled = max_pool2d(x, *window, ceil_mode=ceil_mode)
+    same(compiled, F.max_pool2d(x, *window, ceil_mode=ceil_mode))
+
+
+@given(sides=st.tuples(sides, sides), size=st.tuples(sides, sides))
+def test_compiled_adaptive_and_block_pooling_match(sides: tuple[int, int], size: tuple[int, int]):
+    x = torch.randn(2, 3, *sides)
+    smaller = min(sides[0], size[0]), min(sides[1], size[1])
+    with mock.patch("torch.compiler.is_compiling", return_value=True):
+        adaptive, blocks = adaptive_max_pool2d(x, size), max_pool_blocks(x, smaller)
+    same(adaptive, F.adaptive_max_pool2d(x, size))
+    same(blocks, max_pool_blocks(x, smaller))
+
+
+@pytest.mark.parametrize("size", [(4, 6), (5, 7), (1, 2), (3, 1)])
+def test_compiled_layers_match(size: tuple[int, int]):
+    pools = nn.Sequential(nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False), nn.MaxPool2d(3, 2, 1)).double()
+    x = torch.randn(2, 3, *size, dtype=torch.double)
+    expected = pools(x)
+    make_traceable(pools)
+    same(pools(x), expected)
+    with mock.patch("torch.compiler.is_compiling", return_value=True):
+        torch.testing.assert_close(pools(x), expected, rtol=1e-12, atol=1e-12)
+    assert [type(pool) for pool in pools] == [HalvingAvgPool2d, MaxPool2d]
 
 
 def same(one: torch.Tensor, other: torch.Tensor) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +58,27 @@ def test_trains_and_predicts(kind: str) -> None:
         found = model.eval()([image])[0]
     assert found["boxes"].shape[1] == 4
     assert ("masks" in found) == (kind == "MaskRCNN")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("kind", ["FasterRCNN", "RetinaNet"])
+def test_scripts_as_torchvisions_own_detectors_do(kind: str, tmp_path: Path) -> None:
+    """The detector itself computes, pickles and copies as before, although TorchScript replaces its backbone."""
+    from fpn_plugins import FPN, TimmBackbone
+
+    model, image = detector(kind).eval(), torch.rand(3, 90, 120)
+    expected = model([image])
+    torch.jit.script(model).save(tmp_path / "detector.pt")
+    scripted = torch.jit.load(tmp_path / "detector.pt")
+    with pytest.warns(UserWarning, match="always returns a"):
+        _, found = scripted([image])
+    assert_same_maps(found, expected)
+    assert_same_maps(model([image]), expected)
+    assert model.state_dict().keys() == scripted.state_dict().keys()
+    for twin in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        assert (type(twin.backbone.body), type(twin.backbone.fpn)) == (TimmBackbone, FPN)
+        twin.load_state_dict(model.state_dict())
+        assert_same_maps(twin([image]), expected)
 
 
 @pytest.mark.parametrize("kind", ["fasterrcnn_resnet50_fpn", "retinanet_resnet50_fpn"])
