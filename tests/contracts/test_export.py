@@ -52,7 +52,11 @@ FEWER: dict[str, dict[str, Any]] = {
     "CSPPAFPN": {"num_blocks": 1},
     "ImagePyramid": {"scales": (1, 0.5)},
     "MViT": {"last_block_indices": (0, 1, 2, 3)},
-    "MultiDepthViT": {"vit": {**VIT_PARTS, "depth": 2, "global_block_indices": (1,)}, "depths": (1, 2)},
+    "MultiDepthViT": {
+        "vit": {**VIT_PARTS, "depth": 2, "global_block_indices": (1,)},
+        "depths": (1, 2),
+        "strides": (8, 16),
+    },
     "NASFPN": {"num_repeats": 1},
 }
 CASES = [
