@@ -22,10 +22,11 @@ from torch import Tensor, nn
 
 from fpn_plugins import MViT
 from fpn_plugins.commands.common import user_errors
-from fpn_plugins.necks import bfp, bifpn_node, nas_fpn
+from fpn_plugins.necks import bifpn_node
+from fpn_plugins.ops import pooling
 from fpn_plugins.ops.attention import grids
 
-NECKS = {"BiFPN": bifpn_node, "NASFPN": nas_fpn, "BFP": bfp}
+NECKS = {"BiFPN": bifpn_node, "NASFPN": pooling, "BFP": pooling}
 NECK_SIZE = (320, 480)
 MVIT_SIZES = [(256, 320), (384, 512)]
 Pair = tuple[int, int]
