@@ -58,7 +58,7 @@ class NeckChain(nn.Sequential):
     ``torch.jit.script`` compiles a chain of scriptable necks, on lists of maps.
     """
 
-    __jit_unused_properties__: ClassVar[list[str]] = ["in_channels"]
+    __jit_unused_properties__: ClassVar[list[str]] = ["in_channels", "read_indices"]
 
     @property
     def in_channels(self) -> Sequence[int]:
