@@ -16,45 +16,12 @@ from torch import Tensor, nn
 
 from .checks import divisor, one_of, positive_int, positive_ints, shown
 from .layers import init_convs
+from .ops.cropping import fit
 from .ops.memory_format import is_channels_last
 from .ops.reassembly import reassemble
 
 Upsample = Callable[[Tensor, tuple[int, int]], Tensor]
 UpsampleMode = str | Mapping[str, Any] | Upsample
-
-
-def fit(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Crop or pad a doubled map to the size of the finer map, which is at most one cell larger.
-
-    An extra row or column is cropped where the finer map has an odd side; the last one is repeated where the coarser
-    map was rounded down.
-
-    Args:
-        x: ``B C 2h 2w``.
-        size: ``(H, W)`` of the finer map.
-
-    Raises:
-        ValueError: the finer map is larger by more than one cell.
-    """
-    if not torch.jit.is_scripting() and torch.compiler.is_compiling():
-        return _fit_any(x, size)
-    down, right = size[0] - x.shape[-2], size[1] - x.shape[-1]
-    if down > 1 or right > 1:
-        raise ValueError(
-            f"upsampling doubles a map to {x.shape[-2]} x {x.shape[-1]}, which is too small for {size[0]} x {size[1]}; "
-            "choose adjacent stages of the backbone, or upsample_mode='nearest'"
-        )
-    if down > 0 or right > 0:
-        x = F.pad(x, (0, max(right, 0), 0, max(down, 0)), mode="replicate")
-    return x[..., : size[0], : size[1]]
-
-
-def _fit_any(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Compute `fit` in one graph for all sizes: always repeat the last cells, then crop."""
-    x = F.pad(x, (0, 1, 0, 1), mode="replicate")
-    for have, want in zip(x.shape[-2:], size, strict=True):
-        torch._check(want <= have, lambda: "upsampling doubles a map, which is too small for the finer one")
-    return F.pad(x, (0, size[1] - x.shape[-1], 0, size[0] - x.shape[-2]))  # negative
 
 
 class DeconvUpsample(nn.Module):
