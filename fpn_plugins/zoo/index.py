@@ -133,7 +133,7 @@ def forget_weights(node: Any) -> None:
     if isinstance(node, MutableMapping):
         for key, value in node.items():
             if key in ("pretrained", "checkpoint"):
-                node[key] = False if value is True else None
+                node[key] = False if isinstance(value, bool) else None
             else:
                 forget_weights(value)
     elif isinstance(node, Sequence) and not isinstance(node, str):

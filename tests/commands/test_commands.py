@@ -14,16 +14,22 @@ import pytest
 
 from fpn_plugins import commands
 from fpn_plugins.commands import check, cost, level_weights
+from fpn_plugins.commands.__main__ import COMMANDS
 from fpn_plugins.commands.common import user_errors
 from fpn_plugins.data import find_split
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 HOSTS = {"train": "mmdet", "test": "mmdet", "train_d2": "detectron2"}
-NAMES = sorted({module.name for module in pkgutil.iter_modules(commands.__path__)} - {"common", "__main__"})
+SHARED = {"common", "runs", "__main__"}  # no commands
+NAMES = sorted({module.name for module in pkgutil.iter_modules(commands.__path__)} - SHARED)
 
 
 def load(name: str) -> ModuleType:
     return importlib.import_module(f"{commands.__name__}.{name}")
+
+
+def test_the_dispatcher_knows_every_command() -> None:
+    assert sorted(COMMANDS.values()) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
