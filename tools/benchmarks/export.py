@@ -81,7 +81,7 @@ def scripted(module: nn.Module, example: Example) -> str:
     """Compare the scripted module with eager mode, or say that there is none."""
     try:
         script = torch.jit.script(module)
-    except RuntimeError:
+    except (RuntimeError, ValueError, TypeError, AttributeError):  # TorchScript has no error of its own
         return "-"
     return compared(lambda inputs: script(inputs if isinstance(inputs, Tensor) else list(inputs)), module, example)
 
