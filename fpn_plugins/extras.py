@@ -1,9 +1,11 @@
-"""Explain missing optional libraries by the extra of this package that installs them."""
+"""Explain missing optional libraries by the extra that installs them, and silence what toolboxes say when imported."""
 
 from __future__ import annotations
 
+import io
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
 # library's import name -> extra of setup.cfg that lists it
 EXTRAS = {
@@ -36,3 +38,11 @@ def needed_for(purpose: str) -> Iterator[None]:
             raise
         package = PACKAGES.get(library) or f"'fpn_plugins[{EXTRAS[library]}]'"
         raise ImportError(f"{purpose} need {library}: pip install {package}", name=library) from error
+
+
+@contextmanager
+def quiet_imports() -> Iterator[None]:
+    """Drop what toolboxes print and warn about optional parts of theirs while they are imported; errors pass."""
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ..analysis import CostReport, count_cost, on_meta
 from ..conversion import DetectorFacts
 from ..data.coco_folder import category_names, read_coco
+from ..extras import quiet_imports
 from ..inference import AnnotatedImage, Detections, ImagePredictor, load_weights
 from ..moved import check_config
 from ..packaged import resolve_config
@@ -123,7 +124,8 @@ def host_of(config: str, toolbox: str | None = None) -> Host:
     name = toolbox or toolbox_of(config)
     if name not in HOSTS:
         raise ValueError(f"config {config!r}: toolbox {name!r} is unknown, choose one of {HOSTS}")
-    return cast(Host, importlib.import_module(f"{__package__}.{name}.detector"))
+    with quiet_imports():
+        return cast(Host, importlib.import_module(f"{__package__}.{name}.detector"))
 
 
 def detector_cost(

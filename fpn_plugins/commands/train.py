@@ -25,6 +25,7 @@ from pathlib import Path
 
 from ..adapters.hosts import check_toolbox
 from ..data import DataCheck
+from ..extras import quiet_imports
 from ..moved import check_config
 from ..packaged import resolve_config
 from .common import help_without, run_data_check, user_errors
@@ -122,11 +123,13 @@ def run_script(script: str, argv: Sequence[str] | None, docstring: str | None = 
     with user_errors():
         path = mmdet_script(script)
         sys.argv = [str(path), *map(resolve_config, given)]
-        namespace = runpy.run_path(str(path), run_name="mmdet_script")
+        with quiet_imports():
+            namespace = runpy.run_path(str(path), run_name="mmdet_script")
         args = parse_script(namespace["parse_args"], given)
         check_config(args.config)
         check_toolbox(args.config, "mmdet")
-        from ..adapters.mmdet.detector import read_config
+        with quiet_imports():
+            from ..adapters.mmdet.detector import read_config
 
         read_config(args.config, changes=args.cfg_options)
         check_data(args, LOADERS[script])

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..adapters.hosts import check_toolbox
+from ..extras import quiet_imports
 from ..moved import check_config
 from ..packaged import resolve_config
 from .common import help_without, run_data_check, user_errors
@@ -60,7 +61,7 @@ def run_process(args: argparse.Namespace) -> Any:
 def main(argv: Sequence[str] | None = None) -> None:
     """Start ``--num-gpus`` processes, as Detectron2's scripts do; without a GPU, they are connected over gloo."""
     help_without("detectron2", sys.argv[1:] if argv is None else argv, __doc__)
-    with user_errors():
+    with user_errors(), quiet_imports():
         from ..adapters import detectron2  # noqa: F401  # names the extra to install if Detectron2 is missing
     from detectron2.engine import launch
 

@@ -18,6 +18,7 @@ from mmengine.config import Config, DictAction
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from ...extras import quiet_imports
 from ...inference import AnnotatedImage, Detections, load_detector_weights
 from ...packaged import resolve_config
 from ...weights.checkpoint import read_content
@@ -74,7 +75,8 @@ def read_config(config: str, options: Sequence[str] = (), changes: Mapping[str, 
 
 
 def _build(cfg: Config, device: str) -> nn.Module:
-    register_all_modules()
+    with quiet_imports():
+        register_all_modules()
     forget_weights(cfg.model)
     with torch.device(device):
         return MODELS.build(cfg.model)
