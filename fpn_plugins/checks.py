@@ -125,8 +125,8 @@ def text(argument: str, value: Any, example: str) -> str:
 
 
 def file_name(argument: str, value: Any) -> None:
-    """Raise ``TypeError`` unless ``value`` is a text or a path, or ``None``."""
-    if value is not None and not isinstance(value, str) and not hasattr(value, "__fspath__"):
+    """Raise ``TypeError`` unless ``value`` is a text that is not empty or a path, or ``None``."""
+    if value == "" or value is not None and not isinstance(value, str) and not hasattr(value, "__fspath__"):
         raise TypeError(f"{argument}={shown(value)} must be the path of a file, or None")
 
 

@@ -87,8 +87,10 @@ def check_channels(features: Sequence[Tensor], in_channels: Sequence[int], owner
 
 # a backbone of equal channels is usually a pyramid already
 _PYRAMID_HINT = "; if the backbone has its own neck, set the detector's neck=None"
-# largest number of cells of a side per cell of the next map: maps of stride 4 and 32
-_LARGEST_STEP = 8
+# largest number of cells of a side per cell of the next map: maps of stride 2 and 64
+_LARGEST_STEP = 32
+# and per cell of a map that has only one, which is rather a pooled map: maps of stride 2 and 32
+_LARGEST_STEP_TO_ONE = 16
 
 
 def _check_tensors(features: Any, owner: str) -> None:
@@ -134,11 +136,12 @@ def _check_sizes(features: Sequence[Tensor], owner: str) -> None:
     before = features[0].shape
     for index, x in enumerate(features):
         shape = x.shape
-        if shape[0] != before[0] or 0 in shape:
+        if shape[0] != before[0] or 0 in shape[1:]:
             shapes = [tuple(feature.shape) for feature in features]
             raise ValueError(f"{owner} received maps of different batches, or empty ones: shapes {shapes} (B C H W)")
+        pooled = shape[2] == shape[3] == 1 and max(before[2:]) > _LARGEST_STEP_TO_ONE
         for fine, coarse in ((before[2], shape[2]), (before[3], shape[3])):
-            if not fine // _LARGEST_STEP <= coarse <= fine:
+            if pooled or not fine // _LARGEST_STEP <= coarse <= fine:
                 raise ValueError(
                     f"{owner} takes maps from high to low resolution, but map {index} has {tuple(shape[2:])} cells "
                     f"after {tuple(before[2:])}; pass the maps of one image in the order of their strides"

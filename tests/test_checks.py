@@ -59,6 +59,7 @@ def test_good_values_are_returned() -> None:
         ("numbers", ("scales", [float("nan")]), ValueError, "scales=nan must be a finite number"),
         ("mapping", ("vit", [], "{}"), TypeError, r"vit=\[\] must be a mapping, such as {}"),
         ("text", ("name", b"vit", "vit"), TypeError, "name=b'vit' must be a name, such as 'vit'"),
+        ("file_name", ("checkpoint", ""), TypeError, "checkpoint='' must be the path of a file, or None"),
         ("file_name", ("checkpoint", 3), TypeError, "checkpoint=3 must be the path of a file, or None"),
         ("name_or_factory", ("norm", nn.ReLU(), ["BN"], ""), TypeError, r"norm=ReLU\(\) must be .*pass its class"),
         ("name_or_factory", ("norm", 3, ["BN"], ""), TypeError, r"norm=3 must be one of \['BN'\], a factory"),

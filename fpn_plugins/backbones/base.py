@@ -32,7 +32,8 @@ class Backbone(KeywordChecked, nn.Module):
     normalized with ``mean`` and ``std`` (or `pixel_mean` and `pixel_std`).
 
     Arguments that several subclasses have:
-        pretrained: load timm's weights of the network ``name`` (downloaded by timm, which must be installed).
+        pretrained: load timm's weights of the network ``name`` (downloaded by timm, which must be installed);
+            ``None`` is ``False``, as in the toolboxes.
         checkpoint: weights file to load instead, in any layout that the subclass names; read without executing
             anything, loaded completely or not at all.
         in_chans: channels of the image.
@@ -102,7 +103,7 @@ class Backbone(KeywordChecked, nn.Module):
         )
 
     def load_and_freeze(
-        self, frozen_stages: int = -1, checkpoint: str | os.PathLike[str] | None = None, pretrained: bool = False
+        self, frozen_stages: int = -1, checkpoint: str | os.PathLike[str] | None = None, pretrained: bool | None = False
     ) -> None:
         """Load weights from ``checkpoint`` or, if ``pretrained``, timm's of the network ``self.name``; then freeze.
 
@@ -231,8 +232,8 @@ def pixel_statistics(backbone: nn.Module) -> tuple[list[float], list[float]]:
     return [round(255 * value, 3) for value in mean], [round(255 * value, 3) for value in std]
 
 
-def check_one_source(pretrained: bool, checkpoint: str | os.PathLike[str] | None) -> None:
+def check_one_source(pretrained: bool | None, checkpoint: str | os.PathLike[str] | None) -> None:
     """Raise ``ValueError`` if both sources of weights are given, ``TypeError`` if one is not what it should be."""
     file_name("checkpoint", checkpoint)
-    if boolean("pretrained", pretrained) and checkpoint is not None:
+    if pretrained is not None and boolean("pretrained", pretrained) and checkpoint is not None:
         raise ValueError(f"pretrained=True and checkpoint={str(checkpoint)!r} are mutually exclusive; choose one")

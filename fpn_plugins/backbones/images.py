@@ -10,7 +10,7 @@ from ..ops.tracing import traced
 
 
 def check_image(x: Any, in_chans: int | None, owner: str) -> None:
-    """Raise an error unless ``x`` is a batch of images ``B in_chans H W`` of floating-point numbers.
+    """Raise an error unless ``x`` is a batch of images ``B in_chans H W`` of floating-point numbers; ``B`` may be 0.
 
     Args:
         x: value to check.
@@ -31,5 +31,5 @@ def check_image(x: Any, in_chans: int | None, owner: str) -> None:
         )
     if not x.is_floating_point():
         raise ValueError(f"{owner} takes images of normalized floating-point numbers, not of {x.dtype}")
-    if not traced() and 0 in x.shape:
+    if not traced() and 0 in x.shape[1:]:
         raise ValueError(f"{owner} takes images with pixels, but received the shape {tuple(x.shape)}")

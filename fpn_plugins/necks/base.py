@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from ..checks import boolean, positive_int
 from ..features import FeatureSpec, check_channels, check_in_channels, check_in_indices, check_specs, check_strides
 from ..keywords import KeywordChecked
 from ..ops.distributed import watch_first_step
+from ..ops.tracing import traced
 
 
 class Neck(Protocol):
@@ -59,6 +61,28 @@ def check_neck(neck: nn.Module | type[nn.Module]) -> None:
         missing.append("a method forward(inputs) that returns a tuple of maps")
     if missing:
         raise TypeError(f"{kind.__name__} is not a neck: it lacks {' and '.join(missing)}; see fpn_plugins.necks.Neck")
+
+
+def check_halving(maps: Sequence[Tensor], owner: str, rounded_down: bool = False) -> None:
+    """Raise ``ValueError`` unless each map is half as large as the previous one; traced graphs are not checked.
+
+    Args:
+        maps: maps ``B C H W``, high to low resolution.
+        owner: name of the module, for the message.
+        rounded_down: whether half of an odd side can also be rounded down.
+    """
+    if traced():
+        return
+    for before, after in pairwise(maps):
+        fine, coarse = tuple(before.shape[-2:]), tuple(after.shape[-2:])
+        halved = tuple((side + 1) // 2 for side in fine)
+        lowest = tuple(side // 2 for side in fine) if rounded_down else halved
+        if not all(low <= side <= high for low, side, high in zip(lowest, coarse, halved, strict=True)):
+            raise ValueError(
+                f"{owner} halves a map of {fine} cells to {halved}, but the next map has {coarse}; choose adjacent "
+                "stages with the backbone's out_indices, without dilation, or pad images to a multiple of the last "
+                "stride"
+            )
 
 
 class PyramidNeck(KeywordChecked, nn.Module):

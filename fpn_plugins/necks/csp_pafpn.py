@@ -31,7 +31,7 @@ from ..ops import checkpointing
 from ..upsampling import UpsampleMode, check_upsample, make_upsample
 from ..weights import accept_layouts
 from ..weights.maps import csp_pafpn
-from .base import PyramidNeck
+from .base import PyramidNeck, check_halving
 from .card import C3_TO_C5, NeckCard
 from .csp import CSPLayer, make_conv3x3
 
@@ -117,6 +117,16 @@ class CSPPAFPN(PyramidNeck):
         self.upsamples = nn.ModuleList(make_upsample(upsample_mode, fine) for fine, _ in down)
         level_prefixes = ("reduce_convs.", "downsample_convs.", "output_convs.")
         accept_layouts(self, (csp_pafpn.mmdet(),), level_prefixes)
+
+    def used(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Check the inputs of `forward`, and return those at ``in_indices``.
+
+        Raises:
+            ValueError: also for a map that is not half as large as the previous one, rounded either way.
+        """
+        used = super().used(inputs)
+        check_halving(used, type(self).__name__, rounded_down=True)
+        return used
 
     def pyramid(self, inputs: list[Tensor]) -> list[Tensor]:
         """Compute the outputs from the used inputs, both high to low resolution."""

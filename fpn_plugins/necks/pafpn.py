@@ -18,13 +18,12 @@ mmdet omits the ReLU after each of the paper's convolutions; so does this class,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
 
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, check_layers, init_convs
-from ..ops.tracing import traced
+from .base import check_halving
 from .card import P6, NeckCard
 from .fpn import FPN
 
@@ -94,15 +93,7 @@ class PAFPN(FPN):
             ValueError: also for a map that is not half as large as the previous one, rounded up.
         """
         used = super().used(inputs)
-        if not traced():
-            for fine, coarse in pairwise(used):
-                halved = [-(-side // 2) for side in fine.shape[-2:]]
-                if list(coarse.shape[-2:]) != halved:
-                    raise ValueError(
-                        f"{type(self).__name__} halves a map of {tuple(fine.shape[-2:])} cells to {tuple(halved)}, but "
-                        f"the next map has {tuple(coarse.shape[-2:])}; choose adjacent stages with the backbone's "
-                        "out_indices, or pad images to a multiple of the last stride"
-                    )
+        check_halving(used, type(self).__name__)
         return used
 
     def bottom_up(self, maps: list[Tensor]) -> list[Tensor]:

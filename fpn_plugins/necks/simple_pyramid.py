@@ -22,6 +22,7 @@ from ..checks import numbers
 from ..features import FeatureSpec
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, check_layers, init_convs
 from ..ops import checkpointing
+from ..ops.tracing import traced
 from ..resampling import make_resample
 from ..weights import accept_layouts
 from ..weights.maps.simple_pyramid import SimplePyramidLayouts
@@ -135,6 +136,12 @@ class SimpleFeaturePyramid(PyramidNeck):
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Compute one map ``B out_channels H*scale W*scale`` per factor, then the extra levels; see `Neck.forward`."""
         used = self.used(inputs)
+        cells = [] if traced() else used[0].shape[-2:]
+        if any(side * self.scale_factors[-1] < 1 for side in cells):
+            raise ValueError(
+                f"{type(self).__name__} cannot scale a map of {tuple(cells)} cells by {float(self.scale_factors[-1])}; "
+                "pad images to a multiple of the coarsest stride, or leave out the smallest of scale_factors"
+            )
         return tuple(checkpointing.run(self.pyramid, used, checkpointed=self.gradient_checkpointing))
 
     def pyramid(self, inputs: list[Tensor]) -> list[Tensor]:

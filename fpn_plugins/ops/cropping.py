@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def fit(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Crop or pad a doubled map to the size of the finer map, which is at most one cell larger.
+    """Crop or pad a doubled map to the size of the finer map, which is at most one cell larger or smaller.
 
     An extra row or column is cropped where the finer map has an odd side; the last one is repeated where the coarser
     map was rounded down.
@@ -18,14 +18,15 @@ def fit(x: Tensor, size: tuple[int, int]) -> Tensor:
         size: ``(H, W)`` of the finer map.
 
     Raises:
-        ValueError: the finer map is larger by more than one cell.
+        ValueError: the finer map is larger or smaller by more than one cell.
     """
     if not torch.jit.is_scripting() and torch.compiler.is_compiling():
         return _fit_any(x, size)
     down, right = size[0] - x.shape[-2], size[1] - x.shape[-1]
-    if down > 1 or right > 1:
+    if max(down, right) > 1 or min(down, right) < -1:
+        too = "small" if max(down, right) > 1 else "large"
         raise ValueError(
-            f"upsampling doubles a map to {x.shape[-2]} x {x.shape[-1]}, which is too small for {size[0]} x {size[1]}; "
+            f"upsampling doubles a map to {x.shape[-2]} x {x.shape[-1]}, which is too {too} for {size[0]} x {size[1]}; "
             "choose adjacent stages of the backbone, or upsample_mode='nearest'"
         )
     if down > 0 or right > 0:

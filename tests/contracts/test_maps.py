@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from inspect import signature
 from itertools import pairwise
 
 import pytest
@@ -31,6 +32,12 @@ def test_every_backbone_has_example_arguments():
     assert set(BACKBONE_ARGUMENTS) == set(BACKBONES)
 
 
+@pytest.mark.parametrize("name", [n for n, kind in BACKBONES.items() if "pretrained" in signature(kind).parameters])
+def test_no_pretrained_weights_may_be_none(name: str):
+    """The toolboxes' configs write ``pretrained=None``."""
+    BACKBONES[name](**{**BACKBONE_ARGUMENTS[name], "pretrained": None})
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", MODULES)
 def test_shapes_equal_the_published_specs(name: str, size: tuple[int, int]):
@@ -49,6 +56,20 @@ def test_shapes_equal_the_published_specs(name: str, size: tuple[int, int]):
         if name in ROUNDS_DOWN and (name in BACKBONES or spec.stride > in_specs(name)[-1].stride):
             continue
         assert tuple(m.shape) == (2, spec.channels, *(-(-side // spec.stride) for side in size))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_an_empty_batch_gives_empty_maps(name: str):
+    """A process or a branch of a training may have no image."""
+    module = build(name).eval()
+    inputs = example(name)
+    with torch.no_grad():
+        expected = [(0, *m.shape[1:]) for m in module(inputs)]
+        if name == "TimmHybrid":  # timm's encoder cannot
+            with pytest.raises(ValueError, match="TimmHybrid takes at least one image"):
+                module(inputs[:0])
+            return
+        assert [tuple(m.shape) for m in module(each(inputs, lambda x: x[:0]))] == expected
 
 
 @pytest.mark.parametrize("name", MODULES)

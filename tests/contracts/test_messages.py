@@ -124,6 +124,37 @@ def test_maps_of_pafpn_must_halve_where_one_cell_would_broadcast():
         neck([torch.zeros(1, 4, 8, 8), torch.zeros(1, 6, 1, 1)])
 
 
+@pytest.mark.parametrize("second", [(16, 16), (4, 4), (8, 6)], ids=["dilated", "a stage left out", "transposed"])
+@pytest.mark.parametrize("kind", [PAFPN, CSPPAFPN])
+def test_a_second_path_names_maps_that_do_not_halve(kind: Any, second: tuple[int, int]):
+    """Cropping the downsampled map to a much smaller one would misplace it."""
+    neck = kind([4, 6], 4).eval()
+    with pytest.raises(
+        ValueError, match=rf"{kind.__name__} halves a map of \(16, 16\) cells to \(8, 8\), but the next"
+    ):
+        neck([torch.zeros(1, 4, 16, 16), torch.zeros(1, 6, *second)])
+
+
+def test_maps_of_yolox_may_be_rounded_either_way():
+    neck = CSPPAFPN([4, 6], 4).eval()
+    for second in ((7, 8), (8, 7)):
+        assert [m.shape[-2:] for m in neck([torch.zeros(1, 4, 15, 15), torch.zeros(1, 6, *second)])][1] == second
+
+
+def test_a_map_too_small_to_halve_is_named():
+    with pytest.raises(
+        ValueError, match=r"SimpleFeaturePyramid cannot scale a map of \(1, 4\) cells by 0\.5; pad images"
+    ):
+        SimpleFeaturePyramid([8], 4)([torch.zeros(1, 8, 1, 4)])
+
+
+@pytest.mark.parametrize("sizes", [(32, 2), (64, 2), (16, 1), (1, 1), (15, 1)])
+def test_stages_may_be_far_apart(sizes: tuple[int, int]):
+    """A network's first and last stage have strides 2 and 32; an input can be as small as one cell."""
+    maps = FPN([4, 6], 4)([torch.zeros(1, channels, s, s) for channels, s in zip([4, 6], sizes, strict=True)])
+    assert tuple(m.shape[-1] for m in maps) == sizes
+
+
 def test_types_may_differ_under_autocast_and_sizes_may_repeat():
     inputs = [torch.zeros(1, 4, 8, 8), torch.zeros(1, 6, 8, 8, dtype=torch.bfloat16)]  # a dilated stage, half precision
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -137,7 +168,7 @@ def test_wrong_images():
         (torch.zeros(3, 32, 32), "received the shape (3, 32, 32); stack single images"),
         (torch.zeros(1, 4, 32, 32), "set in_chans for another number of channels"),
         (torch.zeros(1, 3, 32, 32, dtype=torch.uint8), "normalized floating-point numbers, not of torch.uint8"),
-        (torch.zeros(0, 3, 32, 32), "takes images with pixels"),
+        (torch.zeros(1, 3, 0, 32), "takes images with pixels"),
     ):
         with pytest.raises((ValueError, TypeError), match=re.escape(message)):
             backbone(image)

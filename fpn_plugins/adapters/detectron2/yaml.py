@@ -17,7 +17,7 @@ _MAX_DEPTH, _MAX_VALUES = 32, 100_000
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which also knows the value of Detectron2's expression for anchor sizes."""
+    """PyYAML's safe loader, which also knows tuples, and the value of Detectron2's expression for anchor sizes."""
 
 
 def _anchor_sizes(loader: _Loader, node: yaml.Node) -> list[list[float]]:
@@ -26,15 +26,22 @@ def _anchor_sizes(loader: _Loader, node: yaml.Node) -> list[list[float]]:
     return [[x, x * 2 ** (1.0 / 3), x * 2 ** (2.0 / 3)] for x in (32, 64, 128, 256, 512)]
 
 
+def _tuple(loader: _Loader, node: yaml.Node) -> tuple[Any, ...]:
+    if not isinstance(node, yaml.SequenceNode):
+        raise yaml.constructor.ConstructorError(None, None, f"{node.tag!r} must have a list", node.start_mark)
+    return tuple(loader.construct_sequence(node, deep=True))
+
+
 _Loader.add_constructor(_EVAL, _anchor_sizes)
+_Loader.add_constructor("tag:yaml.org,2002:python/tuple", _tuple)  # PyYAML writes tuples so
 
 
 def merge_yaml(cfg: CfgNode, path: str) -> None:
     """Merge a file, and those under its ``_BASE_``, into ``cfg`` like ``cfg.merge_from_file``; execute nothing.
 
     Raises:
-        ValueError: not YAML, a tag of Python other than Detectron2's expression for anchor sizes, or values that
-            contain themselves.
+        ValueError: not YAML, a tag of Python other than ``tuple`` and Detectron2's expression for anchor sizes, or
+            values that contain themselves.
     """
     cfg.__dict__["load_yaml_with_base"] = lambda name, allow_unsafe=False: _read(name, 0)
     try:
@@ -79,7 +86,7 @@ def _count(value: Any, path: str, depth: int) -> int:
     if depth == _MAX_DEPTH:
         raise ValueError(f"config {path!r}: values are nested more than {_MAX_DEPTH} deep, or contain themselves")
     total = 1
-    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
         total += _count(part, path, depth + 1)
         if total > _MAX_VALUES:
             break

@@ -99,7 +99,7 @@ class MViT(Backbone):
         self,
         name: str,
         out_indices: Sequence[int] = (0, 1, 2, 3),
-        pretrained: bool = False,
+        pretrained: bool | None = False,
         checkpoint: str | os.PathLike[str] | None = None,
         in_chans: int = 3,
         frozen_stages: int = -1,

@@ -109,7 +109,7 @@ class Swin(Backbone):
     def __init__(
         self,
         name: str = "swin_tiny_patch4_window7_224",
-        pretrained: bool = False,
+        pretrained: bool | None = False,
         checkpoint: str | os.PathLike[str] | None = None,
         out_indices: Sequence[int] = tuple(range(STAGES)),
         in_chans: int = 3,

@@ -102,7 +102,7 @@ def skeleton(build: Callable[[], Any]) -> Any:
 
 
 def create_network(
-    name: str, out_indices: tuple[int, ...], pretrained: bool, in_chans: int, arguments: Mapping[str, Any]
+    name: str, out_indices: tuple[int, ...], pretrained: bool | None, in_chans: int, arguments: Mapping[str, Any]
 ) -> Any:
     """Build timm's feature network without the layers after the last requested map."""
     try:

@@ -71,7 +71,7 @@ class TimmBackbone(Backbone):
         self,
         name: str,
         out_indices: Sequence[int] | None = None,
-        pretrained: bool = False,
+        pretrained: bool | None = False,
         checkpoint: str | os.PathLike[str] | None = None,
         in_chans: int = 3,
         frozen_stages: int = -1,
@@ -177,7 +177,7 @@ class TimmBackbone(Backbone):
 def build_network(
     name: str,
     out_indices: tuple[int, ...],
-    pretrained: bool,
+    pretrained: bool | None,
     in_chans: int,
     arguments: Mapping[str, Any],
     norm: str | None,

@@ -20,6 +20,7 @@ from ...checks import boolean, mapping, positive_int, probability, text
 from ...features import FeatureSpec
 from ...ops import checkpointing
 from ...ops.memory_format import in_format_of
+from ...ops.tracing import traced
 from ...weights import KeyMap, accept_layouts
 from ..base import Backbone, Part, check_one_source
 from ..build import register_backbone
@@ -63,7 +64,7 @@ class TimmHybrid(Backbone):
     def __init__(
         self,
         name: str,
-        pretrained: bool = False,
+        pretrained: bool | None = False,
         checkpoint: str | os.PathLike[str] | None = None,
         in_chans: int = 3,
         drop_path_rate: float = 0.0,
@@ -103,6 +104,8 @@ class TimmHybrid(Backbone):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B in_chans H W`` to maps ``B C H/stride W/stride``, sizes rounded up."""
         self.check_image(x)
+        if not traced() and len(x) == 0:  # timm's encoder reshapes maps without a size for the cells
+            raise ValueError(f"{type(self).__name__} takes at least one image, but received the shape {tuple(x.shape)}")
         cnn = self.model.patch_embed.backbone
         x = cnn.stem(x)
         maps = []
@@ -175,7 +178,7 @@ def _pad_by_integers(cnn: Any) -> None:
                 layer.register_forward_pre_hook(_SamePadding(layer.kernel_size[0], layer.stride[0], 0.0))
 
 
-def _create(name: str, pretrained: bool, arguments: Mapping[str, Any]) -> Any:
+def _create(name: str, pretrained: bool | None, arguments: Mapping[str, Any]) -> Any:
     timm = import_timm()
     hybrids = [model for model in timm.list_models("vit_*") if HYBRID.fullmatch(model)]
     if name.split(".")[0] not in hybrids:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 pytestmark = pytest.mark.detectron2
 pytest.importorskip("detectron2")
@@ -27,6 +28,8 @@ PAYLOADS = [
     "!!python/object/apply:eval ['{}']",
     "!!python/name:os.mkdir",
     "!!python/module:os",
+    "!!python/tuple [!!python/object/apply:os.mkdir ['{}']]",
+    "!!python/tuple '{}'",
 ]
 
 
@@ -83,6 +86,15 @@ def test_configs_of_detectron2_are_read_as_it_reads_them(path: Path):
     merge_yaml(ours, str(path))
     theirs.merge_from_file(str(path))
     assert ours == theirs and vars(ours) == vars(theirs)
+
+
+def test_tuples_that_pyyaml_wrote_are_read(tmp_path: Path):
+    text = yaml.dump({"INPUT": {"MIN_SIZE_TRAIN": (640, 672)}, "VERSION": 2})
+    assert "!!python/tuple" in text
+    (tmp_path / "x.yaml").write_text(text)
+    cfg = get_cfg()
+    merge_yaml(cfg, str(tmp_path / "x.yaml"))
+    assert cfg.INPUT.MIN_SIZE_TRAIN == (640, 672)
 
 
 def test_a_copy_of_the_anchor_expression_has_its_value(tmp_path: Path):
