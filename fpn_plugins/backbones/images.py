@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
+from torch.fx import Proxy
 
 from ..ops.tracing import traced
 
@@ -13,7 +14,7 @@ def check_image(x: Any, in_chans: int | None, owner: str) -> None:
     """Raise an error unless ``x`` is a batch of images ``B in_chans H W`` of floating-point numbers; ``B`` may be 0.
 
     Args:
-        x: value to check.
+        x: value to check; the placeholder of ``torch.fx.symbolic_trace`` passes, as it has no shape.
         in_chans: number of channels; ``None`` for any.
         owner: name of the backbone, for the message.
 
@@ -21,6 +22,8 @@ def check_image(x: Any, in_chans: int | None, owner: str) -> None:
         TypeError: not a tensor.
         ValueError: another number of dimensions or channels, no pixels, or another type of numbers.
     """
+    if isinstance(x, Proxy):
+        return
     channels = "C" if in_chans is None else in_chans
     if not isinstance(x, Tensor):
         raise TypeError(f"{owner} takes images B {channels} H W in one tensor, not a {type(x).__name__}")

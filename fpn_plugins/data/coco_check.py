@@ -8,10 +8,11 @@ from typing import Any
 from ..extras import needed_for
 from . import coco_rules as rules
 from .coco_folder import category_names
+from .coco_report import area_of
 from .coco_set import CocoSet
 from .findings import Findings, Rule, short
 from .json_values import is_id, is_number, is_whole, mix_types
-from .masks import mask_problem
+from .masks import long_polygons, mask_problem
 
 
 @lru_cache(maxsize=1)
@@ -91,6 +92,11 @@ def _box_problem(box: Any) -> str | None:
 def _segmentation_fault(annotation: dict[str, Any], image: Any, source: CocoSet) -> tuple[Rule, str] | None:
     segmentation = annotation.get("segmentation") or []
     problem = mask_problem(segmentation, image)
+    if problem is not None and "segm" not in source.evaluated:
+        if source.toolbox == "mmdet" and not source.masks:
+            return rules.MASK_UNREAD, problem
+        if isinstance(segmentation, list) and mask_problem(long_polygons(segmentation), image) is None:
+            return rules.SHORT_POLYGONS, problem
     if problem is not None:
         return rules.MASK, problem
     if not segmentation and source.needs_masks:
@@ -126,17 +132,18 @@ def _annotation_faults(
     if box is not None:
         faults.append((rules.BOX, box))
     if not is_number(annotation.get("area")):
-        faults.append((rules.AREA, repr(annotation.get("area"))))
+        unread = source.toolbox == "detectron2" and not source.evaluated
+        faults.append((rules.AREA_UNREAD if unread else rules.AREA, repr(annotation.get("area"))))
     if annotation.get("ignore"):
         faults.append((rules.IGNORE, f"image_id {image_id!r}"))
     return [fault for fault in faults if fault is not None]
 
 
 def _is_object(annotation: dict[str, Any], image: dict[str, Any], source: CocoSet) -> bool:
-    """Return whether both toolboxes train on an annotation without faults."""
+    """Return whether both toolboxes train on an annotation without errors."""
     x, y, width, height = annotation["bbox"]
     inside = x + width > 0 and x < image["width"] and y + height > 0 and y < image["height"]
-    large = min(width, height) >= 1 and annotation["area"] > 0
+    large = min(width, height) >= 1 and area_of(annotation) > 0
     used = not annotation.get("iscrowd") and not annotation.get("ignore")
     return used and large and inside and min(image["width"], image["height"]) >= source.min_side
 
@@ -162,7 +169,7 @@ def check_content(content: dict[str, Any], source: CocoSet, findings: Findings) 
         faults = _annotation_faults(annotation, images, categories, source)
         for rule, detail in faults:
             findings.add(rule, f"annotation {annotation.get('id')!r}: {detail}")
-        if not faults and annotation["category_id"] in chosen:
+        if not any(rule.error for rule, _ in faults) and annotation["category_id"] in chosen:
             objects += _is_object(annotation, images[annotation["image_id"]], source)
     _check_use(content, source, findings, objects)
     return list(images.values())

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .json_values import is_number
+
 SIZE_CLASSES: dict[str, float] = {"small": 32.0**2, "medium": 96.0**2, "large": math.inf}
 """COCO's size classes: name -> area in px at which the next class begins."""
 
@@ -81,6 +83,12 @@ class CocoReport:
         )
 
 
+def area_of(annotation: dict[str, Any]) -> float:
+    """Return the area of an annotation in px, that of its box if it states none; Detectron2 trains without areas."""
+    area, (_, _, width, height) = annotation.get("area"), annotation["bbox"]
+    return float(area if is_number(area) else width * height)
+
+
 def _leaves_image(box: list[float], image: dict[str, Any]) -> bool:
     x, y, width, height = box
     return x < -1 or y < -1 or x + width > image["width"] + 1 or y + height > image["height"] + 1
@@ -97,7 +105,7 @@ def make_report(ann_file: Path, content: dict[str, Any], modes: dict[str, int] |
     images = {image["id"]: image for image in content["images"]}
     annotations = content["annotations"]
     objects = [annotation for annotation in annotations if not annotation.get("iscrowd")]
-    sizes = Counter(size_class(annotation["area"]) for annotation in objects)
+    sizes = Counter(size_class(area_of(annotation)) for annotation in objects)
     per_category = Counter(annotation["category_id"] for annotation in objects)
     categories = sorted(content["categories"], key=lambda category: category["id"])
     return CocoReport(

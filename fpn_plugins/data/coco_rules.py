@@ -49,7 +49,15 @@ AREA = Rule(
     "add the area of the mask, or width x height of the box",
     "MMDetection's training and both evaluations stop with KeyError 'area'",
 )
+AREA_UNREAD = Rule(AREA.fault, AREA.remedy, AREA.otherwise, error=False)
 MASK = Rule("annotation with malformed segmentation", "correct or remove it", "decoding may crash the process")
+MASK_UNREAD = Rule(MASK.fault, MASK.remedy, "a training or an evaluation of masks fails", error=False)
+SHORT_POLYGONS = Rule(
+    "annotation with polygons of less than 3 points beside others",
+    "remove them",
+    "both toolboxes skip them",
+    error=False,
+)
 CROWD = Rule(
     "annotation whose iscrowd is neither 0 nor 1",
     "write 0 for an object, 1 for a region of many",

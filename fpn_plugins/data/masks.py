@@ -82,3 +82,9 @@ def mask_problem(segmentation: Any, image: dict[str, Any] | None) -> str | None:
         if len(polygon) < 6 or len(polygon) % 2:
             return f"a polygon of {len(polygon)} numbers"
     return None
+
+
+def long_polygons(segmentation: list[Any]) -> list[Any] | str:
+    """Return the polygons that both toolboxes read, those of at least 3 points; a text if there are none."""
+    long = [part for part in segmentation if not isinstance(part, list) or (len(part) >= 6 and len(part) % 2 == 0)]
+    return long or "none"

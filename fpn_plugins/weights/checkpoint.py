@@ -23,6 +23,8 @@ __getattr__ = explain_moved_names(__name__)
 
 # keys under which code bases store the state dict
 CONTAINERS = ("state_dict", "model", "model_state", "teacher", "student")
+# and averaged weights, for files that contain no others
+AVERAGED = ("ema", "model_ema", "ema_model", "state_dict_ema", "ema_state_dict")
 
 
 def _read_any(path: Path, rebuilt: Mapping[str, Any]) -> object:
@@ -46,8 +48,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
     Args:
         path: ``.safetensors``; ``.pkl`` in the format of Detectron2's model zoo (arrays only); anything else is read by
-            ``torch.load(weights_only=True)``. A dict of dicts is unwrapped at the keys in ``CONTAINERS``. mmengine's
-            log beside the weights is skipped.
+            ``torch.load(weights_only=True)``. A dict of dicts is unwrapped at the keys in ``CONTAINERS``, or else in
+            ``AVERAGED``. mmengine's log beside the weights is skipped.
 
     The keys are those of the model without wrappers: see `strip_wrappers`.
 
@@ -90,7 +92,8 @@ def read_content(path: str | os.PathLike[str], rebuilt: Mapping[str, Any] | None
 def _unwrap(content: object, path: Path) -> object:
     depth = 0
     while isinstance(content, Mapping):
-        inner = next((content[key] for key in CONTAINERS if isinstance(content.get(key), Mapping)), None)
+        names = (*CONTAINERS, *AVERAGED, *(("module",) if depth else ()))
+        inner = next((content[key] for key in names if isinstance(content.get(key), Mapping)), None)
         if inner is None:
             break
         if depth == len(CONTAINERS):

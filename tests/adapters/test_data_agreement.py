@@ -63,6 +63,12 @@ CHANGES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no annotations": lambda content: content.update(annotations=[]),
     "all outside": update("annotations", bbox=[500, 500, 20, 20]),
     "text as a box": update("annotations", bbox=["1", "2", "3", "4"]),
+    "polygons of two points beside others": update(
+        "annotations", segmentation=[[10, 10, 30, 10, 30, 30], [1, 2, 3, 4]]
+    ),
+    "a polygon of two points": lambda content: content["annotations"][0].update(segmentation=[[1, 2, 3, 4]]),
+    "an empty polygon": lambda content: content["annotations"][0].update(segmentation=[[]]),
+    "a flat polygon": lambda content: content["annotations"][0].update(segmentation=[1, 2, 3, 4, 5, 6]),
     "turned sizes": update("images", width=HEIGHT, height=WIDTH),
 }
 # refused although this toolbox goes on, because the other one stops or because the result is wrong
@@ -71,7 +77,12 @@ STRICTER = {
     ("ids mix texts and numbers", "mmdet"),
     ("iscrowd is a text", "mmdet"),
     ("iscrowd is a text", "detectron2"),
-    ("no area", "detectron2"),
+    ("polygons of two points beside others", "mmdet"),  # in masks for evaluation, whose first polygon is read otherwise
+    ("polygons of two points beside others", "detectron2"),
+    ("a polygon of two points", "mmdet"),
+    ("a polygon of two points", "detectron2"),
+    ("an empty polygon", "mmdet"),
+    ("an empty polygon", "detectron2"),
     ("text as a box", "detectron2"),
 }
 
@@ -85,7 +96,8 @@ def run_mmdet(ann_file: Path, masks: bool, evaluate: bool) -> None:
     load = dict(type="mmdet.LoadAnnotations", with_bbox=True, with_mask=masks)
     pipeline = [dict(type="LoadImageFromFile"), load, dict(type="mmdet.PackDetInputs")]
     metainfo, filters = dict(classes=("cat", "dog")), dict(filter_empty_gt=True, min_size=8)
-    files = dict(ann_file=str(ann_file), data_prefix=dict(img=str(ann_file.parent)))
+    # serializing collects garbage, which takes longer than all the rest
+    files = dict(ann_file=str(ann_file), data_prefix=dict(img=str(ann_file.parent)), serialize_data=False)
     data = CocoDataset(**files, metainfo=metainfo, filter_cfg=None if evaluate else filters, pipeline=pipeline)
     samples = [data[index]["data_samples"] for index in range(len(data))]
     if not evaluate:
@@ -132,7 +144,7 @@ def succeeds(run: Callable[..., None], *arguments: Any) -> bool:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             run(*arguments)
-    except (AssertionError, AttributeError, KeyError, TypeError, ValueError):
+    except Exception:  # of any kind: pycocotools raises the base class itself
         return False
     return True
 

@@ -122,6 +122,38 @@ def test_the_end_of_any_timm_network_is_left_out(name: str, arguments: dict[str,
     part.load_state_dict(whole.state_dict())
 
 
+def frozen(backbone: Any) -> nn.Module:
+    return pytest.importorskip("detectron2.layers").FrozenBatchNorm2d.convert_frozen_batchnorm(backbone)
+
+
+def hooked(backbone: Any) -> nn.Module:
+    backbone.model.conv1.register_forward_hook(lambda layer, inputs, output: 2 * output)
+    return backbone
+
+
+@pytest.mark.timm
+@pytest.mark.parametrize("change", [nn.SyncBatchNorm.convert_sync_batchnorm, frozen, hooked])
+def test_a_timm_network_that_was_changed_stays_as_it_is(change: Any, caplog: pytest.LogCaptureFixture):
+    changed = change(build("TimmBackbone")).eval()
+    part, kinds = copy.deepcopy(changed), [type(layer) for layer in changed.model.modules()]
+    part.keep_maps([0])
+    image = torch.randn(IMAGE)
+    assert_same_maps(part(image)[:1], changed(image)[:1], tolerance=0)
+    assert "was changed after it was built" in caplog.text
+    assert [type(layer) for layer in part.model.modules()] == kinds
+
+
+@pytest.mark.timm
+@pytest.mark.parametrize("name", ["resnet10t", "efficientnet_lite0", "pit_ti_224"])
+def test_a_smaller_timm_network_has_the_parameters_themselves(name: str):
+    with torch.device("meta"):
+        whole = BACKBONES["TimmBackbone"](name=name)
+        before = {key: id(value) for key, value in whole.named_parameters()}
+        whole.keep_maps([0])
+    after = {key: id(value) for key, value in whole.named_parameters()}
+    assert len(whole.out_indices) == 1 and after.items() <= before.items()
+
+
 @pytest.mark.parametrize(
     ("neck", "gone"),
     [

@@ -33,6 +33,12 @@ def test_published_specs_equal_the_maps(name: str, maps: int):
     assert [spec.stride for spec in backbone.feature_specs] == [2, 4, 8, 16, 32][-maps:]
 
 
+def test_is_traced_symbolically():
+    """torchvision's ``create_feature_extractor`` does so."""
+    backbone, x = TimmBackbone("resnet10t").eval(), images()
+    assert_same_maps(torch.fx.symbolic_trace(backbone)(x), backbone(x), tolerance=0)
+
+
 @pytest.mark.parametrize(("name", "maps"), FAMILIES)
 def test_fewer_maps_are_the_same_maps(name: str, maps: int):
     everything = TimmBackbone(name, out_indices=range(maps)).eval()

@@ -14,7 +14,7 @@ from timm_networks import images, randomize
 from torch import nn
 
 from fpn_plugins import TimmBackbone, TimmHybrid
-from fpn_plugins.backbones.timm.networks import flattened
+from fpn_plugins.backbones.timm.networks import flattened, skeleton
 from fpn_plugins.training import layer_lr_factors
 from fpn_plugins.weights import read_checkpoint, write_checkpoint
 
@@ -32,8 +32,8 @@ def test_every_family_loads_its_full_state_dict_and_has_its_layers(name: str):
     import timm
     from timm.optim import param_groups_layer_decay
 
+    backbone, theirs = skeleton(lambda: TimmBackbone(name)), skeleton(lambda: timm.create_model(name))
     with torch.device("meta"):
-        backbone, theirs = TimmBackbone(name), timm.create_model(name)
         result = backbone.load_state_dict(theirs.state_dict())
     assert not result.missing_keys and not result.unexpected_keys
     if name in WITHOUT_LAYERS:

@@ -109,6 +109,13 @@ def test_a_compiled_backbone_keeps_its_activations():
         assert_same_maps(compiled(x), plain(x), tolerance=1e-8)
 
 
+@pytest.mark.detectron2
+def test_a_script_keeps_its_activations():
+    changed = detectron2_frozen(TimmBackbone("mobilenetv2_050", (1, 2)).eval())
+    x = images()
+    assert_same_maps(torch.jit.script(changed)(x), changed(x))
+
+
 @pytest.mark.parametrize("name", ["mobilenetv2_050", "resnet18"])
 @pytest.mark.parametrize("norm", ["SyncBN", "FrozenBN"])
 def test_own_norms_give_the_same_maps(name: str, norm: str, tmp_path: Path):

@@ -49,6 +49,10 @@ def test_what_was_written_is_read(tmp_path: Path, name: str):
         lambda state: {"teacher": state},
         lambda state: {"student": state},
         lambda state: {"model": {"state_dict": state}},
+        lambda state: {"ema": {"module": state, "updates": 3}, "epoch": 1},
+        lambda state: {"model_ema": state},
+        lambda state: {"state_dict": state, "state_dict_ema": {"other": torch.zeros(1)}},
+        lambda state: {"ema_state_dict": {f"module.{key}": value for key, value in state.items()}},
     ],
 )
 def test_containers_are_unwrapped(tmp_path: Path, wrap: Callable):

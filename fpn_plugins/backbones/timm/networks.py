@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ...checks import ascending, near_names
 from ...extras import needed_for
@@ -19,6 +20,8 @@ from ...ops.pooling import make_traceable
 from ..base import IMAGENET_MEAN, IMAGENET_STD
 
 FINEST_STRIDE = 4  # stride of C2, in input pixels
+# functions that change nothing but the values of a tensor
+_INITIALIZES = frozenset(("add_", "clamp_", "div_", "erfinv_", "fill_", "mul_", "normal_", "sub_", "uniform_", "zero_"))
 # a stage or block in a numbered list, such as "stages.0"; group 1 is the list
 _NUMBERED = re.compile(r"(?!stem)(\w+)\.\d+(?:\.|$)")
 
@@ -92,10 +95,20 @@ def _feature_info(name: str, arguments: Mapping[str, Any]) -> list[dict[str, Any
     return list(info.info)
 
 
+class _WithoutInitialization(TorchFunctionMode):
+    """Skip what initialization computes on tensors without values: it takes longer than all the rest of a skeleton."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Return the first argument of a function in `_INITIALIZES`, and the result of any other one."""
+        if getattr(func, "__name__", "") in _INITIALIZES and args and args[0].is_meta:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
 def skeleton(build: Callable[[], Any]) -> Any:
     """Build a network without allocating its weights, if its constructor does not need their values."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _WithoutInitialization():
             return build()
     except NotImplementedError:
         return build()
@@ -131,6 +144,33 @@ def _prune_after(model: nn.Module, last: str) -> None:
         names = list(stages._modules)
         for name in names[names.index(child) + 1 :]:
             stages._modules[name] = nn.Identity()
+
+
+def adopt_parameters(smaller: nn.Module, network: nn.Module) -> bool:
+    """Let ``smaller`` hold the parameters and buffers of ``network``, of which it is the beginning.
+
+    Returns:
+        Whether it does; not for a ``network`` with layers of another kind, or with further parameters or hooks, as
+        utilities make them (``convert_sync_batchnorm``, adapters).
+    """
+    layers, pairs = dict(network.named_modules()), []
+    for name, module in smaller.named_modules():
+        if isinstance(module, nn.Identity):  # in the place of a stage that is left out
+            continue
+        layer = layers.get(name)
+        if layer is None or type(layer) is not type(module) or _holds(layer) != _holds(module):
+            return False
+        pairs.append((module, layer))
+    for module, layer in pairs:
+        module._parameters, module._buffers = layer._parameters, layer._buffers
+    return True
+
+
+def _holds(layer: nn.Module) -> tuple[list[str], ...]:
+    """Name the parameters, the buffers and the hooks of one layer, without timm's hooks that collect maps."""
+    hooks = [*layer._forward_hooks.values(), *layer._forward_pre_hooks.values(), *layer._backward_hooks.values()]
+    modules = [str(getattr(hook, "func", hook).__module__) for hook in hooks]
+    return list(layer._parameters), list(layer._buffers), [name for name in modules if not name.startswith("timm.")]
 
 
 def pixel_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

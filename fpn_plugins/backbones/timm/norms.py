@@ -6,7 +6,6 @@ Detectron2's utilities replace them by plain norms, or fuse them into convolutio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -67,5 +66,5 @@ class FusedActivations:
                 norm.register_forward_hook(_activate)
 
 
-def _activate(module: Any, inputs: Sequence[Tensor], output: Tensor) -> Tensor:
-    return module.act(module.drop(output))
+def _activate(self: Any, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+    return self.act(self.drop(output))

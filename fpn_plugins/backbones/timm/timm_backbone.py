@@ -20,11 +20,19 @@ from ...features import FeatureSpec
 from ...layers import NormFactory, check_layers, make_norm
 from ...ops.memory_format import as_map, in_format_of
 from ...ops.scripting import ImageForm, scriptable_form
+from ...weights.layouts import logger
 from ..base import Backbone, Part, check_one_source
 from ..build import register_backbone
 from ..layer_numbers import with_prefix
 from .loading import accept_timm_weights, timm_source
-from .networks import check_out_indices, create_network, pixel_statistics, stage_modules, turn_on_checkpointing
+from .networks import (
+    adopt_parameters,
+    check_out_indices,
+    create_network,
+    pixel_statistics,
+    stage_modules,
+    turn_on_checkpointing,
+)
 from .norms import FusedActivations, replace_norms
 
 
@@ -147,18 +155,21 @@ class TimmBackbone(Backbone):
                 self.norms[position] = nn.Identity()
         if max(kept) + 1 == len(self.out_indices):
             return
-        self.out_indices = self.out_indices[: max(kept) + 1]
-        old = self.model
         with torch.random.fork_rng(devices=[]):
-            self.model = self._build(self.out_indices, False)
+            smaller = self._build(self.out_indices[: max(kept) + 1], False)
+        if not adopt_parameters(smaller, self.model):
+            logger.warning(
+                "%r was changed after it was built, so the stages after the last map that is read stay; to leave them "
+                "out, set out_indices=%s, or change the network after the Pyramid is built",
+                self.name,
+                list(self.out_indices[: max(kept) + 1]),
+            )
+            return
+        self.out_indices = self.out_indices[: max(kept) + 1]
+        self.model = smaller
         self._fused = FusedActivations(self.model)
         if self._checkpointing:
             turn_on_checkpointing(self.model, self.name)
-        parameters = dict(old.named_parameters())
-        weights = old.state_dict()
-        self.model.to(next(old.parameters())).load_state_dict({key: weights[key] for key in self.model.state_dict()})
-        for key, parameter in self.model.named_parameters():
-            parameter.requires_grad_(parameters[key].requires_grad)
         self.train(self.training)
 
     def stage_parts(self) -> list[list[Part]]:
