@@ -85,7 +85,8 @@ class CocoReport:
 
 def area_of(annotation: dict[str, Any]) -> float:
     """Return the area of an annotation in px, that of its box if it states none; Detectron2 trains without areas."""
-    area, (_, _, width, height) = annotation.get("area"), annotation["bbox"]
+    area: Any = annotation.get("area")
+    _, _, width, height = annotation["bbox"]
     return float(area if is_number(area) else width * height)
 
 
