@@ -21,7 +21,10 @@ from ..base import IMAGENET_MEAN, IMAGENET_STD
 
 FINEST_STRIDE = 4  # stride of C2, in input pixels
 # functions that change nothing but the values of a tensor
-_INITIALIZES = frozenset(("add_", "clamp_", "div_", "erfinv_", "fill_", "mul_", "normal_", "sub_", "uniform_", "zero_"))
+_INITIALIZES = frozenset(
+    ("add_", "clamp_", "constant_", "div_", "erfinv_", "fill_", "kaiming_normal_", "kaiming_uniform_")
+    + ("mul_", "normal_", "sub_", "uniform_", "xavier_uniform_", "zero_")
+)
 # a stage or block in a numbered list, such as "stages.0"; group 1 is the list
 _NUMBERED = re.compile(r"(?!stem)(\w+)\.\d+(?:\.|$)")
 
@@ -99,10 +102,13 @@ class _WithoutInitialization(TorchFunctionMode):
     """Skip what initialization computes on tensors without values: it takes longer than all the rest of a skeleton."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Return the first argument of a function in `_INITIALIZES`, and the result of any other one."""
-        if getattr(func, "__name__", "") in _INITIALIZES and args and args[0].is_meta:
-            return args[0]
-        return func(*args, **(kwargs or {}))
+        """Return the tensor that a function in `_INITIALIZES` would change, and the result of any other function."""
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in _INITIALIZES:
+            changed = args[0] if args else kwargs.get("tensor")
+            if changed is not None and changed.is_meta:
+                return changed
+        return func(*args, **kwargs)
 
 
 def skeleton(build: Callable[[], Any]) -> Any:
