@@ -19,7 +19,7 @@ import argparse
 import os
 import runpy
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -77,6 +77,12 @@ def looks_for_unused(args: argparse.Namespace) -> bool:
     return bool((cfg.get("model_wrapper_cfg") or {}).get("find_unused_parameters", given))
 
 
+def add_cfg_options(pairs: Iterable[str]) -> None:
+    """Add ``KEY=VALUE`` pairs to the process's arguments, before a ``--``, after which only positions follow."""
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    sys.argv[end:end] = ["--cfg-options", *pairs]
+
+
 @contextmanager
 def connected(args: argparse.Namespace) -> Iterator[None]:
     """Connect torchrun's processes over gloo if there is no GPU; mmengine itself requires one."""
@@ -87,7 +93,7 @@ def connected(args: argparse.Namespace) -> Iterator[None]:
         return
     torch.distributed.init_process_group("gloo")
     options = (*WITHOUT_GPU, f"find_unused_parameters={looks_for_unused(args)}")
-    sys.argv += ["--cfg-options", *(f"model_wrapper_cfg.{option}" for option in options)]
+    add_cfg_options(f"model_wrapper_cfg.{option}" for option in options)
     yield
     # wait for the first process to write its checkpoint; then exit at once, because gloo's running threads sometimes
     # abort an interpreter that shuts down normally
@@ -113,7 +119,7 @@ def add_hooks() -> None:
 
     load_safely()
     names = ["SafeCheckpointHook", *(["ExactResumeHook"] if resumes_exactly() else [])]
-    sys.argv += ["--cfg-options", *(f"default_hooks.{name}.type=fpn_plugins.{name}" for name in names)]
+    add_cfg_options(f"default_hooks.{name}.type=fpn_plugins.{name}" for name in names)
 
 
 def run_script(script: str, argv: Sequence[str] | None, docstring: str | None = __doc__) -> None:

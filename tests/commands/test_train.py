@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
+
+from fpn_plugins.commands.train import add_cfg_options
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = Path(sysconfig.get_paths()["purelib"])
@@ -70,6 +73,16 @@ def test_mmdet_trains_and_tests(whose: str, tiny_coco: Path, tmp_path: Path) -> 
     assert "Iter(train) [2/2]" in text.replace("[ 2/2]", "[2/2]") and "coco/segm_mAP" in text
     text = python([folder / "test.py", config, tmp_path / "iter_2.pth", *options], tiny_coco)
     assert "coco/bbox_mAP" in text
+
+
+@pytest.mark.mmdet
+@pytest.mark.parametrize("given", [["c.py", "--cfg-options", "a=1"], ["--cfg-options", "a=1", "--", "c.py"]])
+def test_our_options_join_those_of_the_command_line(given: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", *given])
+    add_cfg_options(["b.type=fpn_plugins.X", "c=2"])
+    parse = runpy.run_path(str(mmdet_tool("train.py")), run_name="mmdet_script")["parse_args"]
+    args = parse()
+    assert args.config == "c.py" and args.cfg_options == {"a": 1, "b.type": "fpn_plugins.X", "c": 2}
 
 
 @pytest.mark.detectron2
