@@ -194,7 +194,7 @@ def class_names(config: str, detector: nn.Module, annotations: Path | None = Non
     host = host_of(config)
     number = host.num_classes(detector)
     if annotations is not None:
-        names = list(category_names(read_coco(annotations, annotated=False)))
+        names = list(category_names(read_coco(annotations, named=True)))
         if len(names) != number:
             raise ValueError(f"annotations={str(annotations)!r} has {len(names)} categories, the detector {number}")
         return names

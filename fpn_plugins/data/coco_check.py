@@ -12,7 +12,7 @@ from .coco_report import area_of
 from .coco_set import CocoSet
 from .findings import Findings, Rule, short
 from .json_values import is_id, is_number, is_whole, mix_types
-from .masks import long_polygons, mask_problem
+from .segmentations import long_polygons, mask_problem
 
 
 @lru_cache(maxsize=1)

@@ -45,12 +45,13 @@ def _describe(content: Any) -> str:
     return f"a single {type(content).__name__}"
 
 
-def read_coco(ann_file: str | os.PathLike[str], annotated: bool = True) -> dict[str, Any]:
+def read_coco(ann_file: str | os.PathLike[str], annotated: bool = True, named: bool = False) -> dict[str, Any]:
     """Read an annotation file and check that it is a COCO object-detection file.
 
     Args:
         ann_file: annotation file.
         annotated: require annotations; COCO's files for test images have none.
+        named: require categories alone, for their names.
 
     Returns:
         Content of the file; ``images``, ``annotations`` and ``categories`` are lists of dicts.
@@ -66,8 +67,9 @@ def read_coco(ann_file: str | os.PathLike[str], annotated: bool = True) -> dict[
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"ann_file={str(path)!r} is not JSON ({error}); give the COCO annotation file") from error
-    if not annotated and isinstance(content, dict):
-        content.setdefault("annotations", [])
+    if isinstance(content, dict):
+        for key in _KEYS[:2] if named else () if annotated else ("annotations",):
+            content.setdefault(key, [])
     lists = content if isinstance(content, dict) else {}
     bad = [
         key

@@ -12,7 +12,7 @@ from coco_files import HEIGHT, WIDTH, content_with_masks, good_content, rle, wri
 
 from fpn_plugins.data import CocoSet, DataCheck, Head, check_coco, check_data, coco_set
 from fpn_plugins.data import coco_check as coco_check_module
-from fpn_plugins.data.masks import decode_counts
+from fpn_plugins.data.segmentations import decode_counts
 
 Change = Callable[[dict[str, Any]], Any]
 
