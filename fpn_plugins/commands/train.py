@@ -16,6 +16,7 @@ warning.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import runpy
 import sys
@@ -113,6 +114,13 @@ def parse_script(parse: Callable[[], argparse.Namespace], given: Sequence[str]) 
         raise ValueError(f"--cfg-options must be KEY=VALUE ...; check {wrong or pairs} ({error})") from error
 
 
+def make_work_dir(folder: str | os.PathLike[str]) -> None:
+    """Make the folder that mmdet's script writes to; ``OSError`` if that, or writing into it, is impossible."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(folder))
+
+
 def add_hooks() -> None:
     """Add this package's hooks, and its reader of checkpoints, to mmdet's script, whose arguments are the process's."""
     from ..adapters.mmdet.loading import load_safely
@@ -137,7 +145,8 @@ def run_script(script: str, argv: Sequence[str] | None, docstring: str | None = 
         with quiet_imports():
             from ..adapters.mmdet.detector import read_config
 
-        read_config(args.config, changes=args.cfg_options)
+        cfg = read_config(args.config, changes=args.cfg_options)
+        make_work_dir(args.work_dir or cfg.get("work_dir") or Path("work_dirs", Path(args.config).stem))
         check_data(args, LOADERS[script])
     choose_deterministic()
     add_hooks()

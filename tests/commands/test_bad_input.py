@@ -72,6 +72,7 @@ class Case:
 
 BOTH = ("CONFIG WEIGHTS IMAGE", "predict"), ("CONFIG WEIGHTS IMAGE", "pyramid")
 SIZES = ("0 0", "-1 5", "x 5", "nan 5", "5.5 8", "99999999999999999999 5")
+RUNS = (("train", "CONFIG"), ("test", "CONFIG WEIGHTS"))
 CASES = [
     *(
         Case(command, arguments, VALUES.get(config, config))
@@ -105,6 +106,7 @@ CASES = [
     Case("cost", "CONFIG --options model.backbone.nonsense=1", "nonsense"),
     Case("convert", "WEIGHTS out.pth --config CONFIG --options foo", "foo"),
     Case("train", "CONFIG --cfg-options foo", "foo"),
+    *(Case(command, f"{arguments} --work-dir FILE/x", "FILE") for command, arguments in RUNS),
     Case("test", "CONFIG WEIGHTS --cfg-options a=1 foo", "foo"),
     Case("train_d2", "--config-file YAML FOO 1", "FOO"),
     Case("train_d2", "--config-file YAML FOO", "FOO"),
