@@ -33,9 +33,10 @@ class PickledDtype:
 
 
 class PickledArray:
-    """NumPy array in a pickle, decoded to ``tensor`` without NumPy."""
+    """NumPy array in a pickle, decoded to ``tensor`` without NumPy; ``is_scalar`` marks NumPy's scalars."""
 
     tensor: Tensor
+    is_scalar = False
 
     def __setstate__(self, state: Sequence[Any]) -> None:
         _, shape, dtype, fortran, data = state
@@ -70,10 +71,15 @@ def array_table(count: Callable[[int], None]) -> dict[str, Callable[..., Any]]:
         count(len(data))
         return array
 
+    def scalar(dtype: PickledDtype, data: Any) -> PickledArray:
+        array = build(data, dtype)
+        array.is_scalar = True
+        return array
+
     table: dict[str, Callable[..., Any]] = {"numpy.dtype": PickledDtype, "numpy.ndarray": PickledArray}
     table["builtins.bytes"] = lambda: b""  # of an empty array
     table |= dict.fromkeys(FROMBUFFER, build)
     for module in MULTIARRAY:
         table[f"{module}._reconstruct"] = lambda *unused: PickledArray()
-        table[f"{module}.scalar"] = lambda dtype, data: build(data, dtype)
+        table[f"{module}.scalar"] = scalar
     return table

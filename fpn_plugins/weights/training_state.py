@@ -77,7 +77,7 @@ def _plain(value: Any, done: dict[int, Any], depth: int) -> Any:
         raise ValueError(f"its values are nested more than {_MAX_DEPTH} deep, or contain themselves")
     if isinstance(value, PickledArray):
         tensor: Tensor = value.tensor
-        return tensor if tensor.dim() else tensor.item()
+        return tensor.item() if value.is_scalar else tensor
     if isinstance(value, Discarded) and not isinstance(value, PickledLog):
         return {}
     if id(value) in done:

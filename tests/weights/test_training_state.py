@@ -32,11 +32,17 @@ def write(path: Path, step: int, content: Any = None) -> Path:
 
 
 def test_optimizer_numbers_and_arrays_are_read(tmp_path: Path) -> None:
-    extra = {"best": np.float64(0.5), "list": [np.int64(3), (1, None)], "array": np.arange(6.0).reshape(2, 3)}
+    extra = {
+        "best": np.float64(0.5),
+        "counter": np.array(7),
+        "list": [np.int64(3), (1, None)],
+        "array": np.arange(6.0).reshape(2, 3),
+    }
     found = read_training_checkpoint(write(tmp_path / "a.pth", 1, {**training_state(), **extra, "shared": [extra] * 3}))
     assert found["optimizer"]["param_groups"][0]["momentum"] == 0.9
     assert found["optimizer"]["state"][0]["momentum_buffer"].equal(torch.ones(300))
     assert found["best"] == 0.5 and found["list"] == [3, (1, None)] and found["shared"][2]["best"] == 0.5
+    assert found["counter"].equal(torch.tensor(7))  # an array without dimensions is a tensor, unlike a scalar
     assert found["array"].equal(torch.arange(6.0, dtype=torch.float64).view(2, 3))
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from fpn_plugins import FPN, MViT, Swin, TimmBackbone, ViT
+from fpn_plugins.weights import write_checkpoint
 
 pytestmark = pytest.mark.detectron2
 
@@ -134,3 +135,17 @@ def test_a_head_for_other_classes_is_left_as_it_is(tmp_path: Path) -> None:
     DetectionCheckpointer(other).load(str(tmp_path / "x.pth"))
     assert torch.equal(other.head.weight, before)
     assert torch.equal(other.neck.lateral_convs[0].conv.weight, source.neck.lateral_convs[0].conv.weight)
+
+
+@pytest.mark.timm
+@pytest.mark.parametrize("suffix", [".pkl", ".pth"])
+def test_a_converted_file_with_batch_norms_loads_in_our_training_command(suffix: str, tmp_path: Path) -> None:
+    from fpn_plugins.adapters.detectron2.checkpointer import SafeCheckpointer
+
+    source, target = (TimmBackbone("resnet10t", out_indices=(1, 2)) for _ in range(2))
+    source.get_buffer("model.bn1.num_batches_tracked").fill_(5)
+    SafeCheckpointer(target, str(tmp_path)).load(
+        str(write_checkpoint(source.state_dict(), tmp_path / f"x{suffix}", "model"))
+    )
+    for key, value in source.state_dict().items():
+        assert torch.equal(target.state_dict()[key], value), key
