@@ -153,7 +153,7 @@ def add_size(
 def add_detector(parser: argparse.ArgumentParser, output: str) -> None:
     """Add a detector's config and weights, and options for its detections; ``output`` is ``--output``'s default."""
     kind = png_file if output.endswith(".png") else Path
-    parser.add_argument("config", help="config file of either toolbox, mmdet::NAME or detectron2::NAME")
+    parser.add_argument("config", help="config file, mmdet::NAME, detectron2::NAME or fpn_plugins::HOST/NAME")
     parser.add_argument("checkpoint", type=Path, help="weights of the detector")
     parser.add_argument("--output", type=kind, default=Path(output), help=f"where to write (default {output})")
     add_size(parser)

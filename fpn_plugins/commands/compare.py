@@ -47,6 +47,11 @@ def print_comparison(scores: dict[str, Any], agreed: Agreement) -> None:
             one, other = (100 * scores[name][kind][metric] for name in TOOLBOXES)
             if one >= 0:
                 print(f"{kind + ' ' + metric:<12}{one:>12.2f}{other:>12.2f}{other - one:>+12.2f}")
+    if not agreed.total:
+        raise ValueError(
+            "neither toolbox detects anything on these images, so nothing was compared; give trained weights, and "
+            "--size of the images that they were trained on"
+        )
     print(
         f"{100 * agreed.share:.2f} % of {agreed.total:.0f} detections agree; their boxes differ by at most "
         f"{agreed.box_difference:.2g} px, scores by {agreed.score_difference:.2g}"

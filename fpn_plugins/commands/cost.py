@@ -24,7 +24,9 @@ from .common import BATCH, add_pairs, add_reports, add_size, user_errors, write_
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line; either configs or a backbone are given."""
     parser = argparse.ArgumentParser(description="Count parameters, MACs and activations by component")
-    parser.add_argument("configs", nargs="*", metavar="CONFIG", help="config files, mmdet::NAME or detectron2::NAME")
+    parser.add_argument(
+        "configs", nargs="*", metavar="CONFIG", help="files, mmdet::NAME, detectron2::NAME, fpn_plugins::HOST/NAME"
+    )
     parser.add_argument("--backbone", help="timm network, instead of configs; uses its C2..C5")
     parser.add_argument("--neck", nargs="+", default=[None], help="necks of this package, one report per neck")
     add_pairs(parser, "--neck-args", "arguments of the necks")

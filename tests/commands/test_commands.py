@@ -13,7 +13,8 @@ from types import ModuleType
 import pytest
 
 from fpn_plugins import commands
-from fpn_plugins.commands import check, cost, level_weights
+from fpn_plugins.analysis import COCO_METRICS, Agreement
+from fpn_plugins.commands import check, compare, cost, level_weights
 from fpn_plugins.commands.__main__ import COMMANDS
 from fpn_plugins.commands.common import user_errors
 from fpn_plugins.data import find_split
@@ -77,3 +78,9 @@ def test_files_have_one_spelling_and_older_ones_work(tiny_coco: Path, tmp_path: 
     for parse_args, required in ((cost.parse_args, ["--backbone", "resnet18"]), (level_weights.parse_args, ["a.json"])):
         old, new = (parse_args([*required, option, "x.png"]) for option in ("--png", "--plot"))
         assert old.plot == new.plot == Path("x.png")
+
+
+def test_nothing_to_compare_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    scores = {name: {"bbox": dict.fromkeys(COCO_METRICS, 0.0)} for name in compare.TOOLBOXES}
+    with pytest.raises(ValueError, match="neither toolbox detects anything"):
+        compare.print_comparison(scores, Agreement())
