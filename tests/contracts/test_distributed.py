@@ -15,7 +15,7 @@ pytestmark = pytest.mark.timm
 def results() -> tuple[list[Case], list[tuple[list[Row], dict[str, str]]]]:
     """The pairs, and what each process found."""
     pairs = cases(quick=True)
-    return pairs, on_two_processes(everything, pairs)
+    return pairs, [([Row(*row) for row in rows], errors) for rows, errors in on_two_processes(everything, pairs)]
 
 
 def test_every_backbone_has_a_case() -> None:

@@ -11,6 +11,7 @@ Each neck reads all maps, all but the first, and all but the last; without a nec
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 import time
@@ -104,16 +105,16 @@ def _neck(name: str, number: int, indices: list[int]) -> Any:
 
 
 def on_two_processes(function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """Call ``function(rank, *arguments)`` in two processes that are connected over gloo; return both results."""
+    """Call ``function(rank, *arguments)`` in two processes connected over gloo; return both results, as JSON."""
     with tempfile.TemporaryDirectory() as folder:
         spawn(_process, (folder, function, arguments), nprocs=2)
-        return [torch.load(Path(folder) / str(rank), weights_only=False) for rank in range(2)]
+        return [json.loads((Path(folder) / str(rank)).read_text()) for rank in range(2)]
 
 
 def _process(rank: int, folder: str, function: Callable[..., Any], arguments: Sequence[Any]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    torch.save(function(rank, *arguments), Path(folder) / str(rank))
+    (Path(folder) / str(rank)).write_text(json.dumps(function(rank, *arguments)))
     dist.barrier()
     dist.destroy_process_group()
 
@@ -178,7 +179,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     with user_errors():
         chosen = cases(args.backbone, args.quick)
-    rows = [max(pair, key=lambda row: row.error) for pair in zip(*on_two_processes(train_cases, chosen), strict=True)]
+    both = [[Row(*row) for row in rows] for rows in on_two_processes(train_cases, chosen)]
+    rows = [max(pair, key=lambda row: row.error) for pair in zip(*both, strict=True)]
     print(f"| backbone | {' | '.join([*NECKS, 'none'])} |\n|---|{'---|' * (len(NECKS) + 1)}")
     for name in args.backbone:
         cells = []
