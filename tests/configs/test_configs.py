@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,16 @@ def test_mmdet_configs_have_no_import_statement() -> None:
     for path in ROOT.glob("mmdet/**/*.py"):
         statements = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         assert not [node for node in statements if isinstance(node, (ast.Import, ast.ImportFrom))], path
+
+
+@pytest.mark.mmdet
+@pytest.mark.parametrize("path", [path for path in MMDET if re.search(r"_\d+e$", path.stem)], ids=by_stem)
+def test_learning_rates_scale_with_the_batch(path: Path):
+    """mmdet's ``--auto-scale-lr`` stops at a config without both keys."""
+    from mmengine.config import Config
+
+    scale = Config.fromfile(str(path)).get("auto_scale_lr", {})
+    assert scale.get("enable") is False and scale.get("base_batch_size") in (16, 64), scale
 
 
 @pytest.mark.mmdet

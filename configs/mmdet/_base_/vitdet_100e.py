@@ -24,4 +24,4 @@ param_scheduler = [
 ]
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=5000, max_keep_ckpts=3))
 log_processor = dict(by_epoch=False)
-auto_scale_lr = dict(base_batch_size=64)
+auto_scale_lr = dict(enable=False, base_batch_size=64)  # `--auto-scale-lr` enables it
