@@ -111,6 +111,21 @@ def test_detectron2_yaml(script: Path, tiny_coco: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.detectron2
+def test_detectron2_stock_yaml(tiny_coco: Path, tmp_path: Path) -> None:
+    """Detectron2's unmodified Mask R-CNN trains on the synthetic set, whose masks its own mapper reads as polygons."""
+    from detectron2 import model_zoo
+
+    config = model_zoo.get_config_file("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml")
+    options = ["MODEL.WEIGHTS", "", "MODEL.DEVICE", "cpu", "OUTPUT_DIR", tmp_path, "DATALOADER.NUM_WORKERS", "0"]
+    options += ["DATASETS.TRAIN", "('coco_folder_train',)", "DATASETS.TEST", "('coco_folder_val',)"]
+    options += ["MODEL.RESNETS.DEPTH", "18", "MODEL.RESNETS.RES2_OUT_CHANNELS", "64", "MODEL.ROI_HEADS.NUM_CLASSES", "4"]
+    options += ["INPUT.MIN_SIZE_TRAIN", "(128,)", "INPUT.MIN_SIZE_TEST", "128", "SOLVER.MAX_ITER", "2"]
+    options += ["SOLVER.IMS_PER_BATCH", "2", "SOLVER.BASE_LR", "1e-5"]
+    text = python(["tools/train_net.py", "--config-file", config, *options], tiny_coco)
+    assert "Total training time" in text and (tmp_path / "model_final.pth").is_file()
+
+
+@pytest.mark.detectron2
 def test_a_model_with_too_few_classes_is_told_so(tiny_coco: Path, tmp_path: Path) -> None:
     arguments = ["tools/train_net.py", "--config-file", "configs/detectron2/demo_retinanet.yaml"]
     env = {**os.environ, "FPN_PLUGINS_COCO": str(tiny_coco)}

@@ -74,7 +74,7 @@ def read_batch(
     Args:
         image_ids: of the folder that ``FPN_PLUGINS_COCO`` names.
         stem: of both configs.
-        masks: ``"bitmask"``, or ``"polygon"``, which leaves out objects that have none.
+        masks: ``"bitmask"``, or ``"polygon"``, which leaves out crowd regions.
         image_format: of Detectron2's images; mmdet's are always BGR.
         size: shorter and longer side in pixels. The default is the images' own.
     """

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from synthetic.dataset import make_synthetic_coco
-from synthetic.masks import encode_rle, rasterize
+from synthetic.masks import encode_rle, rasterize, trace_polygons
 from synthetic.scene import MIN_VISIBLE_PIXELS, annotate, draw_scene
 from synthetic.shapes import CATEGORIES, paint_object, polygon_area, unit_outline
 
@@ -45,10 +45,12 @@ def test_box_and_area_match_the_mask(coco):
     kinds = Counter()
     for annotation in coco.dataset["annotations"]:
         rle = coco.annToRLE(annotation)
-        kinds[type(annotation["segmentation"]).__name__] += 1
+        kinds[type(annotation["segmentation"]), annotation["iscrowd"]] += 1
         assert annotation["area"] == mask_api.area(rle), annotation
         assert annotation["bbox"] == mask_api.toBbox(rle).tolist(), annotation
-    assert kinds["list"] > 10 and kinds["dict"] > 10, kinds
+    assert set(kinds) == {(list, 0), (dict, 1)}, kinds
+    hidden = [a for a in coco.dataset["annotations"] if not a["iscrowd"] and any(len(p) > 80 for p in a["segmentation"])]
+    assert len(hidden) > 10
 
 
 def test_masks_do_not_overlap(coco):
@@ -141,6 +143,19 @@ def test_pycocotools_reads_our_rle(first):
     mask = np.random.default_rng(0).random((7, 5)) < 0.5
     mask[0, 0] = first
     assert np.array_equal(mask_api.decode(mask_api.frPyObjects(encode_rle(mask), 7, 5)), mask)
+
+
+def test_traced_polygons_cover_exactly_the_mask():
+    """Several parts, holes, parts in holes, and pixels that touch at a corner."""
+    from pycocotools import mask as mask_api
+
+    rng = np.random.default_rng(0)
+    ring = np.pad(np.pad(np.pad(np.ones((2, 2), bool), 1), 1, constant_values=True), 1)
+    for mask in [ring, *(rng.random((9, 7)) < share for share in np.linspace(0.1, 1, 100))]:
+        polygons = mask_api.frPyObjects(trace_polygons(mask), *mask.shape)
+        assert np.array_equal(mask_api.decode(mask_api.merge(polygons)), mask), mask.astype(int)
+    assert len(trace_polygons(ring)) == 4  # two halves of the ring, two of the square in it
+    assert trace_polygons(np.ones((2, 3), bool)) == [[0, 0, 3, 0, 3, 2, 0, 2]]
 
 
 def test_rasterization_covers_whole_pixels():

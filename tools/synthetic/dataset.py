@@ -11,8 +11,8 @@ visible masks, crowd regions, empty images, landscape and portrait.
 With ``panoptic=True`` the background consists of stuff (see `stuff`), and the set also has COCO's panoptic files (see
 `panoptic`); objects and instance annotations stay the same.
 
-Partly hidden objects are RLE, which describes them exactly. MMDetection reads RLE; Detectron2 needs
-`INPUT.MASK_FORMAT: bitmask` to train masks on it.
+Masks are polygons, which both toolboxes read by default, and cover exactly the visible pixels; crowd regions are RLE, as
+in COCO.
 """
 
 import json
@@ -34,7 +34,7 @@ from .shapes import CATEGORIES
 from .stuff import draw_stuff
 
 # increased whenever the same arguments would give different images or annotations
-_VERSION = 1
+_VERSION = 2
 _SPLITS = ("train", "val")
 
 

@@ -1,4 +1,4 @@
-"""Convert masks to COCO's formats: polygons to pixels, pixels to run lengths, boxes and areas."""
+"""Convert masks to COCO's formats: polygons to pixels, pixels to polygons and run lengths, boxes and areas."""
 
 from typing import Any
 
@@ -19,6 +19,67 @@ def rasterize(outline: np.ndarray, height: int, width: int) -> np.ndarray:
     from pycocotools import mask as mask_api
 
     return mask_api.decode(mask_api.frPyObjects([outline.ravel().tolist()], height, width)[0]).astype(bool)
+
+
+def _boundary_edges(mask: np.ndarray) -> dict[tuple[int, int], list[tuple[int, int]]]:
+    """Map each corner of the boundary to the directions that leave it; the mask lies to the right of a direction."""
+    padded = np.pad(mask, 1)
+    inside = padded[1:-1, 1:-1]
+    # neighbor that has to be outside, first corner of the pixel's edge, direction along the edge; y points down
+    sides = (
+        (padded[:-2, 1:-1], (0, 0), (1, 0)),
+        (padded[1:-1, 2:], (1, 0), (0, 1)),
+        (padded[2:, 1:-1], (1, 1), (-1, 0)),
+        (padded[1:-1, :-2], (0, 1), (0, -1)),
+    )
+    edges: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for neighbor, (dx, dy), direction in sides:
+        for y, x in np.argwhere(inside & ~neighbor).tolist():
+            edges.setdefault((x + dx, y + dy), []).append(direction)
+    return edges
+
+
+def _trace(mask: np.ndarray) -> list[np.ndarray]:
+    """Trace the boundaries along pixel edges: clockwise around the mask, counterclockwise around its holes."""
+    edges = _boundary_edges(mask)
+    outlines = []
+    while edges:
+        (x, y), directions = next(iter(edges.items()))
+        dx, dy = directions[0]
+        corners = []
+        while directions := edges.pop((x, y), []):
+            right = (-dy, dx)  # where two pixels touch at a corner, stay at the same pixel
+            turn = right if right in directions else directions[0]
+            if rest := [other for other in directions if other != turn]:
+                edges[x, y] = rest
+            if turn != (dx, dy) or not corners:
+                corners.append((x, y))
+            dx, dy = turn
+            x, y = x + dx, y + dy
+        outlines.append(np.array(corners))
+    return outlines
+
+
+def trace_polygons(mask: np.ndarray) -> list[list[int]]:
+    """Convert a mask to polygons along pixel edges, which cover exactly its pixels in COCO's tools and both toolboxes.
+
+    COCO's polygons cannot have holes: a mask with a hole is cut in two at a column through the hole.
+
+    Args:
+        mask: boolean, shape H x W.
+
+    Returns:
+        Polygons ``[x0, y0, x1, y1, ...]`` in px.
+    """
+    outlines = _trace(mask)
+    for outline in outlines:
+        x, y = outline.T
+        if np.dot(x, np.roll(y, -1)) < np.dot(y, np.roll(x, -1)):  # a hole, by its orientation
+            middle = int(x.min() + x.max()) // 2
+            left, right = mask.copy(), mask.copy()
+            left[:, middle:], right[:, :middle] = False, False
+            return trace_polygons(left) + trace_polygons(right)
+    return [outline.ravel().tolist() for outline in outlines]
 
 
 def encode_rle(mask: np.ndarray) -> dict[str, list[int]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .masks import encode_rle, extent, rasterize
+from .masks import encode_rle, extent, rasterize, trace_polygons
 from .shapes import CATEGORIES, paint_background, paint_object, unit_outline
 from .stuff import paint_stuff
 
@@ -176,8 +176,8 @@ def _annotation(mask: np.ndarray, category: str, segmentation: Any, is_crowd: bo
 def annotate(scene: Scene) -> list[dict[str, Any]]:
     """Write COCO annotations of the visible pixels, without `id` and `image_id`.
 
-    A completely visible object is a polygon; an object that is partly hidden or cut by the border is uncompressed RLE,
-    because only RLE describes its visible pixels exactly.
+    Objects have polygons, which Detectron2 expects by default: a completely visible object its outline, an object that is
+    partly hidden or cut by the border the contours of its visible pixels. Crowd regions are RLE, as in COCO.
 
     Args:
         scene: result of `draw_scene`.
@@ -196,7 +196,7 @@ def annotate(scene: Scene) -> list[dict[str, Any]]:
         mask, outline = scene.owner == index, scene_object.outline
         inside = (outline >= 0).all() and (outline <= [scene.width, scene.height]).all()
         is_whole = inside and np.array_equal(mask, scene_object.mask)
-        segmentation = [outline.ravel().tolist()] if is_whole else encode_rle(mask)
+        segmentation = [outline.ravel().tolist()] if is_whole else trace_polygons(mask)
         annotations.append(_annotation(mask, scene_object.category, segmentation, False))
     return annotations
 
