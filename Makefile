@@ -5,8 +5,9 @@ MMCV ?= auto
 VENV := .venv
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+BENCH_OUT ?= work_dirs/bench
 INSTALL_ARGS ?=
-# BENCH_ARGS apply to all: --size, --batch, --repeats, --threads, --no-memory
+# BENCH_ARGS apply to all: --size, --batch-size, --repeats, --threads, --no-memory
 BENCH = OMP_NUM_THREADS=$(CORES) $(VENV)/bin/python tools/benchmarks/
 CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
 WORKERS ?= $(shell [ $(CORES) -lt 4 ] && echo $(CORES) || echo 4)
@@ -16,7 +17,7 @@ WORKERS ?= $(shell [ $(CORES) -lt 4 ] && echo $(CORES) || echo 4)
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo "Variables: PYTHON=$(PYTHON)  TOOLBOX=both|mmdet|detectron2  MMCV=torchvision|compiled (operators)  PYTEST_ARGS=...  BENCH_ARGS=..."
+	@echo "Variables: PYTHON=$(PYTHON)  TOOLBOX=both|mmdet|detectron2  MMCV=torchvision|compiled (operators)  PYTEST_ARGS=...  BENCH_ARGS=...  BENCH_OUT=$(BENCH_OUT)"
 
 install:  ## create .venv with everything; goes on where it stopped, does nothing when complete
 	@$(PYTHON) tools/install/install.py --toolbox $(TOOLBOX) --mmcv $(MMCV) $(INSTALL_ARGS)
@@ -27,11 +28,11 @@ demo: install  ## run the main job on a small data set made on the spot, in each
 test: install  ## run the whole test suite, one process per core up to four
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
-bench: install  ## compare time and memory of necks and detectors with other packages (over an hour), into docs/bench_*
-	$(BENCH)necks.py --out docs/bench_necks $(BENCH_ARGS)
-	$(BENCH)necks.py --slopes --out docs/bench_necks_slopes $(BENCH_ARGS)
-	$(BENCH)necks.py --compile --out docs/bench_necks_compiled $(BENCH_ARGS)
-	$(BENCH)detectors.py --out docs/bench_detectors $(BENCH_ARGS)
+bench: install  ## compare time and memory of necks and detectors with other packages (over an hour), into BENCH_OUT
+	$(BENCH)necks.py --out $(BENCH_OUT)/bench_necks $(BENCH_ARGS)
+	$(BENCH)necks.py --slopes --out $(BENCH_OUT)/bench_necks_slopes $(BENCH_ARGS)
+	$(BENCH)necks.py --compile --out $(BENCH_OUT)/bench_necks_compiled $(BENCH_ARGS)
+	$(BENCH)detectors.py --out $(BENCH_OUT)/bench_detectors $(BENCH_ARGS)
 
 lint: install  ## check style, formatting and types
 	@status=0; for check in "ruff check ." "ruff format --check ." "mypy"; do \

@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="weights of the backbone (default: timm downloads its own)")
     parser.add_argument("--neck", default="FPN")
     parser.add_argument("--iterations", type=COUNT, default=1000)
-    parser.add_argument("--output", type=Path, default=Path("work_dirs/torchvision/model.safetensors"))
+    parser.add_argument("--out", type=Path, default=Path("work_dirs/torchvision/model.safetensors"))
     args = parser.parse_args()
     with user_errors():
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -55,7 +55,7 @@ def main() -> None:
             torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
             optimizer.step()
             progress.set_postfix(step=step, loss=f"{float(loss):.3f}")
-        print(f"wrote {write_checkpoint(model.state_dict(), args.output)}")
+        print(f"wrote {write_checkpoint(model.state_dict(), args.out)}")
 
 
 def target_of(objects: list[dict], ids: list[int]) -> dict[str, torch.Tensor]:

@@ -23,7 +23,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("root", help="folder to write: new, empty, or an earlier set of the same arguments")
     parser.add_argument("--num-train", type=int, default=400, help="training images")
     parser.add_argument("--num-val", type=int, default=100, help="validation images")
-    parser.add_argument("--image-size", type=int, nargs=2, default=(320, 240), metavar=("W", "H"), help="in pixels")
+    parser.add_argument("--size", type=int, nargs=2, default=(240, 320), metavar=("HEIGHT", "WIDTH"), help="in pixels")
     parser.add_argument("--seed", type=int, default=0, help="seed of every random number")
     parser.add_argument("--panoptic", action="store_true", help="paint stuff and write panoptic annotations too")
     parser.add_argument("--workers", type=int, help="threads; one per core, at most 8, if not given")
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.root,
             args.num_train,
             args.num_val,
-            tuple(args.image_size),
+            (args.size[1], args.size[0]),
             args.seed,
             workers=args.workers,
             panoptic=args.panoptic,

@@ -32,7 +32,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--panoptic", action="store_true", help="with --root: check the panoptic files as well")
     parser.add_argument("--all", action="store_true", help=f"read the header of every image, not of {SAMPLE} per file")
     add_reports(parser, "statistics of object sizes")
-    add_size(parser, "image size in training, for the statistics of pyramid levels", "--resize", default=None)
+    add_size(parser, "image size in training, for the statistics of pyramid levels", default=None)
     args = parser.parse_args(argv)
     if bool(args.root) == bool(args.ann_file) or bool(args.ann_file) != bool(args.image_dir):
         parser.error("give either ann_file and image_dir, or --root")
@@ -40,8 +40,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--json, --plot and --use describe one file: give ann_file and image_dir instead of --root")
     if args.panoptic and not args.root:
         parser.error("--panoptic finds its files in a data set folder: give --root")
-    if args.resize and not (args.json or args.plot):
-        parser.error("--resize affects only the statistics: give --json or --plot too")
+    if args.size and not (args.json or args.plot):
+        parser.error("--size affects only the statistics: give --json or --plot too")
     return args
 
 
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with user_errors():
         print_data_check(check_data(_sets(args), limit=None if args.all else SAMPLE))
         if args.json or args.plot:
-            statistics = size_statistics(args.ann_file, resize=tuple(args.resize) if args.resize else None)
+            statistics = size_statistics(args.ann_file, resize=tuple(args.size) if args.size else None)
             if args.json:
                 write_json(statistics, args.json)
             if args.plot:

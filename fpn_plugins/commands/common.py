@@ -162,9 +162,9 @@ def add_detector(parser: argparse.ArgumentParser, output: str) -> None:
 
 
 def add_reports(parser: argparse.ArgumentParser, content: str) -> None:
-    """Add ``--json`` and ``--plot`` (older names: ``--stats``, ``--png``), which write ``content`` to files."""
-    parser.add_argument("--json", "--stats", type=Path, help=f"write {content} to this JSON file")
-    parser.add_argument("--plot", "--png", type=png_file, metavar="PNG", help=f"plot {content} into this file")
+    """Add ``--json`` and ``--plot``, which write ``content`` to files."""
+    parser.add_argument("--json", type=Path, help=f"write {content} to this JSON file")
+    parser.add_argument("--plot", type=png_file, metavar="PNG", help=f"plot {content} into this file")
 
 
 class LoadedDetector(NamedTuple):

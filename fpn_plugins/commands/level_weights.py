@@ -26,7 +26,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--octave-base-scale", type=POSITIVE, default=4, help="a level's smallest anchor, in strides")
     parser.add_argument("--scales-per-octave", type=COUNT, default=3, help="number of anchor sizes per level")
     size = parser.add_mutually_exclusive_group()
-    add_size(size, "image size in training", "--resize")
+    add_size(size, "image size in training")
     size.add_argument("--no-resize", action="store_true", help="images keep their size in training")
     parser.add_argument("--exponent", type=NOT_NEGATIVE, default=0.5, help="0: equal weights, 1: inverse frequency")
     parser.add_argument("--smoothing", type=SHARE, default=0.1, help="share of a uniform distribution to mix in")
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Compute the weights, print and write them."""
     args = parse_args(argv)
     with user_errors():
-        resize = None if args.no_resize else tuple(args.resize)
+        resize = None if args.no_resize else tuple(args.size)
         anchors = (args.strides, args.octave_base_scale, args.scales_per_octave)
         report = level_weight_report(args.ann_file, *anchors, resize, args.exponent, args.smoothing)
         print_report(report)

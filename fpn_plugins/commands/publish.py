@@ -2,12 +2,13 @@ r"""Publish a trained detector: its weights alone, a model card, and an entry in
 
     python tools/publish_model.py work_dirs/demo/mmdet/iter_400.pth --name demo_mask_rcnn --results \
         work_dirs/demo/results.json --hardware "2 CPU cores" --data "synthetic set" --schedule "400 iterations" \
-        [--convert] [--count 240 320] [--format safetensors] [--url https://HOST/FOLDER | --push-to-hub USER/REPO]
+        [--zoo configs/model_zoo.yml] [--convert] [--count 240 320] [--format safetensors] \
+        [--url https://HOST/FOLDER | --push-to-hub USER/REPO]
 
 Reads a training checkpoint of either toolbox without executing pickled code, and uses averaged weights if it has them.
-NAME is the stem of the model's configs next to the zoo's file. Writes
-``OUTPUT_DIR/NAME/<toolbox>/NAME-<hash>.pth``, ``OUTPUT_DIR/NAME/README.md``, and the entry NAME of
-``configs/model_zoo.yml``; then run ``tools/docs/model_zoo.py``. ``--convert`` adds the file for the other toolbox.
+NAME is the stem of the model's configs next to the zoo's file. Writes ``OUT/NAME/<toolbox>/NAME-<hash>.pth``,
+``OUT/NAME/README.md`` and, with ``--zoo configs/model_zoo.yml``, the entry NAME of that file; then run
+``tools/docs/model_zoo.py --write``. ``--convert`` adds the file for the other toolbox.
 Everything is read, compared with the config, converted and counted before anything is written. Results that the entry
 has of other weights than those that it now lists are dropped.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from ..adapters.hosts import check_weights, detector_cost
 from ..conversion.tables import TOOLBOXES
 from ..files import is_plain_name, write_atomically
 from ..zoo.hub import hub_url, push_to_hub
-from ..zoo.index import SOURCE_FILE, Zoo, sha256_of
+from ..zoo.index import INSTALLED_FILE, SOURCE_FILE, Zoo, sha256_of
 from ..zoo.pages import model_card
 from ..zoo.publish import SUFFIXES, Trained, clean_checkpoint, read_results, write_published
 from ..zoo.records import OWN, Cost, Entry, PublishedResult, Weights
@@ -41,25 +43,27 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--schedule", help="length of the training; needed for a new entry")
     parser.add_argument("--results", type=Path, help="JSON with the measured AP")
     parser.add_argument("--hardware", help="hardware of the training; needed with --results")
-    parser.add_argument("--license", "--licence", default="Apache-2.0", help="weights' license (default Apache-2.0)")
+    parser.add_argument("--license", default="Apache-2.0", help="weights' license (default Apache-2.0)")
     add_size(parser, "count parameters and MACs at this image size", "--count", ("HEIGHT", "WIDTH"), None)
     parser.add_argument("--convert", action="store_true", help="publish the weights for the other toolbox too")
     parser.add_argument("--format", choices=[suffix[1:] for suffix in SUFFIXES], default="pth", help="default pth")
     output = Path("work_dirs/published")
-    parser.add_argument("--output-dir", type=Path, default=output, help=f"folder to write into (default {output})")
-    parser.add_argument("--zoo", type=Path, default=own_zoo(), help="model zoo; created if it does not exist")
+    parser.add_argument("--out", type=Path, default=output, help=f"folder to write into (default {output})")
+    zoo = "model zoo to enter the model into; created if it does not exist (default: none)"
+    parser.add_argument("--zoo", type=Path, help=zoo)
     place = parser.add_mutually_exclusive_group()
-    place.add_argument("--url", help="URL that OUTPUT_DIR/NAME will have after you upload it")
+    place.add_argument("--url", help="URL that OUT/NAME will have after you upload it")
     place.add_argument("--push-to-hub", metavar="USER/REPO", help="upload it to the Hugging Face Hub")
     args = parser.parse_args(argv)
+    args.index = args.zoo or own_zoo()
     if args.results and not args.hardware:
         parser.error("--results needs --hardware, without which a result means little")
     return args
 
 
 def own_zoo() -> Path:
-    """Return the zoo that a clone of the repository has, or a file in the current folder for an installed package."""
-    return SOURCE_FILE if SOURCE_FILE.is_file() else Path(SOURCE_FILE.name)
+    """Return the zoo of the source tree or of the installed package, whose entries and configs are the default."""
+    return SOURCE_FILE if SOURCE_FILE.is_file() else INSTALLED_FILE
 
 
 def zoo_cost(config: str, size: Sequence[int]) -> Cost:
@@ -89,7 +93,7 @@ def described(args: argparse.Namespace, zoo: Zoo, configs: Mapping[str, str]) ->
     old = zoo.entries.get(args.name) or Entry(args.name, {}, "", "")
     data, schedule = args.data or old.data, args.schedule or old.schedule
     if not (data and schedule):
-        raise ValueError(f"{args.name!r} is new in {args.zoo}: describe its training with --data and --schedule")
+        raise ValueError(f"{args.name!r} is new in {args.index}: describe its training with --data and --schedule")
     return replace(old, configs=dict(configs), data=data, schedule=schedule, license=args.license)
 
 
@@ -126,11 +130,11 @@ def write_weights(args: argparse.Namespace, models: Sequence[Trained]) -> tuple[
         Toolbox -> record of the file, and path in the published folder -> file.
     """
     base = hub_url(args.push_to_hub, "") if args.push_to_hub else args.url
-    folder, weights, files = args.output_dir / args.name, {}, {}
+    folder, weights, files = args.out / args.name, {}, {}
     for model in models:
         path = write_published(model, folder / model.toolbox, args.name, f".{args.format}")
         inside = f"{model.toolbox}/{path.name}"
-        location = f"{base.rstrip('/')}/{inside}" if base else os.path.relpath(path, args.zoo.parent)
+        location = f"{base.rstrip('/')}/{inside}" if base else os.path.relpath(path, args.index.parent)
         source = None if model is models[0] else models[0].toolbox
         weights[model.toolbox], files[inside] = Weights(location, sha256_of(path), source), path
         print(f"wrote {path}")
@@ -144,7 +148,7 @@ def prepare(args: argparse.Namespace) -> tuple[dict[str, str], list[Trained], li
         The configs, the weights by toolbox, and the results measured with them.
     """
     trained = clean_checkpoint(args.checkpoint)
-    toolbox, folder = trained.toolbox, args.zoo.parent
+    toolbox, folder = trained.toolbox, args.index.parent
     average = f", averages by {trained.average}" if trained.average else ""
     left_out = f"; left out: {', '.join(trained.dropped)}" if trained.dropped else ""
     print(f"{toolbox}: {len(trained.weights)} tensors{average}{left_out}")
@@ -154,7 +158,7 @@ def prepare(args: argparse.Namespace) -> tuple[dict[str, str], list[Trained], li
             raise ValueError(
                 f"{args.checkpoint} is a checkpoint of {toolbox}; {args.name!r} has no config for {needed}"
             )
-    described(args, Zoo.read(args.zoo) if args.zoo.exists() else Zoo([], folder), configs)
+    described(args, Zoo.read(args.index) if args.index.exists() else Zoo([], folder), configs)
     measured = []
     if args.results:
         metrics = read_results(args.results, toolbox)
@@ -168,17 +172,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     with user_errors():
         configs, models, measured = prepare(args)
-        counted = {model.toolbox: str(args.zoo.parent / configs[model.toolbox]) for model in models if args.count}
+        counted = {model.toolbox: str(args.index.parent / configs[model.toolbox]) for model in models if args.count}
         costs = {toolbox: zoo_cost(config, args.count) for toolbox, config in counted.items()}
         weights, files = write_weights(args, models)
-        with Zoo.update(args.zoo, create=True) as zoo:
+        with Zoo.update(args.zoo, create=True) if args.zoo else nullcontext(Zoo.read(args.index)) as zoo:
             entry = described(args, zoo, configs)
             entry.results = list(results_of(entry, weights, measured))
             entry.costs, entry.weights = {**entry.costs, **costs}, {**entry.weights, **weights}
             zoo.entries[entry.name] = entry
-            files["README.md"] = args.output_dir / args.name / "README.md"
+            files["README.md"] = args.out / args.name / "README.md"
             with write_atomically(files["README.md"]) as temporary:
                 temporary.write_text(model_card(entry), encoding="utf-8")
             if args.push_to_hub:
                 print(f"uploaded: {push_to_hub(files, args.push_to_hub, f'Publish {args.name}')}")
-        print(f"added {entry.name} to {args.zoo}; now run tools/docs/model_zoo.py")
+        if args.zoo:
+            print(f"added {entry.name} to {args.zoo}; now run tools/docs/model_zoo.py --write")
+        else:
+            print(f"{entry.name} is in no model zoo yet; --zoo FILE enters it")

@@ -171,7 +171,7 @@ CASES = [
             "--scales-per-octave": "0",
             "--exponent": "-2",
             "--smoothing": "1.5",
-            "--resize": "9 5",
+            "--size": "9 5",
             "--plot": "x.gif",
         }.items()
     ),
@@ -187,7 +187,7 @@ CASES = [
             "WEIGHTS --results nowhere.json --hardware x": "nowhere.json",
             "WEIGHTS --results not_json.json --hardware x": "not_json.json",
             "WEIGHTS --results results.json --hardware x": "results.json",
-            "WEIGHTS --output-dir FILE/x": "FILE",
+            "WEIGHTS --out FILE/x": "FILE",
             "WEIGHTS --convert": "detectron2",
         }.items()
     ),

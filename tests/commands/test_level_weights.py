@@ -16,7 +16,7 @@ from fpn_plugins.data import find_split, level_weight_report
 
 def test_table_files_and_config_lines(tiny_coco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ann_file = find_split(tiny_coco, "train").ann_file
-    options = ["--resize", 240, 320, "--octave-base-scale", 1.5, "--exponent", 1, "--smoothing", 0.2]
+    options = ["--size", 240, 320, "--octave-base-scale", 1.5, "--exponent", 1, "--smoothing", 0.2]
     files = ["--json", tmp_path / "weights.json", "--plot", tmp_path / "weights.png"]
     main(list(map(str, [ann_file, *options, *files])))
     printed = capsys.readouterr().out

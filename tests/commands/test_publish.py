@@ -84,7 +84,7 @@ def publish(tool: Callable[..., Done], zoo_file: Path, tmp_path: Path) -> Callab
     """A function that publishes a checkpoint, of the tiny model if no other is named."""
 
     def run(checkpoint: Path, *arguments: object) -> Done:
-        places = ["--zoo", zoo_file, "--output-dir", tmp_path / "published"]
+        places = ["--zoo", zoo_file, "--out", tmp_path / "published"]
         return tool("publish", checkpoint, "--name", "tiny", *places, *arguments)
 
     return run
@@ -101,7 +101,7 @@ def assert_nothing_was_written(tmp_path: Path, zoo_file: Path) -> None:
 def test_a_name_that_leaves_the_folder_is_refused(
     name: str, tool: Callable, zoo_file: Path, tmp_path: Path, trained: Path
 ) -> None:
-    places = ["--zoo", zoo_file, "--output-dir", tmp_path / "published"]
+    places = ["--zoo", zoo_file, "--out", tmp_path / "published"]
     done = tool("publish", trained, f"--name={name}", *places, *NEW)
     assert done.code == 1 and "must be the stem of a config" in done.err
     assert_nothing_was_written(tmp_path, zoo_file)
@@ -110,7 +110,7 @@ def test_a_name_that_leaves_the_folder_is_refused(
 def test_a_model_is_published_and_entered(publish: Callable, zoo_file: Path, tmp_path: Path, trained: Path) -> None:
     (tmp_path / "results.json").write_text('{"mmdet": {"bbox": {"AP": 0.1234}}}')
     results = ["--results", tmp_path / "results.json", "--hardware", "an abacus"]
-    done = publish(trained, *NEW, *results, "--licence", "CC0-1.0")
+    done = publish(trained, *NEW, *results, "--license", "CC0-1.0")
     assert done.code == 0, done.err
     assert re.match(r"mmdet: \d+ tensors; left out: optimizer\n", done.out)
     folder = tmp_path / "published" / "tiny"
@@ -224,7 +224,7 @@ def test_models_published_at_once_are_all_entered(trained: Path, zoo_file: Path,
 
     def publish_one(name: str) -> None:
         start.wait()
-        places = ["--zoo", str(zoo_file), "--output-dir", str(tmp_path / "published")]
+        places = ["--zoo", str(zoo_file), "--out", str(tmp_path / "published")]
         main([str(trained), "--name", name, *places, *NEW])
 
     for name in names:

@@ -118,7 +118,8 @@ def test_detectron2_stock_yaml(tiny_coco: Path, tmp_path: Path) -> None:
     config = model_zoo.get_config_file("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml")
     options = ["MODEL.WEIGHTS", "", "MODEL.DEVICE", "cpu", "OUTPUT_DIR", tmp_path, "DATALOADER.NUM_WORKERS", "0"]
     options += ["DATASETS.TRAIN", "('coco_folder_train',)", "DATASETS.TEST", "('coco_folder_val',)"]
-    options += ["MODEL.RESNETS.DEPTH", "18", "MODEL.RESNETS.RES2_OUT_CHANNELS", "64", "MODEL.ROI_HEADS.NUM_CLASSES", "4"]
+    options += ["MODEL.RESNETS.DEPTH", "18", "MODEL.RESNETS.RES2_OUT_CHANNELS", "64"]
+    options += ["MODEL.ROI_HEADS.NUM_CLASSES", "4"]
     options += ["INPUT.MIN_SIZE_TRAIN", "(128,)", "INPUT.MIN_SIZE_TEST", "128", "SOLVER.MAX_ITER", "2"]
     options += ["SOLVER.IMS_PER_BATCH", "2", "SOLVER.BASE_LR", "1e-5"]
     text = python(["tools/train_net.py", "--config-file", config, *options], tiny_coco)

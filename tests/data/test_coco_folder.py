@@ -229,13 +229,13 @@ def run_tool(capsys):
 def test_command_line(run_tool, tmp_path, content):
     write_images(tmp_path, content)
     path = write_json(tmp_path / "good.json", content)
-    code, output, errors = run_tool(path, tmp_path, "--stats", tmp_path / "s.json", "--plot", tmp_path / "s.png")
+    code, output, errors = run_tool(path, tmp_path, "--json", tmp_path / "s.json", "--plot", tmp_path / "s.png")
     assert code == 0 and "4 (1 crowd regions)" in output, errors
     assert json.loads((tmp_path / "s.json").read_text())["objects"] == 3
     assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
-    assert run_tool(path, tmp_path, "--stats", tmp_path / "s.json", "--resize", "160", "200")[0] == 0
-    code, _, errors = run_tool(path, tmp_path, "--resize", "160", "200")
-    assert code == 2 and "--resize affects only the statistics" in errors
+    assert run_tool(path, tmp_path, "--json", tmp_path / "s.json", "--size", "160", "200")[0] == 0
+    code, _, errors = run_tool(path, tmp_path, "--size", "160", "200")
+    assert code == 2 and "--size affects only the statistics" in errors
     assert json.loads((tmp_path / "s.json").read_text())["resize"] == [160, 200]
 
 

@@ -28,7 +28,7 @@ def run(out: Path, *arguments: Any, code: int = 0) -> str:
 
 @pytest.mark.parametrize("toolbox", TOOLBOXES)
 def test_every_form_computes_what_stock_does(toolbox: str, tmp_path: Path) -> None:
-    run(tmp_path / "det", "--toolboxes", toolbox, "--size", 64, 96, "--no-memory", "--forms", *EXACT)
+    run(tmp_path / "det", "--toolbox", toolbox, "--size", 64, 96, "--no-memory", "--form", *EXACT)
     report = json.loads((tmp_path / "det.json").read_text())
     assert [(row["detector"], row["mode"]) for row in report["rows"]] == [
         (detector, mode) for detector in ("mask_rcnn", "retinanet") for mode in ("inference", "training")
@@ -52,8 +52,8 @@ def test_every_form_computes_what_stock_does(toolbox: str, tmp_path: Path) -> No
 # processors without instructions for bf16 emulate it, slowly: Mask R-CNN has its test where AP is compared
 @pytest.mark.parametrize("toolbox", TOOLBOXES)
 def test_bf16_rounds_the_losses(toolbox: str, tmp_path: Path) -> None:
-    options = ["--toolboxes", toolbox, "--detectors", "retinanet", "--size", 64, 64, "--no-memory"]
-    run(tmp_path / "det", *options, "--forms", "stock", *BF16)
+    options = ["--toolbox", toolbox, "--detector", "retinanet", "--size", 64, 64, "--no-memory"]
+    run(tmp_path / "det", *options, "--form", "stock", *BF16)
     inference, training = json.loads((tmp_path / "det.json").read_text())["rows"]
     assert list(inference["seconds"]) == list(training["seconds"]) == ["stock", *BF16]
     assert list(inference["equal_objects"]) == ["stock"] and all(inference["objects"].values())
@@ -62,7 +62,7 @@ def test_bf16_rounds_the_losses(toolbox: str, tmp_path: Path) -> None:
 
 @pytest.mark.detectron2
 def test_memory_is_that_of_the_pass(tmp_path: Path) -> None:
-    arguments = ["--toolboxes", "detectron2", "--detectors", "retinanet", "--forms", "ours", "--batch", 2]
+    arguments = ["--toolbox", "detectron2", "--detector", "retinanet", "--form", "ours", "--batch-size", 2]
     run(tmp_path / "det", *arguments, "--size", 64, 64)
     inference, training = json.loads((tmp_path / "det.json").read_text())["rows"]
     assert list(inference["peak_bytes"]) == list(training["peak_bytes"]) == ["stock", "ours"]
@@ -74,7 +74,7 @@ def test_memory_is_that_of_the_pass(tmp_path: Path) -> None:
 
 @pytest.mark.detectron2
 def test_images_too_small_for_objects_are_refused(tmp_path: Path) -> None:
-    assert "is too small" in run(tmp_path / "det", "--toolboxes", "detectron2", "--size", 32, 64, code=1)
+    assert "is too small" in run(tmp_path / "det", "--toolbox", "detectron2", "--size", 32, 64, code=1)
     assert not list(tmp_path.iterdir())
 
 

@@ -20,7 +20,7 @@ MODES = {"inference", "training"}
 
 
 def run(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    precisions = [] if "--precisions" in arguments else ["--precisions", "bfloat16"]
+    precisions = [] if "--precision" in arguments else ["--precision", "bfloat16"]
     options = ["--device", "cpu", "--tiny", "--budget", "0.001", *precisions, "--out", str(out)]
     command = [sys.executable, str(FOLDER / "gpu.py"), *arguments, *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -46,7 +46,7 @@ def test_every_backbone_has_example_arguments():
 @pytest.mark.timm
 def test_parity(tmp_path: Path):
     names = ["BFP", "FPN", "SimpleFeaturePyramid", "Swin", "TimmBackbone"]
-    rows = rows_of(tmp_path, "parity", "--modules", *names)
+    rows = rows_of(tmp_path, "parity", "--module", *names)
     ways = ["float32", "channels_last", "bfloat16", "float16"]
     assert [(row["module"], row["way"]) for row in rows] == [(name, way) for name in names for way in ways]
     assert all(row["maps"] == row["gradients"] == 0 for row in rows if row["way"] == "float32")
@@ -74,7 +74,7 @@ def test_windows(tmp_path: Path):
 
 @pytest.mark.detectron2
 def test_backbones(tmp_path: Path):
-    rows = rows_of(tmp_path, "backbones", "--models", "vit_b")
+    rows = rows_of(tmp_path, "backbones", "--model", "vit_b")
     assert [row["difference"] < 1e-5 for row in rows if "difference" in row] == [True]
     times = {(row["who"], row["mode"]) for row in rows if row.get("ms", 0) > 0}
     assert times == {(who, mode) for who in ("ours", "ours compiled", "detectron2") for mode in MODES}
@@ -83,7 +83,7 @@ def test_backbones(tmp_path: Path):
 @pytest.mark.mmdet
 @pytest.mark.effdet
 def test_necks(tmp_path: Path):
-    rows = rows_of(tmp_path, "necks", "--necks", "bifpn", "pafpn")
+    rows = rows_of(tmp_path, "necks", "--neck", "bifpn", "pafpn")
     assert [row["difference"] < 1e-5 for row in rows if "difference" in row] == [True] * 2
     for neck, peer in (("bifpn", "effdet"), ("pafpn", "mmdet")):
         for layout in (None, "channels_last"):
@@ -98,7 +98,7 @@ def test_necks(tmp_path: Path):
     "toolbox", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("mmdet", "detectron2")]
 )
 def test_detectors(toolbox: str, tmp_path: Path):
-    arguments = ["--toolboxes", toolbox, "--detectors", "retinanet", "--precisions", "float32"]
+    arguments = ["--toolbox", toolbox, "--detector", "retinanet", "--precision", "float32"]
     rows = rows_of(tmp_path, "detectors", *arguments)
     shares = {row["who"]: row["share"] for row in rows if "share" in row}
     assert set(shares) == {"ours", "ours, channels_last"} and min(shares.values()) > 0.95

@@ -31,7 +31,7 @@ def test_runs_a_test_and_goes_on_where_it_stopped(
     margins: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     call = [TEST, "--seeds", "1", "--first-seed", "3", "--threads", "1", "--out", str(tmp_path / "margins")]
-    assert margins.main([*call, "--instructions", "default"]) == 0
+    assert margins.main([*call, "--instruction", "default"]) == 0
     report = json.loads((tmp_path / "margins.json").read_text())
     (run,) = report["runs"]
     assert (run["seed"], run["threads"], run["instructions"], run["exit"]) == (3, 1, "default", 0)
@@ -39,7 +39,7 @@ def test_runs_a_test_and_goes_on_where_it_stopped(
     assert "[1/1] seed 3, threads 1, instructions default: 1 passed" in capsys.readouterr().out
     assert TEST in (tmp_path / "margins.md").read_text()
     margins.run = lambda setting, arguments: result(setting.seed, 0.5)
-    assert margins.main([*call, "--instructions", "default", "avx2"]) == 1  # 1 / 0.5 is below five
+    assert margins.main([*call, "--instruction", "default", "avx2"]) == 1  # 1 / 0.5 is below five
     report = json.loads((tmp_path / "margins.json").read_text())
     assert report["runs"][0] == run and len(report["runs"]) == 2
     with pytest.raises(ValueError, match="choose another --out"):

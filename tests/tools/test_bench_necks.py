@@ -53,7 +53,7 @@ def bench(out: Path, *arguments: Any) -> dict[str, Any]:
 def test_every_kind_is_timed_beside_its_peers_and_its_convolutions(
     tmp_path: Path, necks: list[str], options: list[Any]
 ) -> None:
-    report = bench(tmp_path / "made" / "necks", "--no-memory", "--necks", *necks, *options)
+    report = bench(tmp_path / "made" / "necks", "--no-memory", "--neck", *necks, *options)
     assert [(row["neck"], row["mode"]) for row in report["rows"]] == [
         (neck, mode) for neck in necks for mode in ("inference", "training")
     ]
@@ -70,7 +70,7 @@ def test_every_kind_is_timed_beside_its_peers_and_its_convolutions(
 
 
 def test_memory_is_that_of_the_pass(tmp_path: Path) -> None:
-    inference, training = bench(tmp_path / "necks", "--necks", "BiFPN")["rows"]
+    inference, training = bench(tmp_path / "necks", "--neck", "BiFPN")["rows"]
     assert list(inference["peak_bytes"]) == list(training["peak_bytes"]) == [*OURS, "effdet"]
     finest = 4 * 64 * (128 // 8) * (256 // 8)  # a map of P3
     for who, peak in training["peak_bytes"].items():
@@ -80,7 +80,7 @@ def test_memory_is_that_of_the_pass(tmp_path: Path) -> None:
 
 
 def test_growth_with_the_image(tmp_path: Path) -> None:
-    report = bench(tmp_path / "slopes", "--necks", "PAFPN", "--slopes", 1, 0.5, "--no-memory")
+    report = bench(tmp_path / "slopes", "--neck", "PAFPN", "--slopes", 1, 0.5, "--no-memory")
     assert report["sizes"] == [[64, 128], [128, 256]]
     page = (tmp_path / "slopes.md").read_text()
     assert [(curve["mode"], curve["who"]) for curve in report["curves"]] == [
@@ -118,7 +118,7 @@ def test_growth_needs_sizes(tmp_path: Path) -> None:
 
 
 def test_compiled_necks_are_timed_beside_themselves(tmp_path: Path) -> None:
-    report = bench(tmp_path / "compiled", "--necks", "PAFPN", "BFP", "--compile", "aot_eager")
+    report = bench(tmp_path / "compiled", "--neck", "PAFPN", "BFP", "--compile", "aot_eager")
     assert [(row["neck"], row["mode"]) for row in report["rows"]] == [
         (neck, mode) for neck in ("PAFPN", "BFP") for mode in ("inference", "training")
     ]

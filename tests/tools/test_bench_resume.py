@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_a_killed_training_ends_like_an_uninterrupted_one(case: str, tmp_path: Path) -> None:
     """One kill at a random time, one while a checkpoint is written, and without the option the ends differ."""
     output = tmp_path / "result.json"
-    command = ["tools/benchmarks/resume.py", "--cases", case, "--kills", "2", "--seed", "1", "--json", str(output)]
+    command = ["tools/benchmarks/resume.py", "--case", case, "--kills", "2", "--seed", "1", "--json", str(output)]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, *command], cwd=ROOT, env=env, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]

@@ -62,7 +62,7 @@ def test_a_pass_leaves_inputs_alone_and_adds_to_gradients(script: Callable[[str]
 @pytest.mark.detectron2
 def test_report_has_a_row_for_each(tmp_path: Path):
     out = tmp_path / "made" / "out"
-    options = ["--models", "swin_t", "fpn", "--peers", "detectron2", "--size", 64, 96, "--repeats", 1]
+    options = ["--model", "swin_t", "fpn", "--peer", "detectron2", "--size", 64, 96, "--repeats", 1]
     done = run("--before", "HEAD", *options, "--threads", 1, "--no-memory", "--tiny", "--out", out)
     assert done.returncode == 0, done.stderr[-3000:]
     report, page = json.loads(out.with_suffix(".json").read_text()), out.with_suffix(".md").read_text()
@@ -82,14 +82,14 @@ def test_report_has_a_row_for_each(tmp_path: Path):
     if not report["uncommitted"]:
         assert [found["before"] for found in report["largest_relative_difference"].values()] == [0, 0]
     first = page.splitlines()[2]
-    assert "by `tools/benchmarks/revisions.py --before HEAD --models swin_t fpn" in first
+    assert "by `tools/benchmarks/revisions.py --before HEAD --model swin_t fpn" in first
     assert report["processor"] in first and head in first and "1 threads, with torch" in first
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_memory_is_measured_in_processes_that_have_both(tmp_path: Path):
     out = tmp_path / "out"
-    options = ["--models", "vit_b", "--peers", "--size", 64, 64, "--repeats", 1, "--threads", 1]
+    options = ["--model", "vit_b", "--peer", "--size", 64, 64, "--repeats", 1, "--threads", 1]
     done = run("--before", "HEAD", *options, "--tiny", "--out", out)
     assert done.returncode == 0, done.stderr[-3000:]
     rows = json.loads(out.with_suffix(".json").read_text())["rows"]
@@ -106,7 +106,7 @@ def test_memory_is_measured_in_processes_that_have_both(tmp_path: Path):
     ],
 )
 def test_mistakes_are_one_line(options: list[object], message: str, tmp_path: Path):
-    done = run(*options, "--peers", "--models", "fpn", "--out", tmp_path / "out")
+    done = run(*options, "--peer", "--model", "fpn", "--out", tmp_path / "out")
     assert done.returncode == 1
     assert done.stderr.startswith(message) and len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())

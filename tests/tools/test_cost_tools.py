@@ -79,7 +79,7 @@ def test_unknown_detectors_are_errors() -> None:
 
 @pytest.mark.timm
 def test_the_command_line(tmp_path: Path) -> None:
-    files = ["--json", str(tmp_path / "c.json"), "--png", str(tmp_path / "c.png")]
+    files = ["--json", str(tmp_path / "c.json"), "--plot", str(tmp_path / "c.png")]
     network = ["--backbone", "resnet10t", "--neck", "FPN", "BiFPN", "--neck-args", "out_channels=32"]
     command = [
         sys.executable,

@@ -37,7 +37,7 @@ def study(tiny_coco: Path, work_dir: Path):
             sys.executable,
             "tools/studies/ablations/study.py",
             str(SMOKE),
-            "--data",
+            "--root",
             str(tiny_coco),
             "--work-dir",
             str(work_dir),

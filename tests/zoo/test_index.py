@@ -104,14 +104,14 @@ def test_rendering_writes_what_is_out_of_date(
     Zoo([entry()], tmp_path).write(tmp_path / "configs" / "model_zoo.yml")
 
     def render(*arguments: str) -> None:
-        monkeypatch.setattr(sys, "argv", ["model_zoo.py", "--root", str(tmp_path), *arguments])
+        monkeypatch.setattr(sys, "argv", ["model_zoo.py", "--repository", str(tmp_path), *arguments])
         runpy.run_path(RENDER, run_name="__main__")
 
     with pytest.raises(SystemExit):
         render("--check")
     assert "out of date: docs/model_zoo.md, configs/metafile.yml, model-index.yml" in capsys.readouterr().err
     assert not (tmp_path / "docs").exists()
-    render()
+    render("--write")
     render("--check")
     assert "`tiny`" in (tmp_path / "docs" / "model_zoo.md").read_text()
     assert yaml.safe_load((tmp_path / "model-index.yml").read_text()) == {"Import": ["configs/metafile.yml"]}

@@ -133,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=BACKBONE_NAMES, required=True)
     parser.add_argument("--size", type=int, nargs=2, default=(512, 512), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--no-memory", action="store_true", help="times only")
@@ -143,10 +143,10 @@ def main() -> None:
     with user_errors():
         torch.set_num_threads(args.threads)
         sizes = [tuple(args.size)] if args.slopes is None else scaled_sizes(args)
-        results = [compare(args.model, size, args.batch, args.repeats, not args.no_memory) for size in sizes]
+        results = [compare(args.model, size, args.batch_size, args.repeats, not args.no_memory) for size in sizes]
         report, text, draw = results[0], table(results[0]), None
         if args.slopes is not None:
-            shared = {"model": args.model, "batch": args.batch, "repeats": args.repeats, **origin(args.model)}
+            shared = {"model": args.model, "batch": args.batch_size, "repeats": args.repeats, **origin(args.model)}
             report = {**shared, "sizes": sizes, "curves": curves(samples(results))}
             text, draw = slopes_page(report), draw_slopes
         print(text)

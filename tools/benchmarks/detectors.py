@@ -162,7 +162,7 @@ def ratios(row: dict[str, Any], kind: str) -> dict[str, float]:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure the detectors that the command line names."""
     forms = [name for name in FORMS if name in (STOCK, *args.forms)]
-    setting = DetectorSetting(tuple(args.size), args.batch)
+    setting = DetectorSetting(tuple(args.size), args.batch_size)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for toolbox in args.toolboxes:
@@ -178,10 +178,11 @@ def main() -> None:
     """Measure and write the three files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="output path without suffix")
-    parser.add_argument("--toolboxes", nargs="+", choices=TOOLBOXES, default=TOOLBOXES)
-    parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=DETECTORS)
+    parser.add_argument("--toolbox", dest="toolboxes", nargs="+", choices=TOOLBOXES, default=TOOLBOXES)
+    parser.add_argument("--detector", dest="detectors", nargs="+", choices=DETECTORS, default=DETECTORS)
     parser.add_argument(
-        "--forms",
+        "--form",
+        dest="forms",
         nargs="+",
         choices=list(FORMS),
         default=usual_forms(),
@@ -190,7 +191,7 @@ def main() -> None:
     parser.add_argument(
         "--size", type=int, nargs=2, default=(320, 480), metavar=("HEIGHT", "WIDTH"), help="size of the images"
     )
-    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--no-memory", action="store_true", help="times only")

@@ -1,7 +1,7 @@
 """Check and time the package on a GPU: parity with the CPU, times, peak memory.
 
     python tools/benchmarks/gpu.py --out results                           all sections, some minutes
-    python tools/benchmarks/gpu.py attention windows --out results --precisions bfloat16
+    python tools/benchmarks/gpu.py attention windows --out results --precision bfloat16
     python tools/benchmarks/gpu.py --out /tmp/results --device cpu --tiny  dry run
 
 Prints each row as it is measured and keeps OUT/SECTION.json up to date, so that a time limit loses nothing. Installed
@@ -73,14 +73,26 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder of the JSON files")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tiny", action="store_true", help="small shapes and models, to try the program")
-    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=["bfloat16", "float16", "float32"])
+    parser.add_argument(
+        "--precision", dest="precisions", nargs="+", choices=PRECISIONS, default=["bfloat16", "float16", "float32"]
+    )
     parser.add_argument("--budget", type=float, default=0.3, help="seconds of runs per job")
     parser.add_argument("--no-compile", action="store_true", help="eager only")
-    parser.add_argument("--modules", nargs="+", choices=[*NECKS, *BACKBONES], default=(), help="of parity (all)")
-    parser.add_argument("--models", nargs="+", choices=BACKBONE_NAMES, default=BACKBONE_NAMES, help="of backbones")
-    parser.add_argument("--necks", nargs="+", choices=list(NECK_KINDS), default=list(NECK_KINDS), help="of necks")
-    parser.add_argument("--toolboxes", nargs="+", choices=TOOLBOXES, default=TOOLBOXES, help="of detectors")
-    parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=DETECTORS, help="of detectors")
+    parser.add_argument(
+        "--module", dest="modules", nargs="+", choices=[*NECKS, *BACKBONES], default=(), help="of parity (all)"
+    )
+    parser.add_argument(
+        "--model", dest="models", nargs="+", choices=BACKBONE_NAMES, default=BACKBONE_NAMES, help="of backbones"
+    )
+    parser.add_argument(
+        "--neck", dest="necks", nargs="+", choices=list(NECK_KINDS), default=list(NECK_KINDS), help="of necks"
+    )
+    parser.add_argument(
+        "--toolbox", dest="toolboxes", nargs="+", choices=TOOLBOXES, default=TOOLBOXES, help="of detectors"
+    )
+    parser.add_argument(
+        "--detector", dest="detectors", nargs="+", choices=DETECTORS, default=DETECTORS, help="of detectors"
+    )
     return parser.parse_args()
 
 

@@ -1,7 +1,7 @@
 """Measure how far the numeric tests are from failing, over seeds, threads and instruction sets.
 
     python tools/benchmarks/margins.py tests/necks tests/contracts --seeds 20 --out docs/margins
-    python tools/benchmarks/margins.py tests/necks -k mmdet --seeds 5 --threads 1 --instructions avx2 --out /tmp/x
+    python tools/benchmarks/margins.py tests/necks -k mmdet --seeds 5 --threads 1 --instruction avx2 --out /tmp/x
 
 Each run is one pytest process. The margin of a comparison is the allowed difference over the actual one; exact
 comparisons are left out. OUT.json and OUT.md are written after each run, and a later call with the same tests continues
@@ -172,7 +172,9 @@ def parse(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, list[s
     parser.add_argument("--seeds", type=int, default=20, help="number of seeds")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--instructions", nargs="+", choices=INSTRUCTIONS, default=list(INSTRUCTIONS))
+    parser.add_argument(
+        "--instruction", dest="instructions", nargs="+", choices=INSTRUCTIONS, default=list(INSTRUCTIONS)
+    )
     parser.add_argument("--least", type=float, default=5.0, help="margins below it are flagged")
     args, rest = parser.parse_known_args(argv)
     if args.seeds < 1 or min(args.threads) < 1:

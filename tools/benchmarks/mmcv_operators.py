@@ -158,12 +158,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--size", type=int, nargs=2, default=(320, 480), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True, help="output path without suffix")
     args = parser.parse_args()
     with user_errors():
         torch.set_num_threads(args.threads)
-        setting = DetectorSetting(tuple(args.size), args.batch)
+        setting = DetectorSetting(tuple(args.size), args.batch_size)
         report = {**provenance(["torch", "torchvision", "mmcv", "mmdet"]), **setting._asdict()}
         report["rows"] = list(measure(args.repeats, setting))
         write_report(args.out, report, page(report))

@@ -161,11 +161,11 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="output path without suffix")
-    parser.add_argument("--necks", nargs="+", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--neck", dest="necks", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument(
         "--size", type=int, nargs=2, default=(320, 480), metavar=("HEIGHT", "WIDTH"), help="size of the image"
     )
-    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--bf16", action="store_true", help="under autocast to bfloat16")
@@ -184,7 +184,7 @@ def parse_args() -> argparse.Namespace:
 
 def run(args: argparse.Namespace) -> tuple[dict[str, Any], str, Callable[[dict[str, Any], Any], None]]:
     """Measure, and return the report, its page, and the function that draws it."""
-    setting = NeckSetting(tuple(args.size), args.batch, args.bf16, args.compile)
+    setting = NeckSetting(tuple(args.size), args.batch_size, args.bf16, args.compile)
     packages = [name for name in PACKAGES if any(name in CASES[kind].installed() for kind in args.necks)]
     report = {**provenance(["torch", "fpn_plugins", *packages]), **setting._asdict(), "repeats": args.repeats}
     if args.compile:

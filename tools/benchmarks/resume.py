@@ -1,6 +1,6 @@
 """Kill trainings with SIGKILL at random moments, resume them, and compare their ends with an uninterrupted one.
 
-    python tools/benchmarks/resume.py [--cases mmdet detectron2] [--kills 20] [--json FILE]
+    python tools/benchmarks/resume.py [--case mmdet detectron2] [--kills 20] [--json FILE]
 
 Each training is a process that runs this package's command with ``--resume`` and ``FPN_PLUGINS_EXACT_RESUME=1``. A kill
 is one of three, in turn: after a random time; halfway through the bytes of a checkpoint; or after a random time, with
@@ -190,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="trainings")
+    parser.add_argument("--case", dest="cases", nargs="+", choices=CASES, default=list(CASES), help="trainings")
     parser.add_argument("--kills", type=int, default=20, help="kills of each training")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--no-control", action="store_true", help="leave out the training without the option")

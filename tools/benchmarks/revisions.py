@@ -1,7 +1,7 @@
 """Compare time and memory of the working tree's models with an older revision's and the toolboxes' own.
 
     python tools/benchmarks/revisions.py --before HEAD~20 --out docs/plain_models
-    python tools/benchmarks/revisions.py --before v0.1.0 --models swin_t fpn --threads 1 --repeats 15 --out docs/swin_t
+    python tools/benchmarks/revisions.py --before v0.1.0 --model swin_t fpn --threads 1 --repeats 15 --out docs/swin_t
 
 All run in turn in one process. Writes OUT.json, OUT.md and OUT.png after each model.
 """
@@ -194,8 +194,8 @@ def check(args: argparse.Namespace) -> None:
     """
     if min(args.size) < UNIT or any(side % UNIT for side in args.size):
         raise ValueError(f"--size {args.size[0]} {args.size[1]}: both sides must be multiples of {UNIT} pixels")
-    if min(args.batch, args.repeats, *args.threads) < 1:
-        raise ValueError("--batch, --repeats and --threads must be at least 1")
+    if min(args.batch_size, args.repeats, *args.threads) < 1:
+        raise ValueError("--batch-size, --repeats and --threads must be at least 1")
     if Path(fpn_plugins.__file__).resolve().parent != ROOT / PACKAGE:
         raise ValueError(f"{PACKAGE} is imported from {fpn_plugins.__file__}, not from {ROOT}")
 
@@ -214,7 +214,9 @@ def run(args: argparse.Namespace) -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         extract(commits[BEFORE], Path(folder))
-        plan = Plan(folder, tuple(args.size), args.batch, args.threads, args.repeats, not args.no_memory, args.tiny)
+        plan = Plan(
+            folder, tuple(args.size), args.batch_size, args.threads, args.repeats, not args.no_memory, args.tiny
+        )
         for name in args.models:
             nets = {who: build(plan, name, who) for who in (BEFORE, AFTER, *peers[name])}
             inputs = make_inputs(name, plan.size, plan.batch)
@@ -228,10 +230,10 @@ def run(args: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", required=True, metavar="REV", help="the older revision")
-    parser.add_argument("--models", nargs="+", choices=NAMES, default=(*BACKBONE_NAMES, "fpn", "bifpn"))
-    parser.add_argument("--peers", nargs="*", choices=PACKAGES, default=("mmdet", "detectron2", "effdet"))
+    parser.add_argument("--model", dest="models", nargs="+", choices=NAMES, default=(*BACKBONE_NAMES, "fpn", "bifpn"))
+    parser.add_argument("--peer", dest="peers", nargs="*", choices=PACKAGES, default=("mmdet", "detectron2", "effdet"))
     parser.add_argument("--size", type=int, nargs=2, default=[384, 512], metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--no-memory", action="store_true", help="times only")

@@ -1,7 +1,7 @@
 """Count how wrong arguments and wrong inputs of every registered class are reported.
 
-    python tools/benchmarks/wrong_arguments.py --out wrong_arguments.json
-    PYTHONPATH=OLDER_CHECKOUT python tools/benchmarks/wrong_arguments.py --out before.json
+    python tools/benchmarks/wrong_arguments.py --json wrong_arguments.json
+    PYTHONPATH=OLDER_CHECKOUT python tools/benchmarks/wrong_arguments.py --json before.json
 
 Clear is a ``ValueError`` or ``TypeError`` that names the argument, obscure another error, silent none. The second line
 counts for the package of another checkout. Exits with code 1 if ``--strict`` and any case is not clear.
@@ -40,7 +40,7 @@ def count(cases: list[Case]) -> tuple[dict[str, int], list[dict[str, str]]]:
 def main() -> None:
     """Count, print the numbers, and write them with every case that is not clear."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--json", type=Path, help="write the results to this JSON file")
     parser.add_argument("--only", help="names of classes, separated by commas")
     parser.add_argument("--strict", action="store_true", help="exit with code 1 unless every case is clear")
     arguments = parser.parse_args()

@@ -1,9 +1,10 @@
 """Make the model zoo's page and MIM's index out of ``configs/model_zoo.yml``.
 
-    python tools/docs/model_zoo.py [--check | --count 800 1344]
+    python tools/docs/model_zoo.py --write [--count 800 1344]
+    python tools/docs/model_zoo.py --check
 
-Writes ``docs/model_zoo.md``, ``configs/metafile.yml`` and ``model-index.yml``; with ``--check`` it writes nothing and
-fails if one of them is not what it would write. ``--count`` first enters the cost of models that have none.
+``--write`` writes ``docs/model_zoo.md``, ``configs/metafile.yml`` and ``model-index.yml``; ``--check`` fails if one of
+them is not what it would write. ``--count`` first enters the cost of models that have none.
 """
 
 from __future__ import annotations
@@ -26,11 +27,15 @@ COLLECTION = "fpn_plugins"
 def parse_args() -> argparse.Namespace:
     """Command line."""
     parser = argparse.ArgumentParser(description="Render the model zoo")
-    parser.add_argument("--root", type=Path, default=SOURCE_FILE.parents[1], help="the repository")
-    choice = parser.add_mutually_exclusive_group()
+    parser.add_argument("--repository", type=Path, default=SOURCE_FILE.parents[1], help="folder of configs/ and docs/")
+    choice = parser.add_mutually_exclusive_group(required=True)
+    choice.add_argument("--write", action="store_true", help="write the files that are out of date")
     choice.add_argument("--check", action="store_true", help="write nothing, fail if a file is out of date")
-    choice.add_argument("--count", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="count the missing costs")
-    return parser.parse_args()
+    parser.add_argument("--count", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="count the missing costs")
+    args = parser.parse_args()
+    if args.check and args.count:
+        parser.error("--count changes configs/model_zoo.yml: give --write in place of --check")
+    return args
 
 
 def mim_metafile(zoo: Zoo) -> dict[str, Any]:
@@ -112,19 +117,19 @@ def main() -> None:
     """Render, and write or compare."""
     args = parse_args()
     with user_errors():
-        path = args.root / "configs" / "model_zoo.yml"
+        path = args.repository / "configs" / "model_zoo.yml"
         zoo = Zoo.read(path)
         if args.count:
             enter_costs(zoo, path, tuple(args.count))
         files = render(zoo)
-        old = {name: text for name, text in files.items() if not is_current(args.root / name, text)}
+        old = {name: text for name, text in files.items() if not is_current(args.repository / name, text)}
         if args.check and old:
-            raise ValueError(f"out of date: {', '.join(old)}; run python tools/docs/model_zoo.py")
+            raise ValueError(f"out of date: {', '.join(old)}; run python tools/docs/model_zoo.py --write")
         for name, text in old.items():
-            (args.root / name).parent.mkdir(parents=True, exist_ok=True)
-            with write_atomically(args.root / name) as temporary:
+            (args.repository / name).parent.mkdir(parents=True, exist_ok=True)
+            with write_atomically(args.repository / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")
-            print(f"wrote {args.root / name}")
+            print(f"wrote {args.repository / name}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Write docs/necks.md with its pictures, and the tables of necks in other pages.
 
-    python tools/docs/necks.py
+    python tools/docs/necks.py --out .
 
 Facts come from the cards of the necks (`fpn_plugins.necks.NeckCard`) and of the upsampling modes; parameters, MACs and
 kept bytes are counted from the code. In the pages of `TABLES`, the text between the two markers is replaced. A test
@@ -22,8 +22,7 @@ from fpn_plugins.commands.common import user_errors
 from fpn_plugins.files import write_atomically
 from fpn_plugins.upsampling import UPSAMPLE_MODES
 
-ROOT = Path(__file__).resolve().parents[2]
-COMMAND = "python tools/docs/necks.py"
+COMMAND = "python tools/docs/necks.py --out ."
 SIZE = (800, 1344)
 TABLES = {"README.md": "docs/necks.md"}  # page -> link from it to docs/necks.md
 BEGIN, END = "<!-- necks: begin, written by tools/docs/necks.py -->", "<!-- necks: end -->"
@@ -165,8 +164,8 @@ def write(path: Path, text: str) -> Path:
 def main() -> None:
     """Write the pages and the pictures."""
     parser = argparse.ArgumentParser(description="Write docs/necks.md, its pictures, and the tables of other pages")
-    parser.add_argument("--output", type=Path, default=ROOT, help="folder of README.md and docs/ (default: repository)")
-    root = parser.parse_args().output
+    parser.add_argument("--out", type=Path, required=True, help="folder of README.md and docs/: the repository")
+    root = parser.parse_args().out
     with user_errors():
         (root / "docs/images").mkdir(parents=True, exist_ok=True)
         pages = {root / name: with_table((root / name).read_text("utf-8"), link) for name, link in TABLES.items()}

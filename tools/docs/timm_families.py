@@ -1,7 +1,7 @@
 """Try one small network of each timm family as a detection backbone, and list the image sizes that it takes.
 
     python tools/docs/timm_families.py --markdown docs/timm_families.md --json docs/timm_families.json
-    python tools/docs/timm_families.py --families convnext swin_transformer maxxvit
+    python tools/docs/timm_families.py --family convnext swin_transformer maxxvit
 
 Downloads nothing and computes mostly shapes; all families take some minutes.
 """
@@ -38,7 +38,9 @@ image in memory).
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description="Try timm's families as detection backbones")
-    parser.add_argument("--families", nargs="+", metavar="NAME", help="modules of timm.models (default: all)")
+    parser.add_argument(
+        "--family", dest="families", nargs="+", metavar="NAME", help="modules of timm.models (default: all)"
+    )
     parser.add_argument("--time-limit", type=float, default=60.0, metavar="S", help="seconds for a family (default 60)")
     parser.add_argument("--markdown", type=Path, metavar="MD", help="write the table to this file")
     parser.add_argument("--json", type=Path, metavar="JSON", help="write the reports to this file")

@@ -11,8 +11,8 @@ visible masks, crowd regions, empty images, landscape and portrait.
 With ``panoptic=True`` the background consists of stuff (see `stuff`), and the set also has COCO's panoptic files (see
 `panoptic`); objects and instance annotations stay the same.
 
-Masks are polygons, which both toolboxes read by default, and cover exactly the visible pixels; crowd regions are RLE, as
-in COCO.
+Masks are polygons, which both toolboxes read by default, and cover exactly the visible pixels; crowd regions are RLE,
+as in COCO.
 """
 
 import json

@@ -176,8 +176,8 @@ def _annotation(mask: np.ndarray, category: str, segmentation: Any, is_crowd: bo
 def annotate(scene: Scene) -> list[dict[str, Any]]:
     """Write COCO annotations of the visible pixels, without `id` and `image_id`.
 
-    Objects have polygons, which Detectron2 expects by default: a completely visible object its outline, an object that is
-    partly hidden or cut by the border the contours of its visible pixels. Crowd regions are RLE, as in COCO.
+    Objects have polygons, which Detectron2 expects by default: a completely visible object its outline, an object that
+    is partly hidden or cut by the border the contours of its visible pixels. Crowd regions are RLE, as in COCO.
 
     Args:
         scene: result of `draw_scene`.

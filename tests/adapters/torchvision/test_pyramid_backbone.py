@@ -117,5 +117,5 @@ def test_the_example_runs(tiny_coco: Path, tmp_path: Path) -> None:
     weights = write_checkpoint(TimmBackbone("resnet10t").model.state_dict(), tmp_path / "resnet.safetensors")
     output = tmp_path / "model.safetensors"
     command = ["tools/finetune_torchvision.py", tiny_coco, "--backbone", "resnet10t", "--checkpoint", weights]
-    subprocess.run([sys.executable, *map(str, command), "--iterations", "2", "--output", output], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, *map(str, command), "--iterations", "2", "--out", output], cwd=ROOT, check=True)
     assert any(key.startswith("backbone.fpn.lateral_convs") for key in read_checkpoint(output))

@@ -1,7 +1,7 @@
 """Run an ablation study: a grid of backbones, necks, heads, toolboxes and seeds, one training each.
 
     study=configs/studies/fpn_ablations.yml
-    python tools/studies/ablations/study.py $study [--data FOLDER]              run the missing trainings
+    python tools/studies/ablations/study.py $study [--root FOLDER]              run the missing trainings
     python tools/studies/ablations/study.py $study --only 'fpn-*' '*-c4-*-seed0'
     python tools/studies/ablations/study.py $study --adopt docs/accuracy.json   take over results of other machines
     python tools/studies/ablations/study.py $study --summary                    print tables of the results so far
@@ -43,7 +43,7 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description="Run an ablation study, resumably, and summarize it")
     parser.add_argument("study", type=Path, help="YAML file, see configs/studies")
-    parser.add_argument("--data", type=Path, default=ROOT / "data/synthetic_coco", help="a COCO-format folder")
+    parser.add_argument("--root", type=Path, default=ROOT / "data/synthetic_coco", help="a COCO-format folder")
     parser.add_argument("--work-dir", type=Path, help="default: work_dirs/studies/NAME")
     parser.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help="only cells whose name matches")
     parser.add_argument("--gpus", type=int, default=0, metavar="N", help="GPUs of each training (default: no launcher)")

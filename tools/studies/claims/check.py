@@ -1,7 +1,9 @@
 """Write docs/cost.md: common claims about the cost of FPN, compared with counts, measurements and published numbers.
 
-    python tools/studies/claims/check.py             count again, keep measurements of docs/cost_measured.json
-    python tools/studies/claims/check.py --measure   measure again too: a minute or two, on the GPU if available
+    python tools/studies/claims/check.py --out docs [--measure]
+
+Counts again and keeps the measurements of ``docs/cost_measured.json``; ``--measure`` measures again, too: a minute or
+two, on the GPU if one is available.
 
 Counts need no weights, no data and no GPU. Whole detectors are Detectron2's own, from the configs of its zoo.
 """
@@ -24,8 +26,7 @@ with user_errors():
 
 from fpn_plugins.files import write_atomically
 
-DOCS = Path(__file__).resolve().parents[3] / "docs"
-COMMAND = "python tools/studies/claims/check.py"
+COMMAND = "python tools/studies/claims/check.py --out docs"
 ROUNDS = 7
 # measured networks: title -> neck, whether the backbone is checkpointed
 MEASURED: dict[str, tuple[Any, bool]] = {
@@ -176,19 +177,19 @@ def render(found: dict[str, Any] | None) -> str:
 def main() -> None:
     """Count, measure if requested, and write the page."""
     parser = argparse.ArgumentParser(description="Write docs/cost.md")
-    parser.add_argument("--output", type=Path, default=DOCS, help="folder (default: docs)")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write: docs")
     parser.add_argument("--measure", action="store_true", help="measure time and memory again")
     parser.add_argument("--size", type=int, nargs=2, default=(320, 320), help="size of the measured image, in pixels")
     args = parser.parse_args()
-    record = args.output / "cost_measured.json"
+    record = args.out / "cost_measured.json"
     with user_errors():
         if args.measure:
             with write_atomically(record) as temporary:
                 temporary.write_text(json.dumps(measure(tuple(args.size)), indent=2) + "\n", encoding="utf-8")
         found = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
-        with write_atomically(args.output / "cost.md") as temporary:
+        with write_atomically(args.out / "cost.md") as temporary:
             temporary.write_text(render(found), encoding="utf-8")
-    print(args.output / "cost.md")
+    print(args.out / "cost.md")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--split", default="val", choices=("train", "val"))
     parser.add_argument("--size", type=int, nargs=2, default=(800, 1333), metavar=("SHORT", "LONG"), help="in pixels")
     parser.add_argument("--num-images", type=int, help="only the first N")
-    parser.add_argument("--forms", nargs="+", choices=list(FAST_PATHS), default=list(FAST_PATHS))
+    parser.add_argument("--form", dest="forms", nargs="+", choices=list(FAST_PATHS), default=list(FAST_PATHS))
     parser.add_argument("--out", type=Path, default=Path("work_dirs/precision"), help="output path without suffix")
     args = parser.parse_args()
     args.forms = [REFERENCE, *(form for form in args.forms if form != REFERENCE)]
