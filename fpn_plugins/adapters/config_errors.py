@@ -45,6 +45,8 @@ def trying(what: str, *more: type[Exception]) -> Iterator[None]:
     try:
         yield
     except kinds as error:
+        if isinstance(error, OSError):  # a download, whose message names the address
+            raise
         raise ValueError(f"{what} does not work: {_described(error)}") from error
     except KeyError as error:
         if "registry" not in str(error):  # both toolboxes report an unknown type so

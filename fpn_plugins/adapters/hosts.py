@@ -24,7 +24,7 @@ from ..data.coco_folder import category_names, read_coco
 from ..extras import quiet_imports
 from ..inference import AnnotatedImage, Detections, ImagePredictor, load_weights
 from ..moved import check_config
-from ..packaged import resolve_config
+from ..packaged import OWN, resolve_config
 from .config_errors import reading, trying
 
 HOSTS = ("mmdet", "detectron2")
@@ -80,9 +80,10 @@ def toolbox_of(config: str) -> str:
     Raises:
         FileNotFoundError: no such config.
     """
+    owner, prefixed, _ = config.partition("::")
+    if prefixed and owner != OWN:
+        return owner
     config = resolve_config(config)
-    if "::" in config:
-        return config.split("::")[0]
     check_config(config)
     if not Path(config).is_file():
         raise FileNotFoundError(

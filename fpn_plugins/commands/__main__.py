@@ -45,8 +45,8 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "fpn-plugins COMMAND --help describes a command. Configs of this package: fpn_plugins::mmdet/NAME or",
-            "fpn_plugins::detectron2/NAME.",
+            "fpn-plugins COMMAND --help describes a command. Configs are files, or names: fpn_plugins::mmdet/NAME and",
+            "fpn_plugins::detectron2/NAME of this package, mmdet::NAME and detectron2::NAME of the toolboxes.",
         ]
     )
 

@@ -6,6 +6,7 @@ import os
 from contextlib import AbstractContextManager
 from typing import Any
 
+from ..weights.download import DownloadError
 from ..weights.training_state import UnusableCheckpointError
 from .common import user_errors
 
@@ -14,8 +15,8 @@ EXACT_RESUME = "FPN_PLUGINS_EXACT_RESUME"
 
 
 def checkpoint_errors() -> AbstractContextManager[None]:
-    """Do what `user_errors` does, for errors about a checkpoint alone, while a toolbox trains."""
-    return user_errors((UnusableCheckpointError,))
+    """Do what `user_errors` does, for checkpoints and downloads alone, while a toolbox trains."""
+    return user_errors((UnusableCheckpointError, DownloadError))
 
 
 def resumes_exactly() -> bool:

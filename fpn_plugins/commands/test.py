@@ -2,7 +2,8 @@
 
     python tools/test.py CONFIG CHECKPOINT [--work-dir DIR] [--out FILE] [--show-dir DIR] [--cfg-options k=v ...]
 
-The script that runs and its command line (``--help``) are mmdet's own.
+CONFIG is a file, ``fpn_plugins::mmdet/NAME`` or ``mmdet::NAME``. The script that runs and its command line
+(``--help``) are mmdet's own.
 """
 
 from __future__ import annotations

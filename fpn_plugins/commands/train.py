@@ -2,8 +2,8 @@
 
     python tools/train.py CONFIG [--work-dir DIR] [--amp] [--resume] [--cfg-options k=v ...] [--launcher pytorch]
 
-CONFIG is a file, or ``fpn_plugins::mmdet/NAME``. The script that runs and its command line (``--help``) are mmdet's
-own. Several GPUs:
+CONFIG is a file, ``fpn_plugins::mmdet/NAME`` or ``mmdet::NAME``. The script that runs and its command line
+(``--help``) are mmdet's own. Several GPUs:
 ``torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch``; slurm: ``srun ... --launcher slurm``.
 Without a GPU, ``--launcher pytorch`` connects its processes over gloo. ``FPN_PLUGINS_CHECK_DATA=0`` skips the check,
 ``warn`` goes on after errors, ``all`` reads the header of every image. ``FPN_PLUGINS_DETERMINISTIC=1`` uses
@@ -136,7 +136,7 @@ def run_script(script: str, argv: Sequence[str] | None, docstring: str | None = 
     help_without("mmdet", given, docstring)
     with user_errors():
         path = mmdet_script(script)
-        sys.argv = [str(path), *map(resolve_config, given)]
+        sys.argv = [sys.argv[0], *map(resolve_config, given)]  # the first is the program in mmdet's usage
         with quiet_imports():
             namespace = runpy.run_path(str(path), run_name="mmdet_script")
         args = parse_script(namespace["parse_args"], given)

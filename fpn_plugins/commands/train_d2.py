@@ -2,6 +2,7 @@
 
     python tools/train_net.py --config-file FILE [--num-gpus N] [--resume] [--eval-only] [OVERRIDES]
 
+FILE may also be ``fpn_plugins::detectron2/NAME`` or ``detectron2::NAME`` of Detectron2's model zoo.
 Detectron2's own scripts run this package's configs as well (YAML files with
 ``DETECTRON2_ENV_MODULE=fpn_plugins.adapters.detectron2``), but its distribution does not contain them. This command has
 their command line, and checks the data first (``FPN_PLUGINS_CHECK_DATA=0`` skips the check,

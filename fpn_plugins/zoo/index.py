@@ -20,6 +20,7 @@ from ..checks import near_names
 from ..extras import needed_for
 from ..files import locked, write_atomically
 from ..packaged import INSTALLED, PACKAGE
+from ..weights.download import download
 from .publish import as_pth
 from .records import OWN, Entry, Weights, as_plain, read_entry
 
@@ -170,20 +171,9 @@ def _fetch(weights: Weights, folder: Path, cache: Path) -> Path:
 
 
 def _download(weights: Weights, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with locked(path, timeout=3600):
-            if path.is_file():  # another process was faster
-                return
-            for leftover in path.parent.glob(f"{glob.escape(path.name)}.*.partial"):
-                leftover.unlink()
-            torch.hub.download_url_to_file(weights.location, str(path), hash_prefix=weights.sha256)
-    except OSError as error:
-        raise FileNotFoundError(
-            f"cannot download {weights.location!r} ({error}); put the file into {str(path.parent)!r}"
-        ) from error
-    except RuntimeError as error:  # the hash
-        raise ValueError(f"{weights.location!r} is damaged or was replaced: {error}") from error
+    for leftover in path.parent.glob(f"{glob.escape(path.name)}.*.partial"):  # of older releases
+        leftover.unlink()
+    download(weights.location, path, "", weights.sha256)
 
 
 def _yaml() -> Any:

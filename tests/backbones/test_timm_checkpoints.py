@@ -153,9 +153,7 @@ def test_weights_that_cannot_be_fetched_say_what_to_do(monkeypatch: pytest.Monke
         return create(*args, **kwargs)
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(
-        RuntimeError, match="no weights for 'resnet18', or could not fetch them .*no route.*checkpoint=FILE"
-    ):
+    with pytest.raises(RuntimeError, match="timm's weights for 'resnet18' from https:.*no route.*checkpoint=FILE"):
         TimmBackbone("resnet18", pretrained=True)
 
 

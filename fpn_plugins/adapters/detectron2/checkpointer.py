@@ -12,6 +12,7 @@ from detectron2.utils import comm
 
 from ...files import write_atomically
 from ...inference import is_computed, without_wrappers
+from ...weights.download import fetching
 from ...weights.training_state import UnusableCheckpointError, find_resumable, read_training_checkpoint
 
 # state of a training, which files of weights alone lack
@@ -32,6 +33,7 @@ class SafeCheckpointer(DetectionCheckpointer):
 
     Raises:
         UnusableCheckpointError: on loading, a file that is missing, damaged or hostile, or that does not fit.
+        DownloadError: on loading, an address that does not answer, or a part of a file.
     """
 
     def __init__(self, model: Any, save_dir: str = "", *, complete: bool = False, **checkpointables: Any) -> None:
@@ -97,6 +99,7 @@ class SafeCheckpointer(DetectionCheckpointer):
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load a checkpoint, as Detectron2's method."""
         self._source = str(path)
+        self._fetch(self._source)
         try:
             content: dict[str, Any] = super().load(path, *args, **kwargs)
         except UnusableCheckpointError:
@@ -104,6 +107,14 @@ class SafeCheckpointer(DetectionCheckpointer):
         except (AssertionError, OSError, RuntimeError, ValueError) as error:
             raise UnusableCheckpointError(f"checkpoint {path!r}: {error}") from error
         return content
+
+    def _fetch(self, path: str) -> None:
+        """Download what ``path`` names to Detectron2's cache, if it is an address."""
+        address = path.partition("?")[0]
+        if "://" in address:
+            remedy = "name a local file: MODEL.WEIGHTS FILE, in a LazyConfig train.init_checkpoint=FILE"
+            with fetching(repr(address), remedy):
+                self.path_manager.get_local_path(address)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         content = read_training_checkpoint(filename)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from detectron2 import model_zoo
 from detectron2.config import instantiate
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import GeneralizedRCNN, build_model
@@ -35,13 +34,12 @@ def build(config: str, options: Sequence[str] = (), device: str = "cpu") -> nn.M
     A LazyConfig is built on PyTorch's default device.
     """
     config = resolve_config(config)
-    path = _zoo_file(config.split("::")[1]) if "::" in config else config
-    if path.endswith(".py"):
-        lazy = read_lazy(path, options)
+    if config.endswith(".py"):
+        lazy = read_lazy(config, options)
         forget_weights(lazy.model)
         with trying(f"config {config!r}"):
             return instantiate(lazy.model)
-    cfg = read_yaml(path, [part for pair in split_overrides(options) for part in pair])
+    cfg = read_yaml(config, [part for pair in split_overrides(options) for part in pair])
     cfg.MODEL.DEVICE = device
     check_builders(cfg)
     forget_weights(cfg.MODEL.FPN_PLUGINS)
@@ -55,13 +53,6 @@ def load(config: str, checkpoint: str, options: Sequence[str] = (), device: str 
         detector = build(config, options)
     load_detector_weights(detector, checkpoint, config)
     return detector.to(device).eval()
-
-
-def _zoo_file(name: str) -> str:
-    try:
-        return model_zoo.get_config_file(name)
-    except RuntimeError as error:
-        raise FileNotFoundError(f"config 'detectron2::{name}': Detectron2's model zoo has no such config") from error
 
 
 def coco_names() -> list[str]:

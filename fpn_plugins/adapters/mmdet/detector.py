@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import mmdet
 import torch
 from mmdet.datasets import CocoDataset
 from mmdet.models import SingleStageDetector, TwoStageDetector
@@ -63,9 +61,8 @@ def read_config(config: str, options: Sequence[str] = (), changes: Mapping[str, 
         ValueError: the file cannot be executed, has no ``model``, or an override is no ``KEY=VALUE`` of the config.
     """
     config = resolve_config(config)
-    path = Path(mmdet.__file__).parent / ".mim" / "configs" / config.split("::")[1] if "::" in config else Path(config)
     with reading(config):
-        cfg = Config.fromfile(path if path.suffix else path.with_suffix(".py"))
+        cfg = Config.fromfile(config)
         if not isinstance(cfg.get("model"), Mapping):
             raise ValueError(f"config {config!r} has no `model` that is a dict, so it describes no detector of mmdet")
     pairs = split_overrides(options, list(cfg.keys()))

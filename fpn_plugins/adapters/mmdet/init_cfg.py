@@ -12,8 +12,14 @@ from mmengine.dist import barrier, get_local_rank
 from mmengine.model.weight_init import initialize
 
 from ...weights import read_checkpoint, strip_prefix
+from ...weights.download import download
 from ...weights.prefixes import restore_wrappers
 from .arguments import Cfg
+
+REMEDY = (
+    ", or name a local one: --cfg-options model.backbone.init_cfg.checkpoint=FILE (weights of the backbone) or "
+    "load_from=FILE (a whole detector)"
+)
 
 
 class SafeInit:
@@ -96,12 +102,15 @@ class LoadedBackbone(TakesInitCfg):
 
 
 def local_file(checkpoint: str) -> str:
-    """Return a path unchanged; download a URL to torch's checkpoint folder, which mmengine uses too."""
+    """Return a path unchanged; download a URL to torch's checkpoint folder, which mmengine uses too.
+
+    Raises:
+        DownloadError: the address does not answer, or only a part of the file came.
+    """
     if urlsplit(checkpoint).scheme not in ("http", "https"):
         return checkpoint
     path = Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(checkpoint).path).name)
-    if get_local_rank() == 0 and not path.exists():  # once per machine
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(checkpoint, str(path))
+    if get_local_rank() == 0:  # once per machine
+        download(checkpoint, path, REMEDY)
     barrier()
     return str(path)

@@ -5,8 +5,10 @@ timm reports most errors by assertions; here they become errors with a remedy.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -17,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from ...checks import ascending, near_names
 from ...extras import needed_for
 from ...ops.pooling import make_traceable
+from ...weights.download import fetching
 from ..base import IMAGENET_MEAN, IMAGENET_STD
 
 FINEST_STRIDE = 4  # stride of C2, in input pixels
@@ -41,19 +44,22 @@ def timm_weights(name: str) -> dict[str, Tensor]:
 
     Raises:
         ImportError: timm is not installed.
-        RuntimeError: there are no weights of that name, or they could not be fetched.
+        DownloadError: there are no weights of that name, or they cannot be downloaded.
     """
-    try:
-        return import_timm().create_model(name, pretrained=True).state_dict()
-    except (OSError, RuntimeError) as error:
-        raise _unavailable(name, error) from error
+    with fetching_timm(name):
+        weights: dict[str, Tensor] = import_timm().create_model(name, pretrained=True).state_dict()
+    return weights
 
 
-def _unavailable(name: str, error: Exception) -> RuntimeError:
-    return RuntimeError(
-        f"timm has no weights for {name!r}, or could not fetch them ({type(error).__name__}: {error}); "
-        "pass checkpoint=FILE"
-    )
+def fetching_timm(name: str, pretrained: bool | None = True) -> AbstractContextManager[None]:
+    """Turn errors of a network's download, if it is ``pretrained``, into a `DownloadError`."""
+    if not pretrained:
+        return nullcontext()
+    config = import_timm().get_pretrained_cfg(name)
+    hub, address = (config.hf_hub_id, config.url) if config else (None, None)
+    place = f"{os.environ.get('HF_ENDPOINT', 'https://huggingface.co')}/{hub}" if hub else address or "no address"
+    what = f"timm's weights for {name!r} from {place}"
+    return fetching(what, "name a local file of the weights: checkpoint=FILE of the backbone", RuntimeError)
 
 
 def turn_on_checkpointing(model: Any, name: str) -> None:
@@ -125,15 +131,12 @@ def create_network(
 ) -> Any:
     """Build timm's feature network without the layers after the last requested map."""
     try:
-        model = import_timm().create_model(
-            name, features_only=True, out_indices=out_indices, pretrained=pretrained, in_chans=in_chans, **arguments
-        )
+        with fetching_timm(name, pretrained):
+            model = import_timm().create_model(
+                name, features_only=True, out_indices=out_indices, pretrained=pretrained, in_chans=in_chans, **arguments
+            )
     except AssertionError as error:  # timm lists a map that it has no hook for
         raise ValueError(f"timm cannot return maps {list(out_indices)} of {name!r}: {error}") from error
-    except (OSError, RuntimeError) as error:
-        if not pretrained:
-            raise
-        raise _unavailable(name, error) from error
     _prune_after(model, model.feature_info.info[out_indices[-1]]["module"])
     make_traceable(model)
     return model

@@ -210,15 +210,16 @@ def test_norm_and_position_arguments_reach_the_core() -> None:
 
 def test_addresses_are_downloaded_once_where_mmengine_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fpn_plugins.adapters.mmdet.init_cfg import local_file
+    from fpn_plugins.weights import download
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     fetched: list[str] = []
 
-    def download(url: str, path: str) -> None:
+    def chunks(url: str, *unused: Any) -> list[bytes]:
         fetched.append(url)
-        official_file(tmp_path).rename(path)
+        return [official_file(tmp_path).read_bytes()]
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    monkeypatch.setattr(download, "_chunks", chunks)
     for _ in range(2):
         module = backbone(init_cfg={"type": "Pretrained", "checkpoint": "https://example.org/v1/swin.pth?x=1"})
         module.init_weights()
