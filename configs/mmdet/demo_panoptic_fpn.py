@@ -11,8 +11,8 @@ _base_ = "demo_mask_rcnn.py"
 
 # mmengine takes a config that imports a package for one of its new style, which cannot inherit from `mmdet::`; mmengine
 # 0.10.7 takes even the standard library for a package (on Python 3.11), so there is no import statement here
-_os, _find_split = __import__("os"), __import__("fpn_plugins.data").data.find_panoptic_split
-_train, _val = (_find_split(_os.environ.get("FPN_PLUGINS_COCO", "data/coco"), split) for split in ("train", "val"))
+_data = __import__("fpn_plugins.data").data
+_train, _val = _data.environment_splits(_data.find_panoptic_split)
 _things, _stuff = tuple(_train.things.values()), tuple(_train.stuff.values())
 _metainfo = dict(classes=_things + _stuff, thing_classes=_things, stuff_classes=_stuff)
 num_things, num_stuff = len(_things), len(_stuff)
@@ -75,4 +75,4 @@ val_evaluator = dict(
 )
 test_evaluator = val_evaluator
 
-del _os, _find_split, _train, _val, _things, _stuff, _metainfo
+del _data, _train, _val, _things, _stuff, _metainfo

@@ -5,6 +5,7 @@ from .coco_folder import CocoSplit, find_split, read_categories
 from .coco_report import CocoReport
 from .coco_set import CocoSet, coco_set
 from .data_check import DataCheck, Head, check_coco, check_data
+from .environment import environment_folder, environment_splits
 from .findings import Finding
 from .image_headers import SAMPLE
 from .level_weights import balanced_level_weights, level_weight_report
@@ -29,6 +30,8 @@ __all__ = [
     "check_coco",
     "check_data",
     "coco_set",
+    "environment_folder",
+    "environment_splits",
     "find_panoptic_split",
     "find_split",
     "fpn_level",

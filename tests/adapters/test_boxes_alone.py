@@ -1,4 +1,4 @@
-"""A RetinaNet trains on annotations without masks, in both toolboxes and from the shipped configs."""
+"""Detectors of boxes train on annotations without masks, in both toolboxes and from the shipped configs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
+STEMS = ("retinanet_r50_fpn_coco_folder", "faster_rcnn_r50_fpn_coco_folder")
 
 
 @pytest.fixture
@@ -79,3 +80,52 @@ def test_detectron2(boxes: Path) -> None:
         for name in ("boxes_alone_train", "boxes_alone_val"):
             DatasetCatalog.remove(name)
             MetadataCatalog.remove(name)
+
+
+@pytest.mark.mmdet
+@pytest.mark.parametrize("stem", STEMS)
+def test_the_config_for_own_data_trains_in_mmdet(stem: str, boxes: Path, tmp_path: Path) -> None:
+    from mmengine.config import Config
+    from mmengine.runner import Runner
+
+    from fpn_plugins.adapters.mmdet.data_check import find_problems
+
+    cfg = Config.fromfile(ROOT / f"configs/mmdet/{stem}.py")
+    assert not find_problems(cfg).findings
+    cfg.model.backbone.update(depth=18, init_cfg=None)
+    cfg.model.neck.in_channels = [64, 128, 256, 512]
+    cfg.train_dataloader.dataset.pipeline[2].scale = (128, 96)
+    cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
+    cfg.update(val_cfg=None, val_dataloader=None, val_evaluator=None, test_cfg=None, test_dataloader=None)
+    cfg.update(test_evaluator=None, param_scheduler=[], work_dir=str(tmp_path), experiment_name=tmp_path.name)
+    cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=2)
+    runner = Runner.from_cfg(cfg)
+    head = runner.model.bbox_head if "retinanet" in stem else runner.model.roi_head.bbox_head
+    before = {key: value.clone() for key, value in head.state_dict().items()}
+    runner.train()
+    assert runner.iter == 2 and head.num_classes == 4
+    assert any(not torch.equal(value, before[key]) for key, value in head.state_dict().items())
+    assert all(value.isfinite().all() for value in head.state_dict().values())
+
+
+@pytest.mark.detectron2
+@pytest.mark.parametrize("stem", STEMS)
+def test_the_config_for_own_data_trains_in_detectron2(stem: str, boxes: Path) -> None:
+    from detectron2.config import LazyConfig, instantiate
+    from detectron2.engine import SimpleTrainer
+
+    from fpn_plugins.adapters.detectron2.data_check import find_problems, lazy_needs
+
+    cfg = LazyConfig.load(str(ROOT / f"configs/detectron2/{stem}.py"))
+    assert not find_problems(lazy_needs(cfg)).findings
+    cfg.model.backbone.bottom_up.stages.depth = 18
+    cfg.model.backbone.bottom_up.stages.pop("stride_in_1x1")  # of bottlenecks
+    cfg.dataloader.train.mapper.augmentations[0].update(short_edge_length=[96], max_size=128)
+    cfg.dataloader.train.update(total_batch_size=2, num_workers=0)
+    model = instantiate(cfg.model).to("cpu")
+    head = model.head if "retinanet" in stem else model.roi_heads
+    before = {key: value.clone() for key, value in head.state_dict().items()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-5)
+    SimpleTrainer(model, instantiate(cfg.dataloader.train), optimizer).train(0, 2)  # raises at a NaN
+    assert head.num_classes == 4
+    assert any(not torch.equal(value, before[key]) for key, value in head.state_dict().items())

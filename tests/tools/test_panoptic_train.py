@@ -182,7 +182,7 @@ def test_detectron2_reads_consistent_labels(tiny_coco: Path) -> None:
         for annotation in record["annotations"]:
             rle = annotation["segmentation"]
             if isinstance(rle, list):
-                rle = mask_api.frPyObjects(rle, *labels.shape)[0]
+                rle = mask_api.merge(mask_api.frPyObjects(rle, *labels.shape))
             covered |= mask_api.decode(rle).astype(bool)
         assert np.array_equal(labels == 0, covered) and labels.max() <= 3
 

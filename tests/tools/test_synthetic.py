@@ -155,7 +155,7 @@ def test_traced_polygons_cover_exactly_the_mask():
         polygons = mask_api.frPyObjects(trace_polygons(mask), *mask.shape)
         assert np.array_equal(mask_api.decode(mask_api.merge(polygons)), mask), mask.astype(int)
     assert len(trace_polygons(ring)) == 4  # two halves of the ring, two of the square in it
-    assert trace_polygons(np.ones((2, 3), bool)) == [[0, 0, 3, 0, 3, 2, 0, 2]]
+    assert trace_polygons(np.ones((2, 3), bool)) == [[0.01, 0.01, 2.99, 0.01, 2.99, 1.99, 0.01, 1.99]]
 
 
 def test_rasterization_covers_whole_pixels():

@@ -5,6 +5,11 @@ from typing import Any
 import numpy as np
 
 
+# px by which traced polygons stay inside their pixels: edges on the grid would make rounding errors decide about pixels
+# of resized masks, and the toolboxes round differently
+_INSET = 0.01
+
+
 def rasterize(outline: np.ndarray, height: int, width: int) -> np.ndarray:
     """Rasterize a polygon exactly as COCO's own tools do.
 
@@ -46,21 +51,27 @@ def _trace(mask: np.ndarray) -> list[np.ndarray]:
     while edges:
         (x, y), directions = next(iter(edges.items()))
         dx, dy = directions[0]
-        corners = []
+        steps = []
         while directions := edges.pop((x, y), []):
             right = (-dy, dx)  # where two pixels touch at a corner, stay at the same pixel
-            turn = right if right in directions else directions[0]
-            if rest := [other for other in directions if other != turn]:
+            dx, dy = right if right in directions else directions[0]
+            if rest := [other for other in directions if other != (dx, dy)]:
                 edges[x, y] = rest
-            if turn != (dx, dy) or not corners:
-                corners.append((x, y))
-            dx, dy = turn
+            steps.append((x, y, dx, dy))
             x, y = x + dx, y + dy
-        outlines.append(np.array(corners))
+        outlines.append(_corners(np.array(steps)))
     return outlines
 
 
-def trace_polygons(mask: np.ndarray) -> list[list[int]]:
+def _corners(steps: np.ndarray) -> np.ndarray:
+    """Corners N x 2 of a boundary of unit steps (x, y, dx, dy), moved into the mask by `_INSET`."""
+    point, after = steps[:, :2], steps[:, 2:]
+    before = np.roll(after, 1, axis=0)
+    inward = (before + after)[:, ::-1] * [-1, 1]  # both directions turned right
+    return np.round(point + _INSET * inward, 2)[(before != after).any(axis=1)]
+
+
+def trace_polygons(mask: np.ndarray) -> list[list[float]]:
     """Convert a mask to polygons along pixel edges, which cover exactly its pixels in COCO's tools and both toolboxes.
 
     COCO's polygons cannot have holes: a mask with a hole is cut in two at a column through the hole.
@@ -75,7 +86,7 @@ def trace_polygons(mask: np.ndarray) -> list[list[int]]:
     for outline in outlines:
         x, y = outline.T
         if np.dot(x, np.roll(y, -1)) < np.dot(y, np.roll(x, -1)):  # a hole, by its orientation
-            middle = int(x.min() + x.max()) // 2
+            middle = round(x.min() + x.max()) // 2
             left, right = mask.copy(), mask.copy()
             left[:, middle:], right[:, :middle] = False, False
             return trace_polygons(left) + trace_polygons(right)

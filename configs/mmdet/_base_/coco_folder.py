@@ -8,9 +8,7 @@ _base_ = "mmdet::_base_/datasets/coco_detection.py"
 
 # mmengine takes a config that imports a package for one of its new style, which cannot inherit from `mmdet::`; mmengine
 # 0.10.7 takes even the standard library for a package (on Python 3.11), so there is no import statement here
-_os, _find_split = __import__("os"), __import__("fpn_plugins.data").data.find_split
-_root = _os.environ.get("FPN_PLUGINS_COCO", "data/coco")
-_train, _val = _find_split(_root, "train"), _find_split(_root, "val")
+_train, _val = __import__("fpn_plugins.data").data.environment_splits()
 classes = tuple(_train.categories)
 num_classes = len(classes)
 
@@ -30,4 +28,4 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=_val_set["ann_file"])
 test_evaluator = val_evaluator
 
-del _os, _find_split, _root, _train, _val, _train_set, _val_set
+del _train, _val, _train_set, _val_set

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from ...checks import near_names
 from ...data import SAMPLE, CocoReport, CocoSet, DataCheck, Head, PanopticSet, check_data
+from ...data.environment import VARIABLE
 
 # parts of a LazyConfig's model that predict the data set's classes, beside the model itself
 _HEADS = ("head", "roi_heads", "sem_seg_head")
@@ -103,6 +105,16 @@ def find_problems(needs: DataNeeds, limit: int | None = SAMPLE) -> DataCheck:
         for source in _sets(name, trained, needs)
     ]
     return check_data(sets, needs.heads, limit)
+
+
+def check_registered(needs: DataNeeds) -> None:
+    """Raise ``ValueError`` with the remedy for a data set that Detectron2's catalog does not have."""
+    for name in (*needs.trained, *needs.evaluated):
+        if name not in DatasetCatalog:
+            ours = name.startswith(("coco_folder_", "coco_panoptic_folder_"))
+            remedy = f"set {VARIABLE} to the folder of a COCO-format data set" if ours else "register it"
+            near = near_names(name, DatasetCatalog.list())
+            raise ValueError(f"data set {name!r} is not registered{near}; {remedy}")
 
 
 def check_datasets(names: Iterable[str], num_classes: int | None = None) -> list[CocoReport]:

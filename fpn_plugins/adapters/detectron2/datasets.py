@@ -10,9 +10,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances, register_coco_panoptic_separated
 from detectron2.data.detection_utils import read_image
 
-from ...data import PanopticSplit, find_panoptic_split, find_split
-
-ENVIRONMENT_VARIABLE = "FPN_PLUGINS_COCO"
+from ...data import PanopticSplit, environment_folder, environment_splits, find_panoptic_split, find_split
+from ...data.environment import VARIABLE
 
 
 def register_coco_folder(root: str | os.PathLike[str], name: str = "coco_folder") -> tuple[str, str]:
@@ -105,6 +104,6 @@ def load_stuff_labels(filename: str, dtype: Any = int) -> Any:
 
 def register_from_environment() -> None:
     """Register the folder named by the environment variable ``FPN_PLUGINS_COCO``, if it is set."""
-    root = os.environ.get(ENVIRONMENT_VARIABLE)
-    if root:
-        register_coco_folder(root)
+    if os.environ.get(VARIABLE):
+        environment_splits()
+        register_coco_folder(environment_folder())

@@ -29,7 +29,7 @@ from detectron2.utils.env import seed_all_rng
 
 from .builders import check_builders
 from .checkpointer import SafeCheckpointer
-from .data_check import DataNeeds, lazy_needs, yaml_needs
+from .data_check import DataNeeds, check_registered, lazy_needs, yaml_needs
 from .reading import read_lazy, read_yaml
 from .resume import ExactResume
 
@@ -53,8 +53,13 @@ def make_job(args: Any, exact: bool = False) -> Job:
     Args:
         args: arguments of ``default_argument_parser``.
         exact: train with `ExactResume`.
+
+    Raises:
+        ValueError: the config cannot be read, or names a data set that is not registered.
     """
-    return (LazyJob if args.config_file.endswith(".py") else YamlJob)(args, exact)
+    job: Job = (LazyJob if args.config_file.endswith(".py") else YamlJob)(args, exact)
+    check_registered(job.needs)
+    return job
 
 
 class Trainer(DefaultTrainer):

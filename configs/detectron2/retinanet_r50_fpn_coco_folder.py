@@ -1,0 +1,14 @@
+"""RetinaNet, ResNet-50, FPN P3-P7, any COCO-format folder (90000 iterations of 16 images).
+
+    CONFIG=configs/detectron2/retinanet_r50_fpn_coco_folder.py
+    FPN_PLUGINS_COCO=data/my_set python tools/train_net.py --config-file $CONFIG
+
+``retinanet_r50_fpn_12e`` with the classes of the folder's annotations, which need boxes alone. Starts from ImageNet
+weights; add ``train.init_checkpoint=FILE`` to start from a detector, ``train.max_iter=N`` for a shorter schedule.
+"""
+
+from .common.coco_folder import dataloader, num_classes
+from .retinanet_r50_fpn_12e import lr_multiplier, model, optimizer, train
+
+model.num_classes = num_classes
+dataloader.train.mapper.use_instance_mask = False
