@@ -44,7 +44,7 @@ def fetching(what: str, remedy: str, *more: type[Exception]) -> Iterator[None]:
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DownloadError(
-            f"cannot download {what} ({reason[:_LENGTH]}); check the network and try again, or {remedy}"
+            f"cannot download {what} ({reason[:_LENGTH]}); {remedy}, or try again when the network works"
         ) from error
 
 

@@ -147,7 +147,7 @@ def main() -> None:
     """Run the command line."""
     args = parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
-    os.environ["FPN_PLUGINS_COCO"] = str(args.data.resolve())
+    os.environ["FPN_PLUGINS_COCO"] = str(args.root.resolve())
     with user_errors():
         from study_cells import adopt, finished
         from study_design import read_study
@@ -156,7 +156,7 @@ def main() -> None:
 
         study = read_study(args.study)
         work_dir = args.work_dir or ROOT / "work_dirs/studies" / args.study.stem
-        place = StudyFolders(args.data.resolve(), work_dir.resolve(), args.gpus)
+        place = StudyFolders(args.root.resolve(), work_dir.resolve(), args.gpus)
         cells = [cell for cell in study.cells() if _chosen(cell.name, args.only)]
         if args.list:
             for cell in cells:
