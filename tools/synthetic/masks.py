@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 
-
 # px by which traced polygons stay inside their pixels: edges on the grid would make rounding errors decide about pixels
 # of resized masks, and the toolboxes round differently
 _INSET = 0.01
