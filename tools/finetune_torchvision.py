@@ -11,13 +11,8 @@ import argparse
 from pathlib import Path
 
 import torch
-from torchvision.datasets import CocoDetection
-from torchvision.models.detection import FasterRCNN
-from torchvision.transforms.functional import to_tensor
-from tqdm import trange
 
 from fpn_plugins.adapters.config_errors import trying
-from fpn_plugins.adapters.torchvision import PyramidBackbone
 from fpn_plugins.commands.common import COUNT, user_errors
 from fpn_plugins.data import find_split
 from fpn_plugins.data.coco_folder import read_coco
@@ -28,13 +23,21 @@ def main() -> None:
     """Train, and write the weights."""
     parser = argparse.ArgumentParser(description="Fine-tune torchvision's Faster R-CNN with our backbone and neck")
     parser.add_argument("root", type=Path, help="COCO-format folder")
-    parser.add_argument("--backbone", default="resnet50", help="timm name")
+    parser.add_argument("--backbone", default="resnet50", help="timm name (default resnet50)")
     parser.add_argument("--checkpoint", type=Path, help="weights of the backbone (default: timm downloads its own)")
-    parser.add_argument("--neck", default="FPN")
-    parser.add_argument("--iterations", type=COUNT, default=1000)
-    parser.add_argument("--out", type=Path, default=Path("work_dirs/torchvision/model.safetensors"))
+    parser.add_argument("--neck", default="FPN", help="neck of this package (default FPN)")
+    parser.add_argument("--iterations", type=COUNT, default=1000, help="images to train on (default 1000)")
+    out = Path("work_dirs/torchvision/model.safetensors")
+    parser.add_argument("--out", type=Path, default=out, help=f"file to write (default {out})")
     args = parser.parse_args()
     with user_errors():
+        from torchvision.datasets import CocoDetection
+        from torchvision.models.detection import FasterRCNN
+        from torchvision.transforms.functional import to_tensor
+        from tqdm import trange
+
+        from fpn_plugins.adapters.torchvision import PyramidBackbone
+
         device = "cuda" if torch.cuda.is_available() else "cpu"
         split = find_split(args.root, "train")
         ids = [entry["id"] for entry in read_coco(split.ann_file)["categories"]]

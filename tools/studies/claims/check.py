@@ -179,7 +179,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Write docs/cost.md")
     parser.add_argument("--out", type=Path, required=True, help="folder to write: docs")
     parser.add_argument("--measure", action="store_true", help="measure time and memory again")
-    parser.add_argument("--size", type=int, nargs=2, default=(320, 320), help="size of the measured image, in pixels")
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=(320, 320), metavar=("HEIGHT", "WIDTH"), help="of the image"
+    )
     args = parser.parse_args()
     record = args.out / "cost_measured.json"
     with user_errors():
