@@ -54,6 +54,27 @@ for name in COMMANDS:
     except SystemExit as exit:
         print(f"code {{exit.code}}", flush=True)
 """
+# prints the help of all tools in one process; each is run as if it were the first
+TOOLS_HELP = """
+import pathlib, runpy, sys
+for name in {blocked!r}:
+    sys.modules[name] = None
+tools = pathlib.Path({tools!r})
+path = list(sys.path)
+for tool in {names!r}:
+    print(f"== {{tool}}", flush=True)
+    sys.argv = [str(tools / tool), "--help"]
+    sys.path[:] = [str((tools / tool).parent), *path]
+    try:
+        runpy.run_path(str(tools / tool), run_name="__main__")
+    except SystemExit as exit:
+        print(f"code {{exit.code}}", flush=True)
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(tools)):
+            del sys.modules[name]
+"""
+# what toolboxes print and warn of when they are imported
+FOREIGN = ("OneDL", "faster_coco_eval", "pkg_resources", "meshgrid", "Warning")
 
 
 def run(code: str, site: Path) -> str:
@@ -116,6 +137,20 @@ def test_every_command_shows_its_help_without_optional_packages(site: Path):
     assert [section.split("\n")[0] for section in sections] == list(COMMANDS)
     for section in sections:
         assert "usage: fpn-plugins" in section and "code 0" in section, section
+
+
+@pytest.mark.parametrize("blocked", [OPTIONAL, ()], ids=["without optional packages", "with them"])
+def test_every_tool_shows_its_help(blocked: tuple[str, ...]):
+    """And prints nothing before."""
+    tools = [path for path in (ROOT / "tools").rglob("*.py") if '__name__ == "__main__"' in path.read_text()]
+    names = [str(path.relative_to(ROOT / "tools")) for path in sorted(tools) if path.stem != "verify"]  # has no parser
+    text = run(TOOLS_HELP.format(blocked=blocked, tools=str(ROOT / "tools"), names=names), ROOT)
+    sections = text.split("== ")[1:]
+    assert [section.split("\n")[0] for section in sections] == names and len(names) > 30
+    for section in sections:
+        name, first, *_ = section.splitlines()
+        assert first.startswith(f"usage: {Path(name).name} ") and "code 0" in section, section
+    assert not [word for word in FOREIGN if word in text]
 
 
 @pytest.mark.mmdet
