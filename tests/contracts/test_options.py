@@ -26,6 +26,7 @@ OPTIONS = {
     "--every": "every Nth frame",
     # where results go
     "--out": "main output: a file, a folder, or a path without suffix",
+    "--output": "as --out, in predict, show-pyramid and compare",
     "--json": "results as JSON",
     "--plot": "results as a picture",
     "--markdown": "results as Markdown",
