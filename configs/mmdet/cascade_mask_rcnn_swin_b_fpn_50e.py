@@ -45,3 +45,4 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=250),
     dict(type="MultiStepLR", begin=0, end=epochs, by_epoch=True, milestones=[22, 24], gamma=0.1),
 ]
+auto_scale_lr = dict(enable=False)  # mmdet's lsj-100e has the size of the batch alone; `--auto-scale-lr` needs both

@@ -109,7 +109,7 @@ def test_learning_rates_scale_with_the_batch(path: Path):
     from mmengine.config import Config
 
     scale = Config.fromfile(str(path)).get("auto_scale_lr", {})
-    assert scale.get("enable") is False and scale.get("base_batch_size") in (16, 64), scale
+    assert scale.get("enable") is False and scale.get("base_batch_size", 0) > 0, scale
 
 
 @pytest.mark.mmdet
