@@ -120,7 +120,9 @@ class Backbone(KeywordChecked, nn.Module):
         if pretrained:
             from .timm.networks import timm_weights  # its package imports this module
 
-            name = str(self.name)
+            name: Any = getattr(self, "name", None)
+            if name is None:
+                raise ValueError("pretrained=True loads timm's weights of a network by its name; pass name=, too")
             self.load_weights(timm_weights(name), f"of timm's {name!r}")
         elif checkpoint is not None:
             self.load_weights(checkpoint)
@@ -203,7 +205,7 @@ class Backbone(KeywordChecked, nn.Module):
             # torch's message has one line for all missing keys, and one per tensor of another shape
             first, *rest = (line if len(line) < 400 else f"{line[:400]}..." for line in str(error).split("\n\t"))
             reason = "; ".join([first, *rest[:5]]) + (f"; ... ({len(rest) - 5} more)" if len(rest) > 5 else "")
-            name = f" {self.name!r}" if hasattr(self, "name") else ""
+            name = f" {self.name!r}" if getattr(self, "name", None) else ""
             raise ValueError(
                 f"the checkpoint {source} does not fit {type(self).__name__}{name} (of a whole detector, pass the "
                 f"backbone's part: fpn_plugins.weights.strip_prefix): {reason}{self.misfit_hint}"

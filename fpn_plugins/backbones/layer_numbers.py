@@ -20,7 +20,7 @@ def block_layers(module: nn.Module) -> dict[str, int]:
     layers = {}
     for name, _ in module.named_parameters():
         part, _, rest = name.partition(".")
-        if part in ("pos_embed", "patch_embed"):
+        if part in ("pos_embed", "patch_embed", "cls_token", "reg_token", "norm_pre"):
             layers[name] = 0
         elif part == "blocks" and ".residual." not in name:
             layers[name] = int(rest.partition(".")[0]) + 1

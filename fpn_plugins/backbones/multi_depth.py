@@ -14,7 +14,6 @@ simple pyramid with an FPN on maps of this kind.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
@@ -31,7 +30,7 @@ from ..resampling import make_resample
 from .base import Backbone, unread_map
 from .build import register_backbone
 from .layer_numbers import with_prefix
-from .vit.vit import ViT
+from .vit.vit import ViT, published_design
 
 
 @register_backbone
@@ -121,7 +120,9 @@ def _check_depths(depths: Sequence[int], strides: Sequence[int], vit: Mapping[st
         raise ValueError(
             f"vit's out_block_indices={vit['out_block_indices']!r} is derived from depths={list(depths)}; remove it"
         )
-    available = vit.get("depth", inspect.signature(ViT).parameters["depth"].default)
+    available = vit.get("depth")
+    if available is None:
+        available = published_design(vit.get("name")).depth
     chosen = integers("depths", depths)
     if not chosen or list(chosen) != sorted(set(chosen)) or chosen[0] < 1 or chosen[-1] > available:
         raise ValueError(

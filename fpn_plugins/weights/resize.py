@@ -24,13 +24,14 @@ def square_side(count: int, name: str = "pos_embed") -> int:
     return side
 
 
-def resize_positions(table: Tensor, height: int, width: int) -> Tensor:
+def resize_positions(table: Tensor, height: int, width: int, antialias: bool = False) -> Tensor:
     """Resize position embeddings of a square grid to ``height x width``: bicubic, as in detectron2.
 
     Args:
         table: ``1 side*side C``, row-major, without a class token.
         height: rows of the target grid.
         width: columns of the target grid.
+        antialias: low-pass before shrinking, and compute in single precision, as in timm.
 
     Returns:
         ``1 height width C``, a view of the table if the grid is the same.
@@ -43,8 +44,9 @@ def resize_positions(table: Tensor, height: int, width: int) -> Tensor:
     # a trace must not depend on the size; resizing to the same size changes nothing
     if not torch.compiler.is_compiling() and (height, width) == (side, side):
         return grid
-    resized = F.interpolate(grid.permute(0, 3, 1, 2), size=(height, width), mode="bicubic", align_corners=False)
-    return resized.permute(0, 2, 3, 1)
+    grid = grid.float() if antialias else grid
+    resized = F.interpolate(grid.permute(0, 3, 1, 2), size=(height, width), mode="bicubic", antialias=antialias)
+    return resized.permute(0, 2, 3, 1).to(table.dtype)
 
 
 def resize_relative_positions(table: Tensor, length: int) -> Tensor:

@@ -13,6 +13,7 @@ from registered import (
     MODULES,
     NECK_NAMES,
     SIZES,
+    VARIANTS,
     VIT_PARTS,
     build,
     double_example,
@@ -62,7 +63,7 @@ FEWER: dict[str, dict[str, Any]] = {
 CASES = [
     *(
         pytest.param(Case(name, FEWER.get(name, {})), marks=BACKBONE_HOSTS.get(name, ()), id=name)
-        for name in (*NECK_NAMES, *sorted(BACKBONES))
+        for name in (*NECK_NAMES, *sorted(BACKBONES), *VARIANTS)
     ),
     # options whose own code depends on sizes
     Case("FPN", {"extra_levels": {"num_levels": 2}}),

@@ -70,6 +70,11 @@ def vit_block(name: str) -> set[str]:
     return layers | {f"{name}.attn.rel_pos_h", f"{name}.attn.rel_pos_w"}
 
 
+def foundation_block(name: str) -> set[str]:
+    layers = affine(*(f"{name}.{part}" for part in ("norm1", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")))
+    return layers | {f"{name}.attn.{key}" for key in ("qkv.weight", "q_bias", "v_bias")}
+
+
 MVIT_PARTS = (
     "norm1",
     "norm2",
@@ -101,6 +106,15 @@ BACKBONE_KEYS: dict[str, Callable[[], set[str]]] = {
     "MViT": lambda: {
         *affine("patch_embed.proj", *(f"norms.{i}" for i in range(4)), *(f"blocks.{i}.proj" for i in (1, 3, 5))),
         *(key for i in range(7) for key in mvit_block(f"blocks.{i}")),
+    },
+    "ViT-DINOv3": lambda: {
+        *("cls_token", "reg_token", *affine("patch_embed.proj", "norm")),
+        *(key for i in range(2) for key in foundation_block(f"blocks.{i}")),
+        *(f"blocks.{i}.{part}.gamma" for i in range(2) for part in ("ls1", "ls2")),
+    },
+    "ViT-EVA-02": lambda: {
+        *("cls_token", "pos_embed", *affine("patch_embed.proj")),
+        *(key for i in range(2) for key in foundation_block(f"blocks.{i}") | affine(f"blocks.{i}.mlp.norm")),
     },
     "ViT": lambda: {"pos_embed", *affine("patch_embed.proj"), *(k for i in range(2) for k in vit_block(f"blocks.{i}"))},
 }

@@ -21,6 +21,8 @@ ON_THE_LAST_MAP = {"TopDownPyramid"}
 SIZES = [(64, 64), (65, 97), (75, 33)]  # square, and odd sides that round up at every stride
 NECK_NAMES = sorted(NECKS)
 
+# one of the two blocks attends in windows, of which the maps of the tests are no multiple
+SMALL_NETWORK = {"embed_dim": 32, "depth": 2, "num_heads": 2, "window_size": 3, "global_block_indices": (1,)}
 TINY_ENCODER = {"embed_dim": 32, "depth": 2, "num_heads": 4}
 VIT_PARTS = {
     "img_size": 64,
@@ -60,13 +62,19 @@ BACKBONE_ARGUMENTS: dict[str, dict[str, Any]] = {
         "global_block_indices": (1,),
     },
 }
+# classes with arguments that make another network of them, under names of their own; they pass the same contracts
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ViT-DINOv3": ("ViT", {"name": "vit_small_plus_patch16_dinov3_qkvb", **SMALL_NETWORK, "num_heads": 4}),
+    "ViT-EVA-02": ("ViT", {"name": "eva02_base_patch14_224", "patch_size": 16, **SMALL_NETWORK}),
+}
 # markers of backbones that need a host
-BACKBONE_HOSTS = dict.fromkeys(("TimmBackbone", "ImagePyramid", "HybridCNNViT", "TimmHybrid"), pytest.mark.timm)
-BACKBONE_NAMES = [pytest.param(name, marks=BACKBONE_HOSTS.get(name, ())) for name in sorted(BACKBONES)]
+HOSTED = ("TimmBackbone", "ImagePyramid", "HybridCNNViT", "TimmHybrid", *VARIANTS)
+BACKBONE_HOSTS = dict.fromkeys(HOSTED, pytest.mark.timm)
+BACKBONE_NAMES = [pytest.param(name, marks=BACKBONE_HOSTS.get(name, ())) for name in sorted([*BACKBONES, *VARIANTS])]
 # necks whose extra levels, and backbones whose maps, round odd sizes down, as their peers do
-ROUNDS_DOWN = {"NASFPN", "SimpleFeaturePyramid", "ViT"}
+ROUNDS_DOWN = {"NASFPN", "SimpleFeaturePyramid", "ViT", *VARIANTS}
 # backbones whose residual stream stays in single precision under autocast, as in their peers
-SINGLE_PRECISION_MAPS = {"MViT", "Swin", "ViT"}
+SINGLE_PRECISION_MAPS = {"MViT", "Swin", "ViT", *VARIANTS}
 MODULES = [*NECK_NAMES, *BACKBONE_NAMES]
 
 
@@ -86,7 +94,8 @@ def build(name: str, **arguments: Any) -> nn.Module:
     if name in NECKS:
         module = build_neck(name, **arguments)
     else:
-        module = BACKBONES[name](**{**BACKBONE_ARGUMENTS[name], **arguments})
+        kind, example = VARIANTS.get(name, (name, BACKBONE_ARGUMENTS.get(name, {})))
+        module = BACKBONES[kind](**{**example, **arguments})
     for layer in module.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             layer.running_mean.normal_(std=0.1), layer.running_var.uniform_(0.5, 1.5)

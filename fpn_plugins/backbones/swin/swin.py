@@ -33,7 +33,7 @@ from ...weights.shapes import refuse_other_shapes
 from ..base import Backbone, Part
 from ..build import register_backbone
 from ..sizes import drop_path_rates, initialize_linear, published_size
-from ..vit.blocks import EncoderBlock
+from ..vit.blocks import EncoderBlock, mlp
 from .blocks import PatchMerging, SwinPatchEmbedding, SwinStage
 from .window_attention import TABLE, WindowAttention
 
@@ -164,7 +164,8 @@ class Swin(Backbone):
             dim, blocks = channels[stage], []
             for _ in range(size.depths[stage]):
                 attention = WindowAttention(dim, size.num_heads[stage], size.window_size, qkv_bias, qk_scale)
-                blocks.append(EncoderBlock(dim, attention, mlp_ratio, next(rates), norm_eps))
+                feed_forward = mlp(dim, int(dim * mlp_ratio))
+                blocks.append(EncoderBlock(dim, attention, feed_forward, next(rates), norm_eps))
             merging = PatchMerging(dim, merging_eps) if stage < self.out_indices[-1] else None
             self.layers.append(SwinStage(blocks, size.window_size, merging))
         for stage in self.normed_stages:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -41,12 +42,13 @@ class PatchEmbedding(nn.Module):
         patch_size: side of a patch in pixels.
         in_chans: channels of the image.
         embed_dim: channels of a token.
+        bias: whether the tokens have a bias.
     """
 
-    def __init__(self, patch_size: int, in_chans: int, embed_dim: int) -> None:
+    def __init__(self, patch_size: int, in_chans: int, embed_dim: int, bias: bool = True) -> None:
         super().__init__()
         self.patch_size = patch_size
-        self.proj = nn.Conv2d(in_chans, embed_dim, patch_size, stride=patch_size)
+        self.proj = nn.Conv2d(in_chans, embed_dim, patch_size, stride=patch_size, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images ``B in_chans H W`` to tokens ``B H/patch_size W/patch_size C``, rounded down."""
@@ -54,10 +56,50 @@ class PatchEmbedding(nn.Module):
         return self.proj(x).permute(0, 2, 3, 1).contiguous()
 
 
-def mlp(dim: int, hidden_dim: int) -> nn.Sequential:
-    """Build two linear layers with GELU between them, which map ``... dim`` to ``... dim``."""
-    layers = {"fc1": nn.Linear(dim, hidden_dim), "act": nn.GELU(), "fc2": nn.Linear(hidden_dim, dim)}
-    return nn.Sequential(OrderedDict(layers))
+class LayerScale(nn.Module):
+    """Factor of each channel of a residual branch, ``initial`` at first (CaiT, arXiv:2103.17239)."""
+
+    def __init__(self, dim: int, initial: float) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((dim,), initial))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``... dim`` to the same shape."""
+        return x * self.gamma
+
+
+def mlp(dim: int, hidden_dim: int, norm_eps: float | None = None) -> nn.Sequential:
+    """Build two linear layers with GELU between them, which map ``... dim`` to ``... dim``.
+
+    ``norm_eps`` is the epsilon of a norm before the second layer; ``None`` omits it.
+    """
+    layers: dict[str, nn.Module] = {"fc1": nn.Linear(dim, hidden_dim), "act": nn.GELU()}
+    if norm_eps is not None:
+        layers["norm"] = nn.LayerNorm(hidden_dim, norm_eps)
+    return nn.Sequential(OrderedDict({**layers, "fc2": nn.Linear(hidden_dim, dim)}))
+
+
+class SwiGLU(nn.Module):
+    """MLP with a gate, ``fc2(norm(silu(gate) * value))`` (arXiv:2002.05202).
+
+    Args:
+        dim: channels of a token.
+        hidden_dim: channels of the gate and of the value.
+        norm_eps: epsilon of the norm; ``None`` omits it.
+
+    State dict: ``fc1.*``, whose first half of the rows is the gate's, ``norm.*``, ``fc2.*``.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int, norm_eps: float | None = None) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, 2 * hidden_dim)
+        self.norm = nn.Identity() if norm_eps is None else nn.LayerNorm(hidden_dim, norm_eps)
+        self.fc2 = nn.Linear(hidden_dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``... dim`` to the same shape."""
+        gate, value = self.fc1(x).chunk(2, -1)
+        return self.fc2(self.norm(F.silu(gate) * value))
 
 
 class ResidualBottleneck(nn.Module):
@@ -95,35 +137,40 @@ class EncoderBlock(nn.Module):
     Args:
         dim: channels of a token.
         attention: self-attention, such as `Attention`; it gets the normalized tokens and the context of `forward`.
-        mlp_ratio: hidden channels of the MLP over ``dim``.
+        feed_forward: MLP, such as `mlp` or `SwiGLU`.
         drop_path: probability of dropping a residual branch in training.
         norm_eps: epsilon of the norms.
         residual: convolutions on the map after the block, such as a `ResidualBottleneck`, or ``None``.
+        layer_scale: initial value of a `LayerScale` of each branch; ``None`` omits it.
 
-    State dict (names of ViT and Swin): ``norm1``, ``attn``, ``norm2``, ``mlp.fc1``, ``mlp.fc2``, ``residual``.
+    State dict (names of ViT and Swin): ``norm1``, ``attn``, ``norm2``, ``mlp.fc1``, ``mlp.fc2``, ``residual``,
+    ``ls1.gamma``, ``ls2.gamma``.
     """
 
     def __init__(
         self,
         dim: int,
         attention: nn.Module,
-        mlp_ratio: float,
+        feed_forward: nn.Module,
         drop_path: float,
         norm_eps: float,
         residual: nn.Module | None = None,
+        layer_scale: float | None = None,
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, norm_eps)
         self.attn = attention
+        self.ls1 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
         self.norm2 = nn.LayerNorm(dim, norm_eps)
-        self.mlp = mlp(dim, int(dim * mlp_ratio))
+        self.mlp = feed_forward
+        self.ls2 = nn.Identity() if layer_scale is None else LayerScale(dim, layer_scale)
         self.drop_path = DropPath(drop_path)
         self.residual = residual
 
     def forward(self, x: Tensor, *context: Any) -> Tensor:
-        """Map tokens ``B H W C`` to tokens of the same shape; ``context`` is passed to the attention."""
-        x = x + self.drop_path(self.attn(self.norm1(x), *context))
-        x = x + self.drop_path(self.mlp(self.norm2(x)))
+        """Map tokens, ``B H W C`` or ``B N C``, to the same shape; ``context`` is passed to the attention."""
+        x = x + self.drop_path(self.ls1(self.attn(self.norm1(x), *context)))
+        x = x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
         if self.residual is not None:
             x = self.residual(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         return x

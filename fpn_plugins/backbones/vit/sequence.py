@@ -1,0 +1,213 @@
+"""Attention of foundation models' Vision Transformers: tokens in a sequence, the prefix before the cells of the map.
+
+Prefix tokens are the class token and the registers (arXiv:2309.16588), which belong to no place. They are not rotated,
+and in windows, they are treated in one of the ways of `PREFIX_IN_WINDOWS`.
+
+Letters in the shapes: ``B`` batch, ``M`` heads, ``P`` prefix tokens, ``H W`` grid, ``N = P + H W`` tokens, ``D``
+channels of a head, ``n`` windows of all images, ``s`` side of a window.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...checks import divisor, one_of
+from ...ops.attention import attend
+from ...ops.tracing import traced
+from ...ops.windows import from_windows, to_windows, windows_along
+from .design import ALL_BIASED, KEYS_UNBIASED, ViTDesign
+from .rotary import Rotary, rotate
+
+# - "global": one set of prefix tokens; they attend to everything, and every window attends to them (Longformer,
+#   arXiv:2004.05150, for images arXiv:2103.15358)
+# - "copy": a set for each window, seen by its window; global blocks see all sets (RF-DETR, arXiv:2511.09554)
+# - "drop": no prefix tokens at all (the detectors of EVA-02, arXiv:2303.11331)
+PREFIX_IN_WINDOWS = ("global", "copy", "drop")
+# coordinates of rotary positions in windows: those of the map, or of each window as a map of its own (EVA-02)
+WINDOW_POSITIONS = ("map", "window")
+
+
+class TokenGrid(NamedTuple):
+    """Places of the tokens of a sequence.
+
+    Attributes:
+        height: rows of the map.
+        width: columns of the map.
+        num_prefix: prefix tokens of an image, those of all windows together if each has its own.
+        own_prefix: whether each window has its own prefix tokens.
+        turns: cosine and sine of the angles of the cells for global blocks, ``H*W 1 D/2`` each; or ``None``.
+        window_turns: likewise, for blocks with windows.
+    """
+
+    height: int
+    width: int
+    num_prefix: int
+    own_prefix: bool
+    turns: tuple[Tensor, Tensor] | None
+    window_turns: tuple[Tensor, Tensor] | None
+
+    def cells(self, tokens: Tensor) -> Tensor:
+        """Return the map of a sequence ``B N C``, ``B H W C``."""
+        return tokens[:, self.num_prefix :].unflatten(1, (self.height, self.width))
+
+
+class SequenceLayout(NamedTuple):
+    """How a network makes the sequence of its tokens from a map of any size.
+
+    Attributes:
+        rotary: rotary positions, or ``None``.
+        channels: channels of a head.
+        window_size: side of the windows in tokens of the blocks that have some; 0 if all are global.
+        own_prefix: whether each window has its own prefix tokens.
+        own_positions: whether each window has the coordinates of a map of its own.
+    """
+
+    rotary: Rotary | None
+    channels: int
+    window_size: int
+    own_prefix: bool
+    own_positions: bool
+
+    def join(self, prefix: Tensor | None, grid: Tensor) -> tuple[Tensor, TokenGrid]:
+        """Join prefix tokens ``1 P C`` and cells ``B H W C`` to a sequence ``B N C``."""
+        batch, height, width, _ = grid.shape
+        parts = [grid.flatten(1, 2)]
+        num_prefix = 0
+        if prefix is not None:
+            if self.own_prefix:
+                per_image = windows_along(height, self.window_size) * windows_along(width, self.window_size)
+                prefix = prefix.repeat(1, per_image, 1)
+            parts.insert(0, prefix.expand(batch, -1, -1).to(grid.dtype))
+            num_prefix = prefix.shape[1]
+        turns = window_turns = self._turns(height, width, 0, grid.device)
+        if self.own_positions and self.window_size:
+            window_turns = self._turns(height, width, self.window_size, grid.device)
+        return torch.cat(parts, 1), TokenGrid(height, width, num_prefix, self.own_prefix, turns, window_turns)
+
+    def _turns(self, height: int, width: int, window_size: int, device: torch.device) -> tuple[Tensor, Tensor] | None:
+        if self.rotary is None:
+            return None
+        angles = self.rotary.angles(height, width, self.channels, window_size, device)[:, None]
+        return angles.cos(), angles.sin()
+
+
+class SequenceAttention(nn.Module):
+    """Multi-head self-attention over all tokens of a sequence, or within windows of the map.
+
+    In windows, cells outside the map are left out of the attention.
+
+    Args:
+        design: channels, heads, biases, norms and rotary positions.
+        window_size: side of the windows in tokens; 0 attends to all tokens.
+
+    State dict: ``qkv.*``, or ``qkv.weight`` with ``q_bias`` and ``v_bias``; ``q_norm.*``, ``k_norm.*``; ``norm.*``;
+    ``proj.*``.
+
+    Raises:
+        ValueError: heads that do not divide the channels.
+    """
+
+    def __init__(self, design: ViTDesign, window_size: int = 0) -> None:
+        super().__init__()
+        dim, eps = design.embed_dim, design.norm_eps
+        self.num_heads = divisor("num_heads", design.num_heads, dim, "channels of a token")
+        self.window_size = window_size
+        self.halves = design.rotary is not None and design.rotary.halves
+        self.qkv = nn.Linear(dim, 3 * dim, bias=design.qkv_bias == ALL_BIASED)
+        self.q_bias: nn.Parameter | None = None
+        self.v_bias: nn.Parameter | None = None
+        if design.qkv_bias == KEYS_UNBIASED:
+            self.q_bias, self.v_bias = (nn.Parameter(torch.zeros(dim)) for _ in range(2))
+        channels = dim // self.num_heads
+        self.q_norm, self.k_norm = (nn.LayerNorm(channels, eps) if design.qk_norm else nn.Identity() for _ in range(2))
+        self.norm = nn.LayerNorm(dim, eps) if design.attention_norm else nn.Identity()
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
+        """Map tokens ``B N C`` to tokens of the same shape."""
+        turns = grid.window_turns if self.window_size else grid.turns
+        q, k, v = self._project(x)  # B N M D
+        if turns is not None:
+            q, k = (_turn_cells(t, turns, grid.num_prefix, self.halves) for t in (q, k))
+        q, k = q.to(v.dtype), k.to(v.dtype)
+        out = _attend_in_windows(q, k, v, grid, self.window_size) if self.window_size else _attend(q, k, v)
+        return self.proj(self.norm(out.flatten(2)))
+
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        qkv = self.qkv(x)
+        if self.q_bias is not None and self.v_bias is not None:
+            bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+            qkv = qkv + bias.to(qkv.dtype)
+        q, k, v = qkv.unflatten(-1, (3, self.num_heads, -1)).unbind(2)
+        return self.q_norm(q), self.k_norm(k), v
+
+
+def choose_layout(
+    design: ViTDesign, window_size: int, prefix_tokens_in_windows: str, window_positions: str
+) -> tuple[ViTDesign, SequenceLayout | None]:
+    """Return the design with the prefix tokens that are kept, and the layout of its sequence, if it is one.
+
+    The last two arguments are those of `ViT`; ``window_size`` is 0 if all blocks are global.
+
+    Raises:
+        ValueError: an unknown choice.
+    """
+    choice = one_of("prefix_tokens_in_windows", prefix_tokens_in_windows, PREFIX_IN_WINDOWS)
+    one_of("window_positions", window_positions, WINDOW_POSITIONS)
+    if not design.sequence:
+        return design, None
+    if window_size and choice == "drop":
+        design = design._replace(class_token=False, num_registers=0)
+    channels = design.embed_dim // design.num_heads
+    own_prefix, own_positions = choice == "copy" and window_size > 0, window_positions == "window"
+    return design, SequenceLayout(design.rotary, channels, window_size, own_prefix, own_positions)
+
+
+def _turn_cells(x: Tensor, turns: tuple[Tensor, Tensor], num_prefix: int, halves: bool) -> Tensor:
+    """Rotate the cells of ``B N M D``, not the prefix tokens."""
+    turned = rotate(x[:, num_prefix:], *turns, halves)
+    return torch.cat([x[:, :num_prefix], turned], 1) if num_prefix else turned
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Apply `attend` to queries ``B N M D``, keys and values."""
+    return attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), bias).transpose(1, 2)
+
+
+def _attend_in_windows(q: Tensor, k: Tensor, v: Tensor, grid: TokenGrid, size: int) -> Tensor:
+    """Attend from each window's cells to the cells and prefix tokens that it sees, ``B N M D`` each."""
+    batch, per_image = q.shape[0], windows_along(grid.height, size) * windows_along(grid.width, size)
+    prefix = torch.stack([x[:, : grid.num_prefix] for x in (q, k, v)], 2)  # B P 3 M D
+    cells = torch.stack([x[:, grid.num_prefix :] for x in (q, k, v)], 2)
+    on_map = cells.flatten(2).unflatten(1, (grid.height, grid.width))
+    windows = to_windows(on_map, size).flatten(1, 2).unflatten(2, cells.shape[2:])  # n s*s 3 M D
+    seen = grid.num_prefix // per_image if grid.own_prefix else grid.num_prefix
+    if grid.own_prefix:
+        copies = prefix.unflatten(1, (per_image, seen))
+    else:
+        copies = prefix[:, None].expand(-1, per_image, -1, -1, -1, -1)
+    tokens = torch.cat([copies.flatten(0, 1), windows], 1)  # n P+s*s 3 M D
+    window_q, window_k, window_v = tokens.unbind(2)
+    out = _attend(window_q, window_k, window_v, _outside(grid, size, seen, batch, q))
+    out_cells = from_windows(out[:, seen:].flatten(2).unflatten(1, (size, size)), grid.height, grid.width)
+    out_cells = out_cells.flatten(1, 2).unflatten(2, q.shape[2:])
+    if grid.num_prefix == 0:
+        return out_cells
+    if grid.own_prefix:
+        out_prefix = out[:, :seen].unflatten(0, (batch, per_image)).flatten(1, 2)
+    else:
+        out_prefix = _attend(q[:, : grid.num_prefix], k, v)
+    return torch.cat([out_prefix, out_cells], 1)
+
+
+def _outside(grid: TokenGrid, size: int, seen: int, batch: int, like: Tensor) -> Tensor | None:
+    """Build the bias that hides cells outside the map, ``n 1 1 P+s*s``; ``None`` if there are none."""
+    if not traced() and grid.height % size == 0 and grid.width % size == 0:
+        return None
+    inside = to_windows(like.new_ones(1, grid.height, grid.width, 1), size).flatten(1)  # windows of one image, s*s
+    bias = torch.zeros_like(inside).masked_fill(inside == 0, float("-inf"))
+    return F.pad(bias, (seen, 0))[:, None, None].repeat(batch, 1, 1, 1)
