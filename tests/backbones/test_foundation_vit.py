@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 from precision import DOUBLE, assert_same_gradients, assert_same_maps
-from torch import Tensor, nn
+from random_weights import nothing_trivial
+from torch import Tensor
 
 from fpn_plugins import FeatureSpec, ViT
 from fpn_plugins.weights.foundation_vit import join_layers
@@ -27,19 +28,6 @@ NAMES = [
     *("vit_base_patch16_224", "vit_base_patch16_clip_224"),
 ]
 GRIDS = [(5, 5), (4, 7), (9, 3)]
-
-
-def nothing_trivial(network: nn.Module) -> nn.Module:
-    """Randomize every parameter: norms and factors around 1, biases, and weights of a size that keeps the maps'."""
-    with torch.no_grad():
-        for key, p in network.named_parameters():
-            if p.dim() == 1 and (key.endswith("weight") or "gamma" in key):
-                p.uniform_(0.5, 1.5)
-            elif p.dim() == 1 or "token" in key or key == "pos_embed":
-                p.normal_(std=0.3)
-            else:
-                p.normal_(std=p[0].numel() ** -0.5)
-    return network
 
 
 @cache
