@@ -24,7 +24,12 @@ NAMES = [
     *("eva02_tiny_patch14_224", "eva02_base_patch14_224", "eva02_base_patch16_clip_224"),
     *("vit_pe_core_tiny_patch16_384", "vit_pe_spatial_tiny_patch16_512", "vit_pe_lang_large_patch14_448"),
     *("vit_small_patch14_reg4_dinov2", "vit_giant_patch14_reg4_dinov2", "vit_small_patch14_dinov2"),
-    *("vit_base_patch16_siglip_256", "vit_medium_patch16_rope_reg1_gap_256", "vit_base_patch16_rope_ape_224"),
+    *(
+        "vit_base_patch16_siglip_256",
+        "vit_base_patch32_siglip_256",
+        "vit_medium_patch16_rope_reg1_gap_256",
+        "vit_base_patch16_rope_ape_224",
+    ),
     *("vit_base_patch16_224", "vit_base_patch16_clip_224"),
 ]
 GRIDS = [(5, 5), (4, 7), (9, 3)]

@@ -101,7 +101,7 @@ def _warn_of_other_pixels(cfg: CfgNode, pyramid: PyramidBackbone) -> None:
         logger.warning(
             "the weights of %s expect INPUT.FORMAT RGB, MODEL.PIXEL_MEAN %s, MODEL.PIXEL_STD %s; "
             "the config has %s, %s, %s",
-            *(getattr(backbone, "name", type(backbone).__name__), *wanted.values()),
+            *(getattr(backbone, "name", None) or type(backbone).__name__, *wanted.values()),
             *(cfg.INPUT.FORMAT, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD),
         )
 

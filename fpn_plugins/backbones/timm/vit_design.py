@@ -57,6 +57,7 @@ def _read(network: Any) -> ViTDesign:
         pre_norm=_is_norm(network.norm_pre),
         final_norm=_is_norm(network.norm),
         gated=type(block.mlp).__name__ != "Mlp",
+        gelu="tanh" if type(block.mlp.act).__name__ == "GELUTanh" else "none",
         mlp_norm=_is_norm(block.mlp.norm),
         attention_norm=_is_norm(block.attn.norm),
         qk_norm=_is_norm(block.attn.q_norm),
@@ -103,7 +104,7 @@ _COMPUTED = {
     "blocks.0.attn": ("Attention", "EvaAttention", "AttentionRope"),
     "blocks.0.attn.gate": ("NoneType",),
     "blocks.0.mlp": ("Mlp", "GluMlp", "SwiGLU"),
-    "blocks.0.mlp.act": ("GELU", "SiLU"),
+    "blocks.0.mlp.act": ("GELU", "GELUTanh", "SiLU"),
 }
 
 

@@ -68,12 +68,16 @@ class LayerScale(nn.Module):
         return x * self.gamma
 
 
-def mlp(dim: int, hidden_dim: int, norm_eps: float | None = None) -> nn.Sequential:
+def mlp(dim: int, hidden_dim: int, norm_eps: float | None = None, approximate: str = "none") -> nn.Sequential:
     """Build two linear layers with GELU between them, which map ``... dim`` to ``... dim``.
 
-    ``norm_eps`` is the epsilon of a norm before the second layer; ``None`` omits it.
+    Args:
+        dim: channels of a token.
+        hidden_dim: channels between the layers.
+        norm_eps: epsilon of a norm before the second layer; ``None`` omits it.
+        approximate: approximation of GELU, ``"none"`` or ``"tanh"``.
     """
-    layers: dict[str, nn.Module] = {"fc1": nn.Linear(dim, hidden_dim), "act": nn.GELU()}
+    layers: dict[str, nn.Module] = {"fc1": nn.Linear(dim, hidden_dim), "act": nn.GELU(approximate)}
     if norm_eps is not None:
         layers["norm"] = nn.LayerNorm(hidden_dim, norm_eps)
     return nn.Sequential(OrderedDict({**layers, "fc2": nn.Linear(hidden_dim, dim)}))

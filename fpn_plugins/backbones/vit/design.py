@@ -32,7 +32,8 @@ class ViTDesign(NamedTuple):
         num_registers: number of register tokens.
         pre_norm: a norm follows the embeddings; the patch embedding has no bias then.
         final_norm: the maps have a norm.
-        gated: the MLPs are SwiGLUs.
+        gated: the MLPs are SwiGLUs; otherwise, they have GELU.
+        gelu: approximation of GELU, ``"none"`` or ``"tanh"``.
         mlp_norm: the MLPs have a norm before their second layer.
         attention_norm: the attention has a norm before its projection.
         qk_norm: queries and keys of each head have norms.
@@ -57,6 +58,7 @@ class ViTDesign(NamedTuple):
     pre_norm: bool = False
     final_norm: bool = False
     gated: bool = False
+    gelu: str = "none"
     mlp_norm: bool = False
     attention_norm: bool = False
     qk_norm: bool = False

@@ -83,7 +83,10 @@ def encoder_block(
     else:
         rel_pos_size = (side, side) if design.use_rel_pos else None
         attention = Attention(dim, design.num_heads, design.qkv_bias == ALL_BIASED, rel_pos_size, window_size)
-    feed_forward = (SwiGLU if design.gated else mlp)(dim, design.hidden_dim, eps if design.mlp_norm else None)
+    mlp_eps = eps if design.mlp_norm else None
+    feed_forward = (
+        SwiGLU(dim, design.hidden_dim, mlp_eps) if design.gated else mlp(dim, design.hidden_dim, mlp_eps, design.gelu)
+    )
     residual = ResidualBottleneck(dim, eps) if with_residual else None
     return EncoderBlock(dim, attention, feed_forward, drop_path, eps, residual, design.layer_scale)
 

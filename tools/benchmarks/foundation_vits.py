@@ -1,0 +1,182 @@
+"""Compare named `fpn_plugins.ViT`s with timm's networks: difference of maps and gradients, time and memory.
+
+python tools/benchmarks/foundation_vits.py --out docs/foundation_vits
+
+Writes OUT.json and OUT.md. Both have the same random weights and read the same images; no weights are downloaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from bench_report import measured, provenance, write_report
+from timing import interleaved_seconds, median_ratio, peak_extra_bytes
+from torch import Tensor, nn
+
+from fpn_plugins import ViT
+from fpn_plugins.commands.common import user_errors
+
+FAMILIES = (
+    *("vit_small_patch16_dinov3", "vit_small_plus_patch16_dinov3", "vit_small_patch16_dinov3_qkvb"),
+    *("eva02_tiny_patch14_224", "eva02_base_patch14_224", "vit_pe_core_tiny_patch16_384"),
+    *("vit_pe_spatial_tiny_patch16_512", "vit_small_patch14_reg4_dinov2", "vit_base_patch16_siglip_256"),
+)
+GRIDS = ((16, 16), (12, 20))  # rows and columns of tokens
+TIMED = "vit_small_plus_patch16_dinov3"
+GLOBAL_BLOCKS = (2, 5, 8, 11)
+
+
+class Theirs(nn.Module):
+    """timm's network as a backbone: its map after the last block, with the final norm."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Map images ``B 3 H W`` to one map ``B C h w``."""
+        last = [len(self.network.blocks) - 1]
+        return tuple(self.network.forward_intermediates(x, indices=last, norm=True, intermediates_only=True))
+
+
+def randomize(network: nn.Module) -> None:
+    """Give every parameter values that matter: factors around 1, biases and tokens, weights that keep the scale."""
+    with torch.no_grad():
+        for name, p in network.named_parameters():
+            if p.dim() == 1 and (name.endswith("weight") or "gamma" in name):
+                p.uniform_(0.5, 1.5)
+            elif p.dim() == 1 or "token" in name or name == "pos_embed":
+                p.normal_(std=0.3)
+            else:
+                p.normal_(std=p[0].numel() ** -0.5)
+
+
+def pair(name: str, dtype: torch.dtype) -> tuple[ViT, Theirs]:
+    """Build both networks with the same weights; timm computes rotary positions in single precision in any case."""
+    import timm
+
+    network = timm.create_model(name, num_classes=0, dynamic_img_size=True)
+    randomize(network)
+    ours = ViT(name=name)
+    ours.load_weights(network.state_dict())
+    theirs = Theirs(network.to(dtype))
+    if getattr(network, "rope", None) is not None:
+        network.rope.float()
+    return ours.to(dtype).eval(), theirs.eval()
+
+
+def difference(got: Tensor, expected: Tensor) -> float:
+    """Largest difference relative to the largest value."""
+    return float((got - expected).abs().max() / expected.abs().max())
+
+
+def parity(name: str, grid: Sequence[int], dtype: torch.dtype) -> dict[str, Any]:
+    """Compare the maps, and the gradients of the image."""
+    torch.manual_seed(0)
+    ours, theirs = pair(name, dtype)
+    results = []
+    x = torch.randn(1, 3, *(side * ours.patch_size for side in grid), dtype=dtype)
+    for network in (ours, theirs):
+        image = x.clone().requires_grad_()
+        (m,) = network(image)
+        (m * torch.linspace(-1, 1, m.numel(), dtype=dtype).view(m.shape)).sum().backward()
+        results.append((m.detach(), image.grad))
+    forward, backward = (difference(a, b) for a, b in zip(*results, strict=True))
+    return {"name": name, "grid": list(grid), "dtype": str(dtype).split(".")[1], "map": forward, "gradient": backward}
+
+
+def run(network: nn.Module, x: Tensor, training: bool) -> None:
+    """Run one forward pass, or forward and backward."""
+    with torch.set_grad_enabled(training):
+        maps = network(x)
+        if training:
+            sum(m.sum() for m in maps).backward()
+    network.zero_grad()
+
+
+def cost(side: int, training: bool, repeats: int) -> dict[str, Any]:
+    """Time ours, ours with windows and timm's in turn, and measure the peaks of their memory."""
+    ours, theirs = pair(TIMED, torch.float32)
+    windows = ViT(name=TIMED, window_size=16, global_block_indices=GLOBAL_BLOCKS)
+    networks: dict[str, nn.Module] = {"ours": ours, "windows": windows, "timm": theirs}
+    x = torch.randn(1, 3, side, side)
+    jobs: dict[str, Callable[[], None]] = {key: partial(run, net, x, training) for key, net in networks.items()}
+    seconds = interleaved_seconds(jobs, repeats)
+    return {
+        "side": side,
+        "mode": "training" if training else "inference",
+        "seconds": {key: statistics.median(times) for key, times in seconds.items()},
+        "time_ratio": median_ratio(seconds["ours"], seconds["timm"]),
+        "peak_bytes": {key: peak_extra_bytes(job) for key, job in jobs.items()},
+    }
+
+
+def rows(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every measurement, and print it."""
+    for name in args.families:
+        for grid in GRIDS:
+            for dtype in (torch.float64, torch.float32):
+                yield "parity", parity(name, grid, dtype)
+    for side in args.images:
+        for training in (False, True):
+            yield "cost", cost(side, training, args.repeats)
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """Render the report as Markdown."""
+    lines = [
+        "# Foundation ViTs beside timm's",
+        "",
+        f"{measured(report)}, on random weights of which none is trivial.",
+        "",
+        "Largest difference of the last map and of the image's gradient to timm's, relative to the largest value.",
+        "",
+        "| network | tokens | precision | map | gradient |",
+        "|---|---|---|---:|---:|",
+    ]
+    for row in report["parity"]:
+        grid = " x ".join(map(str, row["grid"]))
+        lines.append(f"| `{row['name']}` | {grid} | {row['dtype']} | {row['map']:.1e} | {row['gradient']:.1e} |")
+    lines += [
+        "",
+        f"`{TIMED}`, batch 1, fp32, medians of {report['repeats']} interleaved runs; memory is the peak allocation "
+        "beyond weights and input. Windows are of 16 x 16 tokens, with four global blocks. These are CPU figures.",
+        "",
+        "| pixels | | ours, ms | timm, ms | ratio | windows, ms | ours, MiB | timm, MiB | windows, MiB |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in report["cost"]:
+        ours, windows, timm = (f"{1e3 * row['seconds'][key]:.0f}" for key in ("ours", "windows", "timm"))
+        peaks = [f"{row['peak_bytes'][key] / 2**20:.0f}" for key in ("ours", "timm", "windows")]
+        cells = [f"{row['side']} x {row['side']}", row["mode"], ours, timm, f"{row['time_ratio']:.2f}", windows, *peaks]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure and write both files."""
+    parser = argparse.ArgumentParser(description="Compare named ViTs of fpn_plugins with timm's networks")
+    parser.add_argument("--out", type=Path, required=True, help="output path without suffix")
+    parser.add_argument("--families", nargs="*", default=list(FAMILIES), help="timm's names to compare")
+    parser.add_argument(
+        "--images", type=int, nargs="*", default=[512, 1024], help="sides of the timed images in pixels"
+    )
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    with user_errors():
+        report: dict[str, Any] = {**provenance(["torch", "fpn_plugins", "timm"]), "repeats": args.repeats}
+        report |= {"parity": [], "cost": []}
+        for kind, row in rows(args):
+            print(kind, row, flush=True)
+            report[kind].append(row)
+        write_report(args.out, report, markdown(report))
+
+
+if __name__ == "__main__":
+    main()
