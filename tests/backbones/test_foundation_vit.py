@@ -58,8 +58,9 @@ def image(net: ViT, grid: tuple[int, int], dtype: torch.dtype = torch.double) ->
 
 def renamed(theirs: dict[str, Tensor], ours: ViT) -> dict[str, Tensor]:
     """Rename timm's parameters, or their gradients, by the table that loads its checkpoints."""
-    found = recognize(join_layers(theirs), ours.state_dict(), foundation_layouts(2, 2))
-    return theirs if found is None else found[0]
+    joined = join_layers(theirs)
+    found = recognize(joined, ours.state_dict(), foundation_layouts(2, 2))
+    return joined if found is None else found[0]
 
 
 @pytest.mark.parametrize("grid", GRIDS)
