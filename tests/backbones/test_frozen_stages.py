@@ -102,6 +102,13 @@ KINDS: list[Any] = [
         ViT, TINY_VIT, [("patch_embed", "pos_embed"), ("blocks.0.",), ("blocks.1.",), ("blocks.2.",)], id="ViT"
     ),
     pytest.param(
+        ViT,
+        {"name": "vit_pe_core_tiny_patch16_384", "embed_dim": 8, "depth": 2, "num_heads": 1},
+        [("patch_embed", "pos_embed", "cls_token", "norm_pre"), ("blocks.0.",), ("blocks.1.", "norm.")],
+        marks=pytest.mark.timm,
+        id="ViT-PE",
+    ),
+    pytest.param(
         Swin,
         {**TINY_SWIN, "use_abs_pos": True},
         [("patch_embed", "absolute_pos_embed"), *((f"layers.{i}.", f"norm{i}.") for i in range(4))],

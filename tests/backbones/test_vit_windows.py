@@ -51,12 +51,11 @@ def rotated(net: ViT, x: Tensor, cells: int, grid: tuple[int, int], window: int)
     if rotary is None:
         return x
     height, width = (window, window) if window else grid
-    table = rotary.angles(height, width, x.shape[-1], 0, x.device).double().unflatten(0, (height, width))
+    table = rotary.angles(height, width, x.shape[-1], 0, x.device).unflatten(0, (height, width))
     angles = torch.stack([table[y % height, u % width] for y in range(grid[0]) for u in range(grid[1])])
     first, second = x.chunk(2, -1) if rotary.halves else (x[..., ::2], x[..., 1::2])
-    turned = torch.complex(first[..., -cells:, :], second[..., -cells:, :]) * torch.polar(
-        torch.ones_like(angles), angles
-    )
+    turns = torch.complex(angles.cos().double(), angles.sin().double())
+    turned = torch.complex(first[..., -cells:, :], second[..., -cells:, :]) * turns
     parts = (turned.real, turned.imag)
     turned = torch.cat(parts, -1) if rotary.halves else torch.stack(parts, -1).flatten(-2)
     return torch.cat([x[..., :-cells, :], turned], -2)
