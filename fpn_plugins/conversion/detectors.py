@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..weights.foundation_vit import join_layers
 from ..weights.key_map import KeyMap, Transform
 from .heads import match_mask_heads
 from .tables import PARTS, Tables, containers, head_table, toolbox_of_keys
@@ -92,6 +93,7 @@ def convert(
         ValueError: keys or parameters are left over, shapes differ (another number of classes), or this is no detector
             of either toolbox; lists them.
     """
+    state_dict = join_layers(state_dict)
     conversion = Conversion(toolbox_of_keys(state_dict), toolbox_of_keys(target))
     _check_anchors(state_dict, target)
     found = places(state_dict, num_ratios)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from ..weights.key_map import KeyMap, Rule
-from ..weights.maps import bfp, csp_pafpn, fpn, mvit, nas_fpn, resnet, simple_pyramid, swin
+from ..weights.maps import bfp, csp_pafpn, foundation_vit, fpn, mvit, nas_fpn, resnet, simple_pyramid, swin
 from . import heads
 
 MMDET, DETECTRON2 = "mmdet", "detectron2"
@@ -67,6 +67,8 @@ def bottom_up_tables(keys: Iterable[str]) -> list[KeyMap]:
     """List the tables of backbones in the order to try them; the last keeps all names."""
     timm = KeyMap("timm network of this package", [("model.<*>", "<*>")])
     tables = [resnet.detectron2(), resnet.mmdet_with_group_norm(), mvit.detectron2()]
+    if any(key.startswith(("rope_win.", "rope_glb.")) for key in keys):  # stored tables of EVA-02's detectors
+        return [foundation_vit.eva()]
     if any(key.endswith("relative_position_bias_table") for key in keys):
         tables = [swin.mmdet(), swin.detectron2()]
     return [*tables, timm, SAME]

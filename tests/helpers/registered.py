@@ -65,7 +65,13 @@ BACKBONE_ARGUMENTS: dict[str, dict[str, Any]] = {
 # classes with arguments that make another network of them, under names of their own; they pass the same contracts
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ViT-DINOv3": ("ViT", {"name": "vit_small_plus_patch16_dinov3_qkvb", **SMALL_NETWORK, "num_heads": 4}),
-    "ViT-EVA-02": ("ViT", {"name": "eva02_base_patch14_224", "patch_size": 16, **SMALL_NETWORK}),
+    "ViT-EVA-02": (
+        "ViT",
+        {
+            **{"name": "eva02_base_patch14_224", "patch_size": 16, **SMALL_NETWORK},
+            **{"prefix_tokens_in_windows": "copy", "window_positions": "window"},
+        },
+    ),
 }
 # markers of backbones that need a host
 HOSTED = ("TimmBackbone", "ImagePyramid", "HybridCNNViT", "TimmHybrid", *VARIANTS)
