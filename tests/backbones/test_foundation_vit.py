@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from precision import DOUBLE, assert_same_gradients, assert_same_maps
+from published_vits import SMALL as WIDTH_24
+from published_vits import meta_dinov3
 from random_weights import nothing_trivial
 from torch import Tensor
 
-from fpn_plugins import FeatureSpec, ViT
+from fpn_plugins import FeatureSpec, MultiDepthViT, ViT
+from fpn_plugins.weights import write_checkpoint
 from fpn_plugins.weights.foundation_vit import join_layers
 from fpn_plugins.weights.layouts import recognize
 from fpn_plugins.weights.maps.foundation_vit import foundation_layouts
@@ -141,3 +145,56 @@ def test_weights_of_another_network_are_refused():
         net.load_weights(timms("vit_small_patch16_dinov3_qkvb").state_dict())
     with pytest.raises(ValueError, match="reg_token"):
         net.load_weights(timms("vit_small_patch14_dinov2").state_dict())
+
+
+def test_maps_of_several_strides():
+    net = MultiDepthViT({"name": "vit_small_patch16_dinov3", **SMALL}, depths=(1, 2), strides=(8, 32))
+    assert [tuple(m.shape) for m in net(torch.randn(1, 3, 64, 96))] == [(1, 48, 8, 12), (1, 48, 2, 3)]
+    with pytest.raises(ValueError, match="must ascend among the ViT's 12 blocks"):
+        MultiDepthViT({"name": "vit_small_patch16_dinov3"}, depths=(1, 13), strides=(8, 32))
+
+
+def test_weights_of_a_name_need_one():
+    with pytest.raises(ValueError, match="pretrained=True loads timm's weights of a network by its name; pass name="):
+        ViT(embed_dim=8, depth=1, num_heads=1, global_block_indices=(), pretrained=True)
+
+
+@pytest.mark.mmdet
+def test_in_mmdet_with_published_weights(tmp_path: Path):
+    from mmdet.registry import MODELS
+
+    import fpn_plugins.adapters.mmdet  # noqa: F401
+
+    source = nothing_trivial(ViT(name="vit_small_patch16_dinov3", **WIDTH_24)).state_dict()
+    file = str(write_checkpoint(meta_dinov3(source), tmp_path / "dinov3.pth"))
+    config = {"type": "fpn_plugins.ViT", "name": "vit_small_patch16_dinov3", **WIDTH_24}
+    net = MODELS.build({**config, "frozen_stages": 1, "init_cfg": {"type": "Pretrained", "checkpoint": file}})
+    net.init_weights()
+    assert all(torch.equal(value, source[key]) for key, value in net.state_dict().items())
+    assert [name for name, p in net.named_parameters() if p.requires_grad and not name.startswith("blocks.1.")] == [
+        *("norm.weight", "norm.bias")
+    ]
+
+
+@pytest.mark.detectron2
+def test_in_detectron2_by_yaml_keys(caplog: pytest.LogCaptureFixture):
+    from detectron2.config import CfgNode, get_cfg
+    from detectron2.modeling import build_backbone
+
+    from fpn_plugins.adapters.detectron2 import add_fpn_plugins_config
+
+    cfg = get_cfg()
+    add_fpn_plugins_config(cfg)
+    cfg.MODEL.BACKBONE.NAME = "build_fpn_plugins_backbone"
+    node = cfg.MODEL.FPN_PLUGINS
+    node.BACKBONE.TYPE, node.BACKBONE.ARGS = "ViT", CfgNode({"name": "vit_pe_spatial_tiny_patch16_512", **SMALL})
+    node.NECK.TYPE, node.NECK.ARGS = "SimpleFeaturePyramid", CfgNode({"out_channels": 8})
+    maps = build_backbone(cfg)(torch.randn(1, 3, 64, 96))
+    assert {name: tuple(m.shape[1:]) for name, m in maps.items()} == {
+        **{"p2": (8, 16, 24), "p3": (8, 8, 12)},
+        **{"p4": (8, 4, 6), "p5": (8, 2, 3)},
+    }
+    assert (
+        "the weights of vit_pe_spatial_tiny_patch16_512 expect INPUT.FORMAT RGB, MODEL.PIXEL_MEAN [127.5,"
+        in caplog.text
+    )

@@ -81,7 +81,7 @@ class SequenceLayout(NamedTuple):
             if self.own_prefix:
                 per_image = windows_along(height, self.window_size) * windows_along(width, self.window_size)
                 prefix = prefix.repeat(1, per_image, 1)
-            parts.insert(0, prefix.expand(batch, -1, -1).to(grid.dtype))
+            parts.insert(0, prefix.expand(batch, -1, -1))
             num_prefix = prefix.shape[1]
         turns = window_turns = self._turns(height, width, 0, grid.device)
         if self.own_positions and self.window_size:
