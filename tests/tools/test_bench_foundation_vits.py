@@ -1,0 +1,28 @@
+"""The comparison of named ViTs with timm's, at a size too small to say anything about speed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+@pytest.mark.timm
+def test_parity_and_cost(script: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    bench = script("benchmarks/foundation_vits")
+    monkeypatch.setattr(bench, "GRIDS", ((3, 2),))
+    small = ["--families", "vit_tiny_patch16_dinov3_qkvb", "--timed", "eva02_tiny_patch14_224", "--images", "56"]
+    arguments = ["foundation_vits.py", *small, "--repeats", "1", "--out", str(tmp_path / "vits")]
+    monkeypatch.setattr(sys, "argv", arguments)
+    bench.main()
+    report = json.loads((tmp_path / "vits.json").read_text())
+    exact, single = report["parity"]
+    assert max(exact["map"], exact["gradient"]) < 1e-10 and 0 < max(single["map"], single["gradient"]) < 1e-4
+    assert [row["mode"] for row in report["cost"]] == ["inference", "training"]
+    assert all(set(row["seconds"]) == {"ours", "windows", "timm"} for row in report["cost"])
+    page = (tmp_path / "vits.md").read_text()
+    assert "| `vit_tiny_patch16_dinov3_qkvb` | 3 x 2 | float64 |" in page and "| 56 x 56 | training |" in page
