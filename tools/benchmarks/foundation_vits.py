@@ -145,7 +145,7 @@ def markdown(report: dict[str, Any]) -> str:
     lines += [
         "",
         f"`{report['timed']}`, batch 1, fp32, medians of {report['repeats']} interleaved runs; memory is the peak "
-        "allocation beyond weights and input. Windows are of 16 x 16 tokens, with four global blocks. These are CPU figures.",
+        "allocation beyond weights and input. Windows have 16 x 16 tokens; four blocks are global. CPU figures.",
         "",
         "| pixels | | ours, ms | timm, ms | ratio | windows, ms | ours, MiB | timm, MiB | windows, MiB |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",
