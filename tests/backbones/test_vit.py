@@ -327,7 +327,7 @@ def test_in_detectron2_as_bottom_up():
 
 @pytest.mark.timm
 def test_vits_with_registers_work_through_timm():
-    """DINOv2's registers have no exact form in windows: `TimmBackbone` runs timm's own network."""
+    """`TimmBackbone` runs timm's own network, with global attention in every block and without its final norm."""
     options = {"dynamic_img_size": True, "dynamic_img_pad": True, "depth": 2, "embed_dim": 32, "num_heads": 2}
     net = TimmBackbone("vit_small_patch14_reg4_dinov2", out_indices=(1,), model_args={**options, "img_size": 56}).eval()
     assert net.feature_specs == (FeatureSpec(32, 14),)

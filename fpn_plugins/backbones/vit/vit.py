@@ -106,6 +106,8 @@ class ViT(Backbone):
             architecture (lists keys and shapes).
     """
 
+    misfit_hint = "; networks with registers, rotary positions or gated MLPs are built by their name="
+
     def __init__(
         self,
         img_size: int = 1024,
@@ -146,6 +148,7 @@ class ViT(Backbone):
         self.name = name
         if name is not None:
             self.mean, self.std = pixel_statistics(name)
+            self.misfit_hint = ""
         self.in_chans, self.depth, self.patch_size = in_chans, design.depth, design.patch_size
         outputs = (self.depth - 1,) if out_block_indices is None else out_block_indices
         among = f"among the {self.depth} blocks (0..{self.depth - 1})"

@@ -8,7 +8,7 @@ Ours are Detectron2's names::
 
 Most others use the same names and store more: layers that classify, reconstruct or decode after the encoder are
 dropped, and so is the class token, as in ViTDet. Registers, norms of queries and keys, gated MLPs and rotary positions
-change what the blocks compute; no table has them, so their checkpoints are refused.
+change what the blocks compute; no table here has them, so their checkpoints are refused: see ``foundation_vit.py``.
 """
 
 from ..key_map import KeyMap
