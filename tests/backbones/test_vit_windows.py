@@ -31,7 +31,8 @@ CHOICES = [
 
 
 def build(name: str, choice: str, positions: str, **arguments: Any) -> ViT:
-    chosen = {"prefix_tokens_in_windows": choice, "window_positions": positions}
+    chosen: dict[str, Any] = {"prefix_tokens_in_windows": choice, "window_positions": positions}
+    chosen["antialias_positions"] = positions == "map"
     return nothing_trivial(ViT(name=name, **{**SMALL, **chosen, **arguments})).double()
 
 
@@ -82,8 +83,11 @@ def plain_forward(net: ViT, image: Tensor, choice: str, positions: str) -> Tenso
     prefix = torch.cat(whole) if whole else cells.new_zeros(0, cells.shape[-1])
     if net.pos_embed is not None:
         rows, side = net.design.position_rows, net.design.pretrain_img_size // net.patch_size
-        table = net.pos_embed[0, rows:].view(1, side, side, -1).permute(0, 3, 1, 2).float()
-        table = torch.nn.functional.interpolate(table, size=grid, mode="bicubic", antialias=True)
+        antialias = net.design.antialias_positions
+        table = net.pos_embed[0, rows:].view(1, side, side, -1).permute(0, 3, 1, 2)
+        table = torch.nn.functional.interpolate(
+            table.float() if antialias else table, size=grid, mode="bicubic", antialias=antialias
+        )
         cells = cells + table[0].permute(1, 2, 0).double()
         prefix = prefix + net.pos_embed[0, :rows] if len(prefix) and rows else prefix
     windows = places(net, *grid, choice)

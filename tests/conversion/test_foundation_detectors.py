@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EVA: dict[str, Any] = {
     **{"type": "ViT", "name": "eva02_base_patch14_224", "patch_size": 16, "pretrain_img_size": 64},
     **{"embed_dim": 24, "depth": 2, "num_heads": 2, "window_size": 4, "global_block_indices": [1]},
-    **{"prefix_tokens_in_windows": "drop", "window_positions": "window"},
+    **{"prefix_tokens_in_windows": "drop", "window_positions": "window", "antialias_positions": False},
 }
 
 

@@ -51,6 +51,7 @@ def _read(network: Any) -> ViTDesign:
         use_rel_pos=False,
         pretrain_img_size=network.patch_embed.img_size[0],
         position_rows=rows,
+        antialias_positions=True,
         sequence=True,
         class_token=network.cls_token is not None,
         num_registers=0 if network.reg_token is None else network.reg_token.shape[1],

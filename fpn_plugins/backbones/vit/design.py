@@ -26,6 +26,7 @@ class ViTDesign(NamedTuple):
         use_rel_pos: the attention has decomposed relative positions.
         pretrain_img_size: side in pixels of the images that the position embeddings are made for.
         position_rows: rows of the position embeddings before those of the grid.
+        antialias_positions: position embeddings are low-passed when they are resized, as in timm.
         sequence: the tokens are a sequence, which can start with a class token and registers, and can have rotary
             positions, as in foundation models; otherwise, they are a map, as in ViTDet.
         class_token: there is a class token.
@@ -52,6 +53,7 @@ class ViTDesign(NamedTuple):
     use_rel_pos: bool = True
     pretrain_img_size: int = 224
     position_rows: int = 1
+    antialias_positions: bool = False
     sequence: bool = False
     class_token: bool = False
     num_registers: int = 0
@@ -98,7 +100,7 @@ def changed_design(design: ViTDesign, name: str | None, **given: Any) -> ViTDesi
     if "embed_dim" in values or given.get("mlp_ratio") is not None:
         values["hidden_dim"] = int(values.get("embed_dim", design.embed_dim) * ratio)
     positive_number("norm_eps", values.get("norm_eps", design.norm_eps))
-    for key in _DECIDED:
+    for key in (*_DECIDED, "antialias_positions"):
         if key in values:
             boolean(key, values[key])
     if "qkv_bias" in values:

@@ -87,6 +87,8 @@ class ViT(Backbone):
             ``"drop"`` removes them (EVA-02's detectors).
         window_positions: rotary positions in windows: those of the ``"map"``, or of every ``"window"`` as a map of its
             own (EVA-02's detectors).
+        antialias_positions: low-pass position embeddings when they are resized: as in timm, with a ``name``; not in
+            Detectron2 and EVA-02's detectors.
 
     Images can have any size from one patch on; pixels after the last whole patch are ignored (sizes round down, as in
     Detectron2). ``mean`` and ``std`` are those of the ``name``; without one, set them for weights that expect other
@@ -135,6 +137,7 @@ class ViT(Backbone):
         pretrained: bool | None = False,
         prefix_tokens_in_windows: str = "global",
         window_positions: str = "map",
+        antialias_positions: bool | None = None,
     ) -> None:
         super().__init__()
         positive_ints(img_size=img_size, in_chans=in_chans)
@@ -142,7 +145,7 @@ class ViT(Backbone):
         tokens = {"patch_size": patch_size, "embed_dim": embed_dim, "pretrain_img_size": pretrain_img_size}
         blocks = {"depth": depth, "num_heads": num_heads, "mlp_ratio": mlp_ratio, "norm_eps": norm_eps}
         parts = {"qkv_bias": qkv_bias, "use_abs_pos": use_abs_pos, "use_rel_pos": use_rel_pos}
-        parts["pretrain_use_cls_token"] = pretrain_use_cls_token
+        parts |= {"pretrain_use_cls_token": pretrain_use_cls_token, "antialias_positions": antialias_positions}
         design = changed_design(published_design(name), name, **tokens, **blocks, **parts)
         check_side("img_size", img_size, design.patch_size)
         self.name = name
@@ -203,7 +206,7 @@ class ViT(Backbone):
         rows = self.design.position_rows
         if self.pos_embed is not None:
             _, height, width, _ = grid.shape
-            grid = grid + resize_positions(self.pos_embed[:, rows:], height, width, self.design.sequence)
+            grid = grid + resize_positions(self.pos_embed[:, rows:], height, width, self.design.antialias_positions)
             first = first + self.pos_embed[:, :rows] if rows and first is not None else first
         if self.layout is None:
             return grid, ()
