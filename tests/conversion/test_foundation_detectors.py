@@ -24,6 +24,12 @@ EVA: dict[str, Any] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def coco(tiny_coco: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the demo's configs find a data set."""
+    monkeypatch.setenv("FPN_PLUGINS_COCO", str(tiny_coco))
+
+
 def in_mmdet() -> Any:
     from mmdet.registry import MODELS
     from mmdet.utils import register_all_modules
