@@ -42,7 +42,7 @@ model.proposal_generator.anchor_generator.sizes = [[16], [32], [64], [128], [256
 model.proposal_generator.pre_nms_topk = (500, 500)
 model.proposal_generator.post_nms_topk = (250, 250)
 model.roi_heads.num_classes = num_classes
-model.roi_heads.batch_size_per_image = 128
+model.roi_heads.batch_size_per_image = 64
 model.roi_heads.box_head.input_shape = ShapeSpec(channels=_channels, height=7, width=7)
 model.roi_heads.box_head.fc_dims = [256, 256]
 model.roi_heads.box_predictor.input_shape = ShapeSpec(channels=256)
@@ -54,7 +54,7 @@ dataloader.train.mapper.augmentations = [
     L(T.ResizeShortestEdge)(short_edge_length=240, max_size=320),
     L(T.RandomFlip)(horizontal=True),
 ]
-dataloader.train.total_batch_size = 4
+dataloader.train.total_batch_size = 2
 dataloader.train.num_workers = 1
 dataloader.train.aspect_ratio_grouping = False
 dataloader.test.mapper.augmentations = [L(T.ResizeShortestEdge)(short_edge_length=240, max_size=320)]

@@ -1,4 +1,4 @@
-"""Sanity check of the whole chain: overfit ``demo_mask_rcnn`` on 16 photographs.
+"""Sanity check of the whole chain: overfit ``study_mask_rcnn`` on 16 photographs.
 
     python tools/demo.py --prepare-only
     python tools/make_coco_subset.py data/coco data/coco16 --num-images 16
@@ -10,7 +10,7 @@ Trains and evaluates on the same 16 images; the final box AP50 has to be 0.8 or 
 import detectron2.data.transforms as T
 from detectron2.config import LazyCall as L
 
-from .demo_mask_rcnn import dataloader, lr_multiplier, model, optimizer, train
+from .study_mask_rcnn import dataloader, lr_multiplier, model, optimizer, train
 
 _max_iter = 1000
 

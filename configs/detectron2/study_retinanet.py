@@ -10,8 +10,8 @@ from detectron2.layers import ShapeSpec
 
 from .common.coco_folder import num_classes
 from .common.stock import use_rgb
-from .demo_mask_rcnn import dataloader, lr_multiplier, optimizer, train
-from .demo_mask_rcnn import model as _mask_rcnn
+from .study_mask_rcnn import dataloader, lr_multiplier, optimizer, train
+from .study_mask_rcnn import model as _mask_rcnn
 
 _channels = 64
 _max_iter = 300

@@ -37,9 +37,10 @@ model = dict(
             num_convs=2, in_channels=channels, conv_out_channels=channels, num_classes={{_base_.num_classes}}
         ),
     ),
-    train_cfg=dict(rpn_proposal=dict(nms_pre=500, max_per_img=250), rcnn=dict(sampler=dict(num=128))),
+    train_cfg=dict(rpn_proposal=dict(nms_pre=500, max_per_img=250), rcnn=dict(sampler=dict(num=64))),
     test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=250)),
 )
+train_dataloader = dict(batch_size=2)
 
 optim_wrapper = dict(
     type="OptimWrapper",

@@ -1,4 +1,4 @@
-"""Sanity check of the whole chain: overfit ``demo_mask_rcnn`` on 16 photographs.
+"""Sanity check of the whole chain: overfit ``study_mask_rcnn`` on 16 photographs.
 
     python tools/demo.py --prepare-only
     python tools/make_coco_subset.py data/coco data/coco16 --num-images 16
@@ -7,7 +7,7 @@
 Trains and evaluates on the same 16 images; the final box AP50 has to be 0.8 or more.
 """
 
-_base_ = "demo_mask_rcnn.py"
+_base_ = "study_mask_rcnn.py"
 
 max_iters = 1000
 image_scale = (512, 384)

@@ -199,10 +199,11 @@ def test_level_weights_match_on_both_hosts() -> None:
 
 @pytest.mark.mmdet
 @pytest.mark.detectron2
-def test_demo_settings_match_on_both_hosts() -> None:
+@pytest.mark.parametrize("stem", ["demo_mask_rcnn", "study_mask_rcnn"])
+def test_demo_settings_match_on_both_hosts(stem: str) -> None:
     """One network, one schedule: values stated in both files agree."""
-    theirs = mmdet_config(ROOT / "mmdet/demo_mask_rcnn.py")
-    lazy = lazy_config(ROOT / "detectron2/demo_mask_rcnn.py")
+    theirs = mmdet_config(ROOT / f"mmdet/{stem}.py")
+    lazy = lazy_config(ROOT / f"detectron2/{stem}.py")
     assert theirs.max_iters == lazy.train.max_iter
     assert theirs.channels == lazy.model.backbone.neck.out_channels
     assert theirs.optim_wrapper.optimizer.lr == lazy.optimizer.lr
@@ -211,7 +212,11 @@ def test_demo_settings_match_on_both_hosts() -> None:
     assert theirs.num_classes == lazy.model.roi_heads.num_classes == 4
     anchors = theirs.model.rpn_head.anchor_generator
     assert [[anchors.scales[0] * s] for s in anchors.strides] == lazy.model.proposal_generator.anchor_generator.sizes
-    assert theirs.model.backbone.backbone.name == lazy.model.backbone.bottom_up.name
+    for name in ("name", "frozen_stages", "norm_eval"):
+        assert theirs.model.backbone.backbone[name] == lazy.model.backbone.bottom_up[name]
+    for proposals, part in ((theirs.model.train_cfg.rpn_proposal, 0), (theirs.model.test_cfg.rpn, 1)):
+        assert proposals.nms_pre == lazy.model.proposal_generator.pre_nms_topk[part]
+        assert proposals.max_per_img == lazy.model.proposal_generator.post_nms_topk[part]
     assert theirs.model.data_preprocessor.mean == lazy.model.pixel_mean
     assert theirs.model.data_preprocessor.std == lazy.model.pixel_std
     assert theirs.model.train_cfg.rcnn.sampler.num == lazy.model.roi_heads.batch_size_per_image

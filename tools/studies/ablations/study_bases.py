@@ -16,11 +16,15 @@ CANONICAL = 14  # a region that spans this many cells of the finest map is poole
 WARMUP = 0.1  # share of the training, about that of the base configs
 # the first is the config that a cell's config modifies, the others are read by it
 _MMDET = ("_base_/demo.py", "_base_/coco_folder.py")
-_DETECTRON2 = ("demo_mask_rcnn.py", *(f"common/{name}.py" for name in ("coco_folder", "neck", "recipe", "stock")))
+_DETECTRON2 = (
+    "study_mask_rcnn.py",
+    "demo_mask_rcnn.py",
+    *(f"common/{name}.py" for name in ("coco_folder", "neck", "recipe", "stock")),
+)
 BASES = {
     ("retinanet", "mmdet"): ("study_retinanet.py", "demo_retinanet.py", *_MMDET),
     ("retinanet", "detectron2"): ("study_retinanet.py", *_DETECTRON2),
-    ("mask_rcnn", "mmdet"): ("demo_mask_rcnn.py", "_base_/demo_masks.py", *_MMDET),
+    ("mask_rcnn", "mmdet"): ("study_mask_rcnn.py", "demo_mask_rcnn.py", "_base_/demo_masks.py", *_MMDET),
     ("mask_rcnn", "detectron2"): _DETECTRON2,
 }
 
