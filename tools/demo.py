@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from synthetic.training import NAMES, Training, train
 
-from fpn_plugins.commands.common import COUNT, user_errors, write_json
+from fpn_plugins.commands.common import COUNT, number, user_errors, write_json
 from fpn_plugins.extras import needed_for
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--toolbox", choices=("both", *NAMES), default="both")
     parser.add_argument("--iterations", type=COUNT, default=ITERATIONS, help=f"of training (default {ITERATIONS})")
     parser.add_argument("--seeds", type=COUNT, default=1, help="number of trainings, each with its seed (default 1)")
-    parser.add_argument("--first-seed", type=int, default=0, help="seed of the first training (default 0)")
+    parser.add_argument("--first-seed", type=number(int, 0), default=0, help="seed of the first training (default 0)")
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/demo"))
     parser.add_argument("--page", type=Path, help="write a table of all seeds to this page, between its marks")
     parser.add_argument("--prepare-only", action="store_true", help="write data and weights only")
