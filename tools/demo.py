@@ -56,7 +56,8 @@ def prepare() -> None:
     from synthetic.dataset import make_synthetic_coco
     from synthetic.pretrained import PACKAGED, write_packaged_weights
 
-    make_synthetic_coco(DATA)
+    make_synthetic_coco(DATA, progress=sys.stderr.isatty())
+    print(f"data: {DATA}")
     WEIGHTS.mkdir(parents=True, exist_ok=True)
     for name in PACKAGED:
         print(f"weights: {write_packaged_weights(name, WEIGHTS / f'{name}.safetensors')}")

@@ -14,7 +14,7 @@ from .training import NAMES, Training
 
 COLUMNS = ("AP", "AP50", "AP_S", "AP_M", "AP_L")
 KINDS = {"bbox": "box", "segm": "mask"}
-TITLE = "Mask R-CNN, MobileNetV2 + FPN, synthetic validation set (AP x 100, pycocotools)"
+TITLE = "Mask R-CNN on the synthetic validation set (AP x 100)"
 
 
 def say(console: Console, text: str) -> None:
