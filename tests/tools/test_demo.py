@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "configs"
 LINES = {
     "mmdet": [
         "11/26 14:02:43 - mmengine - INFO - Iter(train) [ 80/400]  base_lr: 9.0680e-04 lr: 9.0680e-05  eta: 0:03:16"
@@ -179,3 +180,14 @@ def test_the_page_gets_a_row_per_toolbox_and_seed(demo: ModuleType, tmp_path: Pa
     with pytest.raises(ValueError, match="lacks the lines"):
         write_page(page, [])
     assert page.read_text() == "no marks"
+
+
+def test_the_table_in_the_docs_is_of_this_demo(demo: ModuleType) -> None:
+    """Three seeds in both toolboxes, with the default number of iterations; every box AP50 is over 80."""
+    from synthetic.page import END, HEAD, START
+
+    text = (ROOT / "docs/getting_started.md").read_text().split(START)[1].split(END)[0]
+    rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in text.splitlines() if "|" in line]
+    assert tuple(rows[0]) == HEAD and f"of {demo.ITERATIONS} iterations" in text
+    assert [row[:2] for row in rows[2:]] == [[name, str(seed)] for name in demo.NAMES.values() for seed in range(3)]
+    assert min(float(row[HEAD.index("AP50")]) for row in rows[2:]) > 80
