@@ -15,7 +15,7 @@ import pytest
 def test_parity_and_cost(script: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     bench = script("benchmarks/foundation_vits")
     monkeypatch.setattr(bench, "GRIDS", ((3, 2),))
-    small = ["--families", "vit_tiny_patch16_dinov3_qkvb", "--timed", "eva02_tiny_patch14_224", "--images", "56"]
+    small = ["--family", "vit_tiny_patch16_dinov3_qkvb", "--model", "eva02_tiny_patch14_224", "--images", "56"]
     arguments = ["foundation_vits.py", *small, "--repeats", "1", "--out", str(tmp_path / "vits")]
     monkeypatch.setattr(sys, "argv", arguments)
     bench.main()

@@ -162,8 +162,10 @@ def main() -> None:
     """Measure and write both files."""
     parser = argparse.ArgumentParser(description="Compare named ViTs of fpn_plugins with timm's networks")
     parser.add_argument("--out", type=Path, required=True, help="output path without suffix")
-    parser.add_argument("--families", nargs="*", default=list(FAMILIES), help="timm's names to compare")
-    parser.add_argument("--timed", default="vit_small_plus_patch16_dinov3", help="timm's name of the timed network")
+    parser.add_argument("--family", dest="families", nargs="*", default=list(FAMILIES), help="timm's names to compare")
+    parser.add_argument(
+        "--model", dest="timed", default="vit_small_plus_patch16_dinov3", help="timm's name of the timed network"
+    )
     parser.add_argument(
         "--images", type=int, nargs="*", default=[512, 1024], help="sides of the timed images in pixels"
     )
