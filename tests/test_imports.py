@@ -72,7 +72,7 @@ RULES = {
     "training": Allowed(CORE),
     "resuming": Allowed(CORE, NUMERIC),
     "data": Allowed(CORE, NUMERIC, (*IMAGES, "rich")),
-    "inference": Allowed(CORE, NUMERIC, (*IMAGES, "cv2")),
+    "inference": Allowed(CORE, NUMERIC, (*IMAGES, "cv2", "supervision")),
     "testing": Allowed(CORE, NUMERIC),
     "zoo": Allowed((*CORE, "conversion"), inside_functions=("yaml", "safetensors")),
     "zoo.hub": Allowed(("extras",), external=(), inside_functions=("huggingface_hub",)),
@@ -158,7 +158,7 @@ def test_every_import_is_allowed():
         ("data/x.py", "from PIL import Image", "data.x imports PIL"),
         ("data/x.py", "from ..adapters import mmdet", "data.x imports .adapters.mmdet"),
         ("data/x.py", "def f():\n    import tools.train", "data.x imports tools.train inside a function"),
-        ("inference.py", "from .analysis import agreement", "inference imports .analysis"),
+        ("inference/pictures.py", "from ..analysis import agreement", "inference.pictures imports .analysis"),
         ("testing.py", "from .inference import Detections", "testing imports .inference"),
         ("zoo/index.py", "import yaml", "zoo.index imports yaml"),
         ("zoo/index.py", "from ..adapters.mmdet import x", "zoo.index imports .adapters.mmdet.x"),
@@ -212,7 +212,7 @@ def empty_package(root: Path, path: str) -> Path:
     package = root / "fpn_plugins"
     folders = ("necks", "backbones", "weights", "conversion", "data", "zoo", "analysis", "visualization")
     named = (
-        *("layers.py", "checks.py", "features.py", "inference.py", "registry.py", "weights/checkpoint.py"),
+        *("layers.py", "checks.py", "features.py", "inference/__init__.py", "registry.py", "weights/checkpoint.py"),
         *(f"{folder}/__init__.py" for folder in folders),
         *("adapters/hosts.py", "adapters/mmdet/x.py", "adapters/detectron2/config.py"),
     )

@@ -1,7 +1,7 @@
 """Load weights: read a checkpoint file, translate its key names by a table, fill the module."""
 
 from ..moved import explain_moved_attributes
-from .checkpoint import read_checkpoint, strip_prefix, write_checkpoint
+from .checkpoint import read_checkpoint, read_class_names, strip_prefix, write_checkpoint
 from .key_map import KeyMap, Report, Rule, Transform
 from .layouts import accept_layouts, recognize, redirect_keys
 
@@ -14,6 +14,7 @@ __all__ = [
     "Transform",
     "accept_layouts",
     "read_checkpoint",
+    "read_class_names",
     "recognize",
     "redirect_keys",
     "strip_prefix",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..extras import needed_for
 from ..files import write_atomically
 from ..moved import explain_moved_names
 from .archives import check_torch
+from .class_names import class_header, class_meta, classes_in_header, classes_of
 from .prefixes import WRAPPERS, strip_wrappers
 from .unpickling import DISCARDED, Discarded, PickledArray, read_arrays
 
@@ -89,6 +90,22 @@ def read_content(path: str | os.PathLike[str], rebuilt: Mapping[str, Any] | None
         ) from error
 
 
+def read_class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Read the class names that a detector's checkpoint contains, or nothing if it contains none.
+
+    The argument and errors are those of `read_checkpoint`. Names are where mmengine, mmdet 2 and `write_checkpoint`
+    store them.
+    """
+    content = read_content(path)
+    if Path(path).suffix != ".safetensors":
+        return classes_of(content)
+    with needed_for("files in safetensors format"):
+        from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return classes_in_header(file.metadata())
+
+
 def _unwrap(content: object, path: Path) -> object:
     depth = 0
     while isinstance(content, Mapping):
@@ -145,7 +162,10 @@ def strip_prefix(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Ten
 
 
 def write_checkpoint(
-    state_dict: Mapping[str, Tensor], path: str | os.PathLike[str], container: str = "state_dict"
+    state_dict: Mapping[str, Tensor],
+    path: str | os.PathLike[str],
+    container: str = "state_dict",
+    classes: Sequence[str] = (),
 ) -> Path:
     """Write a state dict atomically (see `write_atomically`) and return ``path``.
 
@@ -155,8 +175,10 @@ def write_checkpoint(
             by ``torch.save``. Missing folders are created.
         container: key of the state dict in the latter two formats: ``"state_dict"`` for mmdet, ``"model"`` for
             Detectron2.
+        classes: class names of a detector, which `read_class_names` finds; mmdet shows them, Detectron2 ignores them.
     """
     path = Path(path)
+    meta = {"meta": class_meta(classes)} if classes else {}
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path) as temporary:
         if path.suffix == ".safetensors":
@@ -164,12 +186,13 @@ def write_checkpoint(
                 from safetensors.torch import save
 
             # copies, because safetensors refuses tensors that share memory
-            temporary.write_bytes(save({key: value.detach().clone().contiguous() for key, value in state_dict.items()}))
+            copies = {key: value.detach().clone().contiguous() for key, value in state_dict.items()}
+            temporary.write_bytes(save(copies, class_header(classes) if classes else None))
         elif path.suffix == ".pkl":
             arrays = {key: value.numpy() for key, value in state_dict.items()}
-            temporary.write_bytes(pickle.dumps({container: arrays, "__author__": "fpn_plugins"}, protocol=4))
+            temporary.write_bytes(pickle.dumps({container: arrays, "__author__": "fpn_plugins", **meta}, protocol=4))
         else:
             buffer = io.BytesIO()  # PyTorch's own file reports a full disk as a RuntimeError
-            torch.save({container: dict(state_dict)}, buffer)
+            torch.save({container: dict(state_dict), **meta}, buffer)
             temporary.write_bytes(buffer.getbuffer())
     return path

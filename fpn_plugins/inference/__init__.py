@@ -1,0 +1,32 @@
+"""Read images and videos, resize them as a config says, represent detections, and load a detector's weights."""
+
+from .detections import AnnotatedImage, Detections
+from .loading import is_computed, load_detector_weights, load_weights, without_wrappers
+from .pictures import IMAGES, read_image
+from .predictor import ImagePredictor
+from .resizing import Padding, ResizeRule, resize_shortest
+from .settings import InputSettings
+from .videos import VIDEOS, VideoInfo, VideoWriter, is_video, read_pictures, video_info, write_video
+
+__all__ = [
+    "IMAGES",
+    "VIDEOS",
+    "AnnotatedImage",
+    "Detections",
+    "ImagePredictor",
+    "InputSettings",
+    "Padding",
+    "ResizeRule",
+    "VideoInfo",
+    "VideoWriter",
+    "is_computed",
+    "is_video",
+    "load_detector_weights",
+    "load_weights",
+    "read_image",
+    "read_pictures",
+    "resize_shortest",
+    "video_info",
+    "write_video",
+    "without_wrappers",
+]

@@ -1,0 +1,34 @@
+"""Run a built detector on arrays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .detections import Detections
+from .resizing import ResizeRule
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class ImagePredictor:
+    """Built detector as a function of an image; each toolbox's adapter implements the call.
+
+    Args:
+        model: the toolbox's detector; it is set to evaluation mode.
+        short: shorter side of the resized image, in pixels.
+        long: limit of the longer side of the resized image, in pixels.
+        rule: rule by which images are resized, in place of ``short`` and ``long``.
+    """
+
+    def __init__(self, model: Any, short: int = 800, long: int = 1333, rule: ResizeRule | None = None) -> None:
+        self.model = model.eval()
+        self.rule = rule or ResizeRule(short, long)
+
+    def resized(self, image: np.ndarray) -> np.ndarray:
+        """Resize an image ``H W 3`` for the detector."""
+        return self.rule.resize(image)
+
+    def __call__(self, image: np.ndarray) -> Detections:
+        """Detect objects on an image ``H W 3``, RGB, 0..255."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement __call__")
