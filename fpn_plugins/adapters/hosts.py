@@ -22,7 +22,7 @@ from ..analysis import CostReport, count_cost, on_meta
 from ..conversion import DetectorFacts
 from ..data.coco_folder import category_names, read_coco
 from ..extras import quiet_imports
-from ..inference import AnnotatedImage, Detections, ImagePredictor, load_weights
+from ..inference import AnnotatedImage, Detections, ImagePredictor, InputSettings, load_weights
 from ..moved import check_config
 from ..packaged import OWN, resolve_config
 from .config_errors import reading, trying
@@ -66,6 +66,9 @@ class Host(Protocol):
 
     def detector_facts(self, model: Any) -> DetectorFacts:
         """Collect the settings that must agree between two detectors besides their weights."""
+
+    def input_settings(self, config: str, options: Sequence[str] = ()) -> InputSettings:
+        """Read the size of images and the classes from the test data of a config; the data itself is not needed."""
 
     def num_classes(self, model: Any) -> int:
         """Return the number of thing classes."""

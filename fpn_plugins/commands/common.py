@@ -11,17 +11,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
-from ..adapters.hosts import class_names, host_of
 from ..checks import one_of
 from ..data import SAMPLE, DataCheck
 from ..data.findings import CHECK_DATA
 from ..files import write_atomically
-from ..inference import ImagePredictor
-
-if TYPE_CHECKING:
-    import numpy as np
 
 # environment variables with a process's rank on its machine: torchrun, slurm, Open MPI
 LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK")
@@ -140,58 +135,21 @@ def add_size(
     option: str = "--size",
     names: tuple[str, str] = ("SHORT", "LONG"),
     default: tuple[int, int] | None = (800, 1333),
+    unit: str = ", in pixels",
 ) -> None:
-    """Add an option of two lengths in pixels; the default is appended to ``help``.
+    """Add an option of two lengths in pixels; the default, or ``unit`` without one, is appended to ``help``.
 
     Two lengths named ``SHORT`` and ``LONG`` have to be in this order.
     """
-    stated = f" (default {default[0]} {default[1]} px)" if default else ", in pixels"
+    stated = f" (default {default[0]} {default[1]} px)" if default else unit
     action = ShortLong if names == ("SHORT", "LONG") else "store"
     parser.add_argument(option, action=action, type=PIXELS, nargs=2, default=default, metavar=names, help=help + stated)
-
-
-def add_detector(parser: argparse.ArgumentParser, output: str) -> None:
-    """Add a detector's config and weights, and options for its detections; ``output`` is ``--output``'s default."""
-    kind = png_file if output.endswith(".png") else Path
-    parser.add_argument("config", help="config file, mmdet::NAME, detectron2::NAME or fpn_plugins::HOST/NAME")
-    parser.add_argument("checkpoint", type=Path, help="weights of the detector")
-    parser.add_argument("--output", type=kind, default=Path(output), help=f"where to write (default {output})")
-    add_size(parser)
-    parser.add_argument("--score", type=SHARE, default=0.5, help="drop detections below this score (default 0.5)")
-    parser.add_argument("--annotations", type=Path, help="COCO annotation file with the class names")
 
 
 def add_reports(parser: argparse.ArgumentParser, content: str) -> None:
     """Add ``--json`` and ``--plot``, which write ``content`` to files."""
     parser.add_argument("--json", type=Path, help=f"write {content} to this JSON file")
     parser.add_argument("--plot", type=png_file, metavar="PNG", help=f"plot {content} into this file")
-
-
-class LoadedDetector(NamedTuple):
-    """Detector of either toolbox with its weights, as a function of RGB images ``H W 3``, and its class names."""
-
-    model: Any
-    predict: ImagePredictor
-    names: dict[int, str]
-
-    def find(self, image: np.ndarray, min_score: float, image_id: int = 0) -> list[dict[str, Any]]:
-        """Return detections on an image of at least ``min_score``, in COCO's results format."""
-        found = self.predict(image).to_coco(image_id, list(self.names))
-        return [entry for entry in found if entry["score"] >= min_score]
-
-
-def load_detector(
-    config: str, checkpoint: str | os.PathLike[str], size: Sequence[int], annotations: Path | None = None
-) -> LoadedDetector:
-    """Build a detector and load its weights; arguments are the options of `add_detector`.
-
-    Raises:
-        ValueError: the weights do not fit the config, or the annotation file has a different number of categories.
-    """
-    host = host_of(config)
-    model = host.load(config, os.fspath(checkpoint))
-    names = dict(enumerate(class_names(config, model, annotations)))
-    return LoadedDetector(model, host.Predictor(model, *size), names)
 
 
 def data_check_mode() -> str:

@@ -1,27 +1,32 @@
 """Evaluate the same weights in both toolboxes and report where the detections differ.
 
     python tools/compare_toolboxes.py --mmdet CONFIG CHECKPOINT --detectron2 CONFIG CHECKPOINT --root COCO_FOLDER \
-        [--split val] [--size 800 1333] [--num-images N] [--output compare.json]
+        [--split val] [--size SHORT LONG] [--num-images N] [--output compare.json]
 
 Make the second checkpoint from the first with ``tools/convert_checkpoint.py``. Both detectors get the same pixels, read
 and resized once with Pillow: the toolboxes' own readers interpolate differently (OpenCV, Pillow), which changes AP
-independently of the weights. Prints box and mask AP in each toolbox, the share of detections that agree within 0.01 px
-and 1e-4 in score, and the images with the most detections that do not agree.
+independently of the weights. Without ``--size``, both configs have to resize images to the same size.
+
+Prints box and mask AP in each toolbox, the share of detections that agree within 0.01 px and 1e-4 in score, and the
+images with the most detections that do not agree.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..adapters.detectors import load_detector
 from ..adapters.hosts import toolbox_of
 from ..analysis import COCO_METRICS, Agreement, agreement
 from ..analysis.evaluation import evaluate_detectors
 from ..conversion.tables import TOOLBOXES
 from ..data import find_split
-from .common import COUNT, add_size, load_detector, user_errors, write_json
+from ..inference import ImagePredictor
+from .common import COUNT, user_errors, write_json
+from .detector_options import add_detector_input, device_of
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -33,10 +38,18 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         )
     parser.add_argument("--root", type=Path, required=True, help="COCO-format folder")
     parser.add_argument("--split", default="val", choices=("train", "val"), help="split to evaluate (default val)")
-    add_size(parser)
+    add_detector_input(parser)
     parser.add_argument("--num-images", type=COUNT, help="evaluate the first N images only")
     parser.add_argument("--output", type=Path, default=Path("work_dirs/compare_toolboxes.json"), help="report to write")
     return parser.parse_args(argv)
+
+
+def check_sizes(predictors: Mapping[str, ImagePredictor]) -> None:
+    """Raise ``ValueError`` if two detectors resize images to different sizes."""
+    rules = {name: predictor.rule for name, predictor in predictors.items()}
+    if len(set(rules.values())) > 1:
+        found = ", ".join(f"{name}: {rule}" for name, rule in rules.items())
+        raise ValueError(f"the configs resize images differently ({found}); give --size SHORT LONG for both")
 
 
 def print_comparison(scores: dict[str, Any], agreed: Agreement) -> None:
@@ -66,12 +79,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     with user_errors():
         split = find_split(args.root, args.split)
-        detectors = {}
+        detectors: dict[str, ImagePredictor] = {}
         for name in TOOLBOXES:
             config, checkpoint = getattr(args, name)
             if (found_toolbox := toolbox_of(config)) != name:
                 raise ValueError(f"--{name} {config}: this is a config of {found_toolbox}")
-            detectors[name] = load_detector(config, checkpoint, args.size, split.ann_file).predict
+            loaded = load_detector(config, checkpoint, args.size, split.ann_file, device=device_of(args.device))
+            loaded.predict.rule = loaded.predict.rule.with_library("pillow")
+            detectors[name] = loaded.predict
+        check_sizes(detectors)
         scores, found = evaluate_detectors(detectors, split, args.num_images)
         first, second = (found[name] for name in TOOLBOXES)
         agreed = agreement((image_id, first[image_id], second[image_id]) for image_id in first)

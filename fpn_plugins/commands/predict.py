@@ -1,68 +1,178 @@
-"""Detect objects in images, folders or videos with a detector of either toolbox, and draw boxes and masks.
+"""Detect objects in images, folders, globs or videos with a detector of either toolbox, and draw boxes and masks.
 
     python tools/predict.py CONFIG CHECKPOINT INPUT [INPUT ...] [--output work_dirs/predict] [--score 0.5]
 
-CONFIG is a file of either toolbox, ``mmdet::NAME`` or ``detectron2::NAME``. Writes one PNG per image or frame, and
-``predictions.json`` in COCO's results format with the file (and frame) of each detection. Class names are COCO's if
-the detector has 80 classes; ``--annotations`` provides those of another data set.
+CONFIG is a file of either toolbox, ``mmdet::NAME``, ``detectron2::NAME`` or ``fpn_plugins::HOST/NAME``, CHECKPOINT a
+file, or ``fpn_plugins::NAME`` for weights of the model zoo. Image size and class names are those of the config and the
+checkpoint; no data set is needed.
+
+Writes a PNG per image, an MP4 per video, ``predictions.json`` in COCO's results format, and ``images.json`` with the
+images and categories in COCO's annotation format. Files that cannot be read are named at the end, with exit code 1; the
+others are done.
 """
 
 from __future__ import annotations
 
 import argparse
+import glob
 import itertools
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..adapters.hosts import toolbox_of
-from ..extras import needed_for
-from ..inference import IMAGES, VIDEOS, read_pictures
-from ..visualization import draw_detections
-from .common import COUNT, add_detector, load_detector, user_errors, write_json
+from ..adapters.detectors import LoadedDetector
+from ..data.coco_folder import read_coco
+from ..inference import IMAGES, VIDEOS, is_video, read_pictures, video_info, write_video
+from ..visualization import annotate_objects, draw_detections
+from .common import COUNT, SHARE, user_errors, write_json
+from .detector_options import add_detector, detector_of
+from .progress import Progress
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description="Detect objects in images, folders or videos with either toolbox")
     add_detector(parser, "work_dirs/predict")
-    parser.add_argument("inputs", nargs="+", type=Path, help="images, folders, videos")
+    parser.add_argument("inputs", nargs="+", help="images, folders (searched recursively), globs, videos")
+    parser.add_argument("--draw-score", type=SHARE, help="draw detections from this score on (default: --score)")
     parser.add_argument("--every", type=COUNT, default=1, help="read every Nth frame of a video (default 1)")
+    parser.add_argument("--codec", default="mp4v", help="codec of videos: mp4v (default), vp09 (for browsers, slower)")
+    parser.add_argument("--no-pictures", action="store_true", help="write the JSON files alone")
     return parser.parse_args(argv)
 
 
-def files_of(inputs: Sequence[Path]) -> list[Path]:
-    """List images and videos, searching folders recursively; ``FileNotFoundError`` for a missing input, or no files."""
-    files: list[Path] = []
-    for path in inputs:
-        if not path.exists():
-            raise FileNotFoundError(f"input {str(path)!r} does not exist")
-        files += sorted(path.rglob("*")) if path.is_dir() else [path]
-    found = [path for path in files if path.suffix.lower() in (*IMAGES, *VIDEOS)]
-    if not found:
-        raise FileNotFoundError(f"no images or videos in {list(map(str, inputs))}; expected {IMAGES + VIDEOS}")
-    return found
+def files_of(inputs: Sequence[str], output: Path) -> list[Path]:
+    """List images and videos, once each: files, those in folders except ``output``, and matches of globs.
+
+    Raises:
+        FileNotFoundError: an input does not exist, or has no images or videos.
+        ValueError: a file that is neither an image nor a video.
+    """
+    suffixes, files = (*IMAGES, *VIDEOS), []
+    for name in inputs:
+        matches = [name] if Path(name).exists() else sorted(glob.glob(name, recursive=True))
+        if not matches:
+            raise FileNotFoundError(f"input {name!r} does not exist")
+        found: list[Path] = []
+        for path in map(Path, matches):
+            inside = (each for each in sorted(path.rglob("*")) if output.resolve() not in each.resolve().parents)
+            found += inside if path.is_dir() else [path]
+        pictures = [path for path in found if path.suffix.lower() in suffixes and path.is_file()]
+        if not pictures:
+            kind = FileNotFoundError if found != [Path(name)] else ValueError
+            raise kind(f"input {name!r}: no image or video; expected files {', '.join(suffixes)}")
+        files += pictures
+    return list({path.resolve(): path for path in files}.values())
+
+
+class Predictions:
+    """Detections on files, collected and drawn.
+
+    Args:
+        detector: the detector.
+        args: arguments of the command.
+        progress: shows what is done.
+    """
+
+    def __init__(self, detector: LoadedDetector, args: argparse.Namespace, progress: Progress) -> None:
+        self.detector, self.args, self.progress = detector, args, progress
+        self.results: list[dict[str, Any]] = []
+        self.images: list[dict[str, Any]] = []
+        self.failures: list[str] = []
+        listed = read_coco(args.annotations, named=True)["images"] if args.annotations else []
+        self._known = {str(entry["file_name"]): entry["id"] for entry in listed if {"id", "file_name"} <= set(entry)}
+        numbers = [number for number in self._known.values() if isinstance(number, int)]
+        self._next_ids = itertools.count(max(numbers, default=-1) + 1)
+
+    def add(self, file: Path) -> None:
+        """Detect on an image or a video and write its picture; an unreadable file becomes one of ``failures``."""
+        pictures = self._readable(file)
+        first = next(pictures, None)
+        if first is None:
+            return
+        if is_video(file):
+            self._add_video(file, itertools.chain([first], pictures))
+            return
+        image_id, objects = self._find(file, *first)
+        if not self.args.no_pictures:
+            target = self.args.output / f"{image_id:05d}_{file.stem}.png"
+            draw_detections(first[1], self._shown(objects), self.detector.names, target)
+
+    def write(self) -> None:
+        """Write both JSON files."""
+        categories = [{"id": number, "name": name} for number, name in self.detector.names.items()]
+        write_json({"images": self.images, "categories": categories}, self.args.output / "images.json")
+        write_json(self.results, self.args.output / "predictions.json")
+
+    def _readable(self, file: Path) -> Iterator[tuple[int | None, np.ndarray]]:
+        try:
+            yield from read_pictures(file, self.args.every, self.detector.toolbox)
+        except (ValueError, OSError) as error:  # of reading; those of the caller are not raised here
+            self.failures.append(str(error))
+
+    def _add_video(self, file: Path, pictures: Iterator[tuple[int | None, np.ndarray]]) -> None:
+        info, start = video_info(file), next(self._next_ids)
+        self._next_ids = itertools.count(start)
+        self.progress.start_video(file.name, -(-info.frames // self.args.every))
+        target = self.args.output / f"{start:05d}_{file.stem}.mp4"
+        rate = info.rate / self.args.every
+        with nullcontext() if self.args.no_pictures else write_video(target, rate, self.args.codec) as video:
+            for frame, image in pictures:
+                _, objects = self._find(file, frame, image)
+                if video is not None:
+                    video.write(annotate_objects(image, self._shown(objects), self.detector.names, enlarge=False))
+
+    def _find(self, file: Path, frame: int | None, image: np.ndarray) -> tuple[int, list[dict[str, Any]]]:
+        """Detect, and collect the detections."""
+        image_id = self._id_of(file) if frame is None else next(self._next_ids)
+        objects = self.detector.find(image, self.args.score, image_id)
+        source = {"file_name": str(file)} if frame is None else {"file_name": str(file), "frame": frame}
+        names = self.detector.names
+        self.results += [{**entry, "category_name": names[entry["category_id"]], **source} for entry in objects]
+        self.images.append({"id": image_id, **source, "width": image.shape[1], "height": image.shape[0]})
+        self.progress.advance()
+        return image_id, objects
+
+    def _id_of(self, file: Path) -> int:
+        """Return an image's id in the annotation file, found by the end of its path, or a new one."""
+        parts = file.resolve().parts
+        ends = ("/".join(parts[start:]) for start in range(len(parts)))
+        found = next((self._known.pop(end) for end in ends if end in self._known), None)
+        return next(self._next_ids) if found is None else found
+
+    def _shown(self, objects: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        lowest = self.args.score if self.args.draw_score is None else self.args.draw_score
+        return [entry for entry in objects if entry["score"] >= lowest]
+
+
+def failed(failures: Sequence[str], total: int) -> str:
+    """Describe the files that could not be read, in one line if there is one."""
+    if len(failures) == 1:
+        return f"1 of {total} files: {failures[0]}"
+    return f"{len(failures)} of {total} files:\n  " + "\n  ".join(failures)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Detect, draw and write."""
     args = parse_args(argv)
     with user_errors():
-        with needed_for("progress bars"):
-            from tqdm import tqdm
-
-        files = files_of(args.inputs)
-        detector = load_detector(args.config, args.checkpoint, args.size, args.annotations)
-        toolbox = toolbox_of(args.config)
+        files = files_of(args.inputs, args.output)
+        detector = detector_of(args)
         args.output.mkdir(parents=True, exist_ok=True)
-        results: list[dict[str, Any]] = []
-        image_ids = itertools.count()
-        for file in tqdm(files, desc="files"):
-            for frame, image in read_pictures(file, args.every, toolbox):
-                image_id = next(image_ids)
-                objects = detector.find(image, args.score, image_id)
-                results += [{**entry, "file": str(file), "frame": frame} for entry in objects]
-                stem = file.stem if frame is None else f"{file.stem}_{frame:06d}"
-                draw_detections(image, objects, detector.names, args.output / f"{image_id:05d}_{stem}.png")
-        write_json({"classes": detector.names, "predictions": results}, args.output / "predictions.json")
-        print(f"{len(results)} detections: {args.output}")
+        begin = time.monotonic()
+        with Progress(len(files)) as progress:
+            predictions = Predictions(detector, args, progress)
+            for file in files:
+                predictions.add(file)
+                progress.finish_file()
+        predictions.write()
+        seconds, number = time.monotonic() - begin, len(predictions.images)
+        rate = f"{number} pictures in {seconds:.1f} s, {number / max(seconds, 1e-6):.1f} a second"
+        print(f"{len(predictions.results)} detections, {rate}: {args.output}")
+        if predictions.failures:
+            raise ValueError(failed(predictions.failures, len(files)))

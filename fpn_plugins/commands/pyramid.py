@@ -16,13 +16,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..adapters.hosts import toolbox_of
 from ..data import fpn_level, retinanet_level
 from ..features import level_names
 from ..inference import read_image
 from ..pyramid import Pyramid
 from ..visualization.pyramid import draw_pyramid, named_levels
-from .common import add_detector, load_detector, user_errors, write_json
+from .common import user_errors, write_json
+from .detector_options import add_detector, detector_of
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -54,12 +54,17 @@ def record_maps(pyramid: nn.Module) -> dict[str, dict[str, Tensor]]:
     return rows
 
 
-def assign_levels(objects: list[dict[str, Any]], shape: Sequence[int], size: Sequence[int], one_stage: bool) -> None:
-    """Set each object's ``level`` by RetinaNet's rule (``one_stage``) or FPN's after resizing ``shape`` to ``size``."""
-    scale = min(size[0] / min(shape), size[1] / max(shape))
+def assign_levels(objects: list[dict[str, Any]], scales: Sequence[float], one_stage: bool) -> None:
+    """Set each object's ``level`` by RetinaNet's rule (``one_stage``) or FPN's.
+
+    Args:
+        objects: objects in COCO's format.
+        scales: factors by which the image's width and height are resized.
+        one_stage: whether the detector is a RetinaNet.
+    """
     rule = retinanet_level if one_stage else fpn_level
     for entry in objects:
-        width, height = (side * scale for side in entry["bbox"][2:])
+        width, height = (side * scale for side, scale in zip(entry["bbox"][2:], scales, strict=True))
         entry["level"] = f"p{int(rule(width, height))}"
 
 
@@ -67,12 +72,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Detect on the image and draw the figure."""
     args = parse_args(argv)
     with user_errors():
-        detector = load_detector(args.config, args.checkpoint, args.size, args.annotations)
+        detector = detector_of(args)
         rows = record_maps(detector.model.backbone)
-        image = read_image(args.image, toolbox_of(args.config))
+        image = read_image(args.image, detector.toolbox)
         objects = detector.find(image, args.score)
         one_stage = not any(hasattr(detector.model, name) for name in ("roi_head", "roi_heads"))
-        assign_levels(objects, image.shape[:2], args.size, one_stage)
+        height, width = detector.predict.rule.size_of(*image.shape[:2])
+        assign_levels(objects, (width / image.shape[1], height / image.shape[0]), one_stage)
         content = {"image": str(args.image), "classes": detector.names, "objects": objects}
         write_json(content, args.output.with_suffix(".json"))
         title = f"{Path(args.config.split('::')[-1]).stem}: mean |activation|"

@@ -2,5 +2,6 @@
 
 from .compatibility import DetectorFacts
 from .detectors import Conversion, convert
+from .heads import count_classes
 
-__all__ = ["Conversion", "DetectorFacts", "convert"]
+__all__ = ["Conversion", "DetectorFacts", "convert", "count_classes"]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..weights.foundation_vit import join_layers
 from ..weights.key_map import KeyMap, Transform
-from .heads import match_mask_heads
+from .heads import anchors_per_cell, match_mask_heads
 from .tables import PARTS, Tables, containers, head_table, toolbox_of_keys
 
 COUNTER = "num_batches_tracked"
@@ -135,7 +135,7 @@ def places(shapes: Mapping[str, Tensor], num_ratios: int = 3) -> dict[str, Place
         keys = {key: name.removeprefix(f"{part}.") for key, name in inside.items() if name.startswith(f"{part}.")}
         for key, place in zip(keys, _part(list(keys.values()), tables).values(), strict=True):
             found[key] = place if place.name is None else place._replace(name=f"{part}.{place.name}")
-    heads = head_table(toolbox, shapes, _anchors_per_cell(shapes), num_ratios)
+    heads = head_table(toolbox, shapes, anchors_per_cell(shapes), num_ratios)
     rest = [key for key in shapes if key not in found]
     found.update(_explained(rest, heads))
     if unexplained := [key for key in rest if key not in found]:
@@ -170,17 +170,8 @@ def _explained(keys: Iterable[str], table: KeyMap) -> dict[str, Place]:
     return found
 
 
-def _anchors_per_cell(shapes: Mapping[str, Tensor]) -> int:
-    """Read the anchors per cell from the box predictor of the RPN or RetinaNet; 1 for detectors without either."""
-    for name in ("anchor_deltas.bias", "head.bbox_pred.bias", "rpn_reg.bias", "retina_reg.bias"):
-        for key, value in shapes.items():
-            if key.endswith(name) and not key.startswith("roi_head"):
-                return value.shape[0] // 4
-    return 1
-
-
 def _check_anchors(state_dict: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
-    have, want = _anchors_per_cell(state_dict), _anchors_per_cell(target)
+    have, want = anchors_per_cell(state_dict), anchors_per_cell(target)
     if have != want:
         raise ValueError(
             f"the checkpoint predicts for {have} anchors per cell, the target for {want}; set the target config's "

@@ -164,3 +164,22 @@ def _chosen_stage(masks: Mapping[str, Tensor], stages: list[int], mask_stage: in
                 f"exact. Pass mask_stage={stages[-1]} to use only the last stage's"
             )
     return stages[0]
+
+
+def anchors_per_cell(shapes: Mapping[str, Tensor]) -> int:
+    """Read the anchors per cell from the box predictor of the RPN or RetinaNet; 1 for detectors without either."""
+    for name in ("anchor_deltas.bias", "head.bbox_pred.bias", "rpn_reg.bias", "retina_reg.bias"):
+        for key, value in shapes.items():
+            if key.endswith(name) and not key.startswith("roi_head"):
+                return value.shape[0] // 4
+    return 1
+
+
+def count_classes(shapes: Mapping[str, Tensor]) -> int:
+    """Read the number of classes from the class predictor of an R-CNN or a RetinaNet; 0 for other detectors."""
+    for key, value in shapes.items():
+        if re.fullmatch(r"roi_heads?\.(bbox_head|box_predictor)(\.\d)?\.(fc_cls|cls_score)\.bias", key):
+            return value.shape[0] - 1  # the last one is the background
+        if key in ("bbox_head.retina_cls.bias", "head.cls_score.bias"):
+            return value.shape[0] // anchors_per_cell(shapes)
+    return 0

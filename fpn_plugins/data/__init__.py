@@ -1,7 +1,7 @@
 """COCO folders: find splits, check annotation files, cut subsets, and measure object sizes."""
 
 from ..moved import explain_moved_attributes
-from .coco_folder import CocoSplit, find_split, read_categories
+from .coco_folder import CocoSplit, assumed_categories, find_split, read_categories
 from .coco_report import CocoReport
 from .coco_set import CocoSet, coco_set
 from .data_check import DataCheck, Head, check_coco, check_data
@@ -26,6 +26,7 @@ __all__ = [
     "Head",
     "PanopticSet",
     "PanopticSplit",
+    "assumed_categories",
     "balanced_level_weights",
     "check_coco",
     "check_data",

@@ -10,6 +10,9 @@ Four layouts are recognized:
 
 import json
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +22,7 @@ from ..checks import one_of
 from .json_values import is_id, mix_types
 
 _KEYS = ("images", "annotations", "categories")
+_assumed: ContextVar[tuple[str, ...]] = ContextVar("assumed categories", default=())
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,18 @@ def category_names(content: dict[str, Any]) -> tuple[str, ...]:
     return tuple(category["name"] for category in sorted(content["categories"], key=lambda category: category["id"]))
 
 
+def known_ids(ann_file: str | os.PathLike[str], classes: Sequence[str]) -> tuple[int, ...]:
+    """Return the category id of each class in an annotation file; nothing if it is missing or has other categories."""
+    path = Path(ann_file)
+    try:
+        content = read_coco(path, named=True) if path.suffix == ".json" else {"categories": []}
+    except (OSError, ValueError):
+        return ()
+    ids = {category.get("name"): category.get("id") for category in content["categories"]}
+    found = tuple(ids[name] for name in classes if isinstance(ids.get(name), int))
+    return found if len(found) == len(classes) == len(content["categories"]) else ()
+
+
 def read_categories(ann_file: str | os.PathLike[str]) -> tuple[str, ...]:
     """Read the category names of a COCO annotation file in ascending order of id; the position is the class index.
 
@@ -117,6 +133,20 @@ def read_categories(ann_file: str | os.PathLike[str]) -> tuple[str, ...]:
 def _categories(path: Path, changed: int) -> tuple[str, ...]:
     """Cache the names by modification time: COCO's file takes ten seconds to read."""
     return category_names(read_coco(path))
+
+
+@contextmanager
+def assumed_categories(names: Sequence[str]) -> Iterator[None]:
+    """Let `find_split` describe a data set that is not there, or has more or fewer categories, by ``names`` alone.
+
+    A config that reads its number of classes from a data folder can so be built for a checkpoint without the folder.
+    Without names, nothing changes.
+    """
+    token = _assumed.set(tuple(names))
+    try:
+        yield
+    finally:
+        _assumed.reset(token)
 
 
 def _candidates(root: Path, split: str) -> list[tuple[Path, Path]]:
@@ -152,14 +182,26 @@ def find_split(root: str | os.PathLike[str], split: str) -> CocoSplit:
         split: ``"train"`` or ``"val"``.
 
     Returns:
-        Split in the first layout whose annotation file and image folder both exist.
+        Split in the first layout whose annotation file and image folder both exist; see `assumed_categories`.
 
     Raises:
         ValueError: another ``split``, or a file that is not a COCO object-detection file.
         FileNotFoundError: no layout matches; the message lists the expected files and the content of the folder.
     """
     one_of("split", split, ("train", "val"))
-    root = Path(root)
+    root, assumed = Path(root), _assumed.get()
+    if not assumed:
+        return _find_split(root, split)
+    try:
+        found = _find_split(root, split)
+    except (OSError, ValueError):
+        found = None
+    if found is not None and len(found.categories) == len(assumed):
+        return found
+    return CocoSplit(root / "no annotations.json", root, assumed)
+
+
+def _find_split(root: Path, split: str) -> CocoSplit:
     if not root.is_dir():
         raise FileNotFoundError(
             f"root={str(root)!r} is not a folder; give the folder of a COCO-format data set (configs read it from the "

@@ -14,8 +14,10 @@ class InputSettings(NamedTuple):
         rule: rule by which the config's test pipeline resizes images; ``None`` if the config has no test pipeline.
         classes: class names in the order of the class indices; empty if the config does not know them.
         category_ids: the data set's id of each class; empty if the config does not know them.
+        obstacle: reason why there is no ``rule`` although there is a test pipeline.
     """
 
     rule: ResizeRule | None = None
     classes: tuple[str, ...] = ()
     category_ids: tuple[int, ...] = ()
+    obstacle: str = ""

@@ -2,13 +2,14 @@
 
 from ..moved import explain_moved_attributes
 from .costs import draw_costs
-from .detections import draw_detections, draw_objects, draw_predictions
+from .detections import annotate_objects, draw_detections, draw_objects, draw_predictions
 from .object_sizes import plot_level_weights, plot_size_statistics
 from .pyramid import draw_pyramid
 
 explain_moved_attributes(__name__)
 
 __all__ = [
+    "annotate_objects",
     "draw_costs",
     "draw_detections",
     "draw_objects",

@@ -8,40 +8,41 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..extras import needed_for
-from .figures import draw_box, new_figure, save_png
+from ..files import write_atomically
+from .figures import check_png, new_figure, save_png
+from .labels import Mark, annotate, color_of
 
 if TYPE_CHECKING:
     import numpy as np
 
 
+def annotate_objects(
+    image: np.ndarray, objects: Sequence[Mapping[str, Any]], names: Mapping[int, str], enlarge: bool = True
+) -> np.ndarray:
+    """Draw objects with boxes, masks and labels into a copy of an image.
+
+    Args:
+        image: ``H W 3``, RGB, 0..255.
+        objects: COCO annotations or results; ``segmentation`` (RLE) and ``score`` are optional.
+        names: category id -> name; its order selects the colors.
+        enlarge: see `annotate`.
+    """
+    order = {category: index for index, category in enumerate(names)}
+    marks = []
+    for entry in objects:
+        label, score = names[entry["category_id"]], entry.get("score")
+        mask = _mask(entry, image.shape[0], image.shape[1])
+        text = label if score is None else f"{label} {score:.2f}"
+        color = color_of(order[entry["category_id"]])
+        marks.append(Mark(entry["bbox"], color, text, mask, 1.0 if score is None else score))
+    return annotate(image, marks, enlarge)
+
+
 def draw_objects(
     axis: Any, image: np.ndarray, objects: Sequence[Mapping[str, Any]], names: Mapping[int, str], title: str = ""
 ) -> None:
-    """Draw objects with boxes, masks and labels on a matplotlib axis.
-
-    Args:
-        axis: matplotlib axis.
-        image: ``H W 3``, RGB, 0..255.
-        objects: COCO annotations or results; ``segmentation`` (RLE) and ``score`` are optional.
-        names: category id -> name.
-        title: title of the axis.
-    """
-    with needed_for("pictures"):
-        import matplotlib
-        import numpy as np
-
-    palette = matplotlib.colormaps["tab10"]
-    order = {category: index for index, category in enumerate(sorted(names))}
-    overlay = np.zeros((*image.shape[:2], 4))
-    for entry in objects:
-        color = palette(order[entry["category_id"]] % 10)
-        mask = _mask(entry, image.shape[0], image.shape[1])
-        if mask is not None:
-            overlay[mask] = (*color[:3], 0.45)
-        label = names[entry["category_id"]] + (f" {entry['score']:.2f}" if "score" in entry else "")
-        draw_box(axis, entry["bbox"], color, label)
-    axis.imshow(image)
-    axis.imshow(overlay)
+    """Draw objects on a matplotlib axis with a title; for the other arguments, see `annotate_objects`."""
+    axis.imshow(annotate_objects(image, objects, names))
     axis.set_title(title, fontsize=9)
     axis.set_axis_off()
 
@@ -49,15 +50,17 @@ def draw_objects(
 def draw_detections(
     image: np.ndarray, objects: Sequence[Mapping[str, Any]], names: Mapping[int, str], path: str | os.PathLike[str]
 ) -> Path:
-    """Draw objects (see `draw_objects`) on an image, and write it to the PNG ``path``, which is returned.
+    """Draw objects on an image (see `annotate_objects`), and write it to the PNG ``path``, which is returned.
 
     The PNG has the size of the image; small images are enlarged so that labels are legible.
     """
-    height, width = image.shape[:2]
-    figure = new_figure(width / 100, height / 100)
-    figure.set_layout_engine("none")
-    draw_objects(figure.add_axes((0, 0, 1, 1)), image, objects, names)
-    return save_png(figure, path, dpi=max(100, 60000 // max(height, width)))
+    with needed_for("pictures"):
+        from PIL import Image
+
+    path = check_png(path)
+    with write_atomically(path) as temporary:
+        Image.fromarray(annotate_objects(image, objects, names)).save(temporary, compress_level=3)
+    return path
 
 
 def draw_predictions(
@@ -96,7 +99,7 @@ def draw_predictions(
         for axis, (title, results) in zip(line[1:], predictions.items(), strict=True):
             shown = [r for r in results if r["image_id"] == image_id and r["score"] >= min_score]
             draw_objects(axis, image, shown, names, f"{title}, score >= {min_score}")
-    return save_png(figure, path, dpi=120)
+    return save_png(figure, path, dpi=160)
 
 
 def _mask(entry: Mapping[str, Any], height: int, width: int) -> np.ndarray | None:

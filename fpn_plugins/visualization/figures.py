@@ -24,11 +24,17 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save_png(figure: Figure, path: str | os.PathLike[str], dpi: float = 110) -> Path:
     """Write a figure atomically and return its path; ``ValueError`` for another suffix than ``.png``."""
+    path = check_png(path)
+    with write_atomically(path) as temporary:
+        figure.savefig(temporary, dpi=dpi)
+    return path
+
+
+def check_png(path: str | os.PathLike[str]) -> Path:
+    """Return a path with the suffix ``.png``; ``ValueError`` for another suffix."""
     path = Path(path)
     if path.suffix != ".png":
         raise ValueError(f"path={str(path)!r} has the suffix {path.suffix!r}; expected '.png'")
-    with write_atomically(path) as temporary:
-        figure.savefig(temporary, dpi=dpi)
     return path
 
 

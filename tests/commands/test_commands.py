@@ -21,7 +21,7 @@ from fpn_plugins.data import find_split
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 HOSTS = {"train": "mmdet", "test": "mmdet", "train_d2": "detectron2"}
-SHARED = {"common", "runs", "__main__"}  # no commands
+SHARED = {"common", "detector_options", "progress", "runs", "__main__"}  # no commands
 NAMES = sorted({module.name for module in pkgutil.iter_modules(commands.__path__)} - SHARED)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from detectron2.config import instantiate
+from detectron2.config import CfgNode, instantiate
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import GeneralizedRCNN, build_model
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
@@ -15,7 +15,7 @@ from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
-from ...inference import AnnotatedImage, Detections, load_detector_weights
+from ...inference import AnnotatedImage, Detections, InputSettings, load_detector_weights
 from ...packaged import resolve_config
 from ...zoo.index import forget_weights
 from ..config_errors import split_overrides, trying
@@ -25,6 +25,7 @@ from .builders import check_builders
 from .compatibility import detector_facts as detector_facts
 from .compatibility import num_classes as num_classes
 from .inference import Predictor as Predictor
+from .input_settings import lazy_settings, yaml_settings
 from .reading import read_lazy, read_yaml
 
 
@@ -39,7 +40,7 @@ def build(config: str, options: Sequence[str] = (), device: str = "cpu") -> nn.M
         forget_weights(lazy.model)
         with trying(f"config {config!r}"):
             return instantiate(lazy.model)
-    cfg = read_yaml(config, [part for pair in split_overrides(options) for part in pair])
+    cfg = _read_yaml(config, options)
     cfg.MODEL.DEVICE = device
     check_builders(cfg)
     forget_weights(cfg.MODEL.FPN_PLUGINS)
@@ -53,6 +54,18 @@ def load(config: str, checkpoint: str, options: Sequence[str] = (), device: str 
         detector = build(config, options)
     load_detector_weights(detector, checkpoint, config)
     return detector.to(device).eval()
+
+
+def input_settings(config: str, options: Sequence[str] = ()) -> InputSettings:
+    """Read the size of images and the classes from the test data of a config; the data itself is not needed."""
+    config = resolve_config(config)
+    if config.endswith(".py"):
+        return lazy_settings(read_lazy(config, options))
+    return yaml_settings(_read_yaml(config, options))
+
+
+def _read_yaml(path: str, options: Sequence[str]) -> CfgNode:
+    return read_yaml(path, [part for pair in split_overrides(options) for part in pair])
 
 
 def coco_names() -> list[str]:

@@ -17,7 +17,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from ...extras import quiet_imports
-from ...inference import AnnotatedImage, Detections, load_detector_weights
+from ...inference import AnnotatedImage, Detections, InputSettings, load_detector_weights
 from ...packaged import resolve_config
 from ...weights.checkpoint import read_content
 from ...zoo.index import forget_weights
@@ -27,6 +27,7 @@ from ..config_errors import reading, split_overrides, trying
 from .compatibility import detector_facts as detector_facts
 from .compatibility import num_classes as num_classes
 from .inference import Predictor as Predictor
+from .input_settings import settings_of
 
 
 def build(config: str, options: Sequence[str] = (), device: str = "cpu") -> nn.Module:
@@ -69,6 +70,11 @@ def read_config(config: str, options: Sequence[str] = (), changes: Mapping[str, 
     with reading(config, options):
         cfg.merge_from_dict({key: DictAction._parse_iterable(value) for key, value in pairs} | dict(changes or {}))
     return cfg
+
+
+def input_settings(config: str, options: Sequence[str] = ()) -> InputSettings:
+    """Read the size of images and the classes from the test data of a config; the data itself is not needed."""
+    return settings_of(read_config(config, options))
 
 
 def _build(cfg: Config, device: str) -> nn.Module:

@@ -18,12 +18,12 @@ class Predictor(ImagePredictor):
 
     def __call__(self, image: np.ndarray) -> Detections:
         """Detect objects on ``H W 3``, RGB, 0..255; ``ValueError`` if the model returns no instances."""
-        resized = self.resized(image)
+        resized, (height, width) = self.resized(image), self.rule.size_of(*image.shape[:2])
         pixels = torch.from_numpy(resized[..., ::-1].copy()).permute(2, 0, 1)  # mmdet's preprocessor expects BGR
         sizes = {
             "ori_shape": image.shape[:2],
             "img_shape": resized.shape[:2],
-            "scale_factor": (resized.shape[1] / image.shape[1], resized.shape[0] / image.shape[0]),
+            "scale_factor": (width / image.shape[1], height / image.shape[0]),
         }
         with torch.no_grad():
             sample = self.model.test_step({"inputs": [pixels], "data_samples": [DetDataSample(metainfo=sizes)]})[0]
