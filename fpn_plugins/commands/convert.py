@@ -8,8 +8,8 @@ parameter of this detector gets a value, or nothing is written. ``--source-confi
 checkpoints do not contain: pixel normalization, anchors, number of classes, box coders, pooling, strides, the ReLU
 before P7.
 
-OUTPUT is ``.pth`` (both toolboxes), ``.pkl`` (Detectron2) or ``.safetensors`` (this package's tools). Checkpoints are
-read without executing what is pickled in them.
+OUTPUT is ``.pth`` (both toolboxes), ``.pkl`` (Detectron2) or ``.safetensors`` (this package's tools). It also contains
+the class names, if the checkpoint or a config has them. Checkpoints are read without executing what is pickled in them.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from torch import Tensor
 
 from ..adapters.config_errors import trying
 from ..adapters.hosts import host_of, toolbox_of
-from ..conversion import convert
+from ..conversion import convert, count_classes
 from ..conversion.tables import toolbox_of_keys
-from ..weights import read_checkpoint, write_checkpoint
+from ..data import assumed_categories
+from ..weights import read_checkpoint, read_class_names, write_checkpoint
 from .common import INDEX, add_pairs, file_of, user_errors
 
 SUFFIXES = (".pth", ".pkl", ".safetensors")
@@ -79,6 +80,12 @@ def convert_weights(
     return result
 
 
+def configured_classes(number: int, *configs: str | None) -> tuple[str, ...]:
+    """Return the class names in the test data of the first config that names ``number`` of them."""
+    settings = (host_of(config).input_settings(config) for config in configs if config)
+    return next((found.classes for found in settings if len(found.classes) == number), ())
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Read, convert and write a checkpoint."""
     args = parse_args(argv)
@@ -87,6 +94,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.output.suffix == ".pkl" and toolbox == "mmdet":
             raise ValueError(f"output={str(args.output)!r}: mmdet does not read .pkl; write a .pth")
         weights = read_checkpoint(args.checkpoint)
-        result = convert_weights(weights, args.config, args.source_config, args.options, args.mask_stage, args.force)
+        stored = read_class_names(args.checkpoint)
+        with assumed_categories(stored or [str(index) for index in range(count_classes(weights))]):
+            converted = convert_weights(
+                weights, args.config, args.source_config, args.options, args.mask_stage, args.force
+            )
+            classes = stored or configured_classes(count_classes(weights), args.source_config, args.config)
         container = "model" if toolbox == "detectron2" else "state_dict"
-        print(f"wrote {write_checkpoint(result, args.output, container)}")
+        print(f"wrote {write_checkpoint(converted, args.output, container, classes)}")

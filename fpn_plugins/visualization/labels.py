@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..extras import needed_for
@@ -120,20 +120,40 @@ def _draw_labels(
         from PIL import ImageFont
 
     font: Any = ImageFont.load_default(height)
-    ascent, descent = font.getmetrics()
-    pad = max(1, round(height / 6))
+    line, pad = sum(font.getmetrics()), max(1, round(height / 6))
+
+    def measure(text: str) -> tuple[float, float]:
+        return draw.textlength(text, font) + 2 * pad, line
+
+    for mark, text, place in place_labels(marks, boxes, size, measure):
+        dark = 0.299 * mark.color[0] + 0.587 * mark.color[1] + 0.114 * mark.color[2] < 140
+        draw.rectangle(place, fill=mark.color)
+        draw.text((place[0] + pad, place[1]), text, fill="white" if dark else "black", font=font)
+
+
+def place_labels(
+    marks: Sequence[Mark],
+    boxes: Sequence[Rectangle],
+    size: tuple[int, int],
+    measure: Callable[[str], tuple[float, float]],
+) -> Iterator[tuple[Mark, str, Rectangle]]:
+    """Yield marks with the text of their label and its place; no two places overlap.
+
+    Args:
+        marks: objects; those with a high score choose first.
+        boxes: box of each mark in the drawn image.
+        size: width and height of the drawn image.
+        measure: function that returns width and height of a text.
+    """
     taken: list[Rectangle] = []
     for mark, box in sorted(zip(marks, boxes, strict=True), key=lambda pair: -pair[0].score):
         words = mark.label.split()
-        texts = [" ".join(words[:count]) for count in range(len(words), 0, -1)]
-        for text in texts:
-            extent = draw.textlength(text, font) + 2 * pad, ascent + descent
-            place = _best_place(box, extent, size, taken, boxes)
+        for count in range(len(words), 0, -1):
+            text = " ".join(words[:count])
+            place = _best_place(box, measure(text), size, taken, boxes)
             if place is not None:
                 taken.append(place)
-                dark = 0.299 * mark.color[0] + 0.587 * mark.color[1] + 0.114 * mark.color[2] < 140
-                draw.rectangle(place, fill=mark.color)
-                draw.text((place[0] + pad, place[1]), text, fill="white" if dark else "black", font=font)
+                yield mark, text, place
                 break
 
 

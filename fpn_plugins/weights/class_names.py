@@ -39,9 +39,9 @@ def classes_in_header(metadata: Mapping[str, str] | None) -> tuple[str, ...]:
 
 
 def _names(value: Any) -> tuple[str, ...]:
-    """Return a list of texts, or nothing; a single text is one class."""
-    names = [value] if isinstance(value, str) else value
-    return tuple(names) if isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names) else ()
+    """Return a list of texts, or nothing for any other value."""
+    named = isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
+    return tuple(value) if named else ()
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -20,7 +20,9 @@ import torch
 from payload import Payload
 from PIL import Image
 
-from fpn_plugins.analysis import spread_predictions
+from fpn_plugins.adapters.detectors import load_detector
+from fpn_plugins.analysis import evaluate_predictions, spread_predictions
+from fpn_plugins.analysis.evaluation import evaluate_detectors
 from fpn_plugins.data import find_split
 from fpn_plugins.weights import read_checkpoint, write_checkpoint
 
@@ -133,8 +135,15 @@ def test_predict_draws_images_and_writes_json(
     command = [CONFIGS[toolbox], file, split.image_dir, "--output", tmp_path, "--score", "0.01"]
     run("predict", [*command, "--annotations", split.ann_file, *SIZE], tiny_coco)
     found = json.loads((tmp_path / "predictions.json").read_text())
-    assert found["predictions"] and len(list(tmp_path.glob("*.png"))) == len(list(split.image_dir.iterdir()))
-    assert {entry["category_id"] for entry in found["predictions"]} <= {int(key) for key in found["classes"]}
+    assert found and len(list(tmp_path.glob("*.png"))) == len(list(split.image_dir.iterdir()))
+    truth = json.loads(split.ann_file.read_text())
+    names = {category["id"]: category["name"] for category in truth["categories"]}
+    assert all(names[entry["category_id"]] == entry["category_name"] for entry in found)
+    assert {entry["image_id"] for entry in found} <= {image["id"] for image in truth["images"]}
+    scores = evaluate_detectors({"d": load_detector(CONFIGS[toolbox], file, (120, 160))}, split)[0]["d"]
+    run("predict", [*command, "--annotations", split.ann_file, *SIZE, "--score", "0", "--no-pictures"], tiny_coco)
+    for kind in ("bbox", "segm"):
+        assert evaluate_predictions(split.ann_file, tmp_path / "predictions.json", kind) == scores[kind]
 
 
 @pytest.mark.parametrize("toolbox", ["mmdet", "detectron2"])
