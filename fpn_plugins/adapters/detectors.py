@@ -13,7 +13,7 @@ from ..conversion import count_classes
 from ..data import assumed_categories
 from ..data.coco_folder import category_names, read_coco
 from ..inference import Detections, ImagePredictor, InputSettings, ResizeRule
-from ..packaged import PREFIX
+from ..packaged import OWN
 from ..weights import read_checkpoint, read_class_names
 from ..zoo import Zoo
 from .hosts import host_of, toolbox_of
@@ -104,9 +104,9 @@ def load_detector(
 def find_checkpoint(config: str, checkpoint: str | os.PathLike[str]) -> str:
     """Return the path of a checkpoint; ``fpn_plugins::NAME`` is the zoo's for the config's toolbox, see `Zoo`."""
     name = os.fspath(checkpoint)
-    if not name.startswith(PREFIX):
+    if not name.startswith(f"{OWN}::"):
         return name
-    return Zoo.read().checkpoint(Path(name[len(PREFIX) :]).name, toolbox_of(config))
+    return Zoo.read().checkpoint(Path(name.partition("::")[2]).name, toolbox_of(config))
 
 
 def _existing(device: str) -> str:

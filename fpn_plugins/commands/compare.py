@@ -1,7 +1,7 @@
 """Evaluate the same weights in both toolboxes and report where the detections differ.
 
     python tools/compare_toolboxes.py --mmdet CONFIG CHECKPOINT --detectron2 CONFIG CHECKPOINT --root COCO_FOLDER \
-        [--split val] [--size SHORT LONG] [--num-images N] [--output compare.json]
+        [--split val] [--size SHORT LONG] [--num-images N] [--out compare.json]
 
 Make the second checkpoint from the first with ``tools/convert_checkpoint.py``. Both detectors get the same pixels, read
 and resized once with Pillow: the toolboxes' own readers interpolate differently (OpenCV, Pillow), which changes AP
@@ -40,7 +40,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--split", default="val", choices=("train", "val"), help="split to evaluate (default val)")
     add_detector_input(parser)
     parser.add_argument("--num-images", type=COUNT, help="evaluate the first N images only")
-    parser.add_argument("--output", type=Path, default=Path("work_dirs/compare_toolboxes.json"), help="report to write")
+    parser.add_argument("--out", type=Path, default=Path("work_dirs/compare_toolboxes.json"), help="report to write")
     return parser.parse_args(argv)
 
 
@@ -93,4 +93,4 @@ def main(argv: Sequence[str] | None = None) -> None:
         agreed = agreement((image_id, first[image_id], second[image_id]) for image_id in first)
         print_comparison(scores, agreed)
         report = {"scores": scores, "agreement": {**vars(agreed), "share": agreed.share}}
-        print(f"wrote {write_json(report, args.output)}")
+        print(f"wrote {write_json(report, args.out)}")

@@ -12,11 +12,11 @@ from .common import SHARE, add_size, png_file
 
 
 def add_detector(parser: argparse.ArgumentParser, output: str) -> None:
-    """Add a detector's config and weights, and options for its detections; ``output`` is ``--output``'s default."""
+    """Add a detector's config and weights, and options for its detections; ``output`` is ``--out``'s default."""
     kind = png_file if output.endswith(".png") else Path
     parser.add_argument("config", help="config file, mmdet::NAME, detectron2::NAME or fpn_plugins::HOST/NAME")
     parser.add_argument("checkpoint", help="weights of the detector: a file, or fpn_plugins::NAME of the model zoo")
-    parser.add_argument("--output", type=kind, default=Path(output), help=f"where to write (default {output})")
+    parser.add_argument("--out", type=kind, default=Path(output), help=f"where to write (default {output})")
     add_detector_input(parser)
     parser.add_argument("--score", type=SHARE, default=0.5, help="drop detections below this score (default 0.5)")
     parser.add_argument("--annotations", type=Path, help="COCO annotation file with the categories")

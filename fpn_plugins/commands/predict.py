@@ -1,6 +1,6 @@
 """Detect objects in images, folders, globs or videos with a detector of either toolbox, and draw boxes and masks.
 
-    python tools/predict.py CONFIG CHECKPOINT INPUT [INPUT ...] [--output work_dirs/predict] [--score 0.5]
+    python tools/predict.py CONFIG CHECKPOINT INPUT [INPUT ...] [--out work_dirs/predict] [--score 0.5]
 
 CONFIG is a file of either toolbox, ``mmdet::NAME``, ``detectron2::NAME`` or ``fpn_plugins::HOST/NAME``, CHECKPOINT a
 file, or ``fpn_plugins::NAME`` for weights of the model zoo. Image size and class names are those of the config and the
@@ -100,14 +100,14 @@ class Predictions:
             return
         image_id, objects = self._find(file, *first)
         if not self.args.no_pictures:
-            target = self.args.output / f"{image_id:05d}_{file.stem}.png"
+            target = self.args.out / f"{image_id:05d}_{file.stem}.png"
             draw_detections(first[1], self._shown(objects), self.detector.names, target)
 
     def write(self) -> None:
         """Write both JSON files."""
         categories = [{"id": number, "name": name} for number, name in self.detector.names.items()]
-        write_json({"images": self.images, "categories": categories}, self.args.output / "images.json")
-        write_json(self.results, self.args.output / "predictions.json")
+        write_json({"images": self.images, "categories": categories}, self.args.out / "images.json")
+        write_json(self.results, self.args.out / "predictions.json")
 
     def _readable(self, file: Path) -> Iterator[tuple[int | None, np.ndarray]]:
         try:
@@ -119,7 +119,7 @@ class Predictions:
         info, start = video_info(file), next(self._next_ids)
         self._next_ids = itertools.count(start)
         self.progress.start_video(file.name, -(-info.frames // self.args.every))
-        target = self.args.output / f"{start:05d}_{file.stem}.mp4"
+        target = self.args.out / f"{start:05d}_{file.stem}.mp4"
         rate = info.rate / self.args.every
         with nullcontext() if self.args.no_pictures else write_video(target, rate, self.args.codec) as video:
             for frame, image in pictures:
@@ -161,9 +161,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Detect, draw and write."""
     args = parse_args(argv)
     with user_errors():
-        files = files_of(args.inputs, args.output)
+        files = files_of(args.inputs, args.out)
         detector = detector_of(args)
-        args.output.mkdir(parents=True, exist_ok=True)
+        args.out.mkdir(parents=True, exist_ok=True)
         begin = time.monotonic()
         with Progress(len(files)) as progress:
             predictions = Predictions(detector, args, progress)
@@ -173,6 +173,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         predictions.write()
         seconds, number = time.monotonic() - begin, len(predictions.images)
         rate = f"{number} pictures in {seconds:.1f} s, {number / max(seconds, 1e-6):.1f} a second"
-        print(f"{len(predictions.results)} detections, {rate}: {args.output}")
+        print(f"{len(predictions.results)} detections, {rate}: {args.out}")
         if predictions.failures:
             raise ValueError(failed(predictions.failures, len(files)))

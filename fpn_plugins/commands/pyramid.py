@@ -1,6 +1,6 @@
 """Draw the activations of every level of a detector's backbone and neck, and the level of each object.
 
-    python tools/show_pyramid.py CONFIG CHECKPOINT IMAGE [--output work_dirs/pyramid.png]
+    python tools/show_pyramid.py CONFIG CHECKPOINT IMAGE [--out work_dirs/pyramid.png]
 
 The figure shows the image with its detections, colored by the level that their size is assigned to, and the mean
 absolute activation of each map. CONFIG is a file of either toolbox whose detector has this package's
@@ -80,6 +80,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         height, width = detector.predict.rule.size_of(*image.shape[:2])
         assign_levels(objects, (width / image.shape[1], height / image.shape[0]), one_stage)
         content = {"image": str(args.image), "classes": detector.names, "objects": objects}
-        write_json(content, args.output.with_suffix(".json"))
+        write_json(content, args.out.with_suffix(".json"))
         title = f"{Path(args.config.split('::')[-1]).stem}: mean |activation|"
-        print(f"wrote {draw_pyramid(image, rows, args.output, title, objects)}")
+        print(f"wrote {draw_pyramid(image, rows, args.out, title, objects)}")

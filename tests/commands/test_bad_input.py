@@ -132,8 +132,8 @@ CASES = [
     Case("predict", "CONFIG WEIGHTS nowhere.png", "nowhere.png"),
     Case("predict", "CONFIG WEIGHTS not_json.json", "not_json.json"),
     *(Case("predict", f"CONFIG WEIGHTS {file}", file) for file in ("text.png", "truncated.jpg", "bomb.png")),
-    Case("predict", "CONFIG WEIGHTS IMAGE --output FILE/x", "FILE"),
-    Case("pyramid", "CONFIG WEIGHTS IMAGE --output x.jpg", "x.jpg"),
+    Case("predict", "CONFIG WEIGHTS IMAGE --out FILE/x", "FILE"),
+    Case("pyramid", "CONFIG WEIGHTS IMAGE --out x.jpg", "x.jpg"),
     *(
         Case("cost", f"--backbone resnet18 --neck FPN --neck-args {pair}", named)
         for pair, named in {"foo": "foo", "foo=1": "foo", "out_channels=abc": "out_channels"}.items()

@@ -89,7 +89,7 @@ def test_converting_back_gives_the_same_file(weights: Path, converted: Path, tin
 def test_both_toolboxes_have_the_same_ap(weights: Path, converted: Path, tiny_coco: Path, tmp_path: Path) -> None:
     output = tmp_path / "compare.json"
     command = ["--mmdet", CONFIGS["mmdet"], weights]
-    command += ["--detectron2", CONFIGS["detectron2"], converted, "--root", tiny_coco, "--output", output, *SIZE]
+    command += ["--detectron2", CONFIGS["detectron2"], converted, "--root", tiny_coco, "--out", output, *SIZE]
     assert "detections agree" in run("compare", command, tiny_coco)
     report = json.loads(output.read_text())
     assert report["agreement"]["share"] >= 0.99 and report["agreement"]["total"] > 10
@@ -132,7 +132,7 @@ def test_predict_draws_images_and_writes_json(
 ) -> None:
     split = find_split(tiny_coco, "val")
     file = weights if toolbox == "mmdet" else converted
-    command = [CONFIGS[toolbox], file, split.image_dir, "--output", tmp_path, "--score", "0.01"]
+    command = [CONFIGS[toolbox], file, split.image_dir, "--out", tmp_path, "--score", "0.01"]
     run("predict", [*command, "--annotations", split.ann_file, *SIZE], tiny_coco)
     found = json.loads((tmp_path / "predictions.json").read_text())
     assert found and len(list(tmp_path.glob("*.png"))) == len(list(split.image_dir.iterdir()))
@@ -151,7 +151,7 @@ def test_the_pyramid_of_an_image(toolbox: str, weights: Path, converted: Path, t
     image = sorted(find_split(tiny_coco, "val").image_dir.iterdir())[0]
     file = weights if toolbox == "mmdet" else converted
     output = tmp_path / "pyramid.png"
-    run("pyramid", [CONFIGS[toolbox], file, image, "--output", output, "--score", "0.01", *SIZE], tiny_coco)
+    run("pyramid", [CONFIGS[toolbox], file, image, "--out", output, "--score", "0.01", *SIZE], tiny_coco)
     assert min(np.asarray(Image.open(output)).shape[:2]) > 200
     objects = json.loads(output.with_suffix(".json").read_text())["objects"]
     assert objects and {entry["level"] for entry in objects} <= {"p2", "p3", "p4", "p5"}

@@ -50,7 +50,7 @@ def test_images_folders_globs_and_videos(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FPN_PLUGINS_COCO", raising=False)
     write_inputs(tmp_path)
-    inputs = ["set", "*.bmp", "empty.png", "damaged.jpg", "v.mp4", "set/a.png", "--every", "2", "--output", "set/out"]
+    inputs = ["set", "*.bmp", "empty.png", "damaged.jpg", "v.mp4", "set/a.png", "--every", "2", "--out", "set/out"]
     with pytest.raises(SystemExit) as stop:
         predict.main([*pairs[toolbox], *inputs, "--score", "0.2"])
     printed = capsys.readouterr()
@@ -64,7 +64,7 @@ def test_images_folders_globs_and_videos(
     shapes = [image.shape for _, image in read_pictures(out / "00003_v.mp4")]
     assert shapes == [(90, 122, 3)] * 3
     check_json(out)
-    predict.main([*pairs[toolbox], "set", "--output", "set/out"])  # drawn pictures in the output are no input
+    predict.main([*pairs[toolbox], "set", "--out", "set/out"])  # drawn pictures in the output are no input
     assert len(json.loads((out / "images.json").read_text())["images"]) == 2
 
 
@@ -92,7 +92,7 @@ def check_json(out: Path) -> None:
 @both
 def test_drawn_pictures_show_what_was_found(toolbox: str, pairs: Any, tmp_path: Path) -> None:
     Image.fromarray(photograph(480, 640)).save(tmp_path / "a.png")
-    arguments = [*pairs[toolbox], str(tmp_path / "a.png"), "--output", str(tmp_path / "out"), "--score", "0"]
+    arguments = [*pairs[toolbox], str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), "--score", "0"]
     predict.main(arguments)
     drawn = np.asarray(Image.open(tmp_path / "out" / "00000_a.png"))
     assert drawn.shape == (480, 640, 3) and (drawn != photograph(480, 640)).any(2).mean() > 0.01
@@ -132,7 +132,7 @@ def test_a_broken_video_is_named_and_its_beginning_kept(pairs: Any, tmp_path: Pa
     (tmp_path / "text.mp4").write_text("text")
     with pytest.raises(SystemExit):
         inputs = [str(tmp_path / name) for name in ("broken.mp4", "text.mp4")]
-        predict.main([*pairs["mmdet"], *inputs, "--output", str(tmp_path / "out")])
+        predict.main([*pairs["mmdet"], *inputs, "--out", str(tmp_path / "out")])
     error = capsys.readouterr().err
     assert "text.mp4' cannot be read" in error and "broken.mp4' is damaged: it ends after" in error
     assert 0 < video_info(tmp_path / "out" / "00000_broken.mp4").frames < 20
@@ -142,7 +142,7 @@ def test_a_codec_that_does_not_work_is_an_error(pairs: Any, tmp_path: Path, caps
     write_inputs(tmp_path)
     with pytest.raises(SystemExit):
         video, out = str(tmp_path / "v.mp4"), tmp_path / "out"
-        predict.main([*pairs["mmdet"], video, "--output", str(out), "--codec", "nope"])
+        predict.main([*pairs["mmdet"], video, "--out", str(out), "--codec", "nope"])
     assert "error: codec='nope' does not work" in capsys.readouterr().err and not list(out.iterdir())
 
 
@@ -157,7 +157,7 @@ def test_a_codec_that_does_not_work_is_an_error(pairs: Any, tmp_path: Path, caps
 def test_wrong_options(arguments: list[str], message: str, pairs: Any, tmp_path: Path, capsys: Any) -> None:
     Image.fromarray(photograph()).save(tmp_path / "a.png")
     with pytest.raises(SystemExit):
-        predict.main([*pairs["mmdet"], str(tmp_path / "a.png"), "--output", str(tmp_path / "out"), *arguments])
+        predict.main([*pairs["mmdet"], str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), *arguments])
     assert message in capsys.readouterr().err
 
 

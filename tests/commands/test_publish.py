@@ -315,7 +315,7 @@ def read_by(tool: Callable, publish: Callable, zoo_file: Path, tmp_path: Path, t
         if name == "convert":
             return tool(name, path, tmp_path / "published" / "out.pth", "--config", configs["detectron2"])
         pairs = [part for toolbox, config in configs.items() for part in (f"--{toolbox}", config, path)]
-        return tool(name, *pairs, "--root", tiny_coco, "--output", tmp_path / "published" / "compare.json")
+        return tool(name, *pairs, "--root", tiny_coco, "--out", tmp_path / "published" / "compare.json")
 
     return run
 

@@ -26,7 +26,6 @@ OPTIONS = {
     "--every": "every Nth frame",
     # where results go
     "--out": "main output: a file, a folder, or a path without suffix",
-    "--output": "as --out, in predict, show-pyramid and compare",
     "--json": "results as JSON",
     "--plot": "results as a picture",
     "--markdown": "results as Markdown",
@@ -63,6 +62,9 @@ OPTIONS = {
     "--seeds": "number of seeds",
     "--first-seed": "first seed",
     "--score": "lowest score of a detection",
+    "--draw-score": "lowest score of a drawn detection",
+    "--codec": "codec of a video",
+    "--no-pictures": "write no pictures",
     "--force": "do it in spite of differences",
     "--dry-run": "only print",
     "--prepare-only": "only prepare",
