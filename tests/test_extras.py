@@ -85,6 +85,7 @@ USES: dict[str, list[Callable[[], Any]]] = {
     "pycocotools": [lambda: boxes().to_coco(1, [1]), call("analysis.evaluate_predictions", "a", "b")],
     "tqdm": [call("analysis.evaluation.evaluate_detectors", {}, None)],
     "matplotlib": [call("visualization.figures.new_figure", 1, 1)],
+    "supervision": [lambda: boxes().to_supervision(["a"])],
     "cv2": [lambda: next(call("inference.read_pictures", "x.mp4")())],
 }
 

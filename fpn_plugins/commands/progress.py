@@ -26,9 +26,9 @@ class Progress:
             from rich.progress import Progress as Bars
 
         console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        rate = TextColumn("{task.fields[rate]}")
-        self._bars: Any = Bars(*columns, rate, console=console, disable=not console.is_terminal)
+        name, rate = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[rate]}"))
+        columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), rate)
+        self._bars: Any = Bars(*columns, console=console, disable=not console.is_terminal)
         self._files = self._bars.add_task("files", total=files, rate="")
         self._video: Any = None
         self._times: deque[float] = deque([time.monotonic()], maxlen=30)
