@@ -85,15 +85,16 @@ def load_detector(
         model = host.load(config, file, device=device)
         settings = host.input_settings(config)
     number, coco = host.num_classes(model), host.coco_names()
+    numbers = _numbers(number)
     if given and len(given) != number:
         source = "classes" if annotations is None else f"annotations={os.fspath(annotations)!r}"
         raise ValueError(f"{source} has {len(given)} categories, the detector {number}")
     candidates = {
         "named by the caller": given,
         "named by the checkpoint": stored,
-        "named by the config": settings.classes,
+        "named by the config": () if list(settings.classes) == numbers else settings.classes,
         "named as COCO's": coco,
-        "numbered, because no names are known": _numbers(number),
+        "numbered, because no names are known": numbers,
     }
     names, named_by = _choose(number, candidates, coco, settings)
     rule, sized_by = _rule(config, size, settings, toolbox)

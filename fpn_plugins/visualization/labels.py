@@ -53,7 +53,7 @@ def color_of(index: int) -> Color:
         return _COLORS[index]
     step = index - len(_COLORS)
     red, green, blue = colorsys.hls_to_rgb(
-        (0.05 + 0.618034 * step) % 1, (0.42, 0.6, 0.5)[step % 3], (0.9, 0.65)[step % 2]
+        (0.48 + 0.618034 * step) % 1, (0.42, 0.6, 0.5)[step % 3], (0.9, 0.65)[step % 2]
     )
     return round(255 * red), round(255 * green), round(255 * blue)
 

@@ -164,6 +164,7 @@ def test_wrong_options(arguments: list[str], message: str, pairs: Any, tmp_path:
 @both
 def test_supervision_annotates_tracks_and_counts(toolbox: str, pairs: Any) -> None:
     import supervision
+    from trackers import ByteTrackTracker
 
     detector, image = load_detector(*pairs[toolbox]), photograph()
     found = detector(image).above(0.2)
@@ -174,9 +175,10 @@ def test_supervision_annotates_tracks_and_counts(toolbox: str, pairs: Any) -> No
     drawn = supervision.BoxAnnotator().annotate(image.copy(), objects)
     drawn = supervision.LabelAnnotator().annotate(drawn, objects)
     assert (drawn != image).any()
-    tracker = supervision.ByteTrack()
-    first, second = (tracker.update_with_detections(objects) for _ in range(2))
-    assert len(second) and set(first.tracker_id) == set(second.tracker_id)
+    tracker = ByteTrackTracker(track_activation_threshold=0.2, minimum_consecutive_frames=1)
+    tracked = [tracker.update(objects) for _ in range(3)][-1]
+    tracked = tracked[tracked.tracker_id != -1]
+    assert len(set(tracked.tracker_id)) == len(tracked) > 0 and set(tracked.data["class_name"]) <= set(CLASSES)
     zone = supervision.PolygonZone(np.array([[0, 0], [200, 0], [200, 120], [0, 120]]))
     zone.trigger(objects)
     assert zone.current_count > 0
