@@ -27,7 +27,7 @@ def environment_splits(find: Callable[[str, str], Split]) -> tuple[Split, Split]
 
 
 def environment_splits(find: Callable[[str, str], Any] = find_split) -> tuple[Any, Any]:
-    """Find the training and validation split of the folder that ``FPN_PLUGINS_COCO`` names.
+    """Find the training and validation split of the folder that ``FPN_PLUGINS_COCO`` names, by absolute paths.
 
     Args:
         find: `find_split`, or `find_panoptic_split`.
@@ -37,8 +37,9 @@ def environment_splits(find: Callable[[str, str], Any] = find_split) -> tuple[An
         ValueError: a file of another format; names the variable.
     """
     folder = environment_folder()
+    root = os.path.abspath(folder)  # configs that a training dumps work from any folder
     try:
-        return find(folder, "train"), find(folder, "val")
+        return find(root, "train"), find(root, "val")
     except (OSError, ValueError) as error:
         state = f"{VARIABLE}={folder!r}" if os.environ.get(VARIABLE) else f"{VARIABLE} is not set (default {folder!r})"
         kind = FileNotFoundError if isinstance(error, OSError) else ValueError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,7 @@ def test_a_dumped_config_needs_neither_the_data_nor_the_variable(
 
     from fpn_plugins.adapters.hosts import build_detector
 
-    monkeypatch.setenv(VARIABLE, str(tiny_coco))
+    monkeypatch.setenv(VARIABLE, os.path.relpath(tiny_coco))
     cfg = Config.fromfile(str(path))
     cfg.dump(nothing / path.name)
     monkeypatch.delenv(VARIABLE)

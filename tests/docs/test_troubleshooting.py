@@ -179,6 +179,8 @@ IN_SOURCES = {
     "expect INPUT.FORMAT RGB, MODEL.PIXEL_MEAN": "adapters/detectron2/builders.py",
     "fpn_plugins.adapters.mmdet needs mmengine, mmcv and mmdet": "adapters/mmdet/__init__.py",
     "model with heads for another number of classes": "data/data_check.py",
+    "cannot download": "weights/download.py",
+    "is not registered": "adapters/detectron2/data_check.py",
 }
 
 

@@ -1,6 +1,6 @@
-"""Run the notebooks in docs/notebooks and write their outputs into them.
+"""Run the notebooks in docs/notebooks, and compare their outputs with the committed ones or write them.
 
-    python tools/docs/notebooks.py [NAME ...]
+    python tools/docs/notebooks.py [NAME ...] [--write]
 
 Each runs in a new kernel and an empty folder. The test suite runs them too, and compares the text that they print.
 """
@@ -64,9 +64,10 @@ def differences(committed: Any, executed: Any, tolerance: float = 1e-3) -> Itera
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Run the notebooks of the documentation and write their outputs")
+    parser = argparse.ArgumentParser(description="Run the notebooks of the documentation")
     known = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
     parser.add_argument("names", nargs="*", default=known, metavar="NAME", help=f"notebooks; all by default: {known}")
+    parser.add_argument("--write", action="store_true", help="write the outputs (default: compare with them)")
     args = parser.parse_args()
     import nbformat
 
@@ -74,8 +75,12 @@ def main() -> None:
         path = FOLDER / f"{name}.ipynb"
         if not path.is_file():
             parser.error(f"NAME {name!r} is unknown; choose one of {known}")
-        nbformat.write(execute(path), path)
-        print(f"wrote {path}")
+        executed = execute(path)
+        if args.write:
+            nbformat.write(executed, path)
+            print(f"wrote {path}")
+        elif found := "\n".join(differences(nbformat.read(path, as_version=4), executed)):
+            raise SystemExit(f"error: {path}: {found}\nwrite the outputs with --write")
 
 
 if __name__ == "__main__":
