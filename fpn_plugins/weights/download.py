@@ -65,9 +65,11 @@ def download(address: str, path: Path, remedy: str, sha256: str | None = None) -
         ValueError: the file has another digest; nothing is written.
         OSError: the file cannot be written; names it.
     """
+    if path.is_file():  # also in a folder that cannot be written
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path, timeout=3600):
-        if not path.is_file():
+        if not path.is_file():  # another process was not faster
             digest = hashlib.sha256()
             with write_atomically(path) as temporary, open(temporary, "wb") as file:
                 for chunk in _chunks(address, path, f"put the file into {str(path.parent)!r}{remedy}"):
