@@ -69,7 +69,7 @@ def download(address: str, path: Path, remedy: str, sha256: str | None = None) -
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path, timeout=3600):
-        if not path.is_file():  # another process was not faster
+        if not path.is_file():  # unless another process was faster
             digest = hashlib.sha256()
             with write_atomically(path) as temporary, open(temporary, "wb") as file:
                 for chunk in _chunks(address, path, f"put the file into {str(path.parent)!r}{remedy}"):
