@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,9 +67,10 @@ def test_names_of_the_toolboxes_configs(toolbox: str, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("command", ["train", "test", "train-d2", "cost", "convert", "predict", "show-pyramid"])
 @pytest.mark.parametrize("owner", ["toolbox", "fpn_plugins"])
 def test_each_command_takes_a_config_by_its_name(
-    command: str, owner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str, owner: str, tiny_coco: Path, tmp_path: Path, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The config is found, and what is missing next is the data or the checkpoint; an unknown name is one line."""
+    monkeypatch.setattr(logging, "raiseExceptions", False)  # Detectron2's loggers keep an earlier test's streams
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["fpn-plugins"])
     toolbox = "detectron2" if command == "train-d2" else "mmdet"
@@ -84,7 +87,7 @@ def test_each_command_takes_a_config_by_its_name(
             "train-d2": ["--config-file", name],
             "cost": [name, "--size", "64", "64"],
             "convert": ["nowhere.pth", "out.pth", "--config", name],
-        }.get(command, [name, "nowhere.pth", "nowhere.png"])
+        }.get(command, [name, "nowhere.pth", str(next((tiny_coco / "val2017").iterdir()))])
         code: object = 0
         try:
             main([command, *arguments])
