@@ -43,11 +43,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def run_process(args: argparse.Namespace) -> Any:
     """Check the data in one process per machine, then run this process of the job."""
-    from detectron2.utils import comm
+    with quiet_imports():
+        from detectron2.utils import comm
 
-    from ..adapters.detectron2.data_check import find_problems
-    from ..adapters.detectron2.datasets import register_from_environment
-    from ..adapters.detectron2.engine import make_job
+        from ..adapters.detectron2.data_check import find_problems
+        from ..adapters.detectron2.datasets import register_from_environment
+        from ..adapters.detectron2.engine import make_job
 
     with user_errors():
         register_from_environment()

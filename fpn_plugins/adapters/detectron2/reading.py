@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from detectron2 import model_zoo  # noqa: F401  # warns when it is imported: here, and not when a config does
 from detectron2.config import CfgNode, LazyConfig, get_cfg
 
 from ..config_errors import reading, split_overrides
