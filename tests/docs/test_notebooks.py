@@ -79,3 +79,9 @@ def test_the_site_renders_sources_outputs_and_pictures():
     page, pictures = tool("site_hooks").render(notebook, "name")
     assert page.startswith("# Title\n\n[Download") and "```python\nprint(1)\n```" in page and "Output" in page
     assert pictures == {"name_0.png": b"hi"} and "(name_0.png)" in page and "<" not in page
+
+
+def test_the_site_has_what_llms_txt_links_to(tmp_path: Path):
+    tool("site_hooks").on_post_build({"docs_dir": ROOT / "docs", "site_dir": tmp_path})
+    links = re.findall(r"\]\(([^)]+\.md)\)", (ROOT / "docs" / "llms.txt").read_text())
+    assert links and not [link for link in links if not (tmp_path / link).is_file()]

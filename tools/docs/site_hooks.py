@@ -1,10 +1,14 @@
-"""Hooks of the documentation's site: each notebook in docs/notebooks becomes a page like every other."""
+"""Hooks of the documentation's site.
+
+Each notebook in docs/notebooks becomes a page like every other, and the Markdown that llms.txt links to is on the site.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
 import re
+import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -28,6 +32,15 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Let links to a notebook lead to its page; on GitHub, the same links lead to the notebook."""
     return NOTEBOOK_LINK.sub(r"\1.md)", markdown)
+
+
+def on_post_build(config: Any) -> None:
+    """Copy the sources of the pages next to them."""
+    docs, site = Path(config["docs_dir"]), Path(config["site_dir"])
+    for source in docs.rglob("*.md"):
+        target = site / source.relative_to(docs)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
 
 
 def render(notebook: dict[str, Any], name: str) -> tuple[str, dict[str, bytes]]:
