@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from torch import nn
 
 from fpn_plugins import commands
 from fpn_plugins.analysis import COCO_METRICS, Agreement
@@ -18,6 +19,7 @@ from fpn_plugins.commands import check, compare
 from fpn_plugins.commands.__main__ import COMMANDS
 from fpn_plugins.commands.common import user_errors
 from fpn_plugins.data import find_split
+from fpn_plugins.inference import ImagePredictor
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 HOSTS = {"train": "mmdet", "test": "mmdet", "train_d2": "detectron2"}
@@ -79,3 +81,10 @@ def test_nothing_to_compare_is_an_error(capsys: pytest.CaptureFixture[str]) -> N
     scores = {name: {"bbox": dict.fromkeys(COCO_METRICS, 0.0)} for name in compare.TOOLBOXES}
     with pytest.raises(ValueError, match="neither toolbox detects anything"):
         compare.print_comparison(scores, Agreement())
+
+
+def test_configs_with_different_sizes_are_not_compared() -> None:
+    same = {name: ImagePredictor(nn.Identity(), 240, 320) for name in compare.TOOLBOXES}
+    compare.check_sizes(same)
+    with pytest.raises(ValueError, match=r"mmdet: 240 x 320 px, detectron2: 800 x 1333 px.*give --size"):
+        compare.check_sizes({**same, "detectron2": ImagePredictor(nn.Identity())})

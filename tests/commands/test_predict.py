@@ -138,6 +138,14 @@ def test_a_broken_video_is_named_and_its_beginning_kept(pairs: Any, tmp_path: Pa
     assert 0 < video_info(tmp_path / "out" / "00000_broken.mp4").frames < 20
 
 
+def test_published_weights_are_named_like_a_config() -> None:
+    config = "fpn_plugins::mmdet/retinanet_r50_fpn_12e"
+    with pytest.raises(ValueError, match="no weights of 'retinanet_r50_fpn_12e' have been published"):
+        load_detector(config, "fpn_plugins::mmdet/retinanet_r50_fpn_12e")
+    with pytest.raises(ValueError, match="the model zoo has no 'nothing'"):
+        load_detector(config, "fpn_plugins::nothing")
+
+
 def test_a_codec_that_does_not_work_is_an_error(pairs: Any, tmp_path: Path, capsys: Any) -> None:
     write_inputs(tmp_path)
     with pytest.raises(SystemExit):
