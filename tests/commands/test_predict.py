@@ -183,7 +183,7 @@ def test_supervision_annotates_tracks_and_counts(toolbox: str, pairs: Any) -> No
     drawn = supervision.BoxAnnotator().annotate(image.copy(), objects)
     drawn = supervision.LabelAnnotator().annotate(drawn, objects)
     assert (drawn != image).any()
-    tracker = ByteTrackTracker(track_activation_threshold=0.2, minimum_consecutive_frames=1)
+    tracker = ByteTrackTracker(track_activation_threshold=0.2, high_conf_det_threshold=0.2)
     tracked = [tracker.update(objects) for _ in range(3)][-1]
     tracked = tracked[tracked.tracker_id != -1]
     assert len(set(tracked.tracker_id)) == len(tracked) > 0 and set(tracked.data["class_name"]) <= set(CLASSES)
