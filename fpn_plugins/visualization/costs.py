@@ -3,70 +3,78 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..analysis.report import GIGA, MEGA, MIB, CostReport
+from ..analysis.report import GIGA, MEGA, MIB, ComponentCost, CostReport
 from ..extras import needed_for
-from .figures import new_figure, save_png
+from .figures import COLORS, axis_label, legend_below, plot, series_color
 
-# field of a component's cost, unit, and title of its bars
+# field of a component's cost, unit, and label of its axis
 MEASURES = (
-    ("parameters", MEGA, "parameters (M)"),
-    ("macs", GIGA, "GMACs"),
-    ("activation_bytes", MIB, "kept for backward (MiB)"),
+    ("parameters", MEGA, axis_label("parameters", "millions", "lower")),
+    ("macs", GIGA, axis_label("multiply-adds", "billions", "lower")),
+    ("activation_bytes", MIB, axis_label("kept for backward", "MiB", "lower")),
 )
-# one hue per part, with components from dark to light
-HUES = {"backbone": "Blues_r", "neck": "Oranges_r", "head": "Greens_r"}
+OTHERS = "other components"
 
 
 def draw_costs(reports: Sequence[CostReport], path: str | os.PathLike[str], title: str = "") -> Path:
     """Draw one bar per network for parameters, MACs and activations, stacked by component, to the PNG ``path``.
 
+    A plot shows eight components at most: of more, those with the smallest shares are drawn as one.
+
     Raises:
         ValueError: no reports, or ``path`` has another suffix than ``.png``.
     """
-    with needed_for("pictures"):
+    with needed_for("plots"):
         from matplotlib.patches import Patch
 
     if not reports:
         raise ValueError("reports must hold at least one cost report")
-    figure = new_figure(12, 1.6 + 0.75 * len(reports))
-    axes = figure.subplots(1, len(MEASURES), sharey=True)
     colors = _colors(reports)
-    for axis, (field, unit, label) in zip(axes, MEASURES, strict=True):
-        for row, report in enumerate(reports):
-            _draw_bar(axis, row, report, field, unit, colors)
-        axis.set_title(label, fontsize=10)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.margins(x=0.12)
-    axes[0].set_yticks(range(len(reports)), [report.title for report in reports], fontsize=9)
-    axes[0].invert_yaxis()
-    patches = [Patch(color=color, label=f"{part}: {name}") for (part, name), color in colors.items()]
-    figure.legend(handles=patches, loc="outside lower center", ncols=6, fontsize=7.5, frameon=False)
-    if title:
-        figure.suptitle(title, fontsize=11)
-    return save_png(figure, path)
+    with plot(path, 1.5 + 0.42 * len(reports) + 0.18 * len(colors)) as figure:
+        axes = figure.subplots(1, len(MEASURES), sharey=True)
+        for axis, (field, unit, label) in zip(axes, MEASURES, strict=True):
+            for row, report in enumerate(reports):
+                _draw_bar(axis, row, report, field, unit, colors)
+            axis.set_xlabel(label)
+            axis.margins(x=0.22)
+            axis.locator_params(axis="x", nbins=4)
+        axes[0].set_yticks(range(len(reports)), [report.title for report in reports])
+        axes[0].invert_yaxis()
+        legend_below(figure, [Patch(color=color, label=name) for name, color in colors.items()])
+        if title:
+            figure.suptitle(title)
+    return Path(path)
 
 
-def _colors(reports: Sequence[CostReport]) -> dict[tuple[str, str], Any]:
-    """Assign a color to each component, by part and name, in the order of the reports."""
-    with needed_for("pictures"):
-        from matplotlib import colormaps
+def _colors(reports: Sequence[CostReport]) -> dict[str, str]:
+    """Assign a color to each component in the order of the reports, and one to all components with small shares."""
+    shares: dict[str, float] = {}
+    for report in reports:
+        total = report.total()
+        for cost in report.components:
+            largest = max(getattr(cost, field) / (getattr(total, field) or 1) for field, _, _ in MEASURES)
+            shares[_name(cost)] = max(largest, shares.get(_name(cost), 0.0))
+    if len(shares) <= len(COLORS):
+        return {name: series_color(index) for index, name in enumerate(shares)}
+    shown = sorted(shares, key=lambda name: -shares[name])[: len(COLORS) - 1]
+    names = [*(name for name in shares if name in shown), OTHERS]
+    return {name: series_color(index) for index, name in enumerate(names)}
 
-    found = {}
-    for part, hue in HUES.items():
-        names = list(dict.fromkeys(c.name for report in reports for c in report.components if c.part == part))
-        for index, name in enumerate(names):
-            found[part, name] = colormaps[hue](0.1 + 0.65 * index / max(1, len(names) - 1))
-    return found
+
+def _name(cost: ComponentCost) -> str:
+    return f"{cost.part}: {cost.name}"
 
 
-def _draw_bar(axis: Any, row: int, report: CostReport, field: str, unit: float, colors: dict[Any, Any]) -> None:
+def _draw_bar(axis: Any, row: int, report: CostReport, field: str, unit: float, colors: Mapping[str, str]) -> None:
     left, total = 0.0, getattr(report.total(), field) / unit
+    widths = dict.fromkeys(colors, 0.0)
     for cost in report.components:
-        width = getattr(cost, field) / unit
-        axis.barh(row, width, left=left, color=colors[cost.part, cost.name], edgecolor="white", linewidth=0.5)
+        widths[_name(cost) if _name(cost) in colors else OTHERS] += getattr(cost, field) / unit
+    for name, width in widths.items():
+        axis.barh(row, width, left=left, color=colors[name], edgecolor="white", linewidth=0.5)
         left += width
-    axis.annotate(f" {total:.1f}", (total, row), va="center", fontsize=9)
+    axis.annotate(f" {total:.1f}", (total, row), va="center")

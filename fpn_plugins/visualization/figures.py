@@ -1,17 +1,45 @@
-"""Make matplotlib figures without pyplot: they need no display and do not affect the caller's figures."""
+"""Make matplotlib figures without pyplot: they need no display and do not affect the caller's figures.
+
+Plots have one style: the width of a page, at most eight series in colors that color-blind readers can tell apart, and
+axes that name quantity, unit, and whether lower or higher is better.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..extras import needed_for
 from ..files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+# Okabe and Ito's colors (blue, vermilion, green, orange, pink, sky blue, black), and brown in place of their yellow
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9", "#000000", "#7a5230")
+MUTED = "#8c8c8c"
+PAGE_WIDTH = 7.5  # inches; pages show it at about 700 pixels, so that 8 points are about 10 pixels
+STYLE: dict[Any, Any] = {
+    "font.size": 8.5,
+    "axes.titlesize": 9.0,
+    "axes.labelsize": 8.5,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "legend.fontsize": 8.0,
+    "legend.columnspacing": 1.5,
+    "figure.titlesize": 10.0,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "lines.markersize": 4.0,
+    "lines.linewidth": 1.3,
+}
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -20,6 +48,23 @@ def new_figure(width: float, height: float) -> Figure:
         from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+@contextmanager
+def plot(path: str | os.PathLike[str], height: float) -> Iterator[Figure]:
+    """Yield an empty figure of the page's width and ``height`` inches in the style of all plots; write it at the end.
+
+    Args:
+        path: PNG file.
+        height: in inches; `Figure.set_figheight` changes it.
+    """
+    with needed_for("plots"):
+        from matplotlib import rc_context
+
+    with rc_context(STYLE):
+        figure = new_figure(PAGE_WIDTH, height)
+        yield figure
+        save_png(figure, path, dpi=160)
 
 
 def save_png(figure: Figure, path: str | os.PathLike[str], dpi: float = 110) -> Path:
@@ -36,6 +81,49 @@ def check_png(path: str | os.PathLike[str]) -> Path:
     if path.suffix != ".png":
         raise ValueError(f"path={str(path)!r} has the suffix {path.suffix!r}; expected '.png'")
     return path
+
+
+def series_color(index: int) -> str:
+    """Return the color of a plot's series.
+
+    Raises:
+        ValueError: more series than there are colors.
+    """
+    if not 0 <= index < len(COLORS):
+        raise ValueError(f"index={index}: a plot shows at most {len(COLORS)} series; choose some, or use more plots")
+    return COLORS[index]
+
+
+def axis_label(quantity: str, unit: str = "", better: Literal["lower", "higher"] | None = None) -> str:
+    """Compose the label of an axis, such as ``"time, ms"`` with ``"(lower is better)"`` on a line of its own."""
+    label = f"{quantity}, {unit}" if unit else quantity
+    return f"{label}\n({better} is better)" if better else label
+
+
+def legend_below(figure: Figure, handles: Sequence[Any] | None = None) -> None:
+    """Put one legend of all axes below them, in columns that fit the width of a page.
+
+    Args:
+        figure: the figure.
+        handles: artists with labels (default: those of all axes).
+    """
+    if handles is None:
+        handles = [handle for axis in figure.axes for handle in axis.get_legend_handles_labels()[0]]
+    by_label = {str(handle.get_label()): handle for handle in handles}
+    if by_label:
+        columns = _legend_columns(list(by_label))
+        figure.legend(by_label.values(), by_label.keys(), loc="outside lower center", ncols=columns)
+
+
+def _legend_columns(labels: Sequence[str]) -> int:
+    """Return the largest number of columns with which a legend of these labels is at most as wide as a page."""
+    for columns in range(len(labels), 1, -1):
+        rows = -(-len(labels) // columns)
+        longest = [max(map(len, labels[start : start + rows])) for start in range(0, len(labels), rows)]
+        points = sum(22.4 + 4.6 * letters for letters in longest) + 12 * (len(longest) - 1)  # see STYLE
+        if points <= 72 * PAGE_WIDTH - 6:
+            return columns
+    return 1
 
 
 def draw_box(axis: Any, bbox: Sequence[float], color: Any, label: str) -> None:

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.coco_report import SIZE_CLASSES
-from .figures import new_figure, save_png
-
-BLUE, ORANGE = "#4477aa", "#ee8866"
+from .figures import COLORS, legend_below, plot, series_color
 
 
 def plot_size_statistics(stats: dict[str, Any], path: str | os.PathLike[str]) -> Path:
@@ -24,12 +22,13 @@ def plot_size_statistics(stats: dict[str, Any], path: str | os.PathLike[str]) ->
     """
     if not stats["objects"]:
         raise ValueError(f"stats of {stats['ann_file']} hold no object; nothing to draw")
-    figure = new_figure(10, 3.6)
-    histogram, levels = figure.subplots(1, 2, width_ratios=(3, 2))
-    _draw_histogram(histogram, stats)
-    _draw_levels(levels, stats)
-    figure.suptitle(f"{stats['ann_file']}: {stats['objects']} objects")
-    return save_png(figure, path, dpi=150)
+    with plot(path, 3.0) as figure:
+        histogram, levels = figure.subplots(1, 2, width_ratios=(3, 2))
+        _draw_histogram(histogram, stats)
+        _draw_levels(levels, stats)
+        legend_below(figure)
+        figure.suptitle(_headline(stats))
+    return Path(path)
 
 
 def plot_level_weights(report: dict[str, Any], path: str | os.PathLike[str]) -> Path:
@@ -39,27 +38,33 @@ def plot_level_weights(report: dict[str, Any], path: str | os.PathLike[str]) -> 
         report: result of `fpn_plugins.data.level_weight_report`.
         path: PNG file to write; it is returned.
     """
-    figure = new_figure(6, 3.6)
-    axes = figure.subplots()
     levels = report["levels"]
     shares = [100 * level["share"] for level in levels]
     weighted = [100 * level["share"] * level["weight"] for level in levels]
-    bars = _draw_pairs(axes, [level["level"] for level in levels], {"objects": shares, "objects x weight": weighted})
-    axes.bar_label(bars, [f"x {level['weight']:.2f}" for level in levels], fontsize=8)
-    axes.set(xlabel=f"pyramid level ({_image_size(report)})", ylabel="share in %")
-    axes.set_title(f"{report['ann_file']}: {report['objects']} objects", fontsize=10)
-    return save_png(figure, path, dpi=150)
+    with plot(path, 3.0) as figure:
+        axes = figure.subplots()
+        pairs = {"objects": shares, "objects x weight": weighted}
+        bars = _draw_pairs(axes, [level["level"] for level in levels], pairs)
+        axes.bar_label(bars, [f"x {level['weight']:.2f}" for level in levels])
+        axes.set(xlabel=f"pyramid level ({_image_size(report)})", ylabel="share, %")
+        legend_below(figure)
+        figure.suptitle(_headline(report))
+    return Path(path)
+
+
+def _headline(content: dict[str, Any]) -> str:
+    return f"{Path(content['ann_file']).name}: {content['objects']} objects"
 
 
 def _draw_histogram(axes: Any, stats: dict[str, Any]) -> None:
     edges, counts = stats["histogram"]["edges"], stats["histogram"]["counts"]
     widths = [right - left for left, right in zip(edges, edges[1:], strict=False)]
-    axes.bar(edges[:-1], counts, widths, align="edge", color=BLUE, edgecolor="white", linewidth=0.5)
+    axes.bar(edges[:-1], counts, widths, align="edge", color=COLORS[0], edgecolor="white", linewidth=0.5)
     axes.set_xscale("log", base=2)
     axes.set_xlim(edges[0], edges[-1])
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set(xlabel="sqrt(area) in px", ylabel="objects")
-    axes.set_ylim(0, 1.15 * max(counts))  # room for the names of the size classes
+    axes.set(xlabel="object size (square root of the area), px", ylabel="number of objects")
+    axes.set_ylim(0, 1.25 * max(counts))  # room for the names of the size classes
     limits = [edges[0], *(area**0.5 for area in SIZE_CLASSES.values())]
     for (name, count), low, high in zip(stats["size_classes"].items(), limits, limits[1:], strict=False):
         left, right = max(low, edges[0]), min(high, edges[-1])
@@ -67,7 +72,7 @@ def _draw_histogram(axes: Any, stats: dict[str, Any]) -> None:
             continue
         if left > edges[0]:
             axes.axvline(left, color="0.5", linestyle=":")
-        axes.text((left * right) ** 0.5, 1.07 * max(counts), f"{name}\n{count}", ha="center", va="center", fontsize=8)
+        axes.text((left * right) ** 0.5, 1.13 * max(counts), f"{name}\n{count}", ha="center", va="center")
 
 
 def _draw_levels(axes: Any, stats: dict[str, Any]) -> None:
@@ -75,15 +80,15 @@ def _draw_levels(axes: Any, stats: dict[str, Any]) -> None:
     names = sorted({*fpn, *retinanet})
     first, second = ([100 * shares.get(name, 0.0) for name in names] for shares in (fpn, retinanet))
     _draw_pairs(axes, names, {"FPN (p2-p5)": first, "RetinaNet (p3-p7)": second})
-    axes.set(xlabel=f"pyramid level ({_image_size(stats)})", ylabel="share of objects in %")
+    axes.set(xlabel=f"pyramid level ({_image_size(stats)})", ylabel="share of objects, %")
 
 
 def _draw_pairs(axes: Any, names: list[str], series: dict[str, list[float]]) -> Any:
     """Draw two labeled bars per name; return the bars of the second series."""
-    for (label, values), offset, color in zip(series.items(), (-0.2, 0.2), (BLUE, ORANGE), strict=True):
-        bars = axes.bar([index + offset for index in range(len(names))], values, 0.4, label=label, color=color)
+    for index, ((label, values), offset) in enumerate(zip(series.items(), (-0.2, 0.2), strict=True)):
+        places = [place + offset for place in range(len(names))]
+        bars = axes.bar(places, values, 0.4, label=label, color=series_color(index))
     axes.set_xticks(range(len(names)), names)
-    axes.legend(frameon=False, fontsize=8)
     return bars
 
 

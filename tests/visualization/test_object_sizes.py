@@ -50,6 +50,6 @@ def test_pyplot_keeps_its_figures(stats: dict[str, Any], tmp_path: Path) -> None
 def test_the_plot_of_weights(ann_file: Path, tmp_path: Path) -> None:
     report = level_weight_report(ann_file)
     with Image.open(plot_level_weights(report, tmp_path / "weights.png")) as image:
-        assert image.size == (900, 540) and len(image.getcolors(10**6)) > 10
+        assert image.size == (1200, 480) and len(image.getcolors(10**6)) > 10
     with pytest.raises(ValueError, match=r"expected '\.png'"):
         plot_level_weights(report, tmp_path / "weights.pdf")
