@@ -7,13 +7,14 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 BENCH_OUT ?= work_dirs/bench
 INSTALL_ARGS ?=
+# BENCH_OUT=tools/benchmarks/data publishes: pages and pictures then go to docs/
 # BENCH_ARGS apply to all: --size, --batch-size, --repeats, --threads, --no-memory
 BENCH = OMP_NUM_THREADS=$(CORES) $(VENV)/bin/python tools/benchmarks/
 CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
 WORKERS ?= $(shell [ $(CORES) -lt 4 ] && echo $(CORES) || echo 4)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench lint docs format clean distclean
+.PHONY: help install demo test bench pages lint docs format clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -33,6 +34,14 @@ bench: install  ## compare time and memory of necks and detectors with other pac
 	$(BENCH)necks.py --slopes --out $(BENCH_OUT)/bench_necks_slopes $(BENCH_ARGS)
 	$(BENCH)necks.py --compile --out $(BENCH_OUT)/bench_necks_compiled $(BENCH_ARGS)
 	$(BENCH)detectors.py --out $(BENCH_OUT)/bench_detectors $(BENCH_ARGS)
+
+pages: install  ## write the generated pages and plots of docs/ again from the committed data, without measuring
+	$(VENV)/bin/python tools/benchmarks/published.py --out docs
+	$(VENV)/bin/python tools/studies/ablations/study.py configs/studies/fpn_ablations.yml --page docs/accuracy.md \
+	  --results tools/studies/ablations/data/accuracy.json
+	$(VENV)/bin/python tools/studies/claims/check.py --out docs
+	$(VENV)/bin/python tools/docs/necks.py --out .
+	$(VENV)/bin/python tools/docs/model_zoo.py --write
 
 lint: install  ## check style, formatting and types
 	@status=0; for check in "ruff check ." "ruff format --check ." "mypy"; do \

@@ -21,7 +21,7 @@ class BuildWithConfigs(build_py):
             return
         target = Path(self.build_lib) / "fpn_plugins" / ".mim"
         shutil.rmtree(target, ignore_errors=True)
-        leave = shutil.ignore_patterns("__pycache__", "*.pyc", "benchmarks", "docs", "install")
+        leave = shutil.ignore_patterns("__pycache__", "*.pyc", "benchmarks", "data", "docs", "install")
         for name in CARRIED:
             source = ROOT / name
             if source.is_dir():

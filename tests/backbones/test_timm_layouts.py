@@ -20,7 +20,8 @@ from fpn_plugins.weights import read_checkpoint, write_checkpoint
 
 pytestmark = pytest.mark.timm
 
-FAMILIES = json.loads((Path(__file__).parents[2] / "docs" / "timm_families.json").read_text(encoding="utf-8"))
+DATA = Path(__file__).parents[2] / "tools/docs/data/timm_families.json"
+FAMILIES = json.loads(DATA.read_text(encoding="utf-8"))["families"]
 # further networks with `stem.conv1` (as in Detectron2's ResNets)
 WITH_STEM = ["resnetv2_50d", "nfnet_f0", "coatnet_pico_rw_224"]
 # whose authors did not say what a layer is

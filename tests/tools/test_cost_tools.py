@@ -171,5 +171,5 @@ def test_pages_of_necks_are_current(script: Callable[[str], ModuleType]) -> None
 @pytest.mark.detectron2
 def test_the_page_of_claims_is_current(script: Callable[[str], ModuleType]) -> None:
     page = script("studies/claims/check")
-    found = json.loads((ROOT / "docs/cost_measured.json").read_text())
+    found = json.loads(page.RECORD.read_text())
     assert (ROOT / "docs/cost.md").read_text() == page.render(found), f"run {page.COMMAND}"

@@ -1,6 +1,6 @@
 """Compare the attention of `fpn_plugins.ViT` with Detectron2's: time and memory in inference and training.
 
-python tools/benchmarks/attention.py --out docs/attention
+python tools/benchmarks/attention.py --out tools/benchmarks/data/attention
 
 Writes OUT.json, OUT.md and OUT.png. Both run in turn in one process, on the same inputs with the same weights.
 """
@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench_report import measured, provenance, write_report
+from bench_report import label_powers, measured, provenance, write_report
 from timing import growth_exponent, interleaved_seconds, median_ratio, peak_extra_bytes
 from torch import nn
 
 from fpn_plugins import ViT
 from fpn_plugins.backbones.vit.attention import Attention
 from fpn_plugins.commands.common import user_errors
+from fpn_plugins.visualization.figures import axis_label, legend_below, series_color
 
 DIM, HEADS = 768, 12  # ViT-B
 GLOBAL_BLOCKS = (2, 5, 8, 11)
+_MEMORY = axis_label("peak memory", "MiB", "lower")
 
 
 def attention_pair(side: int) -> tuple[dict[str, nn.Module], torch.Tensor]:
@@ -130,20 +132,22 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 def draw(report: dict[str, Any], figure: Any) -> None:
-    """Draw time and memory against the number of tokens, both axes logarithmic."""
-    for axis, (key, unit, label) in zip(
-        figure.subplots(1, 2), [("seconds", 1e-3, "time, ms"), ("peak_bytes", 2**20, "peak memory, MiB")], strict=True
-    ):
-        for mode, style in (("inference", "--"), ("training", "-")):
-            rows = [row for row in report["rows"] if row["mode"] == mode and row["what"].startswith("attention")]
-            for name, color in (("ours", "tab:blue"), ("detectron2", "tab:orange")):
+    """Draw time and memory against the number of tokens, both axes logarithmic: a row of panels per mode."""
+    measures = (("seconds", 1e-3, axis_label("time", "ms", "lower")), ("peak_bytes", 2**20, _MEMORY))
+    figure.set_figheight(5)
+    for line, mode in zip(figure.subplots(2, 2, sharex=True), ("inference", "training"), strict=True):
+        rows = [row for row in report["rows"] if row["mode"] == mode and row["what"].startswith("attention")]
+        tokens = [row["side"] ** 2 for row in rows]
+        for axis, (key, unit, label) in zip(line, measures, strict=True):
+            for index, name in enumerate(("ours", "detectron2")):
                 values = [row[key][name] / unit for row in rows]
-                axis.loglog(
-                    [r["side"] ** 2 for r in rows], values, style, marker="o", color=color, label=f"{name}, {mode}"
-                )
-        axis.set(xlabel="tokens", ylabel=label)
-        axis.grid(alpha=0.3, which="both")
-    axis.legend()
+                axis.loglog(tokens, values, marker="o", color=series_color(index), label=name)
+            axis.set(title=mode, ylabel=label)
+            axis.set_xticks(tokens, [f"{row['side']} x {row['side']}" for row in rows])
+            label_powers(axis)
+    for axis in line:
+        axis.set_xlabel("tokens")
+    legend_below(figure)
 
 
 def main() -> None:

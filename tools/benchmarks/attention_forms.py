@@ -1,6 +1,6 @@
 """Time each form of attention on a CPU: the measurements behind `fpn_plugins.ops.attention.choose_form`.
 
-    python tools/benchmarks/attention_forms.py --threads 1 --out docs/attention_forms
+    python tools/benchmarks/attention_forms.py --threads 1 --out tools/benchmarks/data/attention_forms
 
 Writes OUT.json and OUT.md. For a GPU: `tools/benchmarks/gpu.py attention windows`.
 """

@@ -1,7 +1,7 @@
 """Compare time and memory of a backbone of ours with the toolboxes' own: same weights, interleaved runs.
 
-    python tools/benchmarks/backbones.py --model swin_t --size 512 512 --out docs/swin_t
-    python tools/benchmarks/backbones.py --model swin_t --slopes --out docs/swin_t_slopes     growth with the image
+    python tools/benchmarks/backbones.py --model swin_t --size 512 512 --out work_dirs/swin_t
+    python tools/benchmarks/backbones.py --model swin_t --slopes --out work_dirs/swin_t_slopes     growth with the image
 
 Writes OUT.json, OUT.md and, with --slopes, OUT.png.
 """

@@ -16,11 +16,14 @@ import torch
 
 from fpn_plugins.analysis.peak_memory import processor
 from fpn_plugins.files import write_atomically
+from fpn_plugins.visualization.figures import plot, series_color
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parents[2]
+DOCS, TOOLS = ROOT / "docs", ROOT / "tools"
+Draw = Callable[[dict[str, Any], "Figure"], None]
 
 
 def machine() -> dict[str, Any]:
@@ -65,32 +68,46 @@ def _version(package: str) -> str:
 
 
 def draw_bars(axis: Any, groups: Sequence[tuple[str, Mapping[str, float]]], line: float = 1) -> None:
-    """Draw labeled groups of bars, each name in one color and place, and a horizontal line at ``line``."""
+    """Draw labeled groups of bars, each name in one color, and a horizontal line at ``line``.
+
+    Bars of a group stand side by side, without gaps for names that it does not have.
+    """
     names = list(dict.fromkeys(name for _, values in groups for name in values))
-    width = 0.8 / max(len(names), 1)
-    for place, name in enumerate(names):
-        offset = (place - (len(names) - 1) / 2) * width
-        bars = {x + offset: values[name] for x, (_, values) in enumerate(groups) if name in values}
-        axis.bar(list(bars), list(bars.values()), width, label=name)
+    width = 0.84 / max((len(values) for _, values in groups), default=1)
+    for index, name in enumerate(names):
+        bars = {}
+        for x, (_, values) in enumerate(groups):
+            if name in values:
+                own = [other for other in names if other in values]
+                bars[x + (own.index(name) - (len(own) - 1) / 2) * width] = values[name]
+        axis.bar(list(bars), list(bars.values()), width, label=name, color=series_color(index))
     axis.axhline(line, color="black", linewidth=0.8)
+    axis.grid(axis="y")
     axis.set_xticks(range(len(groups)), [name for name, _ in groups])
 
 
-def write_report(
-    out: Path, report: dict[str, Any], page: str, draw: Callable[[dict[str, Any], Figure], None] | None = None
-) -> None:
-    """Write ``OUT.json``, ``OUT.md`` and, with ``draw``, ``OUT.png``; create the folder."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    for suffix, text in ((".json", json.dumps(report, indent=2) + "\n"), (".md", page)):
-        with write_atomically(out.with_suffix(suffix)) as temporary:
-            temporary.write_text(text)
-    if draw is None:
-        return
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def label_powers(axis: Any) -> None:
+    """Label 1, 2 and 5 times the powers of ten on a logarithmic axis, and draw its grid."""
+    from matplotlib.ticker import LogLocator, NullLocator
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    draw(report, figure)
-    with write_atomically(out.with_suffix(".png")) as temporary:
-        figure.savefig(temporary, dpi=120)
+    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.grid()
+
+
+def write_report(out: Path, report: dict[str, Any], page: str, draw: Draw | None = None) -> None:
+    """Write ``OUT.json``, ``OUT.md`` and, with ``draw``, ``OUT.png``; create the folder.
+
+    If ``out`` is below ``tools/``, where the published measurements are, page and picture go to ``docs/``.
+    """
+    pages = DOCS / out.name if out.resolve().is_relative_to(TOOLS) else out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    texts = {out.with_suffix(".json"): json.dumps(report, indent=2) + "\n", pages.with_suffix(".md"): page}
+    for path, text in texts.items():
+        with write_atomically(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    if draw is not None:
+        with plot(pages.with_suffix(".png"), 3.2) as figure:
+            draw(report, figure)

@@ -1,7 +1,8 @@
 """Compare time and memory of whole detectors, the toolboxes' own and the same with our neck.
 
-    python tools/benchmarks/detectors.py --out docs/bench_detectors
-    python tools/benchmarks/detectors.py --size 800 1344 --out docs/bench_detectors_800
+    data=tools/benchmarks/data
+    python tools/benchmarks/detectors.py --out $data/bench_detectors
+    python tools/benchmarks/detectors.py --size 800 1344 --out $data/bench_detectors_800
 
 Writes OUT.json, OUT.md and OUT.png.
 """
@@ -39,6 +40,7 @@ from timing import fresh_process_peaks, interleaved_seconds, median_ratio
 from fpn_plugins.analysis import agreement
 from fpn_plugins.commands.common import user_errors
 from fpn_plugins.inference import Detections
+from fpn_plugins.visualization.figures import axis_label, legend_below
 
 METHOD = """\
 All forms of a detector run in turn in one process, with the same weights and images. Times are medians; ratios are
@@ -141,14 +143,13 @@ def page(report: dict[str, Any]) -> str:
 def draw(report: dict[str, Any], figure: Any) -> None:
     """Draw time and, if measured, memory of each form relative to the toolbox's own detector."""
     kinds = ["time", "memory"] if all(row["peak_bytes"] for row in report["rows"]) else ["time"]
-    figure.set_size_inches(10, 3.5 * len(kinds))
+    figure.set_figheight(0.6 + 2.4 * len(kinds))
     for line, kind in zip(figure.subplots(len(kinds), 2, sharey="row", squeeze=False), kinds, strict=True):
         for axis, mode in zip(line, MODES, strict=True):
             rows = [row for row in report["rows"] if row["mode"] == mode]
             draw_bars(axis, [(f"{row['toolbox']}\n{row['detector']}", ratios(row, kind)) for row in rows])
-            axis.set(title=mode, ylabel=f"{kind} / stock")
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize="small")
+            axis.set(title=mode, ylabel=axis_label(f"{kind} / stock's", better="lower"))
+    legend_below(figure)
 
 
 def ratios(row: dict[str, Any], kind: str) -> dict[str, float]:

@@ -6,12 +6,15 @@ import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from bench_report import label_powers
 from timing import growth_exponent
 
+from fpn_plugins.visualization.figures import axis_label, legend_below, series_color
+
 FACTORS = (0.5, 1.0, 2.0, 4.0)
-KINDS = {"seconds": ("time, ms", 1e-3), "peak_bytes": ("peak memory, MiB", 2**20)}
+KINDS = {"seconds": ("time", "ms", 1e-3), "peak_bytes": ("peak memory", "MiB", 2**20)}
 STRIDE = 32
-STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
+DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)))  # lines on top of others leave them visible
 
 
 class Sample(NamedTuple):
@@ -79,7 +82,7 @@ def growth_table(found: Sequence[dict[str, Any]], sizes: Sequence[tuple[int, int
     measured = [kind for kind in KINDS if any(kind in curve for curve in found)]
     header, rule = ["", "", ""], ["---"] * 3
     for kind in measured:
-        unit = KINDS[kind][0].split(", ")[1]
+        unit = KINDS[kind][1]
         header += [f"{unit}, {height} x {width}" for height, width in sizes] + [f"{unit} ~ pixels to the power of"]
         rule += ["--:"] * (len(sizes) + 1)
     return [
@@ -92,7 +95,7 @@ def growth_table(found: Sequence[dict[str, Any]], sizes: Sequence[tuple[int, int
 def _line(curve: dict[str, Any], measured: Sequence[str], number: int) -> str:
     columns = [curve["what"], curve["mode"], curve["who"]]
     for kind in measured:
-        columns += _columns(curve[kind], KINDS[kind][1]) if kind in curve else [""] * (number + 1)
+        columns += _columns(curve[kind], KINDS[kind][2]) if kind in curve else [""] * (number + 1)
     return f"| {' | '.join(columns)} |"
 
 
@@ -102,27 +105,22 @@ def _columns(values: dict[str, Any], unit: float) -> Iterator[str]:
 
 
 def draw_growth(found: Sequence[dict[str, Any]], sizes: Sequence[tuple[int, int]], figure: Any) -> None:
-    """Draw a line per curve on logarithmic axes, colored by module and styled by implementation."""
-    kinds = [kind for kind in KINDS if any(kind in curve for curve in found)]
+    """Draw a line per implementation on logarithmic axes: rows for modules and quantities, columns for modes."""
     modes, whats, whos = ([*dict.fromkeys(curve[key] for curve in found)] for key in ("mode", "what", "who"))
-    figure.set_size_inches(5 * len(modes), 4 * len(kinds) + 1)
-    for line, kind in zip(figure.subplots(len(kinds), len(modes), sharey="row", squeeze=False), kinds, strict=True):
-        label, unit = KINDS[kind]
+    rows = [(what, kind) for what in whats for kind in KINDS if any(kind in c for c in found if c["what"] == what)]
+    figure.set_figheight(0.6 + 2.1 * len(rows))
+    axes = figure.subplots(len(rows), len(modes), sharey="row", squeeze=False)
+    for line, (what, kind) in zip(axes, rows, strict=True):
+        quantity, unit, scale = KINDS[kind]
         for axis, mode in zip(line, modes, strict=True):
-            for curve in (curve for curve in found if curve["mode"] == mode and kind in curve):
-                axis.loglog(
-                    curve["pixels"],
-                    [value / unit for value in curve[kind]["values"]],
-                    linestyle=STYLES[whos.index(curve["who"]) % len(STYLES)],
-                    color=f"C{whats.index(curve['what'])}",
-                    marker="o",
-                    markersize=3,
-                    label=f"{curve['what']}, {curve['who']}",
-                )
-            axis.set(title=mode, xlabel="pixels", ylabel=label)
-            axis.set_xticks([h * w for h, w in sizes], [f"{h} x {w}" for h, w in sizes], fontsize="small")
-            axis.minorticks_off()
-            axis.yaxis.set_major_formatter("{x:g}")
-            axis.grid(alpha=0.3)
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
+            for curve in (c for c in found if (c["mode"], c["what"]) == (mode, what) and kind in c):
+                values = [value / scale for value in curve[kind]["values"]]
+                index = whos.index(curve["who"])
+                style = {"color": series_color(index), "linestyle": DASHES[index % len(DASHES)], "marker": "o"}
+                axis.loglog(curve["pixels"], values, label=curve["who"], **style)
+            axis.set(title=f"{what}, {mode}", ylabel=axis_label(quantity, unit, "lower"))
+            axis.set_xticks([h * w for h, w in sizes], [f"{h} x {w}" for h, w in sizes])
+            label_powers(axis)
+    for axis in axes[-1]:
+        axis.set_xlabel("image, px")
+    legend_below(figure)

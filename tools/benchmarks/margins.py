@@ -1,6 +1,6 @@
 """Measure how far the numeric tests are from failing, over seeds, threads and instruction sets.
 
-    python tools/benchmarks/margins.py tests/necks tests/contracts --seeds 20 --out docs/margins
+    python tools/benchmarks/margins.py tests/necks tests/contracts --seeds 20 --out work_dirs/margins
     python tools/benchmarks/margins.py tests/necks -k mmdet --seeds 5 --threads 1 --instruction avx2 --out /tmp/x
 
 Each run is one pytest process. The margin of a comparison is the allowed difference over the actual one; exact

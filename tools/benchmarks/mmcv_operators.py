@@ -1,6 +1,6 @@
 """Time mmcv's operators on its compiled extension and on ours, side by side, alone and in whole passes of a detector.
 
-    python tools/benchmarks/mmcv_operators.py --threads 1 --out docs/bench_mmcv_operators
+    python tools/benchmarks/mmcv_operators.py --threads 1 --out tools/benchmarks/data/bench_mmcv_operators
 
 Writes OUT.json and OUT.md. Needs an mmcv with a compiled extension. Operators that it compiles for CUDA alone are timed
 on ours alone.

@@ -14,6 +14,8 @@ from neck_cases import CASES, OURS
 from neck_passes import COMPILED, LAST, MODES, NeckSetting, prepare
 from timing import interleaved_seconds, median_ratio
 
+from fpn_plugins.visualization.figures import axis_label, legend_below
+
 METHOD = """\
 All necks run in turn in one process, on maps of random values, in NCHW layout unless stated. Times are medians; ratios
 are medians over neighboring runs, lower is better. Ours are compiled with `fullgraph=True`, which fails at a graph
@@ -101,6 +103,5 @@ def draw(report: dict[str, Any], figure: Any) -> None:
     """Draw the time of each compiled neck relative to the eager one."""
     for axis, mode in zip(figure.subplots(1, len(MODES), sharey=True), MODES, strict=True):
         draw_bars(axis, [(row["neck"], row["compiled_by_eager"]) for row in report["rows"] if row["mode"] == mode])
-        axis.set(title=mode, ylabel="compiled time / eager time")
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize="small")
+        axis.set(title=mode, ylabel=axis_label("compiled time / eager time", better="lower"))
+    legend_below(figure)

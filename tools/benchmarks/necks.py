@@ -1,8 +1,9 @@
 """Compare time and memory of our necks, other packages' necks of the same kind, and the bare convolutions.
 
-    python tools/benchmarks/necks.py --out docs/bench_necks
-    python tools/benchmarks/necks.py --slopes --out docs/bench_necks_slopes        growth with the image
-    python tools/benchmarks/necks.py --compile --out docs/bench_necks_compiled     through torch.compile
+    data=tools/benchmarks/data
+    python tools/benchmarks/necks.py --out $data/bench_necks
+    python tools/benchmarks/necks.py --slopes --out $data/bench_necks_slopes        growth with the image
+    python tools/benchmarks/necks.py --compile --out $data/bench_necks_compiled     through torch.compile
 
 Writes OUT.json, OUT.md and OUT.png.
 """
@@ -33,6 +34,7 @@ from neck_passes import (
 from timing import fresh_process_peaks, interleaved_seconds, median_ratio
 
 from fpn_plugins.commands.common import user_errors
+from fpn_plugins.visualization.figures import axis_label, legend_below
 
 METHOD = """\
 All necks run in turn in one process, on maps of random values. Times are medians; ratios are medians over neighboring
@@ -114,7 +116,8 @@ def precision(report: dict[str, Any]) -> str:
 
 def draw(report: dict[str, Any], figure: Any) -> None:
     """Draw the time of each relative to our convolutions alone in NCHW layout."""
-    for axis, mode in zip(figure.subplots(1, len(MODES), sharey=True), MODES, strict=True):
+    figure.set_figheight(6)
+    for axis, mode in zip(figure.subplots(len(MODES), 1), MODES, strict=True):
         groups = []
         for row in report["rows"]:
             seconds = row["seconds"]
@@ -123,10 +126,8 @@ def draw(report: dict[str, Any], figure: Any) -> None:
         draw_bars(axis, groups)
         axis.set_yscale("log", base=2)
         axis.yaxis.set_major_formatter("{x:g}")
-        axis.set(title=mode, ylabel="time / time of the convolutions (NCHW)")
-    handles, labels = axis.get_legend_handles_labels()
-    figure.set_size_inches(10, 5)
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize="small")
+        axis.set(title=mode, ylabel=axis_label("time / time of the convolutions (NCHW)", better="lower"))
+    legend_below(figure)
 
 
 def slopes_page(report: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Compare time and memory of the working tree's models with an older revision's and the toolboxes' own.
 
-    python tools/benchmarks/revisions.py --before HEAD~20 --out docs/plain_models
-    python tools/benchmarks/revisions.py --before v0.1.0 --model swin_t fpn --threads 1 --repeats 15 --out docs/swin_t
+    python tools/benchmarks/revisions.py --before HEAD~20 --out tools/benchmarks/data/plain_models
+    python tools/benchmarks/revisions.py --before v0.1.0 --model swin_t fpn --repeats 15 --out work_dirs/swin_t
 
 All run in turn in one process. Writes OUT.json, OUT.md and OUT.png after each model.
 """
@@ -39,6 +39,7 @@ from torch import nn
 
 import fpn_plugins
 from fpn_plugins.commands.common import user_errors
+from fpn_plugins.visualization.figures import axis_label, legend_below
 
 METHOD = """\
 All run in turn in one process on the same inputs, in fp32. Times are medians over whole passes; ratios are medians over
@@ -169,21 +170,22 @@ def table_row(row: dict[str, Any]) -> str:
 
 def draw(report: dict[str, Any], figure: Any) -> None:
     """Draw the ratios of after to the others: a row of panels per mode, times by number of threads, then memory."""
-    columns = [(f"time, threads: {threads}", threads, "after_ratio") for threads in report["threads"]]
+    columns = [("time", threads, "after_ratio") for threads in report["threads"]]
     if "tensors" in report["rows"][0]:
-        columns.append((f"memory, threads: {report['threads'][-1]}", report["threads"][-1], "memory_ratio"))
-    figure.set_size_inches(max(6, 4 * len(columns)), 7)
+        columns.append(("memory", report["threads"][-1], "memory_ratio"))
+    figure.set_figheight(5)
     axes = figure.subplots(len(MODES), len(columns), squeeze=False)
     for mode, line in zip(MODES, axes, strict=True):
-        for (title, threads, key), axis in zip(columns, line, strict=True):
+        for (quantity, threads, key), axis in zip(columns, line, strict=True):
             groups: dict[str, dict[str, float]] = {}
             for row in report["rows"]:
                 if (row["mode"], row["threads"]) == (mode, threads) and row["who"] != AFTER:
                     groups.setdefault(row["model"], {})[row["who"]] = row[key]
             draw_bars(axis, list(groups.items()))
-            axis.set_title(f"{mode}: {title}")
-    handles = axes[0][0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=4, title="after / this, lower is better")
+            axis.set_title(f"{mode}, threads: {threads}")
+            axis.set_ylabel(axis_label(f"{quantity} of after / this", better="lower"))
+            axis.tick_params(axis="x", rotation=30 if len(columns) > 2 else 0)
+    legend_below(figure)
 
 
 def check(args: argparse.Namespace) -> None:

@@ -1,9 +1,10 @@
 """Try one small network of each timm family as a detection backbone, and list the image sizes that it takes.
 
-    python tools/docs/timm_families.py --markdown docs/timm_families.md --json docs/timm_families.json
+    python tools/docs/timm_families.py --publish
     python tools/docs/timm_families.py --family convnext swin_transformer maxxvit
 
-Downloads nothing and computes mostly shapes; all families take some minutes.
+Downloads nothing and computes mostly shapes; all families take some minutes. ``--publish`` writes
+``docs/timm_families.md`` and its data, from which ``tools/benchmarks/published.py`` writes the page again.
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
-from families import families_table, probe_families
+from families import FamilyReport, families_table, probe_families
 
 from fpn_plugins.files import write_atomically
 
+ROOT = Path(__file__).resolve().parents[2]
+DATA = ROOT / "tools/docs/data/timm_families.json"
 HEADER = """# timm's families as detection backbones
 
 Image sizes that one network of each family takes as `TimmBackbone`, tried with timm {version} by
-`python tools/docs/timm_families.py --markdown docs/timm_families.md --json docs/timm_families.json` (shapes, and one
-image in memory).
+`python tools/docs/timm_families.py --publish` (shapes, and one image in memory).
 
 - The number after a family counts its networks; a small one was tried. Larger networks take the same sizes unless their
   name states another window or image size.
@@ -42,9 +45,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--family", dest="families", nargs="+", metavar="NAME", help="modules of timm.models (default: all)"
     )
     parser.add_argument("--time-limit", type=float, default=60.0, metavar="S", help="seconds for a family (default 60)")
-    parser.add_argument("--markdown", type=Path, metavar="MD", help="write the table to this file")
-    parser.add_argument("--json", type=Path, metavar="JSON", help="write the reports to this file")
-    return parser.parse_args(argv)
+    parser.add_argument("--publish", action="store_true", help="write the page and its data (all families only)")
+    args = parser.parse_args(argv)
+    if args.publish and args.families:
+        parser.error("--publish writes a page of all families; leave --family out")
+    return args
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -52,18 +57,29 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         reports = probe_families(args.families, args.time_limit)
-        table = families_table(reports)
-        print(table)
-        if args.markdown:
+        print(families_table(reports))
+        if args.publish:
             import timm
 
-            _write(args.markdown, HEADER.format(version=timm.__version__) + table)
-        if args.json:
-            _write(args.json, json.dumps([report.as_dict() for report in reports], indent=1) + "\n")
+            content = {"timm": timm.__version__, "families": [report.as_dict() for report in reports]}
+            _write(DATA, json.dumps(content, indent=1) + "\n")
+            _write(ROOT / "docs/timm_families.md", page(content))
     except (ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def read_reports(content: dict[str, Any]) -> list[FamilyReport]:
+    """Make reports of the page's data."""
+    rows = content["families"]
+    arguments = [{key: tuple(v) if isinstance(v, list) else v for key, v in r["model_args"].items()} for r in rows]
+    return [FamilyReport(**{**row, "model_args": own}) for row, own in zip(rows, arguments, strict=True)]
+
+
+def page(content: dict[str, Any]) -> str:
+    """Render the page from its data."""
+    return HEADER.format(version=content["timm"]) + families_table(read_reports(content))
 
 
 def _write(path: Path, text: str) -> None:

@@ -2,7 +2,7 @@
 
     python tools/studies/claims/check.py --out docs [--measure]
 
-Counts again and keeps the measurements of ``docs/cost_measured.json``; ``--measure`` measures again, too: a minute or
+Counts again and keeps the measurements of ``data/cost_measured.json``; ``--measure`` measures again, too: a minute or
 two, on the GPU if one is available.
 
 Counts need no weights, no data and no GPU. Whole detectors are Detectron2's own, from the configs of its zoo.
@@ -26,6 +26,7 @@ with user_errors():
 
 from fpn_plugins.files import write_atomically
 
+RECORD = Path(__file__).resolve().parent / "data/cost_measured.json"
 COMMAND = "python tools/studies/claims/check.py --out docs"
 ROUNDS = 7
 # measured networks: title -> neck, whether the backbone is checkpointed
@@ -177,13 +178,14 @@ def render(found: dict[str, Any] | None) -> str:
 def main() -> None:
     """Count, measure if requested, and write the page."""
     parser = argparse.ArgumentParser(description="Write docs/cost.md")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write: docs")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the page: docs")
+    parser.add_argument("--record", type=Path, default=RECORD, help="file of the measurements (default: the published)")
     parser.add_argument("--measure", action="store_true", help="measure time and memory again")
     parser.add_argument(
         "--size", type=int, nargs=2, default=(320, 320), metavar=("HEIGHT", "WIDTH"), help="of the image"
     )
     args = parser.parse_args()
-    record = args.out / "cost_measured.json"
+    record = args.record
     with user_errors():
         if args.measure:
             with write_atomically(record) as temporary:

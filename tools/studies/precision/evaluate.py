@@ -2,12 +2,12 @@
 
     python tools/studies/precision/evaluate.py \
         --detector CONFIG CHECKPOINT [--detector CONFIG CHECKPOINT ...] \
-        --root COCO_FOLDER [--split val] [--size 800 1333] [--num-images N] [--out docs/precision]
+        --root COCO_FOLDER [--split val] [--size 800 1333] [--num-images N] [--out work_dirs/precision]
 
 Detectors are of either toolbox, with this package's `PyramidBackbone`. Each is evaluated on the same pixels in fp32,
 with ``channels_last``, with ``channels_last`` and backbone and neck in bfloat16, and all in bfloat16. Writes OUT.json,
-OUT.md and OUT.png. Processors without bfloat16 instructions emulate them, with the same kind of rounding but many times
-slower.
+OUT.md and OUT.png; with ``--out tools/studies/precision/data/precision``, page and picture go to ``docs/``.
+Processors without bfloat16 instructions emulate them, with the same kind of rounding but many times slower.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from fpn_plugins.analysis.evaluation import Predict, evaluate_detectors
 from fpn_plugins.commands.common import user_errors
 from fpn_plugins.data import CocoSplit, find_split
 from fpn_plugins.inference import Detections, load_detector_weights
+from fpn_plugins.visualization.figures import axis_label, legend_below
 
 
 class FastPath(NamedTuple):
@@ -181,10 +182,8 @@ def draw(report: dict[str, Any], figure: Any) -> None:
         metrics = [metric for metric in SHOWN_METRICS if metric != "AP50" and metric in rows[0]["differences"]["bbox"]]
         groups = [(m, {row["form"]: row["differences"]["bbox"][m] for row in rows}) for m in metrics]
         draw_bars(axis, groups, line=0)
-        axis.set_title(name, fontsize="small")
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize="small")
-    figure.axes[0].set_ylabel("AP minus AP in fp32, points")
+        axis.set(title=name, ylabel=axis_label("AP minus AP in fp32", "points", "higher"))
+    legend_below(figure)
 
 
 def main() -> None:
