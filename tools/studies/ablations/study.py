@@ -3,16 +3,18 @@
     study=configs/studies/fpn_ablations.yml
     python tools/studies/ablations/study.py $study [--root FOLDER]              run the missing trainings
     python tools/studies/ablations/study.py $study --only 'fpn-*' '*-c4-*-seed0'
-    python tools/studies/ablations/study.py $study --adopt docs/accuracy.json   take over results of other machines
+    python tools/studies/ablations/study.py $study --adopt FILE.json            take over results of other machines
     python tools/studies/ablations/study.py $study --summary                    print tables of the results so far
-    python tools/studies/ablations/study.py $study --page docs/accuracy.md
+    python tools/studies/ablations/study.py $study --page docs/accuracy.md      and docs/accuracy_details.md
+    python tools/studies/ablations/study.py $study --page docs/accuracy.md --results data/accuracy.json
     python tools/studies/ablations/study.py $study --verify fpn-retinanet-mmdet-seed0
 
 Each training runs through ``tools/train.py`` or ``tools/train_net.py`` and writes one file, ``results/CELL.json``, when
 it is complete. An interrupted study continues with the interrupted training, from its beginning. A training runs again
 when its config, a base config or the annotations have changed. ``--verify`` repeats a finished training from its saved
 config and compares AP and predictions to the last digit. ``tools/demo.py --prepare-only`` writes the data and the
-weights of the shipped studies.
+weights of the shipped studies. ``--page`` writes pages, pictures, and the results as ``NAME.json``, for a page in
+``docs/`` into ``data/`` beside this script; ``--results`` writes the pages again from such a file alone.
 
 Several processes of the same command, on one machine or on several that share ``--work-dir``, divide the trainings
 among them. ``--gpus N`` runs each training on N GPUs with the toolbox's own launcher and the same total batch; without
@@ -53,10 +55,15 @@ def parse_args() -> argparse.Namespace:
     what.add_argument("--summary", action="store_true", help="print tables of the results so far")
     what.add_argument("--page", type=Path, metavar="FILE.md", help="write a page, its pictures and its data")
     what.add_argument("--verify", metavar="CELL", help="run a finished cell again and compare")
+    parser.add_argument(
+        "--results", type=Path, metavar="FILE.json", help="make --page or --summary of published results"
+    )
     parser.add_argument("--baseline", help="variant to compare with (default: the study's)")
     args = parser.parse_args()
     if args.gpus < 0:
         parser.error(f"--gpus {args.gpus} must be 0 or more")
+    if args.results and not (args.page or args.summary):
+        parser.error("--results is for --page and --summary")
     return args
 
 
@@ -135,12 +142,28 @@ def _chosen(name: str, patterns: list[str]) -> bool:
     return not patterns or any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
-def read_results(study: Study, cells: list[StudyCell], place: StudyFolders) -> list[dict[str, Any]]:
-    """Read the results of the finished cells."""
-    from study_cells import finished
+def read_results(
+    study: Study, cells: list[StudyCell], place: StudyFolders, published: Path | None
+) -> list[dict[str, Any]]:
+    """Read the results of the finished cells, or of the published file."""
+    from study_cells import finished, read_published
 
+    if published:
+        return read_published(published)
     found = (finished(study, cell, place) for cell in cells)
     return [result for result in found if result is not None]
+
+
+def write_pages(study: Study, results: list[dict[str, Any]], args: argparse.Namespace, place: StudyFolders) -> None:
+    """Write the pages; count anchors on the data set, or take the counts beside published results."""
+    import json
+
+    from study_anchors import count_anchors
+    from study_page import PageFiles, write_page
+
+    counts = PageFiles(args.results.with_suffix(".md")).anchors if args.results else None
+    counted = json.loads(counts.read_text(encoding="utf-8")) if counts else count_anchors(study, place.data)
+    write_page(study, results, args.page, args.baseline or study.baseline, counted)
 
 
 def main() -> None:
@@ -151,7 +174,7 @@ def main() -> None:
     with user_errors():
         from study_cells import adopt, finished
         from study_design import read_study
-        from study_page import tables, write_page
+        from study_page import tables
         from study_training import StudyFolders
 
         study = read_study(args.study)
@@ -166,9 +189,9 @@ def main() -> None:
         elif args.verify:
             verify(study, cells, args.verify, place)
         elif args.summary:
-            print(tables(study, read_results(study, cells, place), args.baseline or study.baseline))
+            print(tables(study, read_results(study, cells, place, args.results), args.baseline or study.baseline))
         elif args.page:
-            write_page(study, read_results(study, cells, place), args.page, args.baseline or study.baseline, place.data)
+            write_pages(study, read_results(study, cells, place, args.results), args, place)
         else:
             # exit through an exception, so that the running training is ended too
             signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))

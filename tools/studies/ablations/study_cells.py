@@ -58,8 +58,8 @@ def finished(study: Study, cell: StudyCell, place: StudyFolders) -> dict[str, An
     return result if whole and result["fingerprint"] == identity(study, cell, place) else None
 
 
-def adopt(study: Study, cells: list[StudyCell], place: StudyFolders, file: Path) -> int:
-    """Take over the results in a page's JSON file of cells that are not finished here; return their number.
+def read_published(file: Path) -> list[dict[str, Any]]:
+    """Read a page's JSON file.
 
     Raises:
         ValueError: not the JSON file of a study's page.
@@ -67,7 +67,16 @@ def adopt(study: Study, cells: list[StudyCell], place: StudyFolders, file: Path)
     content = json.loads(file.read_text(encoding="utf-8"))
     if not isinstance(content, list) or not all(isinstance(r, dict) and set(r) >= COMPLETE for r in content):
         raise ValueError(f"{str(file)!r} is not a list of results; give the JSON file that --page writes")
-    by_fingerprint = {result["fingerprint"]: result for result in content}
+    return content
+
+
+def adopt(study: Study, cells: list[StudyCell], place: StudyFolders, file: Path) -> int:
+    """Take over the results in a page's JSON file of cells that are not finished here; return their number.
+
+    Raises:
+        ValueError: not the JSON file of a study's page.
+    """
+    by_fingerprint = {result["fingerprint"]: result for result in read_published(file)}
     taken = 0
     for cell in cells:
         result = by_fingerprint.get(identity(study, cell, place))

@@ -14,6 +14,7 @@ from fpn_plugins.files import is_plain_name
 
 HEADS = ("retinanet", "mask_rcnn")
 TOOLBOXES = ("mmdet", "detectron2")
+MAX_SHOWN = 8
 STUDY_METRICS = ("AP", "AP50", "AP_S", "AP_M", "AP_L")
 
 
@@ -92,6 +93,7 @@ class Study:
         image_size: height and width in pixels for which the cost is counted.
         options: overrides of the configs of all cells, by toolbox.
         expectations: expected results.
+        shown: names of at most eight variants that figures show one color each; empty is the first eight.
         remarks: Markdown at the end of the page: published results and conclusions. In the YAML file, the name of a
             file beside it.
     """
@@ -107,6 +109,7 @@ class Study:
     image_size: tuple[int, int] = (240, 320)
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     expectations: tuple[Expectation, ...] = ()
+    shown: tuple[str, ...] = ()
     remarks: str = ""
 
     def __post_init__(self) -> None:
@@ -116,6 +119,7 @@ class Study:
             ("toolboxes", tuple(self.toolboxes), TOOLBOXES),
             *((f"variants of {key}", chosen or (), names) for key, chosen in {**self.heads, **self.toolboxes}.items()),
             ("baseline", (self.baseline,), names),
+            ("shown", self.shown, names),
             ("options", tuple(self.options), TOOLBOXES),
             *(("expectations", (e.variant, *e.others), names) for e in self.expectations),
             ("expectations", tuple(e.metric for e in self.expectations), STUDY_METRICS),
@@ -132,8 +136,14 @@ class Study:
             raise ValueError(
                 f"stock variants {stock}: the toolboxes' own neck stands in only for FPN with all its levels"
             )
+        if len(self.shown) > MAX_SHOWN:
+            raise ValueError(f"study's shown: {len(self.shown)} variants are too many for a figure; name at most eight")
         if not self.seeds or min(self.seeds) < 0:
             raise ValueError(f"seeds={list(self.seeds)} must be one or more integers from 0")
+
+    def figure_variants(self) -> tuple[str, ...]:
+        """Names of the variants that figures show."""
+        return self.shown or tuple(variant.name for variant in self.variants[:MAX_SHOWN])
 
     def cells(self) -> list[StudyCell]:
         """List the grid seed by seed, so that an unfinished study has complete comparisons."""
@@ -168,7 +178,7 @@ def read_study(path: str | os.PathLike[str]) -> Study:
         content["expectations"] = tuple(_expectation(entry) for entry in content["expectations"])
     if "remarks" in content:
         content["remarks"] = Path(path).with_name(content["remarks"]).read_text(encoding="utf-8")
-    for key in ("seeds", "image_size"):
+    for key in ("seeds", "image_size", "shown"):
         if key in content:
             value = content[key]
             content[key] = tuple(value) if isinstance(value, list) else (value,)

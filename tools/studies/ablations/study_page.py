@@ -1,49 +1,25 @@
-"""Write the page of a study, with its tables and pictures, from the result files alone."""
+"""Write the pages of a study, with their tables and pictures, from the result files alone."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anchor_reach import SIZE_CLASSES, AnchorReach, anchor_reach
-from study_bases import ANCHORS, PADDING
+from study_anchors import anchors
+from study_choice import choice_page
 from study_design import Study
-from study_levels import head_levels, shared_anchor_sizes
-from study_plots import draw_cost, draw_curves, draw_sizes
+from study_plots import draw_cost, draw_sizes
 from study_results import ToolboxGap, Verdict, judge, toolbox_gaps
 from study_tables import KIND_NAMES, groups, tables, with_spread
-from study_words import ANCHORS_INTRODUCTION, INTRODUCTION, MEANING, TOOLBOX_COMPARISON
+from study_words import ANCHORS_INTRODUCTION, INTRODUCTION, MEANING, TOOLBOX_COMPARISON, detector_name
 
-from fpn_plugins.data import find_split
 from fpn_plugins.files import write_atomically
 
-
-def anchors(study: Study, head: str, data: Path) -> str:
-    """Make a table of how well the anchors of each layout of levels cover the objects, for the variants of a head."""
-    layouts: dict[tuple[int, ...], list[str]] = {}
-    trained = study.heads[head]
-    for variant in (v for v in study.variants if trained is None or v.name in trained):
-        layouts.setdefault(tuple(level.stride for level in head_levels(variant)), []).append(variant.name)
-    columns = [f"{size}: best IoU, covered, positives" for size in SIZE_CLASSES]
-    lines = [
-        f"| {head}: strides of the levels | variants | {' | '.join(columns)} |",
-        f"|---|---|{'---|' * len(SIZE_CLASSES)}",
-    ]
-    ann_file = find_split(data, "val").ann_file
-    for strides, names in layouts.items():
-        sizes = shared_anchor_sizes(len(strides), *ANCHORS[head])
-        reach = anchor_reach(ann_file, strides, sizes, divisibility=PADDING)
-        cells = [_reach(reach[size]) if size in reach else "–" for size in SIZE_CLASSES]
-        shown = ", ".join(f"`{name}`" for name in names)
-        lines.append(f"| {', '.join(map(str, strides))} | {shown} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _reach(reach: AnchorReach) -> str:
-    return f"{reach.best_iou:.2f}, {100 * reach.covered:.0f} %, {reach.positives:.1f}"
+HERE = Path(__file__).resolve().parent
 
 
 OUTCOMES = {
@@ -144,33 +120,78 @@ def conditions(results: Sequence[Mapping[str, Any]]) -> str:
     return "## Conditions\n\n" + "\n".join(lines) + "\n"
 
 
-def write_page(study: Study, results: Sequence[Mapping[str, Any]], path: Path, baseline: str, data: Path) -> None:
-    """Write the page, its pictures into ``images`` beside it, and its results as JSON.
+@dataclass(frozen=True)
+class PageFiles:
+    """Files of a study's pages: the page, the details beside it, and their data.
+
+    The data of a page in ``docs/`` are in ``data/`` beside this script, those of another page beside the page.
+    """
+
+    page: Path
+
+    @property
+    def details(self) -> Path:
+        """Page of all tables."""
+        return self.page.with_name(f"{self.page.stem}_details.md")
+
+    @property
+    def results(self) -> Path:
+        """Results as JSON."""
+        published = self.page.resolve().parent == HERE.parents[2] / "docs"
+        return (HERE / "data" if published else self.page.parent) / f"{self.page.stem}.json"
+
+    @property
+    def anchors(self) -> Path:
+        """Result of `study_anchors.count_anchors` as JSON."""
+        return self.results.with_name(f"{self.page.stem}_anchors.json")
+
+
+def details_page(
+    study: Study, results: Sequence[Mapping[str, Any]], path: Path, baseline: str, counted: Mapping[str, Any]
+) -> str:
+    """Render the page of all tables, and draw its pictures into ``images`` beside it.
 
     Args:
         study: the study.
         results: contents of the result files.
-        path: path of the page.
+        path: path of the page that recommends; the details are beside it.
         baseline: variant to compare with.
-        data: folder of the data set.
+        counted: result of `study_anchors.count_anchors`.
     """
-    found = tables(study, results, baseline)
-    parts = [INTRODUCTION.format(title=study.title), f"## Results\n\n{found}"]
+    parts = [INTRODUCTION.format(title=study.title, choice=path.name)]
+    parts.append(f"## Results\n\n{tables(study, results, baseline)}")
     if results:
         parts += [
             MEANING.format(baseline=baseline),
             expectations(study, results),
             toolbox_comparison(study, results, baseline),
             ANCHORS_INTRODUCTION,
-            *(anchors(study, head, data) for head in study.heads),
+            *(anchors(head, rows) for head, rows in counted.items()),
             _pictures(study, results, path, baseline),
             conditions(results),
         ]
-    parts += [study.remarks] if study.remarks else []
-    with write_atomically(path.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps(list(results), indent=1) + "\n", encoding="utf-8")
-    with write_atomically(path) as temporary:
-        temporary.write_text("\n".join(parts), encoding="utf-8")
+    return "\n".join([*parts, *([study.remarks] if study.remarks else [])])
+
+
+def write_page(
+    study: Study, results: Sequence[Mapping[str, Any]], path: Path, baseline: str, counted: Mapping[str, Any]
+) -> None:
+    """Write the page, the details, the pictures of both into ``images`` beside them, and the data as JSON.
+
+    Arguments are those of `details_page`.
+    """
+    files = PageFiles(path)
+    for folder in (path.parent / "images", files.results.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    texts = {
+        files.details: details_page(study, results, path, baseline, counted),
+        path: choice_page(study, results, path, files.details),
+        files.results: json.dumps(list(results), indent=1) + "\n",
+        files.anchors: json.dumps(counted, indent=1) + "\n",
+    }
+    for file, text in texts.items():
+        with write_atomically(file) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def _pictures(study: Study, results: Sequence[Mapping[str, Any]], path: Path, baseline: str) -> str:
@@ -179,13 +200,13 @@ def _pictures(study: Study, results: Sequence[Mapping[str, Any]], path: Path, ba
     lines = ["## Pictures", ""]
     for toolbox, head, kind, summaries in groups(study, results, baseline):
         stem = f"{path.stem}_{toolbox}_{head}_{kind}"
-        title = f"{study.title}: {toolbox}, {head}, {KIND_NAMES[kind]}"
+        title = f"{detector_name(toolbox, head)}, {KIND_NAMES[kind]}"
         own = [result for result in results if (result["cell"]["toolbox"], result["cell"]["head"]) == (toolbox, head)]
-        drawn = [
-            (draw_sizes(summaries, folder / f"{stem}_sizes.png", title), "AP by object size"),
-            (draw_cost(summaries, folder / f"{stem}_cost.png", title), "AP against multiply-adds"),
-        ]
-        if kind == "bbox":
-            drawn.append((draw_curves(own, folder / f"{stem}_curves.png", title), "AP during training"))
-        lines += [f"![{text}, {title}]({os.path.relpath(file, path.parent)})\n" for file, text in drawn]
+        shown = [row for row in summaries if row.variant in study.figure_variants()]
+        drawn = {"AP by object size": draw_sizes(summaries, folder / f"{stem}_sizes.png", title)}
+        if shown:
+            curves = own if kind == "bbox" else []
+            text = "AP against multiply-adds" + (" and during training" if curves else "")
+            drawn[text] = draw_cost(shown, curves, folder / f"{stem}_cost.png", title)
+        lines += [f"![{text}: {title}]({os.path.relpath(file, path.parent)})\n" for text, file in drawn.items()]
     return "\n".join(lines)
