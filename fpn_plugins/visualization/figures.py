@@ -117,11 +117,15 @@ def legend_below(figure: Figure, handles: Sequence[Any] | None = None) -> None:
 
 def _legend_columns(labels: Sequence[str]) -> int:
     """Return the largest number of columns with which a legend of these labels is at most as wide as a page."""
+    with needed_for("plots"):
+        from matplotlib.textpath import TextPath
+
+    size = STYLE["legend.fontsize"]
+    entries = [TextPath((0, 0), label, size=size).get_extents().width + 2.8 * size for label in labels]  # with handles
     for columns in range(len(labels), 1, -1):
         rows = -(-len(labels) // columns)
-        longest = [max(map(len, labels[start : start + rows])) for start in range(0, len(labels), rows)]
-        points = sum(22.4 + 4.6 * letters for letters in longest) + 12 * (len(longest) - 1)  # see STYLE
-        if points <= 72 * PAGE_WIDTH - 6:
+        widths = [max(entries[start : start + rows]) for start in range(0, len(labels), rows)]
+        if sum(widths) + STYLE["legend.columnspacing"] * size * (len(widths) - 1) <= 72 * PAGE_WIDTH - size:
             return columns
     return 1
 
