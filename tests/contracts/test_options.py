@@ -183,7 +183,9 @@ def test_no_option_has_a_default_in_a_tracked_folder() -> None:
                     assert not wrong or "work_dirs" in text or "data" in parts, f"{path}:{call.lineno}: {text}"
 
 
-@pytest.mark.parametrize("tool", ["docs/necks", "docs/model_zoo", "studies/claims/check"])
+@pytest.mark.parametrize(
+    "tool", ["docs/necks", "docs/model_zoo", "docs/readme_pictures", "benchmarks/published", "studies/claims/check"]
+)
 def test_generators_of_tracked_files_have_to_be_told_so(
     tool: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -31,7 +31,7 @@ def test_every_measurement_has_a_page(published: ModuleType) -> None:
 def test_the_page_and_its_picture_are_current(
     published: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
-    remedy = f"run python tools/benchmarks/published.py {name}"
+    remedy = f"run python tools/benchmarks/published.py --out docs {name}"
     assert (DOCS / f"{name}.md").read_text(encoding="utf-8") == published.page_of(name), remedy
     if published.PUBLISHED[name].draw is None:
         return

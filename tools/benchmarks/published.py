@@ -1,7 +1,7 @@
 """Write the pages and pictures of published measurements from their data again, without measuring.
 
-    python tools/benchmarks/published.py                all of them
-    python tools/benchmarks/published.py bench_necks    some of them
+    python tools/benchmarks/published.py --out docs                all of them
+    python tools/benchmarks/published.py --out docs bench_necks    some of them
 
 A measurement that a script in `tools/` writes to ``data/NAME.json`` beside it has its page in ``docs/NAME.md`` and its
 picture in ``docs/NAME.png``. Run this after a change of the words or the style of a page.
@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 TOOLS = Path(__file__).resolve().parents[1]
-DOCS = TOOLS.parent / "docs"
 
 
 class Published(NamedTuple):
@@ -76,6 +75,7 @@ def draw_picture(name: str, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"pages to write (default: all): {list(PUBLISHED)}")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write: docs")
     args = parser.parse_args()
     unknown = sorted(set(args.names) - set(PUBLISHED))
     if unknown:
@@ -83,11 +83,11 @@ def main() -> None:
     from fpn_plugins.files import write_atomically
 
     for name in args.names or PUBLISHED:
-        with write_atomically(DOCS / f"{name}.md") as temporary:
+        with write_atomically(args.out / f"{name}.md") as temporary:
             temporary.write_text(page_of(name), encoding="utf-8")
         if PUBLISHED[name].draw is not None:
-            draw_picture(name, DOCS / f"{name}.png")
-        print(DOCS / f"{name}.md")
+            draw_picture(name, args.out / f"{name}.png")
+        print(args.out / f"{name}.md")
 
 
 if __name__ == "__main__":

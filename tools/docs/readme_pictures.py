@@ -1,9 +1,9 @@
 """Draw the README's pictures: detections on photographs of blood cells, and the pyramid of one of them.
 
-    FPN_PLUGINS_COCO=data/bccd python tools/docs/readme_pictures.py work_dirs/cells/iter_600.pth
+    FPN_PLUGINS_COCO=data/bccd python tools/docs/readme_pictures.py work_dirs/cells/iter_600.pth --out docs/images
 
 ``tools/docs/cells_config.py`` says where the photographs are from, and trains the detector. Writes
-``docs/images/detections.jpg`` and ``docs/images/pyramid.jpg``.
+``detections.jpg`` and ``pyramid.jpg``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,6 +25,9 @@ from fpn_plugins.files import write_atomically
 from fpn_plugins.inference import load_detector_weights, read_image
 from fpn_plugins.visualization.figures import COLORS
 from fpn_plugins.visualization.pyramid import energy
+
+if TYPE_CHECKING:
+    import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "tools/docs/cells_config.py"
@@ -123,7 +125,7 @@ def main() -> None:
     """Detect and draw."""
     parser = argparse.ArgumentParser(description="Draw the README's pictures")
     parser.add_argument("checkpoint", help="of tools/docs/cells_config.py")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs/images", help="folder (default: docs/images)")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write: docs/images")
     args = parser.parse_args()
     with user_errors():
         cells = Cells(args.checkpoint)

@@ -1,9 +1,9 @@
 """Try one small network of each timm family as a detection backbone, and list the image sizes that it takes.
 
-    python tools/docs/timm_families.py --publish
+    python tools/docs/timm_families.py --write
     python tools/docs/timm_families.py --family convnext swin_transformer maxxvit
 
-Downloads nothing and computes mostly shapes; all families take some minutes. ``--publish`` writes
+Downloads nothing and computes mostly shapes; all families take some minutes. ``--write`` writes
 ``docs/timm_families.md`` and its data, from which ``tools/benchmarks/published.py`` writes the page again.
 """
 
@@ -24,7 +24,7 @@ DATA = ROOT / "tools/docs/data/timm_families.json"
 HEADER = """# timm's families as detection backbones
 
 Image sizes that one network of each family takes as `TimmBackbone`, tried with timm {version} by
-`python tools/docs/timm_families.py --publish` (shapes, and one image in memory).
+`python tools/docs/timm_families.py --write` (shapes, and one image in memory).
 
 - The number after a family counts its networks; a small one was tried. Larger networks take the same sizes unless their
   name states another window or image size.
@@ -45,10 +45,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--family", dest="families", nargs="+", metavar="NAME", help="modules of timm.models (default: all)"
     )
     parser.add_argument("--time-limit", type=float, default=60.0, metavar="S", help="seconds for a family (default 60)")
-    parser.add_argument("--publish", action="store_true", help="write the page and its data (all families only)")
+    parser.add_argument("--write", action="store_true", help="write the page and its data (all families only)")
     args = parser.parse_args(argv)
-    if args.publish and args.families:
-        parser.error("--publish writes a page of all families; leave --family out")
+    if args.write and args.families:
+        parser.error("--write writes a page of all families; leave --family out")
     return args
 
 
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         reports = probe_families(args.families, args.time_limit)
         print(families_table(reports))
-        if args.publish:
+        if args.write:
             import timm
 
             content = {"timm": timm.__version__, "families": [report.as_dict() for report in reports]}

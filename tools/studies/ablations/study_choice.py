@@ -113,9 +113,9 @@ def table(rankings: Sequence[Ranking], metric: str) -> Iterator[str]:
         cells = [
             detector_name(ranking.toolbox, ranking.head),
             f"`{best.variant}`",
-            with_spread(best.mean[metric], best.deviation[metric]),
+            with_spread(best.mean[metric], best.deviation[metric], digits=1),
             f"`{following.variant}`",
-            with_spread(None if gap is None else -gap, error, "+"),
+            with_spread(None if gap is None else -gap, error, "+", digits=1),
             verdict,
         ]
         yield f"| {' | '.join(cells)} |"
@@ -140,11 +140,14 @@ def choice_page(study: Study, results: Sequence[Mapping[str, Any]], path: Path, 
     if not results:
         return "\n".join([*lines, CHOICE_NO_RESULTS])
     ranked = {metric: found for metric in ORDER if (found := rank(study, results, metric))}
-    short = [f"`{leading(rankings)[0][0]}` for {SIZE_METRICS[metric]} objects" for metric, rankings in ranked.items()]
+    sizes = {
+        metric: "objects of all sizes" if metric == "AP" else f"{SIZE_METRICS[metric]} objects" for metric in ORDER
+    }
+    short = [f"`{leading(rankings)[0][0]}` for {sizes[metric]}" for metric, rankings in ranked.items()]
     lines += [f"**In short**: {', '.join(short)}.", "", *designs(study, results), ""]
     for metric, rankings in ranked.items():
         size = SIZE_METRICS[metric]
-        lines += [f"## {size.capitalize()} objects" if metric != "AP" else "## Objects of all sizes", ""]
+        lines += [f"## {sizes[metric].capitalize()}", ""]
         lines += [SIZES_BELOW[metric], "", recommendation(rankings), ""]
         if metric != "AP":
             picture = path.parent / "images" / f"{path.stem}_{size}.png"

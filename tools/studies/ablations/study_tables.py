@@ -71,8 +71,8 @@ def _table(study: Study, summaries: Sequence[Summary], baseline: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def with_spread(value: float | None, spread: float | None, sign: str = "") -> str:
+def with_spread(value: float | None, spread: float | None, sign: str = "", digits: int = 2) -> str:
     """Format a value and, if known, its spread; a value of `None` is a dash."""
     if value is None:
         return "–"
-    return f"{value:{sign}.2f}" + ("" if spread is None else f" ± {spread:.2f}")
+    return f"{value:{sign}.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")

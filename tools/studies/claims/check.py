@@ -179,18 +179,16 @@ def main() -> None:
     """Count, measure if requested, and write the page."""
     parser = argparse.ArgumentParser(description="Write docs/cost.md")
     parser.add_argument("--out", type=Path, required=True, help="folder of the page: docs")
-    parser.add_argument("--record", type=Path, default=RECORD, help="file of the measurements (default: the published)")
     parser.add_argument("--measure", action="store_true", help="measure time and memory again")
     parser.add_argument(
         "--size", type=int, nargs=2, default=(320, 320), metavar=("HEIGHT", "WIDTH"), help="of the image"
     )
     args = parser.parse_args()
-    record = args.record
     with user_errors():
         if args.measure:
-            with write_atomically(record) as temporary:
+            with write_atomically(RECORD) as temporary:
                 temporary.write_text(json.dumps(measure(tuple(args.size)), indent=2) + "\n", encoding="utf-8")
-        found = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
+        found = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else None
         with write_atomically(args.out / "cost.md") as temporary:
             temporary.write_text(render(found), encoding="utf-8")
     print(args.out / "cost.md")
