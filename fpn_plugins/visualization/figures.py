@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's colors (blue, vermilion, green, orange, pink, sky blue, black), and brown in place of their yellow
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9", "#000000", "#7a5230")
 MUTED = "#8c8c8c"
+DPI = 160
 PAGE_WIDTH = 7.5  # inches; pages show it at about 700 pixels, so that 8 points are about 10 pixels
 STYLE: dict[Any, Any] = {
     "font.size": 8.5,
@@ -63,8 +64,9 @@ def plot(path: str | os.PathLike[str], height: float) -> Iterator[Figure]:
 
     with rc_context(STYLE):
         figure = new_figure(PAGE_WIDTH, height)
+        figure.set_dpi(DPI)
         yield figure
-        save_png(figure, path, dpi=160)
+        save_png(figure, path, dpi=DPI)
 
 
 def save_png(figure: Figure, path: str | os.PathLike[str], dpi: float = 110) -> Path:
@@ -121,11 +123,13 @@ def _legend_columns(labels: Sequence[str]) -> int:
         from matplotlib.textpath import TextPath
 
     size = STYLE["legend.fontsize"]
-    entries = [TextPath((0, 0), label, size=size).get_extents().width + 2.8 * size for label in labels]  # with handles
-    for columns in range(len(labels), 1, -1):
-        rows = -(-len(labels) // columns)
-        widths = [max(entries[start : start + rows]) for start in range(0, len(labels), rows)]
-        if sum(widths) + STYLE["legend.columnspacing"] * size * (len(widths) - 1) <= 72 * PAGE_WIDTH - size:
+    # with handles; letters are moved to whole pixels, which makes words up to 6 % wider
+    entries = [1.06 * TextPath((0, 0), label, size=size).get_extents().width + 2.8 * size for label in labels]
+    for rows in range(1, len(labels) + 1):
+        columns = -(-len(labels) // rows)
+        starts = [column * len(labels) // columns for column in range(columns + 1)]
+        widths = [max(entries[start:end]) for start, end in zip(starts, starts[1:], strict=False)]
+        if sum(widths) + STYLE["legend.columnspacing"] * size * (columns - 1) <= 72 * PAGE_WIDTH - size:
             return columns
     return 1
 
