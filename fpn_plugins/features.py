@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .checks import integer, integers, shown
+from .compat import autocast_enabled, compiling
 
 
 class FeatureSpec(NamedTuple):
@@ -81,7 +82,7 @@ def check_channels(features: Sequence[Tensor], in_channels: Sequence[int], owner
     for index, x in enumerate(features):
         if x.device != first.device or x.dtype != first.dtype or not x.is_floating_point():
             _check_values(features, index, owner)
-    if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+    if not (compiling() or torch.jit.is_tracing()):
         _check_sizes(features, owner)
 
 
@@ -116,20 +117,11 @@ def _check_values(features: Sequence[Tensor], index: int, owner: str) -> None:
         raise ValueError(f"{owner} received maps on different devices, {first.device} and {x.device} (map {index})")
     if not x.is_floating_point():
         raise ValueError(f"{owner} takes maps of floating-point numbers, but map {index} has {x.dtype}")
-    if not (first.is_floating_point() and _autocast(x)):
+    if not (first.is_floating_point() and autocast_enabled(x.device.type)):
         raise ValueError(
             f"{owner} received maps of different types, {first.dtype} and {x.dtype} (map {index}); convert them with "
             "maps = [x.float() for x in maps]"
         )
-
-
-def _autocast(x: Tensor) -> bool:
-    try:
-        return torch.is_autocast_enabled(x.device.type)
-    except TypeError:  # PyTorch below 2.4
-        return torch.is_autocast_enabled() or torch.is_autocast_cpu_enabled()
-    except RuntimeError:  # a device without autocast
-        return False
 
 
 def _check_sizes(features: Sequence[Tensor], owner: str) -> None:

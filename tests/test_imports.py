@@ -40,8 +40,10 @@ class Allowed:
     itself: bool = True
 
 
-LEAVES = ("features", "checks", "extras", "keywords", "layers", "moved", "upsampling", "resampling", "ops", "weights")
-CORE = ("", "files", "packaged", *LEAVES, "necks", "backbones", "pyramid")
+# parts that need no other, and those that need only them
+LEAVES = ("checks", "compat", "extras", "keywords", "moved")
+LOW = (*LEAVES, "features", "layers", "upsampling", "resampling", "ops", "weights")
+CORE = ("", "files", "packaged", *LOW, "necks", "backbones", "pyramid")
 ABOVE_CORE = ("conversion", "training", "resuming", "data", "inference", "testing")
 NOT_CORE = (*ABOVE_CORE, "zoo", "analysis", "visualization", "export", "registry", "adapters", "commands")
 # what an adapter may import; `export` never asks for the detector, adapters hand it over
@@ -53,20 +55,21 @@ RULES = {
     "": Allowed(("features", "necks", "backbones", "pyramid", "moved", "packaged"), ()),
     "files": Allowed(),
     "checks": Allowed(),
+    "compat": Allowed(),
     "extras": Allowed(external=()),
     "keywords": Allowed(("checks",)),
     "moved": Allowed(external=()),
     "packaged": Allowed(("checks",), ()),
-    "features": Allowed(("checks",)),
-    "ops": Allowed(("checks",)),
-    "layers": Allowed(("features", "checks", "ops")),
-    "upsampling": Allowed(("features", "checks", "ops", "layers")),
-    "resampling": Allowed(("features", "checks", "ops", "layers")),
-    "weights": Allowed(("checks", "extras", "files", "moved"), inside_functions=("safetensors",)),
+    "features": Allowed(("checks", "compat")),
+    "ops": Allowed(("checks", "compat")),
+    "layers": Allowed(("features", "checks", "compat", "ops")),
+    "upsampling": Allowed(("features", "checks", "compat", "ops", "layers")),
+    "resampling": Allowed(("features", "checks", "compat", "ops", "layers")),
+    "weights": Allowed(("checks", "compat", "extras", "files", "moved"), inside_functions=("safetensors",)),
     "weights.maps": Allowed(("weights.key_map", "weights.transforms"), ()),
-    "necks": Allowed(LEAVES),
-    "backbones": Allowed(LEAVES),
-    "backbones.timm": Allowed((*LEAVES, "backbones"), inside_functions=("timm", "huggingface_hub", "safetensors")),
+    "necks": Allowed(LOW),
+    "backbones": Allowed(LOW),
+    "backbones.timm": Allowed((*LOW, "backbones"), inside_functions=("timm", "huggingface_hub", "safetensors")),
     "pyramid": Allowed(CORE),
     "conversion": Allowed(CORE),
     "training": Allowed(CORE),
@@ -131,6 +134,7 @@ def test_every_import_is_allowed():
         ("__init__.py", "from .conversion import convert", "fpn_plugins imports .conversion"),
         ("files.py", "from .checks import f", "files imports .checks"),
         ("checks.py", "from .features import f", "checks imports .features"),
+        ("compat.py", "from .checks import f", "compat imports .checks"),
         ("keywords.py", "from .features import f", "keywords imports .features"),
         ("moved.py", "import torch", "moved imports torch"),
         ("packaged.py", "import torch", "packaged imports torch"),

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..compat import compiling
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, make_act, make_conv
 from ..ops.pooling import max_pool2d
 
@@ -27,7 +28,7 @@ def pool_to_half(x: Tensor, size: tuple[int, int], padding: str = "same") -> Ten
     """
     short = [2 * want + 1 - have for want, have in zip(size, x.shape[-2:], strict=True)]
     start = [cells // 2 if padding == "same" else cells - cells // 2 for cells in short]
-    if torch.compiler.is_compiling():  # sizes may be symbols, which max_pool2d does not take as padding
+    if compiling():  # sizes may be symbols, which max_pool2d does not take as padding
         top, left = start
         x = F.pad(x, (left, short[1] - left, top, short[0] - top), value=-math.inf)
         return F.max_pool2d(x, 3, stride=2)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..compat import compiling
+
 
 def fit(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Crop or pad a doubled map to the size of the finer map, which is at most one cell larger or smaller.
@@ -20,7 +22,7 @@ def fit(x: Tensor, size: tuple[int, int]) -> Tensor:
     Raises:
         ValueError: the finer map is larger or smaller by more than one cell.
     """
-    if not torch.jit.is_scripting() and torch.compiler.is_compiling():
+    if not torch.jit.is_scripting() and compiling():
         return _fit_any(x, size)
     down, right = size[0] - x.shape[-2], size[1] - x.shape[-1]
     if max(down, right) > 1 or min(down, right) < -1:

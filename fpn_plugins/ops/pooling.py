@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..compat import compiling
 from .memory_format import is_channels_last
 from .tracing import traced
 
@@ -34,7 +35,7 @@ def max_pool2d(x: Tensor, kernel: Pair, stride: Pair, padding: Pair = (0, 0), ce
         padding: cells of minus infinity on each side; at most half a window.
         ceil_mode: whether the last window can extend past the end.
     """
-    if torch.compiler.is_compiling():
+    if compiling():
         return F.max_pool2d(_whole_windows(x, kernel, stride, padding, ceil_mode), kernel, stride)
     differentiated = torch.is_grad_enabled() and x.requires_grad
     if x.device.type != "cpu" or differentiated or traced() or is_channels_last(x):
@@ -68,7 +69,7 @@ def max_pool_blocks(x: Tensor, size: tuple[int, int]) -> Tensor:
     """
     kernel = (x.shape[-2] + size[0] - 1) // size[0], (x.shape[-1] + size[1] - 1) // size[1]
     down, right = kernel[0] * size[0] - x.shape[-2], kernel[1] * size[1] - x.shape[-1]
-    compiled = torch.compiler.is_compiling()
+    compiled = compiling()
     if compiled or down or right:
         x = F.pad(x, (right // 2, right - right // 2, down // 2, down - down // 2))
     if compiled:
@@ -85,7 +86,7 @@ def adaptive_max_pool2d(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _adaptive_max_pool2d(x: Tensor, size: tuple[int, int]) -> Tensor:
-    if torch.compiler.is_compiling():
+    if compiling():
         return _adaptive_along(_adaptive_along(x, -2, size[0]), -1, size[1])
     height, width = x.shape[-2:]
     if torch.jit.is_tracing() or height % size[0] or width % size[1]:
@@ -110,7 +111,7 @@ class MaxPool2d(nn.MaxPool2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``B C h w`` to ``B C H W``."""
-        if not torch.jit.is_scripting() and torch.compiler.is_compiling():
+        if not torch.jit.is_scripting() and compiling():
             window = _pair(self.kernel_size), _pair(self.stride), _pair(self.padding)
             return max_pool2d(x, *window, self.ceil_mode)
         return F.max_pool2d(x, self.kernel_size, self.stride, self.padding, ceil_mode=self.ceil_mode)
@@ -121,7 +122,7 @@ class HalvingAvgPool2d(nn.AvgPool2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``B C h w`` to ``B C ceil(h / 2) ceil(w / 2)``."""
-        if not torch.jit.is_scripting() and torch.compiler.is_compiling():
+        if not torch.jit.is_scripting() and compiling():
             height, width = x.shape[-2:]
             pads = (0, (width + 1) // 2 * 2 - width, 0, (height + 1) // 2 * 2 - height)
             return F.avg_pool2d(F.pad(x, pads, mode="replicate"), 2, 2)  # an odd cell is the mean of it and its copy

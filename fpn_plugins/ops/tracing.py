@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from ..compat import compiling
+
 
 def traced() -> bool:
     """Return whether ``torch.compile``, ``torch.export`` or ``torch.jit.trace`` is recording the computation."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return compiling() or torch.jit.is_tracing()

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..compat import load_weights
 from ..extras import needed_for
 from ..files import write_atomically
 from ..moved import explain_moved_names
@@ -37,11 +38,7 @@ def _read_any(path: Path, rebuilt: Mapping[str, Any]) -> object:
     if path.suffix == ".pkl":
         return read_arrays(path)
     used, _ = check_torch(path, arrays=bool(rebuilt))
-    discarded: list[Any] = [(rebuilt.get(name, Discarded), name) for name in used & DISCARDED]
-    if not discarded or not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):  # torch 2.4 has neither
-        return torch.load(path, map_location="cpu", weights_only=True)
-    with torch.serialization.safe_globals(discarded):
-        return torch.load(path, map_location="cpu", weights_only=True)
+    return load_weights(path, {name: rebuilt.get(name, Discarded) for name in used & DISCARDED})
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:

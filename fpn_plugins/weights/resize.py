@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..compat import compiling
+
 
 def square_side(count: int, name: str = "pos_embed") -> int:
     """Return the side of a square grid of ``count`` positions; ``ValueError`` if there is none."""
@@ -42,7 +44,7 @@ def resize_positions(table: Tensor, height: int, width: int, antialias: bool = F
     side = square_side(table.shape[1])
     grid = table.unflatten(1, (side, side))
     # a trace must not depend on the size; resizing to the same size changes nothing
-    if not torch.compiler.is_compiling() and (height, width) == (side, side):
+    if not compiling() and (height, width) == (side, side):
         return grid
     grid = grid.float() if antialias else grid
     resized = F.interpolate(grid.permute(0, 3, 1, 2), size=(height, width), mode="bicubic", antialias=antialias)
@@ -56,7 +58,7 @@ def resize_relative_positions(table: Tensor, length: int) -> Tensor:
         table: ``L D``, for the distances ``-(L - 1) / 2 .. (L - 1) / 2``; returned unchanged if ``L = length``.
         length: target ``L``, ``2 * cells - 1``.
     """
-    if not torch.compiler.is_compiling() and table.shape[0] == length:
+    if not compiling() and table.shape[0] == length:
         return table
     return F.interpolate(table.t()[None], size=length, mode="linear")[0].t()
 

@@ -58,7 +58,7 @@ def test_the_compiled_form_has_the_same_values(
     axes = [(max(side, kernel - 2 * padding), kernel, stride, padding) for side, kernel, stride, padding in axes]
     sides, *window = zip(*axes, strict=True)
     x = torch.randn(2, 3, *sides) - 2
-    with mock.patch("torch.compiler.is_compiling", return_value=True):
+    with mock.patch("fpn_plugins.ops.pooling.compiling", return_value=True):
         compiled = max_pool2d(x, *window, ceil_mode=ceil_mode)
     same(compiled, F.max_pool2d(x, *window, ceil_mode=ceil_mode))
 
@@ -67,7 +67,7 @@ def test_the_compiled_form_has_the_same_values(
 def test_compiled_adaptive_and_block_pooling_match(sides: tuple[int, int], size: tuple[int, int]):
     x = torch.randn(2, 3, *sides)
     smaller = min(sides[0], size[0]), min(sides[1], size[1])
-    with mock.patch("torch.compiler.is_compiling", return_value=True):
+    with mock.patch("fpn_plugins.ops.pooling.compiling", return_value=True):
         adaptive, blocks = adaptive_max_pool2d(x, size), max_pool_blocks(x, smaller)
     same(adaptive, F.adaptive_max_pool2d(x, size))
     same(blocks, max_pool_blocks(x, smaller))
@@ -80,7 +80,7 @@ def test_compiled_layers_match(size: tuple[int, int]):
     expected = pools(x)
     make_traceable(pools)
     same(pools(x), expected)
-    with mock.patch("torch.compiler.is_compiling", return_value=True):
+    with mock.patch("fpn_plugins.ops.pooling.compiling", return_value=True):
         torch.testing.assert_close(pools(x), expected, rtol=1e-12, atol=1e-12)
     assert [type(pool) for pool in pools] == [HalvingAvgPool2d, MaxPool2d]
 

@@ -1,0 +1,72 @@
+"""Functions whose name, arguments or abilities differ between PyTorch 2.1 and today; nothing else asks for versions."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import types
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+# globals of files that hold nothing but weights; classes of storages and dtypes of `torch` come on top
+_WEIGHTS = {
+    "collections": ("OrderedDict", "Counter"),
+    "builtins": ("set",),
+    "_codecs": ("encode",),
+    "torch": ("Size", "device"),
+    "torch._utils": ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter"),
+}
+
+if hasattr(torch.compiler, "is_compiling"):
+
+    def compiling() -> bool:
+        """Return whether ``torch.compile`` or ``torch.export`` is recording the computation."""
+        return torch.compiler.is_compiling()
+
+else:  # PyTorch 2.1
+
+    def compiling() -> bool:
+        """Return whether ``torch.compile`` or ``torch.export`` is recording the computation."""
+        return torch._utils.is_compiling()
+
+
+def autocast_enabled(device: str) -> bool:
+    """Return whether autocast is enabled on a type of device; False where the device has no autocast."""
+    try:
+        return torch.is_autocast_enabled(device)
+    except TypeError:  # PyTorch below 2.4: one function per type of device
+        return torch.is_autocast_cpu_enabled() if device == "cpu" else torch.is_autocast_enabled()
+    except RuntimeError:
+        return False
+
+
+def load_weights(path: str | os.PathLike[str], more: Mapping[str, Any]) -> Any:
+    """Read a file of ``torch.save`` on the CPU, executing nothing that is pickled in it.
+
+    Args:
+        path: the file, whose content `fpn_plugins.weights.archives.check_torch` accepts.
+        more: functions and classes by the names of the globals that the file names beside those of weights.
+
+    Raises:
+        pickle.UnpicklingError: the file names another global.
+    """
+    if not more:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    if hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):  # then safe_globals takes names
+        with torch.serialization.safe_globals([(value, name) for name, value in more.items()]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+
+    class Unpickler(pickle._Unpickler):  # Python's, like that of the check
+        def find_class(self, module: str, name: str) -> Any:
+            if f"{module}.{name}" in more:
+                return more[f"{module}.{name}"]
+            storage = module in ("torch", "torch.storage") and name.endswith("Storage")
+            dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
+            if storage or dtype or name in _WEIGHTS.get(module, ()):
+                return super().find_class(module, name)
+            raise pickle.UnpicklingError(f"refused {module}.{name:.80}: only weights and numbers are read")
+
+    module: Any = types.SimpleNamespace(Unpickler=Unpickler, load=lambda file, **more: Unpickler(file, **more).load())
+    return torch.load(path, map_location="cpu", weights_only=False, pickle_module=module)
