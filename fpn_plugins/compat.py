@@ -68,5 +68,6 @@ def load_weights(path: str | os.PathLike[str], more: Mapping[str, Any]) -> Any:
                 return super().find_class(module, name)
             raise pickle.UnpicklingError(f"refused {module}.{name:.80}: only weights and numbers are read")
 
-    module: Any = types.SimpleNamespace(Unpickler=Unpickler, load=lambda file, **more: Unpickler(file, **more).load())
+    module: Any = types.ModuleType("restricted_pickle")
+    module.Unpickler, module.load = Unpickler, lambda file, **options: Unpickler(file, **options).load()
     return torch.load(path, map_location="cpu", weights_only=False, pickle_module=module)

@@ -80,7 +80,8 @@ def scriptable_form(module: nn.Module, form: type[Form] = Form) -> Any:
     """
     kind = type(module)
     if not isinstance(module, Form):
-        kind = type(kind.__name__, (form, kind), {"__module__": kind.__module__})
+        # without annotations, which TorchScript would evaluate and PyTorch 2.1 takes no strings for
+        kind = type(kind.__name__, (form, kind), {"__module__": kind.__module__, "__annotations__": {}})
     twin: Any = object.__new__(kind)
     twin.__dict__.update({"original": (module,), **module.__dict__, "_modules": dict(module._modules)})
     return twin

@@ -81,12 +81,13 @@ class Environment:
         """Clone the repository and make the environment."""
         python = find_python(self.row.python)
         self.must("git", "clone", "--quiet", ROOT, self.source)
+        pip = (self.python, "-m", "pip", "install", "--progress-bar", "off", "--disable-pip-version-check")
         if not self.row.pip:
-            self.must(python, "tools/install/install.py", "--dev")
+            self.must(python, "tools/install/install.py")
+            self.must(*pip, "-c", "tools/install/constraints.txt", "pytest", "pytest-timeout", "hypothesis")
             return
         self.must(python, "-m", "venv", ".venv")
         site = self.source / ".venv" / "lib" / f"python{self.row.python}" / "site-packages"
-        pip = (self.python, "-m", "pip", "install", "--progress-bar", "off", "--disable-pip-version-check")
         for arguments in self.row.pip:
             self.must(*pip, *(word.format(site=site) for word in arguments))
         if self.row.source[0]:
