@@ -50,12 +50,13 @@ def operators() -> None:
 
 
 def small(node: Any) -> None:
-    """Drop checkpoints, narrow a ViT, and let detections of random weights through."""
+    """Drop checkpoints and other sizes, narrow a ViT, and let detections of random weights through."""
     if not isinstance(node, dict):
         for entry in node if isinstance(node, (list, tuple)) else ():
             small(entry)
         return
-    changes = {"checkpoint": None, "init_cfg": None, "pretrained": False, "score_thr": 0.0}
+    changes = {"checkpoint": None, "init_cfg": None, "pretrained": False, "score_thr": 0.0, "max_per_img": 10}
+    changes |= {"batch_augments": None, "pad_size_divisor": 32}
     node.update({key: value for key, value in changes.items() if key in node})
     if node.get("type") == "ViT":
         node.update(embed_dim=64, num_heads=4)
