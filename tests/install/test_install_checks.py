@@ -24,8 +24,8 @@ def test_old_python_is_refused(preflight, version):
 
 def test_supported_python_passes_and_newer_is_warned_about(preflight):
     assert preflight.check_python((3, 10, 0)) is None
-    assert preflight.python_warning((3, 12, 1)) is None
-    assert "3.13" in preflight.python_warning((3, 13, 0))
+    assert preflight.python_warning((3, 13, 1)) is None
+    assert "3.14" in preflight.python_warning((3, 14, 0))
 
 
 def test_old_python_stops_before_anything(install, call, runner, monkeypatch):

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import tarfile
 import time
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,12 @@ DISTRIBUTIONS = {
     "mmdet": ("mmdet", "onedl-mmdetection"),
     "mmcv": ("mmcv", "mmcv-lite", "onedl-mmcv"),
     "mmengine": ("mmengine", "onedl-mmengine"),
-    "detectron2": ("detectron2", "sal-detectron2"),
+    "detectron2": ("detectron2", "sal-detectron2", "pb1-detectron2"),
 }
+
+
+# for what has to be compiled
+QUICK_BUILD = {"CFLAGS": "-O1 -g0", "CXXFLAGS": "-O1 -g0"}
 
 
 class Unavailable(Exception):
@@ -67,7 +70,11 @@ class Environment:
             folder = self.source if self.source.is_dir() else ROOT
             streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
             return subprocess.run(
-                list(map(str, command)), cwd=folder, env={**inherited, **(env or {})}, timeout=limit, **streams
+                list(map(str, command)),
+                cwd=folder,
+                env={**inherited, **QUICK_BUILD, **(env or {})},
+                timeout=limit,
+                **streams,
             ).returncode
 
     def must(self, *command: str | Path) -> None:
@@ -90,23 +97,9 @@ class Environment:
         site = self.source / ".venv" / "lib" / f"python{self.row.python}" / "site-packages"
         for arguments in self.row.pip:
             self.must(*pip, *(word.format(site=site) for word in arguments))
-        if self.row.source[0]:
-            self._copy_source(site)
         self.must(*pip, "--no-deps", "--no-build-isolation", "-e", ".")
         if "mmdet" in self.row.hosts:
             self.must(self.python, "-m", "fpn_plugins.commands.mmcv_operators", "install")
-
-    def _copy_source(self, site: Path) -> None:
-        """Copy a distribution's Python files, which work without its compiled part."""
-        requirement, name = self.row.source
-        target = self.source / "build" / "download"
-        options = ("--no-deps", "--no-build-isolation", "--no-binary=:all:", "--dest", target)
-        self.must(self.python, "-m", "pip", "download", *options, requirement)
-        (archive,) = target.glob("*.tar.gz")
-        with tarfile.open(archive) as file:
-            file.extractall(target)
-        (package,) = target.glob(f"*/{name}/__init__.py")
-        shutil.copytree(package.parent, site / name)
 
     def versions(self) -> dict[str, str]:
         """Return the versions of what is shown, by import name."""
@@ -120,8 +113,6 @@ class Environment:
             for distribution in {name, *DISTRIBUTIONS.get(name, ())} & set(found):
                 prefix = "" if distribution == name else f"{distribution} "
                 versions[name] = prefix + found[distribution]
-        if self.row.source[0]:
-            versions[self.row.source[1]] = self.row.source[0].replace("==", " ") + ", Python files"
         return versions
 
     def test(self, seconds: float) -> dict[str, Any]:

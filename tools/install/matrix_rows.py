@@ -59,8 +59,6 @@ class Row:
         python: version of Python, ``"3.11"``.
         pip: arguments of the calls of ``pip install`` that make it, with ``{site}`` for the folder of packages; empty
             for what `make install` installs, with the versions of ``constraints.txt``.
-        source: distribution whose folder of Python files is copied from its source, and not built: (requirement,
-            folder).
         tests: files and folders to test.
         hosts: libraries that the tests have to find.
     """
@@ -69,7 +67,6 @@ class Row:
     title: str
     python: str
     pip: tuple[tuple[str, ...], ...] = ()
-    source: tuple[str, str] = ("", "")
     tests: tuple[str, ...] = (*CORE_TESTS, *MMDET_TESTS, *DETECTRON2_TESTS)
     hosts: tuple[str, ...] = ("mmdet", "detectron2", "timm", "torchvision")
 
@@ -84,8 +81,8 @@ ROWS = (
             ("numpy<1.24", "pillow<10", "mmengine==0.10.7", *MMDET_LIBRARIES, *DETECTRON2_LIBRARIES, *TEST_TOOLS),
             # the index has no wheel of mmcv 2.1.0; mmcv-lite is its Python files, the operators are ours
             ("--no-deps", "mmdet==3.3.0", "mmcv-lite==2.1.0"),
+            ("--no-deps", "--no-build-isolation", "pb1-detectron2==0.6"),  # compiles a few files
         ),
-        ("pb1-detectron2==0.6", "detectron2"),
     ),
     Row(
         "torch-2.4",

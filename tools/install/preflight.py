@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # so that an old Python gets as far as the message that it is
     from collections.abc import Callable, Mapping, Sequence
 
 MIN_PYTHON = (3, 10)
-TESTED_BELOW = (3, 13)
+TESTED_BELOW = (3, 14)
 DISK_VARIABLE = "FPN_PLUGINS_MIN_DISK_GB"
 GB_PER_JOB = 1.5  # memory that one compiler process of mmcv's build may need
 
@@ -38,7 +38,7 @@ def python_warning(version: Sequence[int] | None = None) -> str | None:
     found = tuple(version or sys.version_info)[:2]
     if found < TESTED_BELOW:
         return None
-    return f"Python {found[0]}.{found[1]} has not been tried, 3.10 to 3.12 have: a package may be missing."
+    return f"Python {found[0]}.{found[1]} has not been tried, 3.10 to 3.13 have: a package may be missing."
 
 
 def check_venv_module(find: Callable[[str], object] = importlib.util.find_spec) -> str | None:
