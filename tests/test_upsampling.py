@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from precision import assert_near_maps, assert_same_gradients, assert_same_maps
 from torch import Tensor, nn
+from versions import EXPORTS
 
 from fpn_plugins.upsampling import (
     CARAFE,
@@ -276,6 +277,7 @@ def test_learned_upsampling_keeps_channels_last_and_works_in_bfloat16(mode: str)
 
 
 @pytest.mark.parametrize("mode", LEARNED)
+@EXPORTS
 def test_learned_upsampling_compiles_scripts_and_exports(mode: str, tmp_path: Path):
     import onnxruntime
 

@@ -12,6 +12,7 @@ import torch
 from precision import assert_same_maps
 from registered import BACKBONE_ARGUMENTS, BACKBONE_HOSTS
 from torch import nn
+from versions import EXPORTS
 
 from fpn_plugins import BACKBONES, FeatureSpec, Pyramid, Swin
 from fpn_plugins.features import check_pyramid
@@ -201,6 +202,7 @@ def test_a_backbone_that_has_lost_layers_is_not_used_for_them_again():
 
 
 @pytest.mark.parametrize("name", ["Swin", "MViT", "MultiDepthViT"])
+@EXPORTS
 def test_what_is_left_compiles_and_exports(name: str):
     pyramid = Pyramid(build(name), {"type": "FPN", "out_channels": 8, "in_indices": (1, 2)}).eval()
     image = torch.randn(1, 3, 64, 96)

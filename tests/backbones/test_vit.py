@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from precision import assert_same_gradients, assert_same_maps
 from torch import Tensor, nn
+from versions import EXPORTS
 
 from fpn_plugins import FPN, FeatureSpec, TimmBackbone, ViT, check_pyramid
 from fpn_plugins.backbones.vit.blocks import DropPath
@@ -274,6 +275,7 @@ def test_an_image_below_one_patch_is_an_error():
         ViT(**TINY)(torch.randn(1, 3, 15, 64))
 
 
+@EXPORTS
 def test_onnx_equals_eager_at_other_sizes(tmp_path: Path):
     import onnxruntime
 

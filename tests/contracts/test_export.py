@@ -22,6 +22,7 @@ from registered import (
     tensors,
 )
 from torch import nn
+from versions import EXPORTS
 
 from fpn_plugins import BACKBONES, NECKS
 
@@ -141,6 +142,7 @@ def test_compiles_to_at_most_four_graphs_over_ten_sizes(case: Case):
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_id)
+@EXPORTS
 def test_one_export_equals_eager_at_every_size(case: Case, tmp_path: Path):
     """PyTorch's program, whose guards refuse sizes that the trace did not foresee, and ONNX, which has no guards."""
     import onnxruntime

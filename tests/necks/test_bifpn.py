@@ -14,6 +14,7 @@ from parity import halves, randomize
 from precision import assert_same_maps
 from state_keys import assert_pinned, normed_keys
 from torch import Tensor, nn
+from versions import EXPORTS
 
 from fpn_plugins import FeatureSpec, check_pyramid
 from fpn_plugins.necks.bifpn import BiFPN, bifpn_graph
@@ -196,6 +197,7 @@ def test_gradient_checkpointing_changes_nothing_but_what_is_kept(fusion: str, tr
     assert kept[1] < kept[0] / 5
 
 
+@EXPORTS
 def test_exports_with_dynamic_height_and_width(make_maps: Callable):
     """For images of at least 160 pixels: in smaller ones the coarsest map has one cell, a size that export fixes."""
     neck = BiFPN([3, 4, 5], 6, num_repeats=2).double().eval()

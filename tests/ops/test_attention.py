@@ -13,6 +13,7 @@ from precision import assert_same_maps
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from versions import EXPORTS
 
 from fpn_plugins.backbones.swin.window_attention import reference_window_attention
 from fpn_plugins.backbones.vit.attention import reference_attention, relative_bias
@@ -227,6 +228,7 @@ def test_the_form_is_the_documented_one(
         assert chosen(device, grid, True, dtype, axial) == inference
 
 
+@EXPORTS
 def test_a_trace_has_one_kernel_and_no_loop() -> None:
     class Axial(torch.nn.Module):
         def forward(self, q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
