@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _compat_pickle
 import os
 import pickle
 import types
@@ -60,6 +61,8 @@ def load_weights(path: str | os.PathLike[str], more: Mapping[str, Any]) -> Any:
 
     class Unpickler(pickle._Unpickler):  # Python's, like that of the check
         def find_class(self, module: str, name: str) -> Any:
+            module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))
+            module = _compat_pickle.IMPORT_MAPPING.get(module, module)  # names of Python 2, which torch.save writes
             if f"{module}.{name}" in more:
                 return more[f"{module}.{name}"]
             storage = module in ("torch", "torch.storage") and name.endswith("Storage")

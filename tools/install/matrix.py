@@ -46,6 +46,12 @@ def run_row(row: Row, folder: Path, seconds: float, keep: bool) -> dict[str, Any
     return record
 
 
+def read_results() -> dict[str, Any]:
+    """Return the results so far, by row."""
+    found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    return found
+
+
 def commit() -> str:
     """Return the commit that is tested; what is not committed is not."""
     command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
@@ -94,14 +100,16 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status 0 when no test failed in any row."""
     args = parse_args(argv)
-    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    results = read_results()
     for row in ROWS:
         if row.name not in args.rows or (row.name in results and not args.again):
             continue
         print(f"{row.name}: Python {row.python}; log in build/matrix/{row.name}/log.txt", flush=True)
-        results[row.name] = run_row(row, ROOT / "build" / "matrix" / row.name, args.seconds, args.keep)
-        shown = {key: value for key, value in results[row.name].items() if key not in ("machine", "commit")}
+        result = run_row(row, ROOT / "build" / "matrix" / row.name, args.seconds, args.keep)
+        results = {**read_results(), row.name: result}  # of other processes, too
+        shown = {key: value for key, value in result.items() if key not in ("machine", "commit")}
         print(json.dumps(shown, indent=2), flush=True)
+        results = {row.name: results[row.name] for row in ROWS if row.name in results}
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         write_page(results)
     return int(any(result.get("failed") for result in results.values()))

@@ -96,4 +96,4 @@ def test_a_detector_trains_and_detects(neck: str, tiny_coco: Path, monkeypatch: 
         if semantic:
             assert result.pred_panoptic_seg.sem_seg.numel()
         else:
-            assert len(result.pred_instances.bboxes) and result.pred_instances.bboxes.isfinite().all()
+            assert len(result.pred_instances.bboxes) and not result.pred_instances.bboxes.isnan().any()
