@@ -25,10 +25,6 @@ DISTRIBUTIONS = {
 }
 
 
-# for what has to be compiled
-QUICK_BUILD = {"CFLAGS": "-O1 -g0", "CXXFLAGS": "-O1 -g0"}
-
-
 class Unavailable(Exception):
     """A combination that cannot be installed here; the text is the reason."""
 
@@ -44,6 +40,14 @@ def find_python(version: str) -> str:
         if shutil.which(candidate) and not subprocess.run([candidate, "-c", ""], capture_output=True).returncode:
             return candidate
     raise Unavailable(f"no Python {version} on this machine")
+
+
+def first_error(output: str) -> str:
+    """Return the first line of a program's output that names an error, without temporary folders; else the last."""
+    lines = [re.sub(r"/tmp/[^\s']*/", "", line).strip() for line in output.splitlines() if line.strip()]
+    named = [line for line in lines if re.match(r"(\w+: )?error: \D|\w*Error: ", line, re.IGNORECASE)]
+    told = [line for line in named if not line.endswith(("subprocess-exited-with-error", "non-zero exit status 1."))]
+    return (told or lines or ["no output"])[0 if told else -1][:200]
 
 
 class Environment:
@@ -72,17 +76,17 @@ class Environment:
             return subprocess.run(
                 list(map(str, command)),
                 cwd=folder,
-                env={**inherited, **QUICK_BUILD, **(env or {})},
+                env={**inherited, **(env or {})},
                 timeout=limit,
                 **streams,
             ).returncode
 
     def must(self, *command: str | Path) -> None:
         """Run a command; raise `Unavailable` with the error that it prints when it fails."""
+        before = self.log.stat().st_size if self.log.is_file() else 0
         if self.call(*command):
-            lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-            errors = [line.strip() for line in lines if re.match(r"\s*(error|\w*Error)\b", line, re.IGNORECASE)]
-            raise Unavailable((errors or lines)[-1][:300])
+            output = self.log.read_bytes()[before:].decode(errors="replace")
+            raise Unavailable(first_error(output))
 
     def install(self) -> None:
         """Clone the repository and make the environment."""

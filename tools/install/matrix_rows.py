@@ -45,7 +45,7 @@ DETECTRON2_LIBRARIES = (
     *("cloudpickle", "fvcore", "hydra-core", "iopath", "omegaconf", "packaging", "tabulate"),
     *("tensorboard", "termcolor", "yacs"),
 )
-# the rebuild of Detectron2, whose files are Python but for an optional one
+# the rebuild of Detectron2 0.7, whose files are Python but for an optional one
 DETECTRON2 = ("--no-deps", "--only-binary=:all:", "--python-version=3.10", "--target={site}", "sal-detectron2==0.7.2")
 
 
@@ -71,18 +71,31 @@ class Row:
     hosts: tuple[str, ...] = ("mmdet", "detectron2", "timm", "torchvision")
 
 
+OLD_TORCH = ("setuptools<81", "wheel", "torch==2.1.2", "torchvision==0.16.2", "numpy<2")
 ROWS = (
     Row(
         "torch-2.1",
-        "the last release of mmdet by OpenMMLab; Detectron2 0.6",
+        "the last release of mmdet by OpenMMLab",
         "3.10",
         (
-            ("setuptools<81", "wheel", "torch==2.1.2", "torchvision==0.16.2", "numpy<1.24"),
-            ("numpy<1.24", "pillow<10", "mmengine==0.10.7", *MMDET_LIBRARIES, *DETECTRON2_LIBRARIES, *TEST_TOOLS),
+            OLD_TORCH,
+            ("numpy<2", "mmengine==0.10.7", *MMDET_LIBRARIES, *DETECTRON2_LIBRARIES, *TEST_TOOLS),
             # the index has no wheel of mmcv 2.1.0; mmcv-lite is its Python files, the operators are ours
             ("--no-deps", "mmdet==3.3.0", "mmcv-lite==2.1.0"),
-            ("--no-deps", "--no-build-isolation", "pb1-detectron2==0.6"),  # compiles a few files
+            DETECTRON2,
         ),
+    ),
+    Row(
+        "detectron2-0.6",
+        "Detectron2 0.6",
+        "3.10",
+        (
+            OLD_TORCH,
+            ("--no-deps", "--no-build-isolation", "pb1-detectron2==0.6"),
+            ("numpy<1.24", "pillow<10", *DETECTRON2_LIBRARIES, *TEST_TOOLS),
+        ),
+        (*CORE_TESTS, *DETECTRON2_TESTS),
+        ("detectron2", "timm", "torchvision"),
     ),
     Row(
         "torch-2.4",
