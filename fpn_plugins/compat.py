@@ -43,6 +43,13 @@ def autocast_enabled(device: str) -> bool:
         return False
 
 
+def leave_memory_unfilled() -> None:
+    """Keep deterministic algorithms from filling uninitialized memory, which they do since PyTorch 2.2."""
+    deterministic: Any = getattr(torch.utils, "deterministic", None)
+    if deterministic is not None:
+        deterministic.fill_uninitialized_memory = False
+
+
 def load_weights(path: str | os.PathLike[str], more: Mapping[str, Any]) -> Any:
     """Read a file of ``torch.save`` on the CPU, executing nothing that is pickled in it.
 

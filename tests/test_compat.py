@@ -39,6 +39,7 @@ NEWER = {
     "torch.optim": "Adafactor Muon",
     "torch.serialization": "add_safe_globals clear_safe_globals get_safe_globals get_unsafe_globals_in_checkpoint "
     "safe_globals skip_data",
+    "torch.utils": "deterministic",
     "torch.utils.checkpoint": "CheckpointPolicy create_selective_checkpoint_contexts",
 }
 # names that it has, with other arguments

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager
-from typing import Any
 
+from ..compat import leave_memory_unfilled
 from ..weights.download import DownloadError
 from ..weights.training_state import UnusableCheckpointError
 from .common import user_errors
@@ -33,7 +33,6 @@ def choose_deterministic() -> None:
     import torch
 
     torch.use_deterministic_algorithms(True, warn_only=True)
-    deterministic: Any = torch.utils.deterministic
-    deterministic.fill_uninitialized_memory = False  # takes a tenth of the time on a CPU; no code reads such memory
+    leave_memory_unfilled()  # filling takes a tenth of the time on a CPU, and no code reads such memory
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False

@@ -80,8 +80,9 @@ def scriptable_form(module: nn.Module, form: type[Form] = Form) -> Any:
     """
     kind = type(module)
     if not isinstance(module, Form):
-        # without annotations, which TorchScript would evaluate and PyTorch 2.1 takes no strings for
-        kind = type(kind.__name__, (form, kind), {"__module__": kind.__module__, "__annotations__": {}})
+        # TorchScript reads the first annotations that it finds, in PyTorch 2.1 not as text: repeat one of nn.Module
+        inside = {"__module__": kind.__module__, "__annotations__": {"training": bool}}
+        kind = type(kind.__name__, (form, kind), inside)
     twin: Any = object.__new__(kind)
     twin.__dict__.update({"original": (module,), **module.__dict__, "_modules": dict(module._modules)})
     return twin

@@ -35,7 +35,7 @@ TEST_SECONDS = 360
 def run_row(row: Row, folder: Path, seconds: float, keep: bool) -> dict[str, Any]:
     """Install and test a combination, and return its record."""
     record: dict[str, Any] = {"date": date.today().isoformat(), "machine": platform.platform(), "commit": commit()}
-    environment = Environment(row, folder)
+    environment = Environment(row, folder, reuse=keep)
     try:
         environment.install()
         record |= {"versions": environment.versions(), **environment.test(seconds)}
@@ -92,7 +92,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Install and test the package with several versions of what it uses.")
     parser.add_argument("--rows", nargs="+", choices=names, default=names, metavar="ROW", help=f"of {', '.join(names)}")
     parser.add_argument("--again", action="store_true", help="repeat rows that have a result")
-    parser.add_argument("--keep", action="store_true", help="keep the environments")
+    parser.add_argument("--keep", action="store_true", help="keep environments, and use those that were kept")
     parser.add_argument("--seconds", type=float, default=TEST_SECONDS, help="limit for the tests of a row (360)")
     return parser.parse_args(argv)
 

@@ -56,14 +56,17 @@ class Environment:
     Args:
         row: what to install and test.
         folder: folder for the clone; replaced if it exists.
+        reuse: take the environment that is there, with the repository's present commit.
     """
 
-    def __init__(self, row: Row, folder: Path) -> None:
+    def __init__(self, row: Row, folder: Path, reuse: bool = False) -> None:
         self.row, self.source = row, folder / "source"
         self.python = self.source / ".venv" / "bin" / "python"
         self.log = folder / "log.txt"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        self.reused = reuse and self.python.is_file()
+        if not self.reused:
+            shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
 
     def call(self, *command: str | Path, limit: float = 1500, env: dict[str, str] | None = None) -> int:
         """Run a command in the clone and return its exit status; its output is appended to the log."""
@@ -90,6 +93,10 @@ class Environment:
 
     def install(self) -> None:
         """Clone the repository and make the environment."""
+        if self.reused:
+            self.must("git", "fetch", "--quiet", "origin", "HEAD")
+            self.must("git", "reset", "--quiet", "--hard", "FETCH_HEAD")
+            return
         python = find_python(self.row.python)
         self.must("git", "clone", "--quiet", ROOT, self.source)
         pip = (self.python, "-m", "pip", "install", "--progress-bar", "off", "--disable-pip-version-check")

@@ -205,7 +205,10 @@ def lanes(number: int, rows: int) -> Tensor:
 
 @pytest.mark.parametrize("top_k", [3, 100])
 def test_line_nms(top_k: int):
-    from mmcv.ops import line_nms
+    try:
+        from mmcv.ops import line_nms
+    except ImportError:
+        pytest.skip("line_nms needs mmcv 2.2")
 
     drawn, scores, rows = lanes(60, 72), torch.rand(60), 72
 
