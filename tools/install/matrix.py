@@ -79,7 +79,7 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def write_page(results: dict[str, Any], page: Path = PAGE) -> None:
+def write_page(results: dict[str, Any], page: Path) -> None:
     """Replace the table in the page."""
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(shown, indent=2), flush=True)
         results = {row.name: results[row.name] for row in ROWS if row.name in results}
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        write_page(results)
+        write_page(results, PAGE)
     return int(any(result.get("failed") for result in results.values()))
 
 
