@@ -187,3 +187,21 @@ def transformers_siglip(state: Weights) -> Weights:
     top |= {f"post_layernorm.{kind}": state[f"norm.{kind}"] for kind in ("weight", "bias")}
     blocks = apart(blocks_as(state, "encoder.layers.", HF_SIGLIP), "qkv", ("q_proj", "k_proj", "v_proj"))
     return {f"vision_model.{key}": value for key, value in {**top, **blocks}.items()}
+
+
+def transformers5_dinov3(state: Weights) -> Weights:
+    return {re.sub(r"^layer\.", "model.layer.", key): value for key, value in transformers_dinov3(state).items()}
+
+
+def transformers5_dinov2(state: Weights) -> Weights:
+    names = {"attention.attention.query": "attention.q_proj", "attention.attention.key": "attention.k_proj"}
+    names |= {"attention.attention.value": "attention.v_proj", "attention.output.dense": "attention.o_proj"}
+    found = {}
+    for key, value in transformers_dinov2(state).items():
+        old = next((name for name in names if name in key), "")
+        found[key.replace(old, names.get(old, ""))] = value
+    return found
+
+
+def transformers5_siglip(state: Weights) -> Weights:
+    return {key.removeprefix("vision_model."): value for key, value in transformers_siglip(state).items()}

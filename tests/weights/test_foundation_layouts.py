@@ -18,6 +18,9 @@ from published_vits import (
     meta_dinov3_gated,
     meta_pe,
     meta_pe_clip,
+    transformers5_dinov2,
+    transformers5_dinov3,
+    transformers5_siglip,
     transformers_dinov2,
     transformers_dinov3,
     transformers_siglip,
@@ -45,6 +48,9 @@ LAYOUTS: list[tuple[str, Callable[[Weights], Weights]]] = [
     ("vit_small_plus_patch16_dinov3_qkvb", transformers_dinov3),
     ("vit_small_patch14_reg4_dinov2", transformers_dinov2),
     ("vit_base_patch16_siglip_256", transformers_siglip),
+    ("vit_small_plus_patch16_dinov3_qkvb", transformers5_dinov3),
+    ("vit_small_patch14_reg4_dinov2", transformers5_dinov2),
+    ("vit_base_patch16_siglip_256", transformers5_siglip),
 ]
 IDS = [f"{layout.__name__}-{name}" for name, layout in LAYOUTS]
 

@@ -77,7 +77,7 @@ def perception_encoder(prefix: str = "") -> KeyMap:
 
 
 def transformers_dinov3() -> KeyMap:
-    """Build the table of ``DINOv3ViTModel`` of Hugging Face's transformers."""
+    """Build the table of ``DINOv3ViTModel`` of transformers, version 4 and 5 (``model.layer``)."""
     blocks = {
         **{f"norm{n}.<*>": f"norm{n}.<*>" for n in (1, 2)},
         **{f"layer_scale{n}.lambda1": f"ls{n}.gamma" for n in (1, 2)},
@@ -100,15 +100,19 @@ def transformers_dinov3() -> KeyMap:
 
 
 def transformers_dinov2() -> KeyMap:
-    """Build the table of ``Dinov2Model`` and ``Dinov2WithRegistersModel`` of Hugging Face's transformers."""
+    """Build the table of ``Dinov2Model`` and ``Dinov2WithRegistersModel`` of transformers, version 4 and 5."""
     blocks = {
         **{f"norm{n}.<*>": f"norm{n}.<*>" for n in (1, 2)},
         **{f"layer_scale{n}.lambda1": f"ls{n}.gamma" for n in (1, 2)},
         "attention.attention.qkv.<*>": "attn.qkv.<*>",
         "attention.output.dense.<*>": "attn.proj.<*>",
+        "attention.qkv.<*>": "attn.qkv.<*>",
+        "attention.o_proj.<*>": "attn.proj.<*>",
         **{f"mlp.fc{n}.<*>": f"mlp.fc{n}.<*>" for n in (1, 2)},
         "mlp.weights_in.<*>": "mlp.fc1.<*>",
         "mlp.weights_out.<*>": "mlp.fc2.<*>",
+        "mlp.gate_up_proj.<*>": "mlp.fc1.<*>",
+        "mlp.down_proj.<*>": "mlp.fc2.<*>",
     }
     rules: Rules = [(f"encoder.layer.<i>.{key}", f"blocks.<i>.{ours}") for key, ours in blocks.items()]
     embeddings = {"cls_token": "cls_token", "register_tokens": "reg_token", "position_embeddings": "pos_embed"}
@@ -117,8 +121,8 @@ def transformers_dinov2() -> KeyMap:
     return KeyMap("transformers DINOv2", [*rules, ("layernorm.<*>", "norm.<*>")]).dropping(("embeddings.mask_token",))
 
 
-def transformers_siglip(prefix: str = "vision_model.") -> KeyMap:
-    """Build the table of ``SiglipVisionModel`` of Hugging Face's transformers (also of the text model's files)."""
+def transformers_siglip(prefix: str) -> KeyMap:
+    """Build the table of transformers' ``SiglipVisionModel``, under ``prefix`` in files with a text model."""
     blocks = {
         **{f"layer_norm{n}.<*>": f"norm{n}.<*>" for n in (1, 2)},
         "self_attn.qkv.<*>": "attn.qkv.<*>",
@@ -141,7 +145,7 @@ def foundation_layouts(num_blocks: int, depth: int, left_out: tuple[str, ...] = 
     """
     tables = (
         *(timm(), dino(), eva(), perception_encoder(), perception_encoder("visual.")),
-        *(transformers_dinov3(), transformers_dinov2(), transformers_siglip()),
+        *(transformers_dinov3(), transformers_dinov2(), transformers_siglip("vision_model."), transformers_siglip("")),
     )
     return tuple(_without(table, num_blocks, depth, left_out) for table in tables)
 
