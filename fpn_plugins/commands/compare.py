@@ -26,7 +26,7 @@ from ..conversion.tables import TOOLBOXES
 from ..data import find_split
 from ..inference import ImagePredictor
 from .common import COUNT, user_errors, write_json
-from .detector_options import add_detector_input, device_of
+from .detector_options import add_detector_input, device_of, silence_notes
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -78,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run both detectors on the images, compare them and write the report."""
     args = parse_args(argv)
     with user_errors():
+        silence_notes()
         split = find_split(args.root, args.split)
         detectors: dict[str, ImagePredictor] = {}
         for name in TOOLBOXES:

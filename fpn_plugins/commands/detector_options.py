@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import warnings
 from pathlib import Path
 
 import torch
@@ -44,11 +46,18 @@ def class_list(text: str) -> tuple[str, ...]:
 
 def detector_of(args: argparse.Namespace) -> LoadedDetector:
     """Load the detector that the options of `add_detector` describe, and print what was found out about it."""
+    silence_notes()
     detector = load_detector(
         args.config, args.checkpoint, args.size, args.annotations, args.classes, device_of(args.device)
     )
     print(f"{detector.toolbox}: {detector.sources}", flush=True)
     return detector
+
+
+def silence_notes() -> None:
+    """Drop notes of PyTorch to developers of the toolboxes, which nobody who runs a command can follow."""
+    warnings.filterwarnings("ignore", "torch.meshgrid")
+    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 
 
 def device_of(device: str | None) -> str:
