@@ -34,7 +34,7 @@ demo: install  ## run the main job on a small data set made on the spot, in each
 test: dev  ## run the whole test suite, one process per core up to four
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
-test-matrix:  ## install and test the combinations of tools/install/matrix_rows.py; MATRIX_ARGS="--rows NAME --again"
+test-matrix:  ## install and test the combinations of tools/install/matrix_rows.py; MATRIX_ARGS="--row NAME --again"
 	$(PYTHON) tools/install/matrix.py $(MATRIX_ARGS)
 
 bench: dev  ## compare time and memory of necks and detectors with other packages (over an hour), into BENCH_OUT

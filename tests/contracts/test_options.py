@@ -122,6 +122,10 @@ OPTIONS = {
     "--url": "future address",
     "--push-to-hub": "repository of the hub",
     # installation
+    "--row": "row of the matrix of versions",
+    "--again": "repeat what has a result",
+    "--keep": "keep environments",
+    "--dev": "what tests, lint and the docs need, too",
     "--mmcv": "operators of mmcv",
 }
 CALLS = ("add_argument", "add_size", "add_pairs")

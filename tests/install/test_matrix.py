@@ -99,12 +99,12 @@ def test_a_row_with_a_result_is_not_repeated(matrix: Any, monkeypatch: pytest.Mo
     assert page.startswith("before\n") and page.endswith("after\n") and "old" not in page
     assert "| 3.10 | 2.1.2 |" in page and "| 7 | 0 | 2 | 2026-01-01 |" in page
     assert "not available: no Python 3.13" in page
-    assert matrix.main(["--rows", "torch-2.1", "--again"]) == 0 and done.count("torch-2.1") == 2
+    assert matrix.main(["--row", "torch-2.1", "--again"]) == 0 and done.count("torch-2.1") == 2
 
 
 def test_a_failed_test_is_an_exit_status(matrix: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(matrix, "run_row", lambda *arguments: result(failed=["tests/test_x::test_a"]))
-    assert matrix.main(["--rows", "torch-2.1"]) == 1
+    assert matrix.main(["--row", "torch-2.1"]) == 1
 
 
 def test_what_cannot_be_installed_is_a_result(modules: dict[str, Any], matrix: Any, tmp_path: Path):

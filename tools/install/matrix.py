@@ -6,7 +6,7 @@ not repeated, so that a call goes on where the last one stopped.
 
 Example:
     python tools/install/matrix.py
-    python tools/install/matrix.py --rows torch-2.1 --again
+    python tools/install/matrix.py --row torch-2.1 --again
 """
 
 from __future__ import annotations
@@ -90,10 +90,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line; see --help."""
     names = [row.name for row in ROWS]
     parser = argparse.ArgumentParser(description="Install and test the package with several versions of what it uses.")
-    parser.add_argument("--rows", nargs="+", choices=names, default=names, metavar="ROW", help=f"of {', '.join(names)}")
+    text = f"of {', '.join(names)}"
+    parser.add_argument("--row", dest="rows", nargs="+", choices=names, default=names, metavar="ROW", help=text)
     parser.add_argument("--again", action="store_true", help="repeat rows that have a result")
     parser.add_argument("--keep", action="store_true", help="keep environments, and use those that were kept")
-    parser.add_argument("--seconds", type=float, default=TEST_SECONDS, help="limit for the tests of a row (360)")
+    text = "seconds for the tests of a row (360)"
+    parser.add_argument("--time-limit", dest="seconds", type=float, default=TEST_SECONDS, help=text)
     return parser.parse_args(argv)
 
 
