@@ -11,7 +11,7 @@ import pytest
 @pytest.fixture(autouse=True)
 def loggers_as_before() -> Iterator[None]:
     """Remove the handlers that Detectron2's setup adds, which write to the captured output of one test."""
-    loggers = [logging.getLogger(name) for name in ("", "detectron2", "fvcore")]
+    loggers = [logging.getLogger(name) for name in ("detectron2", "fvcore")]
     before = [list(logger.handlers) for logger in loggers]
     yield
     for logger, handlers in zip(loggers, before, strict=True):
