@@ -180,34 +180,41 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tens
 
 def _attend_in_windows(q: Tensor, k: Tensor, v: Tensor, grid: TokenGrid, size: int) -> Tensor:
     """Attend from each window's cells to the cells and prefix tokens that it sees, ``B N M D`` each."""
-    batch, per_image = q.shape[0], windows_along(grid.height, size) * windows_along(grid.width, size)
-    prefix = torch.stack([x[:, : grid.num_prefix] for x in (q, k, v)], 2)  # B P 3 M D
-    cells = torch.stack([x[:, grid.num_prefix :] for x in (q, k, v)], 2)
-    on_map = cells.flatten(2).unflatten(1, (grid.height, grid.width))
-    windows = to_windows(on_map, size).flatten(1, 2).unflatten(2, cells.shape[2:])  # n s*s 3 M D
-    seen = grid.num_prefix // per_image if grid.own_prefix else grid.num_prefix
-    if grid.own_prefix:
-        copies = prefix.unflatten(1, (per_image, seen))
-    else:
-        copies = prefix[:, None].expand(-1, per_image, -1, -1, -1, -1)
-    tokens = torch.cat([copies.flatten(0, 1), windows], 1)  # n P+s*s 3 M D
-    window_q, window_k, window_v = tokens.unbind(2)
-    out = _attend(window_q, window_k, window_v, _outside(grid, size, seen, batch, q))
-    out_cells = from_windows(out[:, seen:].flatten(2).unflatten(1, (size, size)), grid.height, grid.width)
-    out_cells = out_cells.flatten(1, 2).unflatten(2, q.shape[2:])
-    if grid.num_prefix == 0:
+    prefix, own = grid.num_prefix, grid.own_prefix
+    hidden = _outside(grid, size, q)
+    seen_k, seen_v = (_windows(x, grid, size, with_prefix=True) for x in (k, v))
+    out = _attend(_windows(q, grid, size, with_prefix=own), seen_k, seen_v, hidden)  # n P+s*s M D, or n s*s M D
+    cells = out[:, out.shape[1] - size * size :].flatten(2).unflatten(1, (size, size))
+    out_cells = from_windows(cells, grid.height, grid.width).flatten(1, 2).unflatten(2, q.shape[2:])
+    if prefix == 0:
         return out_cells
-    if grid.own_prefix:
-        out_prefix = out[:, :seen].unflatten(0, (batch, per_image)).flatten(1, 2)
+    if own:
+        out_prefix = out[:, : out.shape[1] - size * size].reshape(q.shape[0], prefix, *q.shape[2:])
     else:
-        out_prefix = _attend(q[:, : grid.num_prefix], k, v)
+        out_prefix = _attend(q[:, :prefix], k, v)
     return torch.cat([out_prefix, out_cells], 1)
 
 
-def _outside(grid: TokenGrid, size: int, seen: int, batch: int, like: Tensor) -> Tensor | None:
+def _windows(x: Tensor, grid: TokenGrid, size: int, with_prefix: bool) -> Tensor:
+    """Cut the cells of ``B N M D`` into windows, each after the prefix tokens that it sees: ``n P+s*s M D``."""
+    cells = x[:, grid.num_prefix :].flatten(2).unflatten(1, (grid.height, grid.width))
+    windows = to_windows(cells, size).flatten(1, 2).unflatten(2, x.shape[2:])
+    if not with_prefix or grid.num_prefix == 0:
+        return windows
+    per_image = windows_along(grid.height, size) * windows_along(grid.width, size)
+    prefix = x[:, : grid.num_prefix]
+    if grid.own_prefix:
+        own = prefix.unflatten(1, (per_image, grid.num_prefix // per_image))
+    else:
+        own = prefix[:, None].expand(-1, per_image, -1, -1, -1)
+    return torch.cat([own.flatten(0, 1), windows], 1)
+
+
+def _outside(grid: TokenGrid, size: int, like: Tensor) -> Tensor | None:
     """Build the bias that hides cells outside the map, ``n 1 1 P+s*s``; ``None`` if there are none."""
     if not traced() and grid.height % size == 0 and grid.width % size == 0:
         return None
     inside = to_windows(like.new_ones(1, grid.height, grid.width, 1), size).flatten(1)  # windows of one image, s*s
     bias = torch.zeros_like(inside).masked_fill(inside == 0, float("-inf"))
-    return F.pad(bias, (seen, 0))[:, None, None].repeat(batch, 1, 1, 1)
+    seen = grid.num_prefix // inside.shape[0] if grid.own_prefix else grid.num_prefix
+    return F.pad(bias, (seen, 0))[:, None, None].repeat(like.shape[0], 1, 1, 1)
