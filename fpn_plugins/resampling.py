@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 from torch import nn
@@ -46,3 +47,18 @@ def make_resample(
         layers.append(nn.ConvTranspose2d(channels, out_channels, 2, stride=2))
         channels = out_channels
     return nn.Sequential(*layers)
+
+
+def scaled_strides(stride: int, scale_factors: Sequence[Fraction]) -> list[int]:
+    """Divide a map's stride in pixels by each factor.
+
+    Raises:
+        ValueError: a factor that does not divide the stride.
+    """
+    exact = [stride / scale for scale in scale_factors]
+    if any(scaled.denominator != 1 for scaled in exact):
+        raise ValueError(
+            f"scale_factors={[float(scale) for scale in scale_factors]} make strides below 1 from the map's {stride}; "
+            "leave out the largest"
+        )
+    return [int(scaled) for scaled in exact]

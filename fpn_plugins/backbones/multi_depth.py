@@ -18,13 +18,12 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checks import integers, mapping
 from ..features import FeatureSpec
 from ..layers import NormFactory, check_layers
-from ..ops.tracing import traced
+from ..ops.cropping import crop, pad_to_cells
 from ..ops.windows import windows_along
 from ..resampling import make_resample
 from .base import Backbone, unread_map
@@ -83,15 +82,12 @@ class MultiDepthViT(Backbone):
         """Map images ``B in_chans H W`` to one ``B C H/stride W/stride`` map per stride, rounded up."""
         self.check_image(x)
         height, width = x.shape[-2:]
-        below, beside = (windows_along(side, self.cell) * self.cell - side for side in (height, width))
-        # a trace must not depend on the size
-        if traced() or below or beside:
-            x = F.pad(x, (0, beside, 0, below))
+        depths = self.vit(pad_to_cells(x, self.cell))
         maps = []
-        for resample, tokens, spec in zip(self.resamples, self.vit(x), self.feature_specs, strict=True):
+        for resample, tokens, spec in zip(self.resamples, depths, self.feature_specs, strict=True):
             size = windows_along(height, spec.stride), windows_along(width, spec.stride)
             unread = isinstance(resample, nn.Identity)
-            maps.append(unread_map(tokens, spec.channels, *size) if unread else _crop(resample(tokens), *size))
+            maps.append(unread_map(tokens, spec.channels, *size) if unread else crop(resample(tokens), size))
         return self.complete(maps)
 
     def remove_unread(self, kept: frozenset[int]) -> None:
@@ -105,14 +101,6 @@ class MultiDepthViT(Backbone):
         """Number the layers of the ViT."""
         layers, top = self.vit.parameter_layers()
         return with_prefix("vit", layers), top
-
-
-def _crop(x: Tensor, height: int, width: int) -> Tensor:
-    """Crop to the upper left part; negative padding, unlike a slice, keeps the memory format."""
-    below, beside = x.shape[-2] - height, x.shape[-1] - width
-    if traced() or below or beside:
-        return F.pad(x, (0, -beside, 0, -below))
-    return x
 
 
 def _check_depths(depths: Sequence[int], strides: Sequence[int], vit: Mapping[str, Any]) -> tuple[int, ...]:

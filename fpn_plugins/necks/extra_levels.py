@@ -103,6 +103,21 @@ def as_extra_levels(value: ExtraLevels | Mapping[str, object] | None) -> ExtraLe
     raise TypeError(f"extra_levels must be ExtraLevels, a mapping of its arguments or None, got {shown(value)}")
 
 
+def extra_levels_of_outputs(value: ExtraLevels | Mapping[str, object] | None, owner: str) -> ExtraLevels | None:
+    """Convert as `as_extra_levels` does, for a neck whose inputs and laterals do not have the last level's resolution.
+
+    Raises:
+        ValueError: extra levels that do not follow an output; names the neck, ``owner``.
+    """
+    extra = as_extra_levels(value)
+    if extra is not None and extra.source != "output":
+        raise ValueError(
+            f"extra_levels source={extra.source!r}: extra levels of {owner} must follow an output, the only map at the "
+            "last level's resolution; use source='output'"
+        )
+    return extra
+
+
 class MaxPoolLevels(nn.Module):
     """Extra levels that keep every second cell of the last output, so ``n`` cells become ``ceil(n / 2)``."""
 

@@ -23,12 +23,12 @@ from ..features import FeatureSpec
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, check_layers, init_convs
 from ..ops import checkpointing
 from ..ops.tracing import traced
-from ..resampling import make_resample
+from ..resampling import make_resample, scaled_strides
 from ..weights import accept_layouts
 from ..weights.maps.simple_pyramid import SimplePyramidLayouts
 from .base import PyramidNeck
 from .card import P6, VIT_B, NeckCard
-from .extra_levels import ExtraLevels, as_extra_levels
+from .extra_levels import ExtraLevels, extra_levels_of_outputs
 
 
 class SimpleFeaturePyramid(PyramidNeck):
@@ -103,7 +103,7 @@ class SimpleFeaturePyramid(PyramidNeck):
             )
         check_layers(norm=norm, act=act, conv=conv, init=init)
         self.scale_factors = _check_scale_factors(scale_factors)
-        extra = _check_extra_levels(as_extra_levels(extra_levels))
+        extra = extra_levels_of_outputs(extra_levels, type(self).__name__)
         self.num_extra_levels = extra.num_levels if extra else 0
 
         resamples = [make_resample(channels, scale, norm, halve_channels=True) for scale in self.scale_factors]
@@ -125,13 +125,7 @@ class SimpleFeaturePyramid(PyramidNeck):
         Raises:
             ValueError: a factor that does not divide the stride.
         """
-        exact = [strides[0] / scale for scale in self.scale_factors]
-        if any(stride.denominator != 1 for stride in exact):
-            raise ValueError(
-                f"scale_factors={[float(scale) for scale in self.scale_factors]} make strides below 1 from the map's "
-                f"{strides[0]}; leave out the largest"
-            )
-        return [int(stride) for stride in exact]
+        return scaled_strides(strides[0], self.scale_factors)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Compute one map ``B out_channels H*scale W*scale`` per factor, then the extra levels; see `Neck.forward`."""
@@ -165,12 +159,3 @@ def _check_scale_factors(scale_factors: Sequence[float]) -> tuple[Fraction, ...]
             f"scale_factors={list(scale_factors)} must each be half of the previous one, e.g. (4, 2, 1, 0.5)"
         )
     return scales
-
-
-def _check_extra_levels(extra: ExtraLevels | None) -> ExtraLevels | None:
-    if extra is not None and extra.source != "output":
-        raise ValueError(
-            f"extra_levels source={extra.source!r}: extra levels of SimpleFeaturePyramid must follow an output, the "
-            "only map at the last level's resolution; use source='output'"
-        )
-    return extra

@@ -1,4 +1,4 @@
-"""Crop or pad doubled maps to the size of the finer map."""
+"""Pad images to whole cells, and crop or pad maps: to their share of an image, or to the size of a finer map."""
 
 from __future__ import annotations
 
@@ -7,6 +7,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..compat import compiling
+from .tracing import traced
+from .windows import windows_along
+
+
+def pad_to_cells(x: Tensor, cell: int) -> Tensor:
+    """Zero-pad images ``B C H W`` on the right and at the bottom until ``cell`` divides both sides."""
+    below, beside = (windows_along(side, cell) * cell - side for side in x.shape[-2:])
+    # a trace must not depend on the size
+    if traced() or below or beside:
+        return F.pad(x, (0, beside, 0, below))
+    return x
+
+
+def crop(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Crop to the upper left ``size``; negative padding, unlike a slice, keeps the memory format."""
+    below, beside = x.shape[-2] - size[0], x.shape[-1] - size[1]
+    if traced() or below or beside:
+        return F.pad(x, (0, -beside, 0, -below))
+    return x
 
 
 def fit(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -57,16 +57,12 @@ class SimpleFeaturePyramid(SafeInit, necks.SimpleFeaturePyramid, BaseModule):
         init_cfg: Cfg | Sequence[Cfg] | None = None,
         **more: Any,
     ) -> None:
-        if positive_int("num_outs", num_outs) < len(numbers("scale_factors", scale_factors)):
-            raise ValueError(
-                f"num_outs={num_outs} is smaller than the {len(scale_factors)} levels of "
-                f"scale_factors={list(scale_factors)}; set num_outs={len(scale_factors)} or more"
-            )
+        above = levels_above(num_outs, scale_factors)
         super().__init__(
             in_channels,
             out_channels,
             scale_factors,
-            extra_levels=extra_levels(num_outs - len(scale_factors), add_extra_convs, relu_before_extra_convs),
+            extra_levels=extra_levels(above, add_extra_convs, relu_before_extra_convs),
             norm=norm_factory(None if norm_cfg is None else own_type(norm_cfg)),
             act=act_factory(act_cfg),
             conv=conv_factory(conv_cfg),
@@ -74,3 +70,13 @@ class SimpleFeaturePyramid(SafeInit, necks.SimpleFeaturePyramid, BaseModule):
         )
         self.num_outs = num_outs
         self.init_cfg = init_cfg
+
+
+def levels_above(num_outs: int, scale_factors: Sequence[float]) -> int:
+    """Count the levels above the last scale; ``ValueError`` if ``num_outs`` is smaller than the number of scales."""
+    if positive_int("num_outs", num_outs) < len(numbers("scale_factors", scale_factors)):
+        raise ValueError(
+            f"num_outs={num_outs} is smaller than the {len(scale_factors)} levels of "
+            f"scale_factors={list(scale_factors)}; set num_outs={len(scale_factors)} or more"
+        )
+    return num_outs - len(scale_factors)
