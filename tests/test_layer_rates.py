@@ -15,6 +15,7 @@ from fpn_plugins import (
     MultiDepthViT,
     MViT,
     Pyramid,
+    SpatialTuningAdapter,
     Swin,
     TimmBackbone,
     TimmHybrid,
@@ -111,12 +112,13 @@ def test_composed_backbones_have_the_layers_of_their_parts() -> None:
     for composed in (
         MultiDepthViT(VIT, depths=(1, 2, 3, 4)),
         HybridCNNViT({"type": "TimmBackbone", "name": "resnet18"}, VIT),
+        SpatialTuningAdapter({"type": "ViT", **VIT}),
     ):
         found = layer_lr_factors(composed, 0.5)
         own = {name: factor for name, factor in found.items() if name.startswith("vit.")}
         assert own == {f"vit.{name.removeprefix('vit.')}": vit[name.removeprefix("vit.")] for name in own} and own
         rest = {name.partition(".")[0]: factor for name, factor in found.items() if name not in own}
-        assert rest == ({"cnn": 0.5**5, "norm": 1.0} if "cnn" in rest else {"resamples": 1.0})
+        assert rest == {name: 0.5**5 if name == "cnn" else 1.0 for name in rest} and rest
     inner = layer_lr_factors(TimmBackbone("resnet18"), 0.5)
     assert layer_lr_factors(ImagePyramid(TimmBackbone("resnet18")), 0.5) == {
         f"backbone.{k}": v for k, v in inner.items()

@@ -31,6 +31,7 @@ NECK_ROLES = (
     (r"output_conv|out_convs|fpn_output|fpn_convs|layer_blocks", "output convs"),
     (r"resample|simfp_", "resampling"),
     (r"refine", "refinement"),
+    (r"^(\d+\.)*(blocks|norms)", "CSP layers"),
     (r"^(fpn|[\d.]*)$", "merges"),  # the neck's own operations between its layers: resizing and additions
 )
 HEAD_ROLES = (

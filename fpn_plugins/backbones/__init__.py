@@ -7,6 +7,7 @@ from .hybrid import HybridCNNViT
 from .image_pyramid import ImagePyramid
 from .multi_depth import MultiDepthViT
 from .mvit.mvit import MViT
+from .spatial_tuning import SpatialTuningAdapter
 from .swin.swin import Swin
 from .timm.timm_backbone import TimmBackbone
 from .timm.timm_hybrid import TimmHybrid
@@ -21,6 +22,7 @@ __all__ = [
     "ImagePyramid",
     "MViT",
     "MultiDepthViT",
+    "SpatialTuningAdapter",
     "Swin",
     "TimmBackbone",
     "TimmHybrid",

@@ -10,6 +10,7 @@ from .card import NeckCard
 from .csp_pafpn import CSPPAFPN
 from .extra_levels import ExtraLevels
 from .fpn import FPN
+from .multi_scale_projector import MultiScaleProjector
 from .nas_fpn import NASFPN
 from .pafpn import PAFPN
 from .panoptic_fpn import PanopticFPN, SemanticMerge
@@ -26,6 +27,7 @@ __all__ = [
     "PAFPN",
     "BiFPN",
     "ExtraLevels",
+    "MultiScaleProjector",
     "Neck",
     "NeckCard",
     "NeckChain",

@@ -17,13 +17,14 @@ from .bfp import BFP
 from .bifpn import BiFPN
 from .csp_pafpn import CSPPAFPN
 from .fpn import FPN
+from .multi_scale_projector import MultiScaleProjector
 from .nas_fpn import NASFPN
 from .pafpn import PAFPN
 from .panoptic_fpn import PanopticFPN
 from .simple_pyramid import SimpleFeaturePyramid
 
 _OURS = (
-    *(FPN, PAFPN, BiFPN, NASFPN, CSPPAFPN, BFP, PanopticFPN, SimpleFeaturePyramid),
+    *(FPN, PAFPN, BiFPN, NASFPN, CSPPAFPN, BFP, PanopticFPN, SimpleFeaturePyramid, MultiScaleProjector),
     *(SSDPyramid, TopDownPyramid, SingleScale),
 )
 # every neck by its class name, in the order of the docs; the adapters and the contract tests iterate over this table

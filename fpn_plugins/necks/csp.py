@@ -1,4 +1,4 @@
-"""Cross-stage-partial layer and depthwise separable convolution, the parts of YOLOX's neck.
+"""Cross-stage-partial layers and depthwise separable convolution, the parts of YOLOX's neck and of LW-DETR's projector.
 
 CSPNet (Wang et al., CVPR-W 2020, arXiv:1911.11929), in the form of YOLOv5 and YOLOX::
 
@@ -6,8 +6,17 @@ CSPNet (Wang et al., CVPR-W 2020, arXiv:1911.11929), in the form of YOLOv5 and Y
       |                              concat --final 1x1-->
       +--short 1x1-------------------+
 
+and in that of LW-DETR (arXiv:2406.03459), where the final convolution reads the map after each of the blocks::
+
+    x --first 1x1-- first half ---------------------------------------+
+          |                                                           concat --final 1x1-->
+          +-------- second half --+--[3x3, 3x3]--+--[3x3, 3x3]--+ .. -+
+                                  +--------------|--------------|-----+
+                                                 +--------------|-----+
+
 Reference code: mmdet ``models/layers/csp_layer.py`` (``CSPLayer`` without the shortcut inside its blocks, which the
-neck does not use) and mmcv ``cnn/bricks/depthwise_separable_conv_module.py``.
+neck does not use), mmcv ``cnn/bricks/depthwise_separable_conv_module.py``, and ``C2f`` in LW-DETR's
+``models/backbone/projector.py``.
 """
 
 from __future__ import annotations
@@ -51,11 +60,11 @@ def make_conv3x3(
 
 
 class Bottleneck(nn.Module):
-    """1x1, then 3x3 convolution at the same width (Darknet's block without its shortcut)."""
+    """1x1 (or ``kernel_size``), then 3x3 convolution at the same width (Darknet's block without its shortcut)."""
 
-    def __init__(self, channels: int, depthwise: bool = False, **layers: Any) -> None:
+    def __init__(self, channels: int, depthwise: bool = False, kernel_size: int = 1, **layers: Any) -> None:
         super().__init__()
-        self.conv1 = ConvNormAct(channels, channels, 1, **layers)
+        self.conv1 = ConvNormAct(channels, channels, kernel_size, **layers)
         self.conv2 = make_conv3x3(channels, channels, depthwise=depthwise, **layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -88,3 +97,28 @@ class CSPLayer(nn.Module):
         """Concatenate ``maps`` (each ``B C H W``) and map them to ``B C_out H W``."""
         x = torch.cat(tuple(maps), dim=1)
         return self.final_conv(torch.cat((self.blocks(self.main_conv(x)), self.short_conv(x)), dim=1))
+
+
+class C2f(nn.Module):
+    """CSP layer whose final convolution reads the output of every block, not only that of the last one.
+
+    Args:
+        in_channels: channels of the input map.
+        out_channels: channels of the output map.
+        num_blocks: number of bottlenecks of two 3x3 convolutions, each ``out_channels // 2`` wide.
+        **layers: ``norm``, ``act`` and ``conv`` of `ConvNormAct`.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, num_blocks: int = 3, **layers: Any) -> None:
+        super().__init__()
+        half = out_channels // 2
+        self.first_conv = ConvNormAct(in_channels, 2 * half, 1, **layers)
+        self.blocks = nn.ModuleList(Bottleneck(half, kernel_size=3, **layers) for _ in range(num_blocks))
+        self.final_conv = ConvNormAct((2 + num_blocks) * half, out_channels, 1, **layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``B C_in H W`` to ``B C_out H W``."""
+        maps = list(self.first_conv(x).chunk(2, dim=1))
+        for block in self.blocks:
+            maps.append(block(maps[-1]))
+        return self.final_conv(torch.cat(maps, dim=1))

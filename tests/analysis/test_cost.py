@@ -56,8 +56,8 @@ def real_neck(name: str) -> tuple[nn.Module, list[Tensor]]:
     specs = IN_SPECS
     if name == "BFP":
         specs = tuple(FeatureSpec(16, spec.stride) for spec in IN_SPECS)
-    elif len(NECKS[name].card.in_specs) == 1:
-        specs = NECKS[name].card.in_specs
+    elif len({spec.stride for spec in NECKS[name].card.in_specs}) == 1:
+        specs = NECKS[name].card.example_specs
     neck = build_neck({"type": name, **arguments}, specs).eval()
     return neck, [x.requires_grad_() for x in make_pyramid(specs, (128, 64), seed=None)]
 

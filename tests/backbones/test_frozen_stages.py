@@ -20,6 +20,7 @@ from fpn_plugins import (
     ImagePyramid,
     MultiDepthViT,
     MViT,
+    SpatialTuningAdapter,
     Swin,
     TimmBackbone,
     TimmHybrid,
@@ -157,6 +158,12 @@ KINDS: list[Any] = [
             ("vit.blocks.1.",),
         ],
         id="HybridCNNViT",
+    ),
+    pytest.param(
+        SpatialTuningAdapter,
+        {"vit": {"type": "ViT", "embed_dim": 8, "depth": 2, "num_heads": 2, "global_block_indices": ()}},
+        [("vit.patch_embed", "vit.pos_embed"), ("vit.blocks.0.",), ("vit.blocks.1.",)],
+        id="SpatialTuningAdapter",
     ),
     pytest.param(
         ImagePyramid,

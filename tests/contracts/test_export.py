@@ -10,6 +10,7 @@ import torch
 from precision import assert_same_gradients, assert_same_maps
 from registered import (
     BACKBONE_HOSTS,
+    DEPTHS,
     MODULES,
     NECK_NAMES,
     SIZES,
@@ -60,6 +61,7 @@ FEWER: dict[str, dict[str, Any]] = {
         "strides": (8, 16),
     },
     "NASFPN": {"num_repeats": 1},
+    "SpatialTuningAdapter": {"vit": {**DEPTHS, "depth": 1, "out_block_indices": (0,)}},
 }
 CASES = [
     *(
@@ -80,6 +82,7 @@ CASES = [
 NOT_SCRIPTABLE = {
     "BiFPN": "does not have a statically determinable length",
     "CSPPAFPN": "Sequence",
+    "MultiScaleProjector": "Sequence",
     "NASFPN": "Sequence",
     "PanopticFPN": "Sequence",
     "SimpleFeaturePyramid": "Sequence",

@@ -14,7 +14,7 @@ from precision import assert_same_maps
 from registered import (
     BACKBONE_ARGUMENTS,
     MODULES,
-    ON_ONE_MAP,
+    ON_ONE_STRIDE,
     ON_THE_LAST_MAP,
     ROUNDS_DOWN,
     SIZES,
@@ -49,7 +49,7 @@ def test_shapes_equal_the_published_specs(name: str, size: tuple[int, int]):
     with torch.no_grad():
         maps = module(example(name, size))
     assert isinstance(maps, tuple)
-    if name in ON_ONE_MAP:  # from which finer ones are made: as much image as its cells cover
+    if name in ON_ONE_STRIDE:  # from which finer ones are made: as much image as its cells cover
         size = tuple(-(-side // stride) * stride for stride in [in_specs(name)[0].stride] for side in size)
     check_pyramid(maps, specs, size)
     for m, spec in zip(maps, specs, strict=True):  # these examples pad, so they round up

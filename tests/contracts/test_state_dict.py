@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from registered import (
     BACKBONE_NAMES,
+    DEPTHS,
     NECK_NAMES,
     TINY_ENCODER,
     VIT_PARTS,
@@ -89,6 +90,12 @@ def mvit_block(name: str) -> set[str]:
     return pooling | affine(*(f"{name}.{part}" for part in MVIT_PARTS))
 
 
+def normed(*names: str) -> set[str]:
+    """Convolutions without a bias, with batch norm."""
+    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    return {f"{name}.{part}" for name in names for part in ("conv.weight", *(f"norm.{key}" for key in norm))}
+
+
 BACKBONE_KEYS: dict[str, Callable[[], set[str]]] = {
     "MultiDepthViT": lambda: (
         vit_keys(**VIT_PARTS)
@@ -116,6 +123,10 @@ BACKBONE_KEYS: dict[str, Callable[[], set[str]]] = {
         *("cls_token", "pos_embed", *affine("patch_embed.proj")),
         *(key for i in range(2) for key in foundation_block(f"blocks.{i}") | affine(f"blocks.{i}.mlp.norm")),
     },
+    "SpatialTuningAdapter": lambda: (
+        vit_keys(**{key: value for key, value in DEPTHS.items() if key != "type"})
+        | normed(*(f"detail_convs.{k}" for k in range(4)), *(f"fusion_convs.{i}" for i in range(3)))
+    ),
     "ViT": lambda: {"pos_embed", *affine("patch_embed.proj"), *(k for i in range(2) for k in vit_block(f"blocks.{i}"))},
 }
 

@@ -14,8 +14,8 @@ from fpn_plugins.testing import make_pyramid
 
 # necks that read the maps of another neck
 BEHIND_A_NECK = {name for name, neck in NECKS.items() if neck.card.follows}
-# necks that read a single map
-ON_ONE_MAP = {name for name, neck in NECKS.items() if len(neck.card.example_specs) == 1}
+# necks that read a single map, or several of one stride
+ON_ONE_STRIDE = {name for name, neck in NECKS.items() if len({s.stride for s in neck.card.example_specs}) == 1}
 # necks that read only the sizes of all maps except the last
 ON_THE_LAST_MAP = {"TopDownPyramid"}
 SIZES = [(64, 64), (65, 97), (75, 33)]  # square, and odd sides that round up at every stride
@@ -31,6 +31,15 @@ VIT_PARTS = {
     "num_heads": 4,
     "window_size": 3,
     "global_block_indices": (1, 3),
+}
+DEPTHS = {
+    **TINY_ENCODER,
+    "type": "ViT",
+    "depth": 3,
+    "window_size": 0,
+    "global_block_indices": (),
+    "use_rel_pos": False,
+    "out_block_indices": (0, 1, 2),
 }
 # example arguments; a registered backbone without an entry fails a test
 BACKBONE_ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -53,6 +62,7 @@ BACKBONE_ARGUMENTS: dict[str, dict[str, Any]] = {
     "MultiDepthViT": {"vit": VIT_PARTS, "depths": (1, 2, 3, 4)},
     "HybridCNNViT": {"cnn": {"type": "TimmBackbone", "name": "resnet10t"}, "vit": TINY_ENCODER},
     "TimmHybrid": {"name": "vit_small_r26_s32_224", "model_args": TINY_ENCODER},
+    "SpatialTuningAdapter": {"vit": DEPTHS, "detail_channels": 8},
     "ViT": {
         "img_size": 64,
         "embed_dim": 32,

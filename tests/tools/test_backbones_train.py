@@ -56,6 +56,9 @@ CASES: dict[str, Case] = {
         detectron2={"extra_levels": {"num_levels": 1}},
     ),
     "MultiDepthViT": Case({"vit": TINY_VIT, "depths": [1, 2, 3, 4]}),
+    "SpatialTuningAdapter": Case(
+        {"vit": {"type": "ViT", **TINY_VIT, "out_block_indices": [1, 2, 3]}, "detail_channels": 8}
+    ),
     "HybridCNNViT": Case(
         {"cnn": {**RESNET, "out_indices": [1, 2, 3, 4]}, "vit": TINY_ENCODER}, hosts=(pytest.mark.timm,)
     ),

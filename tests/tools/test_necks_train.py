@@ -24,6 +24,11 @@ CASES: dict[str, tuple[list[int], Any, Any]] = {
     "NASFPN": (PYRAMID, {"num_outs": 5, "stack_times": 1}, {"num_repeats": 1}),
     "CSPPAFPN": (PYRAMID[:4], {"num_csp_blocks": 1}, {"num_blocks": 1}),
     "SimpleFeaturePyramid": (PYRAMID, {"num_outs": 5}, {"extra_levels": {"num_levels": 1}}),
+    "MultiScaleProjector": (
+        PYRAMID[1:],
+        {"num_outs": 4, "num_blocks": 1},
+        {"extra_levels": {"num_levels": 1}, "num_blocks": 1},
+    ),
     "BFP": (PYRAMID, None, None),
     # the semantic map comes first; mmdet's dense heads take it for one more level
     "PanopticFPN": (
@@ -33,7 +38,9 @@ CASES: dict[str, tuple[list[int], Any, Any]] = {
     ),
 }
 # maps of the network that a neck reads, unless it reads all of C2..C5
-CHANGES: dict[str, dict[str, Any]] = {"SimpleFeaturePyramid": {"out_indices": [3]}}
+CHANGES: dict[str, dict[str, Any]] = dict.fromkeys(
+    ("SimpleFeaturePyramid", "MultiScaleProjector"), {"out_indices": [3]}
+)
 
 
 def test_every_case_is_a_neck() -> None:

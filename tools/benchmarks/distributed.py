@@ -44,6 +44,7 @@ TINY: dict[str, dict[str, Any]] = {
     "ImagePyramid": {"backbone": {**SWIN, "type": "Swin"}},
     "HybridCNNViT": {"cnn": {**RESNET, "output_norm": "LN"}, "vit": ENCODER},
     "TimmHybrid": {"name": "vit_small_r26_s32_224", "model_args": ENCODER},
+    "SpatialTuningAdapter": {"vit": {**VIT, "type": "ViT", "out_block_indices": (1, 2, 3)}, "detail_channels": 4},
 }
 # images of each process in each step
 STEPS = (((2, 64, 96), (2, 64, 96)), ((2, 64, 96), (2, 64, 96)), ((3, 64, 64), (2, 96, 64)))
@@ -98,7 +99,7 @@ def _neck(name: str, number: int, indices: list[int]) -> Any:
         return {**neck, "in_indices": indices[:1] if len(indices) == number else indices[-1:]}
     if card.follows:
         return [{"type": card.follows, "out_channels": 8, "in_indices": indices}, {"type": name, "refine_index": 0}]
-    if len(card.example_specs) == 1:
+    if len({spec.stride for spec in card.example_specs}) == 1:
         first = {"type": "SingleScale", "out_channels": 8, "in_indices": indices[-1:]}
         return [first, {**neck, "scale_factors": (2.0, 1.0)}] if number > 1 else neck
     return {**neck, "in_indices": indices}

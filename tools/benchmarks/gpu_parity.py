@@ -16,7 +16,11 @@ from fpn_plugins.testing import make_pyramid
 SIZE, BATCH = (97, 129), 2
 SPECS = tuple(FeatureSpec(8 << k, 4 << k) for k in range(4))
 # inputs of necks that do not take four maps of a backbone
-NECK_SPECS = {"BFP": tuple(FeatureSpec(32, spec.stride) for spec in SPECS), "SimpleFeaturePyramid": SPECS[2:3]}
+NECK_SPECS = {
+    "BFP": tuple(FeatureSpec(32, spec.stride) for spec in SPECS),
+    "SimpleFeaturePyramid": SPECS[2:3],
+    "MultiScaleProjector": 2 * SPECS[2:3],
+}
 ENCODER = {"embed_dim": 32, "depth": 2, "num_heads": 4}
 VIT = {"img_size": 64, "embed_dim": 32, "depth": 2, "num_heads": 4, "window_size": 3, "global_block_indices": (1,)}
 RESNET = {"type": "TimmBackbone", "name": "resnet10t"}
@@ -31,6 +35,7 @@ BACKBONE_ARGUMENTS: dict[str, dict[str, Any]] = {
         "img_size": 64,
     },
     "MultiDepthViT": {"vit": {**VIT, "depth": 4}, "depths": (1, 2, 3, 4)},
+    "SpatialTuningAdapter": {"vit": {**VIT, "type": "ViT"}},
     "Swin": {"embed_dim": 16, "depths": (1, 1, 2, 1), "num_heads": (1, 2, 4, 8), "window_size": 4},
     "TimmBackbone": {"name": "resnet10t"},
     "TimmHybrid": {"name": "vit_small_r26_s32_224", "model_args": ENCODER},

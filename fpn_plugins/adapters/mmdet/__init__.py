@@ -29,6 +29,7 @@ from .backbones import (
     MultiDepthViT,
     MViT,
     PyramidBackbone,
+    SpatialTuningAdapter,
     TimmBackbone,
     TimmHybrid,
     ViT,
@@ -40,6 +41,7 @@ from .fpn import FPN, PAFPN, SingleScale, SSDPyramid, TopDownPyramid
 from .fpn_carafe import FPN_CARAFE
 from .layer_decay import ViTLayerDecay
 from .loading import SafeCheckpointHook
+from .multi_scale_projector import MultiScaleProjector
 from .nas_fpn import NASFPN
 from .panoptic_fpn import PanopticFPN, PanopticFPNHead
 from .resume import ExactResumeHook
@@ -66,12 +68,14 @@ __all__ = [
     "PanopticFPN",
     "PanopticFPNHead",
     "MultiDepthViT",
+    "MultiScaleProjector",
     "PyramidBackbone",
     "RetinaHead",
     "SafeCheckpointHook",
     "SSDPyramid",
     "SimpleFeaturePyramid",
     "SingleScale",
+    "SpatialTuningAdapter",
     "Swin",
     "SwinTransformer",
     "TimmBackbone",

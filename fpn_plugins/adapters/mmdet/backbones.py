@@ -60,6 +60,14 @@ class HybridCNNViT(TakesInitCfg, backbones.HybridCNNViT, BaseModule):
 
 
 @MODELS.register_module()
+class SpatialTuningAdapter(LoadedBackbone, backbones.SpatialTuningAdapter, BaseModule):
+    """`fpn_plugins.SpatialTuningAdapter` with ``init_cfg``; ``vit`` is the config of a backbone of this package."""
+
+    def __init__(self, vit: Cfg, *args: Any, **kwargs: Any) -> None:
+        super().__init__(build_part("vit", vit), *args, **kwargs)
+
+
+@MODELS.register_module()
 class CorePyramid(TakesInitCfg, Pyramid, BaseModule):
     """`fpn_plugins.Pyramid` as an mmdet backbone with ``init_cfg``, configured with the core's arguments.
 

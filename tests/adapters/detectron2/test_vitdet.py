@@ -168,6 +168,7 @@ def test_from_yaml_keys(caplog: pytest.LogCaptureFixture) -> None:
     resnet = {"type": "TimmBackbone", "name": "resnet10t", "out_indices": [2, 3]}
     for kind, arguments, neck in (
         ("ViT", vit, "SimpleFeaturePyramid"),
+        ("SpatialTuningAdapter", {"vit": {"type": "ViT", **vit}}, "FPN"),
         ("MultiDepthViT", {"vit": vit, "depths": [1, 2, 3, 4]}, "FPN"),
         (
             "HybridCNNViT",
