@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -222,7 +223,7 @@ def test_demo_settings_match_on_both_hosts(stem: str) -> None:
     assert theirs.model.train_cfg.rcnn.sampler.num == lazy.model.roi_heads.batch_size_per_image
 
 
-VITDET = sorted(path.stem for path in MMDET if "_vit" in path.stem)
+VITDET = sorted(path.stem for path in MMDET if "_vit" in path.stem or "_dinov3_" in path.stem)
 
 
 @pytest.mark.mmdet
@@ -239,7 +240,7 @@ def test_vitdet_settings_match_on_both_hosts(stem: str) -> None:
     backbones = []
     for backbone in (theirs.model.backbone.backbone.to_dict(), OmegaConf.to_container(lazy.model.backbone.bottom_up)):
         backbone.get("vit", backbone).pop("checkpoint", None)  # Detectron2 loads it when it trains
-        backbones.append({key: list(value) if isinstance(value, tuple) else value for key, value in backbone.items()})
+        backbones.append(json.loads(json.dumps(backbone)))  # lists for tuples
     assert backbones[0] == backbones[1]
     assert theirs.model.data_preprocessor.pad_size_divisor == lazy.model.backbone.square_pad
     assert theirs.model.data_preprocessor.mean == lazy.model.pixel_mean
