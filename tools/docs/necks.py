@@ -30,7 +30,7 @@ BEGIN, END = "<!-- necks: begin, written by tools/docs/necks.py -->", "<!-- neck
 INTRODUCTION = f"""# Necks
 
 Written by `{COMMAND}`; do not edit. Numbers in the tables are counted from the code, on {SIZE[0]} x {SIZE[1]} images
-and ResNet-50's maps (or a plain ViT-B's map where noted). GMACs: 1e9 multiply-adds, counted once (FLOPs = 2 x MACs), of
+and ResNet-50's maps (or a plain ViT-B's where noted). GMACs: 1e9 multiply-adds, counted once (FLOPs = 2 x MACs), of
 the neck alone; additions and resizing count as none. "Kept": the maps that autograd keeps for backward, fp32, one
 image. AP and PQ were published by the sources named, on COCO val2017, and were not measured here.
 
@@ -57,8 +57,9 @@ def count(name: str, card: NeckCard) -> CostReport:
 
 def inputs(card: NeckCard) -> str:
     """Describe the maps on which a neck is counted."""
-    if len(card.in_specs) == 1:
-        return "a plain ViT-B's map"
+    if len({spec.stride for spec in card.in_specs}) == 1:
+        number = len(card.in_specs)
+        return "a plain ViT-B's map" if number == 1 else f"{number} maps of a plain ViT-B"
     names = level_names(card.in_specs, "P" if card.follows else "C")
     maps = f"{names[0]}-{names[-1]}"
     return f"{card.follows}'s {maps}" if card.follows else maps
