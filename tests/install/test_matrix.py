@@ -41,8 +41,12 @@ def matrix(modules: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPa
     found = modules["matrix"]
     page = tmp_path / "page.md"
     page.write_text(f"before\n{found.BEGIN}\nold\n{found.END}\nafter\n")
-    monkeypatch.setattr(found, "RESULTS", tmp_path / "matrix.json")
+    readme = tmp_path / "readme.md"
+    readme.write_text(page.read_text())
+    monkeypatch.setattr(found, "PUBLISHED", tmp_path / "published.json")
+    monkeypatch.setattr(found, "RESULTS", tmp_path / "build" / "results.json")
     monkeypatch.setattr(found, "PAGE", page)
+    monkeypatch.setattr(found, "README", readme)
     return found
 
 
@@ -60,13 +64,14 @@ def test_rows_are_distinct_and_test_what_exists(modules: dict[str, Any]):
 
 def test_the_page_shows_the_results(modules: dict[str, Any], tmp_path: Path):
     matrix = modules["matrix"]
-    results = json.loads(matrix.RESULTS.read_text())
+    results = json.loads(matrix.PUBLISHED.read_text())
     assert set(results) <= {row.name for row in modules["matrix_rows"].ROWS}
-    text = matrix.PAGE.read_text(encoding="utf-8")
-    copy = tmp_path / "page.md"
-    copy.write_text(text, encoding="utf-8")
-    matrix.write_page(results, copy)
-    assert copy.read_text(encoding="utf-8") == text
+    for page, table in ((matrix.PAGE, matrix.table), (matrix.README, matrix.short_table)):
+        text = page.read_text(encoding="utf-8")
+        copy = tmp_path / "page.md"
+        copy.write_text(text, encoding="utf-8")
+        matrix.write_page(table(results), copy)
+        assert copy.read_text(encoding="utf-8") == text
 
 
 def test_outcomes_are_counted(modules: dict[str, Any], tmp_path: Path):
@@ -94,6 +99,9 @@ def test_a_row_with_a_result_is_not_repeated(matrix: Any, monkeypatch: pytest.Mo
         matrix, "run_row", lambda row, *more: run_row(row, *more) if row.name != "torch-2.4" else result()
     )
     assert matrix.main([]) == 0
+    assert "old" in matrix.PAGE.read_text() and not matrix.PUBLISHED.exists()  # files of the clone only if asked
+    assert matrix.main(["--write"]) == 0 and "| 3.10 | 2.1.2 |" in matrix.README.read_text()
+    assert matrix.PUBLISHED.read_text() == matrix.RESULTS.read_text()
     assert done.count("torch-2.1") == 1 and len(json.loads(matrix.RESULTS.read_text())) == len(matrix.ROWS)
     page = matrix.PAGE.read_text()
     assert page.startswith("before\n") and page.endswith("after\n") and "old" not in page

@@ -1,8 +1,9 @@
 """Install the package with several versions of Python, PyTorch and the toolboxes, and test each combination.
 
 Each combination gets an environment of its own below ``build/matrix``, which is deleted after its tests. Results are
-collected in ``tools/install/matrix.json`` and shown in ``docs/compatibility.md``. A combination that has a result is
-not repeated, so that a call goes on where the last one stopped.
+collected in ``build/matrix/results.json``; ``--write`` publishes them in ``tools/install/matrix.json``,
+``docs/compatibility.md`` and the README. A combination that has a result is not repeated, so that a call goes on where
+the last one stopped.
 
 Example:
     python tools/install/matrix.py
@@ -26,8 +27,10 @@ from matrix_environment import SHOWN, Environment, Unavailable
 from matrix_rows import ROWS, Row
 
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "tools" / "install" / "matrix.json"
+PUBLISHED = ROOT / "tools" / "install" / "matrix.json"
+RESULTS = ROOT / "build" / "matrix" / "results.json"
 PAGE = ROOT / "docs" / "compatibility.md"
+README = ROOT / "README.md"
 BEGIN, END = "<!-- matrix: begin, written by tools/install/matrix.py -->", "<!-- matrix: end -->"
 TEST_SECONDS = 360
 
@@ -47,9 +50,22 @@ def run_row(row: Row, folder: Path, seconds: float, keep: bool) -> dict[str, Any
 
 
 def read_results() -> dict[str, Any]:
-    """Return the results so far, by row."""
-    found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    """Return the results so far, published and of this clone, by row."""
+    found: dict[str, Any] = {}
+    for file in (PUBLISHED, RESULTS):
+        found |= json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return found
+
+
+def write_results(results: dict[str, Any], publish: bool) -> None:
+    """Write the results of this clone, and if asked, the published ones and the tables of pages."""
+    text = json.dumps(results, indent=1) + "\n"
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text(text, encoding="utf-8")
+    if publish:
+        PUBLISHED.write_text(text, encoding="utf-8")
+        write_page(table(results), PAGE)
+        write_page(short_table(results), README)
 
 
 def commit() -> str:
@@ -79,11 +95,24 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def write_page(results: dict[str, Any], page: Path) -> None:
-    """Replace the table in the page."""
+def short_table(results: dict[str, Any]) -> str:
+    """Return the Markdown table of the rows that were tested, for the README."""
+    keys = {"Python": "python", "PyTorch": "torch", "mmdet": "mmdet", "mmcv": "mmcv", "Detectron2": "detectron2"}
+    lines = [f"| {' | '.join(keys)} | tests passed | date |", "|" + "---|" * len(keys) + "--:|---|"]
+    for row in ROWS:
+        result = results.get(row.name, {"reason": "not tested yet"})
+        if "reason" not in result:
+            versions = [result["versions"].get(key, "").split(",")[0] for key in keys.values()]
+            total = result["passed"] + len(result["failed"])
+            lines.append(f"| {' | '.join(versions)} | {result['passed']} of {total} | {result['date']} |")
+    return "\n".join(lines)
+
+
+def write_page(text: str, page: Path) -> None:
+    """Replace the table in a page."""
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
-    page.write_text(f"{before}{BEGIN}\n{table(results)}\n{END}{after}", encoding="utf-8")
+    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -94,6 +123,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--row", dest="rows", nargs="+", choices=names, default=names, metavar="ROW", help=text)
     parser.add_argument("--again", action="store_true", help="repeat rows that have a result")
     parser.add_argument("--keep", action="store_true", help="keep environments, and use those that were kept")
+    parser.add_argument("--write", action="store_true", help="publish: write matrix.json, the page and the README")
     text = "seconds for the tests of a row (360)"
     parser.add_argument("--time-limit", dest="seconds", type=float, default=TEST_SECONDS, help=text)
     return parser.parse_args(argv)
@@ -112,8 +142,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         shown = {key: value for key, value in result.items() if key not in ("machine", "commit")}
         print(json.dumps(shown, indent=2), flush=True)
         results = {row.name: results[row.name] for row in ROWS if row.name in results}
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        write_page(results, PAGE)
+        write_results(results, args.write)
+    if args.write:
+        write_results(results, publish=True)
     return int(any(result.get("failed") for result in results.values()))
 
 
