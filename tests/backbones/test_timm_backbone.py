@@ -10,7 +10,7 @@ from precision import assert_same_gradients, assert_same_maps
 from timm_networks import FAMILIES, images, randomize
 from torch import nn
 
-from fpn_plugins import FeatureSpec, TimmBackbone, check_pyramid
+from fpn_plugins import FeatureSpec, TimmBackbone, TimmHybrid, ViT, check_pyramid
 
 pytestmark = pytest.mark.timm
 
@@ -147,6 +147,21 @@ def test_an_unknown_model_suggests_near_names():
         TimmBackbone("resnet_50")
     with pytest.raises(ValueError, match="timm has no model '@@@@'$"):
         TimmBackbone("@@@@")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (TimmBackbone, "resnet50.no_tag"),
+        (TimmBackbone, "resnet50."),
+        (ViT, "vit_small_patch16_dinov3.no_tag"),
+        (ViT, "vit_base_patch16_dinov3.sat493m"),  # a tag of the large network
+        (TimmHybrid, "vit_small_r26_s32_224.no_tag"),
+    ],
+)
+def test_an_unknown_tag_of_the_weights_lists_those_of_the_network(kind: type, name: str):
+    with pytest.raises(ValueError, match=rf"timm has no weights '{name}'; there are \['{name.split('.')[0]}\."):
+        kind(name=name)
 
 
 @pytest.mark.parametrize("indices", [(), (4, 3), (1, 1), (-1,), (3, 5)])

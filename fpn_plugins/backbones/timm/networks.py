@@ -70,19 +70,29 @@ def turn_on_checkpointing(model: Any, name: str) -> None:
         raise ValueError(f"timm's {name!r} has no gradient checkpointing; set gradient_checkpointing=False") from error
 
 
+def check_name(name: str) -> str:
+    """Return the architecture of timm's network ``name``, which can end with the tag of its weights.
+
+    Raises:
+        ValueError: unknown network (suggests similar names) or tag (lists the network's).
+    """
+    timm = import_timm()
+    architecture, dot, _ = name.partition(".")
+    if not timm.is_model(architecture):
+        near = near_names(architecture, timm.list_models(), number=5)
+        raise ValueError(f"name={name!r}: timm has no model {name!r}{near}")
+    if dot and name not in (tags := timm.list_pretrained(f"{architecture}.*")):
+        raise ValueError(f"timm has no weights {name!r}; there are {tags or 'none for this network'}")
+    return architecture
+
+
 def check_out_indices(name: str, out_indices: Sequence[int] | None, arguments: Mapping[str, Any]) -> tuple[int, ...]:
     """Return the positions of the requested maps; ``None`` selects the last map of each stride from C2 on.
 
     Raises:
         ValueError: unknown network or tag (suggests similar names), or positions out of range (lists the maps).
     """
-    architecture = name.split(".")[0]
-    if not import_timm().is_model(architecture):
-        near = near_names(architecture, import_timm().list_models(), number=5)
-        raise ValueError(f"name={name!r}: timm has no model {name!r}{near}")
-    tags = import_timm().list_pretrained(f"{architecture}.*")
-    if "." in name and name not in tags:
-        raise ValueError(f"timm has no weights {name!r}; there are {tags or 'none for this network'}")
+    check_name(name)
     info = _feature_info(name, arguments)
     if out_indices is None:
         last = {row["reduction"]: index for index, row in enumerate(info) if row["reduction"] >= FINEST_STRIDE}

@@ -27,7 +27,7 @@ from ..build import register_backbone
 from ..hybrid import OUT_STRIDE, downsampling
 from ..layer_numbers import with_prefix
 from .loading import FitHook, TimmSource
-from .networks import fetching_timm, import_timm, pixel_statistics
+from .networks import check_name, fetching_timm, import_timm, pixel_statistics
 
 TIMM_NAMES = KeyMap("timm hybrid", [("head.<*>", None), ("<*>", "model.<*>")], lacks=["downsample.<*>"])
 HYBRID = re.compile(r"vit_[a-z]+_r\d+_s\d+_\d+")
@@ -58,7 +58,7 @@ class TimmHybrid(Backbone):
 
     Raises:
         ImportError: timm is not installed.
-        ValueError: the name of another network, or a checkpoint of another architecture.
+        ValueError: the name of another network, a tag that it does not have, or a checkpoint of another architecture.
     """
 
     def __init__(
@@ -183,6 +183,7 @@ def _create(name: str, pretrained: bool | None, arguments: Mapping[str, Any]) ->
     hybrids = [model for model in timm.list_models("vit_*") if HYBRID.fullmatch(model)]
     if name.split(".")[0] not in hybrids:
         raise ValueError(f"name={name!r} must be one of timm's hybrids on a ResNetV2 with stages: {', '.join(hybrids)}")
+    check_name(name)
     with fetching_timm(name, pretrained):
         return timm.create_model(
             name, pretrained=pretrained, num_classes=0, global_pool="", dynamic_img_size=True, **arguments

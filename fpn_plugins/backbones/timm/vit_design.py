@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import nn
 
-from ...checks import near_names, text
+from ...checks import text
 from ..vit.design import ALL_BIASED, KEYS_UNBIASED, NO_BIAS, ViTDesign
 from ..vit.rotary import Rotary
-from .networks import import_timm, skeleton
+from .networks import check_name, import_timm, skeleton
 
 
 def read_vit_design(name: str) -> ViTDesign:
@@ -18,13 +18,10 @@ def read_vit_design(name: str) -> ViTDesign:
 
     Raises:
         ImportError: timm is not installed.
-        ValueError: an unknown name (suggests similar ones), or a network with parts that `ViTDesign` does not have.
+        ValueError: an unknown name or tag (see `check_name`), or a network with parts that `ViTDesign` does not have.
     """
-    timm = import_timm()
-    architecture = text("name", name, "vit_small_patch16_dinov3").split(".")[0]
-    if not timm.is_model(architecture):
-        raise ValueError(f"name={name!r}: timm has no model {name!r}{near_names(architecture, timm.list_models())}")
-    network = skeleton(partial(timm.create_model, architecture))
+    architecture = check_name(text("name", name, "vit_small_patch16_dinov3"))
+    network = skeleton(partial(import_timm().create_model, architecture))
     if type(network).__name__ not in ("Eva", "VisionTransformer"):
         raise ValueError(
             f"name={name!r} is a {type(network).__name__}, not a plain Vision Transformer; use TimmBackbone"
