@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import nn
 
-from ..checks import one_of, probability, text
+from ..checks import one_of, positive_number, probability, text
 
 Size = TypeVar("Size", bound=NamedTuple)
 
@@ -29,6 +29,19 @@ def drop_path_rates(drop_path_rate: float, depth: int) -> list[float]:
     return torch.linspace(
         0, probability("drop_path_rate", drop_path_rate), depth, device="cpu"
     ).tolist()  # has values even under a meta device
+
+
+def hidden_channels(channels: int, mlp_ratio: float) -> int:
+    """Return the hidden channels of an MLP: ``mlp_ratio`` times ``channels``, rounded down.
+
+    Raises:
+        TypeError: ``mlp_ratio`` is not a number.
+        ValueError: ``mlp_ratio`` is not above 0, or leaves no channel.
+    """
+    hidden = int(channels * positive_number("mlp_ratio", mlp_ratio))
+    if hidden == 0:
+        raise ValueError(f"mlp_ratio={mlp_ratio} leaves no hidden channel of {channels}; use at least {1 / channels:g}")
+    return hidden
 
 
 def initialize_linear(module: nn.Module) -> None:

@@ -354,6 +354,7 @@ def test_specs_names_and_pixels() -> None:
         ({"out_indices": (2, 1)}, "ascending"),
         ({"frozen_stages": 3, "out_indices": (0, 1)}, "frozen_stages=3"),
         ({"drop_path_rate": 1.0}, "drop_path_rate"),
+        ({"mlp_ratio": 0.01}, "mlp_ratio=0.01 leaves no hidden channel of 16; use at least 0.0625"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:

@@ -257,6 +257,7 @@ def test_initial_weights():
         ({"frozen_stages": 4}, r"frozen_stages=4 must be -1 .* up to 3"),
         ({"drop_path_rate": 1.0}, "drop_path_rate=1.0 must be at least 0 and below 1"),
         ({"depth": 0, "global_block_indices": ()}, "depth=0 must be at least 1"),
+        ({"mlp_ratio": 0.04}, r"mlp_ratio=0.04 leaves no hidden channel of 24; use at least 0.0416667"),
     ],
 )
 def test_errors(arguments: dict[str, Any], message: str):

@@ -32,7 +32,7 @@ from ...weights.maps.swin import STAGES, swin_layouts
 from ...weights.shapes import refuse_other_shapes
 from ..base import Backbone, Part
 from ..build import register_backbone
-from ..sizes import drop_path_rates, initialize_linear, published_size
+from ..sizes import drop_path_rates, hidden_channels, initialize_linear, published_size
 from ..vit.blocks import EncoderBlock, mlp
 from .blocks import PatchMerging, SwinPatchEmbedding, SwinStage
 from .window_attention import TABLE, WindowAttention
@@ -135,7 +135,6 @@ class Swin(Backbone):
         booleans(gradient_checkpointing=gradient_checkpointing, output_norms=output_norms, qkv_bias=qkv_bias)
         booleans(patch_norm=patch_norm, use_abs_pos=use_abs_pos)
         positive_number("norm_eps", norm_eps)
-        positive_number("mlp_ratio", mlp_ratio)
         if qk_scale is not None:
             positive_number("qk_scale", qk_scale)
         self.name, self.in_chans = name, in_chans
@@ -164,7 +163,7 @@ class Swin(Backbone):
             dim, blocks = channels[stage], []
             for _ in range(size.depths[stage]):
                 attention = WindowAttention(dim, size.num_heads[stage], size.window_size, qkv_bias, qk_scale)
-                feed_forward = mlp(dim, int(dim * mlp_ratio))
+                feed_forward = mlp(dim, hidden_channels(dim, mlp_ratio))
                 blocks.append(EncoderBlock(dim, attention, feed_forward, next(rates), norm_eps))
             merging = PatchMerging(dim, merging_eps) if stage < self.out_indices[-1] else None
             self.layers.append(SwinStage(blocks, size.window_size, merging))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ...checks import boolean, divisor, integer, positive_int, positive_number
+from ..sizes import hidden_channels
 from .rotary import Rotary
 
 # biases of queries, keys and values
@@ -96,9 +97,9 @@ def changed_design(design: ViTDesign, name: str | None, **given: Any) -> ViTDesi
     for key in ("patch_size", "embed_dim", "depth", "num_heads", "pretrain_img_size"):
         if key in values:
             positive_int(key, values[key])
-    ratio = positive_number("mlp_ratio", values.pop("mlp_ratio", design.hidden_dim / design.embed_dim))
-    if "embed_dim" in values or given.get("mlp_ratio") is not None:
-        values["hidden_dim"] = int(values.get("embed_dim", design.embed_dim) * ratio)
+    if "embed_dim" in values or "mlp_ratio" in values:
+        ratio = values.pop("mlp_ratio", design.hidden_dim / design.embed_dim)
+        values["hidden_dim"] = hidden_channels(values.get("embed_dim", design.embed_dim), ratio)
     positive_number("norm_eps", values.get("norm_eps", design.norm_eps))
     for key in (*_DECIDED, "antialias_positions"):
         if key in values:
