@@ -58,7 +58,8 @@ def scaled_strides(stride: int, scale_factors: Sequence[Fraction]) -> list[int]:
     exact = [stride / scale for scale in scale_factors]
     if any(scaled.denominator != 1 for scaled in exact):
         raise ValueError(
-            f"scale_factors={[float(scale) for scale in scale_factors]} make strides below 1 from the map's {stride}; "
-            "leave out the largest"
+            f"scale_factors={[float(scale) for scale in scale_factors]} make strides "
+            f"{[float(scaled) for scaled in exact]} from the map's {stride}, but strides must be whole pixels; leave out the "
+            "largest factors, or build the backbone with another stride (ViT: patch_size=16)"
         )
     return [int(scaled) for scaled in exact]

@@ -184,8 +184,10 @@ def test_specs_follow_the_stride_of_the_map() -> None:
     neck = build_neck({"type": "SimpleFeaturePyramid", "extra_levels": EXTRA}, [FeatureSpec(CHANNELS, 16)])
     assert [spec.stride for spec in neck.out_specs([FeatureSpec(CHANNELS, 16)])] == [4, 8, 16, 32, 64]
     assert [spec.stride for spec in neck.out_specs([FeatureSpec(CHANNELS, 8)])] == [2, 4, 8, 16, 32]
-    with pytest.raises(ValueError, match="strides below 1"):
+    with pytest.raises(ValueError, match=r"make strides \[0.5, 1.0, 2.0, 4.0\] from the map's 2, .*whole pixels"):
         neck.out_specs([FeatureSpec(CHANNELS, 2)])
+    with pytest.raises(ValueError, match=r"make strides \[3.5, 7.0, 14.0, 28.0\] from the map's 14.*patch_size=16"):
+        neck.out_specs([FeatureSpec(CHANNELS, 14)])
 
 
 def test_levels_by_convolutions_on_the_last_output() -> None:
