@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .key_map import KeyMap
 from .layouts import LoadHook, explain, left_out_of, logger
-from .resize import resize_patch_filters, resize_positions
+from .resize import are_filters, resize_patch_filters, resize_positions
 from .shapes import check_shapes
 
 # layers that code bases keep apart -> name of one layer that holds the rows of all, in this order
@@ -63,8 +63,8 @@ class _FoundationHook(LoadHook):
                 )
             weights, report = found
             logger.info("%s: %s", owner, report)
-        tokens = {key: weights[key].reshape(1, -1, weights[key].shape[-1]) for key in _TOKENS if key in weights}
-        weights = {**weights, **tokens}
+        rows = {key: weights[key] for key in _TOKENS if key in weights and weights[key].dim()}
+        weights = {**weights, **{key: value.reshape(1, -1, value.shape[-1]) for key, value in rows.items()}}
         if self.position_rows == 0:
             weights = _with_position_in_class_token(weights)
         fitted = {key: _fit(key, value, own.get(key), self.position_rows) for key, value in weights.items()}
@@ -117,7 +117,7 @@ def split_biases(state_dict: Mapping[str, Tensor], separate: bool) -> dict[str, 
 def _with_position_in_class_token(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Add the first row of ``pos_embed`` to ``cls_token`` if the other rows form a square (DINOv2 with registers)."""
     table = weights.get("pos_embed")
-    if table is None or _is_square(table.shape[1]) or not _is_square(table.shape[1] - 1):
+    if table is None or table.dim() == 0 or _is_square(table.shape[1]) or not _is_square(table.shape[1] - 1):
         return dict(weights)
     token = {"cls_token": weights["cls_token"] + table[:, :1]} if "cls_token" in weights else {}
     return {**weights, **token, "pos_embed": table[:, 1:]}
@@ -131,11 +131,11 @@ def _fit(key: str, value: Tensor, wanted: Tensor | None, position_rows: int) -> 
     if wanted is None or value.shape == wanted.shape:
         return value
     fitted = value
-    if key == "pos_embed":
+    if key == "pos_embed" and value.dim() == 3 and value.shape[1] > position_rows:
         side = math.isqrt(wanted.shape[1] - position_rows)
         rows, grid = value[:, :position_rows], value[:, position_rows:]
         fitted = torch.cat([rows, resize_positions(grid, side, side, antialias=True).flatten(1, 2)], 1)
-    elif key == "patch_embed.proj.weight" and value.shape[:2] == wanted.shape[:2]:
+    elif key == "patch_embed.proj.weight" and are_filters(value, wanted):
         fitted = resize_patch_filters(value, wanted.shape[-1])
     if fitted.numel() != value.numel():
         logger.warning("%s resized from %s to %s", key, tuple(value.shape), tuple(fitted.shape))

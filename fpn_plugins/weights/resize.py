@@ -63,6 +63,11 @@ def resize_relative_positions(table: Tensor, length: int) -> Tensor:
     return F.interpolate(table.t()[None], size=length, mode="linear")[0].t()
 
 
+def are_filters(weight: Tensor, wanted: Tensor) -> bool:
+    """Return whether ``weight`` has square filters of the same channels as ``wanted``, of any size."""
+    return weight.dim() == 4 and weight.shape[:2] == wanted.shape[:2] and weight.shape[2] == weight.shape[3]
+
+
 def resize_patch_filters(weight: Tensor, size: int) -> Tensor:
     """Resize the filters of a patch embedding so that resized patches give the same tokens.
 

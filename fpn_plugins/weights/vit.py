@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .key_map import KeyMap
 from .layouts import LoadHook, explain, left_out_of, logger
-from .resize import resize_patch_filters, resize_positions, resize_relative_positions
+from .resize import are_filters, resize_patch_filters, resize_positions, resize_relative_positions
 from .shapes import check_shapes
 
 # LayerScale's factor -> the layer whose output it scales (timm and DINOv2, then DeiT III)
@@ -103,9 +103,9 @@ def _fit(key: str, value: Tensor, wanted: Tensor, cls_position: bool) -> Tensor:
     if value.shape == wanted.shape:
         return value
     fitted = value
-    if key == "pos_embed":
+    if key == "pos_embed" and value.dim() in (3, 4):
         fitted = fit_position_embeddings(value, wanted.shape[1], cls_position)
-    elif key == "patch_embed.proj.weight" and value.shape[:2] == wanted.shape[:2]:
+    elif key == "patch_embed.proj.weight" and are_filters(value, wanted):
         fitted = resize_patch_filters(value, wanted.shape[-1])
     elif ".rel_pos_" in key:
         fitted = resize_relative_positions(value, wanted.shape[0])

@@ -99,3 +99,31 @@ def test_biases_that_matter_are_not_dropped():
     theirs = meta_dinov3(nothing_trivial(small("vit_small_patch16_dinov3_qkvb")).state_dict())
     with pytest.raises(ValueError, match=r"does not fit.*qkv\.bias"):
         small("vit_small_patch16_dinov3").load_weights(theirs)
+
+
+@pytest.mark.parametrize("choice", [{}, {"window_size": 2, "prefix_tokens_in_windows": "drop"}], ids=["global", "drop"])
+def test_tokens_that_a_network_never_had_are_foreign(choice: dict[str, Any]):
+    """Windows leave out a network's own tokens; those of another network would be lost without a word."""
+    with_class_token = nothing_trivial(small("vit_base_patch16_224")).state_dict()
+    with pytest.raises(ValueError, match="does not fit ViT 'vit_base_patch16_siglip_256'.*cls_token"):
+        small("vit_base_patch16_siglip_256", **choice).load_weights(with_class_token)
+    with_registers = nothing_trivial(small("vit_small_patch14_reg4_dinov2")).state_dict()
+    with pytest.raises(ValueError, match="does not fit ViT 'vit_small_patch14_dinov2'.*reg_token"):
+        small("vit_small_patch14_dinov2", **choice).load_weights(with_registers)
+
+
+@pytest.mark.parametrize(
+    ("key", "shape"),
+    [
+        *(("pos_embed", shape) for shape in ((), (24,), (1, 197, 12), (1, 7, 24))),
+        *(("cls_token", shape) for shape in ((), (3, 24))),
+        *(("patch_embed.proj.weight", shape) for shape in ((), (24, 3, 16), (24, 3, 14, 15), (24, 1, 14, 14))),
+    ],
+)
+@pytest.mark.parametrize("name", ["vit_base_patch16_224", None])
+def test_tables_and_filters_that_cannot_be_resized_are_named(name: str | None, key: str, shape: tuple[int, ...]):
+    net = ViT(name=name, **SMALL, global_block_indices=(1,))
+    if key not in net.state_dict():
+        return
+    with pytest.raises(ValueError, match=rf"does not fit.*{key} (\(|has \d positions)"):
+        net.load_weights({**net.state_dict(), key: torch.ones(shape)})

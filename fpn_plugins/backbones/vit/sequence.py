@@ -64,6 +64,7 @@ class SequenceLayout(NamedTuple):
         window_size: side of the windows in tokens of the blocks that have some; 0 if all are global.
         own_prefix: whether each window has its own prefix tokens.
         own_positions: whether each window has the coordinates of a map of its own.
+        dropped: names of the prefix tokens that the network is published with and that are left out.
     """
 
     rotary: Rotary | None
@@ -71,6 +72,7 @@ class SequenceLayout(NamedTuple):
     window_size: int
     own_prefix: bool
     own_positions: bool
+    dropped: tuple[str, ...]
 
     def join(self, prefix: Tensor | None, grid: Tensor) -> tuple[Tensor, TokenGrid]:
         """Join prefix tokens ``1 P C`` and cells ``B H W C`` to a sequence ``B N C``."""
@@ -160,11 +162,14 @@ def choose_layout(
     one_of("window_positions", window_positions, WINDOW_POSITIONS)
     if not design.sequence:
         return design, None
+    dropped: tuple[str, ...] = ()
     if window_size and choice == "drop":
+        tokens = {"cls_token": design.class_token, "reg_token": design.num_registers}
+        dropped = tuple(key for key, present in tokens.items() if present)
         design = design._replace(class_token=False, num_registers=0)
     channels = design.embed_dim // design.num_heads
     own_prefix, own_positions = choice == "copy" and window_size > 0, window_positions == "window"
-    return design, SequenceLayout(design.rotary, channels, window_size, own_prefix, own_positions)
+    return design, SequenceLayout(design.rotary, channels, window_size, own_prefix, own_positions, dropped)
 
 
 def _turn_cells(x: Tensor, turns: tuple[Tensor, Tensor], num_prefix: int, halves: bool) -> Tensor:

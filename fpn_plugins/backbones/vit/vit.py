@@ -181,9 +181,7 @@ class ViT(Backbone):
         if self.layout is None:
             accept_vit_layouts(self, vit_layouts(blocks, self.depth), bool(rows))
             return
-        present = {"cls_token": self.cls_token, "reg_token": self.reg_token}
-        dropped = tuple(key for key, tokens in present.items() if tokens is None)
-        accept_foundation_layouts(self, foundation_layouts(blocks, self.depth, dropped), rows)
+        accept_foundation_layouts(self, foundation_layouts(blocks, self.depth, self.layout.dropped), rows)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B in_chans H W`` to one map ``B C H/patch_size W/patch_size`` per entry of ``feature_specs``."""
