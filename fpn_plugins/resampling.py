@@ -59,7 +59,7 @@ def scaled_strides(stride: int, scale_factors: Sequence[Fraction]) -> list[int]:
     if any(scaled.denominator != 1 for scaled in exact):
         raise ValueError(
             f"scale_factors={[float(scale) for scale in scale_factors]} make strides "
-            f"{[float(scaled) for scaled in exact]} from the map's {stride}, but strides must be whole pixels; leave out the "
-            "largest factors, or build the backbone with another stride (ViT: patch_size=16)"
+            f"{[float(scaled) for scaled in exact]} from the map's {stride}, but strides must be whole pixels; leave "
+            "out the largest factors, or build the backbone with another stride (ViT: patch_size=16)"
         )
     return [int(scaled) for scaled in exact]
