@@ -38,7 +38,8 @@ class HybridCNNViT(Backbone):
         cnn: a backbone, or its ``{"type": ..., **arguments}`` mapping, whose last map has the stride ``vit_stride``:
             ``{"type": "TimmBackbone", "name": "resnet50"}``, with ``out_indices=(1, 2, 3)`` for ``vit_stride=16``.
         vit: arguments of `ViT` for the encoder. By default, its blocks attend over the whole map and have no relative
-            positions; set ``window_size``, ``global_block_indices`` and ``use_rel_pos`` to change that.
+            positions; set ``window_size``, ``global_block_indices`` and ``use_rel_pos`` to change that. A ``name``
+            gives the encoder the parts of that network, without its weights, whose patches are pixels.
         vit_stride: stride of the map that the encoder reads. 32: the CNN's C5, which it replaces. 16: the CNN's C4,
             which is kept (four times the tokens); a 3x3 convolution of stride 2 turns the encoder's output into C5.
         frozen_stages: see `Backbone`; the stages are those of ``cnn``, then the blocks of the encoder, the first with
@@ -78,7 +79,7 @@ class HybridCNNViT(Backbone):
                 f"{[spec.stride for spec in self.cnn.feature_specs]}; end its out_indices at that stride"
             )
         self.vit: ViT | None = ViT(
-            **{**_encoder_defaults(vit_stride), **vit, "patch_size": 1, "in_chans": last.channels}
+            **{**_encoder_defaults(vit_stride, vit.get("name")), **vit, "patch_size": 1, "in_chans": last.channels}
         )
         (channels, _), *_ = self.vit.feature_specs
         self.norm: nn.Module | None = LayerNorm2d(channels)
@@ -134,12 +135,12 @@ def downsampling(channels: int, stride: int) -> nn.Module:
     return conv
 
 
-def _encoder_defaults(stride: int) -> dict[str, Any]:
+def _encoder_defaults(stride: int, name: str | None) -> dict[str, Any]:
+    parts = {"use_rel_pos": False, "pretrain_use_cls_token": False} if name is None else {}  # decided by a name
     return {
         "window_size": 0,
         "global_block_indices": (),
-        "use_rel_pos": False,
         "img_size": RELATIVE_SIDE // stride,
         "pretrain_img_size": POSITIONS_SIDE // stride,
-        "pretrain_use_cls_token": False,
+        **parts,
     }

@@ -75,6 +75,7 @@ class MultiDepthViT(Backbone):
         self.in_chans = self.vit.in_chans
         (channels, patch), *_ = self.vit.feature_specs
         self.feature_specs = tuple(FeatureSpec(channels, stride) for stride in strides)
+        _check_strides(strides, patch)
         self.resamples = nn.ModuleList(make_resample(channels, Fraction(patch, stride), norm) for stride in strides)
         self.cell = max(patch, *strides)
 
@@ -101,6 +102,15 @@ class MultiDepthViT(Backbone):
         """Number the layers of the ViT."""
         layers, top = self.vit.parameter_layers()
         return with_prefix("vit", layers), top
+
+
+def _check_strides(strides: Sequence[int], patch: int) -> None:
+    scales = [Fraction(patch, stride) for stride in strides]
+    if any(side & (side - 1) for scale in scales for side in scale.as_integer_ratio()):
+        raise ValueError(
+            f"strides={list(strides)} must be the ViT's stride of {patch} pixels times or over a power of two; change "
+            "them, or its patch_size"
+        )
 
 
 def _check_depths(depths: Sequence[int], strides: Sequence[int], vit: Mapping[str, Any]) -> tuple[int, ...]:

@@ -67,6 +67,13 @@ def test_windows_and_relative_positions_can_be_asked_for() -> None:
     assert backbone(torch.randn(1, 3, 64, 96))[3].shape == (1, 24, 2, 3)
 
 
+@pytest.mark.parametrize("name", ["vit_small_plus_patch16_dinov3", "eva02_tiny_patch14_224"])
+def test_the_encoder_can_have_the_parts_of_a_named_network(name: str) -> None:
+    backbone = HybridCNNViT(RESNET, {**ENCODER, "num_heads": 2, "name": name})
+    assert backbone.vit.design.rotary is not None and backbone.vit.cls_token is not None
+    assert backbone(torch.randn(1, 3, 70, 101))[3].shape == (1, 24, 3, 4)
+
+
 def test_errors_name_argument_and_remedy() -> None:
     with pytest.raises(ValueError, match=r"vit_stride=16.*\[4, 8, 16, 32\].*out_indices"):
         HybridCNNViT(RESNET, ENCODER, vit_stride=16)
