@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -20,9 +21,14 @@ VARIABLE = "FPN_PLUGINS_COCO"
 
 @pytest.fixture
 def nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder, and no variable."""
+    """An empty current folder, no variable, and no data set that an earlier test registered in Detectron2."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(VARIABLE, raising=False)
+    if importlib.util.find_spec("detectron2"):
+        from detectron2.data import DatasetCatalog
+
+        for name in [name for name in DatasetCatalog if name.startswith(("coco_folder_", "coco_panoptic_folder_"))]:
+            monkeypatch.delitem(DatasetCatalog.data, name)
     return tmp_path
 
 
