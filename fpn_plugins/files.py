@@ -27,6 +27,13 @@ def is_plain_name(name: object) -> bool:
     return isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name, re.ASCII) is not None
 
 
+def shortened(name: str, length: int) -> str:
+    """Return the beginning of a file's name in at most ``length`` bytes; file systems allow 255 for a whole name."""
+    while len(os.fsencode(name)) > length:
+        name = name[:-1]
+    return name
+
+
 @contextmanager
 def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path next to ``path`` that replaces ``path`` on success and is removed on failure.
@@ -109,7 +116,7 @@ def _create_temporary(path: Path) -> tuple[Path, int]:
     """Create a temporary file and lock it, where the file system has locks; return it and its descriptor."""
     while True:
         # unique, because several processes may write the same file, such as the ranks of one training run
-        temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.fpn_plugins{path.suffix}")
+        temporary = path.with_name(f".{shortened(path.stem, 120)}.{uuid.uuid4().hex}.fpn_plugins{path.suffix}")
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             if _lock(descriptor, temporary):

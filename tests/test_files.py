@@ -170,3 +170,11 @@ def test_a_lock_waits_for_a_living_process_and_not_for_a_killed_one(tmp_path: Pa
     with locked(path, timeout=0.2):
         pass
     assert os.listdir(tmp_path) == []
+
+
+def test_names_of_any_allowed_length_are_written(tmp_path: Path) -> None:
+    for name in ("x" * 250 + ".txt", "ü" * 125 + ".txt"):
+        with write_atomically(tmp_path / name) as temporary:
+            temporary.write_text("text")
+        assert (tmp_path / name).read_text() == "text" and len(list(tmp_path.iterdir())) == 1
+        (tmp_path / name).unlink()

@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -35,6 +36,23 @@ BACKBONE = "mobilenetv2_100"
 ITERATIONS = 400
 
 
+def work_dir(text: str) -> Path:
+    """Return a folder, relative to the repository if it is in it, because the trainings run there.
+
+    The toolboxes take it as ``KEY=VALUE``, where spaces and most signs have another meaning.
+    """
+    path = Path(text).resolve()
+    path = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+    if not re.fullmatch(r"[\w./@%+-]+", str(path), re.ASCII):
+        raise argparse.ArgumentTypeError(f"{str(path)!r} must consist of ASCII letters, digits and ./@%+-_")
+    return path
+
+
+def absolute(text: str) -> Path:
+    """Return a path as seen from the user's folder, which the demo leaves."""
+    return Path(text).absolute()
+
+
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description="Train and evaluate the demo in both toolboxes")
@@ -42,8 +60,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--iterations", type=COUNT, default=ITERATIONS, help=f"of training (default {ITERATIONS})")
     parser.add_argument("--seeds", type=COUNT, default=1, help="number of trainings, each with its seed (default 1)")
     parser.add_argument("--first-seed", type=number(int, 0), default=0, help="seed of the first training (default 0)")
-    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/demo"))
-    parser.add_argument("--page", type=Path, help="write a table of all seeds to this page, between its marks")
+    parser.add_argument("--work-dir", type=work_dir, default=Path("work_dirs/demo"), help="folder to write")
+    parser.add_argument("--page", type=absolute, help="write a table of all seeds to this page, between its marks")
     parser.add_argument("--prepare-only", action="store_true", help="write data and weights only")
     args = parser.parse_args()
     if args.iterations < 10:
@@ -199,5 +217,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with user_errors():
-        main()
+    try:
+        with user_errors():
+            main()
+    except KeyboardInterrupt:
+        print("error: interrupted; the trainings were ended", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -46,7 +46,7 @@ class LoadedDetector(NamedTuple):
         """Detect objects on an image ``H W 3``, RGB, 0..255."""
         return self.predict(image)
 
-    def find(self, image: np.ndarray, min_score: float, image_id: int = 0) -> list[dict[str, Any]]:
+    def find(self, image: np.ndarray, min_score: float, image_id: int | str = 0) -> list[dict[str, Any]]:
         """Return detections on an image of at least ``min_score``, in COCO's results format."""
         return self.predict(image).above(min_score).to_coco(image_id, list(self.names))
 
@@ -88,7 +88,7 @@ def load_detector(
     numbers = _numbers(number)
     if given and len(given) != number:
         source = "classes" if annotations is None else f"annotations={os.fspath(annotations)!r}"
-        raise ValueError(f"{source} has {len(given)} categories, the detector {number}")
+        raise ValueError(f"{source} has {len(given)} categories, the detector {number}; found {_listed(given)}")
     candidates = {
         "named by the caller": given,
         "named by the checkpoint": stored,
@@ -111,13 +111,19 @@ def find_checkpoint(config: str, checkpoint: str | os.PathLike[str]) -> str:
 
 
 def _existing(device: str) -> str:
-    """Check a device; ``ValueError`` if it is unknown or not there."""
+    """Check a device; ``ValueError`` if it is unknown, not there, or computes no values."""
     try:
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device={device!r} does not exist here ({reason}); use 'cpu', 'cuda' or 'cuda:0'") from error
     return device
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return the first names for a message, each shortened."""
+    shown = ", ".join(repr(name[:40]) for name in names[:4])
+    return f"({shown}, ...)" if len(names) > 4 else f"({shown})"
 
 
 def _numbers(count: int) -> list[str]:
@@ -128,8 +134,10 @@ def _numbers(count: int) -> list[str]:
 def _annotated(path: str | os.PathLike[str]) -> dict[int, str]:
     """Read the categories of an annotation file, in ascending order of id."""
     content = read_coco(path, named=True)
-    names = category_names(content)
-    return dict(zip(sorted(category["id"] for category in content["categories"]), names, strict=True))
+    names, ids = category_names(content), sorted(category["id"] for category in content["categories"])
+    if len(set(ids)) < len(ids):
+        raise ValueError(f"annotations={os.fspath(path)!r} has category ids more than once: {ids}; number them anew")
+    return dict(zip(ids, names, strict=True))
 
 
 def _choose(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib.util
 import json
 import math
@@ -49,6 +50,15 @@ def help_without(toolbox: str, argv: Sequence[str], docstring: str | None) -> No
             f"(with {toolbox} installed, --help lists all arguments)"
         )
         raise SystemExit(0)
+
+
+def make_folder(folder: str | os.PathLike[str]) -> None:
+    """Make a folder to write to; ``OSError`` if that, or writing into it, is impossible."""
+    if Path(folder).exists() and not Path(folder).is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "is a file; the output is a folder", os.fspath(folder))
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(folder))
 
 
 def write_json(content: Any, path: str | os.PathLike[str]) -> Path:

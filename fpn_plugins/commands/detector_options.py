@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import warnings
 from pathlib import Path
 
@@ -21,8 +22,9 @@ def add_detector(parser: argparse.ArgumentParser, output: str) -> None:
     parser.add_argument("--out", type=kind, default=Path(output), help=f"where to write (default {output})")
     add_detector_input(parser)
     parser.add_argument("--score", type=SHARE, default=0.5, help="drop detections below this score (default 0.5)")
-    parser.add_argument("--annotations", type=Path, help="COCO annotation file with the categories")
-    parser.add_argument("--classes", type=class_list, default=(), help="class names, NAME,NAME, or a file, one a line")
+    names = parser.add_mutually_exclusive_group()
+    names.add_argument("--annotations", type=Path, help="COCO annotation file with the categories")
+    names.add_argument("--classes", type=class_list, default=(), help="class names, NAME,NAME, or a file, one a line")
 
 
 def add_detector_input(parser: argparse.ArgumentParser) -> None:
@@ -33,9 +35,8 @@ def add_detector_input(parser: argparse.ArgumentParser) -> None:
 
 def class_list(text: str) -> tuple[str, ...]:
     """Read class names, separated by commas, or the lines of a file."""
-    path = Path(text)
     try:
-        names = path.read_text(encoding="utf-8").splitlines() if path.is_file() else text.split(",")
+        names = Path(text).read_text(encoding="utf-8-sig").splitlines() if os.path.isfile(text) else text.split(",")
     except (OSError, UnicodeDecodeError) as error:
         raise argparse.ArgumentTypeError(f"{text!r} cannot be read: {error}") from error
     found = tuple(name.strip() for name in names if name.strip())

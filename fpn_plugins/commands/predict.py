@@ -24,14 +24,18 @@ from typing import TYPE_CHECKING, Any
 
 from ..adapters.detectors import LoadedDetector
 from ..data.coco_folder import read_coco
+from ..data.json_values import is_id, is_whole
+from ..files import shortened
 from ..inference import IMAGES, VIDEOS, is_video, read_pictures, video_info, write_video
 from ..visualization import annotate_objects, draw_detections
-from .common import COUNT, SHARE, user_errors, write_json
+from .common import COUNT, SHARE, make_folder, user_errors, write_json
 from .detector_options import add_detector, detector_of
 from .progress import Progress
 
 if TYPE_CHECKING:
     import numpy as np
+
+SLOWEST = 0.1  # frames per second of a video that is written; some codecs know no slower ones
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -41,17 +45,28 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("inputs", nargs="+", help="images, folders (searched recursively), globs, videos")
     parser.add_argument("--draw-score", type=SHARE, help="draw detections from this score on (default: --score)")
     parser.add_argument("--every", type=COUNT, default=1, help="read every Nth frame of a video (default 1)")
-    parser.add_argument("--codec", default="mp4v", help="codec of videos: mp4v (default), vp09 (for browsers, slower)")
+    parser.add_argument(
+        "--codec", type=codec, default="mp4v", help="codec of videos: mp4v (default), vp09 (for browsers, slower)"
+    )
     parser.add_argument("--no-pictures", action="store_true", help="write the JSON files alone")
     return parser.parse_args(argv)
+
+
+def codec(text: str) -> str:
+    """Return a codec's name unchanged if it is four letters."""
+    if len(text) != 4 or not text.isascii():
+        raise argparse.ArgumentTypeError(f"{text!r} must be four letters, such as mp4v or vp09")
+    return text
 
 
 def files_of(inputs: Sequence[str], output: Path) -> list[Path]:
     """List images and videos, once each: files, those in folders except ``output``, and matches of globs.
 
+    Hidden files in folders are left out: macOS writes such a file beside each image on drives of other systems.
+
     Raises:
         FileNotFoundError: an input does not exist, or has no images or videos.
-        ValueError: a file that is neither an image nor a video.
+        ValueError: a file that is neither an image nor a video, or a folder that is, or is in, ``output``.
     """
     suffixes, files = (*IMAGES, *VIDEOS), []
     for name in inputs:
@@ -60,14 +75,23 @@ def files_of(inputs: Sequence[str], output: Path) -> list[Path]:
             raise FileNotFoundError(f"input {name!r} does not exist")
         found: list[Path] = []
         for path in map(Path, matches):
-            inside = (each for each in sorted(path.rglob("*")) if output.resolve() not in each.resolve().parents)
-            found += inside if path.is_dir() else [path]
+            if str(path) == str(Path(name)) and path.is_dir() and path.resolve().is_relative_to(output.resolve()):
+                raise ValueError(f"input {str(path)!r} is the output, or in it; choose another folder by --out")
+            found += in_folder(path, output.resolve()) if path.is_dir() else [path]
         pictures = [path for path in found if path.suffix.lower() in suffixes and path.is_file()]
         if not pictures:
             kind = FileNotFoundError if found != [Path(name)] else ValueError
             raise kind(f"input {name!r}: no image or video; expected files {', '.join(suffixes)}")
         files += pictures
     return list({path.resolve(): path for path in files}.values())
+
+
+def in_folder(folder: Path, output: Path) -> Iterator[Path]:
+    """Yield the files of a folder and its subfolders, without hidden ones and those in ``output``."""
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not hidden and output not in path.resolve().parents:
+            yield path
 
 
 class Predictions:
@@ -85,8 +109,10 @@ class Predictions:
         self.images: list[dict[str, Any]] = []
         self.failures: list[str] = []
         listed = read_coco(args.annotations, named=True)["images"] if args.annotations else []
-        self._known = {str(entry["file_name"]): entry["id"] for entry in listed if {"id", "file_name"} <= set(entry)}
-        numbers = [number for number in self._known.values() if isinstance(number, int)]
+        self._known = {
+            str(entry["file_name"]): entry["id"] for entry in listed if "file_name" in entry and is_id(entry.get("id"))
+        }
+        numbers = [int(number) for number in self._known.values() if is_whole(number)]
         self._next_ids = itertools.count(max(numbers, default=-1) + 1)
 
     def add(self, file: Path) -> None:
@@ -100,7 +126,7 @@ class Predictions:
             return
         image_id, objects = self._find(file, *first)
         if not self.args.no_pictures:
-            target = self.args.out / f"{image_id:05d}_{file.stem}.png"
+            target = self._target(file, image_id, ".png")
             draw_detections(first[1], self._shown(objects), self.detector.names, target)
 
     def write(self) -> None:
@@ -119,15 +145,19 @@ class Predictions:
         info, start = video_info(file), next(self._next_ids)
         self._next_ids = itertools.count(start)
         self.progress.start_video(file.name, -(-info.frames // self.args.every))
-        target = self.args.out / f"{start:05d}_{file.stem}.mp4"
-        rate = info.rate / self.args.every
+        target, rate = self._target(file, start, ".mp4"), max(info.rate / self.args.every, SLOWEST)
         with nullcontext() if self.args.no_pictures else write_video(target, rate, self.args.codec) as video:
             for frame, image in pictures:
                 _, objects = self._find(file, frame, image)
                 if video is not None:
                     video.write(annotate_objects(image, self._shown(objects), self.detector.names, enlarge=False))
 
-    def _find(self, file: Path, frame: int | None, image: np.ndarray) -> tuple[int, list[dict[str, Any]]]:
+    def _target(self, file: Path, image_id: int | str, suffix: str) -> Path:
+        """Return the file to draw into: its number, which is the image's id unless that is a text, and its name."""
+        number = int(image_id) if is_whole(image_id) else len(self.images)
+        return self.args.out / f"{number:05d}_{shortened(file.stem, 200)}{suffix}"
+
+    def _find(self, file: Path, frame: int | None, image: np.ndarray) -> tuple[int | str, list[dict[str, Any]]]:
         """Detect, and collect the detections."""
         image_id = self._id_of(file) if frame is None else next(self._next_ids)
         objects = self.detector.find(image, self.args.score, image_id)
@@ -138,7 +168,7 @@ class Predictions:
         self.progress.advance()
         return image_id, objects
 
-    def _id_of(self, file: Path) -> int:
+    def _id_of(self, file: Path) -> int | str:
         """Return an image's id in the annotation file, found by the end of its path, or a new one."""
         parts = file.resolve().parts
         ends = ("/".join(parts[start:]) for start in range(len(parts)))
@@ -162,14 +192,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     with user_errors():
         files = files_of(args.inputs, args.out)
+        make_folder(args.out)
         detector = detector_of(args)
-        args.out.mkdir(parents=True, exist_ok=True)
         begin = time.monotonic()
         with Progress(len(files)) as progress:
             predictions = Predictions(detector, args, progress)
-            for file in files:
-                predictions.add(file)
-                progress.finish_file()
+            done = 0
+            try:
+                for file in files:
+                    predictions.add(file)
+                    progress.finish_file()
+                    done += 1
+            except BaseException:  # an error or the user ends the command
+                if done:
+                    predictions.write()
+                raise
         predictions.write()
         seconds, number = time.monotonic() - begin, len(predictions.images)
         rate = f"{number} pictures in {seconds:.1f} s, {number / max(seconds, 1e-6):.1f} a second"

@@ -16,7 +16,6 @@ warning.
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import runpy
 import sys
@@ -29,7 +28,7 @@ from ..data import DataCheck
 from ..extras import quiet_imports
 from ..moved import check_config
 from ..packaged import resolve_config
-from .common import help_without, run_data_check, user_errors
+from .common import help_without, make_folder, run_data_check, user_errors
 from .runs import checkpoint_errors, choose_deterministic, resumes_exactly
 
 # data loaders that each of mmdet's scripts reads
@@ -114,13 +113,6 @@ def parse_script(parse: Callable[[], argparse.Namespace], given: Sequence[str]) 
         raise ValueError(f"--cfg-options must be KEY=VALUE ...; check {wrong or pairs} ({error})") from error
 
 
-def make_work_dir(folder: str | os.PathLike[str]) -> None:
-    """Make the folder that mmdet's script writes to; ``OSError`` if that, or writing into it, is impossible."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(folder))
-
-
 def add_hooks() -> None:
     """Add this package's hooks, and its reader of checkpoints, to mmdet's script, whose arguments are the process's."""
     from ..adapters.mmdet.loading import load_safely
@@ -146,7 +138,7 @@ def run_script(script: str, argv: Sequence[str] | None, docstring: str | None = 
             from ..adapters.mmdet.detector import read_config
 
         cfg = read_config(args.config, changes=args.cfg_options)
-        make_work_dir(args.work_dir or cfg.get("work_dir") or Path("work_dirs", Path(args.config).stem))
+        make_folder(args.work_dir or cfg.get("work_dir") or Path("work_dirs", Path(args.config).stem))
         check_data(args, LOADERS[script])
     choose_deterministic()
     add_hooks()

@@ -35,7 +35,7 @@ class Detections(NamedTuple):
         masks = None if self.masks is None else self.masks[kept]
         return Detections(self.boxes[kept], self.scores[kept], self.labels[kept], masks)
 
-    def to_coco(self, image_id: int, category_ids: list[int]) -> list[dict[str, Any]]:
+    def to_coco(self, image_id: int | str, category_ids: list[int]) -> list[dict[str, Any]]:
         """Convert to COCO's results format; ``category_ids`` lists the category id of each class index."""
         with needed_for("results in COCO's format"):
             from pycocotools import mask as mask_utils

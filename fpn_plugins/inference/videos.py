@@ -137,7 +137,10 @@ class VideoWriter:
                 code = cv2.VideoWriter_fourcc(*self.codec)
                 self._writer = cv2.VideoWriter(str(self.path), code, self.rate, even)
                 if not self._writer.isOpened():
-                    raise ValueError(f"codec={self.codec!r} does not work with this OpenCV; use {CODEC!r} or 'vp09'")
+                    raise ValueError(
+                        f"codec={self.codec!r} does not work with this OpenCV for {width} x {height} pixels at "
+                        f"{self.rate:g} frames a second; use {CODEC!r} or 'vp09'"
+                    )
             if (width, height) != self._size:
                 raise ValueError(f"frame of {width} x {height} pixels in a video of {self._size[0]} x {self._size[1]}")
             frame = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)

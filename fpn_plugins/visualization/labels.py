@@ -106,6 +106,11 @@ def _blend(canvas: np.ndarray, mask: np.ndarray, color: Color) -> None:
     with needed_for("pictures"):
         import numpy as np
 
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    if not rows.size:
+        return
+    around = tuple(slice(max(0, found[0] - 1), found[-1] + 2) for found in (rows, columns))
+    canvas, mask = canvas[around], mask[around]  # a view: large images with many masks take long otherwise
     inside = mask.copy()
     for axis, shift in ((0, 1), (0, -1), (1, 1), (1, -1)):
         inside &= np.roll(mask, shift, axis)
@@ -165,13 +170,16 @@ def _best_place(
     boxes: Sequence[Rectangle],
 ) -> Rectangle | None:
     """Choose the place, among those that no other label takes, that covers the least of small objects."""
+    places = list(_places(box, extent, size))
+    if not places:
+        return None
     area = extent[0] * extent[1]
     small = [other for other in boxes if other != box and _area(other) < 8 * area]
+    covered, occupied = _common(places, small), _common(places, taken)
     best, least = None, _COVERED * area
-    for place in _places(box, extent, size):
-        covered = sum(_common(place, other) for other in small)
-        if covered < least and not any(_common(place, other) for other in taken):
-            best, least = place, covered
+    for place, share, other in zip(places, covered.tolist(), occupied.tolist(), strict=True):
+        if share < least and not other:
+            best, least = place, share
     return best
 
 
@@ -191,8 +199,13 @@ def _area(box: Rectangle) -> float:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
-def _common(one: Rectangle, other: Rectangle) -> float:
-    """Return the area that two rectangles share."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    return max(0.0, width) * max(0.0, height)
+def _common(places: Sequence[Rectangle], others: Sequence[Rectangle]) -> np.ndarray:
+    """Return the area that each of ``places`` shares with all of ``others`` together."""
+    with needed_for("pictures"):
+        import numpy as np
+
+    left, top, right, bottom = np.array(places).T[:, :, None]
+    edges = np.array(others, float).reshape(-1, 4).T
+    width = np.minimum(right, edges[2]) - np.maximum(left, edges[0])
+    height = np.minimum(bottom, edges[3]) - np.maximum(top, edges[1])
+    return (width.clip(0) * height.clip(0)).sum(1)

@@ -136,6 +136,43 @@ def test_a_training_that_fails_ends_the_other_and_shows_its_log(
     assert time.monotonic() - start < 20
 
 
+def test_a_training_that_is_not_there_yet_can_be_ended(
+    demo: ModuleType, make: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from synthetic.training import train
+
+    stand_in(monkeypatch, demo, {"mmdet": "import time; time.sleep(60)"})
+    run, start = make("mmdet"), time.monotonic()
+    run.stop()
+    with pytest.raises(ValueError, match="failed with code -15"):
+        train(run, 0, Path("data"), 1, lambda run: None)
+    assert time.monotonic() - start < 20
+
+
+def test_output_in_any_encoding_is_kept(
+    demo: ModuleType, make: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from synthetic.training import train
+
+    code = r"import sys; sys.stdout.buffer.write(b'a \xff \xc3\xbc\n')"
+    stand_in(monkeypatch, demo, {"mmdet": code})
+    run = make("mmdet")
+    train(run, 0, Path("data"), 1, lambda run: None)
+    assert run.log.read_text(encoding="utf-8") == "a \\xff ü\n"
+
+
+def test_folders_that_the_toolboxes_misread_are_refused(
+    demo: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert demo.work_dir("out") == tmp_path / "out" and demo.work_dir(str(ROOT / "work_dirs/x")) == Path("work_dirs/x")
+    for folder in ("a b", "ü", "a,b", "a=b", "a(1)"):
+        monkeypatch.setattr("sys.argv", ["demo.py", "--work-dir", folder])
+        with pytest.raises(SystemExit):
+            demo.parse_args()
+        assert "must consist of ASCII letters" in capsys.readouterr().err
+
+
 def config_of(toolbox: str) -> Any:
     if toolbox == "mmdet":
         from mmengine.config import Config

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from pycocotools import mask as mask_utils
@@ -53,3 +55,21 @@ def test_small_images_are_enlarged_unless_the_size_must_stay() -> None:
     assert annotate(image, marks).shape == (400, 640, 3)
     assert annotate(image, marks, enlarge=False).shape == image.shape
     assert (annotate(image, []) == 0).all()
+
+
+def test_hundreds_of_labels_are_placed_in_a_moment() -> None:
+    """A loop over the places, and over the objects for each, takes several seconds."""
+    draw = np.random.default_rng(0)
+    boxes = [(x, y, x + 60, y + 40) for x, y in draw.uniform(0, 600, (600, 2))]
+    marks = [Mark((0, 0, 1, 1), (0, 0, 0), "a long class name 0.93", score=score) for score in draw.uniform(size=600)]
+    start = time.process_time()
+    assert list(place_labels(marks, boxes, (640, 640), lambda text: (6 * len(text), 12)))
+    assert time.process_time() - start < 4
+
+
+def test_masks_at_the_border_and_empty_ones() -> None:
+    image, mask = np.zeros((640, 640, 3), np.uint8), np.zeros((640, 640), bool)
+    assert (annotate(image, [Mark((0, 0, 0, 0), (9, 9, 9), mask=mask)])[5:, 5:] == 0).all()
+    mask[:20, 600:] = True
+    drawn = annotate(image, [Mark((0, 300, 0, 0), (90, 90, 90), mask=mask)])
+    assert (drawn[10, 639] == 90).all() and (drawn[10, 620] == 40).all() and (drawn[30:290] == 0).all()

@@ -40,6 +40,7 @@ class Training:
         rate: iterations per second; None before the first.
         result: AP of boxes and masks, and seconds, once all is done.
         process: process that trains, once it runs.
+        ended: whether the training was told to stop.
     """
 
     toolbox: str
@@ -51,6 +52,7 @@ class Training:
     rate: float | None = None
     result: dict[str, Any] | None = None
     process: subprocess.Popen[str] | None = None
+    ended: bool = False
 
     @property
     def log(self) -> Path:
@@ -76,7 +78,8 @@ class Training:
         return starts
 
     def stop(self) -> None:
-        """End the training's process, if it runs."""
+        """End the training's process, or do not let it run for long if it is not there yet."""
+        self.ended = True
         if self.process is not None and self.process.returncode is None:
             with suppress(ProcessLookupError):
                 os.kill(self.process.pid, signal.SIGTERM)
@@ -132,9 +135,17 @@ def train(run: Training, seed: int, data: Path, threads: int, report: Callable[[
     report(run)
     command = [sys.executable, *run.command(seed)]
     run.process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="backslashreplace",
     )
-    with run.log.open("w") as file:
+    if run.ended:
+        run.stop()
+    with run.log.open("w", encoding="utf-8") as file:
         for line in run.process.stdout or ():
             file.write(line)
             if run.read(line):
@@ -142,6 +153,6 @@ def train(run: Training, seed: int, data: Path, threads: int, report: Callable[[
     _, status, usage = os.wait4(run.process.pid, 0)
     run.process.returncode = os.waitstatus_to_exitcode(status)
     if run.process.returncode:
-        tail = "".join(run.log.read_text().splitlines(keepends=True)[-15:])
+        tail = "".join(run.log.read_text(encoding="utf-8").splitlines(keepends=True)[-15:])
         raise ValueError(f"{command[1]} failed with code {run.process.returncode}; the end of {run.log}:\n{tail}")
     return {"seconds": round(time.monotonic() - start, 1), "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1)}
