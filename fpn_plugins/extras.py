@@ -15,6 +15,7 @@ EXTRAS = {
     **dict.fromkeys(("matplotlib", "rich"), "analysis"),
     **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "test"),
     "panopticapi": "panoptic",
+    "peft": "lora",
     "supervision": "supervision",
 }
 # libraries that no extra installs -> what to install

@@ -27,7 +27,7 @@ from torch import Tensor
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))  # the synthetic data set
 
-HOSTS = ("mmdet", "detectron2", "timm", "torchvision", "effdet")
+HOSTS = ("mmdet", "detectron2", "timm", "torchvision", "effdet", "peft")
 VARIABLE = "FPN_PLUGINS_TEST_HOSTS"
 COMPILED = "compiled_mmcv"
 

@@ -82,6 +82,7 @@ USES: dict[str, list[Callable[[], Any]]] = {
     "yaml": [lambda: fpn_plugins_zoo().read("there.yml")],
     "huggingface_hub": [call("zoo.hub.hub_url", "me/net", "x")],
     "PIL": [call("inference.read_image", "x.png")],
+    "peft": [lambda: fpn_plugins.ViT(embed_dim=8, depth=1, num_heads=1, global_block_indices=(), lora={})],
     "pycocotools": [lambda: boxes().to_coco(1, [1]), call("analysis.evaluate_predictions", "a", "b")],
     "tqdm": [call("analysis.evaluation.evaluate_detectors", {}, None)],
     "matplotlib": [call("visualization.figures.new_figure", 1, 1)],

@@ -19,7 +19,7 @@ PACKAGE = Path(fpn_plugins.__file__).parent
 ANY = ("*",)
 # libraries that the package works without
 HOSTS = ("mmengine", "mmcv", "mmdet", "detectron2", "timm", "torchvision")
-OPTIONAL = (*HOSTS, "matplotlib", "PIL", "pycocotools", "safetensors", "huggingface_hub")
+OPTIONAL = (*HOSTS, "matplotlib", "PIL", "pycocotools", "safetensors", "huggingface_hub", "peft")
 OUTSIDE = ("tools", "configs", "tests")  # import the package, and are imported by nothing
 
 
@@ -69,6 +69,7 @@ RULES = {
     "weights.maps": Allowed(("weights.key_map", "weights.transforms"), ()),
     "necks": Allowed(LOW),
     "backbones": Allowed(LOW),
+    "backbones.lora": Allowed((*LOW, "backbones"), inside_functions=("peft",)),
     "backbones.timm": Allowed((*LOW, "backbones"), inside_functions=("timm", "huggingface_hub", "safetensors")),
     "pyramid": Allowed(CORE),
     "conversion": Allowed(CORE),

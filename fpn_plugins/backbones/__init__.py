@@ -5,6 +5,7 @@ from .base import Backbone
 from .build import BACKBONES, build_backbone, register_backbone
 from .hybrid import HybridCNNViT
 from .image_pyramid import ImagePyramid
+from .lora import add_lora, merge_lora
 from .multi_depth import MultiDepthViT
 from .mvit.mvit import MViT
 from .spatial_tuning import SpatialTuningAdapter
@@ -27,6 +28,8 @@ __all__ = [
     "TimmBackbone",
     "TimmHybrid",
     "ViT",
+    "add_lora",
     "build_backbone",
+    "merge_lora",
     "register_backbone",
 ]

@@ -17,7 +17,8 @@ ViTDet's neck builds a pyramid from the last map; other necks take maps of sever
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,7 @@ from ...weights.vit import accept_vit_layouts
 from ..base import Backbone, Part
 from ..build import register_backbone
 from ..layer_numbers import block_layers
+from ..lora import add_lora_from
 from ..sizes import drop_path_rates, initialize_linear
 from ..timm.networks import pixel_statistics
 from ..timm.vit_design import read_vit_design
@@ -89,6 +91,8 @@ class ViT(Backbone):
             own (EVA-02's detectors).
         antialias_positions: low-pass position embeddings when they are resized: as in timm, with a ``name``; not in
             Detectron2 and EVA-02's detectors.
+        lora: arguments of `fpn_plugins.backbones.add_lora`, such as ``{"rank": 8}``: train low-rank updates instead of
+            the weights. Needs peft.
 
     Images can have any size from one patch on; pixels after the last whole patch are ignored (sizes round down, as in
     Detectron2). ``mean`` and ``std`` are those of the ``name``; without one, set them for weights that expect other
@@ -138,6 +142,7 @@ class ViT(Backbone):
         prefix_tokens_in_windows: str = "global",
         window_positions: str = "map",
         antialias_positions: bool | None = None,
+        lora: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         positive_ints(img_size=img_size, in_chans=in_chans)
@@ -175,6 +180,8 @@ class ViT(Backbone):
         initialize_linear(self)
         self._accept_layouts()
         self.load_and_freeze(frozen_stages, checkpoint, pretrained)
+        if lora is not None:
+            add_lora_from(self, lora)
 
     def _accept_layouts(self) -> None:
         blocks, rows = len(self.blocks), self.design.position_rows
