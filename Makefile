@@ -1,5 +1,6 @@
 # Everything runs in .venv, which `make install` creates. `make` alone lists the targets.
-PYTHON ?= python3
+# by default, the Python that .venv was made with, if there is one
+PYTHON ?= $(shell sed -n 's/^executable = //p' .venv/pyvenv.cfg 2>/dev/null | grep . || echo python3)
 TOOLBOX ?= both
 MMCV ?= auto
 VENV := .venv

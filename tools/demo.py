@@ -186,7 +186,11 @@ def run_once(args: argparse.Namespace, seed: int, work_dir: Path, console: Conso
     """Train with one seed, draw the pictures, write ``results.json`` and return its content."""
     chosen = tuple(NAMES) if args.toolbox == "both" else (args.toolbox,)
     runs = [Training(toolbox, args.iterations, work_dir / toolbox) for toolbox in chosen]
+    from synthetic.display import results_table
+
     train_all(runs, seed, console)
+    if not console.is_terminal:  # a live table has shown it already
+        console.print(results_table(runs))
     draw(runs, work_dir)
     machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
     settings = {"machine": machine, "iterations": args.iterations, "seed": seed}

@@ -4,11 +4,15 @@
     FPN_PLUGINS_COCO=data/my_set python tools/train_net.py --config-file $CONFIG
 
 ``retinanet_r50_fpn_12e`` with the classes of the folder's annotations, which need boxes alone. Starts from ImageNet
-weights; add ``train.init_checkpoint=FILE`` to start from a detector, ``train.max_iter=N`` for a shorter schedule.
+weights; add ``train.init_checkpoint=FILE`` to start from a detector, and for a shorter schedule
+``train.max_iter=N lr_multiplier.warmup_length=W`` with W = 250 / N, the part that warms up.
 """
+
+import torch
 
 from .common.coco_folder import dataloader, num_classes
 from .retinanet_r50_fpn_12e import lr_multiplier, model, optimizer, train
 
 model.num_classes = num_classes
 dataloader.train.mapper.use_instance_mask = False
+train.device = "cuda" if torch.cuda.is_available() else "cpu"

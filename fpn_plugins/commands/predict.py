@@ -211,5 +211,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         seconds, number = time.monotonic() - begin, len(predictions.images)
         rate = f"{number} pictures in {seconds:.1f} s, {number / max(seconds, 1e-6):.1f} a second"
         print(f"{len(predictions.results)} detections, {rate}: {args.out}")
+        if not predictions.results:
+            print("no detections: lower --score, or the threshold of the config itself (score_thr, SCORE_THRESH_TEST)")
         if predictions.failures:
             raise ValueError(failed(predictions.failures, len(files)))

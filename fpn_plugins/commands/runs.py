@@ -6,6 +6,7 @@ import os
 from contextlib import AbstractContextManager
 
 from ..compat import leave_memory_unfilled
+from ..weights.checkpoint import MissingCheckpointError
 from ..weights.download import DownloadError
 from ..weights.training_state import UnusableCheckpointError
 from .common import user_errors
@@ -16,7 +17,7 @@ EXACT_RESUME = "FPN_PLUGINS_EXACT_RESUME"
 
 def checkpoint_errors() -> AbstractContextManager[None]:
     """Do what `user_errors` does, for checkpoints and downloads alone, while a toolbox trains."""
-    return user_errors((UnusableCheckpointError, DownloadError))
+    return user_errors((UnusableCheckpointError, MissingCheckpointError, DownloadError))
 
 
 def resumes_exactly() -> bool:

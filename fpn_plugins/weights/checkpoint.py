@@ -59,6 +59,10 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     return strip_wrappers(_tensors(_unwrap(read_content(path), Path(path)), Path(path)))
 
 
+class MissingCheckpointError(FileNotFoundError):
+    """A checkpoint that a config or a user named does not exist."""
+
+
 def read_content(path: str | os.PathLike[str], rebuilt: Mapping[str, Any] | None = None) -> object:
     """Read all of a file as `read_checkpoint` does; same errors, except that a file without tensors is accepted.
 
@@ -69,7 +73,7 @@ def read_content(path: str | os.PathLike[str], rebuilt: Mapping[str, Any] | None
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(
+        raise MissingCheckpointError(
             f"checkpoint {os.fspath(path)!r} does not exist; it must be a local file, not an address"
         )
     try:

@@ -12,6 +12,9 @@ import pytest
 import torch
 from hostile import FILES
 
+from fpn_plugins import TimmBackbone
+from fpn_plugins.commands.runs import checkpoint_errors
+
 ROOT = Path(__file__).resolve().parents[2]
 HOSTILE, OTHER = ("payload_meta.pth", "payload_meta.pkl"), "other.pth"
 # runs commands in forks of one process, which has imported the toolbox
@@ -102,3 +105,11 @@ def test_unusable_checkpoints_are_refused_at_every_door(
         assert len(errors) == 1 and file in errors[0], (name, errors)
         expected = "refused" if "payload" in file else {"none.pth": "exist|not found"}.get(file, "fit")
         assert any(part in errors[0] for part in expected.split("|")), (name, errors)
+
+
+@pytest.mark.timm
+def test_missing_weights_of_a_backbone_are_one_line_from_within_a_training(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stop, checkpoint_errors():
+        TimmBackbone("resnet18", checkpoint="data/weights/missing.safetensors")
+    assert stop.value.code == 1
+    assert capsys.readouterr().err.startswith("error: checkpoint 'data/weights/missing.safetensors' does not exist")

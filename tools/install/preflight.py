@@ -57,13 +57,13 @@ def check_existing_venv(venv: Path, version: tuple[int, int]) -> str | None:
     """Message when there is an environment already, of another Python."""
     config = venv / "pyvenv.cfg"
     lines = config.read_text(encoding="utf-8").splitlines() if config.is_file() else []
-    for line in lines:
-        key, _, value = (part.strip() for part in line.partition("="))
-        if key == "version" and tuple(map(int, value.split(".")[:2])) != version:
-            return (
-                f"{venv.name} was made with Python {value}, and this is Python {version[0]}.{version[1]}.\n"
-                "Name that Python (make install PYTHON=...), or start anew: make distclean"
-            )
+    settings = {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in lines)}
+    made_with, home = settings.get("version"), settings.get("home", "...")
+    if made_with and tuple(map(int, made_with.split(".")[:2])) != version:
+        return (
+            f"{venv.name} was made with Python {made_with}, and this is Python {version[0]}.{version[1]}.\n"
+            f"Name that Python: make TARGET PYTHON={home}/python3. To start anew with this one: make distclean"
+        )
     return None
 
 
