@@ -15,7 +15,8 @@ import pytest
 @pytest.mark.peft
 def test_frozen_lora_and_full(script: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     bench = script("benchmarks/tuning")
-    small = ["--name", "vit_small_patch16_dinov3_qkvb", "--depth", "2", "--side", "64", "--repeats", "1"]
+    small = ["--model", "vit_small_patch16_dinov3_qkvb", "--images", "64", "--repeats", "1"]
+    monkeypatch.setattr(bench, "DEPTH", 2)
     monkeypatch.setattr(sys, "argv", ["tuning.py", *small, "--out", str(tmp_path / "tuning")])
     bench.main()
     frozen, lora, full = json.loads((tmp_path / "tuning.json").read_text())["rows"]

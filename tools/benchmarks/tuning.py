@@ -21,6 +21,8 @@ from timing import interleaved_seconds, peak_extra_bytes
 from fpn_plugins import Pyramid, SimpleFeaturePyramid, ViT
 from fpn_plugins.commands.common import user_errors
 
+DEPTH = 6  # blocks
+
 
 def prepare(name: str, depth: int, side: int, mode: str) -> tuple[Callable[[], None], dict[str, int]]:
     """Build a step of a network of ``depth`` blocks, and count its trained parameters and bytes of optimizer state."""
@@ -80,13 +82,14 @@ def main() -> None:
     """Measure and write both files."""
     parser = argparse.ArgumentParser(description="Compare training steps of a frozen ViT, with LoRA, and of all of it")
     parser.add_argument("--out", type=Path, required=True, help="output path without suffix")
-    parser.add_argument("--name", default="vit_small_plus_patch16_dinov3", help="timm's name of the network")
-    parser.add_argument("--depth", type=int, default=12, help="number of blocks")
-    parser.add_argument("--side", type=int, default=384, help="side of the image in pixels")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument(
+        "--model", dest="name", default="vit_small_plus_patch16_dinov3", help="timm's name of the network"
+    )
+    parser.add_argument("--images", dest="side", type=int, default=256, help="side of the image in pixels")
+    parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     with user_errors():
-        settings = {"name": args.name, "depth": args.depth, "side": args.side, "repeats": args.repeats}
+        settings = {"name": args.name, "depth": DEPTH, "side": args.side, "repeats": args.repeats}
         report = {**provenance(["torch", "fpn_plugins", "timm", "peft"]), **settings, "rows": rows(**settings)}
         write_report(args.out, report, markdown(report))
 
