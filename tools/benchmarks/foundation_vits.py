@@ -1,6 +1,6 @@
 """Compare named `fpn_plugins.ViT`s with timm's networks: difference of maps and gradients, time and memory.
 
-python tools/benchmarks/foundation_vits.py --out docs/foundation_vits
+python tools/benchmarks/foundation_vits.py --out tools/benchmarks/data/foundation_vits
 
 Writes OUT.json and OUT.md. Both have the same random weights and read the same images; no weights are downloaded.
 """

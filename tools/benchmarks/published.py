@@ -43,9 +43,11 @@ PUBLISHED = {
     "bench_necks": Published("benchmarks/necks"),
     "bench_necks_compiled": Published("benchmarks/neck_compiled"),
     "bench_necks_slopes": Published("benchmarks/necks", "slopes_page", "draw_slopes"),
+    "foundation_vits": Published("benchmarks/foundation_vits", "markdown", None),
     "plain_models": Published("benchmarks/revisions", "table"),
     "plain_models_2_threads": Published("benchmarks/revisions", "table"),
     "precision": Published("studies/precision/evaluate"),
+    "tuning": Published("benchmarks/tuning", "markdown", None),
     "timm_families": Published("docs/timm_families", draw=None),
 }
 

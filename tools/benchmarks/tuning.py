@@ -1,6 +1,6 @@
 """Measure a training step of a ViT with its neck: frozen, with LoRA, and all of it.
 
-python tools/benchmarks/tuning.py --out docs/tuning
+python tools/benchmarks/tuning.py --out tools/benchmarks/data/tuning
 
 Writes OUT.json and OUT.md. A step is forward, backward and AdamW, on random weights.
 """
