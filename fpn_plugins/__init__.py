@@ -40,7 +40,7 @@ from .necks import (
 from .packaged import config_file
 from .pyramid import Pyramid
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 explain_moved_imports(__name__)
 explain_moved_attributes(__name__)
