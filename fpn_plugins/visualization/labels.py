@@ -24,7 +24,7 @@ _COLORS: tuple[Color, ...] = (
     (213, 94, 0),
     (240, 228, 66),
 )
-_MASK_SHARE = 0.45  # of a mask's color in its pixels
+_MASK_SHARE = 0.3  # of a mask's color in its pixels
 _COVERED = 0.6  # largest share of a label that may lie on small objects
 _SMALLEST = 640  # px; smaller images are enlarged so that labels are legible
 
