@@ -10,7 +10,7 @@ picture in ``docs/NAME.png``. Run this after a change of the words or the style 
 from __future__ import annotations
 
 import argparse
-import importlib
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -28,10 +28,16 @@ class Published(NamedTuple):
 
     def load(self, function: str) -> Any:
         """Import one of the functions; scripts import their siblings by bare names."""
-        path = TOOLS / self.script
+        path = (TOOLS / self.script).with_suffix(".py")
         if str(path.parent) not in sys.path:
             sys.path.append(str(path.parent))
-        return getattr(importlib.import_module(path.name), function)
+        name = f"published_{path.stem}"  # `tools/mmcv_operators.py` has the name of a benchmark
+        if name not in sys.modules:
+            spec = importlib.util.spec_from_file_location(name, path)
+            assert spec is not None and spec.loader is not None
+            sys.modules[name] = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(sys.modules[name])
+        return getattr(sys.modules[name], function)
 
 
 PUBLISHED = {

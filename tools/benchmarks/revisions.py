@@ -210,7 +210,7 @@ def run(args: argparse.Namespace) -> None:
         **provenance(["torch", PACKAGE, *dict.fromkeys(who for some in peers.values() for who in some)]),
         "commits": commits,
         "uncommitted": has_uncommitted_changes(),
-        **{key: getattr(args, key) for key in ("threads", "size", "batch", "repeats")},
+        **{"threads": args.threads, "size": args.size, "batch": args.batch_size, "repeats": args.repeats},
         "largest_relative_difference": {},
         "rows": [],
     }

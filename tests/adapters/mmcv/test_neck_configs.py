@@ -30,6 +30,7 @@ CONFIGS = {
     "TopDownPyramid": "faster_rcnn_r50_top_down_12e",
     "PanopticFPN": "panoptic_fpn_r50_12e",
     "SimpleFeaturePyramid": "mask_rcnn_vitdet_b_100e",
+    "MultiScaleProjector": "mask_rcnn_vit_b_projector_100e",
 }
 # in no config
 UNSHIPPED = {"SingleScale"}
