@@ -6,6 +6,7 @@ import _compat_pickle
 import os
 import pickle
 import types
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,7 +59,7 @@ def load_weights(path: str | os.PathLike[str], more: Mapping[str, Any]) -> Any:
         more: functions and classes by the names of the globals that the file names beside those of weights.
 
     Raises:
-        pickle.UnpicklingError: the file names another global.
+        pickle.UnpicklingError: the file names another global, or is a TorchScript archive.
     """
     if not more:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -66,13 +67,18 @@ def load_weights(path: str | os.PathLike[str], more: Mapping[str, Any]) -> Any:
         with torch.serialization.safe_globals([(value, name) for name, value in more.items()]):
             return torch.load(path, map_location="cpu", weights_only=True)
 
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(name.endswith("/constants.pkl") for name in archive.namelist()):  # torch.load would run its code
+                raise pickle.UnpicklingError("refused a TorchScript archive: only weights and numbers are read")
+
     class Unpickler(pickle._Unpickler):  # Python's, like that of the check
         def find_class(self, module: str, name: str) -> Any:
             module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))
             module = _compat_pickle.IMPORT_MAPPING.get(module, module)  # names of Python 2, which torch.save writes
             if f"{module}.{name}" in more:
                 return more[f"{module}.{name}"]
-            storage = module in ("torch", "torch.storage") and name.endswith("Storage")
+            storage = module in ("torch", "torch.storage") and name.isidentifier() and name.endswith("Storage")
             dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
             if storage or dtype or name in _WEIGHTS.get(module, ()):
                 return super().find_class(module, name)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib
+import pickle
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -165,3 +167,27 @@ def test_a_log_beside_the_weights_is_skipped(version: None, tmp_path: Path):
 
     torch.save({"state_dict": {"w": torch.ones(2)}, "best": np.float64(0.5)}, tmp_path / "x.pth")
     assert torch.equal(read_checkpoint(tmp_path / "x.pth")["w"], torch.ones(2))
+
+
+@pytest.mark.parametrize("name", ["os.system", "builtins.eval", "torch.serialization.load", "torch.nested.Storage"])
+def test_other_globals_are_refused_without_safe_globals(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr(torch.serialization, "get_unsafe_globals_in_checkpoint")
+    module, _, leaf = name.partition(".")
+    torch.save({"x": torch.ones(2)}, tmp_path / "good.pth")
+    more = {"numpy.dtype": dict}
+    assert compat.load_weights(tmp_path / "good.pth", more)["x"].tolist() == [1, 1]
+
+    texts = b"".join(b"\x8c" + bytes([len(text)]) + text.encode() for text in (module, leaf))
+    names = b"\x80\x04" + texts + b"\x93."  # STACK_GLOBAL, which follows dots
+    with zipfile.ZipFile(tmp_path / "good.pth") as good, zipfile.ZipFile(tmp_path / "bad.pth", "w") as bad:
+        for entry in good.namelist():
+            bad.writestr(entry, names if entry.endswith("data.pkl") else good.read(entry))
+    with pytest.raises(pickle.UnpicklingError, match="refused"):
+        compat.load_weights(tmp_path / "bad.pth", more)
+
+
+def test_torchscript_is_refused_without_safe_globals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr(torch.serialization, "get_unsafe_globals_in_checkpoint")
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script.pth")
+    with pytest.raises(pickle.UnpicklingError, match="TorchScript"):
+        compat.load_weights(tmp_path / "script.pth", {"numpy.dtype": dict})
