@@ -34,6 +34,11 @@ else:  # PyTorch 2.1
         return torch._utils.is_compiling()
 
 
+def exporting() -> bool:
+    """Return whether ``torch.export`` is recording the computation; ``torch.compile`` too on PyTorch below 2.7."""
+    return torch.compiler.is_exporting() if hasattr(torch.compiler, "is_exporting") else compiling()
+
+
 def autocast_enabled(device: str) -> bool:
     """Return whether autocast is enabled on a type of device; False where the device has no autocast."""
     try:

@@ -1,4 +1,4 @@
-"""Layers that necks and backbones share: convolution + norm + activation, channel-first LayerNorm, initialization.
+"""Layers that necks and backbones share: convolution + norm + activation, channel-first LayerNorm.
 
 Norms, activations and convolutions are given by name or as a factory, so that a toolbox can pass its own (``SyncBN`` of
 mmcv, ``FrozenBN`` of Detectron2, ``ConvWS``, deformable convolutions).
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .checks import name_or_factory, one_of, positive_int, positive_number, shown
+from .initialization import INITS, init_convs  # noqa: F401  (passed on)
 from .ops.memory_format import is_channels_last
 
 NormFactory = Callable[[int], nn.Module]
@@ -192,6 +193,7 @@ class ConvNormAct(nn.Module):
         act: see `make_act`.
         conv: factory called as ``conv(in_channels, out_channels, kernel_size, stride=, padding=, bias=)``;
             see `make_conv`.
+        padding: cells of zeros on each side; ``None`` for half of the kernel.
     """
 
     def __init__(
@@ -203,10 +205,12 @@ class ConvNormAct(nn.Module):
         norm: str | NormFactory | None = None,
         act: str | ActFactory | None = None,
         conv: ConvFactory | None = None,
+        padding: int | None = None,
     ) -> None:
         super().__init__()
+        padding = kernel_size // 2 if padding is None else padding
         norm_layer = make_norm(norm, out_channels)
-        build = partial(make_conv(conv), stride=stride, padding=kernel_size // 2, bias=norm_layer is None)
+        build = partial(make_conv(conv), stride=stride, padding=padding, bias=norm_layer is None)
         self.conv = _built("conv", build, in_channels, out_channels, kernel_size)
         self.norm = norm_layer
         self.act = make_act(act)
@@ -219,32 +223,3 @@ class ConvNormAct(nn.Module):
         if self.act is not None:
             x = self.act(x)
         return x
-
-
-def init_convs(module: nn.Module, init: str | None) -> None:
-    """Initialize every ``nn.Conv2d`` inside ``module``; biases become zero.
-
-    Args:
-        module: module to initialize.
-        init: ``"caffe2_xavier"`` (Detectron2, torchvision: uniform, fan in), ``"xavier_uniform"`` (mmdet's FPN:
-            uniform, fan in + fan out), ``"kaiming_normal"`` (mmcv's ``ConvModule``: normal, fan out), or ``None`` to
-            leave PyTorch's own.
-
-    Raises:
-        ValueError: unknown name.
-    """
-    if init is None:
-        return
-    fill = INITS[one_of("init", init, INITS, ", or None")]
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
-            fill(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-
-
-INITS: dict[str, Callable[[Tensor], Tensor]] = {
-    "caffe2_xavier": partial(nn.init.kaiming_uniform_, a=1),
-    "xavier_uniform": nn.init.xavier_uniform_,
-    "kaiming_normal": partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu"),
-}

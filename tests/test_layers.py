@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 
 import pytest
 import torch
@@ -166,6 +167,14 @@ def test_kaiming_normal_has_the_fan_out_deviation():
     deviation = math.sqrt(2 / FAN_OUT)
     assert conv.weight.std().item() == pytest.approx(deviation, rel=0.02)
     assert conv.weight.abs().max() > 3 * deviation  # normal, not uniform
+
+
+def test_kaiming_normal_has_the_gain_of_a_leaky_relu():
+    convs = [ConvNormAct(48, 96, 3, act=act) for act in ("relu", partial(nn.LeakyReLU, 0.5))]
+    for conv in convs:
+        torch.manual_seed(0)
+        init_convs(nn.Sequential(conv), "kaiming_normal")
+    assert_same_maps([convs[1].conv.weight * 1.25**0.5], [convs[0].conv.weight])
 
 
 @pytest.mark.parametrize("init", INITS)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...ops.deformable import deform_conv2d, finite
 from .operator import operator, widened
-from .sampling import FAR
 
 
 class Geometry(NamedTuple):
@@ -25,14 +25,7 @@ def _forward(
     input: Tensor, weight: Tensor, offset: Tensor, geometry: Geometry, mask: Tensor | None, bias: Tensor | None
 ) -> Tensor:
     """Deformable convolution by torchvision, whose offsets and masks lie in memory as mmcv's do."""
-    from torchvision.ops import deform_conv2d
-
-    return deform_conv2d(input, _safe(offset), weight, bias, *geometry[:3], mask)
-
-
-def _safe(offset: Tensor) -> Tensor:
-    """Move taps whose offset is not a number beyond the map, as mmcv does; torchvision would read any memory."""
-    return offset.nan_to_num(FAR, FAR, -FAR)
+    return deform_conv2d(input, offset, weight, bias, *geometry[:3], mask)
 
 
 def _backward(
@@ -46,7 +39,7 @@ def _backward(
         grad_output,
         input,
         weight,
-        _safe(offset),
+        finite(offset),
         stand_in,
         input.new_zeros(len(weight)),
         *geometry.stride,

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...ops.deformable import FAR
+
 MAX_SAMPLES = 2**24  # values that one step holds
-FAR = 1e6  # pixels; beyond every map
 
 
 def corners(y: Tensor, x: Tensor, height: int, width: int) -> Iterator[tuple[Tensor, Tensor]]:
