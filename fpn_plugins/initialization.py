@@ -33,7 +33,7 @@ def init_convs(module: nn.Module, init: str | None) -> None:
         if layer is not module and hasattr(layer, "init_weights"):
             finished.update(layer.modules())
         act = getattr(layer, "act", None)
-        if isinstance(act, nn.LeakyReLU) and init == "kaiming_normal" and hasattr(layer, "conv"):
+        if isinstance(act, nn.LeakyReLU) and init == "kaiming_normal" and isinstance(layer.conv, nn.Conv2d):
             slopes[layer.conv] = act.negative_slope
         if isinstance(layer, nn.Conv2d) and layer not in finished:
             leaky = {"a": slopes[layer], "nonlinearity": "leaky_relu"} if layer in slopes else {}

@@ -160,8 +160,8 @@ class ModulatedDeformConv2d(nn.Module):
 
     def init_weights(self) -> None:
         """Draw the initial weights, those of mmcv."""
-        nn.init.zeros_(self.conv_offset.weight)
-        nn.init.zeros_(self.conv_offset.bias)
+        for parameter in self.conv_offset.parameters():
+            nn.init.zeros_(parameter)
         bound = (self.in_channels * self.weight[0, 0].numel()) ** -0.5
         nn.init.uniform_(self.weight, -bound, bound)
         if self.bias is not None:
