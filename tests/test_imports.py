@@ -147,7 +147,7 @@ def test_every_import_is_allowed():
         ("layers.py", "import numpy", "layers imports numpy"),
         ("layers.py", "def f():\n    import numpy", "layers imports numpy inside a function"),
         ("layers.py", "from .weights import KeyMap", "layers imports .weights"),
-        ("upsampling.py", "from .necks import FPN", "upsampling imports .necks"),
+        ("upsampling/x.py", "from ..necks import FPN", "upsampling.x imports .necks"),
         ("resampling.py", "from .weights import KeyMap", "resampling imports .weights"),
         ("weights/checkpoint.py", "from safetensors.torch import load_file", "imports safetensors.torch"),
         ("weights/checkpoint.py", "from ..conversion import convert", "imports .conversion"),

@@ -29,7 +29,7 @@ from fpn_plugins.upsampling import (
     reassemble,
 )
 
-LEARNED = ("deconv", "pixel_shuffle", "carafe")
+LEARNED = ("deconv", "pixel_shuffle", "carafe", "dysample")
 
 
 def randomized(module: nn.Module) -> nn.Module:
@@ -106,6 +106,8 @@ def test_an_unknown_name_lists_the_choices(mode: Any):
         ({"type": "carafe", "groups": 3}, ValueError, "groups=3 must divide the 8 channels"),
         ({"type": "carafe", "groups": 0}, ValueError, "groups=0 must divide the 8 channels"),
         ({"type": "carafe", "encoder_kernel_size": 2}, ValueError, "encoder_kernel_size=2 must be odd"),
+        ({"type": "dysample", "style": "pp"}, ValueError, "style='pp' is unknown; choose one of ['lp', 'pl']"),
+        ({"type": "dysample", "groups": 3}, ValueError, "groups=3 must divide the 8 channels"),
         ({"type": "pixel_shuffle", "kernel_size": 2}, ValueError, "kernel_size=2 must be odd"),
         ({"kernel_size": 3}, ValueError, "upsample_mode=None is unknown"),
     ],

@@ -59,8 +59,8 @@ class FPN(PyramidNeck):
         in_indices: see `PyramidNeck`; ``(1, 2, 3)`` of C2..C5 gives P3..P5.
         extra_levels: levels after the last one, as `ExtraLevels` or a mapping of its arguments; ``None`` for none.
         upsample_mode: ``"nearest"`` (paper), ``"bilinear"``, or learned: ``"deconv"``, ``"pixel_shuffle"``,
-            ``"carafe"``; with arguments ``{"type": "carafe", "kernel_size": 3}``; or a function ``(x, size) -> x``. See
-            `make_upsample`.
+            ``"carafe"``, ``"dysample"``; with arguments ``{"type": "carafe", "kernel_size": 3}``; or a function
+            ``(x, size) -> x``. See `make_upsample`.
         fusion: ``"sum"`` (paper) or ``"avg"``.
         norm: norm after each convolution: ``None`` (paper), ``"BN"``, ``"GN"``, ``"LN"``, ``"SyncBN"`` or a factory.
         norm_on_lateral: whether the 1x1 convolutions have the norm, too.

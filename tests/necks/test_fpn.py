@@ -186,7 +186,7 @@ def test_state_dict_keys_are_pinned():
         ({"fusion": "weighted"}, "fusion='weighted' is unknown; choose one of ['avg', 'sum']"),
         (
             {"upsample_mode": "bicubic"},
-            "upsample_mode='bicubic' is unknown; choose one of ['bilinear', 'carafe', 'deconv', 'nearest', 'pixel_sh",
+            "upsample_mode='bicubic' is unknown; choose one of ['bilinear', 'carafe', 'deconv', 'dysample', 'nearest",
         ),
         ({"norm": "FrozenBN"}, "norm='FrozenBN' is unknown; choose one of ['BN', 'GN', 'LN', 'SyncBN']"),
         ({"act": "tanh"}, "act='tanh' is unknown; choose one of"),

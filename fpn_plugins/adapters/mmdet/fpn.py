@@ -24,8 +24,8 @@ class FPNArguments(SafeInit):
 
     - ``end_level`` is inclusive, as mmdet implements it (its docstring says exclusive).
     - ``add_extra_convs=True`` means ``'on_input'``; without it, extra levels are max-pooled.
-    - ``upsample_cfg`` also takes the learned ``mode='deconv'``, ``'pixel_shuffle'`` and ``'carafe'``, with arguments of
-      their classes (``dict(mode='carafe', kernel_size=5)``).
+    - ``upsample_cfg`` also takes the learned ``mode='deconv'``, ``'pixel_shuffle'``, ``'carafe'`` and ``'dysample'``,
+      with arguments of their classes (``dict(mode='carafe', kernel_size=5)``).
 
     Raises:
         ValueError: ``num_outs`` smaller than the number of levels, levels out of range, unknown ``add_extra_convs`` or

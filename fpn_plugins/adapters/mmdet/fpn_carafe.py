@@ -15,7 +15,7 @@ from ...checks import mapping, sequence
 from ...features import check_in_channels
 from ...layers import ActConv2d
 from ...registry import MODELS
-from ...upsampling import CARAFE, UpsampleMode, fit
+from ...upsampling import CARAFE, DySample, UpsampleMode, fit
 from .arguments import Cfg, act_factory, level_indices, norm_factory
 from .init_cfg import SafeInit
 
@@ -23,7 +23,7 @@ ACT_LAST = ("conv", "norm", "act")
 ACT_FIRST = ("act", "conv", "norm")
 CARAFE_CFG = {"type": "carafe", "up_kernel": 5, "up_group": 1, "encoder_kernel": 3, "encoder_dilation": 1}
 
-# mmdet's types of upsampling -> the core's names of their arguments
+# mmdet's types of upsampling, and DySample -> the core's names of their arguments
 ARGUMENTS: dict[str, dict[str, str]] = {
     "nearest": {},
     "bilinear": {},
@@ -36,6 +36,7 @@ ARGUMENTS: dict[str, dict[str, str]] = {
         "encoder_dilation": "encoder_dilation",
         "compressed_channels": "compressed_channels",
     },
+    "dysample": {name: name for name in ("style", "groups", "dyscope")},
 }
 
 
@@ -45,7 +46,8 @@ class FPN_CARAFE(SafeInit, necks.FPN, BaseModule):  # noqa: N801  (mmdet's name)
 
     Drop-in for ``models/necks/fpn_carafe.py`` that needs no compiled operator. Unlike in mmdet's ``FPN``, extra levels
     are strided convolutions of the last input that take part in the top-down path. Deliberate difference: where a map
-    is one cell larger than twice the coarser one, the last row or column is repeated; mmdet fails there.
+    is one cell larger than twice the coarser one, the last row or column is repeated; mmdet fails there. Beyond mmdet's
+    types, ``upsample_cfg=dict(type='dysample')`` takes the arguments of `fpn_plugins.upsampling.DySample`.
 
     Raises:
         ValueError: levels out of range; an ``order`` or ``upsample_cfg`` unknown to mmdet, including
@@ -91,13 +93,13 @@ class FPN_CARAFE(SafeInit, necks.FPN, BaseModule):  # noqa: N801  (mmdet's name)
         self.init_cfg = None
 
     def init_layers(self) -> None:
-        """Initialize as mmdet does: Xavier for every convolution, then CARAFE's own initialization."""
+        """Initialize as mmdet does: Xavier for every convolution, then CARAFE's and DySample's own initialization."""
         super().init_layers()
         for layer in self.modules():
             if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
                 xavier_init(layer, distribution="uniform")
         for layer in self.modules():
-            if isinstance(layer, CARAFE):
+            if isinstance(layer, (CARAFE, DySample)):
                 layer.reset_parameters()
 
 
@@ -105,7 +107,7 @@ def upsample_from_carafe_cfg(upsample_cfg: Cfg) -> UpsampleMode:
     """Translate ``FPN_CARAFE``'s ``upsample_cfg`` to the core's upsampling.
 
     Raises:
-        ValueError: a type that is not one of mmdet's, or an argument that the type does not have.
+        ValueError: a type that is not one of mmdet's or ``'dysample'``, or an argument that the type does not have.
     """
     arguments = dict(mapping("upsample_cfg", upsample_cfg, "dict(type='carafe', up_kernel=5)"))
     kind = arguments.pop("type", None)

@@ -40,6 +40,7 @@ def mmdet_carafe(num_levels: int, num_merged: int) -> KeyMap:
     for i in range(num_merged - 1):
         theirs, ours = f"upsample_modules.{i}", f"upsamples.{num_merged - 2 - i}"
         upsamples += [(f"{theirs}.{part}", f"{ours}.deconv.{part}") for part in ("weight", "bias")]
+        upsamples += [(f"{theirs}.init_pos", None)]  # DySample's, a constant
         upsamples += [(f"{theirs}.<*>", f"{ours}.<*>")]
     return KeyMap("mmdet FPN_CARAFE", [*conv_modules("", places).rules, *upsamples])
 
