@@ -67,8 +67,8 @@ def bottom_up_tables(keys: Iterable[str]) -> list[KeyMap]:
     """List the tables of backbones in the order to try them; the last keeps all names."""
     timm = KeyMap("timm network of this package", [("model.<*>", "<*>")])
     tables = [resnet.detectron2(), resnet.mmdet_with_group_norm(), mvit.detectron2()]
-    if any(key.startswith(("rope_win.", "rope_glb.")) for key in keys):  # stored tables of EVA-02's detectors
-        return [foundation_vit.eva()]
+    if any(key.startswith(("rope_win.", "rope_glb.")) for key in keys):  # tables that only the forks' detectors store
+        return [foundation_vit.eva(), foundation_vit.perception_encoder()]
     if any(key.endswith("relative_position_bias_table") for key in keys):
         tables = [swin.mmdet(), swin.detectron2()]
     return [*tables, timm, SAME]

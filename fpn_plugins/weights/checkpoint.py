@@ -26,7 +26,7 @@ __getattr__ = explain_moved_names(__name__)
 # keys under which code bases store the state dict
 CONTAINERS = ("state_dict", "model", "model_state", "teacher", "student")
 # and averaged weights, for files that contain no others
-AVERAGED = ("ema", "model_ema", "ema_model", "state_dict_ema", "ema_state_dict")
+AVERAGED = ("ema", "model_ema", "ema_model", "state_dict_ema", "ema_state_dict", "ema_state")
 
 
 def _read_any(path: Path, rebuilt: Mapping[str, Any]) -> object:

@@ -51,6 +51,18 @@ def resize_positions(table: Tensor, height: int, width: int, antialias: bool = F
     return resized.permute(0, 2, 3, 1).to(table.dtype)
 
 
+def tile_positions(table: Tensor, height: int, width: int) -> Tensor:
+    """Repeat position embeddings of a square grid to ``height x width``, cut off at the lower and right border.
+
+    Arguments, result and errors are those of `resize_positions`. Windows of the grid's size then have the positions of
+    an image each, as in the Perception Encoder's detectors.
+    """
+    side = square_side(table.shape[1])
+    grid = table.unflatten(1, (side, side))
+    rows, columns = (torch.arange(length, device=table.device) % side for length in (height, width))
+    return grid[:, rows][:, :, columns]
+
+
 def resize_relative_positions(table: Tensor, length: int) -> Tensor:
     """Resize a table of relative positions, one row per distance, to ``length`` rows: linear, as in detectron2.
 

@@ -85,9 +85,12 @@ def plain_forward(net: ViT, image: Tensor, choice: str, positions: str) -> Tenso
         rows, side = net.design.position_rows, net.design.pretrain_img_size // net.patch_size
         antialias = net.design.antialias_positions
         table = net.pos_embed[0, rows:].view(1, side, side, -1).permute(0, 3, 1, 2)
-        table = torch.nn.functional.interpolate(
-            table.float() if antialias else table, size=grid, mode="bicubic", antialias=antialias
-        )
+        if net.design.tile_positions:
+            table = table.tile(1, 1, *grid)[..., : grid[0], : grid[1]]
+        else:
+            table = torch.nn.functional.interpolate(
+                table.float() if antialias else table, size=grid, mode="bicubic", antialias=antialias
+            )
         cells = cells + table[0].permute(1, 2, 0).double()
         prefix = prefix + net.pos_embed[0, :rows] if len(prefix) and rows else prefix
     windows = places(net, *grid, choice)
@@ -134,6 +137,19 @@ def test_maps_and_gradients_are_those_of_the_definition(name: str, choice: str, 
 def test_any_map_and_window(height: int, width: int, size: int, choice: str):
     net = build("vit_tiny_patch16_dinov3_qkvb", choice, "map", window_size=size)
     assert_as_defined(net, torch.randn(1, 3, 16 * height, 16 * width).double(), choice, "map")
+
+
+@pytest.mark.parametrize("grid", [(6, 6), (5, 7), (2, 1)])
+@pytest.mark.parametrize("name", ["vit_pe_spatial_gigantic_patch14_448", "vit_pe_core_gigantic_patch14_448"])
+def test_positions_of_the_detectors_of_the_perception_encoder(name: str, grid: tuple[int, int]):
+    """The table of one window repeated for each, and no final norm."""
+    published: dict[str, Any] = {"patch_size": 16, "pretrain_img_size": 48, "tile_positions": True, "final_norm": False}
+    net = build(name, "drop", "window", **published)
+    assert isinstance(net.norm, torch.nn.Identity)
+    assert_as_defined(net, torch.randn(2, 3, *(16 * side for side in grid)).double(), "drop", "window")
+    with_norm = build(name, "drop", "window", **{**published, "final_norm": True})
+    net.load_weights(with_norm.state_dict())
+    assert torch.equal(net.blocks[2].mlp.fc2.weight, with_norm.blocks[2].mlp.fc2.weight)
 
 
 def test_a_single_window_is_global_attention():

@@ -52,6 +52,7 @@ def test_what_was_written_is_read(tmp_path: Path, name: str):
         lambda state: {"ema": {"module": state, "updates": 3}, "epoch": 1},
         lambda state: {"model_ema": state},
         lambda state: {"state_dict": state, "state_dict_ema": {"other": torch.zeros(1)}},
+        lambda state: {"ema_state": state, "iteration": 3},
         lambda state: {"ema_state_dict": {f"module.{key}": value for key, value in state.items()}},
     ],
 )

@@ -28,6 +28,7 @@ class ViTDesign(NamedTuple):
         pretrain_img_size: side in pixels of the images that the position embeddings are made for.
         position_rows: rows of the position embeddings before those of the grid.
         antialias_positions: position embeddings are low-passed when they are resized, as in timm.
+        tile_positions: position embeddings are repeated for larger maps, not resized.
         sequence: the tokens are a sequence, which can start with a class token and registers, and can have rotary
             positions, as in foundation models; otherwise, they are a map, as in ViTDet.
         class_token: there is a class token.
@@ -55,6 +56,7 @@ class ViTDesign(NamedTuple):
     pretrain_img_size: int = 224
     position_rows: int = 1
     antialias_positions: bool = False
+    tile_positions: bool = False
     sequence: bool = False
     class_token: bool = False
     num_registers: int = 0
@@ -101,7 +103,7 @@ def changed_design(design: ViTDesign, name: str | None, **given: Any) -> ViTDesi
         ratio = values.pop("mlp_ratio", design.hidden_dim / design.embed_dim)
         values["hidden_dim"] = hidden_channels(values.get("embed_dim", design.embed_dim), ratio)
     positive_number("norm_eps", values.get("norm_eps", design.norm_eps))
-    for key in (*_DECIDED, "antialias_positions"):
+    for key in (*_DECIDED, "antialias_positions", "tile_positions"):
         if key in values:
             boolean(key, values[key])
     if "qkv_bias" in values:

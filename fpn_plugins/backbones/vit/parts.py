@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...checks import integer, integers
+from ...weights.resize import resize_positions, tile_positions
 from .attention import Attention
 from .blocks import EncoderBlock, ResidualBottleneck, SwiGLU, mlp
 from .design import ALL_BIASED, ViTDesign
@@ -94,3 +95,10 @@ def encoder_block(
 def embedding(rows: int, dim: int) -> nn.Parameter | None:
     """Build the embeddings of ``rows`` positions or tokens, ``1 rows dim``; ``None`` without rows."""
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(1, rows, dim), std=0.02)) if rows else None
+
+
+def position_map(design: ViTDesign, table: Tensor, height: int, width: int) -> Tensor:
+    """Fit the position embeddings of a square grid, ``1 side*side C``, to a map: ``1 height width C``."""
+    if design.tile_positions:
+        return tile_positions(table, height, width)
+    return resize_positions(table, height, width, design.antialias_positions)

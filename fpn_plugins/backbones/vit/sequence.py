@@ -64,7 +64,7 @@ class SequenceLayout(NamedTuple):
         window_size: side of the windows in tokens of the blocks that have some; 0 if all are global.
         own_prefix: whether each window has its own prefix tokens.
         own_positions: whether each window has the coordinates of a map of its own.
-        dropped: names of the prefix tokens that the network is published with and that are left out.
+        dropped: names of the prefix tokens and the norm that the network is published with and that are left out.
     """
 
     rotary: Rotary | None
@@ -149,11 +149,11 @@ class SequenceAttention(nn.Module):
 
 
 def choose_layout(
-    design: ViTDesign, window_size: int, prefix_tokens_in_windows: str, window_positions: str
+    design: ViTDesign, window_size: int, prefix_tokens_in_windows: str, window_positions: str, final_norm: bool
 ) -> tuple[ViTDesign, SequenceLayout | None]:
-    """Return the design with the prefix tokens that are kept, and the layout of its sequence, if it is one.
+    """Return the design with the prefix tokens and norm that are kept, and the layout of its sequence, if it is one.
 
-    The last two arguments are those of `ViT`; ``window_size`` is 0 if all blocks are global.
+    The last three arguments are those of `ViT`; ``window_size`` is 0 if all blocks are global.
 
     Raises:
         ValueError: an unknown choice.
@@ -167,6 +167,9 @@ def choose_layout(
         tokens = {"cls_token": design.class_token, "reg_token": design.num_registers}
         dropped = tuple(key for key, present in tokens.items() if present)
         design = design._replace(class_token=False, num_registers=0)
+    if design.final_norm and not final_norm:
+        dropped += ("norm.<*>",)
+        design = design._replace(final_norm=False)
     channels = design.embed_dim // design.num_heads
     own_prefix, own_positions = choice == "copy" and window_size > 0, window_positions == "window"
     return design, SequenceLayout(design.rotary, channels, window_size, own_prefix, own_positions, dropped)

@@ -30,7 +30,6 @@ from ...ops.memory_format import as_map
 from ...weights.foundation_vit import accept_foundation_layouts
 from ...weights.maps.foundation_vit import foundation_layouts
 from ...weights.maps.vit import vit_layouts
-from ...weights.resize import resize_positions
 from ...weights.vit import accept_vit_layouts
 from ..base import Backbone, Part
 from ..build import register_backbone
@@ -41,7 +40,7 @@ from ..timm.networks import pixel_statistics
 from ..timm.vit_design import read_vit_design
 from .blocks import PatchEmbedding
 from .design import ViTDesign, changed_design, check_side
-from .parts import block_windows, embedding, encoder_block, residual_block_set, token_norm
+from .parts import block_windows, embedding, encoder_block, position_map, residual_block_set, token_norm
 from .sequence import TokenGrid, choose_layout
 
 
@@ -93,6 +92,8 @@ class ViT(Backbone):
             Detectron2 and EVA-02's detectors.
         lora: arguments of `fpn_plugins.backbones.add_lora`, such as ``{"rank": 8}``: train low-rank updates instead of
             the weights. Needs peft.
+        tile_positions: repeat position embeddings for larger maps instead of resizing them (PE's detectors).
+        final_norm: ``False`` leaves out the final norm of a ``name`` (PE's detectors).
 
     Images can have any size from one patch on; pixels after the last whole patch are ignored (sizes round down, as in
     Detectron2). ``mean`` and ``std`` are those of the ``name``; without one, set them for weights that expect other
@@ -143,14 +144,17 @@ class ViT(Backbone):
         window_positions: str = "map",
         antialias_positions: bool | None = None,
         lora: Mapping[str, Any] | None = None,
+        tile_positions: bool = False,
+        final_norm: bool = True,
     ) -> None:
         super().__init__()
         positive_ints(img_size=img_size, in_chans=in_chans)
-        booleans(gradient_checkpointing=gradient_checkpointing)
+        booleans(gradient_checkpointing=gradient_checkpointing, final_norm=final_norm)
         tokens = {"patch_size": patch_size, "embed_dim": embed_dim, "pretrain_img_size": pretrain_img_size}
         blocks = {"depth": depth, "num_heads": num_heads, "mlp_ratio": mlp_ratio, "norm_eps": norm_eps}
         parts = {"qkv_bias": qkv_bias, "use_abs_pos": use_abs_pos, "use_rel_pos": use_rel_pos}
         parts |= {"pretrain_use_cls_token": pretrain_use_cls_token, "antialias_positions": antialias_positions}
+        parts |= {"tile_positions": tile_positions}
         design = changed_design(published_design(name), name, **tokens, **blocks, **parts)
         check_side("img_size", img_size, design.patch_size)
         self.name = name
@@ -163,8 +167,9 @@ class ViT(Backbone):
         self.out_block_indices = ascending("out_block_indices", outputs, self.depth, among)
         windows = block_windows(design, window_size, global_block_indices)
         residual_blocks = residual_block_set(design, residual_block_indices)
-        design, self.layout = choose_layout(design, max(windows), prefix_tokens_in_windows, window_positions)
-        self.design = design
+        chosen = (prefix_tokens_in_windows, window_positions, final_norm)
+        self.design, self.layout = choose_layout(design, max(windows), *chosen)
+        design = self.design
         self.gradient_checkpointing = gradient_checkpointing
         self.feature_specs = tuple(FeatureSpec(design.embed_dim, self.patch_size) for _ in self.out_block_indices)
         self.patch_embed = PatchEmbedding(self.patch_size, in_chans, design.embed_dim, not design.pre_norm)
@@ -210,8 +215,7 @@ class ViT(Backbone):
         first = torch.cat(prefix, 1) if prefix else None
         rows = self.design.position_rows
         if self.pos_embed is not None:
-            _, height, width, _ = grid.shape
-            grid = grid + resize_positions(self.pos_embed[:, rows:], height, width, self.design.antialias_positions)
+            grid = grid + position_map(self.design, self.pos_embed[:, rows:], *grid.shape[1:3])
             first = first + self.pos_embed[:, :rows] if rows and first is not None else first
         if self.layout is None:
             return grid, ()

@@ -58,7 +58,7 @@ def eva() -> KeyMap:
 
 
 def perception_encoder(prefix: str = "") -> KeyMap:
-    """Build the table of Meta's Perception Encoder, whose image encoder is under ``prefix`` in CLIP's files."""
+    """Build the table of Meta's Perception Encoder and its detectors' backbone; ``prefix`` is that of CLIP's files."""
     blocks = {
         **{f"ln_{n}.<*>": f"norm{n}.<*>" for n in (1, 2)},
         **{f"ls_{n}.gamma": f"ls{n}.gamma" for n in (1, 2)},
@@ -72,7 +72,8 @@ def perception_encoder(prefix: str = "") -> KeyMap:
     embeddings |= {"class_embedding": "cls_token", "positional_embedding": "pos_embed"}
     rules += [(f"{prefix}{key}", ours) for key, ours in embeddings.items()]
     text = ("transformer.<*>", "token_embedding.<*>", "positional_embedding", "ln_final.<*>", "text_projection")
-    dropped = [f"{prefix}{key}" for key in ("attn_pool.<*>", "proj")]
+    tables = (*_ROTARY, "transformer.resblocks.<i>.attn.rope.<*>")  # in detectors
+    dropped = [f"{prefix}{key}" for key in ("attn_pool.<*>", "proj", *tables)]
     return KeyMap("Perception Encoder", rules).dropping([*dropped, *((*text, "logit_scale") if prefix else ())])
 
 
@@ -141,7 +142,7 @@ def transformers_siglip(prefix: str) -> KeyMap:
 def foundation_layouts(num_blocks: int, depth: int, left_out: tuple[str, ...] = ()) -> tuple[KeyMap, ...]:
     """Collect the tables for a network that keeps the first ``num_blocks`` of ``depth`` blocks.
 
-    ``left_out`` are the embeddings that the network does not have although it is published with them, under our names.
+    ``left_out`` are our names of the embeddings and norms that the network lacks although it is published with them.
     """
     tables = (
         *(timm(), dino(), eva(), perception_encoder(), perception_encoder("visual.")),
@@ -151,7 +152,7 @@ def foundation_layouts(num_blocks: int, depth: int, left_out: tuple[str, ...] = 
 
 
 def _without(table: KeyMap, num_blocks: int, depth: int, left_out: tuple[str, ...]) -> KeyMap:
-    """Drop the foreign names of blocks and embeddings that the network does not have."""
+    """Drop the foreign names of what the network does not have."""
     lists = {rule.theirs.partition("<i>")[0] for rule in table.rules if rule.theirs.partition("<i>")[1]}
     unused = [f"{blocks}{index}.<*>" for blocks in sorted(lists) for index in range(num_blocks, depth)]
     unused += [rule.theirs for rule in table.rules if rule.ours in left_out]
