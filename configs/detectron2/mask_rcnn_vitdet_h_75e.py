@@ -7,14 +7,13 @@ loads as it is. As in its config, position embeddings and norms are decayed like
 """
 
 from .common.recipe import EPOCHS_100, STEPS_100, schedule
-from .common.vitdet import mae_weights, vitdet_adamw
+from .common.vitdet import decay_all, mae_weights, vitdet_adamw
 from .mask_rcnn_vitdet_b_100e import dataloader, model, train
 
 model.backbone.bottom_up.update(
     embed_dim=1280, depth=32, num_heads=16, drop_path_rate=0.5, global_block_indices=[7, 15, 23, 31]
 )
-optimizer = vitdet_adamw(decay=0.9, depth=32)
-optimizer.params.update(overrides={}, weight_decay_norm=None)
+optimizer = decay_all(vitdet_adamw(decay=0.9, depth=32))
 train.max_iter = EPOCHS_100 * 3 // 4
 lr_multiplier = schedule(train.max_iter, [step * 3 // 4 for step in STEPS_100])
 train.init_checkpoint = mae_weights("mae_pretrain_vit_huge_p14to16")

@@ -223,7 +223,7 @@ def test_demo_settings_match_on_both_hosts(stem: str) -> None:
     assert theirs.model.train_cfg.rcnn.sampler.num == lazy.model.roi_heads.batch_size_per_image
 
 
-VITDET = sorted(path.stem for path in MMDET if "_vit" in path.stem or "_dinov3_" in path.stem)
+VITDET = sorted(path.stem for path in MMDET if re.search("_(rotary_)?vit|_sta_", path.stem))
 
 
 @pytest.mark.mmdet
@@ -242,16 +242,51 @@ def test_vitdet_settings_match_on_both_hosts(stem: str) -> None:
         backbone.get("vit", backbone).pop("checkpoint", None)  # Detectron2 loads it when it trains
         backbones.append(json.loads(json.dumps(backbone)))  # lists for tuples
     assert backbones[0] == backbones[1]
-    assert theirs.model.data_preprocessor.pad_size_divisor == lazy.model.backbone.square_pad
+    padding = [lazy.model.backbone.get(name) for name in ("square_pad", "size_divisibility")]
+    assert theirs.model.data_preprocessor.pad_size_divisor in padding
     assert theirs.model.data_preprocessor.mean == lazy.model.pixel_mean
+    assert theirs.model.data_preprocessor.std == lazy.model.pixel_std
+    gpus = 1 if stem.startswith("demo_") else 16
+    assert theirs.train_dataloader.batch_size * gpus == lazy.dataloader.train.total_batch_size
+    assert theirs.get("auto_scale_lr", {}).get("base_batch_size") in (None, lazy.dataloader.train.total_batch_size)
     recipe, groups = theirs.optim_wrapper.paramwise_cfg, lazy.optimizer.params
     assert {"decay": recipe.decay_rate, "depth": recipe.num_layers} == groups.lr_factor_func.keywords
     assert ("custom_keys" in recipe) == bool(groups.overrides) == (groups.weight_decay_norm is not None)
     assert theirs.optim_wrapper.optimizer.lr == lazy.optimizer.lr
     assert theirs.optim_wrapper.optimizer.weight_decay == lazy.optimizer.weight_decay
     assert theirs.train_cfg.max_iters == lazy.train.max_iter
+    assert theirs.param_scheduler[0].end == pytest.approx(lazy.lr_multiplier.warmup_length * lazy.train.max_iter)
     if "milestones" in theirs.param_scheduler[1]:
         assert theirs.param_scheduler[1].milestones == lazy.lr_multiplier.scheduler.milestones
+
+
+@pytest.mark.mmdet
+@pytest.mark.detectron2
+def test_the_convolutional_foundation_model_trains_alike_on_both_hosts() -> None:
+    """Each parameter has the same rate and decay."""
+    from detectron2.config import instantiate
+    from mmdet.registry import MODELS
+    from mmdet.utils import register_all_modules
+    from mmengine.optim import build_optim_wrapper
+
+    stem = "mask_rcnn_dinov3_convnext_t_fpn_36e"
+    register_all_modules()
+    theirs, lazy = mmdet_config(ROOT / f"mmdet/{stem}.py"), lazy_config(ROOT / f"detectron2/{stem}.py")
+    assert theirs.optim_wrapper.type == "AmpOptimWrapper" and lazy.train.amp.enabled
+    found = []
+    model = MODELS.build(theirs.model).backbone
+    found.append((model, build_optim_wrapper(model, {**theirs.optim_wrapper, "type": "OptimWrapper"}).optimizer))
+    lazy.optimizer.params.model = model = instantiate(lazy.model.backbone)
+    found.append((model, instantiate(lazy.optimizer)))
+    settings = []
+    for model, optimizer in found:
+        names = {p: name.replace("bottom_up.", "backbone.") for name, p in model.named_parameters()}
+        groups = [(names[p], group) for group in optimizer.param_groups for p in group["params"]]
+        # Detectron2 decays norms of its own kinds only
+        settings.append({n: (g["lr"], g["weight_decay"]) for n, g in groups if not n.startswith("backbone.norms.")})
+    assert settings[0] == settings[1]
+    lowest = min(lr for lr, _ in settings[0].values())
+    assert lowest == pytest.approx(1e-4 * 0.95**7, rel=0.03)  # ConvNeXt's recipe
 
 
 MVITV2 = sorted(path.stem for path in MMDET if "_mvitv2_" in path.stem)

@@ -11,28 +11,29 @@ from fpn_plugins.files import write_atomically
 
 from .training import NAMES
 
-START, END = "<!-- results of tools/demo.py --page -->", "<!-- end of results -->"
+START, END = "<!-- results of tools/demo.py --config {} --page -->", "<!-- end of results -->"
 PACKAGES = ("torch", "onedl-mmdetection", "mmdet", "sal-detectron2", "detectron2")
 HEAD = ("toolbox", "seed", "box AP", "AP50", "AP_S", "AP_M", "AP_L", "mask AP", "AP50", "minutes", "CPU minutes")
 
 
-def write_page(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
+def write_page(path: Path, config: str, results: Sequence[Mapping[str, Any]]) -> None:
     """Replace what lies between a page's two marks by a table.
 
     Args:
         path: page to rewrite.
+        config: stem of the config, which the first mark names.
         results: contents of ``results.json``, one per seed.
 
     Raises:
         ValueError: the page lacks the marks; names them.
     """
     text = path.read_text(encoding="utf-8")
-    before, start, rest = text.partition(START)
+    before, start, rest = text.partition(first := START.format(config))
     _, end, after = rest.partition(END)
     if not start or not end:
-        raise ValueError(f"--page {path} lacks the lines {START!r} and {END!r}; add them where the table belongs")
+        raise ValueError(f"--page {path} lacks the lines {first!r} and {END!r}; add them where the table belongs")
     with write_atomically(path) as temporary:
-        temporary.write_text(f"{before}{START}\n\n{markdown(results)}\n\n{END}{after}", encoding="utf-8")
+        temporary.write_text(f"{before}{first}\n\n{markdown(results)}\n\n{END}{after}", encoding="utf-8")
 
 
 def markdown(results: Sequence[Mapping[str, Any]]) -> str:

@@ -32,6 +32,7 @@ class Training:
 
     Attributes:
         toolbox: toolbox that trains.
+        config: stem of the config, the same in both toolboxes.
         iterations: number of iterations.
         work_dir: folder to write.
         phase: ``waiting``, ``starting``, ``training``, ``evaluating`` or ``done``.
@@ -44,6 +45,7 @@ class Training:
     """
 
     toolbox: str
+    config: str
     iterations: int
     work_dir: Path
     phase: str = "waiting"
@@ -53,6 +55,11 @@ class Training:
     result: dict[str, Any] | None = None
     process: subprocess.Popen[str] | None = None
     ended: bool = False
+
+    @property
+    def config_file(self) -> str:
+        """Path of the config, relative to the repository."""
+        return f"configs/{self.toolbox}/{self.config}.py"
 
     @property
     def log(self) -> Path:
@@ -97,7 +104,7 @@ class Training:
                 "val_evaluator.outfile_prefix": self.work_dir / "predictions",
                 "randomness.seed": seed,
             }
-            script = ["tools/train.py", "configs/mmdet/demo_mask_rcnn.py"]
+            script = ["tools/train.py", self.config_file]
             script += ["--work-dir", str(self.work_dir), "--cfg-options"]
         else:
             options = {
@@ -108,7 +115,7 @@ class Training:
                 "lr_multiplier.warmup_length": warmup / self.iterations,
                 "train.seed": seed,
             }
-            script = ["tools/train_net.py", "--config-file", "configs/detectron2/demo_mask_rcnn.py"]
+            script = ["tools/train_net.py", "--config-file", self.config_file]
         return [*script, *(f"{name}={value}" for name, value in options.items())]
 
 

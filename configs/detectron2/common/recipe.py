@@ -22,11 +22,11 @@ def adamw(lr=1e-4, weight_decay=0.1, not_decayed=()):
     return optimizer
 
 
-def schedule(max_iter, milestones):
-    """Divide the learning rate by ten at each of two milestones, after a warm-up of 250 iterations."""
+def schedule(max_iter, milestones, warmup=250):
+    """Divide the learning rate by ten at each of two milestones, after a warm-up of ``warmup`` iterations."""
     return L(WarmupParamScheduler)(
         scheduler=L(MultiStepParamScheduler)(values=[1.0, 0.1, 0.01], milestones=milestones, num_updates=max_iter),
-        warmup_length=250 / max_iter,
+        warmup_length=warmup / max_iter,
         warmup_factor=0.001,
     )
 

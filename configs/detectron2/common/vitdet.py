@@ -40,10 +40,16 @@ def vitdet_data():
     return dataloader
 
 
-def vitdet_adamw(decay, depth):
+def vitdet_adamw(decay, depth, lr=1e-4):
     """Return AdamW whose learning rates fall by ``decay`` per layer; norms and position embeddings are not decayed."""
-    optimizer = adamw(not_decayed=("pos_embed",))
+    optimizer = adamw(lr, not_decayed=("pos_embed",))
     optimizer.params.lr_factor_func = partial(vit_lr_factor, decay=decay, depth=depth)
+    return optimizer
+
+
+def decay_all(optimizer):
+    """Decay norms and position embeddings like the rest; return the optimizer."""
+    optimizer.params.update(overrides={}, weight_decay_norm=None)
     return optimizer
 
 
