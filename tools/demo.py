@@ -175,11 +175,11 @@ def run_once(args: argparse.Namespace, seed: int, work_dir: Path, console: Conso
     train_all(runs, seed, console)
     if not console.is_terminal:  # a live table has shown it already
         console.print(results_table(runs))
-    draw(runs, work_dir)
     machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
     settings = {"machine": machine, "config": args.config, "iterations": args.iterations, "seed": seed}
     results = {**settings, **{run.toolbox: run.result for run in runs}}
     write_json(results, work_dir / "results.json")
+    draw(runs, work_dir)
     print(f"pictures and results.json: {work_dir}")
     return results
 

@@ -1,9 +1,9 @@
 """Mask R-CNN, PE-Spatial's ViT-B, simple pyramid, 36 epochs of COCO with large-scale jitter (16 x 4 images).
 
 Schedule, rate, decay of all weights, pixels, and windows with positions of their own are those of the published
-detector of PE-Spatial G (box AP 57.8, mask AP 50.3), ``mask_rcnn_PEspatial_G_coco36ep`` of facebookresearch/
-perception_models; layer-wise rates and drop path are ViTDet's for ViT-B. That detector repeats the table of position
-embeddings in each window, while this one resizes it. No result has been published. timm fetches the weights.
+detector of PE-Spatial G (box AP 57.8, mask AP 50.3), ``mask_rcnn_PEspatial_G_coco36ep`` of
+facebookresearch/perception_models; layer-wise rates and drop path are ViTDet's for ViT-B. No result has been published
+for this size. timm fetches the weights.
 
     python tools/train.py configs/mmdet/mask_rcnn_pe_spatial_b_vitdet_36e.py
 """
@@ -22,6 +22,7 @@ model = dict(
             window_size=32,
             prefix_tokens_in_windows="drop",
             window_positions="window",
+            tile_positions=True,
         )
     ),
 )

@@ -37,7 +37,7 @@ def demo(script: Callable[[str], ModuleType]) -> ModuleType:
 
 @pytest.fixture
 def make(demo: ModuleType, tmp_path: Path) -> Callable[[str], Any]:
-    return lambda toolbox: demo.Training(toolbox, 400, tmp_path / toolbox)
+    return lambda toolbox, config="demo_mask_rcnn": demo.Training(toolbox, config, 400, tmp_path / toolbox)
 
 
 @toolboxes
@@ -170,23 +170,26 @@ def test_folders_that_the_toolboxes_misread_are_refused(
         assert "must consist of ASCII letters" in capsys.readouterr().err
 
 
-def config_of(toolbox: str) -> Any:
+def config_of(toolbox: str, stem: str) -> Any:
+    path = str(CONFIGS / toolbox / f"{stem}.py")
     if toolbox == "mmdet":
         from mmengine.config import Config
 
-        return Config.fromfile(str(CONFIGS / toolbox / "demo_mask_rcnn.py"))
+        return Config.fromfile(path)
     from detectron2.config import LazyConfig
 
-    return LazyConfig.load(str(CONFIGS / toolbox / "demo_mask_rcnn.py"))
+    return LazyConfig.load(path)
 
 
+@pytest.mark.parametrize("stem", ["demo_mask_rcnn", "demo_mask_rcnn_rotary_vit", "demo_mask_rcnn_vitdet"])
 @pytest.mark.parametrize("toolbox", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in LINES])
 def test_the_options_repeat_the_config(
-    demo: ModuleType, make: Callable[[str], Any], demo_folder: Path, toolbox: str
+    demo: ModuleType, make: Callable[..., Any], demo_folder: Path, toolbox: str, stem: str
 ) -> None:
     """With the default length, a user gets the same training from the config alone."""
-    run, cfg = make(toolbox), config_of(toolbox)
-    run.iterations = demo.ITERATIONS
+    run, cfg = make(toolbox, stem), config_of(toolbox, stem)
+    run.iterations = demo.CONFIGS[stem]
+    assert f"configs/{toolbox}/{stem}.py" in run.command(seed=3)
     options = dict(option.split("=") for option in run.command(seed=3) if "=" in option)
     compared = 0
     for name, value in options.items():
@@ -194,7 +197,7 @@ def test_the_options_repeat_the_config(
             entry: Any = cfg
             for part in name.split("."):
                 entry = entry[int(part) if part.isdigit() else part]
-            assert float(value) == entry, name
+            assert float(value) == pytest.approx(entry), name
             compared += 1
     assert compared >= 4
 
@@ -203,16 +206,18 @@ def test_the_page_gets_a_row_per_toolbox_and_seed(demo: ModuleType, tmp_path: Pa
     from synthetic.page import END, START, write_page
 
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{START}\nold\n{END}\nafter\n")
+    first, other = START.format("demo_mask_rcnn_vitdet"), START.format("demo_mask_rcnn")
+    page.write_text(f"before\n{other}\nkept\n{END}\n{first}\nold\n{END}\nafter\n")
     settings = {"iterations": 400, "machine": {"cores": 2, "processor": "x86_64"}}
-    write_page(page, [{**settings, "seed": seed, "mmdet": RESULT} for seed in (0, 1)])
+    write_page(page, "demo_mask_rcnn_vitdet", [{**settings, "seed": seed, "mmdet": RESULT} for seed in (0, 1)])
     text = page.read_text()
     row = "| MMDetection | {} | 50.0 | 87.6 | 50.0 | 50.0 | 50.0 | 50.0 | 50.0 | 1.5 | 1.4 |"
     assert row.format(0) in text and row.format(1) in text and "Detectron2 |" not in text
-    assert text.startswith(f"before\n{START}\n") and text.endswith(f"{END}\nafter\n") and "old" not in text
+    assert text.startswith(f"before\n{other}\nkept\n{END}\n{first}\n") and text.endswith(f"{END}\nafter\n")
+    assert "old" not in text
     page.write_text("no marks")
     with pytest.raises(ValueError, match="lacks the lines"):
-        write_page(page, [])
+        write_page(page, "demo_mask_rcnn", [])
     assert page.read_text() == "no marks"
 
 
@@ -220,8 +225,19 @@ def test_the_table_in_the_docs_is_of_this_demo(demo: ModuleType) -> None:
     """Three seeds in both toolboxes, with the default number of iterations; every box AP50 is over 80."""
     from synthetic.page import END, HEAD, START
 
-    text = (ROOT / "docs/getting_started.md").read_text().split(START)[1].split(END)[0]
+    text = (ROOT / "docs/getting_started.md").read_text().split(START.format("demo_mask_rcnn"))[1].split(END)[0]
     rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in text.splitlines() if "|" in line]
-    assert tuple(rows[0]) == HEAD and f"of {demo.ITERATIONS} iterations" in text
+    assert tuple(rows[0]) == HEAD and f"of {demo.CONFIGS['demo_mask_rcnn']} iterations" in text
     assert [row[:2] for row in rows[2:]] == [[name, str(seed)] for name in demo.NAMES.values() for seed in range(3)]
     assert min(float(row[HEAD.index("AP50")]) for row in rows[2:]) > 80
+
+
+def test_the_guide_shows_that_the_rotary_vit_learns(demo: ModuleType) -> None:
+    from synthetic.page import END, HEAD, START
+
+    stem = "demo_mask_rcnn_rotary_vit"
+    text = (ROOT / "docs/guides/vitdet.md").read_text().split(START.format(stem))[1].split(END)[0]
+    rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in text.splitlines() if "|" in line]
+    assert tuple(rows[0]) == HEAD and f"of {demo.CONFIGS[stem]} iterations" in text
+    assert [row[0] for row in rows[2:]] == list(demo.NAMES.values())
+    assert min(float(row[HEAD.index("AP50")]) for row in rows[2:]) > 20

@@ -54,8 +54,8 @@ def markdown(results: Sequence[Mapping[str, Any]]) -> str:
 def _values(result: Mapping[str, Any]) -> list[str]:
     box, mask = result["bbox"], result["segm"]
     scores = [*(box[name] for name in ("AP", "AP50", "AP_S", "AP_M", "AP_L")), mask["AP"], mask["AP50"]]
-    minutes = [result[name] / 60 for name in ("seconds", "cpu_seconds")]
-    return [*(f"{100 * score:.1f}" for score in scores), *(f"{value:.1f}" for value in minutes)]
+    minutes = [f"{result[name] / 60:.1f}" if name in result else "-" for name in ("seconds", "cpu_seconds")]
+    return [*(f"{100 * score:.1f}" for score in scores), *minutes]
 
 
 def _versions() -> list[str]:
