@@ -152,13 +152,13 @@ def make_conv(conv: ConvFactory | None) -> ConvFactory:
     return conv
 
 
-def with_bias(conv: ConvFactory | None) -> ConvFactory:
-    """Return a convolution factory (see `make_conv`) that adds a bias even before a norm, as some peers do."""
-    return partial(_with_bias, make_conv(conv))
+def with_bias(conv: ConvFactory | None, bias: bool = True) -> ConvFactory:
+    """Return a convolution factory (see `make_conv`) that has a bias, or has none, with and without a norm."""
+    return partial(_with_bias, make_conv(conv), bias)
 
 
-def _with_bias(conv: ConvFactory, *args: Any, **kwargs: Any) -> nn.Module:
-    return conv(*args, **{**kwargs, "bias": True})
+def _with_bias(conv: ConvFactory, wanted: bool, /, *args: Any, **kwargs: Any) -> nn.Module:
+    return conv(*args, **{**kwargs, "bias": wanted})
 
 
 class ActConv2d(nn.Conv2d):
@@ -193,7 +193,8 @@ class ConvNormAct(nn.Module):
         act: see `make_act`.
         conv: factory called as ``conv(in_channels, out_channels, kernel_size, stride=, padding=, bias=)``;
             see `make_conv`.
-        padding: cells of zeros on each side; ``None`` for half of the kernel.
+        padding: cells of zeros on each side; ``None`` for "same" padding.
+        dilation: step between the cells that the kernel reads; passed to ``conv`` only if it is not 1.
     """
 
     def __init__(
@@ -206,11 +207,13 @@ class ConvNormAct(nn.Module):
         act: str | ActFactory | None = None,
         conv: ConvFactory | None = None,
         padding: int | None = None,
+        dilation: int = 1,
     ) -> None:
         super().__init__()
-        padding = kernel_size // 2 if padding is None else padding
         norm_layer = make_norm(norm, out_channels)
-        build = partial(make_conv(conv), stride=stride, padding=padding, bias=norm_layer is None)
+        dilated = {} if dilation == 1 else {"dilation": dilation}
+        padding = dilation * (kernel_size // 2) if padding is None else padding
+        build = partial(make_conv(conv), stride=stride, padding=padding, bias=norm_layer is None, **dilated)
         self.conv = _built("conv", build, in_channels, out_channels, kernel_size)
         self.norm = norm_layer
         self.act = make_act(act)

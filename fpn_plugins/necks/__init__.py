@@ -7,14 +7,19 @@ from .bfp import BFP
 from .bifpn import BiFPN
 from .build import NECKS, NeckChain, build_neck, register_neck
 from .card import NeckCard
+from .channel_mapper import ChannelMapper
 from .csp_pafpn import CSPPAFPN
+from .dilated_encoder import DilatedEncoder
+from .drop_block import DropBlock
 from .extra_levels import ExtraLevels
 from .fpn import FPN
+from .hrfpn import HRFPN
 from .multi_scale_projector import MultiScaleProjector
 from .nas_fpn import NASFPN
 from .pafpn import PAFPN
 from .panoptic_fpn import PanopticFPN, SemanticMerge
 from .simple_pyramid import SimpleFeaturePyramid
+from .ssh import SSH, SSHContext, SSHModule
 
 explain_moved_attributes(__name__)
 
@@ -22,10 +27,15 @@ __all__ = [
     "BFP",
     "CSPPAFPN",
     "FPN",
+    "HRFPN",
     "NASFPN",
     "NECKS",
     "PAFPN",
+    "SSH",
     "BiFPN",
+    "ChannelMapper",
+    "DilatedEncoder",
+    "DropBlock",
     "ExtraLevels",
     "MultiScaleProjector",
     "Neck",
@@ -34,6 +44,8 @@ __all__ = [
     "PanopticFPN",
     "PyramidNeck",
     "SSDPyramid",
+    "SSHContext",
+    "SSHModule",
     "SemanticMerge",
     "SimpleFeaturePyramid",
     "SingleScale",

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from ..checks import boolean, positive_int
 from ..features import FeatureSpec, check_channels, check_in_channels, check_in_indices, check_specs, check_strides
 from ..keywords import KeywordChecked
+from ..ops import checkpointing
 from ..ops.distributed import watch_first_step
+from ..ops.scripting import ListForm, scriptable_form
 from ..ops.tracing import traced
 
 
@@ -127,7 +129,11 @@ class PyramidNeck(KeywordChecked, nn.Module):
         check_specs(in_specs, self.in_channels, type(self).__name__)
         strides = self.out_strides([in_specs[index].stride for index in self.in_indices])
         strides += [strides[-1] * 2 ** (k + 1) for k in range(self.num_extra_levels)]
-        return tuple(FeatureSpec(self.out_channels, stride) for stride in strides)
+        return tuple(map(FeatureSpec, self.level_channels(len(strides)), strides))
+
+    def level_channels(self, number: int) -> Sequence[int]:
+        """Return the channels of each of ``number`` outputs; a subclass whose outputs differ overrides this."""
+        return [self.out_channels] * number
 
     def out_strides(self, strides: list[int]) -> list[int]:
         """Return the strides of the levels before the extra ones, given those of the used inputs.
@@ -155,3 +161,21 @@ class PyramidNeck(KeywordChecked, nn.Module):
         check_channels(inputs, self.in_channels, type(self).__name__)
         watch_first_step(self)
         return [inputs[index] for index in self.in_indices]
+
+
+class ListNeck(PyramidNeck):
+    """Base class of necks that TorchScript compiles, and that are checkpointed as a whole.
+
+    `pyramid` and the methods that it calls use lists and iterate over modules in order, because TorchScript compiles
+    them. ``gradient_checkpointing`` keeps only the inputs for backward, which the backbone keeps anyway, and recomputes
+    the maps between them and the outputs.
+    """
+
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Compute the pyramid, checkpointed as a whole; see `PyramidNeck.forward`."""
+        used = self.used(inputs)
+        return tuple(checkpointing.run(self.pyramid, used, checkpointed=self.gradient_checkpointing))
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """Return the module that ``torch.jit.script`` compiles instead of this one."""
+        return scriptable_form(self, ListForm)

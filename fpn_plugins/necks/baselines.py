@@ -34,7 +34,7 @@ class SSDPyramid(FPN):
     State dict: that of `FPN` with parameter-free upsampling, so an FPN's weights load, for comparison.
 
     Raises:
-        ValueError: also a learned ``upsample_mode``, or ``in_top_down`` extra levels.
+        ValueError: also a learned ``upsample_mode``, ``after_merge``, or ``in_top_down`` extra levels.
     """
 
     card = NeckCard(
@@ -61,6 +61,7 @@ class SSDPyramid(FPN):
             raise ValueError(f"{name} has no top-down path for extra_levels with {remedy}")
         if any(True for _ in self.upsamples.parameters()):
             raise ValueError(f"{name} has no top-down path for a learned upsample_mode; leave upsample_mode out")
+        _check_no_layer(self)
 
     def top_down(self, laterals: list[Tensor]) -> list[Tensor]:
         """Return the laterals unchanged."""
@@ -79,7 +80,8 @@ class TopDownPyramid(FPN):
     are therefore a ``ValueError``, unless ``FPN_PLUGINS_PARTIAL_LOAD=1`` asks for those that fit.
 
     Raises:
-        ValueError: also ``in_top_down`` extra levels, because the path would begin above the only lateral.
+        ValueError: also ``after_merge``, or ``in_top_down`` extra levels, because the path would begin above the only
+            lateral.
     """
 
     card = NeckCard(
@@ -106,6 +108,7 @@ class TopDownPyramid(FPN):
                 "TopDownPyramid has no lateral except its last input's, so extra_levels cannot have in_top_down=True; "
                 "leave in_top_down out"
             )
+        _check_no_layer(self)
         self.read_indices = self.in_indices[-1:]
         # built and dropped, so that a seed gives the same weights as for FPN
         for index in range(len(self.lateral_convs) - 1):
@@ -166,3 +169,8 @@ class SingleScale(SSDPyramid):
         if len(indices) != 1:
             raise ValueError(f"SingleScale uses one map, got in_indices={list(indices)}; name the position of one")
         super().__init__(in_channels, out_channels, in_indices=indices, **arguments)
+
+
+def _check_no_layer(neck: FPN) -> None:
+    if not isinstance(neck.after_merge, nn.Identity):
+        raise ValueError(f"{type(neck).__name__} has no merges for a layer after_merge; leave after_merge out")

@@ -15,16 +15,21 @@ from .base import check_neck
 from .baselines import SingleScale, SSDPyramid, TopDownPyramid
 from .bfp import BFP
 from .bifpn import BiFPN
+from .channel_mapper import ChannelMapper
 from .csp_pafpn import CSPPAFPN
+from .dilated_encoder import DilatedEncoder
 from .fpn import FPN
+from .hrfpn import HRFPN
 from .multi_scale_projector import MultiScaleProjector
 from .nas_fpn import NASFPN
 from .pafpn import PAFPN
 from .panoptic_fpn import PanopticFPN
 from .simple_pyramid import SimpleFeaturePyramid
+from .ssh import SSH
 
 _OURS = (
     *(FPN, PAFPN, BiFPN, NASFPN, CSPPAFPN, BFP, PanopticFPN, SimpleFeaturePyramid, MultiScaleProjector),
+    *(ChannelMapper, HRFPN, DilatedEncoder, SSH),
     *(SSDPyramid, TopDownPyramid, SingleScale),
 )
 # every neck by its class name, in the order of the docs; the adapters and the contract tests iterate over this table

@@ -17,18 +17,18 @@ while this class upsamples to the size of the finer map, like mmdet and torchvis
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from ..checks import boolean, one_of
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, check_layers, init_convs
-from ..ops import checkpointing
-from ..ops.scripting import ListForm, scriptable_form
 from ..upsampling import UpsampleMode, check_upsample, make_upsample
 from ..weights import accept_layouts
 from ..weights.maps.fpn import FPNLayouts
-from .base import PyramidNeck
+from .base import ListNeck
 from .card import FPN_PAPER, P6, NeckCard
+from .drop_block import LayerFactory, make_after_merge
 from .extra_levels import ExtraLevels, as_extra_levels
 
 FUSIONS = ("sum", "avg")
@@ -49,7 +49,7 @@ def fuse(lateral: Tensor, up: Tensor, fusion: str, in_place: bool = False) -> Te
     return merged
 
 
-class FPN(PyramidNeck):
+class FPN(ListNeck):
     """Feature pyramid network over any number of backbone maps.
 
     Args:
@@ -71,11 +71,14 @@ class FPN(PyramidNeck):
             has its own.
         gradient_checkpointing: keep only the inputs for backward, which the backbone keeps anyway, and recompute the
             maps between them and the outputs.
+        after_merge: layer that follows each merge, shared by all of them: ``{"type": "drop_block", "drop_prob": 0.3}``
+            (see `DropBlock`), a factory ``() -> Module`` of a layer that keeps the shape ``B out_channels H W``, or
+            ``None`` (paper).
 
     State dict: ``lateral_convs.{i}``, ``output_convs.{i}``, ``extra_levels.convs.{k}``, each with ``conv.*`` and
     ``norm.*``, ``i`` counting from the highest resolution; ``upsamples.{j}``, ``j`` counting the steps of the top-down
-    path. The layouts of mmdet, Detectron2 and torchvision load unchanged; one that fits only in part is a
-    ``ValueError`` that lists the keys.
+    path; ``after_merge.*`` if that layer has weights. The layouts of mmdet, Detectron2 and torchvision load unchanged;
+    one that fits only in part is a ``ValueError`` that lists the keys.
 
     ``torch.jit.script`` compiles a form that takes and returns lists of maps and does not check them.
 
@@ -119,6 +122,7 @@ class FPN(PyramidNeck):
         conv: ConvFactory | None = None,
         init: str | None = "caffe2_xavier",
         gradient_checkpointing: bool = False,
+        after_merge: Mapping[str, Any] | LayerFactory | None = None,
     ) -> None:
         super().__init__(in_channels, out_channels, in_indices, gradient_checkpointing)
         self.fusion = one_of("fusion", fusion, FUSIONS)
@@ -142,25 +146,14 @@ class FPN(PyramidNeck):
         # backward, and an extra lateral's convolution reads the lateral before it
         self._in_place = act is None and not callable(conv) and not callable(lateral_norm) and not self._extra_laterals
         init_convs(self, init)
-        # built last: learned upsampling has its own initialization
+        # built last: these have their own initialization
         self.upsamples = nn.ModuleList(make_upsample(upsample_mode, out_channels) for _ in range(num_merged - 1))
+        self.after_merge = make_after_merge(after_merge, self.gradient_checkpointing)
         level_prefixes = ("lateral_convs.", "output_convs.", "extra_levels.", "upsamples.")
         accept_layouts(self, FPNLayouts(len(used), num_merged), level_prefixes)
 
-    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Compute the pyramid, checkpointed as a whole; see `PyramidNeck.forward`."""
-        used = self.used(inputs)
-        return tuple(checkpointing.run(self.pyramid, used, checkpointed=self.gradient_checkpointing))
-
-    def __prepare_scriptable__(self) -> nn.Module:
-        """Return the module that ``torch.jit.script`` compiles instead of this one."""
-        return scriptable_form(self, ListForm)
-
     def pyramid(self, inputs: list[Tensor]) -> list[Tensor]:
-        """Compute the outputs from the used inputs.
-
-        TorchScript compiles this method and those it calls, so they use lists and iterate over modules in order.
-        """
+        """Compute the outputs from the used inputs; TorchScript compiles this method and those it calls."""
         laterals = [conv(inputs[index]) for index, conv in enumerate(self.lateral_convs)]
         if self.extra_levels is not None and self._extra_laterals:
             laterals += self.extra_levels(inputs, laterals, [])
@@ -176,7 +169,7 @@ class FPN(PyramidNeck):
         for step, upsample in enumerate(self.upsamples):
             lateral = laterals[-2 - step]
             up = upsample(merged[-1], (lateral.shape[-2], lateral.shape[-1]))
-            merged.append(fuse(lateral, up, self.fusion, self._in_place))
+            merged.append(self.after_merge(fuse(lateral, up, self.fusion, self._in_place)))
         return merged[::-1]
 
     def bottom_up(self, maps: list[Tensor]) -> list[Tensor]:

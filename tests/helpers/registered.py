@@ -17,7 +17,7 @@ BEHIND_A_NECK = {name for name, neck in NECKS.items() if neck.card.follows}
 # necks that read a single map, or several of one stride
 ON_ONE_STRIDE = {name for name, neck in NECKS.items() if len({s.stride for s in neck.card.example_specs}) == 1}
 # necks that read only the sizes of all maps except the last
-ON_THE_LAST_MAP = {"TopDownPyramid"}
+ON_THE_LAST_MAP = {"DilatedEncoder", "TopDownPyramid"}
 SIZES = [(64, 64), (65, 97), (75, 33)]  # square, and odd sides that round up at every stride
 NECK_NAMES = sorted(NECKS)
 
@@ -87,8 +87,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 HOSTED = ("TimmBackbone", "ImagePyramid", "HybridCNNViT", "TimmHybrid", *VARIANTS)
 BACKBONE_HOSTS = dict.fromkeys(HOSTED, pytest.mark.timm)
 BACKBONE_NAMES = [pytest.param(name, marks=BACKBONE_HOSTS.get(name, ())) for name in sorted([*BACKBONES, *VARIANTS])]
-# necks whose extra levels, and backbones whose maps, round odd sizes down, as their peers do
-ROUNDS_DOWN = {"NASFPN", "SimpleFeaturePyramid", "ViT", *VARIANTS}
+# necks that round odd sizes down from the second level on, as their peers do; then also necks whose extra levels, and
+# backbones whose maps do so
+ROUNDS_DOWN_AT_ONCE = {"HRFPN"}
+ROUNDS_DOWN = {*ROUNDS_DOWN_AT_ONCE, "NASFPN", "SimpleFeaturePyramid", "ViT", *VARIANTS}
 # backbones whose residual stream stays in single precision under autocast, as in their peers
 SINGLE_PRECISION_MAPS = {"MViT", "Swin", "ViT", *VARIANTS}
 MODULES = [*NECK_NAMES, *BACKBONE_NAMES]

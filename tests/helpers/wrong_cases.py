@@ -168,6 +168,11 @@ def mmdet_subjects() -> Iterator[Subject]:
     special: dict[str, dict[str, Any]] = {
         "BFP": {"in_channels": 32, "num_levels": 4, "refine_type": "conv"},
         "NASFPN": {**level, "stack_times": 1},
+        "DilatedEncoder": {
+            **{"in_channels": 8, "out_channels": 32, "block_mid_channels": 8},
+            **{"num_residual_blocks": 1, "block_dilations": (2,)},
+        },
+        "SSH": {"num_scales": 2, "in_channels": [8, 16], "out_channels": [32, 32]},
         "CSPPAFPN": {"in_channels": [4, 6, 8, 10], "out_channels": 32},
         "YOLOXPAFPN": {"in_channels": [4, 6, 8, 10], "out_channels": 32},
         "SimpleFeaturePyramid": {**level, "in_channels": [16]},
@@ -230,7 +235,7 @@ def maps_of(specs: tuple[FeatureSpec, ...], side: int = 352) -> list[Tensor]:
     return list(make_pyramid(specs, (side, side + 128), batch_size=2, device="meta"))
 
 
-def wrong_maps(specs: tuple[FeatureSpec, ...]) -> Iterator[tuple[str, Any]]:
+def wrong_maps(specs: tuple[FeatureSpec, ...], takes_more: bool = False) -> Iterator[tuple[str, Any]]:
     """Yield wrong arguments of a neck's forward, each with its name."""
     good = maps_of(specs)
     last = len(good) - 1
@@ -244,7 +249,8 @@ def wrong_maps(specs: tuple[FeatureSpec, ...]) -> Iterator[tuple[str, Any]]:
     yield "a number", 3
     yield "names", [f"p{spec.level}" for spec in specs]
     yield "no maps", []
-    yield "one more map", [*good, good[-1]]
+    if not takes_more:
+        yield "one more map", [*good, good[-1]]
     yield "lists of maps", [good]
     for position in sorted({0, last}):
         x = good[position]
@@ -302,7 +308,8 @@ def forward_cases(chosen: Subject) -> Iterator[Case]:
         strides = [example[c].stride if c in example else 4 << k for k, c in enumerate(module.in_channels)]
         if len(set(module.in_channels)) == 1 and len(module.in_channels) > 1:
             strides = [4 << k for k in range(len(module.in_channels))]
-        inputs = wrong_maps(tuple(FeatureSpec(c, s) for c, s in zip(module.in_channels, strides, strict=True)))
+        specs = tuple(FeatureSpec(c, s) for c, s in zip(module.in_channels, strides, strict=True))
+        inputs = wrong_maps(specs, chosen.name == "mmdet.DilatedEncoder")  # which reads the last of any number
     else:
         inputs = wrong_images()
     for text, value in inputs:

@@ -29,6 +29,13 @@ CASES: dict[str, tuple[list[int], Any, Any]] = {
         {"num_outs": 4, "num_blocks": 1},
         {"extra_levels": {"num_levels": 1}, "num_blocks": 1},
     ),
+    "ChannelMapper": (
+        PYRAMID,
+        {"num_outs": 5},
+        {"extra_levels": {"num_levels": 1, "op": "conv", "source": "input", "bare": False}},
+    ),
+    "HRFPN": (PYRAMID, {"num_outs": 5}, {}),
+    "DilatedEncoder": ([32], {"block_mid_channels": 8, "num_residual_blocks": 1, "block_dilations": [2]}, {}),
     "BFP": (PYRAMID, None, None),
     # the semantic map comes first; mmdet's dense heads take it for one more level
     "PanopticFPN": (

@@ -36,9 +36,12 @@ from .backbones import (
 )
 from .bfp import BFP
 from .bifpn import BiFPN
+from .channel_mapper import ChannelMapper
 from .csp_pafpn import CSPPAFPN, YOLOXPAFPN
-from .fpn import FPN, PAFPN, SingleScale, SSDPyramid, TopDownPyramid
+from .dilated_encoder import DilatedEncoder
+from .fpn import FPN, PAFPN, FPN_DropBlock, SingleScale, SSDPyramid, TopDownPyramid
 from .fpn_carafe import FPN_CARAFE
+from .hrfpn import HRFPN
 from .layer_decay import ViTLayerDecay
 from .loading import SafeCheckpointHook
 from .multi_scale_projector import MultiScaleProjector
@@ -47,6 +50,7 @@ from .panoptic_fpn import PanopticFPN, PanopticFPNHead
 from .resume import ExactResumeHook
 from .retina_head import RetinaHead
 from .simple_pyramid import LN2d, SimpleFeaturePyramid
+from .ssh import SSH
 from .swin import Swin, SwinTransformer
 
 explain_moved_attributes(__name__)
@@ -56,12 +60,17 @@ __all__ = [
     "CSPPAFPN",
     "FPN",
     "FPN_CARAFE",
+    "HRFPN",
     "LN2d",
     "NASFPN",
     "PAFPN",
+    "SSH",
     "BiFPN",
+    "ChannelMapper",
     "CorePyramid",
+    "DilatedEncoder",
     "ExactResumeHook",
+    "FPN_DropBlock",
     "HybridCNNViT",
     "ImagePyramid",
     "MViT",

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from mmengine.model import BaseModule
 
 from ... import necks
-from ...checks import boolean
+from ...checks import boolean, mapping, near_names, shown
 from ...features import check_in_channels
 from ...registry import MODELS
-from .arguments import Cfg, act_factory, conv_factory, extra_levels, level_indices, norm_factory, upsample_from_cfg
+from .arguments import (
+    Cfg,
+    act_factory,
+    build_part,
+    conv_factory,
+    extra_levels,
+    level_indices,
+    norm_factory,
+    upsample_from_cfg,
+)
 from .init_cfg import SafeInit
 
 XAVIER = {"type": "Xavier", "layer": "Conv2d", "distribution": "uniform"}
+DROP_BLOCK = {"type": "DropBlock", "drop_prob": 0.3, "block_size": 3, "warmup_iters": 0}
 
 
 class FPNArguments(SafeInit):
@@ -70,6 +81,37 @@ class FPNArguments(SafeInit):
 @MODELS.register_module()
 class FPN(FPNArguments, necks.FPN, BaseModule):
     """Drop-in for mmdet's ``FPN`` on `fpn_plugins.FPN`; see `FPNArguments`."""
+
+
+@MODELS.register_module()
+class FPN_DropBlock(FPN):  # noqa: N801  (mmdet's name)
+    """Drop-in for mmdet's ``FPN_DropBlock``: `FPN` with a layer after each merge.
+
+    Args:
+        *args, **more: see `FPNArguments`.
+        plugin: config of the layer: ``DropBlock`` with mmdet's arguments, or another registered class; ``None`` for
+            none.
+
+    Raises:
+        ValueError: an argument that ``DropBlock`` does not have, which mmdet ignores; see also `FPNArguments`.
+    """
+
+    def __init__(self, *args: Any, plugin: Cfg | None = DROP_BLOCK, **more: Any) -> None:
+        super().__init__(*args, after_merge=None if plugin is None else _plugin(plugin), **more)
+
+
+def _plugin(config: Cfg) -> Any:
+    arguments = dict(mapping("plugin", config, "dict(type='DropBlock', drop_prob=0.3, block_size=3)"))
+    if arguments.get("type") not in ("DropBlock", "mmdet.DropBlock"):
+        return partial(build_part, "plugin", config)
+    names = {"drop_prob": "drop_prob", "block_size": "block_size", "warmup_iters": "warmup_steps"}
+    unknown = sorted(set(arguments) - {"type", *names})
+    missing = sorted({"drop_prob", "block_size"} - set(arguments))
+    if unknown or missing:
+        problem = f"has no {unknown[0]!r}{near_names(unknown[0], names)}" if unknown else f"needs {missing[0]}"
+        raise ValueError(f"plugin={shown(arguments)}: DropBlock {problem}")
+    given = {names[key]: value for key, value in arguments.items() if key in names}
+    return {"type": "drop_block", "warmup_steps": 2000, **given}
 
 
 @MODELS.register_module()

@@ -6,6 +6,7 @@ Ours, with ``i`` the position of the level from the highest resolution and ``k``
     output_convs.<i>.conv.*    output_convs.<i>.norm.*
     extra_levels.convs.<k>.conv.*
     upsamples.<j>.*            j counting the steps of the top-down path, from the lowest resolution
+    after_merge.*              of a layer after each merge that has weights
 """
 
 import re
@@ -23,7 +24,8 @@ def mmdet(num_levels: int) -> KeyMap:
     places += [(f"fpn_convs.<k+{num_levels}>", "extra_levels.convs.<k>")]
     # PAFPN's second path
     places += [("downsample_convs.<i>", "downsample_convs.<i>"), ("pafpn_convs.<i>", "bottom_up_convs.<i>")]
-    return conv_modules("mmdet FPN", places)
+    plugin = ("plugin.<*>", "after_merge.<*>")  # FPN_DropBlock's, if another layer than DropBlock
+    return KeyMap("mmdet FPN", [*conv_modules("", places).rules, plugin])
 
 
 def mmdet_carafe(num_levels: int, num_merged: int) -> KeyMap:
