@@ -1,0 +1,74 @@
+"""Every neck of every config that mmdet ships, built with its class and with ours: equal in all that counts."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from benchmarks.mmdet_necks import (
+    EXAMPLES,
+    TOLERANCE,
+    TOLERANCES,
+    Parity,
+    compare,
+    distinct,
+    mmdets_classes,
+    page,
+    served,
+    shipped_necks,
+)
+
+pytestmark = [pytest.mark.mmdet, pytest.mark.filterwarnings("ignore:Unnecessary conv bias")]
+
+# every class that mmdet exports; parametrized by name, so that collecting reads no config
+CLASSES = (
+    *("BFP", "CLRFPN", "CSPNeXtPAFPN", "CTResNetNeck", "ChannelMapper", "DilatedEncoder", "DyHead", "FPG", "FPN"),
+    *("FPN_CARAFE", "FPN_DropBlock", "HRFPN", "NASFCOS_FPN", "NASFPN", "PAFPN", "RFP", "SSDNeck", "SSH", "YOLOV3Neck"),
+    "YOLOXPAFPN",
+)
+PENDING = {"CLRFPN", "CSPNeXtPAFPN", "CTResNetNeck", "DyHead", "FPG", "NASFCOS_FPN", "RFP", "SSDNeck", "YOLOV3Neck"}
+
+
+def test_every_class_of_mmdet_is_served() -> None:
+    assert mmdets_classes() == sorted(CLASSES)
+    assert set(CLASSES) - served() <= PENDING
+
+
+def test_the_scan_finds_the_shipped_configs() -> None:
+    """Guards the tests below: a changed layout of mmdet's package must not leave them without cases."""
+    necks, unreadable = shipped_necks()
+    files = {name for names in necks.values() for name in names}
+    assert len(files) == 758 and len(unreadable) < 20, (len(files), unreadable)
+    with_config = {json.loads(text)["type"] for text in necks}
+    assert set(CLASSES) - with_config == {config["type"] for config in EXAMPLES}
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_equal_outputs_gradients_initial_weights_and_checkpoints(kind: str) -> None:
+    """Of each distinct neck in mmdet's configs."""
+    if kind not in served():  # see the test above
+        return
+    allowed = TOLERANCES.get(kind, TOLERANCE)
+    configs = distinct(kind)
+    assert configs
+    for config in configs:
+        parity = compare(config)
+        assert parity.outputs <= allowed and parity.gradients <= allowed, (config, parity)
+        assert parity.initial and parity.checkpoint, (config, parity)
+
+
+def test_the_comparison_sees_an_argument_that_gets_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fpn_plugins.adapters.mmdet import ChannelMapper
+
+    build = ChannelMapper.__init__
+    config = {"type": "ChannelMapper", "in_channels": [64], "out_channels": 64, "act_cfg": None}
+    assert compare(config) == Parity(0.0, 0.0, initial=True, checkpoint=True)
+    monkeypatch.setattr(ChannelMapper, "__init__", lambda self, *a, act_cfg, **k: build(self, *a, **k))
+    found = compare(config)
+    assert found.outputs > 0.1 and found.gradients > 0.1 and found.initial and found.checkpoint
+
+
+def test_the_page_has_a_line_per_class() -> None:
+    row = {"configs": 2, "necks": 2, "outputs": 0.0, "gradients": 1e-12, "initial": 2, "checkpoint": 1}
+    text = page({"version": "3", "files": 3, "served": 2, "unreadable": 1, "necks": {"FPN": row}})
+    assert "| FPN | 2 | 2 | 1 of 2 | 2 of 2 | 0e+00 | 1e-12 |" in text and "| all | 2 | 2 | 1 of 2 |" in text
