@@ -12,16 +12,12 @@ from the same seed, and outputs and gradients are compared in double precision. 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
-import re
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from shipped_necks import FINEST, compare, distinct, served, shipped_necks
 
 from fpn_plugins.checks import one_of
 from fpn_plugins.commands.common import user_errors
@@ -30,24 +26,6 @@ from fpn_plugins.files import write_atomically
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "tools/benchmarks/data/mmdet_necks.json"
 PAGE = ROOT / "docs/mmdet_necks.md"
-SEED, BATCH, SLIM = 7, 2, 8
-FINEST = (64, 96)  # cells of the first map
-Config = dict[str, Any]
-# input channels, high to low resolution, of classes whose in_channels do not say them
-INPUTS: dict[str, Callable[[Config], list[int]]] = {
-    "BFP": lambda config: [config["in_channels"]] * config["num_levels"],
-    "CTResNetNeck": lambda config: [config["in_channels"]],
-    "DilatedEncoder": lambda config: [config["in_channels"]],
-    "DyHead": lambda config: 3 * [config["in_channels"]],
-    "YOLOV3Neck": lambda config: config["in_channels"][::-1],
-}
-# a class that no config has
-EXAMPLES: tuple[Config, ...] = (
-    {"type": "SSH", "num_scales": 3, "in_channels": [64, 64, 64], "out_channels": [64, 64, 64]},
-)
-# random numbers in forward: its scale is computed in single precision, in another order
-TOLERANCES = {"FPN_DropBlock": 1e-6}
-TOLERANCE = 1e-10
 HEADER = """# Necks of mmdet's configs
 
 Compared with mmdet {version} by `python tools/benchmarks/mmdet_necks.py --write`.
@@ -65,139 +43,6 @@ For each distinct neck, both classes are built with the arguments of the config:
   cells).
 
 """
-
-
-class Parity(NamedTuple):
-    """Result for one neck: relative differences, and whether initial weights and keys with shapes are equal."""
-
-    outputs: float
-    gradients: float
-    initial: bool
-    checkpoint: bool
-
-
-@lru_cache
-def shipped_necks() -> tuple[dict[str, list[str]], list[str]]:
-    """Read mmdet's configs: distinct necks, as JSON, -> files that have them; and the files that cannot be read."""
-    import mmdet
-    from mmengine.config import Config as File
-
-    root = Path(mmdet.__file__).parent / ".mim" / "configs"
-    necks: dict[str, list[str]] = {}
-    unreadable: list[str] = []
-    for path in sorted(root.rglob("*.py")):
-        if "_base_" in path.parts:
-            continue
-        try:
-            model = File.fromfile(str(path)).get("model", {})
-        except (ImportError, FileNotFoundError):  # mmpretrain's backbones, files that mmdet does not package
-            unreadable.append(path.name)
-            continue
-        neck = model.get("neck") or (model.get("detector") or {}).get("neck")  # trackers hold their detector
-        for part in [] if neck is None else neck if isinstance(neck, (list, tuple)) else [neck]:
-            necks.setdefault(json.dumps(part.to_dict(), sort_keys=True), []).append(str(path.relative_to(root)))
-    return necks, unreadable
-
-
-def distinct(kind: str | None = None) -> list[Config]:
-    """List the distinct necks that mmdet itself can build, of all its classes or of one, in a fixed order."""
-    configs = [json.loads(text) for text in sorted(shipped_necks()[0])]
-    configs = [config for config in (*configs, *EXAMPLES) if "force_grad_on_level" not in config]
-    return [config for config in configs if config["type"] in mmdets_classes() and kind in (None, config["type"])]
-
-
-def mmdets_classes() -> list[str]:
-    """List the necks that mmdet exports."""
-    from mmdet.models import necks
-
-    return sorted(necks.__all__)
-
-
-def served() -> set[str]:
-    """Return the names of mmdet's classes that have one of ours."""
-    import fpn_plugins.adapters.mmdet  # noqa: F401
-    from fpn_plugins.registry import MODELS
-
-    return set(mmdets_classes()) & set(MODELS.module_dict)
-
-
-def build_pair(config: Config) -> list[nn.Module]:
-    """Build mmdet's neck and ours from one config."""
-    from mmdet.registry import MODELS
-    from mmdet.utils import register_all_modules
-
-    register_all_modules()
-    kind = config["type"]
-    return [MODELS.build({**copy.deepcopy(config), "type": name}) for name in (kind, f"fpn_plugins.{kind}")]
-
-
-def slim(config: Any) -> Any:
-    """Divide every number of channels in a config by `SLIM`."""
-    if not isinstance(config, dict):
-        return config
-    return {
-        key: _divided(value) if re.search("channels$|filters$", key) else slim(value) for key, value in config.items()
-    }
-
-
-def _divided(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [_divided(entry) for entry in value]
-    return max(1, value // SLIM) if isinstance(value, int) else value
-
-
-def inputs_of(config: Config, size: tuple[int, int] = FINEST) -> list[Tensor]:
-    """Draw the inputs of a neck in double precision, each of half the size of the one before, rounded up."""
-    channels = INPUTS.get(config["type"], lambda config: config["in_channels"])(config)
-    sizes = [[-(-side // 2**level) for side in size] for level in range(len(channels))]
-    generator = torch.Generator().manual_seed(SEED)
-    draw = [torch.randn(BATCH, c, *s, generator=generator).double() for c, s in zip(channels, sizes, strict=True)]
-    return [x.requires_grad_() for x in draw]
-
-
-def same_checkpoint(config: Config) -> bool:
-    """Return whether mmdet's state dict loads into ours at full width; both are built without memory."""
-    with torch.device("meta"):
-        theirs, ours = build_pair(config)
-        try:
-            ours.load_state_dict(theirs.state_dict())
-        except (RuntimeError, ValueError):
-            return False
-    return True
-
-
-def compare(config: Config, size: tuple[int, int] = FINEST) -> Parity:
-    """Compare both classes in one configuration, with maps whose finest has ``size`` cells (height, width)."""
-    narrow = slim(config)
-    theirs, ours = build_pair(narrow)
-    for neck in (theirs, ours):
-        torch.manual_seed(SEED)
-        neck.init_weights()
-    drawn = zip(theirs.parameters(), ours.parameters(), strict=True)
-    initial = all(torch.equal(p, q) for p, q in drawn)
-    ours.load_state_dict(theirs.state_dict())
-    training = "SyncBN" not in json.dumps(config)  # it trains on GPUs only
-    (wanted, expected), (got, found) = (_run(neck.double().train(training), narrow, size) for neck in (theirs, ours))
-    largest = max(float(x.abs().max()) for x in expected)
-    return Parity(
-        _difference(got, wanted), _difference(found, expected, 1e-3 * largest), initial, same_checkpoint(config)
-    )
-
-
-def _run(neck: nn.Module, config: Config, size: tuple[int, int]) -> tuple[list[Tensor], list[Tensor]]:
-    """Return outputs, and gradients of inputs and parameters for a loss that weighs each cell differently."""
-    inputs = inputs_of(config, size)
-    torch.manual_seed(SEED)
-    outputs = list(neck(inputs))
-    weighed = (x * torch.linspace(-1, 1, x.numel()).view_as(x) for x in outputs)
-    sum(x.sum() / x.numel() for x in weighed).backward()  # type: ignore[union-attr]
-    leaves = [*inputs, *neck.parameters()]
-    return outputs, [torch.zeros_like(x) if x.grad is None else x.grad for x in leaves]
-
-
-def _difference(got: list[Tensor], wanted: list[Tensor], floor: float = 0.0) -> float:
-    pairs = zip(got, wanted, strict=True)
-    return max(float((a - b).abs().max()) / max(float(b.abs().max()), floor, 1e-300) for a, b in pairs)
 
 
 def measure(kinds: list[str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from benchmarks.mmdet_necks import (
+from benchmarks.shipped_necks import (
     EXAMPLES,
     TOLERANCE,
     TOLERANCES,
@@ -13,7 +13,6 @@ from benchmarks.mmdet_necks import (
     compare,
     distinct,
     mmdets_classes,
-    page,
     served,
     shipped_necks,
 )
@@ -66,9 +65,3 @@ def test_the_comparison_sees_an_argument_that_gets_lost(monkeypatch: pytest.Monk
     monkeypatch.setattr(ChannelMapper, "__init__", lambda self, *a, act_cfg, **k: build(self, *a, **k))
     found = compare(config)
     assert found.outputs > 0.1 and found.gradients > 0.1 and found.initial and found.checkpoint
-
-
-def test_the_page_has_a_line_per_class() -> None:
-    row = {"configs": 2, "necks": 2, "outputs": 0.0, "gradients": 1e-12, "initial": 2, "checkpoint": 1}
-    text = page({"version": "3", "files": 3, "served": 2, "unreadable": 1, "necks": {"FPN": row}})
-    assert "| FPN | 2 | 2 | 1 of 2 | 2 of 2 | 0e+00 | 1e-12 |" in text and "| all | 2 | 2 | 1 of 2 |" in text
