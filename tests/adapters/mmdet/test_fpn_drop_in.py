@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from benchmarks.shipped_necks import distinct
 from drop_in import build_pair, deviations_from_kaiming, loss_of, random_maps, slim
 from precision import assert_same_gradients, assert_same_maps
 
@@ -17,36 +15,6 @@ pytestmark = pytest.mark.mmdet
 OURS = ("FPN", "PAFPN", "BFP")
 EVEN = (32, 48)
 ODD = (37, 29)  # of the finest input, in cells
-
-
-@lru_cache
-def shipped_necks() -> tuple[dict[str, list[str]], list[str]]:
-    """Distinct necks of mmdet's configs -> files that use them, and the files that need packages beyond mmdet."""
-    import mmdet
-    from mmengine.config import Config
-
-    root = Path(mmdet.__file__).parent / ".mim" / "configs"
-    necks: dict[str, list[str]] = {}
-    unreadable: list[str] = []
-    for path in sorted(root.rglob("*.py")):
-        if "_base_" in path.parts:
-            continue
-        try:
-            model = Config.fromfile(str(path)).get("model", {})
-        except (ImportError, FileNotFoundError):  # mmpretrain's backbones, files mmdet does not package
-            unreadable.append(path.name)
-            continue
-        for neck in as_list(model.get("neck")):
-            if neck.get("type") in OURS:
-                necks.setdefault(json.dumps(neck.to_dict(), sort_keys=True), []).append(path.name)
-    return necks, unreadable
-
-
-def as_list(neck: Any) -> list[Any]:
-    """A config's neck may be absent, one, or a sequence."""
-    if neck is None:
-        return []
-    return list(neck) if isinstance(neck, (list, tuple)) else [neck]
 
 
 def input_channels(config: dict[str, Any]) -> list[int]:
@@ -59,23 +27,19 @@ def uses_sync_bn(config: dict[str, Any]) -> bool:
     return (config.get("norm_cfg") or {}).get("type") == "SyncBN"
 
 
-NUM_NECKS = 45  # distinct necks that mmdet can build; parametrized by position, so that collecting reads no config
+NUM_NECKS = (
+    42 + 1 + 2
+)  # distinct ones that mmdet can build; parametrized by position, so that collecting reads no config
 
 
 def neck_config(index: int) -> dict[str, Any]:
     """The ``index``-th distinct neck that mmdet itself can build."""
-    necks = [json.loads(text) for text in shipped_necks()[0]]
-    return [config for config in necks if "force_grad_on_level" not in config][index]
+    return [config for kind in OURS for config in distinct(kind)][index]
 
 
-def test_scan_finds_the_shipped_configs() -> None:
+def test_the_scan_finds_every_distinct_neck() -> None:
     """Guards the tests below: a changed layout of mmdet's package must not leave them without cases."""
-    necks, unreadable = shipped_necks()
-    files = {kind: sum(len(names) for text, names in necks.items() if f'"type": "{kind}"' in text) for kind in OURS}
-    assert files["FPN"] == 559 and files["PAFPN"] > 0 and files["BFP"] > 0, files
-    buildable = [text for text in necks if "force_grad_on_level" not in text]
-    assert len(buildable) == NUM_NECKS and sum('"type": "FPN"' in text for text in buildable) == 42
-    assert len(unreadable) < 20, unreadable
+    assert [len(distinct(kind)) for kind in OURS] == [42, 1, 2]
 
 
 @pytest.mark.parametrize("index", range(NUM_NECKS))

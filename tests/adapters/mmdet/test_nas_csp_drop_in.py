@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
-import json
 import pickle
-import re
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from benchmarks.shipped_necks import distinct
 from drop_in import build_pair, deviations_from_kaiming, loss_of, random_maps, slim
 from precision import assert_same_gradients, assert_same_maps
 from torch import nn
@@ -21,49 +17,16 @@ pytestmark = [pytest.mark.mmdet, pytest.mark.filterwarnings("ignore:Unnecessary 
 
 OURS = ("NASFPN", "YOLOXPAFPN")
 SIZES = {"NASFPN": {"even": (64, 32), "odd": (37, 51)}, "YOLOXPAFPN": {"even": (16, 24), "larger": (32, 16)}}
-NUM_NECKS = 7  # distinct ones; parametrized by position, so that collecting reads no config
-
-
-@lru_cache
-def mentions(path: Path) -> bool:
-    """Whether a config file, or one that it is based on, has one of the necks."""
-    text = path.read_text()
-    if re.search("|".join(OURS), text):
-        return True
-    written = re.search(r"^_base_\s*=\s*(\[[^]]*\]|['\"].*['\"])", text, re.MULTILINE)
-    bases = ast.literal_eval(written[1]) if written else []
-    files = [(path.parent / name).resolve() for name in ([bases] if isinstance(bases, str) else bases)]
-    return any(file.exists() and mentions(file) for file in files)
-
-
-@lru_cache
-def shipped_necks() -> dict[str, list[str]]:
-    """Distinct necks of mmdet's configs -> files that use them."""
-    import mmdet
-    from mmengine.config import Config
-
-    root = Path(mmdet.__file__).parent / ".mim" / "configs"
-    necks: dict[str, list[str]] = {}
-    for path in sorted(root.rglob("*.py")):
-        if "_base_" in path.parts or not mentions(path):
-            continue
-        model = Config.fromfile(str(path)).get("model", {})
-        neck = model.get("neck") or model.get("detector", {}).get("neck")  # trackers hold their detector
-        if isinstance(neck, dict) and neck.get("type") in OURS:
-            necks.setdefault(json.dumps(neck.to_dict(), sort_keys=True), []).append(path.name)
-    return necks
+NUM_NECKS = 1 + 6  # distinct ones; parametrized by position, so that collecting reads no config
 
 
 def neck_config(index: int) -> dict[str, Any]:
-    return json.loads(sorted(shipped_necks())[index])
+    return [config for kind in OURS for config in distinct(kind)][index]
 
 
-def test_scan_finds_the_shipped_configs() -> None:
+def test_the_scan_finds_every_distinct_neck() -> None:
     """Guards the tests below: a changed layout of mmdet's package must not leave them without cases."""
-    necks = shipped_necks()
-    files = {kind: sum(len(names) for text, names in necks.items() if f'"type": "{kind}"' in text) for kind in OURS}
-    assert files == {"NASFPN": 1, "YOLOXPAFPN": 17}, files  # one more names a base file that mmdet does not have
-    assert len(necks) == NUM_NECKS, list(necks)
+    assert [len(distinct(kind)) for kind in OURS] == [1, 6]
 
 
 @pytest.mark.parametrize("index", range(NUM_NECKS))
