@@ -36,6 +36,7 @@ CASES: dict[str, tuple[list[int], Any, Any]] = {
     ),
     "HRFPN": (PYRAMID, {"num_outs": 5}, {}),
     "DilatedEncoder": ([32], {"block_mid_channels": 8, "num_residual_blocks": 1, "block_dilations": [2]}, {}),
+    "SSH": (PYRAMID[:4], {"num_scales": 4}, {}),
     "BFP": (PYRAMID, None, None),
     # the semantic map comes first; mmdet's dense heads take it for one more level
     "PanopticFPN": (

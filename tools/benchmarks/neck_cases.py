@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fpn_plugins import NECKS, FeatureSpec
 
 RESNET50 = tuple(FeatureSpec(256 << k, 4 << k) for k in range(4))  # C2..C5
+HRNET32 = tuple(FeatureSpec(32 << k, 4 << k) for k in range(4))
 YOLOX_S = tuple(FeatureSpec(128 << k, 8 << k) for k in range(3))
 PYRAMID = tuple(FeatureSpec(256, 4 << k) for k in range(5))  # P2..P6
 PACKAGES = ("mmdet", "detectron2", "torchvision", "effdet")
@@ -99,6 +100,8 @@ class NeckCase:
 
 
 P6 = {"extra_levels": {"num_levels": 1}}
+C6 = {"num_levels": 1, "op": "conv", "source": "input", "relu": False, "bare": False}
+GN = {"type": "GN", "num_groups": 32}
 CASES = {
     "FPN": NeckCase(
         RESNET50,
@@ -112,6 +115,12 @@ CASES = {
     ),
     "CSPPAFPN": NeckCase(YOLOX_S, {"mmdet": mmdet("YOLOXPAFPN", 128, 1)}, {"out_channels": 128, "num_blocks": 1}),
     "BFP": NeckCase(PYRAMID, {"mmdet": mmdet_bfp}),
+    "ChannelMapper": NeckCase(
+        RESNET50[1:],
+        {"mmdet": mmdet("ChannelMapper", 256, 1, norm_cfg=GN, act_cfg=None, num_outs=4)},
+        {"extra_levels": C6},
+    ),
+    "HRFPN": NeckCase(HRNET32, {"mmdet": mmdet("HRFPN", 256)}),
 }
 OURS = "ours"
 

@@ -19,7 +19,8 @@ from .init_cfg import SafeInit
 class DilatedEncoder(SafeInit, necks.DilatedEncoder, BaseModule):
     """Drop-in for mmdet's ``DilatedEncoder`` (``models/necks/dilated_encoder.py``); its checkpoints load as they are.
 
-    As in mmdet, it reads the last of any number of maps. ``init_cfg``, which mmdet's class does not have, is applied
+    As in mmdet, with the channels of one map it reads the last of any number of maps; ``in_channels`` can also be the
+    channels of all maps, as in a `PyramidBackbone`. ``init_cfg``, which mmdet's class does not have, is applied
     after the initialization of the paper.
 
     Raises:
@@ -29,7 +30,7 @@ class DilatedEncoder(SafeInit, necks.DilatedEncoder, BaseModule):
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: int | Sequence[int],
         out_channels: int,
         block_mid_channels: int,
         num_residual_blocks: int,
@@ -43,7 +44,7 @@ class DilatedEncoder(SafeInit, necks.DilatedEncoder, BaseModule):
                 f"num_residual_blocks={num_residual_blocks} needs as many block_dilations, got {list(dilations)}"
             )
         super().__init__(
-            [positive_int("in_channels", in_channels)],
+            [positive_int("in_channels", in_channels)] if hasattr(in_channels, "__index__") else in_channels,
             out_channels,
             mid_channels=positive_int("block_mid_channels", block_mid_channels),
             dilations=dilations[:num_residual_blocks],
@@ -58,5 +59,6 @@ class DilatedEncoder(SafeInit, necks.DilatedEncoder, BaseModule):
         super().init_layers()
 
     def used(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """Check the last map, and return it."""
-        return super().used(inputs[-1:] if isinstance(inputs, (list, tuple)) else inputs)
+        """Check the maps, or only the last one if the others' channels are not known, and return them."""
+        alone = len(self.in_channels) == 1 and isinstance(inputs, (list, tuple))
+        return super().used(inputs[-1:] if alone else inputs)

@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.model import BaseModule
 
 from ... import necks
-from ...checks import integer, integers
+from ...checks import integer
 from ...features import check_in_channels
 from ...registry import MODELS
 from .arguments import Cfg, conv_factory, norm_factory
@@ -20,6 +20,8 @@ from .init_cfg import SafeInit
 class SSH(SafeInit, necks.SSH, BaseModule):
     """Drop-in for mmdet's ``SSH`` (``models/necks/ssh.py``); its checkpoints load as they are.
 
+    ``out_channels`` can also be one number for all maps.
+
     Raises:
         TypeError: an argument of another type.
         ValueError: ``num_scales`` that is not the number of channels, or output channels that are no multiples of 4.
@@ -29,7 +31,7 @@ class SSH(SafeInit, necks.SSH, BaseModule):
         self,
         num_scales: int,
         in_channels: Sequence[int],
-        out_channels: Sequence[int],
+        out_channels: int | Sequence[int],
         conv_cfg: Cfg | None = None,
         norm_cfg: Cfg | None = {"type": "BN"},  # noqa: B006  (copied, never changed)
         init_cfg: Cfg | Sequence[Cfg] | None = XAVIER,  # noqa: B006  (never changed)
@@ -39,7 +41,7 @@ class SSH(SafeInit, necks.SSH, BaseModule):
             raise ValueError(f"num_scales={num_scales} must be the number of in_channels={list(in_channels)}")
         super().__init__(
             in_channels,
-            integers("out_channels", out_channels, 1, num_scales),
+            out_channels,
             norm=norm_factory(norm_cfg),
             conv=conv_factory(conv_cfg),
             init="kaiming_normal",  # what mmcv's ConvModule does; `init_weights` applies init_cfg
