@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ..checks import one_of, positive_int
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, check_layers, init_convs
-from ..ops.pooling import max_pool2d
+from ..ops.pooling import avg_pool2d, max_pool2d
 from ..ops.tracing import traced
 from ..weights import accept_layouts
 from ..weights.maps import hrfpn
@@ -120,8 +120,8 @@ class HRFPN(ListNeck):
         if not torch.jit.is_scripting():
             if not traced():
                 sides = [min(window, x.shape[-2]), min(window, x.shape[-1])]
-            if self.pooling == "max":
-                return max_pool2d(x, (sides[0], sides[1]), (sides[0], sides[1]))
+            pair = (sides[0], sides[1])
+            return avg_pool2d(x, pair) if self.pooling == "avg" else max_pool2d(x, pair, pair)
         if self.pooling == "max":
             return F.max_pool2d(x, sides, sides)
         return F.avg_pool2d(x, sides, sides)

@@ -93,7 +93,7 @@ class SSH(ListNeck):
         norm: norm after each convolution, see `make_norm`.
         act: activation of the context module and of the joined map, see `make_act`.
         conv: factory of every convolution; ``None`` for ``nn.Conv2d``.
-        init: see `init_convs`; ``"xavier_uniform"`` in mmdet.
+        init: see `init_convs`; ``"kaiming_normal"`` is that of mmdet's convolutions after ``init_weights``.
         gradient_checkpointing: keep only the inputs for backward, and recompute the maps between them and the outputs.
 
     The inputs can have any sizes.
@@ -128,7 +128,7 @@ class SSH(ListNeck):
         norm: str | NormFactory | None = "BN",
         act: str | ActFactory | None = "relu",
         conv: ConvFactory | None = None,
-        init: str | None = "xavier_uniform",
+        init: str | None = "kaiming_normal",
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__(in_channels, 4, in_indices, gradient_checkpointing)

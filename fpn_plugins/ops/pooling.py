@@ -1,4 +1,4 @@
-"""Max-pooling: fast for inference on a CPU, and compiled or exported as one graph for all sizes.
+"""Pooling: fast for inference on a CPU, and compiled or exported as one graph for all sizes.
 
 PyTorch's CPU kernel processes NCHW maps cell by cell; the maximum of shifted slices processes many cells at a time.
 Time of whole necks at inference relative to ``F.max_pool2d``, lower is better: BiFPN 0.85, NASFPN 0.89, BFP 0.67
@@ -55,6 +55,14 @@ def _whole_windows(x: Tensor, kernel: Pair, stride: Pair, padding: Pair, ceil_mo
             windows = torch.sym_min(windows, (length + pad - 1) // step + 1)
         pads += [pad, (windows - 1) * step + width - length - pad]  # negative where cells are left over
     return F.pad(x, pads, value=-math.inf)
+
+
+def avg_pool2d(x: Tensor, kernel: Pair) -> Tensor:
+    """Compute ``F.avg_pool2d(x, kernel)``: ``B C h w`` to ``B C h/kernel w/kernel``, rounded down."""
+    if compiling():
+        height, width = x.shape[-2:]
+        x = x[..., : height // kernel[0] * kernel[0], : width // kernel[1] * kernel[1]]
+    return F.avg_pool2d(x, kernel, kernel)
 
 
 def max_pool_blocks(x: Tensor, size: tuple[int, int]) -> Tensor:

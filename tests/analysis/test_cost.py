@@ -52,7 +52,7 @@ def test_fpn_by_hand(channels: list[int], width: int, size: tuple[int, int]) -> 
 
 def real_neck(name: str) -> tuple[nn.Module, list[Tensor]]:
     """A neck with weights, on the maps of a small image."""
-    arguments = {} if name in ("BFP", "SimpleFeaturePyramid") else {"out_channels": 16}
+    arguments = {} if name in ("BFP", "SimpleFeaturePyramid") else {"out_channels": 32}  # of GN
     specs = IN_SPECS
     if name == "BFP":
         specs = tuple(FeatureSpec(16, spec.stride) for spec in IN_SPECS)

@@ -74,6 +74,7 @@ CASES = [
     Case("PAFPN", {"upsample_mode": {"type": "carafe", "kernel_size": 3}}),
     Case("BFP", {"refine": "conv", "refine_index": 0}),
     Case("BFP", {"refine": None, "refine_index": 3}),
+    Case("HRFPN", {"pooling": "max"}),
     Case("BiFPN", {"num_repeats": 1, "pool_padding": "symmetric"}),
 ]
 

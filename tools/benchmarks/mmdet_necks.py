@@ -54,9 +54,7 @@ def measure(kinds: list[str]) -> dict[str, Any]:
     for kind in kinds:
         found = [compare(config) for config in distinct(kind)]
         rows[kind] = {
-            "configs": len(
-                {name for text, names in necks.items() if json.loads(text)["type"] == kind for name in names}
-            ),
+            "configs": len({name for neck in necks if neck.config["type"] == kind for name in neck.files}),
             "necks": len(found),
             "outputs": max(p.outputs for p in found),
             "gradients": max(p.gradients for p in found),
@@ -64,8 +62,8 @@ def measure(kinds: list[str]) -> dict[str, Any]:
             "checkpoint": sum(p.checkpoint for p in found),
         }
         print(kind, rows[kind], flush=True)
-    files = {name for names in necks.values() for name in names}
-    others = {name for text, names in necks.items() if json.loads(text)["type"] not in served() for name in names}
+    files = {name for neck in necks for name in neck.files}
+    others = {name for neck in necks if neck.config["type"] not in served() for name in neck.files}
     counts = {"files": len(files), "served": len(files - others), "unreadable": len(unreadable)}
     return {"version": mmdet.__version__, **counts, "necks": rows}
 

@@ -42,14 +42,21 @@ class Parity(NamedTuple):
     checkpoint: bool
 
 
+class Shipped(NamedTuple):
+    """A distinct neck of mmdet's configs, and the files that have it."""
+
+    config: Config
+    files: list[str]
+
+
 @lru_cache
-def shipped_necks() -> tuple[dict[str, list[str]], list[str]]:
-    """Read mmdet's configs: distinct necks, as JSON, -> files that have them; and the files that cannot be read."""
+def shipped_necks() -> tuple[list[Shipped], list[str]]:
+    """Read mmdet's configs: distinct necks in a fixed order, and the files that cannot be read."""
     import mmdet
     from mmengine.config import Config as File
 
     root = Path(mmdet.__file__).parent / ".mim" / "configs"
-    necks: dict[str, list[str]] = {}
+    necks: dict[str, Shipped] = {}
     unreadable: list[str] = []
     for path in sorted(root.rglob("*.py")):
         if "_base_" in path.parts:
@@ -61,14 +68,16 @@ def shipped_necks() -> tuple[dict[str, list[str]], list[str]]:
             continue
         neck = model.get("neck") or (model.get("detector") or {}).get("neck")  # trackers hold their detector
         for part in [] if neck is None else neck if isinstance(neck, (list, tuple)) else [neck]:
-            necks.setdefault(json.dumps(part.to_dict(), sort_keys=True), []).append(str(path.relative_to(root)))
-    return necks, unreadable
+            config = part.to_dict()
+            found = necks.setdefault(json.dumps(config, sort_keys=True), Shipped(config, []))
+            found.files.append(str(path.relative_to(root)))
+    return [necks[text] for text in sorted(necks)], unreadable
 
 
 def distinct(kind: str | None = None) -> list[Config]:
     """List the distinct necks that mmdet itself can build, of all its classes or of one, in a fixed order."""
-    configs = [json.loads(text) for text in sorted(shipped_necks()[0])]
-    configs = [config for config in (*configs, *EXAMPLES) if "force_grad_on_level" not in config]
+    configs = [*(neck.config for neck in shipped_necks()[0]), *EXAMPLES]
+    configs = [config for config in configs if "force_grad_on_level" not in config]  # no argument of mmdet's class
     return [config for config in configs if config["type"] in mmdets_classes() and kind in (None, config["type"])]
 
 
@@ -108,7 +117,7 @@ def slim(config: Any) -> Any:
 
 def _divided(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
-        return [_divided(entry) for entry in value]
+        return type(value)(_divided(entry) for entry in value)
     return max(1, value // SLIM) if isinstance(value, int) else value
 
 
@@ -163,4 +172,6 @@ def _run(neck: nn.Module, config: Config, size: tuple[int, int]) -> tuple[list[T
 
 def _difference(got: list[Tensor], wanted: list[Tensor], floor: float = 0.0) -> float:
     pairs = zip(got, wanted, strict=True)
-    return max(float((a - b).abs().max()) / max(float(b.abs().max()), floor, 1e-300) for a, b in pairs)
+    return max(
+        float((a - b).detach().abs().max()) / max(float(b.detach().abs().max()), floor, 1e-300) for a, b in pairs
+    )

@@ -9,6 +9,7 @@ from mmengine.model import BaseModule
 
 from ... import necks
 from ...checks import boolean, one_of, positive_int
+from ...layers import init_convs
 from ...registry import MODELS
 from .arguments import Cfg, conv_factory, norm_factory
 from .init_cfg import SafeInit
@@ -52,3 +53,10 @@ class HRFPN(SafeInit, necks.HRFPN, BaseModule):
         )
         self.num_outs = num_outs
         self.init_cfg = init_cfg
+
+    def init_layers(self) -> None:
+        """Apply ``init_cfg``, then reinitialize the first convolution, as mmengine does with mmdet's own module."""
+        first = not self.is_init
+        super().init_layers()
+        if first:
+            init_convs(self.reduction_conv, "kaiming_normal")

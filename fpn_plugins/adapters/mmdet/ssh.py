@@ -10,6 +10,7 @@ from mmengine.model import BaseModule
 from ... import necks
 from ...checks import integer
 from ...features import check_in_channels
+from ...layers import init_convs
 from ...registry import MODELS
 from .arguments import Cfg, conv_factory, norm_factory
 from .fpn import XAVIER
@@ -48,3 +49,10 @@ class SSH(SafeInit, necks.SSH, BaseModule):
             **more,
         )
         self.init_cfg = init_cfg
+
+    def init_layers(self) -> None:
+        """Apply ``init_cfg``, then reinitialize the convolutions, as mmengine does with mmdet's own module."""
+        first = not self.is_init
+        super().init_layers()
+        if first:
+            init_convs(self, "kaiming_normal")
