@@ -171,7 +171,6 @@ def _run(neck: nn.Module, config: Config, size: tuple[int, int]) -> tuple[list[T
 
 
 def _difference(got: list[Tensor], wanted: list[Tensor], floor: float = 0.0) -> float:
-    pairs = zip(got, wanted, strict=True)
-    return max(
-        float((a - b).detach().abs().max()) / max(float(b.detach().abs().max()), floor, 1e-300) for a, b in pairs
-    )
+    with torch.no_grad():
+        pairs = zip(got, wanted, strict=True)
+        return max(float((a - b).abs().max()) / max(float(b.abs().max()), floor, 1e-300) for a, b in pairs)
