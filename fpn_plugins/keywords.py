@@ -13,6 +13,8 @@ _PACKAGE = __name__.partition(".")[0]
 _TRANSLATIONS = {
     "act_cfg": "act",
     "add_extra_convs": "extra_levels",
+    "block_dilations": "dilations",
+    "block_mid_channels": "mid_channels",
     "conv_cfg": "conv",
     "embed_dims": "embed_dim",
     "end_level": "in_indices",
@@ -22,6 +24,8 @@ _TRANSLATIONS = {
     "norm_cfg": "norm",
     "num_csp_blocks": "num_blocks",
     "num_outs": "extra_levels",
+    "plugin": "after_merge",
+    "pooling_type": "pooling",
     "refine_level": "refine_index",
     "refine_type": "refine",
     "relu_before_extra_convs": "extra_levels",
