@@ -106,25 +106,31 @@ def build_pair(config: Config) -> list[nn.Module]:
     return [MODELS.build({**copy.deepcopy(config), "type": name}) for name in (kind, f"fpn_plugins.{kind}")]
 
 
-def slim(config: Any) -> Any:
-    """Divide every number of channels in a config by `SLIM`."""
+def slim(config: Any, factor: int = SLIM) -> Any:
+    """Divide every number of channels in a config, those of a backbone inside included, and leave files out."""
     if not isinstance(config, dict):
         return config
+    if "rfp_inplanes" in config:  # RFP's backbone, a ResNet
+        config = {"base_channels": 64, **config}
     return {
-        key: _divided(value) if re.search("channels$|filters$", key) else slim(value) for key, value in config.items()
+        key: _divided(value, factor) if re.search("channels$|filters$|inplanes$", key) else slim(value, factor)
+        for key, value in config.items()
+        if key != "pretrained"
     }
 
 
-def _divided(value: Any) -> Any:
+def _divided(value: Any, factor: int) -> Any:
     if isinstance(value, (list, tuple)):
-        return type(value)(_divided(entry) for entry in value)
-    return max(1, value // SLIM) if isinstance(value, int) else value
+        return type(value)(_divided(entry, factor) for entry in value)
+    return max(1, value // factor) if isinstance(value, int) else value
 
 
 def inputs_of(config: Config, size: tuple[int, int] = FINEST) -> list[Tensor]:
     """Draw the inputs of a neck in double precision, each of half the size of the one before, rounded up."""
     channels = INPUTS.get(config["type"], lambda config: config["in_channels"])(config)
     sizes = [[-(-side // 2**level) for side in size] for level in range(len(channels))]
+    if config["type"] == "RFP":  # it also reads the image
+        channels, sizes = [3, *channels], [size, *([side // 4 for side in s] for s in sizes)]
     generator = torch.Generator().manual_seed(SEED)
     draw = [torch.randn(BATCH, c, *s, generator=generator).double() for c, s in zip(channels, sizes, strict=True)]
     return [x.requires_grad_() for x in draw]
@@ -133,7 +139,7 @@ def inputs_of(config: Config, size: tuple[int, int] = FINEST) -> list[Tensor]:
 def same_checkpoint(config: Config) -> bool:
     """Return whether mmdet's state dict loads into ours at full width; both are built without memory."""
     with torch.device("meta"):
-        theirs, ours = build_pair(config)
+        theirs, ours = build_pair(slim(config, 1))
         try:
             ours.load_state_dict(theirs.state_dict())
         except (RuntimeError, ValueError):
