@@ -60,8 +60,7 @@ def _whole_windows(x: Tensor, kernel: Pair, stride: Pair, padding: Pair, ceil_mo
 def avg_pool2d(x: Tensor, kernel: Pair) -> Tensor:
     """Compute ``F.avg_pool2d(x, kernel)``: ``B C h w`` to ``B C h/kernel w/kernel``, rounded down."""
     if compiling():
-        height, width = x.shape[-2:]
-        x = x[..., : height // kernel[0] * kernel[0], : width // kernel[1] * kernel[1]]
+        x = _whole_windows(x, kernel, kernel, (0, 0), ceil_mode=False)
     return F.avg_pool2d(x, kernel, kernel)
 
 
