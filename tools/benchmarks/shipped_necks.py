@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 SEED, BATCH, SLIM = 7, 2, 8
@@ -106,6 +110,21 @@ def build_pair(config: Config) -> list[nn.Module]:
     return [MODELS.build({**copy.deepcopy(config), "type": name}) for name in (kind, f"fpn_plugins.{kind}")]
 
 
+def _unfolded(x: Tensor, masks: Tensor, kernel: int, groups: int, scale: int) -> Tensor:
+    """Compute ``mmcv.ops.carafe``, which needs a GPU, by PyTorch's unfold."""
+    batch, channels, height, width = x.shape
+    patches = F.unfold(x, kernel, padding=kernel // 2).view(batch, channels * kernel**2, height, width)
+    patches = F.interpolate(patches, scale_factor=scale, mode="nearest")
+    patches = patches.view(batch, groups, channels // groups, kernel**2, scale * height, scale * width)
+    masks = masks.view(batch, groups, 1, kernel**2, scale * height, scale * width)
+    return (patches * masks).sum(3).flatten(1, 2)
+
+
+def carafe_on_cpu() -> AbstractContextManager[Any]:
+    """Let mmdet's ``FPN_CARAFE`` run on a CPU, by the operator's definition."""
+    return patch.object(importlib.import_module("mmcv.ops.carafe"), "carafe", _unfolded)  # also a function's name
+
+
 def slim(config: Any, factor: int = SLIM) -> Any:
     """Divide every number of channels in a config, those of a backbone inside included, and leave files out."""
     if not isinstance(config, dict):
@@ -169,7 +188,8 @@ def _run(neck: nn.Module, config: Config, size: tuple[int, int]) -> tuple[list[T
     """Return outputs, and gradients of inputs and parameters for a loss that weighs each cell differently."""
     inputs = inputs_of(config, size)
     torch.manual_seed(SEED)
-    outputs = list(neck(inputs))
+    with carafe_on_cpu():
+        outputs = list(neck(inputs))
     weighed = (x * torch.linspace(-1, 1, x.numel()).view_as(x) for x in outputs)
     sum(x.sum() / x.numel() for x in weighed).backward()  # type: ignore[union-attr]
     leaves = [*inputs, *neck.parameters()]

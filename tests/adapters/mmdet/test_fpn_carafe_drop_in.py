@@ -7,7 +7,6 @@ mmdet's own class; the operator's formula itself is the subject of ``tests/test_
 from __future__ import annotations
 
 import copy
-import importlib
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
+from benchmarks.shipped_necks import carafe_on_cpu
 from hypothesis import given
 from hypothesis import strategies as st
 from precision import assert_same_gradients, assert_same_maps
@@ -36,22 +35,10 @@ UPSAMPLES: list[dict[str, Any]] = [
 ]
 
 
-def unfolded(x: Tensor, masks: Tensor, kernel: int, groups: int, scale: int) -> Tensor:
-    """What ``mmcv.ops.carafe`` computes, by PyTorch's unfold."""
-    batch, channels, height, width = x.shape
-    patches = F.unfold(x, kernel, padding=kernel // 2).view(batch, channels * kernel**2, height, width)
-    patches = F.interpolate(patches, scale_factor=scale, mode="nearest")
-    patches = patches.view(batch, groups, channels // groups, kernel**2, scale * height, scale * width)
-    masks = masks.view(batch, groups, 1, kernel**2, scale * height, scale * width)
-    return (patches * masks).sum(3).flatten(1, 2)
-
-
 @pytest.fixture(autouse=True, scope="module")
 def operator() -> Iterator[None]:
     """The stand-in for mmcv's operator."""
-    carafe = importlib.import_module("mmcv.ops.carafe")  # the package has a function of that name
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(carafe, "carafe", unfolded)
+    with carafe_on_cpu():
         yield
 
 
