@@ -50,7 +50,6 @@ PUBLISHED = {
     "bench_necks_compiled": Published("benchmarks/neck_compiled"),
     "bench_necks_slopes": Published("benchmarks/necks", "slopes_page", "draw_slopes"),
     "foundation_vits": Published("benchmarks/foundation_vits", "markdown", None),
-    "mmdet_necks": Published("benchmarks/mmdet_necks", draw=None),
     "plain_models": Published("benchmarks/revisions", "table"),
     "plain_models_2_threads": Published("benchmarks/revisions", "table"),
     "precision": Published("studies/precision/evaluate"),
