@@ -39,6 +39,19 @@ def exporting() -> bool:
     return torch.compiler.is_exporting() if hasattr(torch.compiler, "is_exporting") else compiling()
 
 
+if hasattr(torch.compiler, "is_dynamo_compiling"):
+
+    def run_by_export() -> bool:
+        """Return whether ``torch.export`` is running the computation to record it (with ``strict=False``)."""
+        return compiling() and not torch.compiler.is_dynamo_compiling()
+
+else:  # PyTorch 2.1
+
+    def run_by_export() -> bool:
+        """Return whether ``torch.export`` or ``torch.compile`` is recording the computation."""
+        return compiling()
+
+
 def autocast_enabled(device: str) -> bool:
     """Return whether autocast is enabled on a type of device; False where the device has no autocast."""
     try:
@@ -47,6 +60,15 @@ def autocast_enabled(device: str) -> bool:
         return torch.is_autocast_cpu_enabled() if device == "cpu" else torch.is_autocast_enabled()
     except RuntimeError:
         return False
+
+
+def autocast_dtype(device: str) -> torch.dtype | None:
+    """Return the type that autocast computes in on a type of device; ``None`` where it is disabled."""
+    if not autocast_enabled(device):
+        return None
+    if hasattr(torch, "get_autocast_dtype"):
+        return torch.get_autocast_dtype(device)
+    return torch.get_autocast_cpu_dtype() if device == "cpu" else torch.get_autocast_gpu_dtype()  # below 2.4
 
 
 def leave_memory_unfilled() -> None:

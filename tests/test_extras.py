@@ -71,6 +71,7 @@ def call(name: str, *arguments: Any, **options: Any) -> Callable[[], Any]:
     return lambda: getattr(__import__(f"fpn_plugins.{module}", fromlist=[function]), function)(*arguments, **options)
 
 
+TINY: dict[str, Any] = {"embed_dim": 8, "depth": 1, "num_heads": 1, "global_block_indices": ()}
 USES: dict[str, list[Callable[[], Any]]] = {
     "timm": [call("backbones.TimmBackbone", "resnet18")],
     "safetensors": [
@@ -78,11 +79,12 @@ USES: dict[str, list[Callable[[], Any]]] = {
         call("weights.read_checkpoint", "there.safetensors"),
         call("zoo.publish.serialize", {"w": torch.ones(1)}, "mmdet", (), ".safetensors"),
         call("zoo.publish.as_pth", Path("there.safetensors"), "mmdet", Path()),
+        lambda: fpn_plugins.ViT(**TINY, frozen_stages=1, feature_cache={"folder": "x.maps", "max_bytes": 1}),
     ],
     "yaml": [lambda: fpn_plugins_zoo().read("there.yml")],
     "huggingface_hub": [call("zoo.hub.hub_url", "me/net", "x")],
     "PIL": [call("inference.read_image", "x.png")],
-    "peft": [lambda: fpn_plugins.ViT(embed_dim=8, depth=1, num_heads=1, global_block_indices=(), lora={})],
+    "peft": [lambda: fpn_plugins.ViT(**TINY, lora={})],
     "pycocotools": [lambda: boxes().to_coco(1, [1]), call("analysis.evaluate_predictions", "a", "b")],
     "tqdm": [call("analysis.evaluation.evaluate_detectors", {}, None)],
     "matplotlib": [call("visualization.figures.new_figure", 1, 1)],

@@ -70,6 +70,7 @@ RULES = {
     "weights.maps": Allowed(("weights.key_map", "weights.transforms"), ()),
     "necks": Allowed(LOW),
     "backbones": Allowed(LOW),
+    "backbones.map_files": Allowed((*LOW, "backbones", "files"), inside_functions=("safetensors",)),
     "backbones.lora": Allowed((*LOW, "backbones"), inside_functions=("peft",)),
     "backbones.timm": Allowed((*LOW, "backbones"), inside_functions=("timm", "huggingface_hub", "safetensors")),
     "pyramid": Allowed(CORE),

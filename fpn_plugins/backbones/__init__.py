@@ -3,6 +3,7 @@
 from ..moved import explain_moved_attributes
 from .base import Backbone
 from .build import BACKBONES, build_backbone, register_backbone
+from .feature_cache import add_feature_cache
 from .hybrid import HybridCNNViT
 from .image_pyramid import ImagePyramid
 from .lora import add_lora, merge_lora
@@ -28,6 +29,7 @@ __all__ = [
     "TimmBackbone",
     "TimmHybrid",
     "ViT",
+    "add_feature_cache",
     "add_lora",
     "build_backbone",
     "merge_lora",

@@ -16,6 +16,7 @@ from ..ops.windows import windows_along
 from ..weights import read_checkpoint
 from ..weights.layouts import LeftOutHook
 from ..weights.prefixes import restore_wrappers
+from .feature_cache import FeatureCache, add_feature_cache_from
 from .images import check_image
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -40,6 +41,7 @@ class Backbone(KeywordChecked, nn.Module):
         frozen_stages: see below; -1 by default.
         drop_path_rate: stochastic depth of the last block; rises linearly from 0 in the first.
         gradient_checkpointing: recompute each block in the backward pass (less memory, about a third more time).
+        feature_cache: arguments of `add_feature_cache`: keep the maps of a backbone that is frozen as a whole on disk.
 
     Attributes:
         feature_specs: channels and stride of each returned map.
@@ -57,10 +59,10 @@ class Backbone(KeywordChecked, nn.Module):
     std: tuple[float, ...] = IMAGENET_STD
     frozen_stages: int = -1
     in_chans: int | None = None
-    # positions given to `keep_maps`; None before its first call
-    kept_maps: frozenset[int] | None = None
+    kept_maps: frozenset[int] | None = None  # positions given to `keep_maps`; None before its first call
     # keys of the layers that `keep_maps` has removed here, not inside another backbone
     left_out: frozenset[str] = frozenset()
+    feature_cache: FeatureCache | None = None
     # end of the message about weights that do not fit
     misfit_hint = ""
 
@@ -103,9 +105,13 @@ class Backbone(KeywordChecked, nn.Module):
         )
 
     def load_and_freeze(
-        self, frozen_stages: int = -1, checkpoint: str | os.PathLike[str] | None = None, pretrained: bool | None = False
+        self,
+        frozen_stages: int = -1,
+        checkpoint: str | os.PathLike[str] | None = None,
+        pretrained: bool | None = False,
+        feature_cache: Mapping[str, Any] | None = None,
     ) -> None:
-        """Load weights from ``checkpoint`` or, if ``pretrained``, timm's of the network ``self.name``; then freeze.
+        """Load weights from ``checkpoint`` or timm's of the network ``self.name``, freeze, add a feature cache.
 
         Raises:
             TypeError: an argument of another type.
@@ -130,6 +136,7 @@ class Backbone(KeywordChecked, nn.Module):
         for part in self._frozen_parts():
             part.requires_grad_(False)
         self.train(self.training)
+        add_feature_cache_from(self, feature_cache)
 
     def keep_maps(self, positions: Collection[int]) -> None:
         """Remove the layers that only maps at other positions than ``positions`` need.
@@ -177,8 +184,10 @@ class Backbone(KeywordChecked, nn.Module):
         return [part for stage in stages[: self.frozen_stages + 1] for part in stage]
 
     def train(self, mode: bool = True) -> Backbone:
-        """Switch mode; frozen modules stay in evaluation mode, so that their norms and stochastic depth are off."""
-        super().train(mode)
+        """Switch mode; frozen modules and, with a feature cache, all of them stay in evaluation mode."""
+        super().train(mode and self.feature_cache is None)
+        if self.feature_cache is not None:
+            self.feature_cache.forget()
         for part in self._frozen_parts():
             if isinstance(part, nn.Module):
                 part.eval()

@@ -11,6 +11,7 @@ from .image_headers import SAMPLE
 from .level_weights import balanced_level_weights, level_weight_report
 from .panoptic import PanopticSplit, find_panoptic_split
 from .panoptic_check import PanopticSet
+from .repeated import RepeatedRandomness
 from .statistics import fpn_level, object_sizes, retinanet_level, size_statistics
 from .subset import make_coco_subset
 
@@ -26,6 +27,7 @@ __all__ = [
     "Head",
     "PanopticSet",
     "PanopticSplit",
+    "RepeatedRandomness",
     "assumed_categories",
     "balanced_level_weights",
     "check_coco",

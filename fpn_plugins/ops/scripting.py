@@ -85,4 +85,5 @@ def scriptable_form(module: nn.Module, form: type[Form] = Form) -> Any:
         kind = type(kind.__name__, (form, kind), inside)
     twin: Any = object.__new__(kind)
     twin.__dict__.update({"original": (module,), **module.__dict__, "_modules": dict(module._modules)})
+    twin.__dict__.pop("forward", None)  # a feature cache, which TorchScript cannot hold
     return twin

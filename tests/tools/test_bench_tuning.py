@@ -19,7 +19,9 @@ def test_frozen_lora_and_full(script: Callable[[str], ModuleType], tmp_path: Pat
     monkeypatch.setattr(bench, "DEPTH", 2)
     monkeypatch.setattr(sys, "argv", ["tuning.py", *small, "--out", str(tmp_path / "tuning")])
     bench.main()
-    frozen, lora, full = json.loads((tmp_path / "tuning.json").read_text())["rows"]
-    assert frozen["trained"] == 0 < lora["trained"] < full["trained"] / 20
+    frozen, cold, warm, lora, full = json.loads((tmp_path / "tuning.json").read_text())["rows"]
+    assert frozen["trained"] == cold["trained"] == warm["trained"] == 0
+    assert warm["disk_bytes"] > 4 * 4 * 384 * 4
+    assert frozen["trained"] < lora["trained"] < full["trained"] / 20
     assert frozen["state_bytes"] < lora["state_bytes"] < full["state_bytes"]
     assert "| LoRA |" in (tmp_path / "tuning.md").read_text()

@@ -26,6 +26,7 @@ from .checkpointing import fit_before_shapes_are_compared
 from .config import add_fpn_plugins_config, setup_environment
 from .datasets import load_stuff_labels, register_coco_folder, register_coco_panoptic_folder
 from .panoptic_fpn import PanopticFPNHead
+from .repeated_augmentation import RepeatedAugmentation
 from .resume import ExactResume
 from .retinanet import FPNPluginsRetinaNet
 from .solver import bottom_up_lr_factor, get_layer_decay_params
@@ -38,6 +39,7 @@ __all__ = [
     "FPNPluginsRetinaNet",
     "PanopticFPNHead",
     "PyramidBackbone",
+    "RepeatedAugmentation",
     "add_fpn_plugins_config",
     "bottom_up_lr_factor",
     "build_fpn_plugins_backbone",

@@ -47,6 +47,7 @@ from .loading import SafeCheckpointHook
 from .multi_scale_projector import MultiScaleProjector
 from .nas_fpn import NASFPN
 from .panoptic_fpn import PanopticFPN, PanopticFPNHead
+from .repeated_augmentation import RepeatedAugmentation
 from .resume import ExactResumeHook
 from .retina_head import RetinaHead
 from .simple_pyramid import LN2d, SimpleFeaturePyramid
@@ -79,6 +80,7 @@ __all__ = [
     "MultiDepthViT",
     "MultiScaleProjector",
     "PyramidBackbone",
+    "RepeatedAugmentation",
     "RetinaHead",
     "SafeCheckpointHook",
     "SSDPyramid",

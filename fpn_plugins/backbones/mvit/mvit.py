@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -71,7 +71,7 @@ class MViT(Backbone):
     Args:
         name: timm's name, one of `VARIANTS`, with or without the tag of its weights (``"mvitv2_tiny.fb_in1k"``).
         out_indices: stages whose maps C2..C5 are returned, ascending.
-        pretrained, in_chans, drop_path_rate, gradient_checkpointing: see `Backbone`.
+        pretrained, in_chans, drop_path_rate, gradient_checkpointing, feature_cache: see `Backbone`.
         checkpoint: see `Backbone`; in the layout of Detectron2, the official repository (``.pyth``), timm or this
             module. Classifiers have no norms after the stages, which keep their values.
         frozen_stages: see `Backbone`; the stem is the patch embedding; a stage includes the norm of its map.
@@ -111,6 +111,7 @@ class MViT(Backbone):
         embed_dim: int | None = None,
         num_heads: int | None = None,
         last_block_indices: Sequence[int] | None = None,
+        feature_cache: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         positive_int("in_chans", in_chans)
@@ -145,7 +146,7 @@ class MViT(Backbone):
         refuse_other_shapes(
             self, "Build the network as it was trained (name, embed_dim, num_heads, img_size, in_chans)"
         )
-        self.load_and_freeze(frozen_stages, checkpoint, pretrained)
+        self.load_and_freeze(frozen_stages, checkpoint, pretrained, feature_cache)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B in_chans H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``.

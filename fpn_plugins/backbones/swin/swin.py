@@ -17,7 +17,7 @@ shift before they pad and return other values. Swin v2 has no reference for dete
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -68,7 +68,7 @@ class Swin(Backbone):
     Args:
         name: timm's name, one of `MODELS`, with or without the tag of its weights, e.g.,
             ``"swin_tiny_patch4_window7_224"`` or ``"swin_base_patch4_window7_224.ms_in22k"``.
-        pretrained, in_chans, drop_path_rate, gradient_checkpointing: see `Backbone`.
+        pretrained, in_chans, drop_path_rate, gradient_checkpointing, feature_cache: see `Backbone`.
         checkpoint: see `Backbone`; in the layout of the official releases, timm, mmdet, Detectron2 or this module.
             Classifiers have no norms of the maps; these keep their initial values, as in all detection code.
         out_indices: stages whose maps are returned, ascending; stages after the last one are not built.
@@ -129,6 +129,7 @@ class Swin(Backbone):
         pretrain_img_size: int = 224,
         norm_eps: float = 1e-5,
         merging_norm: bool | None = None,
+        feature_cache: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         positive_ints(in_chans=in_chans, pretrain_img_size=pretrain_img_size)
@@ -173,7 +174,7 @@ class Swin(Backbone):
         accept_layouts(self, swin_layouts(self.out_indices, output_norms))
         remedy = "Build the network as it was trained (name, embed_dim, num_heads, pretrain_img_size, in_chans)"
         refuse_other_shapes(self, remedy, exempt=[TABLE])
-        self.load_and_freeze(frozen_stages, checkpoint, pretrained)
+        self.load_and_freeze(frozen_stages, checkpoint, pretrained, feature_cache)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B in_chans H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``."""

@@ -58,6 +58,7 @@ class TimmBackbone(Backbone):
         output_norm: norm after each map (see `make_norm`), never frozen: ``"LN"`` for networks whose maps are raw sums
             of residual branches (ConvNeXt, Swin and plain transformers), as in detectors built on them.
         model_args: further arguments of ``timm.create_model``, e.g., those that let a transformer take any size.
+        feature_cache: see `Backbone`.
 
     The activations inside timm's batch norms stay when a utility replaces the norms
     (``SyncBatchNorm.convert_sync_batchnorm``, mmengine's ``sync_bn``, Detectron2's ``convert_frozen_batchnorm``, mmcv's
@@ -89,6 +90,7 @@ class TimmBackbone(Backbone):
         output_norm: str | NormFactory | None = None,
         model_args: Mapping[str, Any] | None = None,
         norm: str | None = None,
+        feature_cache: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         check_one_source(pretrained, checkpoint)
@@ -114,7 +116,7 @@ class TimmBackbone(Backbone):
             turn_on_checkpointing(self.model, name)
         self.source = timm_source(self.model, name, arguments)
         accept_timm_weights(self, self.source, in_chans)
-        self.load_and_freeze(frozen_stages, checkpoint)
+        self.load_and_freeze(frozen_stages, checkpoint, feature_cache=feature_cache)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map images ``B in_chans H W`` to one ``B C H/stride W/stride`` map per entry of ``feature_specs``."""

@@ -94,6 +94,7 @@ class ViT(Backbone):
             the weights. Needs peft.
         tile_positions: repeat position embeddings for larger maps instead of resizing them (PE's detectors).
         final_norm: ``False`` leaves out the final norm of a ``name`` (PE's detectors).
+        feature_cache: see `Backbone`.
 
     Images can have any size from one patch on; pixels after the last whole patch are ignored (sizes round down, as in
     Detectron2). ``mean`` and ``std`` are those of the ``name``; without one, set them for weights that expect other
@@ -146,6 +147,7 @@ class ViT(Backbone):
         lora: Mapping[str, Any] | None = None,
         tile_positions: bool = False,
         final_norm: bool = True,
+        feature_cache: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         positive_ints(img_size=img_size, in_chans=in_chans)
@@ -184,7 +186,7 @@ class ViT(Backbone):
         self.norm = token_norm(design, design.final_norm)
         initialize_linear(self)
         self._accept_layouts()
-        self.load_and_freeze(frozen_stages, checkpoint, pretrained)
+        self.load_and_freeze(frozen_stages, checkpoint, pretrained, feature_cache)
         if lora is not None:
             add_lora_from(self, lora)
 
