@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ from .fingerprint import memory_of
 SUFFIX = ".safetensors"
 _TOTAL, _DIGITS = "total", 20
 _LOCK_SECONDS = 60
+_ALIGNMENT = 64  # bytes; of memory that PyTorch allocates on a CPU, and a divisor of that on accelerators
 _FREED_SHARE = 20  # an eviction frees one part in so many of the folder, because it lists all files
 
 
@@ -63,15 +65,13 @@ class MapFiles:
                 layouts = json.loads(metadata["layouts"])
                 memories = [file.get_tensor(str(index)) for index in range(len(layouts))]
             whole = metadata["checksum"] == _checksum(metadata["layouts"], memories)
-            if not whole or [str(memory.dtype) for memory in memories] != [dtype for dtype, _, _ in layouts]:
+            if not whole or [str(memory.dtype) for memory in memories] != [layout["dtype"] for layout in layouts]:
                 return None
         except (OSError, SafetensorError, KeyError, TypeError, ValueError):
             return None
         with suppress(OSError):  # a folder that can only be read
             os.utime(path)
-        pairs = zip(memories, layouts, strict=True)
-        # copies, aligned as computed maps are: kernels round differently on a file's memory
-        return [memory.to(device, copy=True).as_strided(size, stride) for memory, (_, size, stride) in pairs]
+        return [_map(*pair, device) for pair in zip(memories, layouts, strict=True)]
 
     def write(self, key: str, maps: Sequence[Tensor]) -> None:
         """Write the maps of a key; from the first one on that cannot be written, warn once and write no more."""
@@ -149,9 +149,18 @@ def _content(maps: Sequence[Tensor]) -> bytes:
     for index, m in enumerate(maps):
         covered = 1 + sum((size - 1) * stride for size, stride in zip(m.shape, m.stride(), strict=True))
         memories[str(index)] = m.detach().as_strided((covered,), (1,)).to("cpu", copy=True)
-        layouts.append((str(m.dtype), tuple(m.shape), m.stride()))
+        start = m.data_ptr() % _ALIGNMENT // m.element_size()
+        layouts.append({"dtype": str(m.dtype), "size": m.shape, "stride": m.stride(), "start": start})
     text = json.dumps(layouts)
     return save(memories, {"layouts": text, "checksum": _checksum(text, memories.values())})
+
+
+def _map(memory: Tensor, layout: dict[str, Any], device: torch.device) -> Tensor:
+    """Copy a map out of a file to memory aligned like that of the computed map: kernels round by alignment."""
+    start = layout["start"]
+    buffer = memory.new_empty(start + len(memory), device=device)
+    buffer[start:] = memory
+    return buffer.as_strided(layout["size"], layout["stride"], start)
 
 
 def _checksum(layouts: str, memories: Iterable[Tensor]) -> str:

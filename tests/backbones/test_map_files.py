@@ -54,11 +54,12 @@ def age(file: Path, seconds: float) -> None:
     ],
     ids=["contiguous", "channels-last", "cropped", "expanded", "bf16", "one value"],
 )
-def test_maps_come_back_with_type_and_memory_format(x: Tensor, tmp_path: Path) -> None:
+def test_maps_come_back_with_type_memory_format_and_alignment(x: Tensor, tmp_path: Path) -> None:
     files = MapFiles(tmp_path, 10**6)
     files.write(key(1), [x, x])
     for found in files.read(key(1), CPU) or [None]:
         assert torch.equal(found, x) and found.dtype == x.dtype and found.stride() == x.stride()
+        assert found.data_ptr() % 64 == x.data_ptr() % 64
     assert total(tmp_path) < 5000
 
 
