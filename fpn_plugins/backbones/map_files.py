@@ -156,7 +156,7 @@ def _content(maps: Sequence[Tensor]) -> bytes:
 
 
 def _map(memory: Tensor, layout: dict[str, Any], device: torch.device) -> Tensor:
-    """Copy a map out of a file to memory aligned like that of the computed map: kernels round by alignment."""
+    """Copy a map out of a file to memory aligned like that of the computed map: kernels may round by alignment."""
     start = layout["start"]
     buffer = memory.new_empty(start + len(memory), device=device)
     buffer[start:] = memory

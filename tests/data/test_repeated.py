@@ -68,8 +68,8 @@ def test_mmdet_repeats_its_pipeline(picture: str) -> None:
 
     register_all_modules()
     inner = [
-        {"type": "mmdet.LoadImageFromFile"},
-        {"type": "mmdet.RandomResize", "scale": (60, 80), "ratio_range": (0.5, 2.0), "keep_ratio": True},
+        {"type": "LoadImageFromFile"},
+        {"type": "RandomResize", "scale": (60, 80), "ratio_range": (0.5, 2.0), "keep_ratio": True},
         {"type": "mmdet.RandomCrop", "crop_size": (20, 20)},
         {"type": "mmdet.PhotoMetricDistortion"},
     ]
