@@ -25,6 +25,7 @@ from ..files import locked, write_atomically
 from .fingerprint import memory_of
 
 SUFFIX = ".safetensors"
+_PURPOSE = "feature caches"
 _TOTAL, _DIGITS = "total", 20
 _LOCK_SECONDS = 60
 _ALIGNMENT = 64  # bytes; of memory that PyTorch allocates on a CPU, and a divisor of that on accelerators
@@ -48,7 +49,7 @@ class MapFiles:
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
-        with needed_for("feature caches"):
+        with needed_for(_PURPOSE):
             import safetensors  # noqa: F401
         self.folder, self.max_bytes = folder, max_bytes
         self.writable = max_bytes > 0
@@ -56,7 +57,8 @@ class MapFiles:
 
     def read(self, key: str, device: torch.device) -> list[Tensor] | None:
         """Return the maps of a key with the strides that they were written with; ``None`` if its file is not whole."""
-        from safetensors import SafetensorError, safe_open
+        with needed_for(_PURPOSE):
+            from safetensors import SafetensorError, safe_open
 
         path = self._path(key)
         try:
@@ -143,7 +145,8 @@ class MapFiles:
 
 def _content(maps: Sequence[Tensor]) -> bytes:
     """Serialize maps: the memory that each one covers, and how it lies there."""
-    from safetensors.torch import save
+    with needed_for(_PURPOSE):
+        from safetensors.torch import save
 
     memories, layouts = {}, []
     for index, m in enumerate(maps):

@@ -6,10 +6,13 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 
 from ..checks import integer, positive_int
+from ..extras import needed_for
+
+with needed_for("repeated random numbers"):
+    import numpy as np
 
 
 class RepeatedRandomness:
