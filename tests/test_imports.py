@@ -159,6 +159,7 @@ def test_every_import_is_allowed():
         ("backbones/vit/vit.py", "from ...necks import FPN", "backbones.vit.vit imports .necks"),
         ("backbones/vit/vit.py", "def f():\n    import timm", "backbones.vit.vit imports timm inside a function"),
         ("backbones/lora.py", "import peft", "backbones.lora imports peft"),
+        ("backbones/map_files.py", "import safetensors", "backbones.map_files imports safetensors"),
         ("backbones/timm/networks.py", "import timm", "backbones.timm.networks imports timm"),
         ("backbones/timm/networks.py", "try:\n    import timm\nexcept ImportError:\n    timm = None", "imports timm"),
         ("pyramid.py", "from .conversion import convert", "pyramid imports .conversion"),
