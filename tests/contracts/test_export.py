@@ -11,6 +11,7 @@ from precision import assert_same_gradients, assert_same_maps
 from registered import (
     BACKBONE_HOSTS,
     DEPTHS,
+    FAMILIES,
     MODULES,
     NECK_NAMES,
     SIZES,
@@ -66,7 +67,7 @@ FEWER: dict[str, dict[str, Any]] = {
 CASES = [
     *(
         pytest.param(Case(name, FEWER.get(name, {})), marks=BACKBONE_HOSTS.get(name, ()), id=name)
-        for name in (*NECK_NAMES, *sorted(BACKBONES), *VARIANTS)
+        for name in (*NECK_NAMES, *sorted(BACKBONES), *VARIANTS, *FAMILIES)
     ),
     # options whose own code depends on sizes
     Case("FPN", {"extra_levels": {"num_levels": 2}}),

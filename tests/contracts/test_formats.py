@@ -9,6 +9,7 @@ import torch
 from precision import assert_near_maps, assert_same_maps
 from registered import (
     BEHIND_A_NECK,
+    FOUNDATION,
     MODULES,
     SINGLE_PRECISION_MAPS,
     build,
@@ -49,3 +50,21 @@ def test_bfloat16_autocast_stays_near(name: str):
     assert any(m.dtype == torch.bfloat16 for m in got) or name in SINGLE_PRECISION_MAPS
     assert_near_maps(got, expected, tolerance=0.15)
     assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in module.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", FOUNDATION)
+def test_half_precision_of_foundation_models_stays_near(name: str, dtype: torch.dtype):
+    """Under autocast, and with all weights in that type; float16 has 11 bits, bfloat16 8."""
+    module = build(name)
+    x = example(name)
+    tolerance = 0.15 if dtype == torch.bfloat16 else 0.02
+    with torch.no_grad():
+        expected = module(x)
+        with torch.autocast("cpu", dtype=dtype):
+            autocast = module(x)
+        halved = module.to(dtype)(x.to(dtype))
+    assert all(m.dtype == dtype for m in halved)
+    for maps in (autocast, halved):
+        assert all(m.isfinite().all() for m in maps)
+        assert_near_maps(maps, expected, tolerance)

@@ -10,6 +10,7 @@ import torch
 from precision import assert_same_maps
 from registered import (
     BACKBONE_NAMES,
+    FOUNDATION,
     MODULES,
     NECK_NAMES,
     build,
@@ -107,3 +108,18 @@ def test_gradient_checkpointing_changes_nothing_but_what_is_kept(name: str):
 @pytest.mark.parametrize("name", NECK_NAMES)
 def test_every_neck_takes_gradient_checkpointing_as_an_argument(name: str):
     assert build_neck(name, gradient_checkpointing=True).gradient_checkpointing is True
+
+
+@pytest.mark.parametrize("name", FOUNDATION)
+def test_gradient_checkpointing_of_foundation_models_is_bit_equal(name: str):
+    """Maps and gradients, with the same branches dropped."""
+    plain = build(name, drop_path_rate=0.3).train()
+    frugal = build(name, drop_path_rate=0.3, gradient_checkpointing=True).train()
+    frugal.load_state_dict(plain.state_dict())
+    x, results = example(name), []
+    for module in (plain, frugal):
+        torch.manual_seed(0)
+        maps = module(x)
+        sum(m.square().mean() for m in maps).backward()
+        results.append([*maps, *(p.grad for p in module.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))

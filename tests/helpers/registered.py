@@ -83,8 +83,23 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
+# further families of foundation models, for the contracts on which their designs bear: export and precision
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "ViT-PE-detector": (
+        "ViT",
+        {
+            **{"name": "vit_pe_core_gigantic_patch14_448", "patch_size": 16, "pretrain_img_size": 48, **SMALL_NETWORK},
+            **{"prefix_tokens_in_windows": "drop", "window_positions": "window"},
+            **{"tile_positions": True, "final_norm": False},
+        },
+    ),
+    "ViT-PE-spatial": ("ViT", {"name": "vit_pe_spatial_tiny_patch16_512", **SMALL_NETWORK}),
+    "ViT-DINOv2": ("ViT", {"name": "vit_small_patch14_reg4_dinov2", **SMALL_NETWORK}),
+    "ViT-SigLIP": ("ViT", {"name": "vit_base_patch16_siglip_256", **SMALL_NETWORK}),
+}
+FOUNDATION = [pytest.param(name, marks=pytest.mark.timm) for name in (*VARIANTS, *FAMILIES)]
 # markers of backbones that need a host
-HOSTED = ("TimmBackbone", "ImagePyramid", "HybridCNNViT", "TimmHybrid", *VARIANTS)
+HOSTED = ("TimmBackbone", "ImagePyramid", "HybridCNNViT", "TimmHybrid", *VARIANTS, *FAMILIES)
 BACKBONE_HOSTS = dict.fromkeys(HOSTED, pytest.mark.timm)
 BACKBONE_NAMES = [pytest.param(name, marks=BACKBONE_HOSTS.get(name, ())) for name in sorted([*BACKBONES, *VARIANTS])]
 # necks that round odd sizes down from the second level on, as their peers do; then also necks whose extra levels, and
@@ -112,7 +127,7 @@ def build(name: str, **arguments: Any) -> nn.Module:
     if name in NECKS:
         module = build_neck(name, **arguments)
     else:
-        kind, example = VARIANTS.get(name, (name, BACKBONE_ARGUMENTS.get(name, {})))
+        kind, example = {**VARIANTS, **FAMILIES}.get(name, (name, BACKBONE_ARGUMENTS.get(name, {})))
         module = BACKBONES[kind](**{**example, **arguments})
     for layer in module.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
