@@ -18,6 +18,7 @@ from .multi_scale_projector import MultiScaleProjector
 from .nas_fpn import NASFPN
 from .pafpn import PAFPN
 from .panoptic_fpn import PanopticFPN, SemanticMerge
+from .pixel_decoder import MSDeformAttnPixelDecoder
 from .simple_pyramid import SimpleFeaturePyramid
 from .ssh import SSH, SSHContext, SSHModule
 
@@ -37,6 +38,7 @@ __all__ = [
     "DilatedEncoder",
     "DropBlock",
     "ExtraLevels",
+    "MSDeformAttnPixelDecoder",
     "MultiScaleProjector",
     "Neck",
     "NeckCard",

@@ -24,12 +24,14 @@ from .multi_scale_projector import MultiScaleProjector
 from .nas_fpn import NASFPN
 from .pafpn import PAFPN
 from .panoptic_fpn import PanopticFPN
+from .pixel_decoder import MSDeformAttnPixelDecoder
 from .simple_pyramid import SimpleFeaturePyramid
 from .ssh import SSH
 
 _OURS = (
     *(FPN, PAFPN, BiFPN, NASFPN, CSPPAFPN, BFP, PanopticFPN, SimpleFeaturePyramid, MultiScaleProjector),
     *(ChannelMapper, HRFPN, DilatedEncoder, SSH),
+    *(MSDeformAttnPixelDecoder,),
     *(SSDPyramid, TopDownPyramid, SingleScale),
 )
 # every neck by its class name, in the order of the docs; the adapters and the contract tests iterate over this table

@@ -84,6 +84,7 @@ CASES = [
 NOT_SCRIPTABLE = {
     "BiFPN": "does not have a statically determinable length",
     "CSPPAFPN": "Sequence",
+    "MSDeformAttnPixelDecoder": "Sequence",
     "MultiScaleProjector": "Sequence",
     "NASFPN": "Sequence",
     "PanopticFPN": "Sequence",

@@ -176,6 +176,7 @@ def mmdet_subjects() -> Iterator[Subject]:
         "CSPPAFPN": {"in_channels": [4, 6, 8, 10], "out_channels": 32},
         "YOLOXPAFPN": {"in_channels": [4, 6, 8, 10], "out_channels": 32},
         "SimpleFeaturePyramid": {**level, "in_channels": [16]},
+        "MSDeformAttnPixelDecoder": {"in_channels": [4, 6, 8, 10]},
         "MultiScaleProjector": {**level, "in_channels": [8, 16]},
         "SingleScale": {**level, "num_outs": 1, "start_level": 3},
         "CorePyramid": {"backbone": TINY, "neck": NECK},

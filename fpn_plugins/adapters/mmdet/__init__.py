@@ -47,6 +47,7 @@ from .loading import SafeCheckpointHook
 from .multi_scale_projector import MultiScaleProjector
 from .nas_fpn import NASFPN
 from .panoptic_fpn import PanopticFPN, PanopticFPNHead
+from .pixel_decoder import MSDeformAttnPixelDecoder
 from .repeated_augmentation import RepeatedAugmentation
 from .resume import ExactResumeHook
 from .retina_head import RetinaHead
@@ -74,6 +75,7 @@ __all__ = [
     "FPN_DropBlock",
     "HybridCNNViT",
     "ImagePyramid",
+    "MSDeformAttnPixelDecoder",
     "MViT",
     "PanopticFPN",
     "PanopticFPNHead",
