@@ -23,6 +23,7 @@ from ..initialization import INITS
 from ..layers import ActFactory, ConvNormAct, NormFactory, check_layers, make_act, with_bias
 from ..ops import checkpointing
 from ..ops.deformable_attention import MultiScaleDeformableAttention, Sizes, cell_centers, sine_positions
+from ..ops.memory_format import in_format_of
 from ..weights import accept_layouts
 from ..weights.maps import pixel_decoder
 from .base import PyramidNeck
@@ -214,7 +215,8 @@ class MSDeformAttnPixelDecoder(PyramidNeck):
             arguments = (tokens, positions, reference, sizes)
             tokens = checkpointing.run(layer, *arguments, checkpointed=self.gradient_checkpointing)
         cells = tokens.transpose(1, 2).split([height * width for height, width in sizes], 2)
-        return [x.unflatten(2, size) for x, size in zip(reversed(cells), reversed(sizes), strict=True)]
+        mixed = [x.unflatten(2, size) for x, size in zip(reversed(cells), reversed(sizes), strict=True)]
+        return [in_format_of(x, given) for x, given in zip(mixed, maps, strict=True)]
 
 
 def _fill(init: str, conv: nn.Module) -> None:

@@ -44,7 +44,7 @@ def deformable_attention(value: Tensor, sizes: Sizes, locations: Tensor, weights
         sampled = F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         share = weights[:, :, :, level].transpose(1, 2).flatten(0, 1)[:, None]  # B*H 1 Q P
         result = result + (sampled * share.to(wide)).sum(-1)
-    return result.reshape(batch, heads * depth, -1).transpose(1, 2).to(value.dtype)
+    return result.reshape(batch, heads * depth, locations.shape[1]).transpose(1, 2).to(value.dtype)
 
 
 class MultiScaleDeformableAttention(nn.Module):

@@ -84,7 +84,7 @@ CASES = [
 NOT_SCRIPTABLE = {
     "BiFPN": "does not have a statically determinable length",
     "CSPPAFPN": "Sequence",
-    "MSDeformAttnPixelDecoder": "Sequence",
+    "MSDeformAttnPixelDecoder": "Unknown type name 'Sizes'",
     "MultiScaleProjector": "Sequence",
     "NASFPN": "Sequence",
     "PanopticFPN": "Sequence",

@@ -12,7 +12,7 @@ from precision import assert_same_gradients, assert_same_maps
 from random_weights import nothing_trivial
 from registered import SIZES, build
 from seeds import seed
-from state_keys import conv_keys
+from state_keys import assert_pinned
 from torch import Tensor, nn
 
 from fpn_plugins import FeatureSpec, MSDeformAttnPixelDecoder
@@ -143,10 +143,15 @@ def test_loads_the_authors_layout():
 
 
 def test_keys_are_pinned():
-    keys = set(build("MSDeformAttnPixelDecoder").state_dict())
-    own = {key for key in keys if key.startswith(("lateral_convs.0.conv", "input_convs.2.conv"))}
-    assert own == {"lateral_convs.0.conv.weight"} | conv_keys("input_convs.2")
-    assert {"level_embed", "mask_conv.bias", "layers.0.linear1.weight", "output_convs.0.norm.weight"} <= keys
+    keys = {"level_embed", "mask_conv.weight", "mask_conv.bias"}
+    normed = [*(f"input_convs.{i}" for i in range(3)), "lateral_convs.0", "output_convs.0"]
+    keys |= {f"{name}.{part}" for name in normed for part in ("conv.weight", "norm.weight", "norm.bias")}
+    keys |= {f"input_convs.{i}.conv.bias" for i in range(3)}
+    attention = ("sampling_offsets", "attention_weights", "value_proj", "output_proj")
+    layers = [*(f"self_attn.{name}" for name in attention), "linear1", "linear2", "norm1", "norm2"]
+    assert_pinned(
+        "MSDeformAttnPixelDecoder", keys | {f"layers.0.{name}.{part}" for name in layers for part in ("weight", "bias")}
+    )
 
 
 def test_specs_and_levels():
