@@ -37,6 +37,15 @@ CASES: dict[str, tuple[list[int], Any, Any]] = {
     "HRFPN": (PYRAMID, {"num_outs": 5}, {}),
     "DilatedEncoder": ([32], {"block_mid_channels": 8, "num_residual_blocks": 1, "block_dilations": [2]}, {}),
     "SSH": (PYRAMID[:4], {"num_scales": 4}, {}),
+    # as for PanopticFPN, the mask map comes first
+    "MSDeformAttnPixelDecoder": (
+        [4, *PYRAMID[:4]],
+        {
+            **{"feat_channels": CHANNELS, "num_outs": 4, "as_neck": True, "num_layers": 1, "ffn_channels": 16},
+            "positional_encoding": {"num_feats": CHANNELS // 2, "normalize": True},
+        },
+        {"mask_channels": CHANNELS, "num_outs": 4, "num_layers": 1, "ffn_channels": 16},
+    ),
     "BFP": (PYRAMID, None, None),
     # the semantic map comes first; mmdet's dense heads take it for one more level
     "PanopticFPN": (

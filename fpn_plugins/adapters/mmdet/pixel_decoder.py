@@ -9,7 +9,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from ... import necks
-from ...checks import integer, mapping, shown
+from ...checks import boolean, integer, mapping, shown
 from ...registry import MODELS
 from .arguments import Cfg, act_factory, norm_factory
 from .init_cfg import SafeInit
@@ -28,9 +28,7 @@ POSITIONAL_ENCODING = {"num_feats": 128, "normalize": True}
 class MSDeformAttnPixelDecoder(SafeInit, necks.MSDeformAttnPixelDecoder, BaseModule):
     """Drop-in for mmdet's ``MSDeformAttnPixelDecoder`` (``models/layers/msdeformattn_pixel_decoder.py``).
 
-    It belongs in the ``pixel_decoder`` of Mask2Former's heads, whose checkpoints load as they are. As a ``neck``, use
-    the core class in ``fpn_plugins.CorePyramid``. ``forward`` returns mmdet's pair: the mask map, and the list of
-    levels, low to high resolution.
+    It belongs in the ``pixel_decoder`` of Mask2Former's heads, whose checkpoints load as they are.
 
     Args:
         in_channels, out_channels, num_outs, norm_cfg, act_cfg, init_cfg: see mmdet; ``out_channels`` are those of the
@@ -40,6 +38,8 @@ class MSDeformAttnPixelDecoder(SafeInit, necks.MSDeformAttnPixelDecoder, BaseMod
         encoder: ``dict(num_layers=..., layer_cfg=dict(self_attn_cfg=..., ffn_cfg=...))``; ``num_cp`` layers are
             recomputed in backward.
         positional_encoding: only ``dict(num_feats=feat_channels // 2, normalize=True)``.
+        as_neck: whether ``forward`` returns what necks return, the mask map and the levels, high to low resolution, in
+            one tuple. By default it returns mmdet's pair: the mask map, and the list of levels, low to high resolution.
         more: further arguments of the core class.
 
     Raises:
@@ -60,6 +60,7 @@ class MSDeformAttnPixelDecoder(SafeInit, necks.MSDeformAttnPixelDecoder, BaseMod
         encoder: Cfg | None = None,
         positional_encoding: Cfg = POSITIONAL_ENCODING,  # noqa: B006  (never changed)
         init_cfg: Cfg | Sequence[Cfg] | None = None,
+        as_neck: bool = False,
         **more: Any,
     ) -> None:
         _check_positions(positional_encoding, feat_channels)
@@ -72,6 +73,7 @@ class MSDeformAttnPixelDecoder(SafeInit, necks.MSDeformAttnPixelDecoder, BaseMod
             act=act_factory(act_cfg),
             **{**_encoder(encoder, feat_channels), **more},
         )
+        self.as_neck = boolean("as_neck", as_neck)
         self.init_cfg = init_cfg
 
     def init_layers(self) -> None:
@@ -79,10 +81,10 @@ class MSDeformAttnPixelDecoder(SafeInit, necks.MSDeformAttnPixelDecoder, BaseMod
         self.init_decoder()
         super().init_layers()
 
-    def forward(self, feats: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:  # type: ignore[override]
-        """Return the mask map and the levels, low to high resolution."""
+    def forward(self, feats: Sequence[Tensor]) -> Any:
+        """Return mmdet's pair, or the tuple of a neck; see ``as_neck``."""
         mask, *levels = super().forward(feats)
-        return mask, levels[::-1]
+        return (mask, *levels) if self.as_neck else (mask, levels[::-1])
 
 
 def _encoder(encoder: Cfg | None, channels: int) -> dict[str, Any]:
