@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -170,17 +171,18 @@ class MSDeformAttnPixelDecoder(PyramidNeck):
 
     def init_decoder(self) -> None:
         """Initialize all weights as Mask2Former does."""
+        layers: Any = self.layers
         for conv in self.input_convs:
-            _fill("xavier_uniform", conv.conv)
-        for lateral, output in zip(self.lateral_convs, self.output_convs, strict=True):
-            _fill("caffe2_xavier", lateral.conv)
-            _fill("caffe2_xavier", output.conv)
+            _fill("xavier_uniform", conv)
+        for pair in zip(self.lateral_convs, self.output_convs, strict=True):
+            for conv in pair:
+                _fill("caffe2_xavier", conv)
         _fill("caffe2_xavier", self.mask_conv)
         nn.init.normal_(self.level_embed)
         for parameter in self.layers.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_normal_(parameter)
-        for layer in self.layers:
+        for layer in layers:
             layer.self_attn.init_weights()
 
     def out_specs(self, in_specs: Sequence[FeatureSpec]) -> tuple[FeatureSpec, ...]:
@@ -219,7 +221,9 @@ class MSDeformAttnPixelDecoder(PyramidNeck):
         return [in_format_of(x, given) for x, given in zip(mixed, maps, strict=True)]
 
 
-def _fill(init: str, conv: nn.Module) -> None:
+def _fill(init: str, layer: Any) -> None:
+    """Initialize a convolution, or that of a `ConvNormAct`."""
+    conv = getattr(layer, "conv", layer)
     INITS[init](conv.weight)
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
