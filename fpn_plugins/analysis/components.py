@@ -22,9 +22,12 @@ INNER_BACKBONES = ("bottom_up", "net", "body", "backbone")
 # the first pattern found in a module's name decides
 NECK_ROLES = (
     (r"^semantic", "semantic branch"),
+    (r"^(\d+\.)*backbones", "further backbones"),
+    (r"^(\d+\.)*(aspp|gate)", "feedback"),
+    (r"(coarser|same|finer|offset)_conv|(scale|task)_attention", "attention"),
     (r"extra_levels|top_block|extra_blocks", "extra levels"),
     (r"lateral_conv|fpn_lateral|inner_blocks|reduce_(convs|layers)", "lateral convs"),
-    (r"^(\d+\.)*cells", "merging cells"),
+    (r"^(\d+\.)*(cells|paths)", "merging cells"),
     (r"top_down_blocks", "top-down merges"),
     (r"upsample", "top-down merges"),
     (r"downsample|bottom_up|pafpn_convs", "bottom-up path"),

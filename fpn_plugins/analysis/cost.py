@@ -3,7 +3,8 @@
 Networks are built and run on PyTorch's meta device, which computes shapes but no values: any size takes a second and
 needs no weights or data. MACs are the multiply-adds of convolutions, linear layers and matrix products, attention
 included, each counted once (FLOPs = 2 x MACs); norms, activations, additions and interpolation do not count. They are
-half of what ``torch.utils.flop_counter.FlopCounterMode`` counts; fvcore agrees, but does not count fused attention.
+half of what ``torch.utils.flop_counter.FlopCounterMode`` counts, which leaves out deformable convolutions; fvcore
+agrees, but does not count these or fused attention.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..ops.deformable import flop_formulas
 from .components import Component, component_namer
 from .report import ComponentCost, CostReport
 
@@ -58,7 +60,7 @@ class _Meter:
     """Attribute multiply-adds and kept bytes to the innermost running module."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.counter = FlopCounterMode(display=False)
+        self.counter = FlopCounterMode(display=False, custom_mapping=flop_formulas())
         self.flops: Counter[str] = Counter()
         self.kept_bytes: Counter[str] = Counter()
         self.called: set[str] = set()

@@ -3,6 +3,7 @@
 from ..moved import explain_moved_attributes
 from .base import Backbone
 from .build import BACKBONES, build_backbone, register_backbone
+from .detectors_resnet import DetectoRSResNet
 from .feature_cache import add_feature_cache
 from .hybrid import HybridCNNViT
 from .image_pyramid import ImagePyramid
@@ -20,6 +21,7 @@ explain_moved_attributes(__name__)
 __all__ = [
     "BACKBONES",
     "Backbone",
+    "DetectoRSResNet",
     "HybridCNNViT",
     "ImagePyramid",
     "MViT",

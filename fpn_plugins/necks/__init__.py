@@ -11,7 +11,9 @@ from .channel_mapper import ChannelMapper
 from .csp_pafpn import CSPPAFPN
 from .dilated_encoder import DilatedEncoder
 from .drop_block import DropBlock
+from .dyhead import DyHead
 from .extra_levels import ExtraLevels
+from .fpg import FPG
 from .fpn import FPN
 from .hrfpn import HRFPN
 from .multi_scale_projector import MultiScaleProjector
@@ -19,6 +21,7 @@ from .nas_fpn import NASFPN
 from .pafpn import PAFPN
 from .panoptic_fpn import PanopticFPN, SemanticMerge
 from .pixel_decoder import MSDeformAttnPixelDecoder
+from .rfp import RFP
 from .simple_pyramid import SimpleFeaturePyramid
 from .ssh import SSH, SSHContext, SSHModule
 
@@ -27,16 +30,19 @@ explain_moved_attributes(__name__)
 __all__ = [
     "BFP",
     "CSPPAFPN",
+    "FPG",
     "FPN",
     "HRFPN",
     "NASFPN",
     "NECKS",
     "PAFPN",
+    "RFP",
     "SSH",
     "BiFPN",
     "ChannelMapper",
     "DilatedEncoder",
     "DropBlock",
+    "DyHead",
     "ExtraLevels",
     "MSDeformAttnPixelDecoder",
     "MultiScaleProjector",

@@ -35,31 +35,12 @@ from ..weights.maps import bifpn
 from .base import PyramidNeck
 from .bifpn_node import POOL_PADDINGS, BiFPNNode, PooledLevels, SeparableConv
 from .card import C3_TO_C5, NeckCard
-from .graph import Graph, GraphCell, Node
+from .graph import GraphCell, Node
+from .merge_graphs import GraphFactory, bifpn_graph, make_graph
 
 FUSIONS = ("weighted", "softmax", "sum")
 
 batch_norm: NormFactory = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)  # EfficientDet's
-
-
-def bifpn_graph(num_levels: int) -> Graph:
-    """Return the graph of the paper's figure 2 (d) for any number of levels, nodes in effdet's order.
-
-    Top-down, each level but the coarsest merges its input with the level above; bottom-up, each level but the finest
-    merges its input, its top-down map (which the coarsest level lacks) and the level below.
-    """
-    nodes: list[Node] = []
-    maps = {level: [level] for level in range(num_levels)}
-
-    def add(level: int, inputs: Sequence[int]) -> None:
-        maps[level].append(num_levels + len(nodes))
-        nodes.append(Node(level, tuple(inputs)))
-
-    for level in reversed(range(num_levels - 1)):
-        add(level, [level, maps[level + 1][-1]])
-    for level in range(1, num_levels):
-        add(level, [*maps[level], maps[level - 1][-1]])
-    return Graph(num_levels, tuple(nodes))
 
 
 class BiFPN(PyramidNeck):
@@ -79,6 +60,9 @@ class BiFPN(PyramidNeck):
         separable_conv: whether each node has a depthwise and a 1x1 convolution instead of a dense 3x3 one.
         bias_before_norm: whether convolutions before a norm have a bias, as in weights ported from TensorFlow (effdet's
             ``redundant_bias``).
+        graph: merges of one repeat: ``"bifpn"``, ``"pan"`` or ``"quad"`` (effdet's ``bifpn_*``, ``pan_*`` and
+            ``qufpn_*``), or a function ``num_levels -> Graph``; see ``merge_graphs.py``. A node whose ``op`` is one of
+            the fusions other than ``"sum"`` has that fusion.
         pool_padding: ``"same"`` or ``"symmetric"`` (effdet's ``pad_type`` ``'same'`` and ``''``), see `pool_to_half`.
         init: ``"xavier_uniform"`` (effdet), otherwise see `init_convs`.
         gradient_checkpointing: keep only the maps between the repeats for backward and recompute the others.
@@ -124,6 +108,7 @@ class BiFPN(PyramidNeck):
         separable_conv: bool = True,
         bias_before_norm: bool = False,
         pool_padding: str = "same",
+        graph: str | GraphFactory = "bifpn",
         init: str | None = "xavier_uniform",
         gradient_checkpointing: bool = False,
     ) -> None:
@@ -136,7 +121,7 @@ class BiFPN(PyramidNeck):
         _check_levels(len(self.in_indices), num_extra_levels)
         positive_int("num_repeats", num_repeats)
         used = self.used_channels
-        graph = bifpn_graph(len(used) + num_extra_levels)
+        merges = make_graph(graph, len(used) + num_extra_levels)
         # for convolutions before a norm; depthwise ones never have a bias
         biased = with_bias(conv) if bias_before_norm else conv
 
@@ -150,14 +135,15 @@ class BiFPN(PyramidNeck):
 
         def merge(node: Node, channels: Sequence[int]) -> nn.Module:
             laterals = {number: lateral(channels[number]) for number in node.inputs if number < len(channels)}
-            steps = [graph.level_of(number) - node.level for number in node.inputs]
-            return BiFPNNode(node.inputs, steps, laterals, output(), fusion, act, pool_padding)
+            steps = [merges.level_of(number) - node.level for number in node.inputs]
+            kind = fusion if node.op == "sum" else one_of("op of a node of graph", node.op, FUSIONS)
+            return BiFPNNode(node.inputs, steps, laterals, output(), kind, act, pool_padding)
 
         extra = num_extra_levels > 0
         self.extra_levels = PooledLevels(num_extra_levels, lateral(used[-1]), pool_padding) if extra else None
         # only the first repeat reads the backbone's maps
         widths: list[Sequence[int]] = [used, *([()] * (num_repeats - 1))]
-        self.cells = nn.ModuleList(GraphCell(graph, [merge(node, w) for node in graph.nodes]) for w in widths)
+        self.cells = nn.ModuleList(GraphCell(merges, [merge(node, w) for node in merges.nodes]) for w in widths)
         _init(self, init)
         accept_layouts(self, (bifpn.effdet(len(used), separable_conv),), level_prefixes=("cells.", "extra_levels."))
 

@@ -18,6 +18,8 @@ from .bifpn import BiFPN
 from .channel_mapper import ChannelMapper
 from .csp_pafpn import CSPPAFPN
 from .dilated_encoder import DilatedEncoder
+from .dyhead import DyHead
+from .fpg import FPG
 from .fpn import FPN
 from .hrfpn import HRFPN
 from .multi_scale_projector import MultiScaleProjector
@@ -25,12 +27,13 @@ from .nas_fpn import NASFPN
 from .pafpn import PAFPN
 from .panoptic_fpn import PanopticFPN
 from .pixel_decoder import MSDeformAttnPixelDecoder
+from .rfp import RFP
 from .simple_pyramid import SimpleFeaturePyramid
 from .ssh import SSH
 
 _OURS = (
-    *(FPN, PAFPN, BiFPN, NASFPN, CSPPAFPN, BFP, PanopticFPN, SimpleFeaturePyramid, MultiScaleProjector),
-    *(ChannelMapper, HRFPN, DilatedEncoder, SSH),
+    *(FPN, PAFPN, BiFPN, NASFPN, FPG, CSPPAFPN, BFP, DyHead, RFP, PanopticFPN),
+    *(SimpleFeaturePyramid, MultiScaleProjector, ChannelMapper, HRFPN, DilatedEncoder, SSH),
     *(MSDeformAttnPixelDecoder,),
     *(SSDPyramid, TopDownPyramid, SingleScale),
 )

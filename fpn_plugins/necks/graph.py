@@ -9,11 +9,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from torch import Tensor, nn
+
+from ..ops import checkpointing
 
 
 class Node(NamedTuple):
@@ -38,12 +40,16 @@ class Graph:
         num_levels: number of input maps and of output maps.
         nodes: the merges; each reads earlier maps.
 
+    Attributes:
+        outputs: numbers of the last map of each level.
+
     Raises:
         ValueError: a node at a nonexistent level, or one that reads no map or a later one.
     """
 
     num_levels: int
     nodes: tuple[Node, ...]
+    outputs: tuple[int, ...] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for number, node in enumerate(self.nodes, start=self.num_levels):
@@ -51,16 +57,12 @@ class Graph:
                 raise ValueError(f"map {number}, {node}: level must be one of 0..{self.num_levels - 1}")
             if not node.inputs or not all(0 <= source < number for source in node.inputs):
                 raise ValueError(f"map {number}, {node}: inputs must list at least one map, of 0..{number - 1}")
+        last = {self.level_of(number): number for number in range(self.num_levels + len(self.nodes))}
+        object.__setattr__(self, "outputs", tuple(last[level] for level in range(self.num_levels)))
 
     def level_of(self, number: int) -> int:
         """Return the level of a map by its number."""
         return number if number < self.num_levels else self.nodes[number - self.num_levels].level
-
-    @property
-    def outputs(self) -> tuple[int, ...]:
-        """Numbers of the last map of each level."""
-        last = {self.level_of(number): number for number in range(self.num_levels + len(self.nodes))}
-        return tuple(last[level] for level in range(self.num_levels))
 
 
 class GraphCell(nn.Module):
@@ -82,13 +84,27 @@ class GraphCell(nn.Module):
                 f"GraphCell has {len(nodes)} modules for a graph of {len(graph.nodes)} nodes; pass one per node"
             )
         self.graph = graph
-        self.outputs = graph.outputs
         self.nodes = nn.ModuleList(nodes)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Map one ``B C H W`` per level, high to low resolution, to outputs of the same sizes."""
-        sizes = [(x.shape[-2], x.shape[-1]) for x in inputs]
-        maps = list(inputs)
-        for node, merge in zip(self.graph.nodes, self.nodes, strict=True):
-            maps.append(merge([maps[number] for number in node.inputs], sizes[node.level]))
-        return tuple(maps[number] for number in self.outputs)
+        return run_graph(self.graph, self.nodes, inputs)
+
+
+def run_graph(
+    graph: Graph, nodes: Iterable[nn.Module], inputs: Sequence[Tensor], checkpointed: bool = False
+) -> tuple[Tensor, ...]:
+    """Compute the outputs of a graph.
+
+    Args:
+        graph: the graph.
+        nodes: one module per node, see `GraphCell`.
+        inputs: maps ``B C H W``, one per level, high to low resolution.
+        checkpointed: keep only the maps between nodes for backward.
+    """
+    sizes = [(x.shape[-2], x.shape[-1]) for x in inputs]
+    maps = list(inputs)
+    for node, merge in zip(graph.nodes, nodes, strict=True):
+        read = [maps[number] for number in node.inputs]
+        maps.append(checkpointing.run(merge, read, sizes[node.level], checkpointed=checkpointed))
+    return tuple(maps[number] for number in graph.outputs)

@@ -73,6 +73,18 @@ def _operator() -> Callable[..., Tensor]:
     return by_sampling
 
 
+def flop_formulas() -> dict[Any, Callable[..., int]]:
+    """Return the ``custom_mapping`` with which ``FlopCounterMode`` counts torchvision's operator as a convolution."""
+    if _operator() is by_sampling:
+        return {}
+    return {torch.ops.torchvision.deform_conv2d: _flops}
+
+
+def _flops(x_shape: Any, w_shape: Any, *unused: Any, out_shape: Any, **more: Any) -> int:
+    batch, channels, height, width = out_shape
+    return 2 * batch * channels * height * width * w_shape[1] * w_shape[2] * w_shape[3]
+
+
 def by_sampling(
     x: Tensor,
     offset: Tensor,

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fpn_plugins import NECKS, FeatureSpec, build_neck
 from fpn_plugins.analysis import build_pyramid, count_cost, neck_cost, pyramid_cost
 from fpn_plugins.analysis.components import Component, component_namer
+from fpn_plugins.ops.deformable import flop_formulas
 from fpn_plugins.testing import make_pyramid
 from fpn_plugins.visualization import draw_costs
 
@@ -52,10 +53,14 @@ def test_fpn_by_hand(channels: list[int], width: int, size: tuple[int, int]) -> 
 
 def real_neck(name: str) -> tuple[nn.Module, list[Tensor]]:
     """A neck with weights, on the maps of a small image."""
-    arguments = {} if name in ("BFP", "SimpleFeaturePyramid") else {"out_channels": 32}  # of GN
+    arguments: dict[str, Any] = {"out_channels": 32}  # of GN
+    if name in ("BFP", "SimpleFeaturePyramid"):
+        arguments = {}
     specs = IN_SPECS
-    if name == "BFP":
+    if name in ("BFP", "DyHead"):
         specs = tuple(FeatureSpec(16, spec.stride) for spec in IN_SPECS)
+    elif name == "RFP":
+        specs, arguments = NECKS[name].card.example_specs, dict(NECKS[name].card.example_arguments)
     elif len({spec.stride for spec in NECKS[name].card.in_specs}) == 1:
         specs = NECKS[name].card.example_specs
     neck = build_neck({"type": name, **arguments}, specs).eval()
@@ -71,14 +76,18 @@ def test_every_neck_agrees_with_torch_and_fvcore(name: str) -> None:
     neck, maps = real_neck(name)
     cost = count_on_cpu(neck, maps).total()
     assert cost.parameters == sum(p.numel() for p in neck.parameters())
-    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    counter = FlopCounterMode(display=False, custom_mapping=flop_formulas())
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), counter:
         neck(maps)
     assert 2 * cost.macs == counter.get_total_flops() > 0
     analysis = FlopCountAnalysis(neck, (maps,)).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     counted = sum(macs for operator, macs in analysis.by_operator().items() if operator in FVCORE_MACS)
     # fvcore does not count fused attention: each of n positions with each, for the weights and for the sum of values
     attention = 2 * (maps[2].shape[-2] * maps[2].shape[-1]) ** 2 * 16 if name == "BFP" else 0
-    assert cost.macs == counted + attention
+    # nor deformable convolutions: of each level, of the finer and of the coarser one, in each of six blocks
+    cells = [x.shape[-2] * x.shape[-1] for x in maps] if name == "DyHead" else []
+    deformable = 9 * 32 * (16 + 5 * 32) * (sum(cells) + 2 * sum(cells[1:]))
+    assert cost.macs == counted + attention + deformable
 
 
 @pytest.mark.timm

@@ -96,6 +96,18 @@ def normed(*names: str) -> set[str]:
     return {f"{name}.{part}" for name in names for part in ("conv.weight", *(f"norm.{key}" for key in norm))}
 
 
+def resnet_keys() -> set[str]:
+    """torchvision's, without the classifier."""
+    convs = {"conv1": "bn1"}
+    for stage, blocks in enumerate((3, 4, 6, 3), start=1):
+        for block in range(blocks):
+            place = f"layer{stage}.{block}"
+            convs |= {f"{place}.conv{n}": f"{place}.bn{n}" for n in (1, 2, 3)}
+            convs |= {} if block else {f"{place}.downsample.0": f"{place}.downsample.1"}
+    statistics = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    return {f"{conv}.weight" for conv in convs} | {f"{norm}.{key}" for norm in convs.values() for key in statistics}
+
+
 BACKBONE_KEYS: dict[str, Callable[[], set[str]]] = {
     "MultiDepthViT": lambda: (
         vit_keys(**VIT_PARTS)
@@ -123,6 +135,7 @@ BACKBONE_KEYS: dict[str, Callable[[], set[str]]] = {
         *("cls_token", "pos_embed", *affine("patch_embed.proj")),
         *(key for i in range(2) for key in foundation_block(f"blocks.{i}") | affine(f"blocks.{i}.mlp.norm")),
     },
+    "DetectoRSResNet": resnet_keys,
     "SpatialTuningAdapter": lambda: (
         vit_keys(**{key: value for key, value in DEPTHS.items() if key != "type"})
         | normed(*(f"detail_convs.{k}" for k in range(4)), *(f"fusion_convs.{i}" for i in range(3)))

@@ -62,6 +62,7 @@ BACKBONE_ARGUMENTS: dict[str, dict[str, Any]] = {
     "MultiDepthViT": {"vit": VIT_PARTS, "depths": (1, 2, 3, 4)},
     "HybridCNNViT": {"cnn": {"type": "TimmBackbone", "name": "resnet10t"}, "vit": TINY_ENCODER},
     "TimmHybrid": {"name": "vit_small_r26_s32_224", "model_args": TINY_ENCODER},
+    "DetectoRSResNet": {"base_channels": 4},
     "SpatialTuningAdapter": {"vit": DEPTHS, "detail_channels": 8},
     "ViT": {
         "img_size": 64,

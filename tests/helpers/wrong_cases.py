@@ -22,6 +22,8 @@ from registered import BACKBONE_ARGUMENTS, NECKS, in_specs
 from torch import Tensor, nn
 
 from fpn_plugins import BACKBONES, ExtraLevels, FeatureSpec, Pyramid, SemanticMerge
+from fpn_plugins.necks.graph import Graph
+from fpn_plugins.necks.rfp import SMALL_BACKBONE
 from fpn_plugins.testing import make_pyramid
 
 CLEAR, OBSCURE, SILENT = "clear", "obscure", "silent"
@@ -100,6 +102,8 @@ def wrong_values(name: str, parameter: inspect.Parameter) -> list[Any]:
         return PARTS
     if name == "upsample_mode":
         return [3, "Bogus", {"type": "Bogus"}, {}, {"type": "carafe", "kernel_size": 2}, ["nearest"], *none]
+    if name == "graph":
+        return [3, "Bogus", ["pan"], {}, None, lambda num_levels: num_levels, lambda num_levels: Graph(num_levels, ())]
     if name == "extra_levels":
         return [3, "max_pool", {"num_levels": 0}, {"num_levels": "2"}, {"num_level": 1}, {"op": "pool"}, [1], True]
     if name.endswith("_cfg"):
@@ -173,6 +177,12 @@ def mmdet_subjects() -> Iterator[Subject]:
             **{"num_residual_blocks": 1, "block_dilations": (2,)},
         },
         "SSH": {"num_scales": 2, "in_channels": [8, 16], "out_channels": [32, 32]},
+        "RFP": {
+            **{"rfp_steps": 2, "rfp_backbone": SMALL_BACKBONE, "aspp_out_channels": 4},
+            **{"in_channels": [8, 16, 32, 64], "out_channels": 32, "num_outs": 5},
+        },
+        "DyHead": {"in_channels": 32, "out_channels": 32, "num_levels": 3, "num_blocks": 1},
+        "FPG": {**level, "stack_times": 1, "paths": ["bu"]},
         "CSPPAFPN": {"in_channels": [4, 6, 8, 10], "out_channels": 32},
         "YOLOXPAFPN": {"in_channels": [4, 6, 8, 10], "out_channels": 32},
         "SimpleFeaturePyramid": {**level, "in_channels": [16]},

@@ -19,6 +19,7 @@ from versions import EXPORTS
 from fpn_plugins import FeatureSpec, check_pyramid
 from fpn_plugins.necks.bifpn import BiFPN, bifpn_graph
 from fpn_plugins.necks.bifpn_node import BiFPNNode, pool_to_half
+from fpn_plugins.necks.graph import Graph, Node
 
 FUSIONS = ("softmax", "sum", "weighted")
 
@@ -272,7 +273,28 @@ def test_state_dict_keys_are_pinned():
     assert extra == {"extra_levels.lateral_conv.conv.weight", "extra_levels.lateral_conv.conv.bias"}
 
 
+def two_levels(num_levels: int) -> Graph:
+    """Merge the coarser level into the finer one, and pass the coarser one on."""
+    return Graph(num_levels, (Node(1, (1,), "softmax"), Node(0, (0, 2))))
+
+
+def test_a_graph_of_ones_own_runs_with_the_fusion_of_its_nodes(make_maps: Callable):
+    neck = BiFPN([3, 4], 8, num_extra_levels=0, num_repeats=1, fusion="sum", graph=two_levels)
+    assert [node.fusion for node in neck.cells[0].nodes] == ["softmax", "sum"]
+    assert [tuple(m.shape[1:]) for m in neck(make_maps([3, 4], [(9, 7), (5, 4)]))] == [(8, 9, 7), (8, 5, 4)]
+
+
 # ----------------------------------------------------------------------------------------------------------- errors
+
+
+def far(num_levels: int) -> Graph:
+    """Read the finest map at the coarsest level."""
+    return Graph(num_levels, tuple(Node(level, (0,)) for level in range(num_levels)))
+
+
+def avg(num_levels: int) -> Graph:
+    """Name a fusion that does not exist."""
+    return Graph(num_levels, tuple(Node(level, (level,), "avg") for level in range(num_levels)))
 
 
 @pytest.mark.parametrize(
@@ -284,6 +306,11 @@ def test_state_dict_keys_are_pinned():
         ({"in_channels": [4, 4], "num_repeats": 0}, "num_repeats=0 must be at least 1"),
         ({"in_channels": [4, 4], "fusion": "avg"}, r"fusion='avg' is unknown.*'softmax', 'sum', 'weighted'"),
         ({"in_channels": [4, 4], "pool_padding": "valid"}, r"pool_padding='valid' is unknown.*'same', 'symmetric'"),
+        ({"in_channels": [4, 4], "graph": "PAN"}, r"graph='PAN' is unknown.*'bifpn', 'pan', 'quad'"),
+        ({"in_channels": [4, 4], "graph": lambda _: bifpn_graph(3)}, "has 3 levels.*a neck of 4 levels needs as many"),
+        ({"in_channels": [4, 4], "graph": lambda n: Graph(n, (Node(0, (0,)),))}, r"without a node at \[1, 2, 3\]"),
+        ({"in_channels": [4, 4], "graph": far}, "reads a map more than one level finer"),
+        ({"in_channels": [4, 4], "graph": avg}, "op of a node of graph='avg' is unknown"),
         ({"in_channels": [4, 4], "in_indices": (1, 0)}, "in_indices=.* must be adjacent"),
         ({"in_channels": [4, 4], "norm": "XN"}, "norm='XN' is unknown"),
         ({"in_channels": [4, 4], "act": "mish"}, "act='mish' is unknown"),

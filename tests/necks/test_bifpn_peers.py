@@ -16,12 +16,14 @@ from precision import assert_same_gradients, assert_same_maps
 from seeds import generator
 from torch import Tensor, nn
 
-from fpn_plugins.necks.bifpn import BiFPN, bifpn_graph
+from fpn_plugins.necks.bifpn import BiFPN
 from fpn_plugins.necks.graph import Node
+from fpn_plugins.necks.merge_graphs import GRAPHS
 from fpn_plugins.weights.maps import bifpn as tables
 
 THEIR_FUSIONS = {"weighted": "fastattn", "softmax": "attn", "sum": "sum"}
 FUSIONS = sorted(THEIR_FUSIONS)
+THEIR_GRAPHS = {"bifpn": "bifpn_config", "pan": "panfpn_config", "quad": "qufpn_config"}
 THEIR_PADDINGS = {"same": "same", "symmetric": ""}
 ACTS = {"silu": "silu", "relu6": nn.ReLU6}
 
@@ -31,15 +33,14 @@ ACTS = {"silu": "silu", "relu6": nn.ReLU6}
 
 def effdets(case: SimpleNamespace) -> nn.Module:
     """Build effdet's ``BiFpn`` for the map sizes of ``case``."""
-    from effdet.config import default_detection_model_configs
-    from effdet.config.fpn_config import bifpn_config
+    from effdet.config import default_detection_model_configs, fpn_config
     from effdet.efficientdet import BiFpn
 
     config = default_detection_model_configs()
     levels = len(case.channels) + case.extra
     config.min_level, config.max_level, config.num_levels = 1, levels, levels
     config.image_size = [2 * side for side in case.size]
-    config.fpn_config = bifpn_config(1, levels, THEIR_FUSIONS[case.fusion])
+    config.fpn_config = getattr(fpn_config, THEIR_GRAPHS[case.graph])(1, levels, THEIR_FUSIONS[case.fusion])
     config.fpn_channels, config.fpn_cell_repeats = case.out_channels, case.repeats
     config.pad_type, config.act_type = THEIR_PADDINGS[case.padding], case.act
     config.separable_conv, config.redundant_bias = case.separable, case.bias
@@ -58,6 +59,7 @@ def same_as(case: SimpleNamespace, **arguments: Any) -> BiFPN:
         separable_conv=case.separable,
         bias_before_norm=case.bias,
         pool_padding=case.padding,
+        graph=case.graph,
         **arguments,
     )
 
@@ -79,6 +81,7 @@ def cases(draw: st.DrawFn) -> SimpleNamespace:
         separable=draw(st.booleans()),
         bias=draw(st.booleans()),
         padding=draw(st.sampled_from(sorted(THEIR_PADDINGS))),
+        graph=draw(st.sampled_from(sorted(GRAPHS))),
     )
 
 
@@ -149,6 +152,7 @@ def test_matches_effdet_configs_in_single_precision(name: str):
 def case() -> SimpleNamespace:
     """Return an ordinary case."""
     arguments = {"fusion": "weighted", "act": "silu", "padding": "same", "separable": True, "bias": True}
+    arguments["graph"] = "bifpn"
     return SimpleNamespace(channels=[3, 5, 6], out_channels=4, size=(20, 12), extra=2, repeats=2, **arguments)
 
 
@@ -187,12 +191,42 @@ def test_effdet_weights_of_another_pyramid_are_refused(case: SimpleNamespace, ch
 
 
 @pytest.mark.effdet
-@pytest.mark.parametrize("levels", range(2, 9))
-def test_the_graph_matches_effdet(levels: int):
-    from effdet.config.fpn_config import bifpn_config
+@pytest.mark.parametrize("name", GRAPHS)
+def test_the_graphs_match_effdet(name: str):
+    """With the weighting of each node; only the last nodes of the quad graph have one of their own."""
+    from effdet.config import fpn_config
 
-    theirs = bifpn_config(0, levels - 1).nodes
-    assert list(bifpn_graph(levels).nodes) == [Node(n["feat_level"], tuple(n["inputs_offsets"])) for n in theirs]
+    ops = {"sum": "sum", "fastattn": "weighted"}
+    for levels in range(2, 9):
+        theirs = getattr(fpn_config, THEIR_GRAPHS[name])(0, levels - 1, "sum").nodes
+        nodes = [Node(n["feat_level"], tuple(n["inputs_offsets"]), ops[n["weight_method"]]) for n in theirs]
+        assert list(GRAPHS[name](levels).nodes) == nodes
+
+
+PRESETS = {
+    "pan_sum": ("pan", "sum"),
+    "pan_fa": ("pan", "weighted"),
+    "qufpn_sum": ("quad", "sum"),
+    "qufpn_fa": ("quad", "weighted"),
+}
+
+
+@pytest.mark.effdet
+@pytest.mark.parametrize("name", PRESETS)
+def test_matches_effdet_presets(name: str):
+    """By the names of effdet's configs, at the widths of EfficientDet-D0 and an odd size."""
+    from effdet.config import get_efficientdet_config
+    from effdet.efficientdet import BiFpn
+
+    config = get_efficientdet_config("efficientdet_d0")
+    config.fpn_name, config.image_size, config.fpn_cell_repeats = name, (161, 250), 1
+    theirs = BiFpn(config, [{"num_chs": number} for number in (40, 112, 320)]).eval()
+    graph, fusion = PRESETS[name]
+    ours = BiFPN((40, 112, 320), 64, num_repeats=1, graph=graph, fusion=fusion, pool_padding="symmetric").eval()
+    ours.load_state_dict(theirs.state_dict())
+    maps = [torch.randn(1, c, *size) for c, size in zip((40, 112, 320), halves((21, 32), 3), strict=True)]
+    with torch.no_grad():
+        assert_same_maps(ours(maps), theirs(list(maps)))
 
 
 @pytest.mark.effdet

@@ -55,6 +55,7 @@ CASES: dict[str, Case] = {
         "SimpleFeaturePyramid",
         detectron2={"extra_levels": {"num_levels": 1}},
     ),
+    "DetectoRSResNet": Case({"base_channels": 4, "frozen_stages": 0, "norm_eval": True}),
     "MultiDepthViT": Case({"vit": TINY_VIT, "depths": [1, 2, 3, 4]}),
     "SpatialTuningAdapter": Case(
         {"vit": {"type": "ViT", **TINY_VIT, "out_block_indices": [1, 2, 3]}, "detail_channels": 8}

@@ -9,6 +9,7 @@ import pytest
 
 from fpn_plugins import NECKS, build_neck
 from fpn_plugins.necks.card import C2_TO_C5
+from fpn_plugins.necks.rfp import SMALL_BACKBONE
 
 CHANNELS = 32
 
@@ -21,6 +22,7 @@ CASES: dict[str, tuple[list[int], Any, Any]] = {
     "TopDownPyramid": (PYRAMID, {"num_outs": 5}, {"extra_levels": {"num_levels": 1}}),
     "SingleScale": ([32], {"num_outs": 1, "start_level": 3}, {}),
     "BiFPN": (PYRAMID, {"num_outs": 5, "num_repeats": 1}, {"num_extra_levels": 1, "num_repeats": 1}),
+    "FPG": (PYRAMID, {"num_outs": 5, "stack_times": 1, "paths": ["bu"]}, {"paths": ["bottom_up"]}),
     "NASFPN": (PYRAMID, {"num_outs": 5, "stack_times": 1}, {"num_repeats": 1}),
     "CSPPAFPN": (PYRAMID[:4], {"num_csp_blocks": 1}, {"num_blocks": 1}),
     "SimpleFeaturePyramid": (PYRAMID, {"num_outs": 5}, {"extra_levels": {"num_levels": 1}}),
@@ -47,6 +49,12 @@ CASES: dict[str, tuple[list[int], Any, Any]] = {
         {"mask_channels": CHANNELS, "num_outs": 4, "num_layers": 1, "ffn_channels": 16},
     ),
     "BFP": (PYRAMID, None, None),
+    "DyHead": (PYRAMID, None, None),
+    "RFP": (
+        PYRAMID,
+        {"num_outs": 5, "rfp_steps": 2, "aspp_out_channels": 4, "rfp_backbone": SMALL_BACKBONE},
+        {"extra_levels": {"num_levels": 1}, "aspp_channels": 4, "backbone": SMALL_BACKBONE},
+    ),
     # the semantic map comes first; mmdet's dense heads take it for one more level
     "PanopticFPN": (
         [4, *PYRAMID],
@@ -58,6 +66,12 @@ CASES: dict[str, tuple[list[int], Any, Any]] = {
 CHANGES: dict[str, dict[str, Any]] = dict.fromkeys(
     ("SimpleFeaturePyramid", "MultiScaleProjector"), {"out_indices": [3]}
 )
+CHANGES["RFP"] = {"type": "DetectoRSResNet", "base_channels": 2, "output_image": True}
+# necks after an FPN -> their arguments in mmdet's vocabulary and in Detectron2's
+AFTER_FPN: dict[str, tuple[Any, Any]] = {
+    "BFP": ({"in_channels": CHANNELS, "num_levels": 5, "refine_type": "non_local"}, {}),
+    "DyHead": ({"in_channels": CHANNELS, "out_channels": CHANNELS, "num_blocks": 1}, {"num_blocks": 1}),
+}
 
 
 def test_every_case_is_a_neck() -> None:
@@ -73,17 +87,18 @@ def case(name: str) -> tuple[list[int], Any, Any]:
 
 
 def mmdet_neck(name: str) -> Any:
-    """Return the neck's config for mmdet; BFP follows an FPN."""
-    if name == "BFP":
+    """Return the neck's config for mmdet; some necks follow an FPN."""
+    if name in AFTER_FPN:
         fpn = {"type": "fpn_plugins.FPN", "in_channels": [24, 32, 96, 320], "out_channels": CHANNELS, "num_outs": 5}
-        return [fpn, {"type": "fpn_plugins.BFP", "in_channels": CHANNELS, "num_levels": 5, "refine_type": "non_local"}]
+        return [fpn, {"type": f"fpn_plugins.{name}", **AFTER_FPN[name][0]}]
     return {"type": name, "out_channels": CHANNELS, **case(name)[1]}
 
 
 def detectron2_neck(name: str) -> Any:
     """Return the neck's config for Detectron2."""
-    if name == "BFP":
-        return [{"type": "FPN", "out_channels": CHANNELS, "extra_levels": {"num_levels": 1}}, {"type": "BFP"}]
+    if name in AFTER_FPN:
+        fpn = {"type": "FPN", "out_channels": CHANNELS, "extra_levels": {"num_levels": 1}}
+        return [fpn, {"type": name, **AFTER_FPN[name][1]}]
     return {"type": name, "out_channels": CHANNELS, **case(name)[2]}
 
 

@@ -38,6 +38,7 @@ SWIN = {"name": "swin_tiny_patch4_window7_224", "embed_dim": 8, "depths": (1, 1,
 TINY: dict[str, dict[str, Any]] = {
     "TimmBackbone": {"name": "test_resnet", "output_norm": "LN"},
     "Swin": SWIN,
+    "DetectoRSResNet": {"base_channels": 2, "norm_eval": True},
     "MViT": {"name": "mvitv2_tiny", "embed_dim": 8, "last_block_indices": (0, 1, 2, 3), "window_size": 8},
     "ViT": VIT,
     "MultiDepthViT": {"vit": VIT, "depths": (1, 2, 3, 4)},
@@ -46,6 +47,7 @@ TINY: dict[str, dict[str, Any]] = {
     "TimmHybrid": {"name": "vit_small_r26_s32_224", "model_args": ENCODER},
     "SpatialTuningAdapter": {"vit": {**VIT, "type": "ViT", "out_block_indices": (1, 2, 3)}, "detail_channels": 4},
 }
+RECURSIVE = "RFP"  # reads the image, and holds a backbone like the one before it
 # images of each process in each step
 STEPS = (((2, 64, 96), (2, 64, 96)), ((2, 64, 96), (2, 64, 96)), ((3, 64, 64), (2, 96, 64)))
 
@@ -73,7 +75,8 @@ def cases(backbones: Sequence[str] = tuple(TINY), quick: bool = False) -> list[C
     for case in (case for name in backbones for case in _cases_of(name)):
         pairs.setdefault((case.backbone, case.neck), []).append(case)
     if quick:
-        return [found[(index + index // len(NECKS)) % len(found)] for index, found in enumerate(pairs.values())]
+        turns = {name: turn for names in (backbones, (*NECKS, "none")) for turn, name in enumerate(names)}
+        return [found[(turns[name] + turns[neck]) % len(found)] for (name, neck), found in pairs.items()]
     return [case for found in pairs.values() for case in found]
 
 
@@ -82,10 +85,13 @@ def _cases_of(name: str) -> list[Case]:
     number = len(build_backbone(backbone).feature_specs)
     chosen = {"all": range(number), "all but the first": range(1, number), "all but the last": range(number - 1)}
     found = []
-    for neck in NECKS:
+    for neck in (neck for neck in NECKS if neck != RECURSIVE):
         for maps, indices in chosen.items() if number > 1 else [("all", range(1))]:
             arguments = {"backbone": backbone, "neck": _neck(neck, number, list(indices))}
             found.append(Case(name, neck, maps, arguments))
+    if name == "DetectoRSResNet":
+        neck = {"type": RECURSIVE, **NECKS[RECURSIVE].card.example_arguments}  # type: ignore[attr-defined]
+        found.append(Case(name, RECURSIVE, "all", {"backbone": {**backbone, "output_image": True}, "neck": neck}))
     for maps, position in (("the first", 0), ("the last", number - 1)) if number > 1 else ():
         found.append(Case(name, "none", maps, {"backbone": backbone, "out_positions": [position]}))
     return found
@@ -98,7 +104,8 @@ def _neck(name: str, number: int, indices: list[int]) -> Any:
     if name == "SingleScale":  # one map: the first, the last, or the last but one
         return {**neck, "in_indices": indices[:1] if len(indices) == number else indices[-1:]}
     if card.follows:
-        return [{"type": card.follows, "out_channels": 8, "in_indices": indices}, {"type": name, "refine_index": 0}]
+        arguments = {"refine_index": 0} if name == "BFP" else card.example_arguments
+        return [{"type": card.follows, "out_channels": 8, "in_indices": indices}, {**arguments, "type": name}]
     if len({spec.stride for spec in card.example_specs}) == 1:
         first = {"type": "SingleScale", "out_channels": 8, "in_indices": indices[-1:]}
         return [first, {**neck, "scale_factors": (2.0, 1.0)}] if number > 1 else neck

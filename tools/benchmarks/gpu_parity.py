@@ -18,6 +18,8 @@ SPECS = tuple(FeatureSpec(8 << k, 4 << k) for k in range(4))
 # inputs of necks that do not take four maps of a backbone
 NECK_SPECS = {
     "BFP": tuple(FeatureSpec(32, spec.stride) for spec in SPECS),
+    "DyHead": tuple(FeatureSpec(32, spec.stride) for spec in SPECS),
+    "RFP": (FeatureSpec(3, 1), *SPECS),
     "SimpleFeaturePyramid": SPECS[2:3],
     "MultiScaleProjector": 2 * SPECS[2:3],
 }
@@ -25,6 +27,7 @@ ENCODER = {"embed_dim": 32, "depth": 2, "num_heads": 4}
 VIT = {"img_size": 64, "embed_dim": 32, "depth": 2, "num_heads": 4, "window_size": 3, "global_block_indices": (1,)}
 RESNET = {"type": "TimmBackbone", "name": "resnet10t"}
 BACKBONE_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "DetectoRSResNet": {"base_channels": 4},
     "HybridCNNViT": {"cnn": RESNET, "vit": ENCODER},
     "ImagePyramid": {"backbone": {**RESNET, "out_indices": (1, 2, 3)}},
     "MViT": {
@@ -81,7 +84,8 @@ def build(name: str) -> tuple[nn.Module, tuple[Tensor, ...]]:
         module, inputs = BACKBONES[name](**BACKBONE_ARGUMENTS[name]), (torch.randn(BATCH, 3, *SIZE),)
     else:
         specs = NECK_SPECS.get(name, SPECS)
-        module = NECKS[name](in_channels=[spec.channels for spec in specs], out_channels=32)
+        arguments = NECKS[name].card.example_arguments if name == "RFP" else {}  # type: ignore[attr-defined]
+        module = NECKS[name](**{"in_channels": [spec.channels for spec in specs], **arguments, "out_channels": 32})
         inputs = make_pyramid(specs, SIZE, BATCH)
     return perturb(module).eval(), inputs
 

@@ -101,13 +101,16 @@ def served() -> set[str]:
 
 
 def build_pair(config: Config) -> list[nn.Module]:
-    """Build mmdet's neck and ours from one config."""
+    """Build mmdet's neck and ours from one config, and from one seed: some draw weights in their constructor."""
     from mmdet.registry import MODELS
     from mmdet.utils import register_all_modules
 
     register_all_modules()
-    kind = config["type"]
-    return [MODELS.build({**copy.deepcopy(config), "type": name}) for name in (kind, f"fpn_plugins.{kind}")]
+    built = []
+    for name in (config["type"], f"fpn_plugins.{config['type']}"):
+        torch.manual_seed(SEED)
+        built.append(MODELS.build({**copy.deepcopy(config), "type": name}))
+    return built
 
 
 def _unfolded(x: Tensor, masks: Tensor, kernel: int, groups: int, scale: int) -> Tensor:
@@ -156,9 +159,13 @@ def inputs_of(config: Config, size: tuple[int, int] = FINEST) -> list[Tensor]:
 
 
 def same_checkpoint(config: Config) -> bool:
-    """Return whether mmdet's state dict loads into ours at full width; both are built without memory."""
-    with torch.device("meta"):
-        theirs, ours = build_pair(slim(config, 1))
+    """Return whether mmdet's state dict loads into ours at full width; both are built without memory.
+
+    RFP is narrowed: the networks inside it, mmcv's ``ConvAWS``, read values when they load.
+    """
+    recursive = config["type"] == "RFP"
+    with torch.device("cpu" if recursive else "meta"):
+        theirs, ours = build_pair(slim(config, SLIM if recursive else 1))
         try:
             ours.load_state_dict(theirs.state_dict())
         except (RuntimeError, ValueError):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from draw_topology import draw_topologies, draw_topology
@@ -60,6 +61,8 @@ def inputs(card: NeckCard) -> str:
     if len({spec.stride for spec in card.in_specs}) == 1:
         number = len(card.in_specs)
         return "a plain ViT-B's map" if number == 1 else f"{number} maps of a plain ViT-B"
+    if card.in_specs[0].stride == 1:
+        return f"the image and {inputs(replace(card, in_specs=card.in_specs[1:]))}"
     names = level_names(card.in_specs, "P" if card.follows else "C")
     maps = f"{names[0]}-{names[-1]}"
     return f"{card.follows}'s {maps}" if card.follows else maps

@@ -24,6 +24,7 @@ except ImportError as error:
 from ...moved import explain_moved_attributes
 from .backbones import (
     CorePyramid,
+    DetectoRSResNet,
     HybridCNNViT,
     ImagePyramid,
     MultiDepthViT,
@@ -39,6 +40,8 @@ from .bifpn import BiFPN
 from .channel_mapper import ChannelMapper
 from .csp_pafpn import CSPPAFPN, YOLOXPAFPN
 from .dilated_encoder import DilatedEncoder
+from .dyhead import DyHead
+from .fpg import FPG
 from .fpn import FPN, PAFPN, FPN_DropBlock, SingleScale, SSDPyramid, TopDownPyramid
 from .fpn_carafe import FPN_CARAFE
 from .hrfpn import HRFPN
@@ -51,6 +54,7 @@ from .pixel_decoder import MSDeformAttnPixelDecoder
 from .repeated_augmentation import RepeatedAugmentation
 from .resume import ExactResumeHook
 from .retina_head import RetinaHead
+from .rfp import RFP
 from .simple_pyramid import LN2d, SimpleFeaturePyramid
 from .ssh import SSH
 from .swin import Swin, SwinTransformer
@@ -60,6 +64,7 @@ explain_moved_attributes(__name__)
 __all__ = [
     "BFP",
     "CSPPAFPN",
+    "FPG",
     "FPN",
     "FPN_CARAFE",
     "HRFPN",
@@ -70,7 +75,9 @@ __all__ = [
     "BiFPN",
     "ChannelMapper",
     "CorePyramid",
+    "DetectoRSResNet",
     "DilatedEncoder",
+    "DyHead",
     "ExactResumeHook",
     "FPN_DropBlock",
     "HybridCNNViT",
@@ -83,6 +90,7 @@ __all__ = [
     "MultiScaleProjector",
     "PyramidBackbone",
     "RepeatedAugmentation",
+    "RFP",
     "RetinaHead",
     "SafeCheckpointHook",
     "SSDPyramid",

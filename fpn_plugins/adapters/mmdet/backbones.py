@@ -44,6 +44,11 @@ class TimmHybrid(LoadedBackbone, backbones.TimmHybrid, BaseModule):
 
 
 @MODELS.register_module()
+class DetectoRSResNet(LoadedBackbone, backbones.DetectoRSResNet, BaseModule):
+    """`fpn_plugins.DetectoRSResNet` with ``init_cfg``."""
+
+
+@MODELS.register_module()
 class ImagePyramid(TakesInitCfg, backbones.ImagePyramid, BaseModule):
     """`fpn_plugins.ImagePyramid` with ``init_cfg``; ``backbone`` is the config of a backbone of this package."""
 
@@ -132,7 +137,9 @@ def _build_neck(config: Cfg, specs: Sequence[FeatureSpec]) -> Any:
             f"PyramidBackbone neck={config['type']!r} is not a neck of fpn_plugins; give backbone and neck to the "
             f"detector separately{near_names(config['type'], necks.NECKS)}"
         )
-    several = "num_levels" in inspect.signature(config["type"]).parameters  # mmdet's BFP: equal channels, and a number
+    parameters = inspect.signature(config["type"]).parameters
+    several = "num_levels" in parameters  # mmdet's BFP and DyHead: equal channels, and a number
     channels = [spec.channels for spec in specs]
+    channels = channels[1:] if "image_channels" in parameters else channels  # mmdet's RFP does not list the image
     inputs = {"in_channels": channels[0], "num_levels": len(channels)} if several else {"in_channels": channels}
     return MODELS.build({**inputs, **config})

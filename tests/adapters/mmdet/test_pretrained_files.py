@@ -30,6 +30,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "SingleScale": {**NECK, "start_level": 1, "end_level": 1, "num_outs": 1},
     "NASFPN": {**FIVE, "stack_times": 1, "norm_cfg": {"type": "BN"}},
     "ChannelMapper": {"in_channels": [8, 16, 32], "out_channels": 8, "num_outs": 4},
+    "FPG": {**FIVE, "stack_times": 1, "paths": ["bu"]},
     "CSPPAFPN": {"in_channels": [8, 16, 32], "out_channels": 8},
     "YOLOXPAFPN": {"in_channels": [8, 16, 32], "out_channels": 8},
     "DilatedEncoder": {
@@ -53,7 +54,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "RetinaHead": {"num_classes": 3, "in_channels": 8, "feat_channels": 8, "stacked_convs": 1},
 }
 # a layer without init_cfg, and mmdet's class that forbids it
-WITHOUT = {"LN2d", "FPN_CARAFE"}
+WITHOUT = {"LN2d", "DyHead", "RFP", "FPN_CARAFE"}
 NAMES = sorted(set(MODELS.module_dict) - WITHOUT)
 
 
