@@ -52,7 +52,7 @@ class DyHead(KeywordChecked, nn.Module):
     State dict: see ``weights/maps/dyhead.py``. mmdet's layout loads unchanged.
 
     Raises:
-        ValueError: channels that differ, or that the norm does not take.
+        ValueError: one map, channels that differ, or channels that the norm does not take.
     """
 
     card = NeckCard(
@@ -123,6 +123,10 @@ class DyHead(KeywordChecked, nn.Module):
 
 
 def _check_channels(in_channels: Sequence[int], out_channels: int | None, norm: str | NormFactory | None) -> int:
+    if len(in_channels) < 2:
+        raise ValueError(
+            f"in_channels={list(in_channels)}: DyHead joins each level with its neighbors; pass two or more"
+        )
     if len(set(in_channels)) != 1:
         raise ValueError(
             f"in_channels={list(in_channels)} must be equal for all maps: DyHead follows another neck, such as FPN"

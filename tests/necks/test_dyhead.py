@@ -140,6 +140,7 @@ def test_gradient_checkpointing_changes_nothing(make_maps: Callable[..., list[Te
     ("arguments", "message"),
     [
         ({"in_channels": [8, 16]}, "in_channels=[8, 16] must be equal for all maps"),
+        ({"in_channels": [16]}, "in_channels=[16]: DyHead joins each level with its neighbors"),
         ({"out_channels": 24}, "out_channels=24 must be a multiple of 16"),
         ({"num_blocks": 0}, "num_blocks=0 must be at least 1"),
         ({"norm": "FrozenBN"}, "norm='FrozenBN' is unknown"),

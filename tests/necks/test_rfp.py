@@ -35,7 +35,7 @@ def pair(**changes: Any) -> tuple[nn.Module, nn.Module]:
     from mmdet.utils import register_all_modules
 
     register_all_modules()
-    network = {"type": "mmdet.DetectoRS_ResNet", "depth": 50, "base_channels": 2, "stem_channels": 2, "rfp_inplanes": 8}
+    network = {"type": "DetectoRS_ResNet", "depth": 50, "base_channels": 2, "stem_channels": 2, "rfp_inplanes": 8}
     config: dict[str, Any] = {"rfp_steps": 2, "rfp_backbone": network, "aspp_out_channels": 2}
     config |= {"in_channels": CHANNELS[1:], "out_channels": 6, "num_outs": 5, **changes}
     built = []

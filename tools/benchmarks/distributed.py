@@ -105,7 +105,8 @@ def _neck(name: str, number: int, indices: list[int]) -> Any:
         return {**neck, "in_indices": indices[:1] if len(indices) == number else indices[-1:]}
     if card.follows:
         arguments = {"refine_index": 0} if name == "BFP" else card.example_arguments
-        return [{"type": card.follows, "out_channels": 8, "in_indices": indices}, {**arguments, "type": name}]
+        first = {"type": card.follows, "out_channels": 8, "in_indices": indices, "extra_levels": {"num_levels": 1}}
+        return [first, {**arguments, "type": name}]
     if len({spec.stride for spec in card.example_specs}) == 1:
         first = {"type": "SingleScale", "out_channels": 8, "in_indices": indices[-1:]}
         return [first, {**neck, "scale_factors": (2.0, 1.0)}] if number > 1 else neck

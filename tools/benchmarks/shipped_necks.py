@@ -32,6 +32,8 @@ INPUTS: dict[str, Callable[[Config], list[int]]] = {
 EXAMPLES: tuple[Config, ...] = (
     {"type": "SSH", "num_scales": 3, "in_channels": [64, 64, 64], "out_channels": [64, 64, 64]},
 )
+# cells of the first map, where mmcv's operator on larger ones rounds positions of taps in single precision
+FINEST_OF = {"DyHead": (16, 24)}
 # random numbers in forward: its scale is computed in single precision, in another order
 TOLERANCES = {"FPN_DropBlock": 1e-6}
 TOLERANCE = 1e-10
@@ -173,8 +175,9 @@ def same_checkpoint(config: Config) -> bool:
     return True
 
 
-def compare(config: Config, size: tuple[int, int] = FINEST) -> Parity:
+def compare(config: Config, size: tuple[int, int] | None = None) -> Parity:
     """Compare both classes in one configuration, with maps whose finest has ``size`` cells (height, width)."""
+    size = size or FINEST_OF.get(config["type"], FINEST)
     narrow = slim(config)
     theirs, ours = build_pair(narrow)
     for neck in (theirs, ours):

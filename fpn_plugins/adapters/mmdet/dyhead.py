@@ -43,7 +43,7 @@ class DyHead(SafeInit, necks.DyHead, BaseModule):
         if init_cfg is not None:
             raise ValueError(f"init_cfg={init_cfg!r}: DyHead initializes itself, leave it out")
         self.num_levels = None if num_levels is None else positive_int("num_levels", num_levels)
-        channels = [positive_int("in_channels", in_channels)] * (self.num_levels or 1)
+        channels = [positive_int("in_channels", in_channels)] * (self.num_levels or 2)
         super().__init__(channels, positive_int("out_channels", out_channels), num_blocks, zero_init_offset, **more)
         self.init_cfg = None
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from mmdet.registry import MODELS as MMDET
 from mmengine.model import BaseModule, xavier_init
 from torch import nn
 
@@ -84,7 +85,7 @@ class RFP(SafeInit, necks.RFP, BaseModule):
         mapping("rfp_backbone", rfp_backbone, "dict(type='DetectoRS_ResNet', ...)")
         super().__init__(
             [image_channels, *channels],
-            partial(build_part, "rfp_backbone", rfp_backbone),
+            partial(build_part, "rfp_backbone", _scoped(rfp_backbone)),
             out_channels,
             rfp_steps,
             aspp_out_channels,
@@ -111,3 +112,10 @@ class RFP(SafeInit, necks.RFP, BaseModule):
                 backbone.init_weights()  # type: ignore[operator]
         self.reset_gate()
         self._is_init = True
+
+
+def _scoped(config: Cfg) -> Cfg:
+    """Return a backbone's config whose type, a class of mmdet's, has its scope, whatever scope is active."""
+    kind = config.get("type")
+    theirs = isinstance(kind, str) and "." not in kind and kind in MMDET.module_dict
+    return {**config, "type": f"mmdet.{kind}"} if theirs else config
