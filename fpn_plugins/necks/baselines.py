@@ -29,12 +29,12 @@ from .fpn import FPN
 class SSDPyramid(FPN):
     """Independent levels: lateral 1x1 and output 3x3 convolution per map, no top-down path (table 1 (d)).
 
-    Arguments and errors are those of `FPN`; ``fusion`` and a parameter-free ``upsample_mode`` have no effect.
+    Arguments and errors are those of `FPN`; a parameter-free ``fusion`` or ``upsample_mode`` has no effect.
 
     State dict: that of `FPN` with parameter-free upsampling, so an FPN's weights load, for comparison.
 
     Raises:
-        ValueError: also a learned ``upsample_mode``, ``after_merge``, or ``in_top_down`` extra levels.
+        ValueError: also a learned ``upsample_mode`` or ``fusion``, ``after_merge``, or ``in_top_down`` extra levels.
     """
 
     card = NeckCard(
@@ -59,8 +59,9 @@ class SSDPyramid(FPN):
         name, remedy = type(self).__name__, "in_top_down=True; leave in_top_down out"
         if self._extra_laterals:
             raise ValueError(f"{name} has no top-down path for extra_levels with {remedy}")
-        if any(True for _ in self.upsamples.parameters()):
-            raise ValueError(f"{name} has no top-down path for a learned upsample_mode; leave upsample_mode out")
+        for argument, layers in (("upsample_mode", self.upsamples), ("fusion", self.fusions)):
+            if any(True for _ in layers.parameters()):
+                raise ValueError(f"{name} has no top-down path for a learned {argument}; leave {argument} out")
         _check_no_layer(self)
 
     def top_down(self, laterals: list[Tensor]) -> list[Tensor]:
@@ -73,15 +74,15 @@ class TopDownPyramid(FPN):
 
     Only the last used map has a lateral 1x1 convolution. Each finer level is the level above it, upsampled to the size
     of the backbone's map, whose values are not read; every level has a 3x3 output convolution. Outputs and gradients
-    are those of an `FPN` whose finer laterals are zero. Arguments and errors are those of `FPN`; ``fusion`` has no
-    effect.
+    are those of an `FPN` whose finer laterals are zero. Arguments and errors are those of `FPN`; a parameter-free
+    ``fusion`` has no effect.
 
     State dict: that of `FPN` without the finer laterals, with FPN's level numbers. An FPN's weights have extra keys and
     are therefore a ``ValueError``, unless ``FPN_PLUGINS_PARTIAL_LOAD=1`` asks for those that fit.
 
     Raises:
-        ValueError: also ``after_merge``, or ``in_top_down`` extra levels, because the path would begin above the only
-            lateral.
+        ValueError: also a learned ``fusion``, ``after_merge``, or ``in_top_down`` extra levels, because the path would
+            begin above the only lateral.
     """
 
     card = NeckCard(
@@ -108,6 +109,8 @@ class TopDownPyramid(FPN):
                 "TopDownPyramid has no lateral except its last input's, so extra_levels cannot have in_top_down=True; "
                 "leave in_top_down out"
             )
+        if len(self.fusions):
+            raise ValueError("TopDownPyramid has no laterals for a learned fusion; leave fusion out")
         _check_no_layer(self)
         self.read_indices = self.in_indices[-1:]
         # built and dropped, so that a seed gives the same weights as for FPN

@@ -19,9 +19,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from ..checks import boolean, one_of
+from ..checks import boolean, one_of, shown
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, check_layers, init_convs
 from ..upsampling import UpsampleMode, check_upsample, make_upsample
 from ..weights import accept_layouts
@@ -30,8 +31,16 @@ from .base import ListNeck
 from .card import FPN_PAPER, P6, NeckCard
 from .drop_block import LayerFactory, make_after_merge
 from .extra_levels import ExtraLevels, as_extra_levels
+from .freq_fusion import FreqFusion
 
-FUSIONS = ("sum", "avg")
+# values of ``fusion`` -> what they do, for the docs
+FUSIONS = {
+    "sum": "The paper's: the upsampled coarser map is added.",
+    "avg": "Half the sum.",
+    "freqfusion": "Predicted filters smooth the coarser map, move it to boundaries, and sharpen the finer one "
+    "(arXiv:2408.12879); the authors' Faster R-CNN R50 gains 1.9 box AP (37.5 to 39.4).",
+}
+LEARNED = "freqfusion"
 
 
 def fuse(lateral: Tensor, up: Tensor, fusion: str, in_place: bool = False) -> Tensor:
@@ -61,7 +70,8 @@ class FPN(ListNeck):
         upsample_mode: ``"nearest"`` (paper), ``"bilinear"``, or learned: ``"deconv"``, ``"pixel_shuffle"``,
             ``"carafe"``, ``"dysample"``; with arguments ``{"type": "carafe", "kernel_size": 3}``; or a function
             ``(x, size) -> x``. See `make_upsample`.
-        fusion: ``"sum"`` (paper) or ``"avg"``.
+        fusion: ``"sum"`` (paper), ``"avg"``, or the learned ``"freqfusion"``, which upsamples itself; with arguments
+            of its class ``{"type": "freqfusion", "compressed_channels": 32}``, see `FreqFusion`.
         norm: norm after each convolution: ``None`` (paper), ``"BN"``, ``"GN"``, ``"LN"``, ``"SyncBN"`` or a factory.
         norm_on_lateral: whether the 1x1 convolutions have the norm, too.
         act: activation after each convolution; ``None`` as in the paper.
@@ -76,9 +86,9 @@ class FPN(ListNeck):
             ``None`` (paper).
 
     State dict: ``lateral_convs.{i}``, ``output_convs.{i}``, ``extra_levels.convs.{k}``, each with ``conv.*`` and
-    ``norm.*``, ``i`` counting from the highest resolution; ``upsamples.{j}``, ``j`` counting the steps of the top-down
-    path; ``after_merge.*`` if that layer has weights. The layouts of mmdet, Detectron2 and torchvision load unchanged;
-    one that fits only in part is a ``ValueError`` that lists the keys.
+    ``norm.*``, ``i`` counting from the highest resolution; ``upsamples.{j}`` and ``fusions.{j}``, ``j`` counting the
+    steps of the top-down path; ``after_merge.*`` if that layer has weights. The layouts of mmdet, Detectron2 and
+    torchvision load unchanged; one that fits only in part is a ``ValueError`` that lists the keys.
 
     ``torch.jit.script`` compiles a form that takes and returns lists of maps and does not check them.
 
@@ -115,7 +125,7 @@ class FPN(ListNeck):
         in_indices: Sequence[int] | None = None,
         extra_levels: ExtraLevels | Mapping[str, object] | None = None,
         upsample_mode: UpsampleMode = "nearest",
-        fusion: str = "sum",
+        fusion: str | Mapping[str, object] = "sum",
         norm: str | NormFactory | None = None,
         norm_on_lateral: bool = True,
         act: str | ActFactory | None = None,
@@ -125,7 +135,7 @@ class FPN(ListNeck):
         after_merge: Mapping[str, Any] | LayerFactory | None = None,
     ) -> None:
         super().__init__(in_channels, out_channels, in_indices, gradient_checkpointing)
-        self.fusion = one_of("fusion", fusion, FUSIONS)
+        self.fusion, fusion_arguments = _check_fusion(fusion, upsample_mode, out_channels)
         check_layers(norm=norm, act=act, conv=conv, init=init)
         check_upsample(upsample_mode, out_channels)
         extra = as_extra_levels(extra_levels)
@@ -147,9 +157,12 @@ class FPN(ListNeck):
         self._in_place = act is None and not callable(conv) and not callable(lateral_norm) and not self._extra_laterals
         init_convs(self, init)
         # built last: these have their own initialization
-        self.upsamples = nn.ModuleList(make_upsample(upsample_mode, out_channels) for _ in range(num_merged - 1))
+        learned = self.fusion == LEARNED
+        steps = range(num_merged - 1)
+        self.upsamples = nn.ModuleList(make_upsample(upsample_mode, out_channels) for _ in steps if not learned)
+        self.fusions = nn.ModuleList(FreqFusion(out_channels, **fusion_arguments) for _ in steps if learned)
         self.after_merge = make_after_merge(after_merge, self.gradient_checkpointing)
-        level_prefixes = ("lateral_convs.", "output_convs.", "extra_levels.", "upsamples.")
+        level_prefixes = ("lateral_convs.", "output_convs.", "extra_levels.", "upsamples.", "fusions.")
         accept_layouts(self, FPNLayouts(len(used), num_merged), level_prefixes)
 
     def pyramid(self, inputs: list[Tensor]) -> list[Tensor]:
@@ -170,8 +183,36 @@ class FPN(ListNeck):
             lateral = laterals[-2 - step]
             up = upsample(merged[-1], (lateral.shape[-2], lateral.shape[-1]))
             merged.append(self.after_merge(fuse(lateral, up, self.fusion, self._in_place)))
+        for step, fusion in enumerate(self.fusions):  # instead of the loop above
+            merged.append(self.after_merge(fusion(laterals[-2 - step], merged[-1])))
         return merged[::-1]
 
     def bottom_up(self, maps: list[Tensor]) -> list[Tensor]:
         """Return the output maps unchanged; subclasses add a second path here."""
         return maps
+
+
+def _check_fusion(
+    fusion: str | Mapping[str, object], upsample_mode: UpsampleMode, channels: int
+) -> tuple[str, dict[str, Any]]:
+    """Return the name of a fusion and the arguments of its class; no memory or random number is used.
+
+    Raises:
+        ValueError: an unknown name, an argument outside its class's range, or a fusion that upsamples itself beside
+            another ``upsample_mode`` than the default.
+        TypeError: an argument that the class does not have.
+    """
+    given: dict[str, Any] = {str(k): v for k, v in fusion.items()} if isinstance(fusion, Mapping) else {"type": fusion}
+    name, arguments = given.get("type"), {key: value for key, value in given.items() if key != "type"}
+    one_of("fusion", name, FUSIONS)
+    if name != LEARNED and arguments:
+        raise ValueError(f"fusion={shown(given)}: {name!r} has no arguments")
+    if name == LEARNED:
+        if upsample_mode not in ("nearest", {"type": "nearest"}):
+            raise ValueError(f"fusion='freqfusion' upsamples itself; leave out upsample_mode={shown(upsample_mode)}")
+        try:
+            with torch.device("meta"):
+                FreqFusion(channels, **arguments)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"fusion={shown(given)}: {error}") from error
+    return str(name), arguments

@@ -183,7 +183,7 @@ def test_state_dict_keys_are_pinned():
         ({"in_indices": (1, 1)}, "in_indices=[1, 1] must be adjacent"),
         ({"in_indices": (2, 3)}, "in_indices=[2, 3] must be adjacent"),
         ({"in_indices": (-1,)}, "in_indices=[-1] must be adjacent"),
-        ({"fusion": "weighted"}, "fusion='weighted' is unknown; choose one of ['avg', 'sum']"),
+        ({"fusion": "weighted"}, "fusion='weighted' is unknown; choose one of ['avg', 'freqfusion', 'sum']"),
         (
             {"upsample_mode": "bicubic"},
             "upsample_mode='bicubic' is unknown; choose one of ['bilinear', 'carafe', 'deconv', 'dysample', 'nearest",

@@ -21,6 +21,7 @@ from fpn_plugins import NECKS, NeckCard, level_names
 from fpn_plugins.analysis import CostReport, neck_cost
 from fpn_plugins.commands.common import user_errors
 from fpn_plugins.files import write_atomically
+from fpn_plugins.necks.fpn import FUSIONS
 from fpn_plugins.upsampling import UPSAMPLE_MODES
 
 COMMAND = "python tools/docs/necks.py --out ."
@@ -128,6 +129,23 @@ def upsampling() -> str:
     return "\n".join(lines)
 
 
+def fusions() -> str:
+    """Describe the ways to merge two levels."""
+    card = card_of("FPN")
+    lines = [
+        "## Fusion in FPN",
+        "",
+        "`FPN(fusion=...)`, also in PAFPN, counted on C2-C5:",
+        "",
+        "| fusion | parameters (M) | GMACs | kept (MiB) | what it does |",
+        "|---|--:|--:|--:|---|",
+    ]
+    for fusion, idea in FUSIONS.items():
+        report = neck_cost({"type": "FPN", **card.arguments, "fusion": fusion}, card.in_specs, SIZE)
+        lines.append(f"| `{fusion}` | {numbers(report)} | {linked(idea)} |")
+    return "\n".join(lines)
+
+
 def render() -> str:
     """Build docs/necks.md for the registered necks.
 
@@ -135,7 +153,7 @@ def render() -> str:
         ValueError: a neck without a card.
     """
     sections = [section(name, card_of(name), count(name, card_of(name))) for name in NECKS]
-    return "\n".join([INTRODUCTION, table(), "", "\n\n".join([*sections, upsampling()]), ""])
+    return "\n".join([INTRODUCTION, table(), "", "\n\n".join([*sections, upsampling(), fusions()]), ""])
 
 
 def with_table(page: str, link: str) -> str:

@@ -15,9 +15,9 @@ from ...checks import mapping, sequence
 from ...features import check_in_channels
 from ...layers import ActConv2d
 from ...registry import MODELS
-from ...upsampling import CARAFE, DySample, UpsampleMode, fit
+from ...upsampling import UpsampleMode, fit
 from .arguments import Cfg, act_factory, level_indices, norm_factory
-from .init_cfg import SafeInit
+from .init_cfg import SafeInit, reset_self_initialized
 
 ACT_LAST = ("conv", "norm", "act")
 ACT_FIRST = ("act", "conv", "norm")
@@ -94,13 +94,11 @@ class FPN_CARAFE(SafeInit, necks.FPN, BaseModule):  # noqa: N801  (mmdet's name)
 
     def init_layers(self) -> None:
         """Initialize as mmdet does: Xavier for every convolution, then CARAFE's and DySample's own initialization."""
-        super().init_layers()
+        BaseModule.init_weights(self)
         for layer in self.modules():
             if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
                 xavier_init(layer, distribution="uniform")
-        for layer in self.modules():
-            if isinstance(layer, (CARAFE, DySample)):
-                layer.reset_parameters()
+        reset_self_initialized(self)
 
 
 def upsample_from_carafe_cfg(upsample_cfg: Cfg) -> UpsampleMode:

@@ -11,6 +11,8 @@ import torch
 from mmengine.dist import barrier, get_local_rank
 from mmengine.model.weight_init import initialize
 
+from ...necks.freq_fusion import FreqFusion
+from ...upsampling import CARAFE, DySample
 from ...weights import read_checkpoint, strip_prefix
 from ...weights.download import download
 from ...weights.prefixes import restore_wrappers
@@ -20,6 +22,10 @@ REMEDY = (
     ", or name a local one: --cfg-options model.backbone.init_cfg.checkpoint=FILE (weights of the backbone) or "
     "load_from=FILE (a whole detector)"
 )
+
+
+# layers whose initial weights decide how training begins, whatever init_cfg says of convolutions
+SELF_INITIALIZED = (CARAFE, DySample, FreqFusion)
 
 
 class SafeInit:
@@ -50,8 +56,11 @@ class SafeInit:
             self._load_file(entry["checkpoint"], entry.get("prefix"))
 
     def init_layers(self) -> None:
-        """Apply the entries of ``init_cfg`` that name no file."""
+        """Apply the entries of ``init_cfg`` that name no file; learned upsampling and fusion keep their own."""
+        again = self.is_init  # type: ignore[attr-defined]
         super().init_weights()  # type: ignore[misc]
+        if not again:
+            reset_self_initialized(self)
 
     def _load_file(self: Any, checkpoint: str, prefix: str | None) -> None:
         weights = read_checkpoint(local_file(checkpoint))
@@ -64,6 +73,13 @@ class SafeInit:
         except (RuntimeError, ValueError) as error:
             name = type(self).__name__
             raise ValueError(f"init_cfg checkpoint={checkpoint!r} does not fit {name}: {error}") from error
+
+
+def reset_self_initialized(module: Any) -> None:
+    """Draw the initial weights of learned upsampling and fusion inside ``module``."""
+    for layer in module.modules():
+        if isinstance(layer, SELF_INITIALIZED):
+            layer.reset_parameters()
 
 
 def _names_file(entry: Any) -> bool:
