@@ -15,12 +15,15 @@ from .dyhead import DyHead
 from .extra_levels import ExtraLevels
 from .fpg import FPG
 from .fpn import FPN
+from .freq_fusion import FreqFusion
 from .hrfpn import HRFPN
+from .hybrid_encoder import HybridEncoder
 from .multi_scale_projector import MultiScaleProjector
 from .nas_fpn import NASFPN
 from .pafpn import PAFPN
 from .panoptic_fpn import PanopticFPN, SemanticMerge
 from .pixel_decoder import MSDeformAttnPixelDecoder
+from .rep import fuse_convs
 from .rfp import RFP
 from .simple_pyramid import SimpleFeaturePyramid
 from .ssh import SSH, SSHContext, SSHModule
@@ -45,6 +48,8 @@ __all__ = [
     "DyHead",
     "ExtraLevels",
     "MSDeformAttnPixelDecoder",
+    "FreqFusion",
+    "HybridEncoder",
     "MultiScaleProjector",
     "Neck",
     "NeckCard",
@@ -59,5 +64,6 @@ __all__ = [
     "SingleScale",
     "TopDownPyramid",
     "build_neck",
+    "fuse_convs",
     "register_neck",
 ]

@@ -22,6 +22,7 @@ from .dyhead import DyHead
 from .fpg import FPG
 from .fpn import FPN
 from .hrfpn import HRFPN
+from .hybrid_encoder import HybridEncoder
 from .multi_scale_projector import MultiScaleProjector
 from .nas_fpn import NASFPN
 from .pafpn import PAFPN
@@ -32,7 +33,7 @@ from .simple_pyramid import SimpleFeaturePyramid
 from .ssh import SSH
 
 _OURS = (
-    *(FPN, PAFPN, BiFPN, NASFPN, FPG, CSPPAFPN, BFP, DyHead, RFP, PanopticFPN),
+    *(FPN, PAFPN, BiFPN, NASFPN, FPG, CSPPAFPN, HybridEncoder, BFP, DyHead, RFP, PanopticFPN),
     *(SimpleFeaturePyramid, MultiScaleProjector, ChannelMapper, HRFPN, DilatedEncoder, SSH),
     *(MSDeformAttnPixelDecoder,),
     *(SSDPyramid, TopDownPyramid, SingleScale),

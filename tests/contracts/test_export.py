@@ -57,6 +57,7 @@ FEWER: dict[str, dict[str, Any]] = {
     "CSPPAFPN": {"num_blocks": 1},
     "DyHead": {"num_blocks": 1},
     "FPG": {"paths": ("bottom_up",) * 2, "skipped_paths": "none"},
+    "HybridEncoder": {"in_indices": (2, 3)},
     "ImagePyramid": {"scales": (1, 0.5)},
     "MViT": {"last_block_indices": (0, 1, 2, 3)},
     "MultiDepthViT": {
@@ -91,6 +92,7 @@ NOT_SCRIPTABLE = {
     "MSDeformAttnPixelDecoder": "Unknown type name 'Sizes'",
     "DyHead": "python value of type 'float' cannot be used",
     "FPG": "Unknown builtin op: aten::sym_min",
+    "HybridEncoder": "nn.ModuleList",
     "MultiScaleProjector": "Sequence",
     "NASFPN": "Sequence",
     "PanopticFPN": "Sequence",

@@ -82,9 +82,9 @@ PATHS = [3, 0.5, True, ["weights.pth"], {}]
 FROM_ZERO = {
     *("num_blocks", "num_extra_levels", "start_level", "end_level", "refine_index", "refine_level", "window_size"),
     *("num_csp_blocks", "square_pad", "size_divisibility", "frozen_stages", "index", "num_stuff_classes"),
-    *("num_things_classes", "ignore_index"),
+    *("num_things_classes", "ignore_index", "num_attention_layers"),
 }
-RATES = {"drop_path_rate", "normalizer_momentum"}
+RATES = {"drop_path_rate", "dropout", "normalizer_momentum"}
 FROM_ZERO_NUMBERS = {"qk_scale", "drop_rate", "attn_drop_rate", "loss_weight", "ignore_value"}
 FIXED = {"init_cfg", "convert_weights"}  # read by mmengine, and ignored
 
@@ -104,6 +104,16 @@ def wrong_values(name: str, parameter: inspect.Parameter) -> list[Any]:
         return [3, "Bogus", {"type": "Bogus"}, {}, {"type": "carafe", "kernel_size": 2}, ["nearest"], *none]
     if name == "graph":
         return [3, "Bogus", ["pan"], {}, None, lambda num_levels: num_levels, lambda num_levels: Graph(num_levels, ())]
+    if name == "fusion":
+        return [
+            3,
+            "Bogus",
+            {"type": "Bogus"},
+            {},
+            {"type": "sum", "groups": 2},
+            {"type": "freqfusion", "groups": 3},
+            *none,
+        ]
     if name == "extra_levels":
         return [3, "max_pool", {"num_levels": 0}, {"num_levels": "2"}, {"num_level": 1}, {"op": "pool"}, [1], True]
     if name.endswith("_cfg"):
@@ -187,6 +197,7 @@ def mmdet_subjects() -> Iterator[Subject]:
         "YOLOXPAFPN": {"in_channels": [4, 6, 8, 10], "out_channels": 32},
         "SimpleFeaturePyramid": {**level, "in_channels": [16]},
         "MSDeformAttnPixelDecoder": {"in_channels": [4, 6, 8, 10]},
+        "HybridEncoder": {**level, "mlp_channels": 8},
         "MultiScaleProjector": {**level, "in_channels": [8, 16]},
         "SingleScale": {**level, "num_outs": 1, "start_level": 3},
         "CorePyramid": {"backbone": TINY, "neck": NECK},

@@ -25,6 +25,11 @@ CASES: dict[str, tuple[list[int], Any, Any]] = {
     "FPG": (PYRAMID, {"num_outs": 5, "stack_times": 1, "paths": ["bu"]}, {"paths": ["bottom_up"]}),
     "NASFPN": (PYRAMID, {"num_outs": 5, "stack_times": 1}, {"num_repeats": 1}),
     "CSPPAFPN": (PYRAMID[:4], {"num_csp_blocks": 1}, {"num_blocks": 1}),
+    "HybridEncoder": (
+        PYRAMID,
+        {"num_outs": 5, "num_blocks": 1, "mlp_channels": 32},
+        {"extra_levels": {"num_levels": 1}, "num_blocks": 1, "mlp_channels": 32},
+    ),
     "SimpleFeaturePyramid": (PYRAMID, {"num_outs": 5}, {"extra_levels": {"num_levels": 1}}),
     "MultiScaleProjector": (
         PYRAMID[1:],

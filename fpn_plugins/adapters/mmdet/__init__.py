@@ -45,6 +45,7 @@ from .fpg import FPG
 from .fpn import FPN, PAFPN, FPN_DropBlock, SingleScale, SSDPyramid, TopDownPyramid
 from .fpn_carafe import FPN_CARAFE
 from .hrfpn import HRFPN
+from .hybrid_encoder import HybridEncoder
 from .layer_decay import ViTLayerDecay
 from .loading import SafeCheckpointHook
 from .multi_scale_projector import MultiScaleProjector
@@ -81,6 +82,7 @@ __all__ = [
     "ExactResumeHook",
     "FPN_DropBlock",
     "HybridCNNViT",
+    "HybridEncoder",
     "ImagePyramid",
     "MSDeformAttnPixelDecoder",
     "MViT",

@@ -35,7 +35,7 @@ CONFIGS = {
 # in no config
 UNSHIPPED = {
     *("ChannelMapper", "DilatedEncoder", "DyHead", "FPG", "HRFPN", "MSDeformAttnPixelDecoder", "RFP", "SSH"),
-    "SingleScale",
+    *("HybridEncoder", "SingleScale"),
 }
 
 

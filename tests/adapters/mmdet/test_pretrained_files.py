@@ -46,6 +46,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         **{"in_channels": [8, 8, 8, 8], "feat_channels": 32, "out_channels": 8},
         "positional_encoding": {"num_feats": 16, "normalize": True},
     },
+    "HybridEncoder": {**NECK, "mlp_channels": 8},
     "MultiScaleProjector": {"in_channels": [8, 8], "out_channels": 8, "num_outs": 3},
     "SwinTransformer": {"embed_dims": 16, "depths": (1, 1, 2, 1), "num_heads": (1, 2, 4, 8), "window_size": 4},
     "PyramidBackbone": {"backbone": CNN, "neck": {"type": "FPN", "out_channels": 8, "num_outs": 3}},
