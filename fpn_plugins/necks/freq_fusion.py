@@ -112,9 +112,9 @@ def local_similarity(x: Tensor) -> Tensor:
     unit = F.normalize(x, dim=1)
     padded = F.pad(unit, (1, 1, 1, 1))
     similarities: list[Tensor] = []
-    for number in range(NEIGHBORS + 1):
+    for number in range(9):
         row, column = number // 3, number % 3
-        if number != NEIGHBORS // 2:
+        if number != 4:
             similarities.append((unit * padded[..., row : row + height, column : column + width]).sum(1))
     return torch.stack(similarities, dim=1)
 
