@@ -7,7 +7,7 @@ import os
 import pickle
 import types
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -50,6 +50,22 @@ else:  # PyTorch 2.1
     def run_by_export() -> bool:
         """Return whether ``torch.export`` or ``torch.compile`` is recording the computation."""
         return compiling()
+
+
+def find_fully_shard() -> Callable[..., Any]:
+    """Return PyTorch's ``fully_shard``, which divides a module's parameters between processes.
+
+    Raises:
+        ImportError: PyTorch is older than 2.6.
+    """
+    try:
+        from torch.distributed.fsdp import fully_shard
+    except ImportError as error:
+        raise ImportError(
+            f"sharding needs fully_shard of PyTorch 2.6 or later, and this is {torch.__version__}: update PyTorch, or "
+            "train without sharding"
+        ) from error
+    return fully_shard
 
 
 def autocast_enabled(device: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.registry import STRATEGIES as MMENGINE_STRATEGIES
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
@@ -46,3 +47,4 @@ MODELS = _registry("model", MMENGINE_MODELS)
 HOOKS = _registry("hook", MMENGINE_HOOKS)
 TRANSFORMS = _registry("transform", MMENGINE_TRANSFORMS)
 OPTIM_WRAPPER_CONSTRUCTORS = _registry("optimizer wrapper constructor", MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS)
+STRATEGIES = _registry("strategy", MMENGINE_STRATEGIES)

@@ -44,7 +44,7 @@ class Allowed:
 LEAVES = ("checks", "compat", "extras", "keywords", "moved")
 LOW = (*LEAVES, "features", "initialization", "layers", "upsampling", "resampling", "ops", "weights")
 CORE = ("", "files", "packaged", *LOW, "necks", "backbones", "pyramid")
-ABOVE_CORE = ("conversion", "training", "resuming", "data", "inference", "testing")
+ABOVE_CORE = ("conversion", "training", "resuming", "sharding", "data", "inference", "testing")
 NOT_CORE = (*ABOVE_CORE, "zoo", "analysis", "visualization", "export", "registry", "adapters", "commands")
 # what an adapter may import; `export` never asks for the detector, adapters hand it over
 BELOW_ADAPTERS = (*CORE, *ABOVE_CORE, "zoo", "analysis", "export", "adapters.config_errors")
@@ -78,6 +78,7 @@ RULES = {
     "conversion": Allowed(CORE),
     "training": Allowed(CORE),
     "resuming": Allowed(CORE, NUMERIC),
+    "sharding": Allowed(CORE),
     "data": Allowed(CORE, NUMERIC, (*IMAGES, "rich")),
     "inference": Allowed(CORE, NUMERIC, (*IMAGES, "cv2", "supervision")),
     "testing": Allowed(CORE, NUMERIC),
@@ -168,6 +169,7 @@ def test_every_import_is_allowed():
         ("conversion/heads.py", "from ..zoo import Zoo", "conversion.heads imports .zoo"),
         ("training.py", "from .data import read", "training imports .data"),
         ("resuming.py", "from .data import read", "resuming imports .data"),
+        ("sharding.py", "from .training import layer_lr_factors", "sharding imports .training"),
         ("data/x.py", "from PIL import Image", "data.x imports PIL"),
         ("data/x.py", "from ..adapters import mmdet", "data.x imports .adapters.mmdet"),
         ("data/x.py", "def f():\n    import tools.train", "data.x imports tools.train inside a function"),

@@ -6,6 +6,7 @@ import os
 from contextlib import AbstractContextManager
 
 from ..compat import leave_memory_unfilled
+from ..sharding import ShardingError
 from ..weights.checkpoint import MissingCheckpointError
 from ..weights.download import DownloadError
 from ..weights.training_state import UnusableCheckpointError
@@ -16,8 +17,8 @@ EXACT_RESUME = "FPN_PLUGINS_EXACT_RESUME"
 
 
 def checkpoint_errors() -> AbstractContextManager[None]:
-    """Do what `user_errors` does, for checkpoints and downloads alone, while a toolbox trains."""
-    return user_errors((UnusableCheckpointError, MissingCheckpointError, DownloadError))
+    """Do what `user_errors` does, for checkpoints, downloads and sharding alone, while a toolbox trains."""
+    return user_errors((UnusableCheckpointError, MissingCheckpointError, DownloadError, ShardingError))
 
 
 def resumes_exactly() -> bool:

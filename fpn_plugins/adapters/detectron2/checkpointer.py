@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.engine.hooks import PeriodicCheckpointer
 from detectron2.utils import comm
 
 from ...files import write_atomically
 from ...inference import is_computed, without_wrappers
+from ...sharding import is_sharded, whole_state
 from ...weights.download import fetching
 from ...weights.training_state import UnusableCheckpointError, find_resumable, read_training_checkpoint
 
@@ -43,16 +45,34 @@ class SafeCheckpointer(DetectionCheckpointer):
         self._source = ""
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write model and checkpointables to ``NAME.pth`` as Detectron2 does, but atomically."""
-        if not self.save_dir or not self.save_to_disk:
+        """Write model and checkpointables to ``NAME.pth`` as Detectron2 does, but atomically.
+
+        A sharded model is collected, so that all processes have to call this.
+        """
+        sharded = is_sharded(self.model)
+        if not self.save_dir or not (self.save_to_disk or sharded):
             return
         data = {"model": self.model.state_dict()}
         data |= {key: value.state_dict() for key, value in self.checkpointables.items()} | kwargs
+        if sharded:
+            data = whole_state(data)
+        if not self.save_to_disk:
+            return
         path = Path(self.save_dir, f"{name}.pth")
         self.logger.info("Saving checkpoint to %s", path)
         with write_atomically(path) as temporary:
             torch.save(data, temporary)
         self.tag_last_checkpoint(path.name)
+
+    def periodic(self, **options: Any) -> PeriodicCheckpointer | None:
+        """Build Detectron2's hook of periodic checkpoints; ``None`` in a process that has no part in them.
+
+        Args:
+            **options: arguments of Detectron2's hook, such as ``period``.
+        """
+        if not comm.is_main_process():
+            options["max_to_keep"] = None  # only the first process deletes files
+        return PeriodicCheckpointer(self, **options) if comm.is_main_process() or is_sharded(self.model) else None
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Write the name of the last checkpoint, atomically."""

@@ -27,11 +27,13 @@ from detectron2.evaluation import COCOEvaluator, inference_on_dataset, print_csv
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 
+from ...sharding import is_sharded, shard_on_load, whole_parameters
 from .builders import check_builders
 from .checkpointer import SafeCheckpointer
 from .data_check import DataNeeds, check_registered, lazy_needs, yaml_needs
 from .reading import read_lazy, read_yaml
 from .resume import ExactResume
+from .sharding import read_fsdp, shard_as_configured
 
 
 class Job(Protocol):
@@ -132,32 +134,38 @@ class LazyJob:
     def __init__(self, args: Any, exact: bool = False) -> None:
         self.args, self.exact = args, exact
         self.cfg = cfg = read_lazy(args.config_file, args.opts)
+        read_fsdp(cfg.train)
         default_setup(cfg, args)
         self.needs = lazy_needs(cfg, args.eval_only)
 
     def run(self) -> Any:
         """Train, or evaluate with ``--eval-only``."""
-        model = instantiate(self.cfg.model).to(self.cfg.train.device)
+        model = instantiate(self.cfg.model)
         if not self.args.eval_only:
             return self._train(model)
-        model = create_ddp_model(model)
+        model = create_ddp_model(model.to(self.cfg.train.device))
         SafeCheckpointer(model, complete=True).load(self.cfg.train.init_checkpoint)
         return self._evaluate(model)
 
     def _evaluate(self, model: Any) -> Any:
         loader = instantiate(self.cfg.dataloader.test)
-        results = inference_on_dataset(model, loader, instantiate(self.cfg.dataloader.evaluator))
+        with whole_parameters(model):  # processes can have different numbers of images
+            results = inference_on_dataset(model, loader, instantiate(self.cfg.dataloader.evaluator))
         if comm.is_main_process():
             print_csv_format(results)
         return results
 
     def _train(self, model: Any) -> None:
         cfg = self.cfg
-        cfg.optimizer.params.model = model
+        shard_as_configured(model, cfg.train)
+        cfg.optimizer.params.model = model.to(cfg.train.device)
         optimizer = instantiate(cfg.optimizer)
         _seed_again(cfg.train.get("seed"))
         loader = instantiate(cfg.dataloader.train)
-        model = create_ddp_model(model, **cfg.train.ddp)
+        if is_sharded(model):
+            shard_on_load(optimizer)
+        else:
+            model = create_ddp_model(model, **cfg.train.ddp)
         trainer = (AMPTrainer if cfg.train.amp.enabled else SimpleTrainer)(model, loader, optimizer)
         checkpointer = SafeCheckpointer(model, cfg.train.output_dir, trainer=trainer)
         main_process = comm.is_main_process()
@@ -167,7 +175,7 @@ class LazyJob:
                 ExactResume(cfg.train.get("seed")) if self.exact else None,
                 hooks.IterationTimer(),
                 hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
-                hooks.PeriodicCheckpointer(checkpointer, **cfg.train.checkpointer) if main_process else None,
+                checkpointer.periodic(**cfg.train.checkpointer),
                 hooks.EvalHook(cfg.train.eval_period, lambda: self._evaluate(model)),
                 hooks.PeriodicWriter(writers, period=cfg.train.log_period) if main_process else None,
             ]

@@ -56,6 +56,7 @@ from .repeated_augmentation import RepeatedAugmentation
 from .resume import ExactResumeHook
 from .retina_head import RetinaHead
 from .rfp import RFP
+from .sharding import FSDPStrategy
 from .simple_pyramid import LN2d, SimpleFeaturePyramid
 from .ssh import SSH
 from .swin import Swin, SwinTransformer
@@ -67,6 +68,7 @@ __all__ = [
     "CSPPAFPN",
     "FPG",
     "FPN",
+    "FSDPStrategy",
     "FPN_CARAFE",
     "HRFPN",
     "LN2d",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import broadcast_object_list
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import HistoryBuffer
@@ -122,10 +123,8 @@ class SafeCheckpointHook(Hook):
         register_backend("local", AtomicBackend, force=True, prefixes="")
         if not runner._resume or runner._load_from is not None:
             return
-        found: list[Any] = [_newest(runner)]
-        broadcast_object_list(found)
-        runner._load_from = found[0]
-        runner._resume = found[0] is not None
+        runner._load_from = newest_checkpoint(runner.work_dir, runner.logger)
+        runner._resume = runner._load_from is not None
 
     def before_train(self, runner: Any) -> None:
         """Let a training that was interrupted after its last checkpoint publish that."""
@@ -148,16 +147,18 @@ class SafeCheckpointHook(Hook):
             raise UnusableCheckpointError(str(error)) from error
 
 
-def _newest(runner: Any) -> str | None:
-    tag = Path(runner.work_dir, "last_checkpoint")
-    if not tag.is_file():
-        return None
-    path, damaged = find_resumable(runner.work_dir, tag.read_text().strip() or ".", REQUIRED)
-    for message in damaged:
-        runner.logger.warning(message)
-    if damaged:
-        runner.logger.warning("Resuming from %s instead.", path or "no checkpoint")
-    return None if path is None else str(path)
+def newest_checkpoint(work_dir: str, logger: logging.Logger) -> str | None:
+    """Return the last complete checkpoint of a training, ``None`` if there is none; all processes return the same."""
+    tag, found = Path(work_dir, "last_checkpoint"), None
+    if tag.is_file() and is_main_process():
+        found, damaged = find_resumable(work_dir, tag.read_text().strip() or ".", REQUIRED)
+        for message in damaged:
+            logger.warning(message)
+        if damaged:
+            logger.warning("Resuming from %s instead.", found or "no checkpoint")
+    shared: list[Any] = [None if found is None else str(found)]
+    broadcast_object_list(shared)
+    return None if shared[0] is None else str(shared[0])
 
 
 def _refuse_other_models(model: Any, weights: Mapping[str, Any], source: str) -> None:
