@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -25,7 +26,7 @@ from .report import ComponentCost, CostReport
 
 
 class _FusedAttention(TorchFunctionMode):
-    """Use fused attention on the meta device, where PyTorch would choose the kernel that keeps the N x N weights.
+    """Use fused attention on tensors without values, where PyTorch would choose the kernel that keeps N x N weights.
 
     Fused kernels need four-dimensional tensors; attention on others is left to PyTorch.
     """
@@ -34,7 +35,7 @@ class _FusedAttention(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
             query = args[0] if args else kwargs["query"]
-            if query.is_meta and query.dim() == 4:
+            if (query.is_meta or isinstance(query, FakeTensor)) and query.dim() == 4:
                 return _fused_attention(*args, **kwargs)
         return func(*args, **kwargs)
 
@@ -118,7 +119,7 @@ def count_cost(
     """Run a network once and count its cost.
 
     Args:
-        model: network on the meta device (or on another device, where attention may go uncounted).
+        model: network on the meta device, or of fake tensors (on another device, attention may go uncounted).
         run: runs the network, or the parts to count; returns the ``conditions`` of the report, or ``None``.
         title: title of the report.
         image_size: height and width in pixels that ``run`` uses, for the report.

@@ -52,6 +52,7 @@ PUBLISHED = {
     "foundation_loads": Published("benchmarks/foundation_loads", "markdown", None),
     "foundation_networks": Published("benchmarks/foundation_networks", "markdown", None),
     "foundation_vits": Published("benchmarks/foundation_vits", "markdown", None),
+    "larger_than_one_card": Published("benchmarks/larger_than_one_card", "markdown", None),
     "plain_models": Published("benchmarks/revisions", "table"),
     "plain_models_2_threads": Published("benchmarks/revisions", "table"),
     "precision": Published("studies/precision/evaluate"),
