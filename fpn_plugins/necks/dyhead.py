@@ -15,7 +15,9 @@ The block runs ``num_blocks`` times. It takes the maps of another neck and retur
 The coarser map has fewer cells than the offsets. The authors' code, mmdet's and all published weights read the offsets'
 memory from its start as if it were of the smaller size; so does this class, see `as_smaller`.
 
-Deliberate difference from mmdet: any map sizes at which each map is half the previous one, rounded up.
+Deliberate differences from mmdet: any map sizes at which each map is half the previous one, rounded up. Where a tap is
+exactly one cell outside the map, as at offsets of 0, torchvision's operator and mmcv's take other sides of the
+derivative by the offset, which only the first iteration sees.
 """
 
 from __future__ import annotations

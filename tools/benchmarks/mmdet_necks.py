@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from shipped_necks import FINEST, compare, distinct, served, shipped_necks
+from shipped_necks import FINEST, FINEST_OF, compare, distinct, served, shipped_necks
 
 from fpn_plugins.checks import one_of
 from fpn_plugins.commands.common import user_errors
@@ -40,7 +40,7 @@ For each distinct neck, both classes are built with the arguments of the config:
 - *initial weights*: after the same seed, `init_weights` of both draws the same numbers (at an eighth of the width);
 - *outputs*, *gradients*: largest difference in double precision, of the inputs' and all parameters' gradients in
   training, relative to the largest value of each map (at an eighth of the width, finest map of {height} x {width}
-  cells; 16 x 24 for DyHead, whose operator in mmcv rounds positions on larger maps in single precision).
+  cells; {others}).
 
 """
 
@@ -82,7 +82,8 @@ def page(data: Mapping[str, Any]) -> str:
     equal = " | ".join(f"{total[key]} of {total['necks']}" for key in ("checkpoint", "initial"))
     lines.append(f"| all | {data['served']} | {total['necks']} | {equal} | | |")
     numbers = {key: data[key] for key in ("version", "files", "served", "unreadable")}
-    return HEADER.format(**numbers, height=FINEST[0], width=FINEST[1]) + "\n".join([*lines, ""])
+    others = ", ".join(f"{height} x {width} for {kind}" for kind, (height, width) in FINEST_OF.items())
+    return HEADER.format(**numbers, height=FINEST[0], width=FINEST[1], others=others) + "\n".join([*lines, ""])
 
 
 def main() -> None:

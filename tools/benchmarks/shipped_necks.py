@@ -32,8 +32,11 @@ INPUTS: dict[str, Callable[[Config], list[int]]] = {
 EXAMPLES: tuple[Config, ...] = (
     {"type": "SSH", "num_scales": 3, "in_channels": [64, 64, 64], "out_channels": [64, 64, 64]},
 )
-# cells of the first map, where mmcv's operator on larger ones rounds positions of taps in single precision
-FINEST_OF = {"DyHead": (16, 24)}
+# cells of the first map: mmcv's operator rounds positions of taps on larger maps in single precision; and its SAC pads
+# the coarsest map by reflection
+FINEST_OF = {"DyHead": (16, 24), "RFP": (96, 128)}
+# at offsets of exactly 0, the derivative by an offset has two values at the map's border
+CHANGES = {"DyHead": {"zero_init_offset": False}}
 # random numbers in forward: its scale is computed in single precision, in another order
 TOLERANCES = {"FPN_DropBlock": 1e-6}
 TOLERANCE = 1e-10
@@ -178,7 +181,7 @@ def same_checkpoint(config: Config) -> bool:
 def compare(config: Config, size: tuple[int, int] | None = None) -> Parity:
     """Compare both classes in one configuration, with maps whose finest has ``size`` cells (height, width)."""
     size = size or FINEST_OF.get(config["type"], FINEST)
-    narrow = slim(config)
+    narrow = {**slim(config), **CHANGES.get(config["type"], {})}
     theirs, ours = build_pair(narrow)
     for neck in (theirs, ours):
         torch.manual_seed(SEED)
