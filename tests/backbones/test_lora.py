@@ -112,6 +112,49 @@ def test_checkpointing_compiling_and_exporting_keep_the_adapters() -> None:
     assert_same_maps(exported.module()(images()), [expected])
 
 
+def test_training_steps_compile() -> None:
+    """Forward and backward in one graph each, with equal gradients of the adapters."""
+    backbone = trained(vit(lora={"rank": 2}, depth=1, global_block_indices=())).train()
+    compiled = torch.compile(copy.deepcopy(backbone), fullgraph=True, backend="aot_eager")
+    gradients = []
+    for module in (backbone, compiled):
+        module(images())[0].square().mean().backward()
+        gradients.append({name.removeprefix("_orig_mod."): p.grad for name, p in module.named_parameters()})
+        gradients[-1] = {name: grad for name, grad in gradients[-1].items() if grad is not None}
+    assert set(gradients[0]) == learning(backbone)
+    assert_same_gradients(*gradients)
+
+
+@pytest.mark.parametrize("kind", ["ViTDet", "DINOv3", "EVA-02"])
+@pytest.mark.parametrize("precision", ["bf16 autocast", "bf16", "fp16"])
+def test_half_precision_computes_adapters(kind: str, precision: str) -> None:
+    """As close to the merged network in single precision as that network in half precision is."""
+    backbone = trained(vit(kind, lora={"rank": 2})).float()
+    merged, x = merge_lora(copy.deepcopy(backbone)), images().float()
+    expected = merged(x)[0]
+    found = []
+    for module in (backbone, merged):
+        if precision == "bf16 autocast":
+            with torch.autocast("cpu", torch.bfloat16):
+                found.append(module(x)[0])
+        else:
+            dtype = torch.bfloat16 if precision == "bf16" else torch.float16
+            found.append(module.to(dtype)(x.to(dtype))[0])
+    own, plain = (float((m.float() - expected).norm() / expected.norm()) for m in found)
+    assert own < max(2 * plain, 1e-3) and plain < 0.05
+    found[0].float().square().mean().backward()
+    gradients = [p.grad for p in backbone.parameters() if p.requires_grad]
+    assert all(g is not None and g.isfinite().all() and g.any() for g in gradients)
+
+
+def test_a_trace_keeps_the_adapters() -> None:
+    """TorchScript by tracing, which works for a ViT without adapters, too."""
+    backbone = trained(vit(lora={"rank": 2})).eval()
+    traced = torch.jit.trace(backbone, (images(),))
+    (expected,) = backbone(images(1))
+    assert (traced(images(1))[0] - expected).abs().max() <= 1e-6 * expected.abs().max()  # angles in single precision
+
+
 # ------------------------------------------------------------------------------------------------------------- weights
 
 

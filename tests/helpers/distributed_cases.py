@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import torch
-from benchmarks.distributed import SWIN, Case, Row, train, train_cases
+from benchmarks.distributed import SWIN, VIT, Case, Row, train, train_cases
 from torch import Tensor, nn
 
 from fpn_plugins import FeatureSpec, Pyramid, Swin, build_neck
@@ -48,6 +49,12 @@ def frozen() -> nn.Module:
     return Apart(Swin(**SWIN, frozen_stages=1), in_indices=(1, 2, 3))
 
 
+def with_lora() -> nn.Module:
+    """A ViT of which only the adapters train, and its pyramid."""
+    neck = {"type": "SimpleFeaturePyramid", "out_channels": 8}
+    return Pyramid({"type": "ViT", **VIT, "lora": {"rank": 2}}, neck)
+
+
 # name -> (model, options of DistributedDataParallel, whether it trains)
 APART: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], bool]] = {
     "unread norm": (lambda: Apart(swin(), in_indices=(1, 2, 3)), {}, False),
@@ -70,6 +77,7 @@ APART: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], bool]] = {
         {"find_unused_parameters": True},
         True,
     ),
+    **({"LoRA": (with_lora, {}, True)} if find_spec("peft") else {}),
     "static graph": (lambda: Apart(swin(), in_indices=(1, 2, 3)), {"static_graph": True}, True),
 }
 
