@@ -42,6 +42,28 @@ def mmdet(kind: str, *arguments: Any, **more: Any) -> Build:
     return build
 
 
+def mmdet_fpg(specs: Sequence[FeatureSpec], size: tuple[int, int]) -> nn.Module:
+    """Build mmdet's FPG as its configs have it."""
+    from mmdet.models.necks import FPG
+
+    order = {"norm_cfg": {"type": "BN"}, "order": ("act", "conv", "norm"), "inplace": False}
+    up = {"type": "conv", "kernel_size": 3, "stride": 2, "padding": 1, **order}
+    same, down = {"type": "conv", "kernel_size": 1, **order}, {"type": "interpolation_conv", "kernel_size": 3, **order}
+    output = {**order, "type": "last_conv", "kernel_size": 3, "norm_cfg": None}
+    skipped = [tuple(range(4 - level)) for level in range(5)]
+    channels, paths = [spec.channels for spec in specs], 9 * ["bu"]
+    transitions = {"same_up_trans": up, "across_lateral_trans": same, "across_down_trans": down}
+    more = {"across_skip_trans": same, "output_trans": output, "skip_inds": skipped}
+    return FPG(channels, 256, 5, 9, paths, inter_channels=256, **transitions, **more)
+
+
+def mmdet_dyhead(specs: Sequence[FeatureSpec], size: tuple[int, int]) -> nn.Module:
+    """Build mmdet's DyHead."""
+    from mmdet.models.necks import DyHead
+
+    return DyHead(specs[0].channels, specs[0].channels)
+
+
 def mmdet_bfp(specs: Sequence[FeatureSpec], size: tuple[int, int]) -> nn.Module:
     """Build mmdet's BFP."""
     from mmdet.models.necks import BFP
@@ -115,6 +137,8 @@ CASES = {
     ),
     "CSPPAFPN": NeckCase(YOLOX_S, {"mmdet": mmdet("YOLOXPAFPN", 128, 1)}, {"out_channels": 128, "num_blocks": 1}),
     "BFP": NeckCase(PYRAMID, {"mmdet": mmdet_bfp}),
+    "FPG": NeckCase(RESNET50, {"mmdet": mmdet_fpg}),
+    "DyHead": NeckCase(tuple(FeatureSpec(256, 8 << k) for k in range(5)), {"mmdet": mmdet_dyhead}),
     "ChannelMapper": NeckCase(
         RESNET50[1:],
         {"mmdet": mmdet("ChannelMapper", 256, 1, norm_cfg=GN, act_cfg=None, num_outs=4)},
