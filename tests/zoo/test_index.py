@@ -55,7 +55,7 @@ def test_the_shipped_configs_exist() -> None:
 
 def test_every_cited_result_names_its_source() -> None:
     results = [result for found in Zoo.read().entries.values() for result in found.results]
-    assert {result.by for result in results} == {OWN, "mmdet", "detectron2"}
+    assert {result.by for result in results} == {OWN, "mmdet", "detectron2", "baaivision/EVA"}
     for result in results:
         assert result.by == OWN or (result.source.startswith("https://") and result.config)
         assert result.by != OWN or result.hardware
