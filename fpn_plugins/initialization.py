@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -27,19 +28,26 @@ def init_convs(module: nn.Module, init: str | None) -> None:
     if init is None:
         return
     fill = INITS[one_of("init", init, INITS, ", or None")]
+    slopes: dict[Any, float] = {}
+    for layer in module.modules():
+        act = getattr(layer, "act", None)
+        if init == "kaiming_normal" and isinstance(act, nn.LeakyReLU):
+            slopes[getattr(layer, "conv", None)] = act.negative_slope
+    for conv in convs_to_initialize(module):
+        if isinstance(conv, nn.Conv2d):
+            fill(conv.weight, **({"a": slopes[conv], "nonlinearity": "leaky_relu"} if conv in slopes else {}))
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)
+
+
+def convs_to_initialize(module: nn.Module) -> Iterator[nn.Conv2d | nn.ConvTranspose2d]:
+    """Yield the convolutions inside ``module``, but not those inside a layer that has a method ``init_weights``."""
     finished: set[nn.Module] = set()
-    slopes: dict[nn.Module, float] = {}
     for layer in module.modules():
         if layer is not module and hasattr(layer, "init_weights"):
             finished.update(layer.modules())
-        act = getattr(layer, "act", None)
-        if isinstance(act, nn.LeakyReLU) and init == "kaiming_normal" and isinstance(layer.conv, nn.Conv2d):
-            slopes[layer.conv] = act.negative_slope
-        if isinstance(layer, nn.Conv2d) and layer not in finished:
-            leaky = {"a": slopes[layer], "nonlinearity": "leaky_relu"} if layer in slopes else {}
-            fill(layer.weight, **leaky)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)) and layer not in finished:
+            yield layer
 
 
 INITS: dict[str, Callable[..., Tensor]] = {

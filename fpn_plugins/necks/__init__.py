@@ -9,6 +9,8 @@ from .build import NECKS, NeckChain, build_neck, register_neck
 from .card import NeckCard
 from .channel_mapper import ChannelMapper
 from .csp_pafpn import CSPPAFPN
+from .cspnext_pafpn import CSPNeXtPAFPN
+from .ct_resnet_neck import CTResNetNeck
 from .dilated_encoder import DilatedEncoder
 from .drop_block import DropBlock
 from .dyhead import DyHead
@@ -19,6 +21,7 @@ from .freq_fusion import FreqFusion
 from .hrfpn import HRFPN
 from .hybrid_encoder import HybridEncoder
 from .multi_scale_projector import MultiScaleProjector
+from .nas_fcos_fpn import NASFCOSFPN
 from .nas_fpn import NASFPN
 from .pafpn import PAFPN
 from .panoptic_fpn import PanopticFPN, SemanticMerge
@@ -26,12 +29,18 @@ from .pixel_decoder import MSDeformAttnPixelDecoder
 from .rep import fuse_convs
 from .rfp import RFP
 from .simple_pyramid import SimpleFeaturePyramid
+from .ssd_neck import SSDNeck
 from .ssh import SSH, SSHContext, SSHModule
+from .yolov3_neck import YOLOV3Neck
 
 explain_moved_attributes(__name__)
 
 __all__ = [
     "BFP",
+    "CTResNetNeck",
+    "NASFCOSFPN",
+    "SSDNeck",
+    "YOLOV3Neck",
     "CSPPAFPN",
     "FPG",
     "FPN",
@@ -46,6 +55,7 @@ __all__ = [
     "DilatedEncoder",
     "DropBlock",
     "DyHead",
+    "CSPNeXtPAFPN",
     "ExtraLevels",
     "MSDeformAttnPixelDecoder",
     "FreqFusion",

@@ -17,6 +17,8 @@ from .bfp import BFP
 from .bifpn import BiFPN
 from .channel_mapper import ChannelMapper
 from .csp_pafpn import CSPPAFPN
+from .cspnext_pafpn import CSPNeXtPAFPN
+from .ct_resnet_neck import CTResNetNeck
 from .dilated_encoder import DilatedEncoder
 from .dyhead import DyHead
 from .fpg import FPG
@@ -24,18 +26,21 @@ from .fpn import FPN
 from .hrfpn import HRFPN
 from .hybrid_encoder import HybridEncoder
 from .multi_scale_projector import MultiScaleProjector
+from .nas_fcos_fpn import NASFCOSFPN
 from .nas_fpn import NASFPN
 from .pafpn import PAFPN
 from .panoptic_fpn import PanopticFPN
 from .pixel_decoder import MSDeformAttnPixelDecoder
 from .rfp import RFP
 from .simple_pyramid import SimpleFeaturePyramid
+from .ssd_neck import SSDNeck
 from .ssh import SSH
+from .yolov3_neck import YOLOV3Neck
 
 _OURS = (
-    *(FPN, PAFPN, BiFPN, NASFPN, FPG, CSPPAFPN, HybridEncoder, BFP, DyHead, RFP, PanopticFPN),
+    *(FPN, PAFPN, BiFPN, NASFPN, FPG, CSPPAFPN, CSPNeXtPAFPN, HybridEncoder, BFP, DyHead, RFP, PanopticFPN),
     *(SimpleFeaturePyramid, MultiScaleProjector, ChannelMapper, HRFPN, DilatedEncoder, SSH),
-    *(MSDeformAttnPixelDecoder,),
+    *(MSDeformAttnPixelDecoder, NASFCOSFPN, SSDNeck, YOLOV3Neck, CTResNetNeck),
     *(SSDPyramid, TopDownPyramid, SingleScale),
 )
 # every neck by its class name, in the order of the docs; the adapters and the contract tests iterate over this table

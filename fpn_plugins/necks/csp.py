@@ -1,4 +1,4 @@
-"""Cross-stage-partial layers and depthwise separable convolution, the parts of YOLOX's neck and of LW-DETR's projector.
+"""Cross-stage-partial layers and depthwise separable convolution, parts of YOLOX's and RTMDet's necks and of LW-DETR's.
 
 CSPNet (Wang et al., CVPR-W 2020, arXiv:1911.11929), in the form of YOLOv5 and YOLOX::
 
@@ -6,7 +6,9 @@ CSPNet (Wang et al., CVPR-W 2020, arXiv:1911.11929), in the form of YOLOv5 and Y
       |                              concat --final 1x1-->
       +--short 1x1-------------------+
 
-and in that of LW-DETR (arXiv:2406.03459), where the final convolution reads the map after each of the blocks::
+RTMDet (arXiv:2212.07784, section 3.1) replaces the blocks by a 3x3 convolution and a depthwise separable 5x5 one. In
+LW-DETR (arXiv:2406.03459), the final convolution reads the map after each of the blocks, the aggregation of ELAN
+(arXiv:2211.04800)::
 
     x --first 1x1-- first half ---------------------------------------+
           |                                                           concat --final 1x1-->
@@ -15,13 +17,13 @@ and in that of LW-DETR (arXiv:2406.03459), where the final convolution reads the
                                                  +--------------|-----+
 
 Reference code: mmdet ``models/layers/csp_layer.py`` (``CSPLayer`` without the shortcut inside its blocks, which the
-neck does not use), mmcv ``cnn/bricks/depthwise_separable_conv_module.py``, and ``C2f`` in LW-DETR's
+necks do not use), mmcv ``cnn/bricks/depthwise_separable_conv_module.py``, and ``C2f`` in LW-DETR's
 ``models/backbone/projector.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -32,17 +34,27 @@ from ..layers import ConvFactory, ConvNormAct, make_conv
 
 
 class DepthwiseSeparableConv(nn.Module):
-    """Depthwise 3x3 convolution, then 1x1 convolution, each with norm and activation; arguments as for `ConvNormAct`.
+    """Depthwise 3x3 convolution (or ``kernel_size``), then 1x1 convolution, each with norm and activation.
 
-    Source: MobileNets (Howard et al., arXiv:1704.04861, section 3.1).
+    Arguments are those of `ConvNormAct`; ``padding`` is the first convolution's. Source: MobileNets (Howard et al.,
+    arXiv:1704.04861, section 3.1).
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, stride: int = 1, conv: ConvFactory | None = None, **layers: Any
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int = 1,
+        conv: ConvFactory | None = None,
+        kernel_size: int = 3,
+        padding: int | None = None,
+        **layers: Any,
     ) -> None:
         super().__init__()
         each = partial(make_conv(conv), groups=in_channels)
-        self.depthwise_conv = ConvNormAct(in_channels, in_channels, 3, stride, conv=each, **layers)
+        self.depthwise_conv = ConvNormAct(
+            in_channels, in_channels, kernel_size, stride, conv=each, padding=padding, **layers
+        )
         self.pointwise_conv = ConvNormAct(in_channels, out_channels, 1, conv=conv, **layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,30 +84,55 @@ class Bottleneck(nn.Module):
         return self.conv2(self.conv1(x))
 
 
+class CSPNeXtBlock(nn.Module):
+    """3x3, then depthwise separable 5x5 convolution at the same width (RTMDet's block without its shortcut).
+
+    The first convolution is an ``nn.Conv2d`` whatever ``conv`` is, as in mmdet.
+    """
+
+    def __init__(self, channels: int, depthwise: bool = False, **layers: Any) -> None:
+        super().__init__()
+        self.conv1 = make_conv3x3(channels, channels, depthwise=depthwise, **{**layers, "conv": None})
+        self.conv2 = DepthwiseSeparableConv(channels, channels, kernel_size=5, **layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``B C H W`` to ``B C H W``."""
+        return self.conv2(self.conv1(x))
+
+
 class CSPLayer(nn.Module):
     """CSP layer: half of the channels pass through ``num_blocks`` bottlenecks, the other half around them.
 
     Args:
         in_channels: total channels of the input maps.
         out_channels: channels of the output map.
-        num_blocks: number of bottlenecks, each ``out_channels // 2`` wide.
+        num_blocks: number of bottlenecks, each ``out_channels * expand_ratio`` wide, rounded down.
         depthwise: whether their 3x3 convolutions are depthwise separable.
+        expand_ratio: width of each of the two branches relative to ``out_channels``.
+        block: `Bottleneck` or `CSPNeXtBlock`.
         **layers: ``norm``, ``act`` and ``conv`` of `ConvNormAct`.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, num_blocks: int = 1, depthwise: bool = False, **layers: Any
+        self,
+        in_channels: int,
+        out_channels: int,
+        num_blocks: int = 1,
+        depthwise: bool = False,
+        expand_ratio: float = 0.5,
+        block: Callable[..., nn.Module] = Bottleneck,
+        **layers: Any,
     ) -> None:
         super().__init__()
-        half = out_channels // 2
-        self.main_conv = ConvNormAct(in_channels, half, 1, **layers)
-        self.short_conv = ConvNormAct(in_channels, half, 1, **layers)
-        self.final_conv = ConvNormAct(2 * half, out_channels, 1, **layers)
-        self.blocks = nn.Sequential(*(Bottleneck(half, depthwise, **layers) for _ in range(num_blocks)))
+        width = int(out_channels * expand_ratio)
+        self.main_conv = ConvNormAct(in_channels, width, 1, **layers)
+        self.short_conv = ConvNormAct(in_channels, width, 1, **layers)
+        self.final_conv = ConvNormAct(2 * width, out_channels, 1, **layers)
+        self.blocks = nn.Sequential(*(block(width, depthwise, **layers) for _ in range(num_blocks)))
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Concatenate ``maps`` (each ``B C H W``) and map them to ``B C_out H W``."""
-        x = torch.cat(tuple(maps), dim=1)
+    def forward(self, maps: Tensor | Sequence[Tensor]) -> Tensor:
+        """Map ``B C_in H W``, or several maps to be concatenated, to ``B C_out H W``."""
+        x = maps if isinstance(maps, Tensor) else torch.cat(tuple(maps), dim=1)
         return self.final_conv(torch.cat((self.blocks(self.main_conv(x)), self.short_conv(x)), dim=1))
 
 
@@ -105,15 +142,25 @@ class C2f(nn.Module):
     Args:
         in_channels: channels of the input map.
         out_channels: channels of the output map.
-        num_blocks: number of bottlenecks of two 3x3 convolutions, each ``out_channels // 2`` wide.
+        num_blocks: number of bottlenecks of two 3x3 convolutions, each ``out_channels * expand_ratio`` wide.
+        depthwise: whether the second of each two is depthwise separable.
+        expand_ratio: width of each of the two branches relative to ``out_channels``.
         **layers: ``norm``, ``act`` and ``conv`` of `ConvNormAct`.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, num_blocks: int = 3, **layers: Any) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        num_blocks: int = 3,
+        depthwise: bool = False,
+        expand_ratio: float = 0.5,
+        **layers: Any,
+    ) -> None:
         super().__init__()
-        half = out_channels // 2
+        half = int(out_channels * expand_ratio)
         self.first_conv = ConvNormAct(in_channels, 2 * half, 1, **layers)
-        self.blocks = nn.ModuleList(Bottleneck(half, kernel_size=3, **layers) for _ in range(num_blocks))
+        self.blocks = nn.ModuleList(Bottleneck(half, depthwise, kernel_size=3, **layers) for _ in range(num_blocks))
         self.final_conv = ConvNormAct((2 + num_blocks) * half, out_channels, 1, **layers)
 
     def forward(self, x: Tensor) -> Tensor:

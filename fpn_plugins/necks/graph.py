@@ -39,9 +39,7 @@ class Graph:
     Args:
         num_levels: number of input maps and of output maps.
         nodes: the merges; each reads earlier maps.
-
-    Attributes:
-        outputs: numbers of the last map of each level.
+        outputs: numbers of the maps to return; by default those of the last map of each level.
 
     Raises:
         ValueError: a node at a nonexistent level, or one that reads no map or a later one.
@@ -49,7 +47,7 @@ class Graph:
 
     num_levels: int
     nodes: tuple[Node, ...]
-    outputs: tuple[int, ...] = field(init=False, compare=False, repr=False)
+    outputs: tuple[int, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         for number, node in enumerate(self.nodes, start=self.num_levels):
@@ -57,6 +55,8 @@ class Graph:
                 raise ValueError(f"map {number}, {node}: level must be one of 0..{self.num_levels - 1}")
             if not node.inputs or not all(0 <= source < number for source in node.inputs):
                 raise ValueError(f"map {number}, {node}: inputs must list at least one map, of 0..{number - 1}")
+        if self.outputs:
+            return
         last = {self.level_of(number): number for number in range(self.num_levels + len(self.nodes))}
         object.__setattr__(self, "outputs", tuple(last[level] for level in range(self.num_levels)))
 

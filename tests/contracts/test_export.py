@@ -54,6 +54,7 @@ def case_id(case: Case) -> str:
 # fewer repeats and blocks: they are alike, and tracing takes seconds
 FEWER: dict[str, dict[str, Any]] = {
     "BiFPN": {"num_repeats": 1},
+    "CSPNeXtPAFPN": {"num_blocks": 1},
     "CSPPAFPN": {"num_blocks": 1},
     "DyHead": {"num_blocks": 1},
     "FPG": {"paths": ("bottom_up",) * 2, "skipped_paths": "none"},
@@ -88,16 +89,21 @@ CASES = [
 # for the first that it meets
 NOT_SCRIPTABLE = {
     "BiFPN": "does not have a statically determinable length",
+    "CSPNeXtPAFPN": "Sequence",
+    "CTResNetNeck": "python value of type 'float'",
     "CSPPAFPN": "Sequence",
     "MSDeformAttnPixelDecoder": "Unknown type name 'Sizes'",
     "DyHead": "python value of type 'float' cannot be used",
     "FPG": "Unknown builtin op: aten::sym_min",
     "HybridEncoder": "nn.ModuleList",
     "MultiScaleProjector": "Sequence",
+    "NASFCOSFPN": "Sequence",
     "NASFPN": "Sequence",
     "PanopticFPN": "Sequence",
     "RFP": "Unknown type annotation: 'int | None'",
+    "SSDNeck": "Sequence",
     "SimpleFeaturePyramid": "Sequence",
+    "YOLOV3Neck": "Unknown type name",
 }
 
 

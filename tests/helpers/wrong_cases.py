@@ -85,7 +85,8 @@ FROM_ZERO = {
     *("num_things_classes", "ignore_index", "num_attention_layers"),
 }
 RATES = {"drop_path_rate", "dropout", "normalizer_momentum"}
-FROM_ZERO_NUMBERS = {"qk_scale", "drop_rate", "attn_drop_rate", "loss_weight", "ignore_value"}
+FROM_ZERO_NUMBERS = {"l2_norm_scale", "qk_scale", "drop_rate", "attn_drop_rate", "loss_weight", "ignore_value"}
+TAKE_MORE_MAPS = ("mmdet.CLRFPN", "mmdet.CTResNetNeck", "mmdet.DilatedEncoder")  # as mmdet's classes
 FIXED = {"init_cfg", "convert_weights"}  # read by mmengine, and ignored
 
 
@@ -131,7 +132,7 @@ def wrong_values(name: str, parameter: inspect.Parameter) -> list[Any]:
         out = [-1.0] + ([1.0] if name in RATES else [] if name in FROM_ZERO_NUMBERS else [0.0])
         return [*NUMBERS, *out, *none]
     if base == "Sequence[int]" or base == "int | Sequence[int]":
-        low = [[-5, -4]] if "ind" in name or name == "num_upsamples" else [[0, 0], [-1]]
+        low = [[-5, -4]] if "ind" in name or name.endswith(("num_upsamples", "paddings")) else [[0, 0], [-1]]
         values = [value for value in SEQUENCES if base == "Sequence[int]" or value != 256]
         return [*values, *low, *none]
     if base in ("Sequence[float]", "Sequence[str]"):
@@ -180,6 +181,12 @@ def mmdet_subjects() -> Iterator[Subject]:
     register_all_modules()
     level = {"in_channels": [4, 6, 8, 10], "out_channels": 32, "num_outs": 5}
     special: dict[str, dict[str, Any]] = {
+        "CTResNetNeck": {"in_channels": 8, "num_deconv_filters": [8, 4], "num_deconv_kernels": [4, 4]},
+        "SSDNeck": {
+            **{"in_channels": [6, 8], "out_channels": [6, 8, 8, 4, 4]},
+            **{"level_strides": [2, 2, 2], "level_paddings": [1, 1, 1]},
+        },
+        "YOLOV3Neck": {"num_scales": 3, "in_channels": [8, 6, 4], "out_channels": [8, 6, 4]},
         "BFP": {"in_channels": 32, "num_levels": 4, "refine_type": "conv"},
         "NASFPN": {**level, "stack_times": 1},
         "DilatedEncoder": {
@@ -193,6 +200,7 @@ def mmdet_subjects() -> Iterator[Subject]:
         },
         "DyHead": {"in_channels": 32, "out_channels": 32, "num_levels": 3, "num_blocks": 1},
         "FPG": {**level, "stack_times": 1, "paths": ["bu"]},
+        "CSPNeXtPAFPN": {"in_channels": [4, 6, 8, 10], "out_channels": 32},
         "CSPPAFPN": {"in_channels": [4, 6, 8, 10], "out_channels": 32},
         "YOLOXPAFPN": {"in_channels": [4, 6, 8, 10], "out_channels": 32},
         "SimpleFeaturePyramid": {**level, "in_channels": [16]},
@@ -331,7 +339,7 @@ def forward_cases(chosen: Subject) -> Iterator[Case]:
         if len(set(module.in_channels)) == 1 and len(module.in_channels) > 1:
             strides = [4 << k for k in range(len(module.in_channels))]
         specs = tuple(FeatureSpec(c, s) for c, s in zip(module.in_channels, strides, strict=True))
-        inputs = wrong_maps(specs, chosen.name == "mmdet.DilatedEncoder")  # which reads the last of any number
+        inputs = wrong_maps(specs, chosen.name in TAKE_MORE_MAPS)
     else:
         inputs = wrong_images()
     for text, value in inputs:

@@ -38,7 +38,9 @@ from .backbones import (
 from .bfp import BFP
 from .bifpn import BiFPN
 from .channel_mapper import ChannelMapper
-from .csp_pafpn import CSPPAFPN, YOLOXPAFPN
+from .clr_fpn import CLRFPN
+from .csp_pafpn import CSPPAFPN, YOLOXPAFPN, CSPNeXtPAFPN
+from .ct_resnet_neck import CTResNetNeck
 from .dilated_encoder import DilatedEncoder
 from .dyhead import DyHead
 from .fpg import FPG
@@ -49,6 +51,7 @@ from .hybrid_encoder import HybridEncoder
 from .layer_decay import ViTLayerDecay
 from .loading import SafeCheckpointHook
 from .multi_scale_projector import MultiScaleProjector
+from .nas_fcos_fpn import NASFCOS_FPN, NASFCOSFPN
 from .nas_fpn import NASFPN
 from .panoptic_fpn import PanopticFPN, PanopticFPNHead
 from .pixel_decoder import MSDeformAttnPixelDecoder
@@ -58,25 +61,32 @@ from .retina_head import RetinaHead
 from .rfp import RFP
 from .sharding import FSDPStrategy
 from .simple_pyramid import LN2d, SimpleFeaturePyramid
+from .ssd_neck import SSDNeck
 from .ssh import SSH
 from .swin import Swin, SwinTransformer
+from .yolov3_neck import YOLOV3Neck
 
 explain_moved_attributes(__name__)
 
 __all__ = [
     "BFP",
+    "CLRFPN",
     "CSPPAFPN",
     "FPG",
+    "CTResNetNeck",
     "FPN",
     "FSDPStrategy",
     "FPN_CARAFE",
     "HRFPN",
     "LN2d",
+    "NASFCOSFPN",
+    "NASFCOS_FPN",
     "NASFPN",
     "PAFPN",
     "SSH",
     "BiFPN",
     "ChannelMapper",
+    "CSPNeXtPAFPN",
     "CorePyramid",
     "DetectoRSResNet",
     "DilatedEncoder",
@@ -97,6 +107,7 @@ __all__ = [
     "RFP",
     "RetinaHead",
     "SafeCheckpointHook",
+    "SSDNeck",
     "SSDPyramid",
     "SimpleFeaturePyramid",
     "SingleScale",
@@ -108,5 +119,6 @@ __all__ = [
     "TopDownPyramid",
     "ViT",
     "ViTLayerDecay",
+    "YOLOV3Neck",
     "YOLOXPAFPN",
 ]

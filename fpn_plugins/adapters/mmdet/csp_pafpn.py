@@ -1,4 +1,4 @@
-"""YOLOX's neck for MMDetection, with every argument of mmdet's own class."""
+"""YOLOX's and RTMDet's necks for MMDetection, with every argument of mmdet's own classes."""
 
 from __future__ import annotations
 
@@ -27,12 +27,15 @@ KAIMING = {
 }
 
 
-@MODELS.register_module(name=["CSPPAFPN", "YOLOXPAFPN"])
-class CSPPAFPN(SafeInit, necks.CSPPAFPN, BaseModule):
-    """`fpn_plugins.CSPPAFPN` with the arguments, defaults and initialization of mmdet's ``YOLOXPAFPN``.
+YOLOX_BN = {"type": "BN", "momentum": 0.03, "eps": 0.001}
+DOUBLED = {"scale_factor": 2, "mode": "nearest"}
 
-    Drop-in for ``models/necks/yolox_pafpn.py``. An ``upsample_cfg`` that doubles the resolution resizes to the finer
-    map instead, with the same result wherever mmdet's works.
+
+class CSPArguments(SafeInit):
+    """Constructor mixin: arguments, defaults and initialization of mmdet's ``YOLOXPAFPN``.
+
+    An ``upsample_cfg`` that doubles the resolution resizes to the finer map instead, with the same result wherever
+    mmdet's works. ``block='c2f'`` and other arguments of the core class can be added.
     """
 
     def __init__(
@@ -41,15 +44,15 @@ class CSPPAFPN(SafeInit, necks.CSPPAFPN, BaseModule):
         out_channels: int,
         num_csp_blocks: int = 3,
         use_depthwise: bool = False,
-        upsample_cfg: Cfg = {"scale_factor": 2, "mode": "nearest"},  # noqa: B006  (copied, never changed)
+        upsample_cfg: Cfg = DOUBLED,
         conv_cfg: Cfg | None = None,
-        norm_cfg: Cfg | None = {"type": "BN", "momentum": 0.03, "eps": 0.001},  # noqa: B006  (copied, never changed)
+        norm_cfg: Cfg | None = YOLOX_BN,
         act_cfg: Cfg | None = {"type": "Swish"},  # noqa: B006  (copied, never changed)
         init_cfg: Cfg | Sequence[Cfg] | None = KAIMING,  # noqa: B006  (never changed)
         **more: Any,
     ) -> None:
         super().__init__(
-            in_channels,
+            in_channels,  # type: ignore[call-arg]
             out_channels,
             num_blocks=integer("num_csp_blocks", num_csp_blocks, 0),
             depthwise=boolean("use_depthwise", use_depthwise),
@@ -63,7 +66,38 @@ class CSPPAFPN(SafeInit, necks.CSPPAFPN, BaseModule):
         self.init_cfg = init_cfg
 
 
+@MODELS.register_module(name=["CSPPAFPN", "YOLOXPAFPN"])
+class CSPPAFPN(CSPArguments, necks.CSPPAFPN, BaseModule):
+    """Drop-in for mmdet's ``YOLOXPAFPN`` (``models/necks/yolox_pafpn.py``); see `CSPArguments`."""
+
+
 YOLOXPAFPN = CSPPAFPN
+
+
+@MODELS.register_module()
+class CSPNeXtPAFPN(CSPArguments, necks.CSPNeXtPAFPN, BaseModule):
+    """Drop-in for mmdet's ``CSPNeXtPAFPN`` (``models/necks/cspnext_pafpn.py``); see `CSPArguments`.
+
+    As in mmdet, ``conv_cfg`` leaves the first convolution of each block as it is.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int,
+        num_csp_blocks: int = 3,
+        use_depthwise: bool = False,
+        expand_ratio: float = 0.5,
+        upsample_cfg: Cfg = DOUBLED,
+        conv_cfg: Cfg | None = None,
+        norm_cfg: Cfg | None = YOLOX_BN,
+        act_cfg: Cfg | None = {"type": "Swish"},  # noqa: B006  (copied, never changed)
+        init_cfg: Cfg | Sequence[Cfg] | None = KAIMING,
+        **more: Any,
+    ) -> None:
+        layers = (upsample_cfg, conv_cfg, norm_cfg, act_cfg, init_cfg)
+        more["expand_ratio"] = expand_ratio
+        super().__init__(in_channels, out_channels, num_csp_blocks, use_depthwise, *layers, **more)
 
 
 def to_finer(upsample_cfg: Cfg) -> UpsampleMode:

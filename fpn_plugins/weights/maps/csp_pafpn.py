@@ -1,4 +1,4 @@
-"""CSP-PAFPN: the layout of mmdet's ``YOLOXPAFPN`` -> ours.
+"""CSP-PAFPN: the layout of mmdet's ``YOLOXPAFPN`` and ``CSPNeXtPAFPN`` -> ours.
 
 Ours, with ``i`` in the order in which the modules run::
 
@@ -17,7 +17,7 @@ _BLOCK_CONVS = ("main_conv", "short_conv", "final_conv", "blocks.<j>.conv1", "bl
 
 
 def mmdet() -> KeyMap:
-    """Build the table of mmdet's ``YOLOXPAFPN``, whose blocks have the same names as ours."""
+    """Build the table of both classes of mmdet, whose blocks have the same names as ours."""
     places = [(f"{theirs}.<i>", f"{ours}.<i>") for theirs, ours in _CONVS.items()]
     paths = ("top_down_blocks", "bottom_up_blocks")
     places += [(f"{path}.<i>.{part}",) * 2 for path in paths for part in _BLOCK_CONVS]

@@ -36,6 +36,7 @@ CONFIGS = {
 UNSHIPPED = {
     *("ChannelMapper", "DilatedEncoder", "DyHead", "FPG", "HRFPN", "MSDeformAttnPixelDecoder", "RFP", "SSH"),
     *("HybridEncoder", "SingleScale"),
+    *("CSPNeXtPAFPN", "CTResNetNeck", "NASFCOSFPN", "SSDNeck", "YOLOV3Neck"),
 }
 
 

@@ -15,18 +15,19 @@ from torch import nn
 
 pytestmark = [pytest.mark.mmdet, pytest.mark.filterwarnings("ignore:Unnecessary conv bias")]
 
-OURS = ("NASFPN", "YOLOXPAFPN")
+SHIPPED = ("NASFPN", "YOLOXPAFPN")
+OURS = (*SHIPPED, "CSPNeXtPAFPN")
 SIZES = {"NASFPN": {"even": (64, 32), "odd": (37, 51)}, "YOLOXPAFPN": {"even": (16, 24), "larger": (32, 16)}}
 NUM_NECKS = 1 + 6  # distinct ones; parametrized by position, so that collecting reads no config
 
 
 def neck_config(index: int) -> dict[str, Any]:
-    return [config for kind in OURS for config in distinct(kind)][index]
+    return [config for kind in SHIPPED for config in distinct(kind)][index]
 
 
 def test_the_scan_finds_every_distinct_neck() -> None:
     """Guards the tests below: a changed layout of mmdet's package must not leave them without cases."""
-    assert [len(distinct(kind)) for kind in OURS] == [1, 6]
+    assert [len(distinct(kind)) for kind in SHIPPED] == [1, 6]
 
 
 @pytest.mark.parametrize("index", range(NUM_NECKS))
@@ -120,8 +121,9 @@ def test_upsample_cfg_keeps_its_meaning(upsample: dict[str, Any]) -> None:
         {"conv_cfg": {"type": "ConvWS"}, "use_depthwise": True},
     ],
 )
-def test_conv_norm_and_act_cfg_keep_their_meaning(arguments: dict[str, Any]) -> None:
-    theirs, ours = build_pair({"type": "YOLOXPAFPN", "in_channels": [8, 16], "out_channels": 8, **arguments})
+@pytest.mark.parametrize("kind", OURS[1:])
+def test_conv_norm_and_act_cfg_keep_their_meaning(kind: str, arguments: dict[str, Any]) -> None:
+    theirs, ours = build_pair({"type": kind, "in_channels": [8, 16], "out_channels": 8, **arguments})
     assert all(torch.equal(p, q) for p, q in zip(theirs.parameters(), ours.parameters(), strict=True))
     ours.load_state_dict(theirs.state_dict())
     inputs = random_maps([8, 16], (8, 12), torch.double)

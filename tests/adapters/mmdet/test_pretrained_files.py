@@ -31,6 +31,11 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "NASFPN": {**FIVE, "stack_times": 1, "norm_cfg": {"type": "BN"}},
     "ChannelMapper": {"in_channels": [8, 16, 32], "out_channels": 8, "num_outs": 4},
     "FPG": {**FIVE, "stack_times": 1, "paths": ["bu"]},
+    "CLRFPN": NECK,
+    "CTResNetNeck": {"in_channels": 8, "num_deconv_filters": [8, 4], "num_deconv_kernels": [4, 4]},
+    "SSDNeck": {"in_channels": [8], "out_channels": [8, 8, 4], "level_strides": [2, 2], "level_paddings": [1, 1]},
+    "YOLOV3Neck": {"num_scales": 2, "in_channels": [8, 6], "out_channels": [8, 6]},
+    "CSPNeXtPAFPN": {"in_channels": [8, 16, 32], "out_channels": 8},
     "CSPPAFPN": {"in_channels": [8, 16, 32], "out_channels": 8},
     "YOLOXPAFPN": {"in_channels": [8, 16, 32], "out_channels": 8},
     "DilatedEncoder": {
@@ -55,7 +60,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "RetinaHead": {"num_classes": 3, "in_channels": 8, "feat_channels": 8, "stacked_convs": 1},
 }
 # a layer without init_cfg, and mmdet's class that forbids it
-WITHOUT = {"LN2d", "DyHead", "RFP", "FPN_CARAFE"}
+WITHOUT = {"LN2d", "DyHead", "RFP", "FPN_CARAFE", "NASFCOSFPN", "NASFCOS_FPN"}
 NAMES = sorted(set(MODELS.module_dict) - WITHOUT)
 
 
