@@ -12,6 +12,7 @@ from ..checks import boolean, file_name, integer
 from ..features import FeatureSpec
 from ..keywords import KeywordChecked
 from ..ops.distributed import watch_first_step
+from ..ops.scripting import refuse_scripting
 from ..ops.windows import windows_along
 from ..weights import read_checkpoint
 from ..weights.layouts import LeftOutHook
@@ -65,6 +66,8 @@ class Backbone(KeywordChecked, nn.Module):
     feature_cache: FeatureCache | None = None
     # end of the message about weights that do not fit
     misfit_hint = ""
+
+    __prepare_scriptable__ = refuse_scripting
 
     @property
     def pixel_mean(self) -> list[float]:

@@ -34,6 +34,18 @@ def _same(module: nn.Module) -> nn.Module:
     return module
 
 
+def refuse_scripting(module: nn.Module) -> nn.Module:
+    """Raise ``TypeError`` for a class of this package that ``torch.jit.script`` cannot compile; return a user's module.
+
+    It is the ``__prepare_scriptable__`` of classes without a scriptable form.
+    """
+    kind = type(module)
+    if kind.__module__.partition(".")[0] != __name__.partition(".")[0]:
+        return module
+    remedy = "use torch.export, or torch.jit.trace for images of one size"
+    raise TypeError(f"torch.jit.script does not compile {kind.__name__}; {remedy}")
+
+
 class ListForm(Form):
     """The ``forward`` of a scripted neck, which takes and returns lists and does not check the maps."""
 

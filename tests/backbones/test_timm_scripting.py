@@ -1,4 +1,4 @@
-"""``torch.jit.script`` of timm's networks, by what timm alone can script."""
+"""``torch.jit.script`` of timm's networks, by what timm alone can script, and the error of all other backbones."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 import torch
 from precision import assert_same_maps
+from registered import BACKBONE_ARGUMENTS
 from timm_networks import images, randomize
+from torch import Tensor
 
-from fpn_plugins import FPN, Pyramid, TimmBackbone
+from fpn_plugins import BACKBONES, FPN, Pyramid, TimmBackbone, build_backbone
+from fpn_plugins.backbones.base import Backbone
 
 pytestmark = [pytest.mark.timm, pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")]
 # list, EfficientNet's and MobileNetV3's feature networks; channels-last maps with norms; average pooling that rounds up
@@ -52,3 +55,19 @@ def test_a_pyramid_scripts() -> None:
     assert type(pyramid.neck[0]) is FPN
     with pytest.raises(ValueError, match="build Pyramid with autocast=None"):
         torch.jit.script(Pyramid(TimmBackbone("resnet10t"), autocast="bfloat16"))
+
+
+@pytest.mark.parametrize("name", sorted(set(BACKBONES) - {"TimmBackbone"}))
+def test_other_backbones_name_what_works_instead(name: str) -> None:
+    backbone = build_backbone({"type": name, **BACKBONE_ARGUMENTS[name]})
+    for module in (backbone, Pyramid(backbone)):
+        with pytest.raises(TypeError, match=f"script does not compile {name}; use torch.export, or torch.jit.trace"):
+            torch.jit.script(module)
+
+
+def test_a_backbone_of_a_user_is_left_to_torchscript() -> None:
+    class Own(Backbone):
+        def forward(self, x: Tensor) -> list[Tensor]:
+            return [x]
+
+    assert torch.equal(torch.jit.script(Own())(images())[0], images())
