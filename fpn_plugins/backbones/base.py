@@ -61,12 +61,9 @@ class Backbone(KeywordChecked, nn.Module):
     frozen_stages: int = -1
     in_chans: int | None = None
     kept_maps: frozenset[int] | None = None  # positions given to `keep_maps`; None before its first call
-    # keys of the layers that `keep_maps` has removed here, not inside another backbone
-    left_out: frozenset[str] = frozenset()
+    left_out: frozenset[str] = frozenset()  # keys of the layers that `keep_maps` removed here, not in another backbone
     feature_cache: FeatureCache | None = None
-    # end of the message about weights that do not fit
-    misfit_hint = ""
-
+    misfit_hint = ""  # end of the message about weights that do not fit
     __prepare_scriptable__ = refuse_scripting
 
     @property
