@@ -21,19 +21,15 @@ pytestmark = [pytest.mark.timm, pytest.mark.mmdet, pytest.mark.detectron2]
 
 HERE = Path(__file__).resolve().parent
 CONFIGS = HERE.parents[1] / "configs"
-PUBLISHED: dict[str, Any] = {
+PE: dict[str, Any] = {
     **{"type": "ViT", "patch_size": 16, "prefix_tokens_in_windows": "drop", "window_positions": "window"},
-    **{"antialias_positions": False, "pretrained": False},
-}
-EVA = {**PUBLISHED, "pretrain_img_size": 224, "window_size": 16}
-PE = {
-    **{**PUBLISHED, "pretrain_img_size": 512, "window_size": 32, "tile_positions": True, "final_norm": False},
+    **{"pretrain_img_size": 512, "window_size": 32, "tile_positions": True, "final_norm": False},
     "global_block_indices": (12, 24, 36, 49),
 }
-# published name -> stem of the config with the same heads, and the ViT
+# published name -> stem of a config with the same heads, and the ViT, or what to change of the config's
 DETECTORS: dict[str, tuple[str, dict[str, Any]]] = {
-    "eva02_B_coco_bsl": ("cascade_mask_rcnn_vitdet_b_100e", {"name": "eva02_base_patch14_224", **EVA}),
-    "eva02_L_coco_bsl": ("cascade_mask_rcnn_vitdet_b_100e", {"name": "eva02_large_patch14_224", **EVA}),
+    "eva02_B_coco_bsl": ("cascade_mask_rcnn_eva02_b_vitdet_65e", {"pretrained": False}),
+    "eva02_L_coco_bsl": ("cascade_mask_rcnn_eva02_l_vitdet_73e", {"pretrained": False}),
     "mask_rcnn_PEspatial_G_coco36ep": (
         "mask_rcnn_vitdet_b_100e",
         {"name": "vit_pe_spatial_gigantic_patch14_448", **PE},
@@ -64,7 +60,7 @@ def in_detectron2(stem: str, vit: dict[str, Any]) -> Any:
     from detectron2.config import LazyConfig, instantiate
 
     model = LazyConfig.load(str(CONFIGS / "detectron2" / f"{stem}.py")).model
-    model.backbone.bottom_up = vit
+    model.backbone.bottom_up = vit if "type" in vit else {**model.backbone.bottom_up, **vit}
     with torch.device("meta"):
         return instantiate(model)
 
@@ -76,7 +72,7 @@ def in_mmdet(stem: str, vit: dict[str, Any]) -> Any:
 
     register_all_modules()
     model = Config.fromfile(str(CONFIGS / "mmdet" / f"{stem}.py")).model
-    model.backbone.backbone = vit
+    model.backbone.backbone = vit if "type" in vit else {**model.backbone.backbone, **vit}
     with torch.device("meta"):
         return MODELS.build(model)
 

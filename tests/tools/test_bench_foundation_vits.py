@@ -27,4 +27,4 @@ def test_parity_and_cost(script: Callable[[str], ModuleType], tmp_path: Path, mo
     assert [row["mode"] for row in report["cost"]] == ["inference", "training"]
     assert all(set(row["seconds"]) == set(row["peak_bytes"]) == set(bench.NAMES) for row in report["cost"])
     page = (tmp_path / "vits.md").read_text()
-    assert "| `vit_tiny_patch16_dinov3_qkvb` | 3 x 2 |" in page and "| 56 x 56 | training, ms |" in page
+    assert "| `vit_tiny_patch16_dinov3_qkvb` | 3 x 2 |" in page and "| 56 x 56 | training, ms (1 runs) |" in page

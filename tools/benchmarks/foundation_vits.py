@@ -2,8 +2,7 @@
 
 python tools/benchmarks/foundation_vits.py --out tools/benchmarks/data/foundation_vits
 
-Writes OUT.json and OUT.md. Ours and timm's have the same random weights and read the same images; no weights are
-downloaded.
+Writes OUT.json and OUT.md. Ours and timm's have the same random weights; no weights are downloaded.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ FAMILIES = (
 )
 GRIDS = ((16, 16), (12, 20), (21, 8))  # rows and columns of tokens
 GLOBAL_BLOCKS = (2, 5, 8, 11)
+MODES = ("inference", "training")
 DETECTRON2 = ("detectron2", "detectron2_relative")
 
 
@@ -62,7 +62,7 @@ def randomize(network: nn.Module) -> None:
 class Detectron2s(nn.Module):
     """Detectron2's ViT of the sizes of a named one: windows of 14 x 14 tokens, four global blocks, no rotary positions.
 
-    Images have sides of ``side`` pixels; ``use_rel_pos`` adds relative positions, as in its ViTDet configs.
+    Images have ``side`` pixels on a side; ``use_rel_pos`` adds relative positions, as in its ViTDet configs.
     """
 
     def __init__(self, like: ViT, side: int, use_rel_pos: bool) -> None:
@@ -141,7 +141,8 @@ def cost(name: str, side: int, training: bool, repeats: int) -> dict[str, Any]:
     seconds = interleaved_seconds(jobs, repeats, warm_up=int(side < 1024))  # those take seconds
     return {
         "side": side,
-        "mode": "training" if training else "inference",
+        "mode": MODES[training],
+        "repeats": repeats,
         "seconds": {key: statistics.median(times) for key, times in seconds.items()},
         "time_ratio": {
             "timm": median_ratio(seconds["ours"], seconds["timm"]),
@@ -158,8 +159,8 @@ def rows(args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
             for dtype, windowed in itertools.product((torch.float64, torch.float32), (False, True)):
                 yield "parity", parity(name, grid, dtype, windowed)
     for side in args.images:
-        for training in (False, True):
-            yield "cost", cost(args.timed, side, training, args.repeats)
+        for mode in args.modes:
+            yield "cost", cost(args.timed, side, mode == "training", args.repeats)
 
 
 PARITY_HEAD = """| network | tokens | map | gradient | map, one window | gradient, one window | \
@@ -167,10 +168,8 @@ map, float32 | gradient, float32 |
 |---|---|---:|---:|---:|---:|---:|---:|"""
 COST_HEAD = """| pixels | | {names} | ours / timm | windows / Detectron2 | windows / Detectron2, relative |
 |---|---|{lines}---:|---:|---:|"""
-NAMES = {
-    **{"ours": "ours", "timm": "timm", "windows": "ours, windows"},
-    **dict(zip(DETECTRON2, ("Detectron2", "Detectron2, relative"), strict=True)),
-}
+NAMES = {"ours": "ours", "timm": "timm", "windows": "ours, windows"}
+NAMES |= dict(zip(DETECTRON2, ("Detectron2", "Detectron2, relative"), strict=True))
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -185,10 +184,10 @@ stated. "One window": all blocks attend in windows as large as the map's longer 
 {PARITY_HEAD}
 {parity_lines(report["parity"])}
 
-`{report["timed"]}`, batch 1, fp32, medians of {report["repeats"]} interleaved runs. "Ours" and timm's attend globally
-in all blocks; "ours, windows" has windows of 16 x 16 tokens, and Detectron2's ViT of the same width and depth windows
-of 14 x 14, without and with relative positions; four blocks are global. Time in ms, peak allocation beyond weights and
-input in MiB, on a CPU; ratios are of time, lower is better.
+`{report["timed"]}`, batch 1, fp32, on a CPU. "Ours" and timm's attend globally in all blocks; "ours, windows" has
+windows of 16 x 16 tokens, and Detectron2's ViT of the same width and depth windows of 14 x 14, without and with
+relative positions; four blocks are global. Time in ms is the median of interleaved runs, memory in MiB the peak
+allocation beyond weights and input; ratios are of time, lower is better. Other programs shared the processor.
 
 {COST_HEAD.format(names=" | ".join(NAMES.values()), lines="---:|" * len(NAMES))}
 {cost_lines(report["cost"])}
@@ -211,14 +210,17 @@ def parity_lines(rows: list[dict[str, Any]]) -> str:
 
 
 def cost_lines(rows: list[dict[str, Any]]) -> str:
-    """Render two lines of the second table, time and memory, per size and mode."""
+    """Render time and memory per size and mode."""
     lines = []
     for row in rows:
         start = f"| {row['side']} x {row['side']} | {row['mode']}"
         times = [f"{1e3 * row['seconds'][key]:.0f}" for key in NAMES]
         peaks = [f"{row['peak_bytes'][key] / 2**20:.0f}" for key in NAMES]
         ratios = [f"{ratio:.2f}" for ratio in row["time_ratio"].values()]
-        lines += [f"{start}, ms | {' | '.join([*times, *ratios])} |", f"{start}, MiB | {' | '.join(peaks)} | | | |"]
+        lines += [
+            f"{start}, ms ({row['repeats']} runs) | {' | '.join([*times, *ratios])} |",
+            f"{start}, MiB | {' | '.join(peaks)} | | | |",
+        ]
     return "\n".join(lines)
 
 
@@ -230,9 +232,8 @@ def main() -> None:
     parser.add_argument(
         "--model", dest="timed", default="vit_small_patch16_dinov3", help="timm's name of the timed network"
     )
-    parser.add_argument(
-        "--images", type=int, nargs="*", default=[512, 1024], help="sides of the timed images in pixels"
-    )
+    parser.add_argument("--images", type=int, nargs="*", default=[512, 1024], help="sides in pixels of timed images")
+    parser.add_argument("--modes", nargs="*", choices=MODES, default=MODES)
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     with user_errors():
