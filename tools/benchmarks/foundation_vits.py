@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import statistics
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -138,7 +139,7 @@ def cost(name: str, side: int, training: bool, repeats: int) -> dict[str, Any]:
     }
     x = torch.randn(1, 3, side, side)
     jobs: dict[str, Callable[[], None]] = {key: partial(run, net, x, training) for key, net in networks.items()}
-    seconds = interleaved_seconds(jobs, repeats, warm_up=int(side < 1024))  # those take seconds
+    seconds = interleaved_seconds(jobs, repeats, warm_up=int(side < 1024), clock=time.process_time)
     return {
         "side": side,
         "mode": MODES[training],
@@ -186,8 +187,8 @@ stated. "One window": all blocks attend in windows as large as the map's longer 
 
 `{report["timed"]}`, batch 1, fp32, on a CPU. "Ours" and timm's attend globally in all blocks; "ours, windows" has
 windows of 16 x 16 tokens, and Detectron2's ViT of the same width and depth windows of 14 x 14, without and with
-relative positions; four blocks are global. Time in ms is the median of interleaved runs, memory in MiB the peak
-allocation beyond weights and input; ratios are of time, lower is better. Other programs shared the processor.
+relative positions; four blocks are global. Time in ms is the processor's (median of interleaved runs), memory in
+MiB the peak allocation beyond weights and input; ratios are of time, lower is better.
 
 {COST_HEAD.format(names=" | ".join(NAMES.values()), lines="---:|" * len(NAMES))}
 {cost_lines(report["cost"])}

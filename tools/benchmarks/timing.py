@@ -21,16 +21,20 @@ from fpn_plugins.analysis.peak_memory import CLEAR, peak, reset_peak
 Job = Callable[[], object]
 
 
-def interleaved_seconds(jobs: Mapping[str, Job], repeats: int, warm_up: int = 1) -> dict[str, list[float]]:
+def interleaved_seconds(
+    jobs: Mapping[str, Job], repeats: int, warm_up: int = 1, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Time jobs in turn, so that a change in the machine's speed affects all of them.
 
     Args:
         jobs: what to run, by name; on an accelerator a job has to synchronize before it returns.
         repeats: timed rounds; compare their medians (`median_ratio`).
         warm_up: untimed rounds before them.
+        clock: time in seconds; on a processor that other programs share, ``time.process_time`` of a single thread
+            leaves out the time that they take.
 
     Returns:
-        ``repeats`` wall-clock times in seconds per job, in order of the rounds.
+        ``repeats`` times in seconds per job, in order of the rounds.
 
     Raises:
         ValueError: ``repeats`` below 1.
@@ -40,10 +44,10 @@ def interleaved_seconds(jobs: Mapping[str, Job], repeats: int, warm_up: int = 1)
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for round_ in range(-warm_up, repeats):
         for name, job in jobs.items():
-            start = time.perf_counter()
+            start = clock()
             job()
             if round_ >= 0:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return seconds
 
 
