@@ -70,4 +70,5 @@ def test_a_backbone_of_a_user_is_left_to_torchscript() -> None:
         def forward(self, x: Tensor) -> list[Tensor]:
             return [x]
 
-    assert torch.equal(torch.jit.script(Own())(images())[0], images())
+    x = images()
+    assert torch.equal(torch.jit.script(Own())(x)[0], x)
