@@ -41,10 +41,10 @@ class RFP(SafeInit, necks.RFP, BaseModule):
         aspp_out_channels: channels of each branch of the ASPP.
         aspp_dilations: mmdet's.
         init_cfg: mmdet forbids it.
-        in_channels, out_channels, num_outs, start_level, end_level, add_extra_convs, relu_before_extra_convs,
-        no_norm_on_lateral, conv_cfg, norm_cfg, act_cfg, upsample_cfg: those of mmdet's ``FPN``.
         image_channels: channels of the image.
         more: further arguments of the core class.
+
+    The others are those of mmdet's ``FPN``.
 
     Raises:
         ValueError: an ``init_cfg``, levels that leave out a map, or arguments outside the core's values.
