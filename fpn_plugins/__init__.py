@@ -12,6 +12,7 @@ from .backbones import (
     TimmBackbone,
     TimmHybrid,
     ViT,
+    ViTAdapter,
     build_backbone,
     register_backbone,
 )
@@ -106,6 +107,7 @@ __all__ = [
     "TimmHybrid",
     "TopDownPyramid",
     "ViT",
+    "ViTAdapter",
     "build_backbone",
     "build_neck",
     "check_pyramid",

@@ -26,7 +26,8 @@ _PLAIN_VIT = re.compile(
     r"backbone\.((net|bottom_up|vit|backbone|model|module|encoder|image_encoder)\.)*("
     r"(?P<embedding>pos_embed|patch_embed|cls_token|dist_token|reg_token|register_tokens|mask_token|norm_pre|cnn)(\.|$)"
     r"|blocks\.(?P<block>\d+)\.((?P<residual>residual)\.|(?!\d))"
-    r"|(neck|simfp_\d+|fpn_(lateral|output)\d+|top_block|resamples|downsample|detail_convs|fusion_convs|norms?\d*|fc_norm|scale\d_norm)\.)"
+    r"|(neck|simfp_\d+|fpn_(lateral|output)\d+|top_block|resamples|downsample|detail_convs|fusion_convs|norms?\d*|fc_norm"
+    r"|scale\d_norm|prior|interactions|up)\.|level_embed$)"
 )
 
 

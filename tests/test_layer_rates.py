@@ -20,6 +20,7 @@ from fpn_plugins import (
     TimmBackbone,
     TimmHybrid,
     ViT,
+    ViTAdapter,
 )
 from fpn_plugins.training import layer_lr_factors, vit_lr_factor
 from fpn_plugins.weights.maps import swin as swin_tables
@@ -113,6 +114,7 @@ def test_composed_backbones_have_the_layers_of_their_parts() -> None:
         MultiDepthViT(VIT, depths=(1, 2, 3, 4)),
         HybridCNNViT({"type": "TimmBackbone", "name": "resnet18"}, VIT),
         SpatialTuningAdapter({"type": "ViT", **VIT}),
+        ViTAdapter(VIT, conv_inplane=8),
     ):
         found = layer_lr_factors(composed, 0.5)
         own = {name: factor for name, factor in found.items() if name.startswith("vit.")}

@@ -15,6 +15,7 @@ from .swin.swin import Swin
 from .timm.timm_backbone import TimmBackbone
 from .timm.timm_hybrid import TimmHybrid
 from .vit.vit import ViT
+from .vit_adapter import ViTAdapter
 
 explain_moved_attributes(__name__)
 
@@ -31,6 +32,7 @@ __all__ = [
     "TimmBackbone",
     "TimmHybrid",
     "ViT",
+    "ViTAdapter",
     "add_feature_cache",
     "add_lora",
     "build_backbone",

@@ -48,7 +48,7 @@ def deformable_attention(value: Tensor, sizes: Sizes, locations: Tensor, weights
 
 
 class MultiScaleDeformableAttention(nn.Module):
-    """Self-attention of the cells of several maps by deformable sampling.
+    """Attention to the cells of one or several maps by deformable sampling.
 
     Equals mmcv's ``MultiScaleDeformableAttention`` without its residual connection, and has its parameters.
 
@@ -57,21 +57,31 @@ class MultiScaleDeformableAttention(nn.Module):
         num_heads: heads; they divide ``channels``.
         num_levels: number of maps.
         num_points: points that each head of a query reads in each map.
+        value_channels: channels of the projected values, which ``num_heads`` divides; ``None`` for ``channels``.
 
     Raises:
-        ValueError: heads that do not divide ``channels``.
+        ValueError: heads that do not divide the channels.
     """
 
-    def __init__(self, channels: int, num_heads: int = 8, num_levels: int = 3, num_points: int = 4) -> None:
+    def __init__(
+        self,
+        channels: int,
+        num_heads: int = 8,
+        num_levels: int = 3,
+        num_points: int = 4,
+        value_channels: int | None = None,
+    ) -> None:
         super().__init__()
         self.num_heads = divisor("num_heads", num_heads, positive_int("channels", channels), "channels")
         self.num_levels = positive_int("num_levels", num_levels)
         self.num_points = positive_int("num_points", num_points)
+        width = channels if value_channels is None else positive_int("value_channels", value_channels)
+        divisor("num_heads", num_heads, width, "channels of the values")
         points = num_heads * num_levels * num_points
         self.sampling_offsets = nn.Linear(channels, 2 * points)
         self.attention_weights = nn.Linear(channels, points)
-        self.value_proj = nn.Linear(channels, channels)
-        self.output_proj = nn.Linear(channels, channels)
+        self.value_proj = nn.Linear(channels, width)
+        self.output_proj = nn.Linear(width, channels)
         self.init_weights()
 
     def init_weights(self) -> None:

@@ -25,6 +25,7 @@ from fpn_plugins import (
     TimmBackbone,
     TimmHybrid,
     ViT,
+    ViTAdapter,
     build_backbone,
 )
 
@@ -164,6 +165,12 @@ KINDS: list[Any] = [
         {"vit": {"type": "ViT", "embed_dim": 8, "depth": 2, "num_heads": 2, "global_block_indices": ()}},
         [("vit.patch_embed", "vit.pos_embed"), ("vit.blocks.0.",), ("vit.blocks.1.",)],
         id="SpatialTuningAdapter",
+    ),
+    pytest.param(
+        ViTAdapter,
+        {"vit": {"embed_dim": 8, "depth": 2, "num_heads": 2, "global_block_indices": ()}, "conv_inplane": 4},
+        [("vit.patch_embed", "vit.pos_embed"), ("vit.blocks.0.",), ("vit.blocks.1.",)],
+        id="ViTAdapter",
     ),
     pytest.param(
         ImagePyramid,

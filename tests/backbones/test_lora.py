@@ -11,7 +11,7 @@ import torch
 from precision import assert_same_gradients, assert_same_maps
 from torch import nn
 
-from fpn_plugins import FPN, MultiDepthViT, Pyramid, SimpleFeaturePyramid, SpatialTuningAdapter, Swin, ViT
+from fpn_plugins import FPN, MultiDepthViT, Pyramid, SimpleFeaturePyramid, SpatialTuningAdapter, Swin, ViT, ViTAdapter
 from fpn_plugins.backbones import add_lora, merge_lora
 from fpn_plugins.training import layer_lr_factors, vit_lr_factor
 
@@ -255,6 +255,7 @@ def test_composed_backbones_and_others_take_adapters() -> None:
     for composed in (
         MultiDepthViT(inner, depths=(1, 2), strides=(8, 16)),
         SpatialTuningAdapter({"type": "ViT", **inner}),
+        ViTAdapter(inner, conv_inplane=4),
     ):
         own = {name for name in learning(composed) if name.startswith("vit.")}
         assert len(own) == 8 and all(".lora_" in name for name in own) and learning(composed) > own

@@ -11,6 +11,7 @@ from registered import (
     BACKBONE_NAMES,
     DEPTHS,
     NECK_NAMES,
+    SMALL_NETWORK,
     TINY_ENCODER,
     VIT_PARTS,
     build,
@@ -90,10 +91,32 @@ def mvit_block(name: str) -> set[str]:
     return pooling | affine(*(f"{name}.{part}" for part in MVIT_PARTS))
 
 
+BATCH_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+
 def normed(*names: str) -> set[str]:
     """Convolutions without a bias, with batch norm."""
-    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-    return {f"{name}.{part}" for name in names for part in ("conv.weight", *(f"norm.{key}" for key in norm))}
+    return {f"{name}.{part}" for name in names for part in ("conv.weight", *(f"norm.{key}" for key in BATCH_NORM))}
+
+
+def adapter_keys() -> set[str]:
+    """ViTAdapter with two blocks, each with an interaction."""
+    attention = tuple(f"attn.{part}" for part in ("sampling_offsets", "attention_weights", "value_proj", "output_proj"))
+    ffn = ("ffn.fc1", "ffn.dwconv", "ffn.fc2", "ffn_norm")
+    keys = normed(*(f"prior.{part}.{k}" for part in ("stem", "convs") for k in range(3)))
+    keys |= {"level_embed", "interactions.0.injector.gamma", "interactions.1.injector.gamma"}
+    keys |= affine("up", *(f"prior.projections.{k}" for k in range(4)))
+    keys |= {f"norms.{k}.{key}" for k in range(4) for key in BATCH_NORM}
+    for i, count in enumerate((1, 3)):
+        places = [("injector", ()), *((f"extractors.{j}", ffn) for j in range(count))]
+        keys |= affine(
+            *(
+                f"interactions.{i}.{p}.{part}"
+                for p, more in places
+                for part in ("query_norm", "feat_norm", *attention, *more)
+            )
+        )
+    return keys | vit_keys(**SMALL_NETWORK, pretrain_img_size=64, use_rel_pos=False)
 
 
 def resnet_keys() -> set[str]:
@@ -140,6 +163,7 @@ BACKBONE_KEYS: dict[str, Callable[[], set[str]]] = {
         vit_keys(**{key: value for key, value in DEPTHS.items() if key != "type"})
         | normed(*(f"detail_convs.{k}" for k in range(4)), *(f"fusion_convs.{i}" for i in range(3)))
     ),
+    "ViTAdapter": adapter_keys,
     "ViT": lambda: {"pos_embed", *affine("patch_embed.proj"), *(k for i in range(2) for k in vit_block(f"blocks.{i}"))},
 }
 

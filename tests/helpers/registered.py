@@ -64,6 +64,12 @@ BACKBONE_ARGUMENTS: dict[str, dict[str, Any]] = {
     "TimmHybrid": {"name": "vit_small_r26_s32_224", "model_args": TINY_ENCODER},
     "DetectoRSResNet": {"base_channels": 4},
     "SpatialTuningAdapter": {"vit": DEPTHS, "detail_channels": 8},
+    "ViTAdapter": {
+        "vit": {**SMALL_NETWORK, "pretrain_img_size": 64},
+        "conv_inplane": 8,
+        "n_points": 2,
+        "init_values": 0.5,
+    },
     "ViT": {
         "img_size": 64,
         "embed_dim": 32,
@@ -108,7 +114,7 @@ BACKBONE_NAMES = [pytest.param(name, marks=BACKBONE_HOSTS.get(name, ())) for nam
 ROUNDS_DOWN_AT_ONCE = {"HRFPN"}
 ROUNDS_DOWN = {*ROUNDS_DOWN_AT_ONCE, "NASFPN", "SimpleFeaturePyramid", "ViT", *VARIANTS}
 # backbones whose residual stream stays in single precision under autocast, as in their peers
-SINGLE_PRECISION_MAPS = {"MViT", "Swin", "ViT", *VARIANTS}
+SINGLE_PRECISION_MAPS = {"MViT", "Swin", "ViT", "ViTAdapter", *VARIANTS}
 MODULES = [*NECK_NAMES, *BACKBONE_NAMES]
 
 

@@ -85,7 +85,15 @@ FROM_ZERO = {
     *("num_things_classes", "ignore_index", "num_attention_layers"),
 }
 RATES = {"drop_path_rate", "dropout", "normalizer_momentum"}
-FROM_ZERO_NUMBERS = {"l2_norm_scale", "qk_scale", "drop_rate", "attn_drop_rate", "loss_weight", "ignore_value"}
+FROM_ZERO_NUMBERS = {
+    "init_values",
+    "l2_norm_scale",
+    "qk_scale",
+    "drop_rate",
+    "attn_drop_rate",
+    "loss_weight",
+    "ignore_value",
+}
 TAKE_MORE_MAPS = ("mmdet.CLRFPN", "mmdet.CTResNetNeck", "mmdet.DilatedEncoder")  # as mmdet's classes
 FIXED = {"init_cfg", "convert_weights"}  # read by mmengine, and ignored
 

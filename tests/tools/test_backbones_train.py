@@ -60,6 +60,7 @@ CASES: dict[str, Case] = {
     "SpatialTuningAdapter": Case(
         {"vit": {"type": "ViT", **TINY_VIT, "out_block_indices": [1, 2, 3]}, "detail_channels": 8}
     ),
+    "ViTAdapter": Case({"vit": TINY_VIT, "conv_inplane": 8, "n_points": 2}),
     "HybridCNNViT": Case(
         {"cnn": {**RESNET, "out_indices": [1, 2, 3, 4]}, "vit": TINY_ENCODER}, hosts=(pytest.mark.timm,)
     ),

@@ -46,6 +46,7 @@ TINY: dict[str, dict[str, Any]] = {
     "HybridCNNViT": {"cnn": {**RESNET, "output_norm": "LN"}, "vit": ENCODER},
     "TimmHybrid": {"name": "vit_small_r26_s32_224", "model_args": ENCODER},
     "SpatialTuningAdapter": {"vit": {**VIT, "type": "ViT", "out_block_indices": (1, 2, 3)}, "detail_channels": 4},
+    "ViTAdapter": {"vit": VIT, "conv_inplane": 4, "n_points": 2},
 }
 RECURSIVE = "RFP"  # reads the image, and holds a backbone like the one before it
 # images of each process in each step

@@ -43,6 +43,7 @@ BACKBONE_ARGUMENTS: dict[str, dict[str, Any]] = {
     "TimmBackbone": {"name": "resnet10t"},
     "TimmHybrid": {"name": "vit_small_r26_s32_224", "model_args": ENCODER},
     "ViT": VIT,
+    "ViTAdapter": {"vit": VIT, "conv_inplane": 8, "init_values": 0.5},
 }
 # largest relative differences of maps and of gradients that rounding explains
 TOLERANCES = {

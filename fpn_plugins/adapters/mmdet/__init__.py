@@ -34,6 +34,7 @@ from .backbones import (
     TimmBackbone,
     TimmHybrid,
     ViT,
+    ViTAdapter,
 )
 from .bfp import BFP
 from .bifpn import BiFPN
@@ -118,6 +119,7 @@ __all__ = [
     "TimmHybrid",
     "TopDownPyramid",
     "ViT",
+    "ViTAdapter",
     "ViTLayerDecay",
     "YOLOV3Neck",
     "YOLOXPAFPN",

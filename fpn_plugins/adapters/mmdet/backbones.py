@@ -39,6 +39,11 @@ class MultiDepthViT(LoadedBackbone, backbones.MultiDepthViT, BaseModule):
 
 
 @MODELS.register_module()
+class ViTAdapter(LoadedBackbone, backbones.ViTAdapter, BaseModule):
+    """`fpn_plugins.ViTAdapter` with ``init_cfg``; ``vit`` holds arguments of this package's `ViT`."""
+
+
+@MODELS.register_module()
 class TimmHybrid(LoadedBackbone, backbones.TimmHybrid, BaseModule):
     """`fpn_plugins.TimmHybrid` with ``init_cfg``."""
 

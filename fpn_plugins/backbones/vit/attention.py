@@ -29,6 +29,7 @@ class Attention(nn.Module):
         rel_pos_size: height and width, in tokens, of the grid for the tables of relative positions, which are linearly
             resized for other grids. ``None`` omits relative positions.
         window_size: side of the windows in tokens; 0 attends over the whole map.
+        zero_window_padding: pad queries, keys and values, as in ViT-Adapter (arXiv:2205.08534), instead of tokens.
 
     Maps are zero-padded to whole windows, and the padding takes part in the attention, as in Detectron2, because
     checkpoints were trained this way.
@@ -46,10 +47,12 @@ class Attention(nn.Module):
         qkv_bias: bool = True,
         rel_pos_size: tuple[int, int] | None = None,
         window_size: int = 0,
+        zero_window_padding: bool = False,
     ) -> None:
         super().__init__()
         self.num_heads = divisor("num_heads", num_heads, dim, "channels of a token")
         self.window_size = window_size
+        self.zero_window_padding = zero_window_padding
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
         self.rel_pos_h: nn.Parameter | None = None
@@ -62,13 +65,17 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens ``B H W C`` to tokens of the same shape."""
         if self.window_size == 0:
-            return self._attend(x)
-        windows = to_windows(x, self.window_size)
+            return self._attend(self.qkv(x))
+        if self.zero_window_padding:
+            windows = to_windows(self.qkv(x), self.window_size)
+        else:
+            windows = self.qkv(to_windows(x, self.window_size))
         return from_windows(self._attend(windows), *x.shape[1:3])
 
-    def _attend(self, x: Tensor) -> Tensor:
-        height, width = x.shape[1:3]
-        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # B H W 3 M D
+    def _attend(self, qkv: Tensor) -> Tensor:
+        """Attend within grids of queries, keys and values ``B H W 3*C``."""
+        height, width = qkv.shape[1:3]
+        qkv = qkv.unflatten(-1, (3, self.num_heads, -1))  # B H W 3 M D
         q, k, v = qkv.permute(3, 0, 4, 1, 2, 5).unbind(0)  # B M H W D
         bias = None
         if self.rel_pos_h is not None and self.rel_pos_w is not None:

@@ -42,6 +42,7 @@ class ViTDesign(NamedTuple):
         qk_norm: queries and keys of each head have norms.
         layer_scale: initial factor of each branch's channels; ``None`` for branches without factors.
         rotary: rotary positions of queries and keys.
+        zero_window_padding: windows of a map are padded with queries, keys and values of zero, not with zero tokens.
     """
 
     patch_size: int = 16
@@ -69,6 +70,7 @@ class ViTDesign(NamedTuple):
     qk_norm: bool = False
     layer_scale: float | None = None
     rotary: Rotary | None = None
+    zero_window_padding: bool = False
 
     @property
     def num_positions(self) -> int:
@@ -77,7 +79,7 @@ class ViTDesign(NamedTuple):
 
 
 # arguments of `ViT` that a named network decides
-_DECIDED = ("qkv_bias", "use_abs_pos", "use_rel_pos", "pretrain_use_cls_token")
+_DECIDED = ("qkv_bias", "use_abs_pos", "use_rel_pos", "pretrain_use_cls_token", "zero_window_padding")
 
 
 def changed_design(design: ViTDesign, name: str | None, **given: Any) -> ViTDesign:

@@ -34,10 +34,14 @@ def block_windows(design: ViTDesign, window_size: int | None, global_blocks: Seq
     if integer("window_size", window_size) < 0:
         raise ValueError(f"window_size={window_size} must be a number of tokens, or 0 for global attention only")
     if global_blocks is None:
-        quarters = [depth * quarter // 4 - 1 for quarter in range(1, 5) if depth * quarter >= 4]
-        global_blocks = quarters if design.sequence else GLOBAL_BLOCKS
+        global_blocks = ends_of_quarters(depth) if design.sequence else GLOBAL_BLOCKS
     attending = chosen_blocks("global_block_indices", global_blocks, depth)
     return [0 if index in attending else window_size for index in range(depth)]
+
+
+def ends_of_quarters(depth: int) -> list[int]:
+    """Return the last block of each quarter of ``depth`` blocks, ascending; fewer for less than four blocks."""
+    return sorted({depth * quarter // 4 - 1 for quarter in range(1, 5) if depth * quarter >= 4})
 
 
 def chosen_blocks(argument: str, indices: Sequence[int], depth: int) -> frozenset[int]:
@@ -83,7 +87,14 @@ def encoder_block(
         attention: nn.Module = SequenceAttention(design, window_size)
     else:
         rel_pos_size = (side, side) if design.use_rel_pos else None
-        attention = Attention(dim, design.num_heads, design.qkv_bias == ALL_BIASED, rel_pos_size, window_size)
+        attention = Attention(
+            dim,
+            design.num_heads,
+            design.qkv_bias == ALL_BIASED,
+            rel_pos_size,
+            window_size,
+            design.zero_window_padding,
+        )
     mlp_eps = eps if design.mlp_norm else None
     feed_forward = (
         SwiGLU(dim, design.hidden_dim, mlp_eps) if design.gated else mlp(dim, design.hidden_dim, mlp_eps, design.gelu)

@@ -94,6 +94,8 @@ class ViT(Backbone):
             the weights. Needs peft.
         tile_positions: repeat position embeddings for larger maps instead of resizing them (PE's detectors).
         final_norm: ``False`` leaves out the final norm of a ``name`` (PE's detectors).
+        zero_window_padding: pad windows with queries, keys and values of zero (ViT-Adapter), not with tokens of zero,
+            which the bias changes (Detectron2); decided by a ``name``.
         feature_cache: see `Backbone`.
 
     Images can have any size from one patch on; pixels after the last whole patch are ignored (sizes round down, as in
@@ -148,6 +150,7 @@ class ViT(Backbone):
         tile_positions: bool = False,
         final_norm: bool = True,
         feature_cache: Mapping[str, Any] | None = None,
+        zero_window_padding: bool | None = None,
     ) -> None:
         super().__init__()
         positive_ints(img_size=img_size, in_chans=in_chans)
@@ -156,7 +159,7 @@ class ViT(Backbone):
         blocks = {"depth": depth, "num_heads": num_heads, "mlp_ratio": mlp_ratio, "norm_eps": norm_eps}
         parts = {"qkv_bias": qkv_bias, "use_abs_pos": use_abs_pos, "use_rel_pos": use_rel_pos}
         parts |= {"pretrain_use_cls_token": pretrain_use_cls_token, "antialias_positions": antialias_positions}
-        parts |= {"tile_positions": tile_positions}
+        parts |= {"tile_positions": tile_positions, "zero_window_padding": zero_window_padding}
         design = changed_design(published_design(name), name, **tokens, **blocks, **parts)
         check_side("img_size", img_size, design.patch_size)
         self.name = name
@@ -202,7 +205,7 @@ class ViT(Backbone):
         self.check_image(x)
         if min(x.shape[-2:]) < self.patch_size:
             raise ValueError(f"an image of {tuple(x.shape[-2:])} is smaller than one patch of {self.patch_size} pixels")
-        tokens, places = self._embed(self.patch_embed(x))
+        tokens, places = self.embed(x)
         maps = []
         for index, block in enumerate(self.blocks):
             tokens = checkpointing.run(block, tokens, *places, checkpointed=self.gradient_checkpointing)
@@ -211,8 +214,9 @@ class ViT(Backbone):
                 maps.append(as_map(self.norm(cells), x))
         return self.complete(maps)
 
-    def _embed(self, grid: Tensor) -> tuple[Tensor, tuple[TokenGrid, ...]]:
-        """Add positions to cells ``B H W C``, and join them with the prefix tokens, if the design is a sequence."""
+    def embed(self, x: Tensor) -> tuple[Tensor, tuple[TokenGrid, ...]]:
+        """Return the tokens of images, ``B H W C`` or a sequence ``B N C``, and the further arguments of the blocks."""
+        grid = self.patch_embed(x)
         prefix: list[Tensor] = [tokens for tokens in (self.cls_token, self.reg_token) if tokens is not None]
         first = torch.cat(prefix, 1) if prefix else None
         rows = self.design.position_rows

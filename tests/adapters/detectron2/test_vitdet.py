@@ -169,6 +169,7 @@ def test_from_yaml_keys(caplog: pytest.LogCaptureFixture) -> None:
     for kind, arguments, neck in (
         ("ViT", vit, "SimpleFeaturePyramid"),
         ("SpatialTuningAdapter", {"vit": {"type": "ViT", **vit}}, "FPN"),
+        ("ViTAdapter", {"vit": vit, "conv_inplane": 8}, "FPN"),
         ("MultiDepthViT", {"vit": vit, "depths": [1, 2, 3, 4]}, "FPN"),
         (
             "HybridCNNViT",

@@ -21,6 +21,7 @@ ENCODER = {"embed_dim": 24, "depth": 1, "num_heads": 3}
 BACKBONES = {
     "MultiDepthViT": {"vit": VIT, "depths": (1, 2, 3, 4)},
     "SpatialTuningAdapter": {"vit": {"type": "ViT", **VIT}},
+    "ViTAdapter": {"vit": VIT, "conv_inplane": 8},
     "HybridCNNViT": {"cnn": RESNET, "vit": ENCODER},
     "TimmHybrid": {"name": "vit_small_r26_s32_224", "model_args": ENCODER},
 }
