@@ -69,7 +69,7 @@ FEWER: dict[str, dict[str, Any]] = {
     },
     "NASFPN": {"num_repeats": 1},
     "SpatialTuningAdapter": {"vit": {**DEPTHS, "depth": 1, "out_block_indices": (0,)}},
-    "ViTAdapter": {"vit": {**SMALL_NETWORK, "depth": 1}, "use_extra_extractor": False},
+    "ViTAdapter": {"vit": {**SMALL_NETWORK, "depth": 1, "global_block_indices": ()}, "use_extra_extractor": False},
 }
 CASES = [
     *(
