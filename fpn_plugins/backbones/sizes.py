@@ -31,16 +31,18 @@ def drop_path_rates(drop_path_rate: float, depth: int) -> list[float]:
     ).tolist()  # has values even under a meta device
 
 
-def hidden_channels(channels: int, mlp_ratio: float) -> int:
-    """Return the hidden channels of an MLP: ``mlp_ratio`` times ``channels``, rounded down.
+def hidden_channels(channels: int, ratio: float, argument: str = "mlp_ratio") -> int:
+    """Return the hidden channels of an MLP, or of another layer: ``ratio`` times ``channels``, rounded down.
+
+    ``argument`` is the name of the argument that holds the ratio, for messages.
 
     Raises:
-        TypeError: ``mlp_ratio`` is not a number.
-        ValueError: ``mlp_ratio`` is not above 0, or leaves no channel.
+        TypeError: ``ratio`` is not a number.
+        ValueError: ``ratio`` is not above 0, or leaves no channel.
     """
-    hidden = int(channels * positive_number("mlp_ratio", mlp_ratio))
+    hidden = int(channels * positive_number(argument, ratio))
     if hidden == 0:
-        raise ValueError(f"mlp_ratio={mlp_ratio} leaves no hidden channel of {channels}; use at least {1 / channels:g}")
+        raise ValueError(f"{argument}={ratio} leaves no hidden channel of {channels}; use at least {1 / channels:g}")
     return hidden
 
 

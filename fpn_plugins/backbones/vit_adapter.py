@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checks import ascending, booleans, divisor, mapping, number, positive_int, positive_ints, positive_number
+from ..checks import ascending, booleans, divisor, mapping, number, positive_int, positive_ints
 from ..features import FeatureSpec
 from ..layers import NormFactory, check_layers, make_norm
 from ..ops import checkpointing
@@ -40,8 +40,9 @@ from .base import Backbone, Part, stage_parts, unread_map
 from .build import register_backbone
 from .interactions import Extractor, Injector, Interaction, SpatialPrior, grids, initialize
 from .layer_numbers import with_prefix
+from .sizes import hidden_channels
 from .vit.parts import ends_of_quarters
-from .vit.sequence import TokenGrid
+from .vit.sequence import split_cells
 from .vit.vit import ViT, published_design
 
 STRIDES = (4, 8, 16, 32)
@@ -131,20 +132,22 @@ class ViTAdapter(Backbone):
         self.add_vit_feature = add_vit_feature
         dim = self.vit.design.embed_dim
         self.feature_specs = tuple(FeatureSpec(dim, stride) for stride in STRIDES)
-        self.prior = SpatialPrior(self.vit.in_chans, conv_inplane, dim, norm)
+        self.prior = SpatialPrior(self.vit.in_chans or 3, conv_inplane, dim, norm)
         self.level_embed = nn.Parameter(torch.randn(len(STRIDES) - 1, dim))
         heads = self.vit.design.num_heads if deform_num_heads is None else deform_num_heads
         divisor("deform_num_heads", heads, dim, "channels of a token")
-        values = _share("deform_ratio", deform_ratio, dim)
+        values = hidden_channels(dim, deform_ratio, "deform_ratio")
         divisor("deform_num_heads", heads, values, f"channels of the values that deform_ratio={deform_ratio} leaves")
         attention = (dim, heads, n_points, values)
-        hidden = _share("cffn_ratio", cffn_ratio, dim) if with_cffn else 0
+        hidden = hidden_channels(dim, cffn_ratio, "cffn_ratio") if with_cffn else 0
         drop_path = float(vit.get("drop_path_rate", 0.0))
-        self.interactions = nn.ModuleList()
-        for index in self.interaction_indices:
-            count = 3 if use_extra_extractor and index == self.interaction_indices[-1] else 1
-            extractors = [Extractor(*attention, hidden, drop_path) for _ in range(count)]
-            self.interactions.append(Interaction(Injector(*attention, init_values), extractors))
+        counts = [1] * (len(self.interaction_indices) - 1) + [3 if use_extra_extractor else 1]
+        self.interactions = nn.ModuleList(
+            Interaction(
+                Injector(*attention, init_values), [Extractor(*attention, hidden, drop_path) for _ in range(count)]
+            )
+            for count in counts
+        )
         self.up: nn.Module | None = nn.ConvTranspose2d(dim, dim, 2, 2)
         self.norms = nn.ModuleList(make_norm(norm, dim) or nn.Identity() for _ in STRIDES)
         for part in (self.prior, self.interactions, self.up):
@@ -186,14 +189,15 @@ class ViTAdapter(Backbone):
         vit_sizes = sizes[1:2]
         vit_centers, centers = cell_centers(vit_sizes, x.device), cell_centers(sizes, x.device)
         tokens, places = self.vit.embed(x)
-        prefix, cells = _split(tokens, places)
+        prefix, cells = split_cells(tokens, places)
         first = 0
+        interaction: Any
         for interaction, last in zip(self.interactions, self.interaction_indices, strict=True):
             cells = self._run(interaction.injector, cells, c, vit_centers, sizes)
             tokens = cells.unflatten(1, vit_sizes[0]) if prefix is None else torch.cat([prefix, cells], 1)
             for block in self.vit.blocks[first : last + 1]:
                 tokens = checkpointing.run(block, tokens, *places, checkpointed=self.vit.gradient_checkpointing)
-            prefix, cells = _split(tokens, places)
+            prefix, cells = split_cells(tokens, places)
             for extractor in interaction.extractors:
                 c = self._run(extractor, c, cells, centers, sizes, vit_sizes)
             first = last + 1
@@ -241,19 +245,3 @@ def build_vit(
             f"vit's patch_size={built.patch_size} must be {PATCH}, the stride of its map; set it to {PATCH}"
         )
     return built, indices
-
-
-def _split(tokens: Tensor, places: Sequence[TokenGrid]) -> tuple[Tensor | None, Tensor]:
-    """Split tokens into those that belong to no place, if there can be some, and the cells ``B Q C``."""
-    if not places:
-        return None, tokens.flatten(1, 2)
-    count = places[0].num_prefix
-    return tokens[:, :count], tokens[:, count:]
-
-
-def _share(argument: str, ratio: float, channels: int) -> int:
-    """Return a share of channels, rounded down; ``ValueError`` if none is left."""
-    found = int(channels * positive_number(argument, ratio))
-    if found == 0:
-        raise ValueError(f"{argument}={ratio} leaves none of {channels} channels; use at least {1 / channels:g}")
-    return found

@@ -222,7 +222,7 @@ def test_on_a_named_network_prefix_tokens_pass_through(windows: dict[str, Any]) 
         ({"interaction_indices": (0, 2)}, r"interaction_indices=\[0, 2\] must be ascending .* 2 blocks"),
         ({"deform_num_heads": 3}, "deform_num_heads=3 must divide the 32 channels of a token"),
         ({"deform_ratio": 0.1}, "deform_num_heads=2 must divide the 3 channels of the values that deform_ratio=0.1"),
-        ({"cffn_ratio": 0.01}, "cffn_ratio=0.01 leaves none of 32 channels"),
+        ({"cffn_ratio": 0.01}, "cffn_ratio=0.01 leaves no hidden channel of 32"),
         ({"frozen_stages": 3}, "frozen_stages=3 must be -1"),
     ],
 )

@@ -9,6 +9,7 @@ channels of a head, ``n`` windows of all images, ``s`` side of a window.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -53,6 +54,14 @@ class TokenGrid(NamedTuple):
     def cells(self, tokens: Tensor) -> Tensor:
         """Return the map of a sequence ``B N C``, ``B H W C``."""
         return tokens[:, self.num_prefix :].unflatten(1, (self.height, self.width))
+
+
+def split_cells(tokens: Tensor, places: Sequence[TokenGrid]) -> tuple[Tensor | None, Tensor]:
+    """Split the tokens of a ViT (see `ViT.embed`) into prefix tokens, if it has a sequence, and cells ``B H*W C``."""
+    if not places:
+        return None, tokens.flatten(1, 2)
+    count = places[0].num_prefix
+    return tokens[:, :count], tokens[:, count:]
 
 
 class SequenceLayout(NamedTuple):
