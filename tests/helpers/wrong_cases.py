@@ -86,13 +86,7 @@ FROM_ZERO = {
 }
 RATES = {"drop_path_rate", "dropout", "normalizer_momentum"}
 FROM_ZERO_NUMBERS = {
-    "init_values",
-    "l2_norm_scale",
-    "qk_scale",
-    "drop_rate",
-    "attn_drop_rate",
-    "loss_weight",
-    "ignore_value",
+    *("drop_rate", "attn_drop_rate", "ignore_value", "init_values", "l2_norm_scale", "loss_weight", "qk_scale"),
 }
 TAKE_MORE_MAPS = ("mmdet.CLRFPN", "mmdet.CTResNetNeck", "mmdet.DilatedEncoder")  # as mmdet's classes
 FIXED = {"init_cfg", "convert_weights"}  # read by mmengine, and ignored
