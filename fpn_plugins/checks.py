@@ -11,6 +11,7 @@ import math
 import operator
 from collections.abc import Iterable, Mapping, Set
 from numbers import Real
+from os.path import commonprefix
 from typing import Any
 
 _LONGEST = 100  # characters of a value in a message
@@ -228,8 +229,9 @@ def name_or_factory(argument: str, value: Any, choices: Iterable[str], remedy: s
 
 
 def near_names(name: Any, choices: Iterable[str], number: int = 3) -> str:
-    """Suggest up to ``number`` of ``choices`` spelled like ``name``: ``" (near: a, b)"``, or ``""`` without any."""
+    """Suggest the ``number`` nearest ``choices``, first those that begin like ``name``: ``" (near: a, b)"`` or ``""``."""
     near = difflib.get_close_matches(str(name), list(choices), n=number, cutoff=0.5)
+    near.sort(key=lambda choice: -len(commonprefix([choice, str(name)])))
     return f" (near: {', '.join(near)})" if near else ""
 
 

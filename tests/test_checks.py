@@ -88,3 +88,11 @@ def test_good_values_are_returned() -> None:
 def test_other_values_are_refused(check: str, arguments: tuple[Any, ...], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         getattr(checks, check)(*arguments)
+
+
+def test_a_name_that_begins_alike_is_suggested_first():
+    """Among the nearest, those with the same beginning."""
+    names = ["BFP", "FPG", "FPN", "RFP", "PAFPN"]
+    assert checks.near_names("FNP", names).startswith(" (near: FPN")
+    assert checks.near_names("FPM", names).startswith(" (near: FPN, FPG")
+    assert checks.near_names("FPN", names, 1) == " (near: FPN)" and checks.near_names("xyz", names) == ""
