@@ -229,7 +229,7 @@ def name_or_factory(argument: str, value: Any, choices: Iterable[str], remedy: s
 
 
 def near_names(name: Any, choices: Iterable[str], number: int = 3) -> str:
-    """Suggest the ``number`` nearest ``choices``, first those that begin like ``name``: ``" (near: a, b)"`` or ``""``."""
+    """Suggest the ``number`` nearest choices, those that begin like ``name`` first: ``" (near: a, b)"``, or ``""``."""
     near = difflib.get_close_matches(str(name), list(choices), n=number, cutoff=0.5)
     near.sort(key=lambda choice: -len(commonprefix([choice, str(name)])))
     return f" (near: {', '.join(near)})" if near else ""
