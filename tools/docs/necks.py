@@ -21,7 +21,10 @@ from fpn_plugins import NECKS, NeckCard, level_names
 from fpn_plugins.analysis import CostReport, neck_cost
 from fpn_plugins.commands.common import user_errors
 from fpn_plugins.files import write_atomically
+from fpn_plugins.necks.ct_resnet_neck import RESNET18
 from fpn_plugins.necks.fpn import FUSIONS
+from fpn_plugins.necks.ssd_neck import SSD512
+from fpn_plugins.necks.yolov3_neck import DARKNET
 from fpn_plugins.upsampling import UPSAMPLE_MODES
 
 COMMAND = "python tools/docs/necks.py --out ."
@@ -32,7 +35,7 @@ BEGIN, END = "<!-- necks: begin, written by tools/docs/necks.py -->", "<!-- neck
 INTRODUCTION = f"""# Necks
 
 Written by `{COMMAND}`; do not edit. Numbers in the tables are counted from the code, on {SIZE[0]} x {SIZE[1]} images
-and ResNet-50's maps (or a plain ViT-B's where noted). GMACs: 1e9 multiply-adds, counted once (FLOPs = 2 x MACs), of
+and ResNet-50's maps (or those noted). GMACs: 1e9 multiply-adds, counted once (FLOPs = 2 x MACs), of
 the neck alone; additions and resizing count as none. "Kept": the maps that autograd keeps for backward, fp32, one
 image. AP and PQ were published by the sources named, on COCO val2017, and were not measured here.
 
@@ -57,8 +60,14 @@ def count(name: str, card: NeckCard) -> CostReport:
     return neck_cost({"type": name, **card.arguments}, card.in_specs, SIZE)
 
 
+# maps of other networks than those of the introduction
+OTHERS = {SSD512: "VGG-16's C3-C4", DARKNET: "Darknet-53's C3-C5", RESNET18: "ResNet-18's C5"}
+
+
 def inputs(card: NeckCard) -> str:
     """Describe the maps on which a neck is counted."""
+    if card.in_specs in OTHERS:
+        return OTHERS[card.in_specs]
     if len({spec.stride for spec in card.in_specs}) == 1:
         number = len(card.in_specs)
         return "a plain ViT-B's map" if number == 1 else f"{number} maps of a plain ViT-B"
