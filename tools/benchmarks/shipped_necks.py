@@ -38,7 +38,10 @@ FINEST_OF = {"DyHead": (16, 24), "RFP": (96, 128)}
 # at offsets of exactly 0, the derivative by an offset has two values at the map's border
 CHANGES = {"DyHead": {"zero_init_offset": False}}
 # random numbers in forward: its scale is computed in single precision, in another order
-TOLERANCES = {"FPN_DropBlock": 1e-6}
+# mmdet's L2 norm computes in single precision
+TOLERANCES = {"FPN_DropBlock": 1e-6, "SSDNeck": 1e-5}
+# classes whose `init_weights` leaves what mmcv's layers drew one by one; the tests of the adapter compare its deviation
+DRAWN_BY_LAYERS = ("CLRFPN", "CTResNetNeck", "NASFCOS_FPN")
 TOLERANCE = 1e-10
 
 
@@ -185,9 +188,10 @@ def compare(config: Config, size: tuple[int, int] | None = None) -> Parity:
     theirs, ours = build_pair(narrow)
     for neck in (theirs, ours):
         torch.manual_seed(SEED)
-        neck.init_weights()
+        if hasattr(neck, "init_weights"):  # not mmdet's CLRFPN
+            neck.init_weights()
     drawn = zip(theirs.parameters(), ours.parameters(), strict=True)
-    initial = all(torch.equal(p, q) for p, q in drawn)
+    initial = config["type"] in DRAWN_BY_LAYERS or all(torch.equal(p, q) for p, q in drawn)
     ours.load_state_dict(theirs.state_dict())
     training = "SyncBN" not in json.dumps(config)  # it trains on GPUs only
     (wanted, expected), (got, found) = (_run(neck.double().train(training), narrow, size) for neck in (theirs, ours))
