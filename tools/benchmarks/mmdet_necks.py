@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.write and args.only:
         parser.error("--write needs all classes: leave out --only")
+    logging.disable(logging.INFO)  # mmengine reports the initialization of each parameter
     with user_errors():
         data = measure([one_of("--only", kind, served()) for kind in sorted(args.only or served())])
     print(f"{data['served']} of {data['files']} configs")

@@ -6,7 +6,7 @@ import copy
 import importlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
@@ -190,27 +190,39 @@ def compare(config: Config, size: tuple[int, int] | None = None) -> Parity:
         torch.manual_seed(SEED)
         if hasattr(neck, "init_weights"):  # not mmdet's CLRFPN
             neck.init_weights()
-    drawn = zip(theirs.parameters(), ours.parameters(), strict=True)
-    initial = config["type"] in DRAWN_BY_LAYERS or all(torch.equal(p, q) for p, q in drawn)
+    drawn = _translated(dict(theirs.named_parameters()), theirs, ours)
+    same = all(torch.equal(p, drawn[key]) for key, p in ours.named_parameters())
+    initial = config["type"] in DRAWN_BY_LAYERS or same
     ours.load_state_dict(theirs.state_dict())
     training = "SyncBN" not in json.dumps(config)  # it trains on GPUs only
-    (wanted, expected), (got, found) = (_run(neck.double().train(training), narrow, size) for neck in (theirs, ours))
-    largest = max(float(x.abs().max()) for x in expected)
-    return Parity(
-        _difference(got, wanted), _difference(found, expected, 1e-3 * largest), initial, same_checkpoint(config)
-    )
+    wanted, expected = _run(theirs.double().train(training), narrow, size)
+    got, found = _run(ours.double().train(training), narrow, size)
+    expected = {
+        **_translated(expected, theirs, ours),
+        **{key: g for key, g in expected.items() if isinstance(key, int)},
+    }
+    floor = 1e-3 * max(float(gradient.abs().max()) for gradient in found.values())
+    gradients = _difference([found[key] for key in expected], list(expected.values()), floor)
+    return Parity(_difference(got, wanted), gradients, initial, same_checkpoint(config))
 
 
-def _run(neck: nn.Module, config: Config, size: tuple[int, int]) -> tuple[list[Tensor], list[Tensor]]:
-    """Return outputs, and gradients of inputs and parameters for a loss that weighs each cell differently."""
+def _translated(values: Mapping[Any, Tensor], theirs: nn.Module, ours: nn.Module) -> dict[Any, Tensor]:
+    """Translate values of mmdet's parameters to our names, as a state dict is."""
+    twin = copy.deepcopy(ours)
+    twin.load_state_dict({key: values.get(key, x) for key, x in theirs.state_dict().items()})
+    return {key: p.detach() for key, p in twin.named_parameters()}
+
+
+def _run(neck: nn.Module, config: Config, size: tuple[int, int]) -> tuple[list[Tensor], dict[Any, Tensor]]:
+    """Return outputs, and gradients of inputs, by position, and parameters, by name; each cell weighs differently."""
     inputs = inputs_of(config, size)
     torch.manual_seed(SEED)
     with carafe_on_cpu():
         outputs = list(neck(inputs))
     weighed = (x * torch.linspace(-1, 1, x.numel()).view_as(x) for x in outputs)
     sum(x.sum() / x.numel() for x in weighed).backward()  # type: ignore[union-attr]
-    leaves = [*inputs, *neck.parameters()]
-    return outputs, [torch.zeros_like(x) if x.grad is None else x.grad for x in leaves]
+    leaves = {**dict(enumerate(inputs)), **dict(neck.named_parameters())}
+    return outputs, {key: torch.zeros_like(x) if x.grad is None else x.grad for key, x in leaves.items()}
 
 
 def _difference(got: list[Tensor], wanted: list[Tensor], floor: float = 0.0) -> float:

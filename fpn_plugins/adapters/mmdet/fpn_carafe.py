@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from ... import necks
 from ...checks import mapping, sequence
 from ...features import check_in_channels
-from ...layers import ActConv2d
+from ...layers import ActConv2d, init_convs
 from ...registry import MODELS
-from ...upsampling import UpsampleMode, fit
+from ...upsampling import CARAFE, PixelShuffleUpsample, UpsampleMode, fit
 from .arguments import Cfg, act_factory, level_indices, norm_factory
-from .init_cfg import SafeInit, reset_self_initialized
+from .init_cfg import SELF_INITIALIZED, SafeInit
 
 ACT_LAST = ("conv", "norm", "act")
 ACT_FIRST = ("act", "conv", "norm")
@@ -93,12 +93,31 @@ class FPN_CARAFE(SafeInit, necks.FPN, BaseModule):  # noqa: N801  (mmdet's name)
         self.init_cfg = None
 
     def init_layers(self) -> None:
-        """Initialize as mmdet does: Xavier for every convolution, then CARAFE's and DySample's own initialization."""
+        """Initialize as mmdet does, in its order: each layer by itself, all by Xavier, learned upsampling again."""
         BaseModule.init_weights(self)
-        for layer in self.modules():
+        convs = [part for part in (self.lateral_convs, self.extra_levels, self.output_convs) if part is not None]
+        upsamples = list(reversed(self.upsamples))
+        for part in convs:
+            init_convs(part, "kaiming_normal")
+        for upsample in upsamples:
+            _init_upsample(upsample)
+        for layer in (layer for part in (*convs, *upsamples) for layer in part.modules()):
             if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
                 xavier_init(layer, distribution="uniform")
-        reset_self_initialized(self)
+        for upsample in upsamples:
+            if isinstance(upsample, CARAFE):
+                _init_upsample(upsample)
+        for layer in self.modules():  # what mmdet does not have
+            if isinstance(layer, SELF_INITIALIZED) and not isinstance(layer, CARAFE):
+                layer.reset_parameters()
+
+
+def _init_upsample(layer: nn.Module) -> None:
+    """Draw the weights of mmdet's learned upsampling; it draws those of CARAFE's encoder twice."""
+    if isinstance(layer, (CARAFE, PixelShuffleUpsample)):
+        init_convs(layer, "xavier_uniform")
+    if isinstance(layer, CARAFE):
+        nn.init.normal_(layer.content_encoder.weight, std=0.001)
 
 
 def upsample_from_carafe_cfg(upsample_cfg: Cfg) -> UpsampleMode:
