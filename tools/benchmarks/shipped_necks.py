@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 SEED, BATCH, SLIM = 7, 2, 8
 FINEST = (64, 96)  # cells of the first map
+DIVIDED = re.compile("(channels|filters|inplanes|num_groups)$")
 Config = dict[str, Any]
 # input channels, high to low resolution, of classes whose in_channels do not say them
 INPUTS: dict[str, Callable[[Config], list[int]]] = {
@@ -137,13 +138,13 @@ def carafe_on_cpu() -> AbstractContextManager[Any]:
 
 
 def slim(config: Any, factor: int = SLIM) -> Any:
-    """Divide every number of channels in a config, those of a backbone inside included, and leave files out."""
+    """Divide every number of channels or groups in a config, those of a backbone inside included; leave files out."""
     if not isinstance(config, dict):
         return config
     if "rfp_inplanes" in config:  # RFP's backbone, a ResNet
         config = {"base_channels": 64, **config}
     return {
-        key: _divided(value, factor) if re.search("channels$|filters$|inplanes$", key) else slim(value, factor)
+        key: _divided(value, factor) if DIVIDED.search(key) else slim(value, factor)
         for key, value in config.items()
         if key != "pretrained"
     }
