@@ -30,6 +30,8 @@ from ..weights.maps import pixel_decoder
 from .base import PyramidNeck
 from .card import C2_TO_C5, NeckCard
 
+ENCODER_LEVELS = 3
+
 
 class DeformableEncoderLayer(nn.Module):
     """Deformable self-attention and a feed-forward network, each with a norm after it.
@@ -79,14 +81,16 @@ class MSDeformAttnPixelDecoder(PyramidNeck):
         in_channels: channels of each input map, high to low resolution.
         out_channels: channels of the pyramid; a multiple of 4 and of ``num_heads``.
         mask_channels: channels of the mask map.
-        num_outs: number of levels of the pyramid, counted from the coarsest.
-        num_encoder_levels: number of maps that the encoder mixes, counted from the coarsest.
+        num_outs: number of levels of the pyramid, counted from the coarsest; ``None`` for those of the encoder.
+        num_encoder_levels: number of maps that the encoder mixes, counted from the coarsest; ``None`` for three, or all
+            if there are fewer.
         num_layers: layers of the encoder.
         num_heads, num_points: see `MultiScaleDeformableAttention`.
         ffn_channels: channels inside the encoder's feed-forward networks.
         dropout: share of the values that training drops in the encoder.
         norm: norm after each convolution, see `make_norm`.
         act: activation of the FPN steps; ``ffn_act`` that of the encoder.
+        in_indices: positions of the maps to use, without gaps; ``None`` for all.
         gradient_checkpointing: recompute each layer of the encoder in backward.
 
     The maps can have any sizes. Deliberate difference to mmdet: with several FPN steps, whose layers mmdet builds in
@@ -130,8 +134,8 @@ class MSDeformAttnPixelDecoder(PyramidNeck):
         in_channels: Sequence[int],
         out_channels: int = 256,
         mask_channels: int = 256,
-        num_outs: int = 3,
-        num_encoder_levels: int = 3,
+        num_outs: int | None = None,
+        num_encoder_levels: int | None = None,
         num_layers: int = 6,
         num_heads: int = 8,
         num_points: int = 4,
@@ -140,29 +144,38 @@ class MSDeformAttnPixelDecoder(PyramidNeck):
         norm: str | NormFactory | None = "GN",
         act: str | ActFactory | None = "relu",
         ffn_act: str | ActFactory | None = "relu",
+        in_indices: Sequence[int] | None = None,
         gradient_checkpointing: bool = False,
     ) -> None:
-        super().__init__(in_channels, out_channels, gradient_checkpointing=gradient_checkpointing)
+        super().__init__(in_channels, out_channels, in_indices, gradient_checkpointing)
         check_layers(norm=norm, act=act, ffn_act=ffn_act)
-        self.num_encoder_levels = integer("num_encoder_levels", num_encoder_levels, 1, len(self.in_channels))
-        self.num_outs = integer("num_outs", num_outs, 1, len(self.in_channels))
+        number = len(self.used_channels)
+        mixed = min(ENCODER_LEVELS, number) if num_encoder_levels is None else num_encoder_levels
+        self.num_encoder_levels = integer("num_encoder_levels", mixed, 1, number)
+        self.num_outs = integer("num_outs", mixed if num_outs is None else num_outs, 1, number)
         self.mask_channels = positive_int("mask_channels", mask_channels)
         probability("dropout", dropout)
         if out_channels % 4:
             raise ValueError(f"out_channels={out_channels} must be a multiple of 4: sine and cosine of both directions")
-        fine = self.in_channels[: -self.num_encoder_levels]
+        fine = self.used_channels[: -self.num_encoder_levels]
         self.input_convs = nn.ModuleList(
             ConvNormAct(channels, out_channels, 1, norm=norm, conv=with_bias(None))
-            for channels in reversed(self.in_channels[len(fine) :])
+            for channels in reversed(self.used_channels[len(fine) :])
         )
         self.layers = nn.ModuleList(
             DeformableEncoderLayer(
-                *(out_channels, positive_int("ffn_channels", ffn_channels), num_heads, num_encoder_levels, num_points),
+                *(
+                    out_channels,
+                    positive_int("ffn_channels", ffn_channels),
+                    num_heads,
+                    self.num_encoder_levels,
+                    num_points,
+                ),
                 *(dropout, ffn_act),
             )
-            for _ in range(integer("num_layers", num_layers, 0))
+            for _ in range(positive_int("num_layers", num_layers))
         )
-        self.level_embed = nn.Parameter(torch.empty(num_encoder_levels, out_channels))
+        self.level_embed = nn.Parameter(torch.empty(self.num_encoder_levels, out_channels))
         self.lateral_convs = nn.ModuleList(ConvNormAct(channels, out_channels, 1, norm=norm) for channels in fine)
         self.output_convs = nn.ModuleList(ConvNormAct(out_channels, out_channels, 3, norm=norm, act=act) for _ in fine)
         self.mask_conv = nn.Conv2d(out_channels, mask_channels, 1)

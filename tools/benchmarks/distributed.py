@@ -11,6 +11,7 @@ Each neck reads all maps, all but the first, and all but the last; without a nec
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import sys
 import tempfile
@@ -49,6 +50,7 @@ TINY: dict[str, dict[str, Any]] = {
     "ViTAdapter": {"vit": VIT, "conv_inplane": 4, "n_points": 2},
 }
 RECURSIVE = "RFP"  # reads the image, and holds a backbone like the one before it
+OF_THREE = "NASFCOSFPN"  # reads exactly three maps
 # images of each process in each step
 STEPS = (((2, 64, 96), (2, 64, 96)), ((2, 64, 96), (2, 64, 96)), ((3, 64, 64), (2, 96, 64)))
 
@@ -88,6 +90,8 @@ def _cases_of(name: str) -> list[Case]:
     found = []
     for neck in (neck for neck in NECKS if neck != RECURSIVE):
         for maps, indices in chosen.items() if number > 1 else [("all", range(1))]:
+            if neck == OF_THREE and len(indices) < 3:
+                continue
             arguments = {"backbone": backbone, "neck": _neck(neck, number, list(indices))}
             found.append(Case(name, neck, maps, arguments))
     if name == "DetectoRSResNet":
@@ -101,7 +105,10 @@ def _cases_of(name: str) -> list[Case]:
 def _neck(name: str, number: int, indices: list[int]) -> Any:
     """Return the config of a neck that reads the maps at ``indices``."""
     card = NECKS[name].card  # type: ignore[attr-defined]
-    neck = {"out_channels": 8, **card.example_arguments, "type": name}
+    accepted = inspect.signature(NECKS[name]).parameters
+    neck = {**({"out_channels": 8} if "out_channels" in accepted else {}), **card.example_arguments, "type": name}
+    if name == OF_THREE:
+        return {**neck, "in_indices": indices[-3:]}
     if name == "SingleScale":  # one map: the first, the last, or the last but one
         return {**neck, "in_indices": indices[:1] if len(indices) == number else indices[-1:]}
     if card.follows:
@@ -110,7 +117,8 @@ def _neck(name: str, number: int, indices: list[int]) -> Any:
         return [first, {**arguments, "type": name}]
     if len({spec.stride for spec in card.example_specs}) == 1:
         first = {"type": "SingleScale", "out_channels": 8, "in_indices": indices[-1:]}
-        return [first, {**neck, "scale_factors": (2.0, 1.0)}] if number > 1 else neck
+        scales = {"scale_factors": (2.0, 1.0)} if "scale_factors" in accepted else {}
+        return [first, {**neck, **scales}] if number > 1 else neck
     return {**neck, "in_indices": indices}
 
 

@@ -9,7 +9,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from ... import necks
-from ...checks import boolean, integer, mapping, shown
+from ...checks import boolean, integer, integers, mapping, positive_int, shown
 from ...registry import MODELS
 from .arguments import Cfg, act_factory, norm_factory
 from .init_cfg import SafeInit
@@ -33,7 +33,7 @@ class MSDeformAttnPixelDecoder(SafeInit, necks.MSDeformAttnPixelDecoder, BaseMod
     Args:
         in_channels, out_channels, num_outs, norm_cfg, act_cfg, init_cfg: see mmdet; ``out_channels`` are those of the
             mask map.
-        strides: unused: the places of the cells follow from the sizes of the maps.
+        strides: unused, the places of the cells follow from the sizes of the maps; one entry per map.
         feat_channels: channels of the levels.
         encoder: ``dict(num_layers=..., layer_cfg=dict(self_attn_cfg=..., ffn_cfg=...))``; ``num_cp`` layers are
             recomputed in backward.
@@ -63,11 +63,13 @@ class MSDeformAttnPixelDecoder(SafeInit, necks.MSDeformAttnPixelDecoder, BaseMod
         as_neck: bool = False,
         **more: Any,
     ) -> None:
-        _check_positions(positional_encoding, feat_channels)
+        _check_positions(positional_encoding, positive_int("feat_channels", feat_channels))
+        if len(integers("strides", strides, 1)) < len(integers("in_channels", in_channels)):
+            raise ValueError(f"strides={shown(strides)} must have one entry for each of the {len(in_channels)} maps")
         super().__init__(
             in_channels,
-            integer("feat_channels", feat_channels, 1),
-            mask_channels=integer("out_channels", out_channels, 1),
+            feat_channels,
+            mask_channels=positive_int("out_channels", out_channels),
             num_outs=num_outs,
             norm=norm_factory(norm_cfg),
             act=act_factory(act_cfg),
