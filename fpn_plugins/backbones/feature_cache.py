@@ -12,6 +12,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
+from operator import is_
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,14 @@ class FeatureCache:
         self.forget()
         _run_outside_of_graphs()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle or copy; the copy hashes its network itself."""
+        return {"backbone": self.backbone, "files": self.files}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Unpickle; the process may be a new one."""
         self.__dict__.update(state)
+        self.forget()
         _run_outside_of_graphs()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -71,8 +77,10 @@ class FeatureCache:
         return type(self.backbone).forward(self.backbone, x)
 
     def forget(self) -> None:
-        """Hash the network again before the next look-up."""
-        self._hashed: tuple[Any, str] = (None, "")
+        """Hash the network again before the next look-up; needed after writing to a tensor's ``.data``."""
+        self._seen: list[Any] = []
+        self._versions: list[tuple[int, int]] = []
+        self._hashed = ""
 
     def _has_effect_on(self, x: Tensor) -> bool:
         """Return whether weights are whole, and no gradient of the pixels and no hook inside needs the network."""
@@ -93,13 +101,15 @@ class FeatureCache:
         return repr((self._fingerprint(), device, kind, threads, precision, mode))
 
     def _fingerprint(self) -> str:
-        """Hash the network, if a module was exchanged, a tensor was written or moved, or the mode was switched."""
+        """Hash the network, if a module or an attribute was exchanged, or a tensor was written or moved."""
+        modules = list(self.backbone.modules())
+        seen = [*modules, *(value for module in modules for value in vars(module).values())]
         tensors = [*self.backbone.parameters(), *self.backbone.buffers()]
         versions = [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]
-        state = [id(module) for module in self.backbone.modules()], versions
-        if self._hashed[0] != state:
-            self._hashed = state, fingerprint(self.backbone)
-        return self._hashed[1]
+        same = len(seen) == len(self._seen) and all(map(is_, seen, self._seen))
+        if not same or versions != self._versions:
+            self._seen, self._versions, self._hashed = seen, versions, fingerprint(self.backbone)
+        return self._hashed
 
     def _without_unread(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Replace maps that no neck reads by zeros without memory."""

@@ -8,11 +8,15 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from registered import BACKBONE_HOSTS, BACKBONE_NAMES, VARIANTS, build
@@ -105,8 +109,10 @@ def changes() -> dict[str, Callable[[ViT], Any]]:
         "in place": lambda vit: vit.blocks[0].norm1.weight.add_(0.1),
         "loaded": lambda vit: vit.load_state_dict({k: v + 0.1 for k, v in vit.state_dict().items()}),
         "exchanged module": lambda vit: setattr(vit.blocks[1], "norm1", nn.Identity().eval()),
+        "attribute": lambda vit: setattr(vit.blocks[1].norm1, "eps", 0.1),
+        "replaced forward": lambda vit: setattr(vit.blocks[1].mlp, "forward", torch.zeros_like),
         ".data, then a mode": lambda vit: (vit.blocks[1].norm2.weight.data.copy_(with_data), vit.eval()),
-        "attribute, then a mode": lambda vit: (setattr(vit.blocks[1].norm1, "eps", 0.1), vit.train()),
+        ".data, then told": lambda vit: (vit.blocks[1].norm2.weight.data.mul_(3), vit.feature_cache.forget()),
         "double precision": lambda vit: vit.double(),
     }
 
@@ -131,6 +137,50 @@ def test_another_setting_is_another_key(arguments: dict[str, Any], tmp_path: Pat
     x = torch.randn(1, 3, 64, 64)
     cached(tmp_path)(x), cached(tmp_path, **arguments)(x)
     assert count(tmp_path) == 2
+
+
+def scaled(factor: float) -> Callable[[Tensor], Tensor]:
+    return lambda x: x * factor
+
+
+SETTINGS: dict[str, tuple[Any, Any]] = {
+    "function of C": (torch.tanh, torch.sigmoid),
+    "functions of one line": tuple(function for function in (lambda x: x * 2, lambda x: x * 3)),
+    "closure": (scaled(2), scaled(3)),
+    "array": (np.zeros(2), np.ones(2)),
+    "fraction": (Fraction(1, 2), Fraction(1, 3)),
+    "namespace": (SimpleNamespace(scale=2), SimpleNamespace(scale=3)),
+    "method": (scaled(2).__call__, scaled(3).__call__),
+}
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_settings_of_any_kind_are_told_apart(kind: str) -> None:
+    """Equal networks with another value of an attribute have other fingerprints."""
+    network = nn.Identity()
+    found = []
+    for network.setting in (*SETTINGS[kind], copy.deepcopy(SETTINGS[kind][0])):
+        found.append(fingerprint(network))
+    assert found[0] == found[2] != found[1]
+
+
+def test_a_recursive_function_and_a_lock_have_a_fingerprint() -> None:
+    def again(x: Tensor) -> Tensor:
+        return again(x)
+
+    network = nn.Identity()
+    network.setting = (again, threading.Lock())
+    assert fingerprint(network) == fingerprint(network)
+
+
+def test_maps_that_are_no_longer_read_are_not_kept_for_others(tmp_path: Path) -> None:
+    """The neck of a later `Pyramid` reads one of two maps; the other is zero for it, and for nobody else."""
+    arguments = {"out_block_indices": (0, 1)}
+    backbone, x = cached(tmp_path, **arguments), torch.randn(1, 3, 32, 48)
+    backbone(x)
+    Pyramid(backbone, out_positions=[1])(x + 1)
+    first, _ = cached(tmp_path, **arguments)(x + 1)
+    assert first.any()
 
 
 def test_precision_pixels_and_mode_are_part_of_the_key(tmp_path: Path) -> None:
