@@ -130,6 +130,7 @@ def test_tables_of_another_image_and_patches_of_another_size_are_resized():
         ({"name": "vit_base_patch16_rope_mixed_224"}, "has RotaryEmbeddingMixed as rope, which ViT does not compute"),
         ({"name": "eva02_enormous_patch14_clip_224"}, "has EvaBlockPostNorm as blocks.0, which ViT does not compute"),
         ({"use_rel_pos": True}, "use_rel_pos=True is decided by name='vit_small_patch16_dinov3'; leave it out"),
+        ({"tile_positions": True}, "tile_positions=True repeats position embeddings, but the network has none"),
         ({"residual_block_indices": (1,)}, r"residual_block_indices=\[1\] are convolutions on a map"),
         ({"num_heads": 8}, "num_heads=8 leaves 6 channels per head, but rotary positions need a multiple of 4"),
     ],

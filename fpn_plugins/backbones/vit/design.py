@@ -113,6 +113,8 @@ def changed_design(design: ViTDesign, name: str | None, **given: Any) -> ViTDesi
     if "pretrain_use_cls_token" in values:
         values["position_rows"] = int(values.pop("pretrain_use_cls_token"))
     changed = design._replace(**values)
+    if changed.tile_positions and not changed.use_abs_pos:
+        raise ValueError("tile_positions=True repeats position embeddings, but the network has none; leave it out")
     check_side("pretrain_img_size", changed.pretrain_img_size, changed.patch_size)
     channels = changed.embed_dim // divisor("num_heads", changed.num_heads, changed.embed_dim, "channels of a token")
     if changed.rotary is not None and channels % 4:
