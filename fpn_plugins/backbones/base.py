@@ -211,8 +211,8 @@ class Backbone(KeywordChecked, nn.Module):
             self.load_state_dict(restore_wrappers(weights, before))
         except (RuntimeError, ValueError) as error:
             self.load_state_dict(before)
-            # torch's message has one line for all missing keys, and one per tensor of another shape
-            first, *rest = (line if len(line) < 400 else f"{line[:400]}..." for line in str(error).split("\n\t"))
+            limit = 400 if isinstance(error, RuntimeError) else 4000  # torch has one line for all missing keys
+            first, *rest = (line if len(line) < limit else f"{line[:limit]}..." for line in str(error).split("\n\t"))
             reason = "; ".join([first, *rest[:5]]) + (f"; ... ({len(rest) - 5} more)" if len(rest) > 5 else "")
             name = f" {self.name!r}" if getattr(self, "name", None) else ""
             raise ValueError(

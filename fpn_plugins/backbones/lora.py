@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from ..checks import mapping, near_names, positive_int, positive_number, probability, sequence, text
 from ..extras import needed_for
-from ..weights.layouts import LoadHook, left_out_of
+from ..weights.layouts import ADAPTER, LoadHook, left_out_of
+from ..weights.shapes import check_shapes
 from .base import Backbone
 
 ATTENTION = ("attn.qkv", "attn.proj")
 ARGUMENTS = ("rank", "alpha", "targets", "dropout")
-# in peft's names, the adapted layer, and what marks a parameter of an adapter
-_BASE, _ADAPTER = ".base_layer.", ".lora_"
+_BASE = ".base_layer."  # marks the adapted layer, in peft's names
 # convolutions that detection adds to a block: they have no pre-training
 _NEW = ".residual."
 
@@ -123,7 +123,9 @@ def _target_layers(backbone: nn.Module, targets: Sequence[str]) -> list[str]:
         raise ValueError(f"{type(backbone).__name__} already has LoRA adapters; add them once, with all targets")
     linear = {name: m for name, m in backbone.named_modules() if isinstance(m, nn.Linear)}
     free = [name for name, layer in linear.items() if layer.weight.requires_grad]
-    for end in ends or [""]:
+    if not ends:
+        raise ValueError('targets=[] must name layers, such as "attn.qkv"')
+    for end in ends:
         if not any(f".{name}".endswith(f".{end}") for name in free):
             found = ", ".join(sorted({".".join(name.split(".")[-2:]) for name in free})) or "none"
             raise ValueError(
@@ -173,16 +175,29 @@ class AdapterHook(LoadHook):
         """Translate the weights without adapters, and rename them; keep the module's adapters if there are none."""
         layers, gone = adapted_layers(module), left_out_of(module)
         removed = gone | {key.replace(_BASE, ".") for key in gone}
-        adapters = {key: value for key, value in given.items() if _ADAPTER in key and key not in gone}
-        plain = {key.replace(_BASE, "."): value for key, value in given.items() if _ADAPTER not in key}
+        adapters = {key: value for key, value in given.items() if ADAPTER in key and key not in gone}
+        plain = {key.replace(_BASE, "."): value for key, value in given.items() if ADAPTER not in key}
         weights = {key: value for key, value in plain.items() if key not in removed}
         with _without_adapters(module, layers):
             for hook in self.inner if weights else ():
                 translated = hook.translate(module, weights)
                 weights = weights if translated is None else translated
-        if not adapters:
-            adapters = {key: value for key, value in module.state_dict().items() if _ADAPTER in key}
+        own = {key: value for key, value in module.state_dict().items() if ADAPTER in key}
+        _check_adapters(adapters, own)
+        adapters = adapters or own
         return {**{_base_name(key, layers): value for key, value in weights.items()}, **adapters}
+
+
+def _check_adapters(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Raise ``ValueError`` for adapters of another ``lora``, also for callers that only warn of missing keys."""
+    if not given:
+        return
+    remedy = "build the backbone with the lora of the checkpoint (rank, targets), or load the weights of merge_lora"
+    check_shapes(given, own, remedy.capitalize())
+    for problem, keys in (("lacks", own.keys() - given.keys()), ("has also", given.keys() - own.keys())):
+        if keys:
+            few = ", ".join(sorted(keys)[:3]) + (f", ... ({len(keys) - 3} more)" if len(keys) > 3 else "")
+            raise ValueError(f"the checkpoint has adapters (LoRA) of other layers: it {problem} {few}; {remedy}")
 
 
 def _base_name(key: str, layers: Mapping[str, Any]) -> str:

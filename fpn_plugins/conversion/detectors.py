@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..weights.foundation_vit import join_layers
 from ..weights.key_map import KeyMap, Transform
+from ..weights.layouts import adapter_hint
 from .heads import anchors_per_cell, match_mask_heads
 from .tables import PARTS, Tables, containers, head_table, toolbox_of_keys
 
@@ -212,7 +213,7 @@ def _check_names(values: Mapping[str, Tensor], origin: Mapping[str, str], wanted
         raise ValueError(
             "the checkpoint is of another architecture than the target, nothing was converted: "
             f"{len(left_over)} keys have no place in it: {_listed(left_over)}; "
-            f"{len(missing)} parameters of the target got no value: {_listed(missing)}"
+            f"{len(missing)} parameters of the target got no value: {_listed(missing)}{adapter_hint(left_over)}"
         )
 
 

@@ -13,6 +13,7 @@ from .key_map import KeyMap, Report
 
 logger = logging.getLogger("fpn_plugins")
 PARTIAL_LOAD = "FPN_PLUGINS_PARTIAL_LOAD"
+ADAPTER = ".lora_"  # marks the parameters of LoRA adapters, in peft's names
 
 # tables to try, or a function of the foreign keys that returns them
 Layouts = Sequence[KeyMap] | Callable[[Iterable[str]], Sequence[KeyMap]]
@@ -76,12 +77,23 @@ def _tables(layouts: Layouts, keys: Iterable[str]) -> Sequence[KeyMap]:
     return layouts(keys) if callable(layouts) else layouts
 
 
+def adapter_hint(keys: Iterable[str]) -> str:
+    """Return the remedy, as the end of a message, for keys that a network without LoRA adapters does not have."""
+    if not any(ADAPTER in key for key in keys):
+        return ""
+    return (
+        ". It has LoRA adapters: load it into a network that was built with the same lora, and not by its checkpoint "
+        "argument; fpn_plugins.backbones.merge_lora then makes a network without adapters, whose weights fit here"
+    )
+
+
 def _partial(report: Report, renamed: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Report]:
     """Refuse a dict that fits only in part, unless the user has asked for a partial load."""
     if os.environ.get(PARTIAL_LOAD) != "1":
         raise ValueError(
             f"checkpoint fits this module only in part, so nothing was loaded. {report}. Build the module as it was "
             f"trained (levels, extra levels, norm), or set the environment variable {PARTIAL_LOAD}=1 to load what fits"
+            f"{adapter_hint(report.unexpected)}"
         )
     logger.warning("%s=1, loading in part: %s", PARTIAL_LOAD, report)
     return {key: value for key, value in renamed.items() if key not in report.unexpected}, report

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import warnings
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch import nn
 
 from fpn_plugins import FPN, MultiDepthViT, Pyramid, SimpleFeaturePyramid, SpatialTuningAdapter, Swin, ViT, ViTAdapter
 from fpn_plugins.backbones import add_lora, merge_lora
+from fpn_plugins.conversion.detectors import convert
 from fpn_plugins.training import layer_lr_factors, vit_lr_factor
 
 pytestmark = [pytest.mark.peft, pytest.mark.timm]
@@ -150,7 +152,9 @@ def test_half_precision_computes_adapters(kind: str, precision: str) -> None:
 def test_a_trace_keeps_the_adapters() -> None:
     """TorchScript by tracing, which works for a ViT without adapters, too."""
     backbone = trained(vit(lora={"rank": 2})).eval()
-    traced = torch.jit.trace(backbone, (images(),))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of checks whose results a trace keeps
+        traced = torch.jit.trace(backbone, (images(),))
     (expected,) = backbone(images(1))
     assert (traced(images(1))[0] - expected).abs().max() <= 1e-6 * expected.abs().max()  # angles in single precision
 
@@ -207,6 +211,42 @@ def test_adapters_load_completely_or_not_at_all() -> None:
     merged = vit().double()
     merged.load_weights(merge_lora(adapted).state_dict())
     assert_same_maps(merged(images()), other(images()))
+
+
+@pytest.mark.parametrize(
+    "lora, message",
+    [
+        (
+            {"rank": 4},
+            r"size mismatch.*blocks\.0\.attn\.qkv\.lora_A.*Build the backbone with the lora of the checkpoint",
+        ),
+        ({"rank": 2, "targets": ["mlp.fc1"]}, r"it lacks blocks\.0\.mlp\.fc1\.lora_A.*\(rank, targets\)"),
+        ({"rank": 2, "targets": ["attn.qkv"]}, r"it has also blocks\.0\.attn\.proj\.lora_A.*merge_lora"),
+    ],
+    ids=str,
+)
+def test_adapters_of_another_kind_are_refused_where_missing_keys_are_only_warned_of(lora: Any, message: str) -> None:
+    """As the toolboxes load: not strictly."""
+    weights = trained(vit(lora={"rank": 2})).state_dict()
+    with pytest.raises(ValueError, match=message):
+        vit(lora=lora).load_state_dict(weights, strict=False)
+
+
+def test_a_network_without_adapters_says_how_to_merge_them(tmp_path: Any) -> None:
+    torch.save(vit(lora={}).state_dict(), tmp_path / "lora.pth")
+    for lora in ({"lora": {}}, {}):
+        with pytest.raises(
+            ValueError,
+            match=r"does not fit ViT.*FPN_PLUGINS_PARTIAL_LOAD=1.*has LoRA adapters: load it into.*merge_lora",
+        ):
+            vit(**lora, checkpoint=tmp_path / "lora.pth")
+    detector = {"roi_heads.box_predictor.cls_score.weight": torch.zeros(2, 4)}
+    plain, adapted = (
+        {**detector, **{f"backbone.bottom_up.{key}": value for key, value in network.state_dict().items()}}
+        for network in (vit(), vit(lora={}))
+    )
+    with pytest.raises(ValueError, match="no place in it.*has LoRA adapters.*merge_lora"):
+        convert(adapted, plain)
 
 
 def test_copies_keep_their_adapters() -> None:
@@ -279,6 +319,7 @@ def test_composed_backbones_and_others_take_adapters() -> None:
         ({"targets": [3]}, TypeError, "targets=3 must be"),
         ({"targets": []}, ValueError, "targets"),
         ({"targets": ["attn.q_proj"]}, ValueError, r"'attn\.q_proj'; there are: attn\.proj, attn\.qkv, mlp\.fc1"),
+        ({"targets": []}, ValueError, r"targets=\[\] must name layers"),
         ("qkv", TypeError, "lora='qkv' must be a mapping"),
     ],
 )
