@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from fpn_plugins import ViT
 from fpn_plugins.adapters.hosts import build_detector, toolbox_of
 from fpn_plugins.moved import REMOVED_CONFIGS
 
@@ -60,6 +61,26 @@ def test_documented_options_give_the_variant(variant: str, host: str) -> None:
     assert [s[0] if isinstance(s, tuple) else s for s in anchors] == strides
     rpn_conv = model.rpn_head.rpn_conv if host == "mmdet" else model.proposal_generator.rpn_head.conv
     assert rpn_conv.in_channels == channels
+
+
+@pytest.mark.timm
+@pytest.mark.mmdet
+@pytest.mark.detectron2
+@pytest.mark.parametrize("stem", ["mask_rcnn_dinov3_b_vitdet_100e", "retinanet_dinov2_reg_s_vitdet_100e"])
+def test_tokens_and_factors_of_foundation_models_are_not_decayed(stem: str) -> None:
+    """As the guide says; by name, because the networks are large."""
+    from detectron2.config import LazyConfig
+    from mmengine.config import Config
+
+    with torch.device("meta"):
+        network = ViT(name="vit_small_patch14_reg4_dinov2", depth=1)
+    kept = [name for name, p in network.named_parameters() if p.ndim == 3 or name.endswith("gamma")]
+    assert len(kept) == 5  # position embeddings, class token, registers, factors of both branches
+    custom = Config.fromfile(str(ROOT / f"mmdet/{stem}.py")).optim_wrapper.paramwise_cfg.custom_keys
+    overrides = LazyConfig.load(str(ROOT / f"detectron2/{stem}.py")).optimizer.params.overrides
+    for name in kept:
+        assert any(key in name and setting.decay_mult == 0 for key, setting in custom.items())
+        assert overrides[name.rpartition(".")[2]].weight_decay == 0
 
 
 def test_a_removed_config_names_its_replacement() -> None:

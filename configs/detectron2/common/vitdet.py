@@ -41,14 +41,17 @@ def vitdet_data():
 
 
 def vitdet_adamw(decay, depth, lr=1e-4):
-    """Return AdamW whose learning rates fall by ``decay`` per layer; norms and position embeddings are not decayed."""
-    optimizer = adamw(lr, not_decayed=("pos_embed",))
+    """Return AdamW whose learning rates fall by ``decay`` per layer.
+
+    Norms and position embeddings are not decayed; nor are the tokens and LayerScale's factors of foundation models.
+    """
+    optimizer = adamw(lr, not_decayed=("pos_embed", "cls_token", "reg_token", "gamma"))
     optimizer.params.lr_factor_func = partial(vit_lr_factor, decay=decay, depth=depth)
     return optimizer
 
 
 def decay_all(optimizer):
-    """Decay norms and position embeddings like the rest; return the optimizer."""
+    """Decay norms, embeddings, tokens and factors like the rest; return the optimizer."""
     optimizer.params.update(overrides={}, weight_decay_norm=None)
     return optimizer
 

@@ -1,5 +1,7 @@
 """ViTDet's schedule (arXiv:2203.16527, appendix): 100 epochs of COCO in batches of 64 (16 x 4 images).
 
+Norms and position embeddings are not decayed; nor are the tokens and LayerScale's factors that foundation models have.
+
 100 * 118287 / 64 is about 184375 iterations. ``ViTLayerDecay`` gives each parameter the learning rate and the weight
 decay of Detectron2's recipe.
 """
@@ -11,7 +13,10 @@ optim_wrapper = dict(
     type="AmpOptimWrapper",
     constructor="fpn_plugins.ViTLayerDecay",
     paramwise_cfg=dict(
-        decay_rate=0.7, num_layers=12, norm_decay_mult=0.0, custom_keys={"pos_embed": dict(decay_mult=0.0)}
+        decay_rate=0.7,
+        num_layers=12,
+        norm_decay_mult=0.0,
+        custom_keys={name: dict(decay_mult=0.0) for name in ("pos_embed", "cls_token", "reg_token", "gamma")},
     ),
     optimizer=dict(type="AdamW", lr=1e-4, betas=(0.9, 0.999), weight_decay=0.1),
 )
