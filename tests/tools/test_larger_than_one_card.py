@@ -1,0 +1,65 @@
+"""The arithmetic of the page on large ViTs: what is counted is what a real training step needs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from fpn_plugins.analysis import build_pyramid, peak_memory, pyramid_cost
+
+VIT = {"type": "ViT", "embed_dim": 128, "depth": 8, "num_heads": 4, "img_size": 512, "use_rel_pos": False}
+VIT |= {"global_block_indices": (1, 3, 5, 7)}
+SMALL = {"embed_dim": 32, "depth": 4, "num_heads": 2, "global_block_indices": (1, 3)}
+pytestmark = [pytest.mark.timm, pytest.mark.detectron2]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the CPU's peak is read from /proc, which only Linux has")
+def test_a_measured_step_needs_what_is_counted() -> None:
+    """Above the idle network, on a CPU: what is kept, with checkpointing also a block, and temporary maps."""
+    neck, size = {"type": "SimpleFeaturePyramid", "out_channels": 16}, (512, 512)
+    block = 0
+    for checkpointed, share in ((False, (0.95, 1.3)), (True, (0.8, 1.5))):
+        backbone = {**VIT, "gradient_checkpointing": checkpointed}
+        report = pyramid_cost(backbone, neck, size)
+        if not checkpointed:
+            block = report.total("backbone").activation_bytes // VIT["depth"]
+        counted = report.total().activation_bytes + (block if checkpointed else 0)
+        measured = peak_memory(build_pyramid, (backbone, neck), size, "training", device="cpu")["peak_bytes"]
+        assert share[0] < measured / counted < share[1], (measured / 2**20, counted / 2**20)
+
+
+def test_the_page_is_counted(
+    script: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = script("benchmarks/larger_than_one_card")
+    monkeypatch.setattr(tool, "MODELS", {"small": SMALL})
+    arguments = ["--model", "small", "--images", "64", "128", "--out", str(tmp_path / "page")]
+    monkeypatch.setattr(sys, "argv", ["larger_than_one_card.py", *arguments])
+    tool.main()
+    report = json.loads((tmp_path / "page.json").read_text())
+    (row,) = report["models"]
+    own, found = row["weights"], row["activations"]
+    assert 3 * own["largest_unit"] < own["parameters"] - own["outside_units"] <= 4 * own["largest_unit"]
+    for side in ("64", "128"):
+        assert found[side]["checkpointed"] < found[side]["kept"] and found[side]["recomputed"] < found[side]["kept"]
+        assert found[side]["kept"] > 2 * own["parameters"]  # among it, copies of the weights in half precision
+    assert found["128"]["kept"] > found["64"]["kept"]
+    page = (tmp_path / "page.md").read_text()
+    assert "| small | " in page and "### 128 x 128" in page and "| network | 1 card | 2 cards |" in page
+
+
+def test_cards_share_what_is_divided(script: Callable[[str], ModuleType]) -> None:
+    tool = script("benchmarks/larger_than_one_card")
+    activations = {"kept": 500, "checkpointed": 40, "recomputed": 60}
+    own = {"parameters": 900, "largest_unit": 50, "outside_units": 300}
+    row: dict[str, Any] = {"weights": own, "activations": {"64": activations}}
+    heads = {"64": {"parameters": 100, "kept": 7}}
+    gathered = 8 * (300 + 100 + 2 * 50)
+    assert tool.bytes_per_card(row, heads, 64, 1, True) == 16 * 1000 + 40 + 2 * 900 + 7
+    assert tool.bytes_per_card(row, heads, 64, 4, False) == 4 * 1000 + gathered + 500 + 7
