@@ -171,7 +171,7 @@ def test_keeps_channels_last_and_works_in_bfloat16():
 
 
 @EXPORTS
-def test_compiles_scripts_and_exports():
+def test_scripts_and_exports():
     neck = FPN([4, 6], 8, fusion={"type": "freqfusion", "compressed_channels": 6, "groups": 2}).double().eval()
     for parameter in neck.parameters():
         nn.init.normal_(parameter, std=0.3)
@@ -188,13 +188,12 @@ def test_compiles_scripts_and_exports():
     sides = ({2: 2 * height, 3: 2 * width}, {2: height, 3: width})
     example = (torch.randn(1, 4, 10, 12).double(), torch.randn(1, 6, 5, 6).double())
     exported = torch.export.export(TwoMaps(), example, dynamic_shapes=sides).module()
-    compiled = torch.compile(neck, fullgraph=True, backend="aot_eager")
     scripted = torch.jit.script(neck)
     for size in ((10, 12), (14, 6)):
         maps = [torch.randn(1, 4, *size).double(), torch.randn(1, 6, size[0] // 2, size[1] // 2).double()]
         with torch.no_grad():
             expected = list(neck(maps))
-            for got in (exported(*maps), compiled(maps), scripted(maps)):
+            for got in (exported(*maps), scripted(maps)):
                 assert_same_maps(list(got), expected)
 
 
