@@ -24,17 +24,15 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..checks import boolean, integer, one_of, positive_number
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, check_layers, init_convs
-from ..ops import checkpointing
 from ..upsampling import UpsampleMode, check_upsample, make_upsample
 from ..weights import accept_layouts
 from ..weights.maps import csp_pafpn
-from .base import PyramidNeck, check_halving
 from .card import C3_TO_C5, NeckCard
+from .concat_paths import ConcatPaths
 from .csp import C2f, CSPLayer, CSPNeXtBlock, make_conv3x3
 from .rep import CSPRepLayer, RepELAN
 
@@ -61,7 +59,7 @@ BLOCKS: dict[str, Callable[..., nn.Module]] = {
 WITHOUT_DEPTHWISE = ("rep_csp", "elan")
 
 
-class CSPPAFPN(PyramidNeck):
+class CSPPAFPN(ConcatPaths):
     """Top-down and bottom-up path at the backbone's channels; each step is a concatenation and a CSP layer.
 
     Args:
@@ -145,42 +143,10 @@ class CSPPAFPN(PyramidNeck):
         level_prefixes = ("reduce_convs.", "downsample_convs.", "output_convs.")
         accept_layouts(self, (csp_pafpn.mmdet(),), level_prefixes)
 
-    def used(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """Check the inputs of `forward`, and return those at ``in_indices``.
-
-        Raises:
-            ValueError: also for a map that is not half as large as the previous one, rounded either way.
-        """
-        used = super().used(inputs)
-        check_halving(used, type(self).__name__, rounded_down=True)
-        return used
-
     def pyramid(self, inputs: list[Tensor]) -> list[Tensor]:
         """Compute the outputs from the used inputs, both high to low resolution."""
         maps = self.bottom_up(self.top_down(inputs))
         return [conv(x) for conv, x in zip(self.output_convs, maps, strict=True)]
-
-    def top_down(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Merge from the coarsest map down, halving the channels of all but the finest; maps ``B C H W``."""
-        merged = [maps[-1]]
-        steps = zip(reversed(maps[:-1]), self.reduce_convs, self.upsamples, self.top_down_blocks, strict=True)
-        for x, reduce, upsample, block in steps:
-            merged[-1] = reduce(merged[-1])
-            merged.append(self._join(block, upsample(merged[-1], (x.shape[-2], x.shape[-1])), x))
-        return merged[::-1]
-
-    def bottom_up(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Merge from the finest map up; maps ``B C H W``."""
-        merged = [maps[0]]
-        for x, downsample, block in zip(maps[1:], self.downsample_convs, self.bottom_up_blocks, strict=True):
-            merged.append(self._join(block, downsample(merged[-1])[..., : x.shape[-2], : x.shape[-1]], x))
-        return merged
-
-    def _join(self, block: nn.Module, other: Tensor, own: Tensor) -> Tensor:
-        return checkpointing.run(self._merge, block, other, own, checkpointed=self.gradient_checkpointing)
-
-    def _merge(self, block: nn.Module, other: Tensor, own: Tensor) -> Tensor:
-        return block(torch.cat((other, own), dim=1))
 
 
 def _make_block(

@@ -91,9 +91,9 @@ CASES = [
 # for the first that it meets
 NOT_SCRIPTABLE = {
     "BiFPN": "does not have a statically determinable length",
-    "CSPNeXtPAFPN": "Sequence",
+    "CSPNeXtPAFPN": "nn.ModuleList",
     "CTResNetNeck": "python value of type 'float'",
-    "CSPPAFPN": "Sequence",
+    "CSPPAFPN": "nn.ModuleList",
     "MSDeformAttnPixelDecoder": "Unknown type name 'Sizes'",
     "DyHead": "python value of type 'float' cannot be used",
     "FPG": "Unknown builtin op: aten::sym_min",
