@@ -8,7 +8,7 @@
                                                v        |
     fine ------------------x + high-pass filter of x----+
 
-Written from a description of the paper, not from the authors' code, which has no license. Where it leaves a choice open:
+Written from a description of the paper, not from the authors' code, which has no license. Where it leaves a choice:
 a map continues beyond its border with its outermost cells, so that filters keep a constant map; similarities to cells
 beyond the border are zero; the generators of the filters are shared between the first and the final fusion.
 """
