@@ -7,6 +7,8 @@
     python tools/studies/ablations/study.py $study --summary                    print tables of the results so far
     python tools/studies/ablations/study.py $study --page docs/accuracy.md      and docs/accuracy_details.md
     python tools/studies/ablations/study.py $study --page docs/accuracy.md --results data/accuracy.json
+    python tools/studies/ablations/study.py $study --half                       the same with half the iterations
+    python tools/studies/ablations/study.py $study --ranking docs/neck_ranking.md
     python tools/studies/ablations/study.py $study --verify fpn-retinanet-mmdet-seed0
 
 Each training runs through ``tools/train.py`` or ``tools/train_net.py`` and writes one file, ``results/CELL.json``, when
@@ -14,7 +16,8 @@ it is complete. An interrupted study continues with the interrupted training, fr
 when its config, a base config or the annotations have changed. ``--verify`` repeats a finished training from its saved
 config and compares AP and predictions to the last digit. ``tools/demo.py --prepare-only`` writes the data and the
 weights of the shipped studies. ``--page`` writes pages, pictures, and the results as ``NAME.json``, for a page in
-``docs/`` into ``data/`` beside this script; ``--results`` writes the pages again from such a file alone.
+``docs/`` into ``data/`` beside this script; ``--results`` writes the pages again from such a file alone. ``--ranking``
+writes a page of what holds in every seed, at full and at half length (``--half``, in a folder of its own).
 
 Several processes of the same command, on one machine or on several that share ``--work-dir``, divide the trainings
 among them. ``--gpus N`` runs each training on N GPUs with the toolbox's own launcher and the same total batch; without
@@ -24,6 +27,7 @@ it, a training is one process, on a GPU if there is one (``CUDA_VISIBLE_DEVICES`
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import fnmatch
 import os
 import signal
@@ -54,16 +58,20 @@ def parse_args() -> argparse.Namespace:
     what.add_argument("--list", action="store_true", help="list the cells and whether they are done")
     what.add_argument("--summary", action="store_true", help="print tables of the results so far")
     what.add_argument("--page", type=Path, metavar="FILE.md", help="write a page, its pictures and its data")
+    what.add_argument("--ranking", type=Path, metavar="FILE.md", help="write a page that ranks the variants")
     what.add_argument("--verify", metavar="CELL", help="run a finished cell again and compare")
     parser.add_argument(
-        "--results", type=Path, metavar="FILE.json", help="make --page or --summary of published results"
+        "--results", type=Path, metavar="FILE.json", help="make --page, --ranking or --summary of published results"
     )
+    parser.add_argument("--half", action="store_true", help="trainings of half the length, as --ranking compares")
     parser.add_argument("--baseline", help="variant to compare with (default: the study's)")
     args = parser.parse_args()
     if args.gpus < 0:
         parser.error(f"--gpus {args.gpus} must be 0 or more")
-    if args.results and not (args.page or args.summary):
-        parser.error("--results is for --page and --summary")
+    if args.results and not (args.page or args.ranking or args.summary):
+        parser.error("--results is for --page, --ranking and --summary")
+    if args.half and (args.page or args.ranking):
+        parser.error("--half is for the trainings; --ranking reads both lengths")
     return args
 
 
@@ -166,6 +174,31 @@ def write_pages(study: Study, results: list[dict[str, Any]], args: argparse.Name
     write_page(study, results, args.page, args.baseline or study.baseline, counted)
 
 
+def read_both_lengths(study: Study, place: StudyFolders, published: Path | None) -> dict[str, list[dict[str, Any]]]:
+    """Read the results of the study and of its half, or those of a ranking's JSON file.
+
+    Raises:
+        ValueError: not the JSON file of a ranking.
+    """
+    import json
+
+    if published:
+        content = json.loads(published.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or set(content) != {"full", "half"}:
+            raise ValueError(f"{str(published)!r} is not the JSON file that --ranking writes")
+        return content
+    half = study.half()
+    return {
+        "full": read_results(study, study.cells(), place, None),
+        "half": read_results(half, half.cells(), half_folder(place), None),
+    }
+
+
+def half_folder(place: StudyFolders) -> StudyFolders:
+    """Folders of the trainings of half the length."""
+    return dataclasses.replace(place, root=place.root / "half")
+
+
 def main() -> None:
     """Run the command line."""
     args = parse_args()
@@ -175,11 +208,14 @@ def main() -> None:
         from study_cells import adopt, finished
         from study_design import read_study
         from study_page import tables
+        from study_ranking import write_ranking
         from study_training import StudyFolders
 
         study = read_study(args.study)
         work_dir = args.work_dir or ROOT / "work_dirs/studies" / args.study.stem
         place = StudyFolders(args.root.resolve(), work_dir.resolve(), args.gpus)
+        if args.half:
+            study, place = study.half(), half_folder(place)
         cells = [cell for cell in study.cells() if _chosen(cell.name, args.only)]
         if args.list:
             for cell in cells:
@@ -190,6 +226,8 @@ def main() -> None:
             verify(study, cells, args.verify, place)
         elif args.summary:
             print(tables(study, read_results(study, cells, place, args.results), args.baseline or study.baseline))
+        elif args.ranking:
+            write_ranking(study, read_both_lengths(study, place, args.results), args.ranking)
         elif args.page:
             write_pages(study, read_results(study, cells, place, args.results), args, place)
         else:

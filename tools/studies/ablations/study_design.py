@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ class Study:
         iterations: length of each training.
         heads: some of ``HEADS``, and the names of the variants to train with each; ``None`` is all.
         toolboxes: some of ``TOOLBOXES``, and the names of the variants to train in each; ``None`` is all.
-        seeds: one training each.
+        seeds: one training each; a mapping names the seeds of each toolbox.
         evaluations: number of evaluations of a training, evenly spaced, the last one at its end.
         image_size: height and width in pixels for which the cost is counted.
         options: overrides of the configs of all cells, by toolbox.
@@ -104,7 +104,7 @@ class Study:
     iterations: int
     heads: Mapping[str, tuple[str, ...] | None] = field(default_factory=lambda: {"retinanet": None})
     toolboxes: Mapping[str, tuple[str, ...] | None] = field(default_factory=lambda: dict.fromkeys(TOOLBOXES))
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] | Mapping[str, tuple[int, ...]] = (0,)
     evaluations: int = 1
     image_size: tuple[int, int] = (240, 320)
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -138,8 +138,19 @@ class Study:
             )
         if len(self.shown) > MAX_SHOWN:
             raise ValueError(f"study's shown: {len(self.shown)} variants are too many for a figure; name at most eight")
-        if not self.seeds or min(self.seeds) < 0:
-            raise ValueError(f"seeds={list(self.seeds)} must be one or more integers from 0")
+        seeds = {toolbox: self.seeds_in(toolbox) for toolbox in self.toolboxes}
+        wrong = [toolbox for toolbox, own in seeds.items() if not own or min(own) < 0]
+        if wrong:
+            raise ValueError(f"seeds={seeds} must be one or more integers from 0 for each toolbox; wrong for {wrong}")
+
+    def seeds_in(self, toolbox: str) -> tuple[int, ...]:
+        """Seeds of the trainings in a toolbox."""
+        return tuple(self.seeds.get(toolbox, ()) if isinstance(self.seeds, Mapping) else self.seeds)
+
+    def half(self) -> Study:
+        """Return the same study with trainings of half the length, each with a whole schedule."""
+        title, evaluations = f"{self.title}, half the iterations", max(1, self.evaluations // 2)
+        return replace(self, title=title, iterations=self.iterations // 2, evaluations=evaluations)
 
     def figure_variants(self) -> tuple[str, ...]:
         """Names of the variants that figures show."""
@@ -149,8 +160,9 @@ class Study:
         """List the grid seed by seed, so that an unfinished study has complete comparisons."""
         return [
             StudyCell(variant, head, toolbox, seed)
-            for seed in self.seeds
+            for seed in sorted({seed for toolbox in self.toolboxes for seed in self.seeds_in(toolbox)})
             for toolbox, trained in self.toolboxes.items()
+            if seed in self.seeds_in(toolbox)
             for head, chosen in self.heads.items()
             for variant in self.variants
             if all(names is None or variant.name in names for names in (trained, chosen))
@@ -178,8 +190,10 @@ def read_study(path: str | os.PathLike[str]) -> Study:
         content["expectations"] = tuple(_expectation(entry) for entry in content["expectations"])
     if "remarks" in content:
         content["remarks"] = Path(path).with_name(content["remarks"]).read_text(encoding="utf-8")
+    if isinstance(content.get("seeds"), dict):
+        content["seeds"] = {toolbox: tuple(seeds) for toolbox, seeds in content["seeds"].items()}
     for key in ("seeds", "image_size", "shown"):
-        if key in content:
+        if key in content and not isinstance(content[key], dict):
             value = content[key]
             content[key] = tuple(value) if isinstance(value, list) else (value,)
     unknown = sorted(set(content) - {entry.name for entry in fields(Study)})
