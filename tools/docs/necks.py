@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,8 @@ from fpn_plugins.upsampling import UPSAMPLE_MODES
 COMMAND = "python tools/docs/necks.py --out ."
 SIZE = (800, 1344)
 TABLES = {"README.md": "docs/necks.md"}  # page -> link from it to docs/necks.md
+# rows of those tables; the other necks are named after them
+FIRST = ("FPN", "PAFPN", "BiFPN", "NASFPN", "CSPPAFPN", "HybridEncoder", "PanopticFPN", "SimpleFeaturePyramid", "MultiScaleProjector")
 BEGIN, END = "<!-- necks: begin, written by tools/docs/necks.py -->", "<!-- necks: end -->"
 
 INTRODUCTION = f"""# Necks
@@ -108,17 +111,27 @@ def section(name: str, card: NeckCard, report: CostReport) -> str:
     return "\n\n".join(paragraphs)
 
 
-def table(prefix: str = "") -> str:
-    """Build the table of necks; ``prefix`` is the page to which the names link."""
+def table(prefix: str = "", names: Iterable[str] = tuple(NECKS)) -> str:
+    """Build the table of some necks; ``prefix`` is the page to which the names link."""
     lines = [
         "| neck | on | parameters (M) | GMACs | kept (MiB) | in short |",
         "|---|---|--:|--:|--:|---|",
     ]
-    for name in NECKS:
+    for name in names:
         card = card_of(name)
-        link = f"[{name}]({prefix}#{name.lower()})"
+        link = linked_name(name, prefix)
         lines.append(f"| {link} | {inputs(card)} | {numbers(count(name, card))} | {linked(card.idea)} |")
     return "\n".join(lines)
+
+
+def linked_name(name: str, page: str) -> str:
+    """Link a neck's name to its section of a page."""
+    return f"[{name}]({page}#{name.lower()})"
+
+
+def others(page: str) -> str:
+    """Name the necks that the tables of other pages leave out."""
+    return f"Also {', '.join(linked_name(name, page) for name in NECKS if name not in FIRST)}."
 
 
 def upsampling() -> str:
@@ -175,7 +188,7 @@ def with_table(page: str, link: str) -> str:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"the page lacks the lines {BEGIN} and {END}, between which its table of necks belongs")
-    return f"{before}{BEGIN}\n{table(link)}\n{END}{after}"
+    return f"{before}{BEGIN}\n{table(link, FIRST)}\n\n{others(link)}\n{END}{after}"
 
 
 def draw(folder: Path) -> list[Path]:
