@@ -32,7 +32,17 @@ COMMAND = "python tools/docs/necks.py --out ."
 SIZE = (800, 1344)
 TABLES = {"README.md": "docs/necks.md"}  # page -> link from it to docs/necks.md
 # rows of those tables; the other necks are named after them
-FIRST = ("FPN", "PAFPN", "BiFPN", "NASFPN", "CSPPAFPN", "HybridEncoder", "PanopticFPN", "SimpleFeaturePyramid", "MultiScaleProjector")
+FIRST = (
+    "FPN",
+    "PAFPN",
+    "BiFPN",
+    "NASFPN",
+    "CSPPAFPN",
+    "HybridEncoder",
+    "PanopticFPN",
+    "SimpleFeaturePyramid",
+    "MultiScaleProjector",
+)
 BEGIN, END = "<!-- necks: begin, written by tools/docs/necks.py -->", "<!-- necks: end -->"
 
 INTRODUCTION = f"""# Necks
