@@ -1,4 +1,4 @@
-"""A rank holds in every seed and at both lengths; the published page is what its script makes of the data."""
+"""A rank holds in every seed and at both lengths; finished trainings are those of the study."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import plots
 import pytest
 import study
+import study_cells
 import study_ranking
 from study_design import Study, Variant, read_study
 
@@ -112,7 +113,14 @@ def test_published_results_of_another_kind_are_refused(
     assert "is not the JSON file that --ranking writes" in capsys.readouterr().err
 
 
-def test_the_published_page_is_current(tmp_path: Path):
+def test_finished_trainings_are_those_of_the_study():
+    """They are adopted by their config's hash, so a change of the study would lose them."""
+    ranking = read_study(ROOT / "configs/studies/neck_ranking.yml")
     published = json.loads(study_ranking.results_file(PAGE).read_text(encoding="utf-8"))
-    study_ranking.write_ranking(read_study(ROOT / "configs/studies/neck_ranking.yml"), published, tmp_path / PAGE.name)
-    assert (tmp_path / PAGE.name).read_text() == PAGE.read_text(encoding="utf-8"), "run make pages"
+    for part, length in ((ranking, "full"), (ranking.half(), "half")):
+        configs = {cell.name: study_cells.config_file(part, cell, study_cells.PLACEHOLDER) for cell in part.cells()}
+        for result in published[length]:
+            cell = result["cell"]
+            name = f"{cell['variant']['name']}-{cell['head']}-{cell['toolbox']}-seed{cell['seed']}"
+            assert result["config"] == configs[name].replace(str(study_cells.CONFIGS), study_cells.BASE_FOLDER), name
+    assert len(study_cells.read_published(study_ranking.results_file(PAGE))) == sum(map(len, published.values())) > 0

@@ -59,12 +59,14 @@ def finished(study: Study, cell: StudyCell, place: StudyFolders) -> dict[str, An
 
 
 def read_published(file: Path) -> list[dict[str, Any]]:
-    """Read a page's JSON file.
+    """Read a page's JSON file; that of a ranking has the results of both lengths.
 
     Raises:
         ValueError: not the JSON file of a study's page.
     """
     content = json.loads(file.read_text(encoding="utf-8"))
+    if isinstance(content, dict) and set(content) == {"full", "half"}:
+        content = [*content["full"], *content["half"]]
     if not isinstance(content, list) or not all(isinstance(r, dict) and set(r) >= COMPLETE for r in content):
         raise ValueError(f"{str(file)!r} is not a list of results; give the JSON file that --page writes")
     return content
