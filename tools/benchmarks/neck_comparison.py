@@ -32,7 +32,8 @@ BASE = "FPN"
 METHOD = """\
 Each neck runs alone, in its usual configuration, on random maps of ResNet-50's shape (or a plain ViT-B's where noted),
 in turn with FPN on C2-C5; a time is FPN's times the median ratio of neighboring runs. Training is forward and backward,
-without an optimizer; a neck that follows another (BFP, DyHead) is timed without it. "Kept" are the maps that autograd keeps for backward, counted, fp32. Published AP is the cited
+without an optimizer; a neck that follows another (BFP, DyHead) is timed without it.
+"Kept" are the maps that autograd keeps for backward, counted, fp32. Published AP is the cited
 authors' on COCO val2017 with the detector named; "over FPN" is the same source's difference to FPN with the same
 detector and schedule, and is empty where the source gives none. These are CPU figures; they say nothing about a GPU."""
 # "box AP 37.5 (FPN: 37.4): Faster R-CNN R50, 12 epochs (mmdet model zoo)"
