@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from shipped_necks import FINEST, FINEST_OF, compare, distinct, served, shipped_necks
+from shipped_necks import DRAWN_BY_LAYERS, FINEST, FINEST_OF, compare, distinct, served, shipped_necks
 
 from fpn_plugins.checks import one_of
 from fpn_plugins.commands.common import user_errors
@@ -42,6 +42,9 @@ For each distinct neck, both classes are built with the arguments of the config:
 - *outputs*, *gradients*: largest difference in double precision, of the inputs' and all parameters' gradients in
   training, relative to the largest value of each map (at an eighth of the width, finest map of {height} x {width}
   cells; {others}).
+
+mmdet's `SSDNeck` and `DropBlock` compute in single precision. {by_layers} keep weights that mmcv's layers draw on
+construction, in another order; tests compare their distribution.
 
 """
 
@@ -82,9 +85,12 @@ def page(data: Mapping[str, Any]) -> str:
     total = {key: sum(row[key] for row in data["necks"].values()) for key in ("necks", "checkpoint", "initial")}
     equal = " | ".join(f"{total[key]} of {total['necks']}" for key in ("checkpoint", "initial"))
     lines.append(f"| all | {data['served']} | {total['necks']} | {equal} | | |")
+    by_layers = ", ".join(f"`{name}`" for name in DRAWN_BY_LAYERS)
     numbers = {key: data[key] for key in ("version", "files", "served", "unreadable")}
     others = ", ".join(f"{height} x {width} for {kind}" for kind, (height, width) in FINEST_OF.items())
-    return HEADER.format(**numbers, height=FINEST[0], width=FINEST[1], others=others) + "\n".join([*lines, ""])
+    return HEADER.format(**numbers, by_layers=by_layers, height=FINEST[0], width=FINEST[1], others=others) + "\n".join(
+        [*lines, ""]
+    )
 
 
 def main() -> None:

@@ -192,8 +192,7 @@ def compare(config: Config, size: tuple[int, int] | None = None) -> Parity:
         if hasattr(neck, "init_weights"):  # not mmdet's CLRFPN
             neck.init_weights()
     drawn = _translated(dict(theirs.named_parameters()), theirs, ours)
-    same = all(torch.equal(p, drawn[key]) for key, p in ours.named_parameters())
-    initial = config["type"] in DRAWN_BY_LAYERS or same
+    initial = all(torch.equal(p, drawn[key]) for key, p in ours.named_parameters())
     ours.load_state_dict(theirs.state_dict())
     training = "SyncBN" not in json.dumps(config)  # it trains on GPUs only
     wanted, expected = _run(theirs.double().train(training), narrow, size)

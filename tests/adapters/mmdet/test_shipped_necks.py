@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from benchmarks.shipped_necks import (
+    DRAWN_BY_LAYERS,
     EXAMPLES,
     TOLERANCE,
     TOLERANCES,
@@ -48,7 +49,8 @@ def test_equal_outputs_gradients_initial_weights_and_checkpoints(kind: str) -> N
     for config in configs:
         parity = compare(config)
         assert parity.outputs <= allowed and parity.gradients <= allowed, (config, parity)
-        assert parity.initial and parity.checkpoint, (config, parity)
+        assert parity.initial or kind in DRAWN_BY_LAYERS, config
+        assert parity.checkpoint, config
 
 
 def test_the_comparison_sees_an_argument_that_gets_lost(monkeypatch: pytest.MonkeyPatch) -> None:
