@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fpn_plugins import NECKS, FeatureSpec, build_neck
 from fpn_plugins.analysis import build_pyramid, count_cost, neck_cost, pyramid_cost
 from fpn_plugins.analysis.components import Component, component_namer
-from fpn_plugins.ops.deformable import flop_formulas
+from fpn_plugins.ops.deformable import ModulatedDeformConv2d, flop_formulas
 from fpn_plugins.testing import make_pyramid
 from fpn_plugins.visualization import draw_costs
 
@@ -56,6 +56,8 @@ def real_neck(name: str) -> tuple[nn.Module, list[Tensor]]:
     arguments: dict[str, Any] = {"out_channels": 32}  # of GN
     if name in ("BFP", "SimpleFeaturePyramid"):
         arguments = {}
+    if name in ("NASFCOSFPN", "SSDNeck"):
+        arguments = dict(NECKS[name].card.example_arguments)
     specs = IN_SPECS
     if name in ("BFP", "DyHead"):
         specs = tuple(FeatureSpec(16, spec.stride) for spec in IN_SPECS)
@@ -74,19 +76,25 @@ def count_on_cpu(module: nn.Module, inputs: Any) -> Any:
 @pytest.mark.parametrize("name", sorted(NECKS))
 def test_every_neck_agrees_with_torch_and_fvcore(name: str) -> None:
     neck, maps = real_neck(name)
-    cost = count_on_cpu(neck, maps).total()
-    assert cost.parameters == sum(p.numel() for p in neck.parameters())
     counter = FlopCounterMode(display=False, custom_mapping=flop_formulas())
-    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), counter:
-        neck(maps)
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        cost = count_on_cpu(neck, maps).total()
+        with counter:
+            neck(maps)
+    assert cost.parameters == sum(p.numel() for p in neck.parameters())
     assert 2 * cost.macs == counter.get_total_flops() > 0
     analysis = FlopCountAnalysis(neck, (maps,)).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     counted = sum(macs for operator, macs in analysis.by_operator().items() if operator in FVCORE_MACS)
     # fvcore does not count fused attention: each of n positions with each, for the weights and for the sum of values
-    attention = 2 * (maps[2].shape[-2] * maps[2].shape[-1]) ** 2 * 16 if name == "BFP" else 0
+    position, width = {"BFP": (2, 16), "HybridEncoder": (-1, 32)}.get(name, (0, 0))
+    attention = 2 * (maps[position].shape[-2] * maps[position].shape[-1]) ** 2 * width
     # nor deformable convolutions: of each level, of the finer and of the coarser one, in each of six blocks
-    cells = [x.shape[-2] * x.shape[-1] for x in maps] if name == "DyHead" else []
+    cells = [x.shape[-2] * x.shape[-1] for x in maps] if name in ("DyHead", "CTResNetNeck") else []
     deformable = 9 * 32 * (16 + 5 * 32) * (sum(cells) + 2 * sum(cells[1:]))
+    if name == "CTResNetNeck":  # the map is doubled after each of the three
+        layers = [layer for layer in neck.modules() if isinstance(layer, ModulatedDeformConv2d)]
+        cells = [maps[-1].shape[-2] * maps[-1].shape[-1] * 4**k for k in range(len(layers))]
+        deformable = sum(n * layer.weight.numel() for n, layer in zip(cells, layers, strict=True))
     assert cost.macs == counted + attention + deformable
 
 

@@ -96,7 +96,7 @@ def main() -> None:
     """Describe all networks and write both files."""
     parser = argparse.ArgumentParser(description="List named ViTs of fpn_plugins: licenses, pixels, memory")
     parser.add_argument("--out", type=Path, required=True, help="output path without suffix")
-    parser.add_argument("--network", dest="networks", nargs="*", default=list(NETWORKS), help="timm's names")
+    parser.add_argument("--model", dest="networks", nargs="*", default=list(NETWORKS), help="timm's names")
     args = parser.parse_args()
     with user_errors():
         report: dict[str, Any] = {**provenance(["torch", "fpn_plugins", "timm"]), "networks": []}

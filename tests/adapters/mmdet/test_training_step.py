@@ -204,8 +204,8 @@ def test_pyramid_backbone_needs_parts_of_this_package() -> None:
 
     register_all_modules()
     ours = {"type": "fpn_plugins.TimmBackbone", "name": "resnet10t"}
-    for stranger in ({"type": "HRFPN"}, {"type": "mmdet.HRFPN"}):
-        with pytest.raises(TypeError, match="HRFPN' is not a neck of fpn_plugins; give backbone and neck"):
+    for stranger in ({"type": "RPNHead"}, {"type": "mmdet.RPNHead"}):
+        with pytest.raises(TypeError, match="RPNHead' is not a neck of fpn_plugins; give backbone and neck"):
             MODELS.build({"type": "fpn_plugins.PyramidBackbone", "backbone": ours, "neck": stranger})
     for other in ("FPN", ["FPN"], [None]):
         with pytest.raises(TypeError, match="must be the config of a neck, a list of configs, or None"):
