@@ -10,11 +10,12 @@ import torch
 from benchmarks.distributed import on_two_processes
 from sharding_cases import MODELS, everything
 from torch import nn
+from versions import SHARDS
 
 from fpn_plugins.compat import find_fully_shard
 from fpn_plugins.sharding import is_sharded, shard, whole_parameters
 
-pytestmark = pytest.mark.timm
+pytestmark = [pytest.mark.timm, SHARDS]
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,11 @@ import pytest
 import torch
 from benchmarks.distributed import on_two_processes
 from sharded_trainings import CONFIGS, ITERATIONS, OPTIONS, ROOT, SAVED, checkpoint, everything
+from versions import SHARDS
 
 from fpn_plugins.weights.training_state import read_training_checkpoint
 
-pytestmark = [pytest.mark.mmdet, pytest.mark.detectron2, pytest.mark.timm]
+pytestmark = [pytest.mark.mmdet, pytest.mark.detectron2, pytest.mark.timm, SHARDS]
 WEIGHTS = {"mmdet": "state_dict", "detectron2": "model"}
 TOOLBOXES = pytest.mark.parametrize("toolbox", CONFIGS)
 

@@ -21,6 +21,7 @@ import pytest
 import torch
 from registered import BACKBONE_HOSTS, BACKBONE_NAMES, VARIANTS, build
 from torch import Tensor, nn
+from versions import COMPILES, EXPORTS
 
 from fpn_plugins import BACKBONES, MultiDepthViT, Pyramid, SpatialTuningAdapter, TimmBackbone, ViT
 from fpn_plugins.backbones import add_feature_cache
@@ -308,6 +309,7 @@ def test_the_vit_inside_another_backbone_has_a_cache(tmp_path: Path) -> None:
     assert count(tmp_path) == 2
 
 
+@COMPILES
 def test_torch_compile_leaves_the_backbone_outside(tmp_path: Path) -> None:
     torch._dynamo.reset()
     vit, x = cached(tmp_path), torch.randn(1, 3, 32, 48)
@@ -322,6 +324,7 @@ def test_torch_compile_leaves_the_backbone_outside(tmp_path: Path) -> None:
 
 
 @pytest.mark.timm
+@EXPORTS
 def test_recorded_graphs_hold_the_network(tmp_path: Path) -> None:
     vit, x = cached(tmp_path), torch.randn(1, 3, 32, 48)
     expected = vit.feature_cache.compute(x)

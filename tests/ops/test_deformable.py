@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from precision import assert_same_gradients, assert_same_maps
 from torch import nn
-from versions import EXPORTS
+from versions import COMPILES, EXPORTS, HALF_ON_CPU
 
 from fpn_plugins import FPN
 from fpn_plugins.ops.deformable import ModulatedDeformConv2d, by_sampling, deform_conv2d
@@ -103,6 +103,7 @@ def filled() -> ModulatedDeformConv2d:
     return layer.requires_grad_(False)
 
 
+@COMPILES
 def test_compiles_to_one_graph():
     torch._dynamo.reset()
     layer, x = filled(), torch.randn(1, 4, 6, 5)
@@ -119,7 +120,7 @@ def test_an_exported_program_needs_no_operator_of_torchvision():
     assert_same_maps([program.module()(x)], [layer(x)])
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float16, marks=HALF_ON_CPU)])
 def test_autocast(dtype: torch.dtype):
     layer, x = filled(), torch.randn(1, 4, 6, 5)
     with torch.autocast("cpu", dtype):
