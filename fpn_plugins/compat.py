@@ -129,4 +129,5 @@ def load_weights(path: str | os.PathLike[str], more: Mapping[str, Any]) -> Any:
 
     module: Any = types.ModuleType("restricted_pickle")
     module.Unpickler, module.load = Unpickler, lambda file, **options: Unpickler(file, **options).load()
+    # PyTorch takes no pickle_module with weights_only=True; the restricted unpickler above is what refuses
     return torch.load(path, map_location="cpu", weights_only=False, pickle_module=module)

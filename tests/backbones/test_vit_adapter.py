@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from padded import assert_zero_padded_and_rounded_up
 from precision import assert_same_gradients, assert_same_maps
 from registered import BACKBONE_ARGUMENTS, build, gradients
 from torch import Tensor, nn
@@ -125,14 +126,7 @@ def test_matches_the_definition(size: tuple[int, int]) -> None:
 @settings(max_examples=6)
 @given(height=st.integers(1, 70), width=st.integers(1, 70))
 def test_any_size_is_zero_padded_and_rounds_up(height: int, width: int) -> None:
-    adapter = build("ViTAdapter").double()
-    image = torch.randn(1, 3, height, width, dtype=torch.double)
-    with torch.no_grad():
-        got, whole = adapter(image), adapter(F.pad(image, (0, -width % 32, 0, -height % 32)))
-    for m, full, spec in zip(got, whole, adapter.feature_specs, strict=True):
-        rows, columns = -(-height // spec.stride), -(-width // spec.stride)
-        assert m.shape[-2:] == (rows, columns)
-        assert_same_maps(m, full[..., :rows, :columns])
+    assert_zero_padded_and_rounded_up("ViTAdapter", height, width)
 
 
 def test_published_layout_loads(tmp_path: Path) -> None:
