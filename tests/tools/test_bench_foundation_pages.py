@@ -32,7 +32,7 @@ def test_loads_of_installed_and_of_missing_code(
 def test_memory_of_a_network(script: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     bench = script("benchmarks/foundation_networks")
     monkeypatch.setattr(bench, "SIDE", 256)
-    small = ["--network", "vit_pe_spatial_tiny_patch16_512", "--out", str(tmp_path / "networks")]
+    small = ["--model", "vit_pe_spatial_tiny_patch16_512", "--out", str(tmp_path / "networks")]
     monkeypatch.setattr(sys, "argv", ["foundation_networks.py", *small])
     bench.main()
     (row,) = json.loads((tmp_path / "networks.json").read_text())["networks"]
