@@ -19,22 +19,26 @@ class Component(NamedTuple):
 # names of the backbone inside a module of backbone and neck: Detectron2 and its ViTDet, torchvision, here
 INNER_BACKBONES = ("bottom_up", "net", "body", "backbone")
 
+# start of a neck's own names: alone, in a chain of necks, or inside RFP and PanopticFPN
+OWN = r"^(\d+\.)*(fpn\.)?"
 # the first pattern found in a module's name decides
 NECK_ROLES = (
     (r"^semantic", "semantic branch"),
-    (r"^(\d+\.)*backbones", "further backbones"),
-    (r"^(\d+\.)*(aspp|gate)", "feedback"),
-    (r"(coarser|same|finer|offset)_conv|(scale|task)_attention", "attention"),
-    (r"extra_levels|top_block|extra_blocks", "extra levels"),
-    (r"lateral_conv|fpn_lateral|inner_blocks|reduce_(convs|layers)", "lateral convs"),
+    (r"^(\d+\.)*(backbones|rfp_modules)", "further backbones"),
+    (r"^(\d+\.)*((rfp_)?aspp|gate|rfp_weight)", "feedback"),
+    (r"(coarser|same|finer|offset)_conv|spatial_conv|(scale|task)_att", "attention"),
+    (r"extra_(levels|blocks|convs|layers|downsamples)|top_block", "extra levels"),
+    (rf"{OWN}(layers|encoders)\b", "encoder"),
+    (rf"{OWN}cell\b|^fpn\.c\d\d|fpn_transitions|fpn_stages", "merging cells"),
+    (r"conv[357]x[357]|context|\.block\b|^(\d+\.)*detect\d", "blocks"),  # of SSH and YOLOv3
+    (rf"lateral_(conv|norm)|fpn_lateral|inner_blocks|reduc(e|tion)_(conv|layer)|{OWN}(input_|adapt_)?convs?\d?\b", "lateral convs"),
     (r"^(\d+\.)*(cells|paths)", "merging cells"),
-    (r"top_down_blocks", "top-down merges"),
-    (r"upsample", "top-down merges"),
+    (r"resample|simfp_|deconv_layers", "resampling"),
+    (r"top_down_blocks|upsample|fusions|after_merge", "top-down merges"),
     (r"downsample|bottom_up|pafpn_convs", "bottom-up path"),
-    (r"output_conv|out_convs|fpn_output|fpn_convs|layer_blocks", "output convs"),
-    (r"resample|simfp_", "resampling"),
+    (r"out(put)?_conv|output_transition|fpn_output|fpn_conv|layer_blocks|mask_conv", "output convs"),
     (r"refine", "refinement"),
-    (r"^(\d+\.)*(blocks|norms)", "CSP layers"),
+    (rf"{OWN}(\w*_)?(blocks|norms?|norm)\b", "blocks"),
     (r"^(fpn|[\d.]*)$", "merges"),  # the neck's own operations between its layers: resizing and additions
 )
 HEAD_ROLES = (

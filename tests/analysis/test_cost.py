@@ -16,9 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fpn_plugins import NECKS, FeatureSpec, build_neck
 from fpn_plugins.analysis import build_pyramid, count_cost, neck_cost, pyramid_cost
-from fpn_plugins.analysis.components import Component, component_namer
+from fpn_plugins.analysis.components import Component, component_namer, neck_role
 from fpn_plugins.ops.deformable import ModulatedDeformConv2d, flop_formulas
 from fpn_plugins.testing import make_pyramid
+from fpn_plugins.upsampling import UPSAMPLE_MODES
 from fpn_plugins.visualization import draw_costs
 
 IN_SPECS = (FeatureSpec(8, 4), FeatureSpec(12, 8), FeatureSpec(16, 16), FeatureSpec(24, 32))
@@ -208,6 +209,45 @@ def test_module_names_of_each_toolbox() -> None:
     assert name("backbone.fpn_output5") == ("neck", "output convs")
     assert name("backbone.top_block.p6") == ("neck", "extra levels")
     assert name("backbone.bottom_up.0").part == "backbone"
+
+
+@pytest.mark.parametrize("name", sorted(NECKS))
+def test_no_part_of_a_neck_is_listed_under_other(name: str) -> None:
+    with torch.device("meta"):
+        neck = build_neck({"type": name, **NECKS[name].card.arguments}, NECKS[name].card.in_specs)
+    names = [inside for inside, module in neck.named_modules() if list(module.parameters(recurse=False))]
+    assert names and [inside for inside in names if neck_role(inside) == "other"] == []
+
+
+@pytest.mark.parametrize("options", [{"upsample_mode": mode} for mode in UPSAMPLE_MODES] + [{"fusion": "freqfusion"}])
+def test_ways_to_merge_belong_to_the_top_down_path(options: dict[str, str]) -> None:
+    with torch.device("meta"):
+        neck = build_neck({"type": "FPN", "out_channels": 32, **options}, IN_SPECS)
+    roles = {neck_role(name) for name, module in neck.named_modules() if list(module.parameters(recurse=False))}
+    assert roles - {"top-down merges"} == {"lateral convs", "output convs"}
+
+
+@pytest.mark.mmdet
+def test_no_part_of_a_neck_of_mmdet_is_listed_under_other() -> None:
+    from mmdet.models import necks
+
+    norm = {"type": "BN"}
+    built = [
+        necks.ChannelMapper([8, 8], 8, num_outs=3),
+        necks.CTResNetNeck(8, (8, 8), (4, 4), use_dcn=False),
+        necks.DilatedEncoder(8, 8, 8, 1, (1,)),
+        necks.DyHead(8, 32, 1),
+        necks.HRFPN([8, 8], 8),
+        necks.NASFCOS_FPN([8, 8, 8, 8], 8, 5, start_level=1),
+        necks.NASFPN([8, 8, 8], 8, 5, 1, norm_cfg=norm),
+        necks.SSDNeck([8, 8], [8, 8, 8], [2], [1]),
+        necks.SSH(2, [8, 8], [8, 8]),
+        necks.YOLOV3Neck(2, [16, 8], [8, 4]),
+        necks.YOLOXPAFPN([8, 8], 8),
+    ]
+    for neck in built:
+        names = [name for name, module in neck.named_modules() if list(module.parameters(recurse=False))]
+        assert names and [name for name in names if neck_role(name) == "other"] == [], type(neck)
 
 
 def test_uncounted_modules_are_named() -> None:

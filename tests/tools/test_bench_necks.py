@@ -16,6 +16,8 @@ import pytest
 import torch
 from torch import nn
 
+from fpn_plugins import NECKS
+
 ROOT = Path(__file__).resolve().parents[2]
 # packages that each kind of neck is compared with
 PEERS = {
@@ -67,6 +69,18 @@ def test_every_kind_is_timed_beside_its_peers_and_its_convolutions(
     assert report["processor"] in page and report["date"] in page
     assert report["bf16"] == bool(options) and report["size"] == (options[-2:] or [128, 256])
     assert set(report["versions"]) == {"torch", "fpn_plugins", *(peer for neck in necks for peer in PEERS[neck])}
+
+
+def test_every_registered_neck_has_a_case_that_equals_its_peers(script: Callable[[str], ModuleType]) -> None:
+    cases, passes = script("benchmarks/neck_cases").CASES, script("benchmarks/neck_passes")
+    assert set(cases) >= set(NECKS)
+    for kind, case in cases.items():
+        size = (512, 512) if kind == "SSDNeck" else (128, 128)
+        setting = passes.NeckSetting(size, 1, bf16=False)
+        if case.peers and kind not in PEERS:  # those are run as a whole above
+            assert all(value < 1e-4 for value in passes.largest_differences(kind, setting).values()), kind
+        elif not case.peers:
+            assert passes.output_shapes(kind, setting), kind
 
 
 def test_memory_is_that_of_the_pass(tmp_path: Path) -> None:

@@ -11,6 +11,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from fpn_plugins import NECKS, FeatureSpec
+from fpn_plugins.necks.ct_resnet_neck import RESNET18
+from fpn_plugins.necks.ssd_neck import SSD512
+from fpn_plugins.necks.yolov3_neck import DARKNET
 
 RESNET50 = tuple(FeatureSpec(256 << k, 4 << k) for k in range(4))  # C2..C5
 HRNET32 = tuple(FeatureSpec(32 << k, 4 << k) for k in range(4))
@@ -20,15 +23,30 @@ PACKAGES = ("mmdet", "detectron2", "torchvision", "effdet")
 Build = Callable[[Sequence[FeatureSpec], tuple[int, int]], nn.Module]
 
 
-class Named(nn.Module):
-    """Wrapper of a neck that takes its maps by name."""
+class Adapted(nn.Module):
+    """Wrapper of a neck that takes its maps or lists its outputs in another form.
 
-    def __init__(self, neck: nn.Module) -> None:
+    Args:
+        neck: another package's neck.
+        given: makes the neck's input of the list of maps.
+        found: makes the list of outputs, high to low resolution, of the neck's.
+    """
+
+    def __init__(
+        self, neck: nn.Module, given: Callable[[Sequence[Tensor]], Any] = tuple, found: Callable[[Any], Any] = list
+    ) -> None:
         super().__init__()
-        self.neck = neck
+        self.neck, self.given, self.found = neck, given, found
 
     def forward(self, maps: Sequence[Tensor]) -> Any:
-        return self.neck(OrderedDict((str(index), x) for index, x in enumerate(maps)))
+        return self.found(self.neck(self.given(maps)))
+
+
+def named(neck: nn.Module) -> nn.Module:
+    """Wrap a neck that takes and returns its maps by name."""
+    return Adapted(
+        neck, lambda maps: OrderedDict((str(k), x) for k, x in enumerate(maps)), lambda maps: [*maps.values()]
+    )
 
 
 def mmdet(kind: str, *arguments: Any, **more: Any) -> Build:
@@ -40,6 +58,50 @@ def mmdet(kind: str, *arguments: Any, **more: Any) -> Build:
         return getattr(necks, kind)([spec.channels for spec in specs], *arguments, **more)
 
     return build
+
+
+def mmdet_on_the_last(kind: str, *arguments: Any, **more: Any) -> Build:
+    """Make a function that builds mmdet's class of that name, which reads the last map alone."""
+
+    def build(specs: Sequence[FeatureSpec], size: tuple[int, int]) -> nn.Module:
+        from mmdet.models import necks
+
+        return getattr(necks, kind)(specs[-1].channels, *arguments, **more)
+
+    return build
+
+
+def mmdet_nas_fcos(specs: Sequence[FeatureSpec], size: tuple[int, int]) -> nn.Module:
+    """Build mmdet's NASFCOS_FPN, which counts C2 although it does not read it."""
+    from mmdet.models.necks import NASFCOS_FPN
+
+    widths = [spec.channels for spec in specs]
+    neck = NASFCOS_FPN([widths[0] // 2, *widths], 256, 5, start_level=1, norm_cfg={"type": "BN"})
+    return Adapted(neck, lambda maps: (maps[0], *maps))
+
+
+def mmdet_ssd(specs: Sequence[FeatureSpec], size: tuple[int, int]) -> nn.Module:
+    """Build mmdet's SSDNeck of SSD512."""
+    from mmdet.models.necks import SSDNeck
+
+    given = [spec.channels for spec in specs]
+    widths = [*given, 512, 256, 256, 256, 256]
+    return SSDNeck(given, widths, [2] * 5, [1] * 5, l2_norm_scale=20, last_kernel_size=4)
+
+
+def mmdet_ssh(specs: Sequence[FeatureSpec], size: tuple[int, int]) -> nn.Module:
+    """Build mmdet's SSH."""
+    from mmdet.models.necks import SSH
+
+    return SSH(len(specs), [spec.channels for spec in specs], [256] * len(specs))
+
+
+def mmdet_yolov3(specs: Sequence[FeatureSpec], size: tuple[int, int]) -> nn.Module:
+    """Build mmdet's YOLOV3Neck, which lists its maps from the coarsest."""
+    from mmdet.models.necks import YOLOV3Neck
+
+    neck = YOLOV3Neck(len(specs), [spec.channels for spec in reversed(specs)], [512, 256, 128])
+    return Adapted(neck, found=lambda maps: [*reversed(maps)])
 
 
 def mmdet_fpg(specs: Sequence[FeatureSpec], size: tuple[int, int]) -> nn.Module:
@@ -75,7 +137,7 @@ def torchvision_fpn(specs: Sequence[FeatureSpec], size: tuple[int, int]) -> nn.M
     """Build torchvision's FPN."""
     from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
-    return Named(FeaturePyramidNetwork([spec.channels for spec in specs], 256, LastLevelMaxPool()))
+    return named(FeaturePyramidNetwork([spec.channels for spec in specs], 256, LastLevelMaxPool()))
 
 
 def detectron2_fpn(specs: Sequence[FeatureSpec], size: tuple[int, int]) -> nn.Module:
@@ -93,7 +155,7 @@ def detectron2_fpn(specs: Sequence[FeatureSpec], size: tuple[int, int]) -> nn.Mo
         def output_shape(self) -> dict[str, ShapeSpec]:
             return {str(k): ShapeSpec(channels=spec.channels, stride=spec.stride) for k, spec in enumerate(specs)}
 
-    return Named(FPN(Given(), [str(k) for k in range(len(specs))], 256, top_block=LastLevelMaxPool()))
+    return named(FPN(Given(), [str(k) for k in range(len(specs))], 256, top_block=LastLevelMaxPool()))
 
 
 def effdet_bifpn(specs: Sequence[FeatureSpec], size: tuple[int, int]) -> nn.Module:
@@ -124,7 +186,9 @@ class NeckCase:
 P6 = {"extra_levels": {"num_levels": 1}}
 C6 = {"num_levels": 1, "op": "conv", "source": "input", "relu": False, "bare": False}
 GN = {"type": "GN", "num_groups": 32}
-CASES = {
+ON_P3_TO_P7 = tuple(FeatureSpec(256, 8 << k) for k in range(5))
+# beside other packages' necks
+COMPARED = {
     "FPN": NeckCase(
         RESNET50,
         {"mmdet": mmdet("FPN", 256, 5), "detectron2": detectron2_fpn, "torchvision": torchvision_fpn},
@@ -136,16 +200,25 @@ CASES = {
         RESNET50[1:], {"mmdet": mmdet("NASFPN", 256, 5, stack_times=7, norm_cfg={"type": "BN"})}, {"norm": "BN"}
     ),
     "CSPPAFPN": NeckCase(YOLOX_S, {"mmdet": mmdet("YOLOXPAFPN", 128, 1)}, {"out_channels": 128, "num_blocks": 1}),
+    "CSPNeXtPAFPN": NeckCase(YOLOX_S, {"mmdet": mmdet("CSPNeXtPAFPN", 128, 1)}, {"out_channels": 128, "num_blocks": 1}),
     "BFP": NeckCase(PYRAMID, {"mmdet": mmdet_bfp}),
     "FPG": NeckCase(RESNET50, {"mmdet": mmdet_fpg}),
-    "DyHead": NeckCase(tuple(FeatureSpec(256, 8 << k) for k in range(5)), {"mmdet": mmdet_dyhead}),
+    "DyHead": NeckCase(ON_P3_TO_P7, {"mmdet": mmdet_dyhead}),
     "ChannelMapper": NeckCase(
         RESNET50[1:],
         {"mmdet": mmdet("ChannelMapper", 256, 1, norm_cfg=GN, act_cfg=None, num_outs=4)},
         {"extra_levels": C6},
     ),
+    "CTResNetNeck": NeckCase(RESNET18, {"mmdet": mmdet_on_the_last("CTResNetNeck", (256, 128, 64), (4, 4, 4))}),
+    "DilatedEncoder": NeckCase(RESNET50[3:], {"mmdet": mmdet_on_the_last("DilatedEncoder", 512, 128, 4, [2, 4, 6, 8])}),
     "HRFPN": NeckCase(HRNET32, {"mmdet": mmdet("HRFPN", 256)}),
+    "NASFCOSFPN": NeckCase(RESNET50[1:], {"mmdet": mmdet_nas_fcos}),
+    "SSDNeck": NeckCase(SSD512, {"mmdet": mmdet_ssd}, {"last_kernel_size": 4}),
+    "SSH": NeckCase(RESNET50, {"mmdet": mmdet_ssh}),
+    "YOLOV3Neck": NeckCase(DARKNET, {"mmdet": mmdet_yolov3}),
 }
+# every registered neck, those without a counterpart as their cards have them
+CASES = {name: NeckCase(neck.card.in_specs, {}, neck.card.arguments) for name, neck in NECKS.items()} | COMPARED
 OURS = "ours"
 
 
