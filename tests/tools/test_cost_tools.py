@@ -158,9 +158,9 @@ def test_a_malformed_topology_is_an_error(text: str, message: str, script: Calla
 def test_pages_of_necks_are_current(script: Callable[[str], ModuleType]) -> None:
     page = script("docs/necks")
     assert (ROOT / "docs/necks.md").read_text() == page.render(), f"run {page.COMMAND}"
-    for name, link in page.TABLES.items():
+    for name, make in page.TABLES.items():
         text = (ROOT / name).read_text()
-        assert text == page.with_table(text, link), f"run {page.COMMAND}"
+        assert text == page.with_table(text, make()), f"run {page.COMMAND}"
     pictures = {path.stem.removeprefix("neck_") for path in (ROOT / "docs/images").glob("neck_*.png")}
     assert pictures == set(NECKS), f"run {page.COMMAND}"
     with pytest.raises(ValueError, match="the page lacks the lines <!-- necks: begin"):

@@ -13,6 +13,7 @@ import argparse
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from draw_topology import draw_topologies, draw_topology
@@ -30,7 +31,6 @@ from fpn_plugins.upsampling import UPSAMPLE_MODES
 
 COMMAND = "python tools/docs/necks.py --out ."
 SIZE = (800, 1344)
-TABLES = {"README.md": "docs/necks.md"}  # page -> link from it to docs/necks.md
 # rows of those tables; the other necks are named after them
 FIRST = (
     "FPN",
@@ -68,8 +68,10 @@ def card_of(name: str) -> NeckCard:
     return card
 
 
-def count(name: str, card: NeckCard) -> CostReport:
-    """Count the cost of a neck in its usual configuration."""
+@cache
+def count(name: str) -> CostReport:
+    """Count the cost of a registered neck in its usual configuration."""
+    card = card_of(name)
     return neck_cost({"type": name, **card.arguments}, card.in_specs, SIZE)
 
 
@@ -130,7 +132,7 @@ def table(prefix: str = "", names: Iterable[str] = tuple(NECKS)) -> str:
     for name in names:
         card = card_of(name)
         link = linked_name(name, prefix)
-        lines.append(f"| {link} | {inputs(card)} | {numbers(count(name, card))} | {linked(card.idea)} |")
+        lines.append(f"| {link} | {inputs(card)} | {numbers(count(name))} | {linked(card.idea)} |")
     return "\n".join(lines)
 
 
@@ -142,6 +144,24 @@ def linked_name(name: str, page: str) -> str:
 def others(page: str) -> str:
     """Name the necks that the tables of other pages leave out."""
     return f"Also {', '.join(linked_name(name, page) for name in NECKS if name not in FIRST)}."
+
+
+def short_table() -> str:
+    """Build README's table and name the other necks."""
+    return f"{table('docs/necks.md', FIRST)}\n\n{others('docs/necks.md')}"
+
+
+def cost_table() -> str:
+    """Build the table of costs of docs/choose_a_neck.md, by MACs."""
+    lines = ["| neck | parameters (M) | GMACs | kept (MiB) | MACs / FPN's | on |", "|---|--:|--:|--:|--:|---|"]
+    base = count("FPN").total().macs
+    for name in sorted(NECKS, key=lambda name: count(name).total().macs):
+        share = count(name).total().macs / base
+        lines.append(f"| {name} | {numbers(count(name))} | {share:.2f} | {inputs(card_of(name))} |")
+    return "\n".join(lines)
+
+
+TABLES = {"README.md": short_table, "docs/choose_a_neck.md": cost_table}
 
 
 def upsampling() -> str:
@@ -184,12 +204,12 @@ def render() -> str:
     Raises:
         ValueError: a neck without a card.
     """
-    sections = [section(name, card_of(name), count(name, card_of(name))) for name in NECKS]
+    sections = [section(name, card_of(name), count(name)) for name in NECKS]
     return "\n".join([INTRODUCTION, table(), "", "\n\n".join([*sections, upsampling(), fusions()]), ""])
 
 
-def with_table(page: str, link: str) -> str:
-    """Replace the table between the markers of a page, whose path to docs/necks.md is ``link``.
+def with_table(page: str, text: str) -> str:
+    """Replace what is between the markers of a page.
 
     Raises:
         ValueError: the page lacks a marker.
@@ -198,7 +218,7 @@ def with_table(page: str, link: str) -> str:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"the page lacks the lines {BEGIN} and {END}, between which its table of necks belongs")
-    return f"{before}{BEGIN}\n{table(link, FIRST)}\n\n{others(link)}\n{END}{after}"
+    return f"{before}{BEGIN}\n{text}\n{END}{after}"
 
 
 def draw(folder: Path) -> list[Path]:
@@ -222,7 +242,7 @@ def main() -> None:
     root = parser.parse_args().out
     with user_errors():
         (root / "docs/images").mkdir(parents=True, exist_ok=True)
-        pages = {root / name: with_table((root / name).read_text("utf-8"), link) for name, link in TABLES.items()}
+        pages = {root / name: with_table((root / name).read_text("utf-8"), make()) for name, make in TABLES.items()}
         pages[root / "docs/necks.md"] = render()
         for path in (*(write(path, text) for path, text in pages.items()), *draw(root / "docs/images")):
             print(path)
