@@ -31,7 +31,8 @@ NECK_ROLES = (
     (rf"{OWN}(layers|encoders)\b", "encoder"),
     (rf"{OWN}cell\b|^fpn\.c\d\d|fpn_transitions|fpn_stages", "merging cells"),
     (r"conv[357]x[357]|context|\.block\b|^(\d+\.)*detect\d", "blocks"),  # of SSH and YOLOv3
-    (rf"lateral_(conv|norm)|fpn_lateral|inner_blocks|reduc(e|tion)_(conv|layer)|{OWN}(input_|adapt_)?convs?\d?\b", "lateral convs"),
+    (r"lateral_(conv|norm)|fpn_lateral|inner_blocks|reduc(e|tion)_(conv|layer)", "lateral convs"),
+    (rf"{OWN}(input_|adapt_)?convs?\d?\b", "lateral convs"),
     (r"^(\d+\.)*(cells|paths)", "merging cells"),
     (r"resample|simfp_|deconv_layers", "resampling"),
     (r"top_down_blocks|upsample|fusions|after_merge", "top-down merges"),
