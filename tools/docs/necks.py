@@ -141,14 +141,11 @@ def linked_name(name: str, page: str) -> str:
     return f"[{name}]({page}#{name.lower()})"
 
 
-def others(page: str) -> str:
-    """Name the necks that the tables of other pages leave out."""
-    return f"Also {', '.join(linked_name(name, page) for name in NECKS if name not in FIRST)}."
-
-
 def short_table() -> str:
     """Build README's table and name the other necks."""
-    return f"{table('docs/necks.md', FIRST)}\n\n{others('docs/necks.md')}"
+    page = "docs/necks.md"
+    others = ", ".join(linked_name(name, page) for name in NECKS if name not in FIRST)
+    return f"{table(page, FIRST)}\n\nAlso {others}."
 
 
 def cost_table() -> str:
