@@ -215,6 +215,8 @@ def chosen(device: str, grid: int, train: bool, dtype: torch.dtype, axial: bool,
         ("cuda", 14, torch.bfloat16, True, "masked", "widened"),
         ("cuda", 14, torch.float32, True, "masked", "masked"),
         ("cuda", 64, torch.float16, True, "widened", "widened"),
+        ("cuda", 124, torch.float16, True, "widened", "widened"),
+        ("cuda", 125, torch.bfloat16, True, "widened_narrow", "widened_narrow"),
         ("cuda", 64, torch.float32, True, "masked", "masked"),
         ("cuda", 160, torch.float32, True, "widened_narrow", "widened_narrow"),
     ],
@@ -226,6 +228,31 @@ def test_the_form_is_the_documented_one(
     assert chosen(device, grid, True, dtype, axial) == training
     with torch.no_grad():
         assert chosen(device, grid, True, dtype, axial) == inference
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("channels", [13, 64, 200])
+@pytest.mark.parametrize("grid", [32, 96, 128, 160])
+def test_large_maps_fit_a_fused_kernel(
+    grid: int, channels: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On CUDA: flash kernels need three equal widths of at most 256, memory-efficient ones multiples of 8 channels."""
+    calls = []
+
+    def record(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, scale: float | None = None) -> Tensor:
+        calls.append([x.shape[-1] for x in (q, k, v)])
+        assert attn_mask is None or attn_mask.numel() * attn_mask.element_size() <= 2 << 30
+        return v
+
+    monkeypatch.setattr(forms.F, "scaled_dot_product_attention", record)
+    with FakeTensorMode():
+        q, k, v = (torch.empty(1, 12, grid**2, channels, device="cuda", dtype=dtype) for _ in range(3))
+        rows, columns = (torch.empty(1, 12, grid**2, grid, device="cuda", dtype=dtype) for _ in range(2))
+        assert attend(q, k, v, AxialBias(rows, columns)).shape == q.shape
+    ((queries, keys, values),) = calls
+    flash = queries == keys == values <= 256
+    masked = dtype == torch.float32 and 12 * grid**4 * 4 <= 2 << 30
+    assert flash or masked or (queries == keys and queries % 8 == values % 8 == 0)
 
 
 @EXPORTS

@@ -12,6 +12,7 @@ from .forms import AxialBias, Bias, Form
 SMALL_WINDOW = 64  # tokens: Swin's windows of 7 x 7 and 8 x 8
 LARGE_WINDOW = 256  # tokens: ViTDet's windows of 14 x 14, and 16 x 16
 MASK_BYTES = 2 << 30
+FLASH_WIDTH = 256  # channels per head that flash kernels take
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Bias = None, scale: float | None = None) -> Tensor:
@@ -38,10 +39,14 @@ def choose_form(q: Tensor, k: Tensor, v: Tensor, bias: Bias) -> Form:
     tensor, more                  masked                   masked
     axial, up to 256, half        masked; training:        masked; training: widened
                                   blocked
-    axial, more, half             blocked                  widened
+    axial, more, half             blocked                  widened; wider than 256: widened_narrow
     axial, float32                as half                  masked up to 2 GiB, then widened_narrow
     traced, any                   masked; axial: widened (one kernel each, no loop)
     ============================  =======================  =====================================
+
+    Flash kernels take at most 256 channels per head, the bias included: with 64 channels, maps of up to 96 x 96 keys.
+    From there on the memory-efficient kernel computes `widened_narrow`; no form is left to PyTorch's plain products,
+    which hold all scores.
 
     Milliseconds for inference / training (forward and backward). CPU: AMD EPYC with AVX-512, 1 thread, float32;
     ``python tools/benchmarks/attention_forms.py --threads 1`` (``docs/attention_forms.md``); the machine was not idle,
@@ -61,14 +66,13 @@ def choose_form(q: Tensor, k: Tensor, v: Tensor, bias: Bias) -> Form:
     GPU, float32, 64 x 64 map, batch 2                      5.74 / 18.6  9.64 / 36.7  6.88 / 28.5
     =========================================  ===========  ===========  ===========  ==============  ===========
     """
-    axial = isinstance(bias, AxialBias)
     if traced():
-        return forms.widened if axial else forms.masked
+        return forms.widened if isinstance(bias, AxialBias) else forms.masked
     training = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, *_tensors(bias)))
     on_cpu, keys = q.device.type == "cpu", k.shape[-2]
     if bias is not None and keys <= SMALL_WINDOW:
         return forms.masked if on_cpu and not training else forms.plain
-    if not axial:
+    if not isinstance(bias, AxialBias):
         return forms.masked
     half = q.dtype in (torch.float16, torch.bfloat16)
     if keys <= LARGE_WINDOW and not training and (on_cpu or half):
@@ -76,7 +80,7 @@ def choose_form(q: Tensor, k: Tensor, v: Tensor, bias: Bias) -> Form:
     if on_cpu:
         return forms.blocked
     if half:
-        return forms.widened
+        return forms.widened if forms.widened_channels(q, bias) <= FLASH_WIDTH else forms.widened_narrow
     # on the meta device, costs are counted with the same form at any size
     fits = q.is_meta or q[..., 0].numel() * keys * q.element_size() <= MASK_BYTES
     return forms.masked if fits else forms.widened_narrow

@@ -67,9 +67,20 @@ def widened(q: Tensor, k: Tensor, v: Tensor, bias: AxialBias, scale: float) -> T
 
 
 def widened_narrow(q: Tensor, k: Tensor, v: Tensor, bias: AxialBias, scale: float) -> Tensor:
-    """Compute `widened` without padding the values, for the memory-efficient kernel."""
+    """Compute `widened` with values of their own width, for the memory-efficient kernel.
+
+    That kernel takes keys of any width, but no values whose width is not a multiple of `FUSED_WIDTH`.
+    """
     queries, keys = _widen(q, k, bias, scale)
-    return F.scaled_dot_product_attention(queries, keys, v, scale=1.0)
+    spare = -v.shape[-1] % FUSED_WIDTH
+    values = F.pad(v, (0, spare)) if spare else v
+    return F.scaled_dot_product_attention(queries, keys, values, scale=1.0)[..., : v.shape[-1]]
+
+
+def widened_channels(q: Tensor, bias: AxialBias) -> int:
+    """Channels of a head's queries and keys in `widened`."""
+    channels = q.shape[-1] + bias.rows.shape[-1] + bias.columns.shape[-1]
+    return channels + -channels % FUSED_WIDTH
 
 
 def blocked(q: Tensor, k: Tensor, v: Tensor, bias: AxialBias, scale: float) -> Tensor:
@@ -89,7 +100,7 @@ def _widen(q: Tensor, k: Tensor, bias: AxialBias, scale: float) -> tuple[Tensor,
     positions = torch.cat([by_row, by_column], -1).flatten(0, 1)  # n h+w
     queries = torch.cat([q * scale, *(x.expand(*q.shape[:3], -1) for x in bias)], -1)
     keys = torch.cat([k, positions.expand(*k.shape[:2], -1, -1)], -1)
-    spare = -(q.shape[-1] + height + width) % FUSED_WIDTH
+    spare = -queries.shape[-1] % FUSED_WIDTH
     return F.pad(queries, (0, spare)), F.pad(keys, (0, spare))
 
 
