@@ -79,6 +79,19 @@ def test_the_first_recommendation_leads_in_most_detectors(study: Study) -> None:
     assert "`fpn_128` in the only detector that was trained with it" in text and "pafpn" not in text
 
 
+def test_variants_that_still_rise_are_named_and_lead_nowhere(study: Study, results: list[dict]) -> None:
+    found = study_choice.unfinished_variants(study, results)
+    assert "bifpn" in found and "fpn" not in found
+    assert all(f"`{name}`" in PAGE.read_text(encoding="utf-8") for name in found)
+    rows = [line for line in FILES.details.read_text(encoding="utf-8").splitlines() if line.startswith("| `bifpn` |")]
+    assert rows and all("still rising: not ranked" in row for row in rows)
+    rising = [{"iteration": k, "AP": ap} for k, ap in enumerate((0.1, 0.9))]
+    own = [result("fpn", seed, 20) for seed in range(3)] + [result("pafpn", seed, 10) for seed in range(3)]
+    own += [{**result("fpn_p2p6", seed, 90), "curve": rising} for seed in range(3)]
+    (ranking,) = study_choice.rank(study, own, "AP")
+    assert ranking.leaders == ("fpn",)
+
+
 def test_a_figure_shows_at_most_eight(study: Study, results: list[dict], tmp_path: Path) -> None:
     own = [r for r in results if (r["cell"]["toolbox"], r["cell"]["head"]) == ("mmdet", "retinanet")]
     everything = study_choice.summarize(own, study.baseline)

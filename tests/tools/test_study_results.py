@@ -38,6 +38,29 @@ def test_one_seed_has_no_spread_and_absent_sizes_no_value():
     assert other.difference["AP"] is None  # no seed in common
 
 
+@pytest.mark.parametrize(
+    ("curves", "unfinished"),
+    [
+        ([(0.10, 0.12), (0.10, 0.13)], False),  # 0.125 * 0.8 = 0.1
+        ([(0.10, 0.12), (0.10, 0.14)], True),
+        ([(0.04, 0.04)], True),  # below a fifth of the baseline's 0.25
+        ([(0.05, 0.05)], False),
+        ([(0.2,), (0.1,)], False),  # one evaluation does not show a slope
+        ([()], False),
+    ],
+)
+def test_a_variant_that_still_rises_has_no_rank(curves: list[tuple[float, ...]], unfinished: bool):
+    def run(name: str, seed: int, values: tuple[float, ...]) -> dict:
+        ap = values[-1] if values else 0.3
+        return {**result(name, seed, ap), "curve": [{"iteration": k, "AP": ap} for k, ap in enumerate(values)]}
+
+    base = [run("fpn", seed, (0.25, 0.25)) for seed in range(2)]
+    results = [*base, *(run("other", seed, values) for seed, values in enumerate(curves))]
+    assert [row.unfinished for row in summarize(results, "fpn")] == [False, unfinished]
+    verdicts = judge(results, [Expectation("fpn", ("other",), "AP", 0, "a claim")])
+    assert all((verdict.outcome == "unfinished") is unfinished for verdict in verdicts) and verdicts
+
+
 def test_toolboxes_are_not_mixed():
     rows = summarize([result("fpn", 0, 0.3), result("fpn", 0, 0.5, toolbox="detectron2")], "fpn")
     assert [(row.toolbox, row.mean["AP"]) for row in rows] == [("mmdet", 30), ("detectron2", 50)]

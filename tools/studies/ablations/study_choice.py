@@ -9,7 +9,7 @@ from typing import Any
 
 from study_design import Study
 from study_plots import SIZE_METRICS, draw_choice
-from study_results import Summary, summarize
+from study_results import HARDLY_BEGUN, STILL_RISING, Summary, summarize
 from study_tables import with_spread
 from study_words import (
     CHOICE_INTRODUCTION,
@@ -41,10 +41,13 @@ class Ranking:
 
 
 def rank(study: Study, results: Sequence[Mapping[str, Any]], metric: str) -> list[Ranking]:
-    """Rank the study's shown variants by one metric of boxes, for each toolbox and head with two of them."""
+    """Rank the study's shown variants by one metric of boxes, for each toolbox and head with two of them.
+
+    A variant that was trained too briefly has no rank.
+    """
     found = []
     for (toolbox, head), own in results_by_detector(study, results).items():
-        means = {s.variant: s.mean[metric] for s in summarize(own, study.baseline)}
+        means = {s.variant: s.mean[metric] for s in summarize(own, study.baseline) if not s.unfinished}
         known = {name: mean for name, mean in means.items() if mean is not None}
         if len(known) > 1:
             best = max(known, key=lambda name: known[name])
@@ -163,8 +166,18 @@ def choice_page(study: Study, results: Sequence[Mapping[str, Any]], path: Path, 
         "data": ", ".join(sorted({result["data"]["folder"] for result in results})),
         "interval": interval_of_two_errors(len(seeds)),
         "details": details.name,
+        "rising": 100 * STILL_RISING,
+        "begun": 100 * HARDLY_BEGUN,
+        "baseline": study.baseline,
+        "unfinished": ", ".join(f"`{name}`" for name in unfinished_variants(study, results)) or "none",
     }
     return "\n".join([*lines, CHOICE_LIMITS.format(**facts)])
+
+
+def unfinished_variants(study: Study, results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """List the variants that were trained too briefly in at least one detector, in the study's order."""
+    found = {row.variant for row in summarize(results, study.baseline) if row.unfinished}
+    return [variant.name for variant in study.variants if variant.name in found]
 
 
 def _in_order(study: Study, summaries: Sequence[Summary]) -> list[Summary]:

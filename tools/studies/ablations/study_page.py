@@ -13,7 +13,7 @@ from study_anchors import anchors
 from study_choice import choice_page
 from study_design import Study
 from study_plots import draw_cost, draw_sizes
-from study_results import ToolboxGap, Verdict, judge, toolbox_gaps
+from study_results import HARDLY_BEGUN, STILL_RISING, ToolboxGap, Verdict, judge, toolbox_gaps
 from study_tables import KIND_NAMES, groups, tables, with_spread
 from study_words import ANCHORS_INTRODUCTION, INTRODUCTION, MEANING, TOOLBOX_COMPARISON, detector_name
 
@@ -27,6 +27,7 @@ OUTCOMES = {
     "noise": "undecided: within two standard errors",
     "fails": "**does not hold**",
     "one seed": "one seed, no verdict",
+    "unfinished": "undecided: still rising",
 }
 
 
@@ -95,7 +96,8 @@ def _orders(study: Study, results: Sequence[Mapping[str, Any]], baseline: str) -
         own = [(toolbox, summaries) for toolbox, its_head, _, summaries in found if its_head == head]
         common = set.intersection(*({row.variant for row in summaries} for _, summaries in own)) if own else set()
         for toolbox, summaries in own if len(own) > 1 else ():
-            means = {row.variant: row.mean["AP"] or 0.0 for row in summaries if row.variant in common}
+            rows = [row for row in summaries if row.variant in common and not row.unfinished]
+            means = {row.variant: row.mean["AP"] or 0.0 for row in rows}
             ranked = sorted(means, key=lambda name: -means[name])
             yield f"- {head}, {toolbox}, by box AP: {', '.join(f'`{name}` {means[name]:.1f}' for name in ranked)}"
 
@@ -162,7 +164,7 @@ def details_page(
     parts.append(f"## Results\n\n{tables(study, results, baseline)}")
     if results:
         parts += [
-            MEANING.format(baseline=baseline),
+            MEANING.format(baseline=baseline, rising=100 * STILL_RISING, begun=100 * HARDLY_BEGUN),
             expectations(study, results),
             toolbox_comparison(study, results, baseline),
             ANCHORS_INTRODUCTION,

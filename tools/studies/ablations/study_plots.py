@@ -83,7 +83,8 @@ def draw_sizes(summaries: Sequence[Summary], path: str | os.PathLike[str], title
             axis.set(title=f"{size} objects", xlabel=axis_label(metric, "%", "higher"), xlim=(0, None))
             axis.locator_params(axis="x", nbins=4)
             axis.grid(axis="x")
-        axes[0].set_yticks(rows, [summary.variant for summary in summaries])
+        labels = [f"{summary.variant} (rising)" if summary.unfinished else summary.variant for summary in summaries]
+        axes[0].set_yticks(rows, labels)
         axes[0].invert_yaxis()
         if title:
             figure.suptitle(title)

@@ -12,6 +12,9 @@ from typing import Any, Literal
 from study_design import STUDY_METRICS, Expectation
 
 RunResult = Mapping[str, Any]
+# A training is too short for a variant whose AP still gained more than this share of itself after the last evaluation
+# but one, or stayed below this share of the baseline's, as in a training that has hardly begun.
+STILL_RISING, HARDLY_BEGUN = 0.2, 0.2
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Summary:
         error: standard error of that difference; ``None`` with fewer than two such seeds.
         gmacs: 1e9 multiply-adds of the whole detector for one image.
         parameters: number of parameters of the whole detector.
+        unfinished: whether the trainings were too short to rank the variant; see `STILL_RISING` and `HARDLY_BEGUN`.
     """
 
     variant: str
@@ -41,6 +45,7 @@ class Summary:
     error: Mapping[str, float | None]
     gmacs: float
     parameters: int
+    unfinished: bool = False
 
 
 def summarize(results: Iterable[RunResult], baseline: str, kind: str = "bbox") -> list[Summary]:
@@ -80,7 +85,26 @@ def _summary(
         *(variant, head, toolbox, tuple(seeds), mean, deviation, difference, error),
         gmacs=cost["macs"] / 1e9,
         parameters=cost["parameters"],
+        unfinished=_is_unfinished(runs, base),
     )
+
+
+def _is_unfinished(runs: Mapping[int, RunResult], base: Mapping[int, RunResult]) -> bool:
+    """Whether box AP, averaged over the seeds, still rises, or is far below the baseline's."""
+    last, before = (_mean_at(runs, place) for place in (-1, -2))
+    of_base = _mean_at(base, -1)
+    if last is None:
+        return False
+    rising = before is not None and last - before > STILL_RISING * last
+    return rising or (of_base is not None and last < HARDLY_BEGUN * of_base)
+
+
+def _mean_at(runs: Mapping[int, RunResult], place: int) -> float | None:
+    """Mean box AP of the seeds at an evaluation; ``None`` if a training has no such evaluation."""
+    curves = [run.get("curve", ()) for run in runs.values()]
+    if not curves or any(len(curve) < -place for curve in curves):
+        return None
+    return statistics.fmean(curve[place]["AP"] for curve in curves)
 
 
 def _percent(result: RunResult, kind: str, metric: str) -> float | None:
@@ -151,7 +175,7 @@ def toolbox_gaps(summaries: Sequence[Summary], baseline: str, metrics: Sequence[
     return found
 
 
-Outcome = Literal["holds", "noise", "fails", "one seed"]
+Outcome = Literal["holds", "noise", "fails", "one seed", "unfinished"]
 
 
 @dataclass(frozen=True)
@@ -169,6 +193,7 @@ class Verdict:
         outcome: ``"holds"`` if the difference is at least the expected one and exceeds zero by two errors; an
             expectation below zero instead has to hold with two errors subtracted. ``"fails"`` if the difference stays
             below the expected one even with two errors added. ``"noise"`` in between. ``"one seed"`` without an error.
+            ``"unfinished"`` if one of the two was trained too briefly to be ranked.
     """
 
     expectation: Expectation
@@ -207,7 +232,8 @@ def _verdict(
     gap, error = by_name[best].difference[metric], by_name[best].error[metric]
     if gap is None:
         return None
-    outcome = _outcome(-gap, error, expectation.at_least)
+    unfinished = by_name[best].unfinished or by_name[expectation.variant].unfinished
+    outcome = "unfinished" if unfinished else _outcome(-gap, error, expectation.at_least)
     seeds = len(set(by_name[best].seeds) & set(by_name[expectation.variant].seeds))
     return Verdict(expectation, head, toolbox, best, -gap, error, seeds, outcome)
 

@@ -67,7 +67,8 @@ def _table(study: Study, summaries: Sequence[Summary], baseline: str) -> str:
         else:
             gains = [with_spread(row.difference[metric], row.error[metric], "+") for metric in compared]
         cells = [*values, *gains, f"{row.gmacs:.2f}", f"{row.parameters / 1e6:.2f}"]
-        lines.append(f"| `{row.variant}` | {notes[row.variant]} | {len(row.seeds)} | {' | '.join(cells)} |")
+        note = f"{notes[row.variant]} (**still rising: not ranked**)" if row.unfinished else notes[row.variant]
+        lines.append(f"| `{row.variant}` | {note} | {len(row.seeds)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

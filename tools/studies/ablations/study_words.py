@@ -32,6 +32,10 @@ MEANING = """\
 standard error; these runs do not establish a difference below about two standard errors. With fewer than two seeds
 there is no standard error. With three seeds, two standard errors are an 82 % interval (Student's t); with many seeds, a
 95 % interval. GMACs and parameters are those of the whole detector, for one image.
+
+"Still rising: not ranked" marks a variant for which the training was too short: its box AP, averaged over the seeds,
+gained more than {rising:g} % of itself after the last evaluation but one, or is below {begun:g} % of that of `{baseline}`. A low AP
+may then say only that the training was stopped early; no verdict and no order below is derived from it.
 """
 
 TOOLBOX_COMPARISON = """\
@@ -84,7 +88,8 @@ CHOICE_LIMITS = """\
   more of them. This explains much of the differences on medium and large objects, and the good results of one
   single map on large ones; see the table of anchor coverage in the [details]({details}#anchor-coverage).
 - **One learning rate serves all**, and parts with new weights have little time to learn: necks with many of them look
-  worse than after a long training.
+  worse than after a long training. Not ranked, because their AP still gained more than {rising:g} % after the last
+  evaluation but one or is below {begun:g} % of that of `{baseline}`: {unfinished}.
 """
 
 RANKING_INTRODUCTION = """\
