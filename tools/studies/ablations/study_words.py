@@ -34,8 +34,9 @@ there is no standard error. With three seeds, two standard errors are an 82 % in
 95 % interval. GMACs and parameters are those of the whole detector, for one image.
 
 "Still rising: not ranked" marks a variant for which the training was too short: its box AP, averaged over the seeds,
-gained more than {rising:g} % of itself after the last evaluation but one, or is below {begun:g} % of that of `{baseline}`. A low AP
-may then say only that the training was stopped early; no verdict and no order below is derived from it.
+gained more than {rising:g} % of itself after the last evaluation but one, or is below {begun:g} % of that of
+`{baseline}`. A low AP may then say only that the training was stopped early; no verdict and no order below is derived
+from it.
 """
 
 TOOLBOX_COMPARISON = """\
