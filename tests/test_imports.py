@@ -90,7 +90,9 @@ RULES = {
     "registry": Allowed(("checks",), ("mmengine",)),
     "adapters": Allowed(external=(), itself=False),
     "adapters.config_errors": Allowed(("checks",), ()),
-    "adapters.hosts": Allowed((*CORE, "conversion", "data", "analysis", "inference", "adapters.config_errors")),
+    "adapters.hosts": Allowed(
+        (*CORE, "conversion", "data", "analysis", "inference", "export", "adapters.config_errors")
+    ),
     "adapters.detectors": Allowed((*CORE, "conversion", "data", "inference", "zoo", "adapters.hosts")),
     "adapters.mmdet": Allowed((*BELOW_ADAPTERS, "registry"), (*NUMERIC, "mmengine", "mmcv", "mmdet")),
     "adapters.detectron2": Allowed(BELOW_ADAPTERS, (*NUMERIC, "detectron2", "fvcore", "omegaconf", "yaml")),

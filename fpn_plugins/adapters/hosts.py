@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ..analysis import CostReport, count_cost, on_meta
 from ..conversion import DetectorFacts
 from ..data.coco_folder import category_names, read_coco
+from ..export import ExportableDetector
 from ..extras import quiet_imports
 from ..inference import AnnotatedImage, Detections, ImagePredictor, InputSettings, load_weights
 from ..moved import check_config
@@ -72,6 +73,17 @@ class Host(Protocol):
 
     def num_classes(self, model: Any) -> int:
         """Return the number of thing classes."""
+
+    def exportable(self, detector: nn.Module, normalized: bool = False) -> ExportableDetector:
+        """Turn a built detector into a module that exporters can record; it shares the detector's weights.
+
+        Args:
+            detector: the toolbox's detector; it is set to evaluation mode.
+            normalized: whether the images given to the result are normalized already.
+
+        Raises:
+            ValueError: a detector, head or setting that cannot be exported; the message names the module.
+        """
 
     def coco_names(self) -> list[str]:
         """Return the names of COCO's classes as the toolbox spells them."""

@@ -24,6 +24,7 @@ from .builders import check_builders
 # part of the protocol
 from .compatibility import detector_facts as detector_facts
 from .compatibility import num_classes as num_classes
+from .export import exportable as exportable
 from .inference import Predictor as Predictor
 from .input_settings import lazy_settings, yaml_settings
 from .reading import read_lazy, read_yaml

@@ -26,6 +26,7 @@ from ..config_errors import reading, split_overrides, trying
 # part of the protocol
 from .compatibility import detector_facts as detector_facts
 from .compatibility import num_classes as num_classes
+from .export import exportable as exportable
 from .inference import Predictor as Predictor
 from .input_settings import settings_of
 
