@@ -25,7 +25,6 @@ from ...export import (
 )
 from ...export.support import refusal, require, require_inherited
 
-
 # methods of heads whose computation the exported graph follows
 _PREDICTION = ("predict_by_feat", "_predict_by_feat_single", "_bbox_post_process")
 
