@@ -237,9 +237,9 @@ def build_vit(
     depth = published_design(name).depth if depth is None else positive_int("depth", depth)
     chosen = ends_of_quarters(depth) if interaction_indices is None else interaction_indices
     indices = ascending("interaction_indices", chosen, depth, f"among the ViT's {depth} blocks (0..{depth - 1})")
-    published = {} if name is not None else {"use_rel_pos": False, "zero_window_padding": True}
+    published = {"use_rel_pos": False, "zero_window_padding": True} if name is None else {"final_norm": False}
     defaults = {"gradient_checkpointing": gradient_checkpointing, **published}
-    built = ViT(**{**defaults, **vit, "out_block_indices": indices[-1:], "final_norm": False})
+    built = ViT(**{**defaults, **vit, "out_block_indices": indices[-1:]})
     if built.patch_size != PATCH:
         raise ValueError(
             f"vit's patch_size={built.patch_size} must be {PATCH}, the stride of its map; set it to {PATCH}"

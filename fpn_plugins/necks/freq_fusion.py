@@ -11,6 +11,7 @@
 Written from a description of the paper, not from the authors' code, which has no license. Where it leaves a choice:
 a map continues beyond its border with its outermost cells, so that filters keep a constant map; similarities to cells
 beyond the border are zero; the generators of the filters are shared between the first and the final fusion.
+The numbers of parameters and MACs in the paper's tables have not been compared with this module's.
 """
 
 from __future__ import annotations

@@ -140,6 +140,35 @@ def test_errors(arguments: dict[str, Any], message: str):
         ViT(**{"name": "vit_small_patch16_dinov3", **SMALL, **arguments})
 
 
+@pytest.mark.parametrize(
+    ("name", "timms"),
+    [
+        ("dinov3_vits16plus", "vit_small_plus_patch16_dinov3"),
+        ("facebook/dinov3-vith16plus-pretrain-lvd1689m", "vit_huge_plus_patch16_dinov3"),
+        ("facebook/dinov3-convnext-tiny-pretrain-lvd1689m", "convnext_tiny"),
+        ("dinov2_vitg14_reg", "vit_giant_patch14_reg4_dinov2"),
+        ("facebook/dinov2-with-registers-small", "vit_small_patch14_reg4_dinov2"),
+        ("facebook/PE-Core-G14-448", "vit_pe_core_gigantic_patch14_448"),
+        ("PE-Spatial-T16-512", "vit_pe_spatial_tiny_patch16_512"),
+        ("google/siglip2-base-patch16-256", "vit_base_patch16_siglip_256"),
+        ("google/siglip2-giant-opt-patch16-256", "vit_giantopt_patch16_siglip_256"),
+        ("eva02_B_pt_in21k_p14", "eva02_base_patch14_224"),
+        ("facebook/vit-mae-base", "vit_base_patch16_224"),
+        ("openai/clip-vit-large-patch14", "vit_large_patch14_clip_224"),
+    ],
+)
+def test_names_of_the_authors_are_translated(name: str, timms: str):
+    with pytest.raises(ValueError, match=f"timm has no model '{name}'; it calls this network '{timms}'"):
+        ViT(name=name)
+
+
+def test_other_names_have_near_ones():
+    with pytest.raises(ValueError, match=r"'VIT_Small_Patch16_DINOv3' \(near: vit_small_patch16_dinov3"):
+        ViT(name="VIT_Small_Patch16_DINOv3")
+    with pytest.raises(ValueError, match=r"timm has no model 'facebook/vit-mae-huge'"):  # nor under another name
+        ViT(name="facebook/vit-mae-huge")
+
+
 def test_weights_of_another_network_are_refused():
     net = ViT(name="vit_small_patch16_dinov3", **SMALL)
     with pytest.raises(ValueError, match="does not fit ViT 'vit_small_patch16_dinov3'.*q_bias"):

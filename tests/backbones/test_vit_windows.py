@@ -176,3 +176,14 @@ def test_dropped_tokens_are_no_parameters_and_their_weights_are_left_out():
 def test_unknown_choices_are_errors(choice: str):
     with pytest.raises(ValueError, match=f"{choice}='keep' is unknown; choose one of"):
         ViT(name="vit_small_patch16_dinov3", **SMALL, **{choice: "keep"})
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"prefix_tokens_in_windows": "drop"}, {"window_positions": "window"}, {"final_norm": False}]
+)
+def test_choices_that_only_a_named_network_has_are_errors_without_a_name(arguments: dict[str, Any]):
+    (argument,) = arguments
+    small = {"depth": 1, "embed_dim": 8, "num_heads": 1, "global_block_indices": ()}
+    with pytest.raises(ValueError, match=f"{argument}=.* is for a network with a name; .*leave it out"):
+        ViT(**small, **arguments)
+    ViT(**small, prefix_tokens_in_windows="global", window_positions="map", final_norm=True)

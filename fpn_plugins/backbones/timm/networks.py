@@ -21,6 +21,7 @@ from ...extras import needed_for
 from ...ops.pooling import make_traceable
 from ...weights.download import fetching
 from ..base import IMAGENET_MEAN, IMAGENET_STD
+from .published_names import timm_name
 
 FINEST_STRIDE = 4  # stride of C2, in input pixels
 # functions that change nothing but the values of a tensor
@@ -74,12 +75,16 @@ def check_name(name: str) -> str:
     """Return the architecture of timm's network ``name``, which can end with the tag of its weights.
 
     Raises:
-        ValueError: unknown network (suggests similar names) or tag (lists the network's).
+        ValueError: unknown network (translates its authors' name, or suggests similar ones) or tag (lists the
+            network's).
     """
     timm = import_timm()
     architecture, dot, _ = name.partition(".")
     if not timm.is_model(architecture):
-        near = near_names(architecture, timm.list_models(), number=5)
+        theirs = timm_name(name)
+        if theirs is not None and timm.is_model(theirs):
+            raise ValueError(f"name={name!r}: timm has no model {name!r}; it calls this network {theirs!r}")
+        near = near_names(architecture.lower(), timm.list_models(), number=5)
         raise ValueError(f"name={name!r}: timm has no model {name!r}{near}")
     if dot and name not in (tags := timm.list_pretrained(f"{architecture}.*")):
         raise ValueError(f"timm has no weights {name!r}; there are {tags or 'none for this network'}")

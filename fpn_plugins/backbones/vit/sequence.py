@@ -9,7 +9,7 @@ channels of a head, ``n`` windows of all images, ``s`` side of a window.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -165,11 +165,13 @@ def choose_layout(
     The last three arguments are those of `ViT`; ``window_size`` is 0 if all blocks are global.
 
     Raises:
-        ValueError: an unknown choice.
+        ValueError: an unknown choice, or another than the default for a network without such a sequence.
     """
     choice = one_of("prefix_tokens_in_windows", prefix_tokens_in_windows, PREFIX_IN_WINDOWS)
     one_of("window_positions", window_positions, WINDOW_POSITIONS)
     if not design.sequence:
+        chosen = {"prefix_tokens_in_windows": choice, "window_positions": window_positions, "final_norm": final_norm}
+        _refuse_without_name(chosen)
         return design, None
     dropped: tuple[str, ...] = ()
     if window_size and choice == "drop":
@@ -182,6 +184,17 @@ def choose_layout(
     channels = design.embed_dim // design.num_heads
     own_prefix, own_positions = choice == "copy" and window_size > 0, window_positions == "window"
     return design, SequenceLayout(design.rotary, channels, window_size, own_prefix, own_positions, dropped)
+
+
+def _refuse_without_name(chosen: Mapping[str, str | bool]) -> None:
+    """Raise ``ValueError`` for the first choice that differs from its default, since ViTDet has no such part."""
+    defaults = {"prefix_tokens_in_windows": PREFIX_IN_WINDOWS[0], "window_positions": WINDOW_POSITIONS[0]}
+    for argument, value in chosen.items():
+        if value != defaults.get(argument, True):
+            raise ValueError(
+                f"{argument}={value!r} is for a network with a name; without name=, there are no prefix tokens, rotary "
+                "positions or final norm; leave it out"
+            )
 
 
 def _turn_cells(x: Tensor, turns: tuple[Tensor, Tensor], num_prefix: int, halves: bool) -> Tensor:

@@ -85,15 +85,16 @@ class ViT(Backbone):
         pretrained: see `Backbone`; needs a ``name``.
         prefix_tokens_in_windows: what becomes of class token and registers in windows: ``"global"`` tokens see, and are
             seen by, all windows (Longformer, arXiv:2004.05150); ``"copy"`` gives every window its own (RF-DETR);
-            ``"drop"`` removes them (EVA-02's detectors).
+            ``"drop"`` removes them (EVA-02's detectors). Without windows, all tokens see each other. Like the next
+            argument and ``final_norm``, only with a ``name``.
         window_positions: rotary positions in windows: those of the ``"map"``, or of every ``"window"`` as a map of its
-            own (EVA-02's detectors).
+            own (EVA-02's detectors). No difference for networks without rotary positions.
         antialias_positions: low-pass position embeddings when they are resized: as in timm, with a ``name``; not in
             Detectron2 and EVA-02's detectors.
         lora: arguments of `fpn_plugins.backbones.add_lora`, such as ``{"rank": 8}``: train low-rank updates instead of
             the weights. Needs peft.
         tile_positions: repeat position embeddings for larger maps instead of resizing them (PE's detectors).
-        final_norm: ``False`` leaves out the final norm of a ``name`` (PE's detectors).
+        final_norm: ``False`` leaves out the final norm of a ``name`` that has one (PE's detectors).
         zero_window_padding: pad windows with queries, keys and values of zero (ViT-Adapter), not with tokens of zero,
             which the bias changes (Detectron2); decided by a ``name``.
         feature_cache: see `Backbone`.
@@ -111,9 +112,9 @@ class ViT(Backbone):
 
     Raises:
         ImportError: a ``name`` without timm.
-        ValueError: an unknown name, a network with parts that this class does not compute, block indices out of range,
-            heads that do not divide ``embed_dim``, an image smaller than one patch, or a checkpoint of another
-            architecture (lists keys and shapes).
+        ValueError: an unknown name or a network with parts that this class does not compute, arguments that only a
+            network with a name has, block indices out of range, heads that do not divide ``embed_dim``, an image
+            smaller than one patch, or a checkpoint of another architecture (lists keys and shapes).
     """
 
     misfit_hint = "; networks with registers, rotary positions or gated MLPs are built by their name="
