@@ -186,7 +186,7 @@ def choose_layout(
     return design, SequenceLayout(design.rotary, channels, window_size, own_prefix, own_positions, dropped)
 
 
-def _refuse_without_name(chosen: Mapping[str, str | bool]) -> None:
+def _refuse_without_name(chosen: Mapping[str, object]) -> None:
     """Raise ``ValueError`` for the first choice that differs from its default, since ViTDet has no such part."""
     defaults = {"prefix_tokens_in_windows": PREFIX_IN_WINDOWS[0], "window_positions": WINDOW_POSITIONS[0]}
     for argument, value in chosen.items():
