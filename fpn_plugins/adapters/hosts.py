@@ -74,12 +74,16 @@ class Host(Protocol):
     def num_classes(self, model: Any) -> int:
         """Return the number of thing classes."""
 
-    def exportable(self, detector: nn.Module, normalized: bool = False) -> ExportableDetector:
+    def exportable(
+        self, detector: nn.Module, normalized: bool = False, masks: str = "probabilities"
+    ) -> ExportableDetector:
         """Turn a built detector into a module that exporters can record; it shares the detector's weights.
 
         Args:
             detector: the toolbox's detector; it is set to evaluation mode.
             normalized: whether the images given to the result are normalized already.
+            masks: ``"probabilities"`` of the cells of each box, or ``"pasted"`` into the image; of no effect on a
+                detector without masks.
 
         Raises:
             ValueError: a detector, head or setting that cannot be exported; the message names the module.

@@ -4,14 +4,26 @@ from .boxes import BoxCoder, GridAnchors
 from .dense import DenseDetector, Found, SelectionRule
 from .detector import ExportableDetector, ExportSettings
 from .pixels import PixelInput
+from .proposals import ProposalNetwork
+from .regions import LevelRule, RegionPooler
+from .semantic import SemanticLogits
+from .stages import BoxStage, MaskStage, RegionDetector, paste_masks
 
 __all__ = [
     "BoxCoder",
+    "BoxStage",
     "DenseDetector",
     "ExportSettings",
     "ExportableDetector",
     "Found",
     "GridAnchors",
+    "LevelRule",
+    "MaskStage",
     "PixelInput",
+    "ProposalNetwork",
+    "RegionDetector",
+    "RegionPooler",
     "SelectionRule",
+    "SemanticLogits",
+    "paste_masks",
 ]

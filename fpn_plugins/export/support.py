@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import nn
+
 KINDS = "RetinaNet, Faster, Mask and Cascade (Mask) R-CNN and Panoptic FPN"
 
 
@@ -25,3 +27,14 @@ def require(module: Any, setting: str, condition: bool) -> None:
     """Raise `refusal` unless ``condition`` holds; ``setting`` says what it requires."""
     if not condition:
         raise refusal(module, f"it needs {setting}")
+
+
+def refuse_operators(detector: nn.Module, libraries: tuple[str, ...]) -> None:
+    """Raise ``ValueError`` if a layer is one of ``libraries``, whose own operators no other engine has."""
+    for name, layer in detector.named_modules():
+        if type(layer).__module__.startswith(libraries):
+            library = type(layer).__module__.split(".")[0]
+            raise ValueError(
+                f"{name} cannot be exported: {type(layer).__name__} computes an operator of {library} that other "
+                "engines lack; choose another layer in the config"
+            )

@@ -2,123 +2,147 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from math import log
+from dataclasses import replace
 from typing import Any
 
-from mmdet.models import SingleStageDetector
-from mmdet.models.data_preprocessors import DetDataPreprocessor
-from mmdet.models.dense_heads import RetinaHead, RetinaSepBNHead
+from mmdet.models import SingleStageDetector, TwoStageDetector
+from mmdet.models.dense_heads import RetinaHead, RetinaSepBNHead, RPNHead
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
-from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
-from mmdet.models.task_modules.prior_generators import AnchorGenerator
+from mmdet.models.detectors.panoptic_two_stage_segmentor import TwoStagePanopticSegmentor
+from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
+from mmdet.models.seg_heads import PanopticFPNHead
+from mmdet.models.seg_heads.base_semantic_head import BaseSemanticHead
+from mmdet.models.seg_heads.panoptic_fusion_heads import HeuristicFusionHead
 from torch import Tensor, nn
 
+from ...checks import one_of
 from ...export import (
-    BoxCoder,
     DenseDetector,
     ExportableDetector,
     ExportSettings,
-    GridAnchors,
-    PixelInput,
-    SelectionRule,
+    MaskStage,
+    ProposalNetwork,
+    RegionDetector,
+    SemanticLogits,
 )
-from ...export.support import refusal, require, require_inherited
+from ...export.detector import region_kind
+from ...export.selection import NOTHING
+from ...export.support import refusal, refuse_operators, require, require_inherited
+from .export_parts import (
+    Features,
+    check_mask_head,
+    read_anchors,
+    read_box_stage,
+    read_coder,
+    read_pixels,
+    read_pooler,
+    read_rule,
+)
 
 # methods of heads whose computation the exported graph follows
 _PREDICTION = ("predict_by_feat", "_predict_by_feat_single", "_bbox_post_process")
+_REGIONS = ("predict", "predict_bbox", "predict_mask", "_bbox_forward", "_mask_forward")
 
 
-class Features(nn.Module):
-    """Backbone and neck of an mmdet detector: images to a sequence of maps."""
-
-    def __init__(self, detector: Any) -> None:
-        super().__init__()
-        self.backbone = detector.backbone
-        self.neck = detector.neck if detector.with_neck else None
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Compute the pyramid of images ``B 3 H W``."""
-        maps = self.backbone(images)
-        return tuple(maps if self.neck is None else self.neck(maps))
-
-
-def exportable(detector: Any, normalized: bool = False) -> ExportableDetector:
-    """Turn a built detector into a module that exporters can record; it shares the detector's weights.
-
-    Args:
-        detector: mmdet's detector; it is set to evaluation mode.
-        normalized: whether the images given to the result are normalized already.
-
-    Raises:
-        ValueError: a detector, head or setting that cannot be exported; the message names the module.
-    """
+def exportable(detector: Any, normalized: bool = False, masks: str = "probabilities") -> ExportableDetector:
+    """Implement `fpn_plugins.adapters.hosts.Host.exportable`."""
+    one_of("masks", masks, ("probabilities", "pasted"))
     detector.eval()
-    pixels = _pixels(detector.data_preprocessor, normalized)
     if isinstance(detector, SingleStageDetector):
         require_inherited(detector, SingleStageDetector, "predict", "extract_feat")
-        objects, settings = _dense(detector.bbox_head)
-        return ExportableDetector(pixels, Features(detector), objects, settings).eval()
-    raise refusal(detector, "it is no SingleStageDetector")
+        parts = _one_stage(detector.bbox_head)
+    elif isinstance(detector, TwoStagePanopticSegmentor):
+        require_inherited(detector, TwoStagePanopticSegmentor, "predict", "extract_feat")
+        parts = _panoptic(detector, masks)
+    elif isinstance(detector, TwoStageDetector):
+        require_inherited(detector, TwoStageDetector, "predict", "extract_feat")
+        parts = _two_stage(detector, masks)
+    else:
+        raise refusal(detector, "it is neither a SingleStageDetector nor a TwoStageDetector")
+    pixels = read_pixels(detector.data_preprocessor, normalized)
+    result = ExportableDetector(pixels, Features(detector), **parts).eval()
+    refuse_operators(result, ("mmcv.ops.",))
+    return result
 
 
-def _pixels(found: Any, normalized: bool) -> PixelInput:
-    require_inherited(found, DetDataPreprocessor, "forward")
-    require(found, "mean and std", hasattr(found, "mean"))
-    return PixelInput(
-        found.mean.flatten().tolist(),
-        found.std.flatten().tolist(),
-        "RGB" if found._channel_conversion else "BGR",  # images are read as BGR
-        divisor=found.pad_size_divisor,
-        pad_value=float(found.pad_value),
-        normalized=normalized,
-    )
-
-
-def _dense(head: Any) -> tuple[DenseDetector, ExportSettings]:
+def _one_stage(head: Any) -> dict[str, Any]:
     if not isinstance(head, (RetinaHead, RetinaSepBNHead)):
         raise refusal(head, "it is not a RetinaHead")
-    require_inherited(
-        head, BaseDenseHead, "predict", "predict_by_feat", "_predict_by_feat_single", "_bbox_post_process"
-    )
-    require(head, "scores from sigmoid", head.use_sigmoid_cls)
+    require_inherited(head, BaseDenseHead, "predict", *_PREDICTION)
+    require(head, "a loss with use_sigmoid=True", head.use_sigmoid_cls)
     require(head, "a loss without custom classes", not getattr(head.loss_cls, "custom_cls_channels", False))
     cfg = head.test_cfg
-    require(head, "test_cfg with nms_pre and max_per_img", min(cfg.get("nms_pre", 0), cfg.get("max_per_img", 0)) > 0)
-    rule = _rule(head, cfg, cfg.max_per_img)
-    anchors = _anchors(head.prior_generator)
-    objects = DenseDetector(
-        head, anchors, _coder(head.bbox_coder), head.num_classes, cfg.nms_pre, rule, range(len(anchors))
+    require(head, "a positive test_cfg.nms_pre", cfg.get("nms_pre", -1) > 0)
+    rule = read_rule(head, cfg, float(cfg.get("score_thr", 0)))
+    anchors, coder = read_anchors(head.prior_generator), read_coder(head.bbox_coder)
+    levels = range(len(anchors))
+    objects = DenseDetector(head, anchors, coder, head.num_classes, cfg.nms_pre, rule, levels)
+    settings = ExportSettings("mmdet", "retinanet", head.num_classes, rule.score_threshold, rule.limit)
+    return {"objects": objects, "settings": settings}
+
+
+def _two_stage(detector: Any, masks: str) -> dict[str, Any]:
+    if not detector.with_rpn:
+        raise refusal(detector, "it has no rpn_head")
+    heads, cfg = detector.roi_head, detector.roi_head.test_cfg
+    cascade = isinstance(heads, CascadeRoIHead)
+    require_inherited(heads, CascadeRoIHead if cascade else StandardRoIHead, *_REGIONS)
+    require(heads, "no shared_head", not heads.with_shared_head)
+    pairs = zip(_each(heads.bbox_roi_extractor), _each(heads.bbox_head), strict=True)
+    stages = [read_box_stage(extractor, head) for extractor, head in pairs]
+    rule = read_rule(heads, cfg, float(cfg.score_thr))
+    found = {"objects": RegionDetector(_proposals(detector.rpn_head), stages, rule, averages_logits=True)}
+    kind = region_kind(cascade, heads.with_mask)
+    settings = ("mmdet", kind, _each(heads.bbox_head)[-1].num_classes, rule.score_threshold, rule.limit)
+    if not heads.with_mask:
+        return {**found, "settings": ExportSettings(*settings)}
+    require(heads, "a test_cfg.mask_thr_binary of at least 0", cfg.mask_thr_binary >= 0)
+    poolers = [read_pooler(extractor) for extractor in _each(heads.mask_roi_extractor)]
+    mask_stage = MaskStage(poolers, [check_mask_head(head) for head in _each(heads.mask_head)])
+    return {**found, "masks": mask_stage, "settings": ExportSettings(*settings, masks, float(cfg.mask_thr_binary))}
+
+
+def _each(part: Any) -> list[Any]:
+    return list(part) if isinstance(part, nn.ModuleList) else [part]
+
+
+def _proposals(head: Any) -> ProposalNetwork:
+    require_inherited(head, RPNHead, "predict", *_PREDICTION)
+    require(head, "a loss with use_sigmoid=True", head.use_sigmoid_cls)
+    cfg = head.test_cfg
+    require(head, "a positive test_cfg.nms_pre", cfg.get("nms_pre", -1) > 0)
+    anchors, coder, rule = (
+        read_anchors(head.prior_generator),
+        read_coder(head.bbox_coder),
+        read_rule(head, cfg, NOTHING),
     )
-    return objects, ExportSettings("mmdet", "retinanet", head.num_classes, rule.score_threshold, rule.limit)
+    return ProposalNetwork(head, anchors, coder, cfg.nms_pre, rule, range(len(anchors)), ranks_sigmoid=True)
 
 
-def _rule(head: Any, cfg: Mapping[str, Any], limit: int) -> SelectionRule:
-    """Read the selection of a ``test_cfg``."""
-    nms = dict(cfg["nms"])
-    known = {"type", "iou_threshold", "class_agnostic", "split_thr"}
-    plain = nms.get("type", "nms") == "nms" and set(nms) <= known
-    require(head, f"nms=dict(type='nms', iou_threshold=...) instead of {nms}", plain)
-    min_side = cfg.get("min_bbox_size", -1)
-    return SelectionRule(
-        score_threshold=float(cfg.get("score_thr", 0)),
-        iou_threshold=float(nms["iou_threshold"]),
-        limit=int(limit),
-        class_agnostic=bool(nms.get("class_agnostic", False)),
-        min_side=float(min_side) if min_side >= 0 else None,
-    )
+class _Semantic(nn.Module):
+    """Logits of a semantic head."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        return self.head(maps)["seg_preds"]
 
 
-def _anchors(generator: Any) -> list[GridAnchors]:
-    if type(generator) is not AnchorGenerator:
-        raise refusal(generator, "it is not mmdet's AnchorGenerator")
-    return [GridAnchors(base, stride) for base, stride in zip(generator.base_anchors, generator.strides, strict=True)]
-
-
-def _coder(coder: Any) -> BoxCoder:
-    if type(coder) is not DeltaXYWHBBoxCoder or coder.add_ctr_clamp:
-        raise refusal(coder, "it is not mmdet's DeltaXYWHBBoxCoder without add_ctr_clamp")
-    limit = abs(log(16 / 1000))
-    weights = tuple(1 / float(std) for std in coder.stds)
-    means = tuple(float(mean) for mean in coder.means)
-    return BoxCoder(weights, means, -limit, limit, bool(coder.clip_border))  # type: ignore[arg-type]
+def _panoptic(detector: Any, masks: str) -> dict[str, Any]:
+    head, fusion = detector.semantic_head, detector.panoptic_fusion_head
+    require_inherited(head, PanopticFPNHead)
+    require_inherited(head, BaseSemanticHead, "predict")
+    require_inherited(fusion, HeuristicFusionHead, "_predict_single", "_lay_masks")
+    parts = _two_stage(detector, masks)
+    merging = {
+        "things": fusion.num_things_classes,
+        "stuff": fusion.num_stuff_classes,
+        "overlap_threshold": float(fusion.test_cfg.mask_overlap),
+        "stuff_area": int(fusion.test_cfg.stuff_area_limit),
+        "score_threshold": 0.0,
+    }
+    parts["settings"] = replace(parts["settings"], kind="panoptic_fpn", panoptic=merging)
+    parts["semantic"] = SemanticLogits(_Semantic(head), range(head.end_level), factor=None)
+    return parts
