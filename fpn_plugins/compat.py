@@ -35,8 +35,11 @@ else:  # PyTorch 2.1
 
 
 def exporting() -> bool:
-    """Return whether ``torch.export`` is recording the computation; ``torch.compile`` too on PyTorch below 2.7."""
-    return torch.compiler.is_exporting() if hasattr(torch.compiler, "is_exporting") else compiling()
+    """Return whether ``torch.export`` is recording the computation; ``torch.compile`` too on PyTorch below 2.7.
+
+    ``torch.compiler.is_exporting()`` is always true in what ``torch.compile`` records; the flag that it reads is not.
+    """
+    return getattr(torch.compiler, "_is_exporting_flag", compiling())
 
 
 if hasattr(torch.compiler, "is_dynamo_compiling"):
@@ -50,6 +53,13 @@ else:  # PyTorch 2.1
     def run_by_export() -> bool:
         """Return whether ``torch.export`` or ``torch.compile`` is recording the computation."""
         return compiling()
+
+
+def compiled_graphs() -> int:
+    """Return the number of graphs that ``torch.compile`` has recorded in this process since its last reset."""
+    from torch._dynamo.utils import counters
+
+    return counters["stats"]["unique_graphs"]
 
 
 def find_fully_shard() -> Callable[..., Any]:

@@ -17,13 +17,14 @@ from .checks import ascending, boolean, one_of
 from .features import FeatureSpec, check_feature_specs, check_outputs
 from .keywords import KeywordChecked
 from .necks import build_neck
+from .ops.compilation import CompiledInPlace
 from .ops.scripting import Form, ImageForm, scriptable_form
 
 Part = nn.Module | Mapping[str, Any]
 AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-class Pyramid(KeywordChecked, nn.Module):
+class Pyramid(KeywordChecked, CompiledInPlace, nn.Module):
     """Backbone and neck in one module; the neck's input channels come from the backbone.
 
     Example::
@@ -42,6 +43,8 @@ class Pyramid(KeywordChecked, nn.Module):
             Inference on a CPU gets faster; training may not, depending on the processor, so measure first.
         autocast: ``"bfloat16"`` or ``"float16"``: compute under autocast and return single-precision maps. ``None``
             leaves the precision to the caller.
+        compile: whether to compile the pyramid in place with ``torch.compile``, or a mapping of its options; see
+            `compile` and ``docs/guides/compile.md``.
 
     Attributes:
         feature_specs: channels and stride of each returned map.
@@ -70,6 +73,7 @@ class Pyramid(KeywordChecked, nn.Module):
         out_positions: Sequence[int] | None = None,
         channels_last: bool = False,
         autocast: str | None = None,
+        compile: bool | Mapping[str, Any] = False,
     ) -> None:
         super().__init__()
         self.channels_last = boolean("channels_last", channels_last)
@@ -92,6 +96,7 @@ class Pyramid(KeywordChecked, nn.Module):
             keep_maps(built, read)
         if channels_last:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._compile_if(compile)
 
     def parts(self) -> tuple[nn.Module, Any]:
         """Return the backbone and the neck (or ``None``), independent of the names they are registered under."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from versions import EXPORTS
 
 import fpn_plugins
 from fpn_plugins import compat
@@ -191,3 +192,17 @@ def test_torchscript_is_refused_without_safe_globals(tmp_path: Path, monkeypatch
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script.pth")
     with pytest.raises(pickle.UnpicklingError, match="TorchScript"):
         compat.load_weights(tmp_path / "script.pth", {"numpy.dtype": dict})
+
+
+@EXPORTS
+def test_what_torch_compile_records_is_no_export() -> None:
+    """`torch.compiler.is_exporting` says so of both; deformable convolutions and checkpointing depend on it."""
+
+    class Asks(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + (10 if compat.exporting() else 1)
+
+    module, x = Asks(), torch.zeros(1)
+    assert torch.compile(module, backend="eager", fullgraph=True)(x) == module(x) == 1
+    for strict in (True, False):
+        assert torch.export.export(module, (x,), strict=strict).module()(x) == 10

@@ -16,16 +16,21 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from ..compat import compiling, exporting
 from .tracing import traced
 
 
 def run(function: Callable[..., Any], *arguments: Any, checkpointed: bool) -> Any:
     """Call ``function`` (a module or one of its methods); if ``checkpointed``, keep only the arguments for backward.
 
-    ``checkpointed`` has no effect without gradients, or under ``torch.compile``, where the compiler chooses.
+    ``checkpointed`` has no effect without gradients, or in an export or trace. ``torch.compile`` recomputes the same
+    maps, and updates the running statistics once by itself.
     """
-    if not checkpointed or not torch.is_grad_enabled() or traced():
+    compiled = compiling() and not exporting()
+    if not checkpointed or not torch.is_grad_enabled() or (traced() and not compiled):
         return function(*arguments)
+    if compiled:
+        return checkpoint(function, *arguments, use_reentrant=False)
     module: Any = getattr(function, "__self__", function)
     return checkpoint(function, *arguments, use_reentrant=False, context_fn=partial(_contexts, module))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from precision import assert_same_maps
+from precision import assert_same_gradients, assert_same_maps
 from registered import (
     BACKBONE_NAMES,
     FOUNDATION,
@@ -17,6 +17,8 @@ from registered import (
     build_neck,
     double_example,
     example,
+    gradients,
+    tensors,
 )
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -123,3 +125,31 @@ def test_gradient_checkpointing_of_foundation_models_is_bit_equal(name: str):
         sum(m.square().mean() for m in maps).backward()
         results.append([*maps, *(p.grad for p in module.parameters())])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("name", ["CTResNetNeck", "DilatedEncoder", "PAFPN", "ViT"])
+def test_gradient_checkpointing_works_under_torch_compile(name: str):
+    """Outputs, gradients and what norms remember; kept for the backward pass is less than half, inputs aside."""
+    torch._dynamo.reset()
+    plain = build(name).double().train()
+    frugal = build(name, gradient_checkpointing=True).double().train()
+    frugal.load_state_dict(plain.state_dict())
+    eager, inputs, kept = copy.deepcopy(plain), double_example(name, (64, 96)), []
+    for module in (plain, frugal):
+        given = {t.untyped_storage().data_ptr() for t in (*tensors(inputs), *module.parameters(), *module.buffers())}
+        saved: dict[int, int] = {}
+
+        def keep(t: Tensor, given: set[int] = given, saved: dict[int, int] = saved) -> Tensor:
+            if t.untyped_storage().data_ptr() not in given:
+                saved[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+            return t
+
+        compiled = torch.compile(module, fullgraph=True, backend="aot_eager_decomp_partition")
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+            outputs = compiled(inputs)
+        kept.append(sum(saved.values()))
+    expected = eager(inputs)
+    assert_same_maps(outputs, expected)
+    assert_same_gradients(gradients(frugal, outputs), gradients(eager, expected))
+    assert all(torch.allclose(a, b) for a, b in zip(frugal.buffers(), eager.buffers(), strict=True))
+    assert kept[1] < kept[0] / 2

@@ -99,6 +99,8 @@ def wrong_values(name: str, parameter: inspect.Parameter) -> list[Any]:
     base = hint.replace(" | None", "").strip()
     if name in FIXED:
         return []
+    if name == "compile":
+        return ["true", 3, [], None, {"mod": "default"}, {"mode": "Bogus"}, {"fullgraph": 2}]
     if name.rpartition("_")[2] in ("norm", "act", "conv") and "Factory" in hint:
         return FACTORIES
     if name in ("backbone", "cnn", "bottom_up", "neck") or "nn.Module | Mapping" in base:

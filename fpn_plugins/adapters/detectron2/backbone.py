@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -17,6 +18,8 @@ from ...ops.scripting import Form
 from ...pyramid import Part, Pyramid
 from ...weights import redirect_keys
 from ...weights.maps import fpn, simple_pyramid
+
+logger = logging.getLogger("detectron2.fpn_plugins")
 
 
 class PyramidBackbone(Pyramid, Backbone):
@@ -64,11 +67,12 @@ class PyramidBackbone(Pyramid, Backbone):
         channels_last: bool = False,
         autocast: str | None = None,
         out_positions: Sequence[int] | None = None,
+        compile: bool | Mapping[str, Any] = False,
     ) -> None:
         if in_features is not None:
             in_features = sequence("in_features", in_features, 'names of maps, such as ["res3", "res4"]')
         self._chosen_features = in_features  # read by `_in_specs` while the pyramid is built
-        super().__init__(bottom_up, _with_detectron2_norm(neck), out_positions, channels_last, autocast)
+        super().__init__(bottom_up, _with_detectron2_norm(neck), out_positions, channels_last, autocast, compile)
         in_specs = self._in_specs(self.parts()[0])
         names = _names(self.feature_specs, "c" if self.neck is None else "p")
         self._out_features = names
@@ -91,6 +95,10 @@ class PyramidBackbone(Pyramid, Backbone):
     def padding_constraints(self) -> dict[str, int]:
         """Return the padding arguments of Detectron2's ``ImageList``; ``square_size`` stays off, see ``square_pad``."""
         return {"size_divisibility": self._size_divisibility, "square_size": 0}
+
+    def compile_log(self, level: int, message: str) -> None:
+        """Log a message of compilation as Detectron2 does, to the training's log too."""
+        logger.log(level, message)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Map images ``B 3 H W`` to the pyramid's maps by name, high to low resolution."""

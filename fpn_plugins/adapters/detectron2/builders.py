@@ -12,7 +12,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, build_resnet_backbone
 
 from ...backbones import BACKBONES
-from ...checks import one_of
+from ...checks import boolean, one_of
 from ...necks import ExtraLevels
 from .backbone import PyramidBackbone
 
@@ -36,9 +36,12 @@ def _resnet_fpn(cfg: CfgNode, input_shape: ShapeSpec, extra_levels: ExtraLevels)
 
 
 def _fast_path(cfg: CfgNode) -> dict[str, Any]:
-    """Read ``channels_last`` and ``autocast`` for `PyramidBackbone`; a config without our keys sets neither."""
+    """Read how `PyramidBackbone` computes; a config without our keys sets nothing."""
     node = cfg.MODEL.get("FPN_PLUGINS")
-    return {} if node is None else {"channels_last": node.CHANNELS_LAST, "autocast": node.AUTOCAST}
+    if node is None:
+        return {}
+    compiled = dict(node.COMPILE_OPTIONS) or True if boolean("MODEL.FPN_PLUGINS.COMPILE", node.COMPILE) else False
+    return {"channels_last": node.CHANNELS_LAST, "autocast": node.AUTOCAST, "compile": compiled}
 
 
 @BACKBONE_REGISTRY.register()

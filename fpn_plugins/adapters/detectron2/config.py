@@ -20,6 +20,8 @@ def add_fpn_plugins_config(cfg: CfgNode) -> None:
     node.SIZE_DIVISIBILITY = None  # pixels; None is the stride of the backbone's last map, 0 is off
     node.CHANNELS_LAST = False  # PyramidBackbone of any of our builders
     node.AUTOCAST = None  # "bfloat16" or "float16": PyramidBackbone of any of our builders
+    node.COMPILE = False  # PyramidBackbone of any of our builders: through torch.compile, in place
+    node.COMPILE_OPTIONS = CfgNode(new_allowed=True)  # of torch.compile, by its own names; read if COMPILE is set
 
 
 def setup_environment() -> None:

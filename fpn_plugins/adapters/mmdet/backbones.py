@@ -119,6 +119,7 @@ class PyramidBackbone(CorePyramid):
         channels_last: bool = False,
         autocast: str | None = None,
         out_positions: Sequence[int] | None = None,
+        compile: bool | Mapping[str, Any] = False,
     ) -> None:
         built = build_part("backbone", backbone)
         specs = self._in_specs(built)
@@ -132,7 +133,8 @@ class PyramidBackbone(CorePyramid):
             necks.append(_build_neck(config, specs))
             specs = necks[-1].out_specs(specs)
         parts = necks if len(necks) > 1 else next(iter(necks), None)
-        super().__init__(built, parts, out_positions, channels_last, autocast, init_cfg=init_cfg)
+        options: dict[str, Any] = {"init_cfg": init_cfg, "compile": compile}
+        super().__init__(built, parts, out_positions, channels_last, autocast, **options)
 
 
 def _build_neck(config: Cfg, specs: Sequence[FeatureSpec]) -> Any:

@@ -9,9 +9,11 @@ from urllib.parse import urlsplit
 
 import torch
 from mmengine.dist import barrier, get_local_rank
+from mmengine.logging import print_log
 from mmengine.model.weight_init import initialize
 
 from ...necks.freq_fusion import FreqFusion
+from ...ops.compilation import CompiledInPlace
 from ...upsampling import CARAFE, DySample
 from ...weights import read_checkpoint, strip_prefix
 from ...weights.download import download
@@ -28,12 +30,16 @@ REMEDY = (
 SELF_INITIALIZED = (CARAFE, DySample, FreqFusion)
 
 
-class SafeInit:
-    """Mixin of every registered class: ``init_cfg=dict(type='Pretrained', checkpoint=..., prefix=...)`` is safe.
+class SafeInit(CompiledInPlace):
+    """Mixin of every registered class: a safe ``init_cfg=dict(type='Pretrained', checkpoint=...)``, and ``compile``.
 
     A ``Pretrained`` file is applied last, as in mmengine. It is read by this package: all layouts are recognized,
     nothing in the file is executed, and it loads completely or not at all. From a whole detector's file, only the keys
     under ``prefix`` are loaded, by default those of the module's usual place in a detector.
+
+    Args:
+        *args, **kwargs: of the core class.
+        compile: whether to compile the module in place with ``torch.compile``, or a mapping of its options.
 
     Raises:
         ValueError: the file is for another architecture; lists the keys.
@@ -41,6 +47,14 @@ class SafeInit:
 
     init_cfg: Any
     default_prefix = "neck."
+
+    def __init__(self, *args: Any, compile: bool | Mapping[str, Any] = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._compile_if(compile)
+
+    def compile_log(self, level: int, message: str) -> None:
+        """Log a message of compilation as mmengine does, to the training's log too."""
+        print_log(message, "current", level)
 
     def init_weights(self: Any) -> None:
         """Apply ``init_cfg``."""

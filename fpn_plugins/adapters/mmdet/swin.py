@@ -38,6 +38,7 @@ class SwinTransformer(Swin):
 
     - ``convert_weights`` is accepted and ignored: a file's layout is recognized.
     - ``pretrained`` is ``init_cfg=dict(type='Pretrained', checkpoint=...)``, as in mmdet.
+    - ``compile``, which mmdet does not have, compiles in place, as for every class of this package.
     - ``use_abs_pos_embed`` resizes the embeddings to the image's grid; mmdet fails for all but one size.
     - Stages after the last of ``out_indices`` are left out; mmdet keeps them, unused.
 
@@ -74,6 +75,7 @@ class SwinTransformer(Swin):
         convert_weights: bool = False,
         frozen_stages: int = -1,
         init_cfg: Cfg | None = None,
+        compile: bool | Cfg = False,
     ) -> None:
         positive_ints(in_channels=in_channels, embed_dims=embed_dims, window_size=window_size, patch_size=patch_size)
         integers("depths", depths)
@@ -112,6 +114,7 @@ class SwinTransformer(Swin):
             pretrain_img_size=_square_side(pretrain_img_size),
             norm_eps=_norm_eps(norm_cfg),
             init_cfg=init_cfg,
+            compile=compile,
         )
 
 
