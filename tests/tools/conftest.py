@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import runpy
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from subprocess import CompletedProcess
 from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS, TOOLS = ROOT / "configs", ROOT / "tools"
@@ -34,6 +37,34 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleTy
     yield load
     for name in [name for name, module in sys.modules.items() if is_tool(module) and name not in known]:
         del sys.modules[name]
+
+
+@pytest.fixture
+def run_tool(
+    script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., CompletedProcess[str]]:
+    """A function that runs a script, given as `benchmarks/necks`, as a command line does from the repository.
+
+    It runs in this process, which has imported PyTorch and the toolboxes: a new one takes ten seconds to do so.
+    """
+
+    def run(name: str, *arguments: Any) -> CompletedProcess[str]:
+        path, threads, code = TOOLS / f"{name}.py", torch.get_num_threads(), 0
+        capfd.readouterr()
+        with monkeypatch.context() as patch:
+            patch.chdir(ROOT)
+            patch.setattr(sys, "argv", [str(path), *map(str, arguments)])
+            patch.setattr(sys, "path", [str(path.parent), *sys.path])
+            try:
+                runpy.run_path(str(path), run_name="__main__")
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else int(end.code is not None)
+            finally:
+                torch.set_num_threads(threads)
+        out, err = capfd.readouterr()
+        return CompletedProcess(sys.argv, code, out, err)
+
+    return run
 
 
 def is_tool(module: ModuleType) -> bool:

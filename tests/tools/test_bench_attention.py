@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @pytest.mark.detectron2
-def test_report_has_both_in_both_modes(tmp_path: Path):
+def test_report_has_both_in_both_modes(run_tool: Callable[..., Any], tmp_path: Path):
     out = tmp_path / "made" / "attention"
-    arguments = ["--out", out, "--tokens", "2", "4", "--images", "--repeats", "1"]
-    command = [sys.executable, "tools/benchmarks/attention.py", *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = run_tool("benchmarks/attention", "--out", out, "--tokens", 2, 4, "--images", "--repeats", 1)
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads(out.with_suffix(".json").read_text())
     rows = report["rows"]

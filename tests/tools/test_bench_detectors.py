@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -12,22 +10,26 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
 EXACT = ["stock", "ours", "ours, channels_last"]
 BF16 = ["stock, bf16", "ours, channels_last, bf16"]
 TOOLBOXES = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("mmdet", "detectron2")]
 pytestmark = pytest.mark.timm
 
 
-def run(out: Path, *arguments: Any, code: int = 0) -> str:
-    command = [sys.executable, "tools/benchmarks/detectors.py", "--out", out, "--repeats", "1", "--threads", "1"]
-    done = subprocess.run([*map(str, [*command, *arguments])], cwd=ROOT, capture_output=True, text=True, timeout=900)
-    assert done.returncode == code, done.stderr[-3000:]
-    return done.stderr
+@pytest.fixture
+def run(run_tool: Callable[..., Any]) -> Callable[..., str]:
+    """A function that runs the benchmark, and returns what it printed on standard error."""
+
+    def benchmark(out: Path, *arguments: Any, code: int = 0) -> str:
+        done = run_tool("benchmarks/detectors", "--out", out, "--repeats", 1, "--threads", 1, *arguments)
+        assert done.returncode == code, done.stderr[-3000:]
+        return done.stderr
+
+    return benchmark
 
 
 @pytest.mark.parametrize("toolbox", TOOLBOXES)
-def test_every_form_computes_what_stock_does(toolbox: str, tmp_path: Path) -> None:
+def test_every_form_computes_what_stock_does(run: Callable[..., str], toolbox: str, tmp_path: Path) -> None:
     run(tmp_path / "det", "--toolbox", toolbox, "--size", 64, 96, "--no-memory", "--form", *EXACT)
     report = json.loads((tmp_path / "det.json").read_text())
     assert [(row["detector"], row["mode"]) for row in report["rows"]] == [
@@ -51,7 +53,7 @@ def test_every_form_computes_what_stock_does(toolbox: str, tmp_path: Path) -> No
 
 # processors without instructions for bf16 emulate it, slowly: Mask R-CNN has its test where AP is compared
 @pytest.mark.parametrize("toolbox", TOOLBOXES)
-def test_bf16_rounds_the_losses(toolbox: str, tmp_path: Path) -> None:
+def test_bf16_rounds_the_losses(run: Callable[..., str], toolbox: str, tmp_path: Path) -> None:
     options = ["--toolbox", toolbox, "--detector", "retinanet", "--size", 64, 64, "--no-memory"]
     run(tmp_path / "det", *options, "--form", "stock", *BF16)
     inference, training = json.loads((tmp_path / "det.json").read_text())["rows"]
@@ -61,7 +63,7 @@ def test_bf16_rounds_the_losses(toolbox: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.detectron2
-def test_memory_is_that_of_the_pass(tmp_path: Path) -> None:
+def test_memory_is_that_of_the_pass(run: Callable[..., str], tmp_path: Path) -> None:
     arguments = ["--toolbox", "detectron2", "--detector", "retinanet", "--form", "ours", "--batch-size", 2]
     run(tmp_path / "det", *arguments, "--size", 64, 64)
     inference, training = json.loads((tmp_path / "det.json").read_text())["rows"]
@@ -73,7 +75,7 @@ def test_memory_is_that_of_the_pass(tmp_path: Path) -> None:
 
 
 @pytest.mark.detectron2
-def test_images_too_small_for_objects_are_refused(tmp_path: Path) -> None:
+def test_images_too_small_for_objects_are_refused(run: Callable[..., str], tmp_path: Path) -> None:
     assert "is too small" in run(tmp_path / "det", "--toolbox", "detectron2", "--size", 32, 64, code=1)
     assert not list(tmp_path.iterdir())
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +17,34 @@ FOLDER = ROOT / "tools" / "benchmarks"
 MODES = {"inference", "training"}
 
 
-def run(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    precisions = [] if "--precision" in arguments else ["--precision", "bfloat16"]
-    options = ["--device", "cpu", "--tiny", "--budget", "0.001", *precisions, "--out", str(out)]
-    command = [sys.executable, str(FOLDER / "gpu.py"), *arguments, *options]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+Rows = Callable[..., list[dict[str, Any]]]
 
 
-def rows_of(out: Path, section: str, *arguments: str) -> list[dict[str, Any]]:
-    """Run a section without errors, and return its rows, each of which was printed."""
-    done = run(out, section, *arguments)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    report = json.loads((out / f"{section}.json").read_text())
-    assert report["command"].startswith(f"tools/benchmarks/gpu.py {section}") and report["versions"]["torch"]
-    assert sum(line.startswith("[") for line in done.stdout.splitlines()) == len(report["rows"])
-    return report["rows"]
+@pytest.fixture
+def run(run_tool: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that runs sections on the CPU."""
+
+    def dry_run(out: Path, *arguments: str) -> Any:
+        precisions = [] if "--precision" in arguments else ["--precision", "bfloat16"]
+        options = ["--device", "cpu", "--tiny", "--budget", 0.001, *precisions, "--out", out]
+        return run_tool("benchmarks/gpu", *arguments, *options)
+
+    return dry_run
+
+
+@pytest.fixture
+def rows_of(run: Callable[..., Any]) -> Rows:
+    """A function that runs a section without errors, and returns its rows, each of which was printed."""
+
+    def rows(out: Path, section: str, *arguments: str) -> list[dict[str, Any]]:
+        done = run(out, section, *arguments)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        report = json.loads((out / f"{section}.json").read_text())
+        assert report["command"].startswith(f"tools/benchmarks/gpu.py {section}") and report["versions"]["torch"]
+        assert sum(line.startswith("[") for line in done.stdout.splitlines()) == len(report["rows"])
+        return report["rows"]
+
+    return rows
 
 
 def test_every_backbone_has_example_arguments():
@@ -44,7 +54,7 @@ def test_every_backbone_has_example_arguments():
 
 
 @pytest.mark.timm
-def test_parity(tmp_path: Path):
+def test_parity(rows_of: Rows, tmp_path: Path):
     names = ["BFP", "FPN", "SimpleFeaturePyramid", "Swin", "TimmBackbone"]
     rows = rows_of(tmp_path, "parity", "--module", *names)
     ways = ["float32", "channels_last", "bfloat16", "float16"]
@@ -54,7 +64,7 @@ def test_parity(tmp_path: Path):
 
 
 @pytest.mark.detectron2
-def test_attention(tmp_path: Path):
+def test_attention(rows_of: Rows, tmp_path: Path):
     rows = rows_of(tmp_path, "attention")
     forms = {"attend", "plain", "masked", "widened", "widened_narrow", "blocked"}
     for case in ("global", "pooled"):
@@ -65,7 +75,7 @@ def test_attention(tmp_path: Path):
     assert layers == {(who, mode) for who in ("ours", "ours compiled", "detectron2") for mode in MODES}
 
 
-def test_windows(tmp_path: Path):
+def test_windows(rows_of: Rows, tmp_path: Path):
     rows = rows_of(tmp_path, "windows")
     for shifted in (False, True):
         differences = [row["difference"] for row in rows if row["shifted"] is shifted and "difference" in row]
@@ -73,7 +83,7 @@ def test_windows(tmp_path: Path):
 
 
 @pytest.mark.detectron2
-def test_backbones(tmp_path: Path):
+def test_backbones(rows_of: Rows, tmp_path: Path):
     rows = rows_of(tmp_path, "backbones", "--model", "vit_b")
     assert [row["difference"] < 1e-5 for row in rows if "difference" in row] == [True]
     times = {(row["who"], row["mode"]) for row in rows if row.get("ms", 0) > 0}
@@ -82,7 +92,7 @@ def test_backbones(tmp_path: Path):
 
 @pytest.mark.mmdet
 @pytest.mark.effdet
-def test_necks(tmp_path: Path):
+def test_necks(rows_of: Rows, tmp_path: Path):
     rows = rows_of(tmp_path, "necks", "--neck", "bifpn", "pafpn")
     assert [row["difference"] < 1e-5 for row in rows if "difference" in row] == [True] * 2
     for neck, peer in (("bifpn", "effdet"), ("pafpn", "mmdet")):
@@ -97,7 +107,7 @@ def test_necks(tmp_path: Path):
 @pytest.mark.parametrize(
     "toolbox", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("mmdet", "detectron2")]
 )
-def test_detectors(toolbox: str, tmp_path: Path):
+def test_detectors(rows_of: Rows, toolbox: str, tmp_path: Path):
     arguments = ["--toolbox", toolbox, "--detector", "retinanet", "--precision", "float32"]
     rows = rows_of(tmp_path, "detectors", *arguments)
     shares = {row["who"]: row["share"] for row in rows if "share" in row}
@@ -107,7 +117,7 @@ def test_detectors(toolbox: str, tmp_path: Path):
     assert times == {(who, mode) for who in names for mode in MODES}
 
 
-def test_mistakes_are_one_line(tmp_path: Path):
+def test_mistakes_are_one_line(run: Callable[..., Any], tmp_path: Path):
     done = run(tmp_path, "windoes")
     assert done.returncode == 1 and done.stderr.startswith("error: unknown sections ['windoes']; choose some of ")
     assert len(done.stderr.splitlines()) == 1 and not list(tmp_path.iterdir())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import math
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,6 @@ from torch import nn
 
 from fpn_plugins import NECKS
 
-ROOT = Path(__file__).resolve().parents[2]
 # packages that each kind of neck is compared with
 PEERS = {
     "FPN": ["mmdet", "detectron2", "torchvision"],
@@ -38,22 +36,36 @@ def contenders(neck: str) -> list[str]:
     return [*OURS, *PEERS[neck], *FLOORS]
 
 
-def run(tool: str, *arguments: Any) -> None:
-    command = [sys.executable, f"tools/benchmarks/{tool}.py", *map(str, arguments), "--repeats", "1", "--threads", "1"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stderr[-3000:]
+Run = Callable[..., Any]
 
 
-def bench(out: Path, *arguments: Any) -> dict[str, Any]:
-    run("necks", "--out", out, "--size", 128, 256, *arguments)
-    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    return json.loads(out.with_suffix(".json").read_text())
+@pytest.fixture
+def run(run_tool: Run) -> Run:
+    """A function that runs a benchmark."""
+
+    def benchmark(tool: str, *arguments: Any) -> None:
+        done = run_tool(f"benchmarks/{tool}", *arguments, "--repeats", 1, "--threads", 1)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    return benchmark
+
+
+@pytest.fixture
+def bench(run: Run) -> Run:
+    """A function that runs the benchmark of necks, and returns its report."""
+
+    def benchmark(out: Path, *arguments: Any) -> dict[str, Any]:
+        run("necks", "--out", out, "--size", 128, 256, *arguments)
+        assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+        return json.loads(out.with_suffix(".json").read_text())
+
+    return benchmark
 
 
 # processors without instructions for bf16 emulate it, at a hundredth of the speed
 @pytest.mark.parametrize(("necks", "options"), [(list(PEERS), []), (["FPN"], ["--bf16", "--size", 64, 64])])
 def test_every_kind_is_timed_beside_its_peers_and_its_convolutions(
-    tmp_path: Path, necks: list[str], options: list[Any]
+    bench: Run, tmp_path: Path, necks: list[str], options: list[Any]
 ) -> None:
     report = bench(tmp_path / "made" / "necks", "--no-memory", "--neck", *necks, *options)
     assert [(row["neck"], row["mode"]) for row in report["rows"]] == [
@@ -83,7 +95,7 @@ def test_every_registered_neck_has_a_case_that_equals_its_peers(script: Callable
             assert passes.output_shapes(kind, setting), kind
 
 
-def test_memory_is_that_of_the_pass(tmp_path: Path) -> None:
+def test_memory_is_that_of_the_pass(bench: Run, tmp_path: Path) -> None:
     inference, training = bench(tmp_path / "necks", "--neck", "BiFPN")["rows"]
     assert list(inference["peak_bytes"]) == list(training["peak_bytes"]) == [*OURS, "effdet"]
     finest = 4 * 64 * (128 // 8) * (256 // 8)  # a map of P3
@@ -93,7 +105,7 @@ def test_memory_is_that_of_the_pass(tmp_path: Path) -> None:
             assert peak["resident"] > 0
 
 
-def test_growth_with_the_image(tmp_path: Path) -> None:
+def test_growth_with_the_image(bench: Run, tmp_path: Path) -> None:
     report = bench(tmp_path / "slopes", "--neck", "PAFPN", "--slopes", 1, 0.5, "--no-memory")
     assert report["sizes"] == [[64, 128], [128, 256]]
     page = (tmp_path / "slopes.md").read_text()
@@ -125,13 +137,12 @@ def test_exponents_are_the_slopes(script: Callable[[str], ModuleType]) -> None:
     assert "| FPN | training | linear | 100.0 | 600.0 | 1600.0 | 1.00 | 10000.0 |" in first
 
 
-def test_growth_needs_sizes(tmp_path: Path) -> None:
-    command = [sys.executable, "tools/benchmarks/necks.py", "--out", str(tmp_path / "slopes"), "--slopes", "2"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
+def test_growth_needs_sizes(run_tool: Run, tmp_path: Path) -> None:
+    done = run_tool("benchmarks/necks", "--out", tmp_path / "slopes", "--slopes", 2)
     assert done.returncode == 1 and "slopes=[2.0] must be at least two positive factors" in done.stderr
 
 
-def test_compiled_necks_are_timed_beside_themselves(tmp_path: Path) -> None:
+def test_compiled_necks_are_timed_beside_themselves(bench: Run, tmp_path: Path) -> None:
     report = bench(tmp_path / "compiled", "--neck", "PAFPN", "BFP", "--compile", "aot_eager")
     assert [(row["neck"], row["mode"]) for row in report["rows"]] == [
         (neck, mode) for neck in ("PAFPN", "BFP") for mode in ("inference", "training")
@@ -184,7 +195,7 @@ def test_a_peer_that_does_not_compile_is_timed_eagerly(compiled_tool: Any, monke
     assert "does not compile: RuntimeError: no rule for this" in list(compiled_tool.table(row))[-1]
 
 
-def test_backbones_are_compared_in_the_same_way(tmp_path: Path) -> None:
+def test_backbones_are_compared_in_the_same_way(run: Run, tmp_path: Path) -> None:
     run("backbones", "--model", "swin_t", "--size", 64, 64, "--out", tmp_path / "swin")
     report = json.loads((tmp_path / "swin.json").read_text())
     for mode in ("inference", "training"):
@@ -195,7 +206,7 @@ def test_backbones_are_compared_in_the_same_way(tmp_path: Path) -> None:
     assert "| inference | mmdet |" in page and f"Measured on {report['date']} by `tools/benchmarks/backbones.py" in page
 
 
-def test_growth_of_backbones(tmp_path: Path) -> None:
+def test_growth_of_backbones(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "swin"
     run("backbones", "--model", "swin_t", "--size", 64, 64, "--slopes", 0.5, 1, "--no-memory", "--out", out)
     report = json.loads(out.with_suffix(".json").read_text())

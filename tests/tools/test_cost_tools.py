@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -78,23 +76,11 @@ def test_unknown_detectors_are_errors() -> None:
 
 
 @pytest.mark.timm
-def test_the_command_line(tmp_path: Path) -> None:
+def test_the_command_line(run_tool: Callable[..., Any], tmp_path: Path) -> None:
     files = ["--json", str(tmp_path / "c.json"), "--plot", str(tmp_path / "c.png")]
     network = ["--backbone", "resnet10t", "--neck", "FPN", "BiFPN", "--neck-args", "out_channels=32"]
-    command = [
-        sys.executable,
-        "tools/analyze_cost.py",
-        *network,
-        "--size",
-        "64",
-        "96",
-        "--batch-size",
-        "2",
-        "--measure",
-        "training",
-        *files,
-    ]
-    done = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True)
+    settings = ["--size", 64, 96, "--batch-size", 2, "--measure", "training"]
+    done = run_tool("analyze_cost", *network, *settings, *files)
     assert done.returncode == 0, done.stderr
     assert "| neck | lateral convs |" in done.stdout and "MiB above the idle network" in done.stdout
     content = json.loads((tmp_path / "c.json").read_text())
@@ -104,9 +90,8 @@ def test_the_command_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.timm
-def test_a_misspelled_neck_gets_a_suggestion() -> None:
-    command = [sys.executable, "tools/analyze_cost.py", "--backbone", "resnet10t", "--neck", "FPM"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+def test_a_misspelled_neck_gets_a_suggestion(run_tool: Callable[..., Any]) -> None:
+    done = run_tool("analyze_cost", "--backbone", "resnet10t", "--neck", "FPM")
     assert done.returncode == 1 and "(near: FPN" in done.stderr and "Traceback" not in done.stderr
 
 
