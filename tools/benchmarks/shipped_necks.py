@@ -81,13 +81,9 @@ def files_read_once() -> Iterator[None]:
 
 
 @lru_cache
+@files_read_once()
 def shipped_necks() -> tuple[list[Shipped], list[str]]:
     """Read mmdet's configs: distinct necks in a fixed order, and the files that cannot be read."""
-    with files_read_once():
-        return _read_necks()
-
-
-def _read_necks() -> tuple[list[Shipped], list[str]]:
     import mmdet
     from mmengine.config import Config as File
 
