@@ -26,6 +26,7 @@ from ..features import FeatureSpec
 from ..layers import ConvFactory, NormFactory, check_layers, make_norm
 from ..ops import checkpointing
 from ..ops.pooling import max_pool2d
+from ..ops.tracing import traced
 from ..weights.layouts import LoadHook
 from .atrous import AWSConv2d, SwitchableAtrousConv2d
 from .base import Backbone, Part
@@ -217,7 +218,20 @@ class DetectoRSResNet(Backbone):
         return self.complete([x, *maps] if self.output_image else maps)
 
     def rfp_forward(self, x: Tensor, feedback: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Map images and ``feedback``, one map per stage at its size, whose first one is not read, to the maps."""
+        """Map images and ``feedback``, one map per stage at its size, whose first one is not read, to the maps.
+
+        Raises:
+            ValueError: feedback of another size; a map has ``ceil(side / stride)`` cells per side of the image.
+        """
+        if not traced():
+            for stage, fed in enumerate(feedback[1:], 1):
+                cells = tuple(-(-side // (4 << stage)) for side in x.shape[-2:])
+                if fed.shape[-2:] != cells:
+                    raise ValueError(
+                        f"feedback for stage {stage} has {tuple(fed.shape[-2:])} cells, but an image of "
+                        f"{tuple(x.shape[-2:])} has {cells} at stride {4 << stage}; build the backbone before RFP with "
+                        "these strides and maps that round up, or pad images to a multiple of the last stride"
+                    )
         return tuple(self._maps(x, feedback))
 
     def _maps(self, x: Tensor, feedback: Sequence[Tensor]) -> list[Tensor]:

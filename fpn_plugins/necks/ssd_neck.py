@@ -28,6 +28,7 @@ from ..checks import boolean, integers, number, positive_int
 from ..features import FeatureSpec
 from ..layers import ActFactory, ConvFactory, ConvNormAct, NormFactory, check_layers, init_convs
 from ..ops import checkpointing
+from ..ops.tracing import traced
 from ..weights import accept_layouts
 from ..weights.maps import ssd_neck
 from .base import PyramidNeck
@@ -140,6 +141,8 @@ class SSDNeck(PyramidNeck):
         check_layers(norm=norm, act=act, conv=conv, init=init)
         layers: dict[str, Any] = {"norm": norm, "act": act, "conv": conv}
         second: Callable[..., nn.Module] = DepthwiseSeparableConv if depthwise else ConvNormAct
+        kernels = [*[3] * (count - 1), last_kernel_size]
+        self.smallest = [kernel - 2 * padding for kernel, padding in zip(kernels, paddings, strict=True)]
 
         self.all_channels = (*self.used_channels, *channels)
         self.num_extra_levels = count
@@ -147,8 +150,7 @@ class SSDNeck(PyramidNeck):
         self.l2_norm = L2Norm(self.used_channels[0], scale) if scale else None
         self.extra_convs = nn.ModuleList()
         for k, (before, after) in enumerate(zip((self.used_channels[-1], *channels), channels, strict=False)):
-            kernel = last_kernel_size if k == count - 1 else 3
-            window: dict[str, Any] = {"kernel_size": kernel, "stride": strides[k], "padding": paddings[k]}
+            window: dict[str, Any] = {"kernel_size": kernels[k], "stride": strides[k], "padding": paddings[k]}
             first = ConvNormAct(before, after // 2, 1, **layers)
             self.extra_convs.append(nn.Sequential(first, second(after // 2, after, **window, **layers)))
         init_convs(self, init)
@@ -164,10 +166,20 @@ class SSDNeck(PyramidNeck):
         return tuple(checkpointing.run(self.pyramid, used, checkpointed=self.gradient_checkpointing))
 
     def pyramid(self, inputs: list[Tensor]) -> list[Tensor]:
-        """Compute the outputs from the used inputs, both high to low resolution."""
+        """Compute the outputs from the used inputs, both high to low resolution.
+
+        Raises:
+            ValueError: a map that is smaller than the window of the next level.
+        """
         outputs = list(inputs)
         if self.l2_norm is not None:
             outputs[0] = self.l2_norm(outputs[0])
-        for convs in self.extra_convs:
+        for smallest, convs in zip(self.smallest, self.extra_convs, strict=True):
+            if not traced() and min(outputs[-1].shape[-2:]) < smallest:
+                raise ValueError(
+                    f"SSDNeck's level {len(outputs)} needs a map of at least {smallest} x {smallest} cells before it, "
+                    f"but that has {tuple(outputs[-1].shape[-2:])}; use larger images, fewer extra_channels, or more "
+                    "extra_paddings"
+                )
             outputs.append(convs(outputs[-1]))
         return outputs

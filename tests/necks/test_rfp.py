@@ -181,3 +181,12 @@ def test_state_dict_keys_are_pinned():
     plain = {f"{name}.{part}" for name in names for part in ("weight", "bias")}
     inner = DetectoRSResNet(**{key: value for key, value in SMALL_BACKBONE.items() if key != "type"}).state_dict()
     assert_pinned("RFP", fpn | plain | {f"backbones.0.{key}" for key in inner})
+
+
+def test_maps_that_do_not_fit_the_image_are_named():
+    neck = RFP(CHANNELS, **ARGUMENTS)
+    image, *maps = make_pyramid(SPECS, (64, 64), 1)
+    with pytest.raises(
+        ValueError, match=r"feedback for stage 1 has \(8, 8\) cells, but an image of \(66, 64\) has \(9"
+    ):
+        neck([torch.randn(1, 3, 66, 64), *maps])

@@ -34,6 +34,13 @@ def test_ssd300_shrinks_the_last_levels_without_stride(make_maps: Callable[..., 
     assert [m.shape[-1] for m in neck(maps)] == [38, 19, 10, 5, 3, 1]
 
 
+def test_maps_that_are_too_small_are_named(make_maps: Callable[..., list[Tensor]]):
+    neck = SSDNeck([6, 8], (8, 8, 8), (2, 1, 1), (1, 0, 0), last_kernel_size=4)
+    assert [m.shape[-1] for m in neck(make_maps([6, 8], [(22, 22), (11, 11)]))] == [22, 11, 6, 4, 1]
+    with pytest.raises(ValueError, match=r"SSDNeck's level 4 needs a map of at least 4 x 4 cells .* has \(4, 3\); use"):
+        neck(make_maps([6, 8], [(22, 20), (11, 10)]))
+
+
 def test_the_norm_gives_each_cell_the_length_of_its_scale():
     x = torch.randn(2, 6, 3, 4, dtype=torch.double) * 7
     assert_same_maps([L2Norm(6, 20.0).double()(x).square().sum(1).sqrt()], [torch.full((2, 3, 4), 20.0).double()])

@@ -54,6 +54,7 @@ PUBLISHED = {
     "foundation_vits": Published("benchmarks/foundation_vits", "markdown", None),
     "larger_than_one_card": Published("benchmarks/larger_than_one_card", "markdown", None),
     "neck_comparison": Published("benchmarks/neck_comparison"),
+    "neck_loads": Published("benchmarks/neck_loads", "markdown", None),
     "mmdet_necks": Published("benchmarks/mmdet_necks", draw=None),
     "plain_models": Published("benchmarks/revisions", "table"),
     "plain_models_2_threads": Published("benchmarks/revisions", "table"),
