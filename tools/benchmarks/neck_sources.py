@@ -120,12 +120,13 @@ def vit_adapter() -> Source:
     return Source("ViT-Adapter", "ViTAdapter", "ViTAdapter", build, ours, "the image", (), lambda net, x: net(x))
 
 
+V2, D_FINE_CODE = "rtdetr_v2.zoo.nets.hybrid_encoder", "dfine.zoo.nets.hybrid_encoder"
 SOURCES = (
     encoder("RT-DETR", "rtdetr_v1.hybrid_encoder", "HybridEncoder of v1", OURS),
-    encoder("RT-DETR", "rtdetr_v2.zoo.nets.hybrid_encoder", "HybridEncoder of v2", OURS),
-    encoder("RT-DETR", "rtdetr_v2.zoo.nets.hybrid_encoder", "the same, R18", {**OURS, "expand_ratio": 0.5}, expansion=0.5),
-    encoder("D-FINE", "dfine.zoo.nets.hybrid_encoder", "HybridEncoder, L", D_FINE),
-    encoder("D-FINE", "dfine.zoo.nets.hybrid_encoder", "the same, S", {**D_FINE, "expand_ratio": 0.5}, expansion=0.5),
+    encoder("RT-DETR", V2, "HybridEncoder of v2", OURS),
+    encoder("RT-DETR", V2, "the same, R18", {**OURS, "expand_ratio": 0.5}, expansion=0.5),
+    encoder("D-FINE", D_FINE_CODE, "HybridEncoder, L", D_FINE),
+    encoder("D-FINE", D_FINE_CODE, "the same, S", {**D_FINE, "expand_ratio": 0.5}, expansion=0.5),
     encoder("DEIM", "deim.nets.hybrid_encoder", "HybridEncoder, L", D_FINE),
     projector("LW-DETR", "lwdetr.projector", (1,), norm="BN", squeeze_above=512),
     projector("LW-DETR", "lwdetr.projector", (2, 0.5), norm="BN", squeeze_above=512),
