@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .boxes import BoxCoder, GridAnchors, Size, clip_boxes, larger_than
-from .selection import best_pairs, suppressed
+from .selection import best_pairs, positions, suppressed
 
 
 class Found(NamedTuple):
@@ -58,7 +58,7 @@ class SelectionRule:
         kept = found.scores > self.score_threshold
         if self.min_side is not None:
             kept = kept & larger_than(found.boxes, self.min_side)
-        found = found.at(kept.nonzero().squeeze(1))
+        found = found.at(positions(kept))
         groups = torch.zeros_like(found.labels) if self.class_agnostic else found.labels
         found = found.at(
             suppressed(found.boxes, found.scores, groups, found.images, batch, self.iou_threshold, self.limit)
@@ -66,7 +66,7 @@ class SelectionRule:
         if not self.drops_empty:
             return found
         found = found._replace(boxes=clip_boxes(found.boxes, size))
-        return found.at(larger_than(found.boxes, 0).nonzero().squeeze(1))
+        return found.at(positions(larger_than(found.boxes, 0)))
 
 
 class DenseDetector(nn.Module):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..extras import needed_for
+from .selection import positions
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class RegionPooler(nn.Module):
         if len(self.levels) == 1:
             return self._sample(maps[self.levels[0]], regions, 0)
         chosen = self.rule.indices(boxes, len(self.levels))
-        members = [(chosen == index).nonzero().squeeze(1) for index in range(len(self.levels))]
+        members = [positions(chosen == index) for index in range(len(self.levels))]
         sampled = torch.cat([self._sample(maps[level], regions[members[i]], i) for i, level in enumerate(self.levels)])
         order = torch.cat(members)
         places = torch.zeros_like(chosen).scatter(0, order, torch.arange(order.shape[0], device=order.device))

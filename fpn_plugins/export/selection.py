@@ -11,9 +11,28 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..compat import exporting
 from ..extras import needed_for
 
 NOTHING = float("-inf")  # score of a place that no candidate fills
+
+
+_MOST = 2**31 - 1  # objects, proposals or candidates
+
+
+def bounded(indices: Tensor) -> Tensor:
+    """Return indices whose number depends on values; recorded programs learn that it is below 2**31.
+
+    Sizes that ``torch.export`` computes from it then stay within 64 bits, which ONNX needs.
+    """
+    if exporting():
+        torch._check(indices.shape[0] <= _MOST)
+    return indices
+
+
+def positions(chosen: Tensor) -> Tensor:
+    """Return the indices of the true entries of ``N`` booleans."""
+    return bounded(chosen.nonzero().squeeze(1))
 
 
 def best(scores: Tensor, number: int) -> tuple[Tensor, Tensor]:
@@ -66,7 +85,7 @@ def suppressed(
     span = extent.amax(0) - extent.amin(0) + 1
     # the toolboxes move a group along the diagonal; images are moved apart in x alone, the first one is not moved
     moves = torch.stack([groups + images, groups], 1).to(boxes.dtype) * span
-    kept = torch.ops.torchvision.nms(boxes + moves.repeat(1, 2), scores, threshold)
+    kept = bounded(torch.ops.torchvision.nms(boxes + moves.repeat(1, 2), scores, threshold))
     return kept[_first_per_image(images[kept], batch, limit)]
 
 
@@ -77,4 +96,4 @@ def _first_per_image(images: Tensor, batch: int, limit: int) -> Tensor:
     slots = torch.where(ranks < limit, images * limit + ranks, batch * limit)
     table = torch.full((batch * limit + 1,), -1, dtype=torch.int64, device=images.device)
     table = table.scatter(0, slots, torch.arange(images.shape[0], device=images.device))[:-1]
-    return table[(table >= 0).nonzero().squeeze(1)]
+    return table[positions(table >= 0)]
