@@ -23,7 +23,7 @@ def test_every_backbone_has_a_case() -> None:
 
 
 def test_every_pair_trains(results: tuple[list[Case], list[tuple[list[Row], dict[str, str]]]]) -> None:
-    """Three steps, the last one with other images on each process; every parameter has a gradient in each."""
+    """Two steps, the second one with other images on each process; every parameter has a gradient in each."""
     pairs, found = results
     assert {case.backbone for case in pairs} == set(BACKBONES) and len({case.maps for case in pairs}) == 5
     for rows, _ in found:
