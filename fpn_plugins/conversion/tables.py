@@ -12,7 +12,28 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from ..weights.key_map import KeyMap, Rule
-from ..weights.maps import bfp, csp_pafpn, foundation_vit, fpn, mvit, nas_fpn, resnet, simple_pyramid, swin
+from ..weights.maps import (
+    bfp,
+    channel_mapper,
+    csp_pafpn,
+    ct_resnet_neck,
+    dilated_encoder,
+    dyhead,
+    foundation_vit,
+    fpg,
+    fpn,
+    hrfpn,
+    mvit,
+    nas_fcos_fpn,
+    nas_fpn,
+    resnet,
+    rfp,
+    simple_pyramid,
+    ssd_neck,
+    ssh,
+    swin,
+    yolov3_neck,
+)
 from . import heads
 
 MMDET, DETECTRON2 = "mmdet", "detectron2"
@@ -83,7 +104,10 @@ def neck_tables(keys: Iterable[str]) -> list[KeyMap]:
         # Detectron2 numbers the layers of a level: the last two are the 1x1 and the 3x3 convolution
         lengths = [max(_numbers(keys, rf"simfp_{stage}\.(\d+)\.")) - 1 for stage in stages]
         tables.append(simple_pyramid.detectron2(stages[0], lengths))
-    return [*tables, simple_pyramid.mmdet(num_levels), nas_fpn.mmdet(), csp_pafpn.mmdet(), bfp.mmdet(), SAME]
+    tables += [simple_pyramid.mmdet(num_levels), nas_fpn.mmdet(), csp_pafpn.mmdet(), bfp.mmdet()]
+    tables += [rfp.mmdet_with_fpn(num_levels), yolov3_neck.mmdet(len(_numbers(keys, r"detect(\d+)\.")))]
+    tables += [part.mmdet() for part in (channel_mapper, ct_resnet_neck, dilated_encoder, dyhead, fpg, hrfpn)]
+    return [*tables, *(part.mmdet() for part in (nas_fcos_fpn, ssd_neck, ssh)), SAME]
 
 
 def _numbers(keys: Iterable[str], pattern: str) -> set[int]:

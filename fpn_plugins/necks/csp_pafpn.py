@@ -124,6 +124,7 @@ class CSPPAFPN(ConcatPaths):
         used = self.used_channels
         check_layers(norm=norm, act=act, conv=conv, init=init)
         check_upsample(upsample_mode, out_channels)
+        boolean("depthwise", depthwise)
         layers: dict[str, Any] = {"norm": norm, "act": act, "conv": conv}
         join = _make_block(used, block, num_blocks, depthwise, expand_ratio, layers)
         output_conv = _make_output(output_kernel_size, depthwise, layers)
@@ -161,7 +162,7 @@ def _make_block(
         raise ValueError(f"in_channels={list(used)} must each be {least}")
     if block not in WITHOUT_DEPTHWISE:
         return lambda channels, out: build(channels, out, num_blocks, depthwise, ratio, **layers)
-    if boolean("depthwise", depthwise):
+    if depthwise:
         raise ValueError(f"depthwise=True needs another block than {block!r}; choose one of {sorted(BLOCKS)[:3]}")
     return lambda channels, out: build(channels, out, num_blocks, ratio, **layers)
 
@@ -171,6 +172,5 @@ def _make_output(kernel_size: int, depthwise: bool, layers: dict[str, Any]) -> C
     if integer("output_kernel_size", kernel_size) not in (1, 3):
         raise ValueError(f"output_kernel_size={kernel_size} must be 1 or 3")
     if kernel_size == 1:
-        boolean("depthwise", depthwise)
         return lambda channels, out: ConvNormAct(channels, out, 1, **layers)
-    return lambda channels, out: make_conv3x3(channels, out, depthwise=boolean("depthwise", depthwise), **layers)
+    return lambda channels, out: make_conv3x3(channels, out, depthwise=depthwise, **layers)

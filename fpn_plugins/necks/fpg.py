@@ -72,7 +72,7 @@ class FPG(PyramidNeck):
         same_up, same_down: transitions within bottom-up and top-down paths.
         across_lateral, across_down, across_up: transitions from the previous path.
         across_skip: transition from the map before the first path.
-        output_conv: side of the kernel of the last convolution, or a factory as above.
+        output_conv: side of the kernel of each level's last convolution, ``"identity"``, or a factory as above.
         skipped_paths: ``"triangle"`` (paper: a level ``k`` steps below the coarsest one skips the first ``k`` paths),
             ``"none"``, or for each level a list of the paths, from 0, that skip it.
         upsample_mode: resizing of coarser maps before their transitions, see `make_upsample`.
@@ -153,6 +153,8 @@ class FPG(PyramidNeck):
         for name, value in given.items():
             check_transition(name, value)
         check_transition("output_conv", output_conv)
+        if output_conv is None:
+            raise TypeError('output_conv=None: each level has one; pass "identity" for none, or an odd kernel size')
         directions = check_paths(paths)
         skipped = check_skipped(skipped_paths, num_levels, len(directions))
         places = grid(directions, [name for name, value in given.items() if value is not None], skipped)

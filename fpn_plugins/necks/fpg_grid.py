@@ -119,7 +119,7 @@ def check_transition(name: str, value: Any) -> None:
     """Raise an error unless ``value`` is an odd kernel size, ``"identity"``, a factory, or ``None``."""
     if isinstance(value, str):
         one_of(name, value, ("identity",), ", a kernel size, or pass a factory")
-        if STEPS[name] < 0:
+        if STEPS.get(name, 0) < 0:
             raise ValueError(f"{name}='identity' does not halve a map; pass a kernel size or a factory")
     elif value is not None and not callable(value):
         if positive_int(name, value) % 2 == 0:

@@ -141,7 +141,8 @@ class SSDNeck(PyramidNeck):
         check_layers(norm=norm, act=act, conv=conv, init=init)
         layers: dict[str, Any] = {"norm": norm, "act": act, "conv": conv}
         second: Callable[..., nn.Module] = DepthwiseSeparableConv if depthwise else ConvNormAct
-        kernels = [*[3] * (count - 1), last_kernel_size]
+        kernels = [3] * count
+        kernels[-1:] = [last_kernel_size] * min(count, 1)
         self.smallest = [kernel - 2 * padding for kernel, padding in zip(kernels, paddings, strict=True)]
 
         self.all_channels = (*self.used_channels, *channels)

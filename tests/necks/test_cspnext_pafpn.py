@@ -120,6 +120,12 @@ def test_bad_arguments_say_what_would_be_right(arguments: dict[str, Any], messag
         CSPPAFPN(**{"in_channels": CHANNELS, "out_channels": 4, **arguments})
 
 
+@pytest.mark.parametrize("block", ["csp", "cspnext", "elan"])
+def test_depthwise_is_a_truth_value_with_every_block(block: str):
+    with pytest.raises(TypeError, match=r"depthwise=tensor\(\[1., 1.\]\) must be True or False"):
+        CSPPAFPN(CHANNELS, 4, block=block, depthwise=torch.ones(2), output_kernel_size=3)  # type: ignore[arg-type]
+
+
 def test_state_dict_keys_are_pinned():
     block = [*(f"{p}_conv" for p in ("main", "short", "final"))]
     block += [

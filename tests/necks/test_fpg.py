@@ -156,6 +156,15 @@ def test_bad_arguments_say_what_would_be_right(arguments: dict[str, Any], messag
         FPG(**{"in_channels": CHANNELS, "out_channels": 4, "paths": ("bottom_up",) * 9, **arguments})
 
 
+def test_the_output_convolution_can_be_left_out_in_words_only():
+    with pytest.raises(TypeError, match='output_conv=None: each level has one; pass "identity" for none'):
+        FPG(CHANNELS, 4, output_conv=None)  # type: ignore[arg-type]
+    neck = FPG(CHANNELS, 4, output_conv="identity")
+    assert all(isinstance(layer, nn.Identity) for layer in neck.output_convs)
+    with pytest.raises(ValueError, match="output_conv='identity' needs equal inter_channels"):
+        FPG(CHANNELS, 4, output_conv="identity", inter_channels=6)
+
+
 def test_a_transition_of_another_size_is_named(make_maps: Callable[..., list[Tensor]]):
     neck = FPG(CHANNELS, 4, same_up=lambda a, b, stride: nn.Conv2d(a, b, 1))
     with pytest.raises(ValueError, match=r"same_up makes a map of \(5, 4\) cells where the level has \(3, 2\)"):

@@ -34,6 +34,12 @@ def test_ssd300_shrinks_the_last_levels_without_stride(make_maps: Callable[..., 
     assert [m.shape[-1] for m in neck(maps)] == [38, 19, 10, 5, 3, 1]
 
 
+def test_a_neck_without_extra_levels_only_scales_the_first_map(make_maps: Callable[..., list[Tensor]]):
+    maps = make_maps([6, 8], [(4, 3), (2, 2)])
+    first, second = SSDNeck([6, 8], ())(maps)
+    assert second is maps[1] and first.shape == maps[0].shape and not torch.equal(first, maps[0])
+
+
 def test_maps_that_are_too_small_are_named(make_maps: Callable[..., list[Tensor]]):
     neck = SSDNeck([6, 8], (8, 8, 8), (2, 1, 1), (1, 0, 0), last_kernel_size=4)
     assert [m.shape[-1] for m in neck(make_maps([6, 8], [(22, 22), (11, 11)]))] == [22, 11, 6, 4, 1]
