@@ -13,7 +13,7 @@ EXTRAS = {
     **dict.fromkeys(("huggingface_hub", "yaml"), "zoo"),
     **dict.fromkeys(("numpy", "PIL", "pycocotools", "tqdm"), "data"),
     **dict.fromkeys(("matplotlib", "rich"), "analysis"),
-    **dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "test"),
+    **dict.fromkeys(("nncf", "onnx", "onnxruntime", "onnxscript", "openvino"), "export"),
     "panopticapi": "panoptic",
     "peft": "lora",
     "supervision": "supervision",

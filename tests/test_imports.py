@@ -81,6 +81,7 @@ RULES = {
     "sharding": Allowed(CORE),
     "data": Allowed(CORE, NUMERIC, (*IMAGES, "rich")),
     "inference": Allowed(CORE, NUMERIC, (*IMAGES, "cv2", "supervision")),
+    "inference.engines": Allowed((*CORE, "inference"), NUMERIC, (*IMAGES, "onnxruntime", "openvino", "torchvision")),
     "testing": Allowed(CORE, NUMERIC),
     "zoo": Allowed((*CORE, "conversion"), inside_functions=("yaml", "safetensors")),
     "zoo.hub": Allowed(("extras",), external=(), inside_functions=("huggingface_hub",)),

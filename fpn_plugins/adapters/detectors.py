@@ -79,7 +79,7 @@ def load_detector(
     toolbox, device = toolbox_of(config), _existing(device)
     host = host_of(config, toolbox)
     file = find_checkpoint(config, checkpoint)
-    annotated = {} if annotations is None else _annotated(annotations)
+    annotated = {} if annotations is None else annotated_names(annotations)
     given, stored = list(annotated.values() or classes), read_class_names(file)
     with assumed_categories(given or stored or _numbers(count_classes(read_checkpoint(file)))):
         model = host.load(config, file, device=device)
@@ -131,8 +131,8 @@ def _numbers(count: int) -> list[str]:
     return [str(index) for index in range(count)]
 
 
-def _annotated(path: str | os.PathLike[str]) -> dict[int, str]:
-    """Read the categories of an annotation file, in ascending order of id."""
+def annotated_names(path: str | os.PathLike[str]) -> dict[int, str]:
+    """Read the categories of an annotation file, id -> name in ascending order; ``ValueError`` for double ids."""
     content = read_coco(path, named=True)
     names, ids = category_names(content), sorted(category["id"] for category in content["categories"])
     if len(set(ids)) < len(ids):

@@ -10,15 +10,24 @@ from pathlib import Path
 
 import torch
 
-from ..adapters.detectors import LoadedDetector, load_detector
-from .common import SHARE, add_size, png_file
+from ..adapters.detectors import LoadedDetector, annotated_names, load_detector
+from ..inference.engines import ENGINES, SUFFIXES, EnginePredictor, is_exported, load_engine
+from .common import COUNT, SHARE, add_size, png_file
 
 
-def add_detector(parser: argparse.ArgumentParser, output: str) -> None:
-    """Add a detector's config and weights, and options for its detections; ``output`` is ``--out``'s default."""
+def add_detector(parser: argparse.ArgumentParser, output: str, exported: bool = False) -> None:
+    """Add a detector's config and weights, and options for its detections.
+
+    Args:
+        parser: parser to extend.
+        output: default of ``--out``.
+        exported: add an exported file in place of config and weights.
+    """
     kind = png_file if output.endswith(".png") else Path
-    parser.add_argument("config", help="config file, mmdet::NAME, detectron2::NAME or fpn_plugins::HOST/NAME")
-    parser.add_argument("checkpoint", help="weights of the detector: a file, or fpn_plugins::NAME of the model zoo")
+    if exported:
+        parser.add_argument("config", metavar="FILE", help=f"exported detector: {', '.join(SUFFIXES)}")
+    else:
+        add_weights(parser)
     parser.add_argument("--out", type=kind, default=Path(output), help=f"where to write (default {output})")
     add_detector_input(parser)
     parser.add_argument("--score", type=SHARE, default=0.5, help="drop detections below this score (default 0.5)")
@@ -27,10 +36,29 @@ def add_detector(parser: argparse.ArgumentParser, output: str) -> None:
     names.add_argument("--classes", type=class_list, default=(), help="class names, NAME,NAME, or a file, one a line")
 
 
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """Add a detector's config and weights."""
+    parser.add_argument("config", help="config file, mmdet::NAME, detectron2::NAME or fpn_plugins::HOST/NAME")
+    parser.add_argument("checkpoint", help="weights of the detector: a file, or fpn_plugins::NAME of the model zoo")
+
+
 def add_detector_input(parser: argparse.ArgumentParser) -> None:
     """Add the image size and the device of a detector."""
     add_size(parser, default=None, unit=" px (default: as the config's test pipeline does)")
     parser.add_argument("--device", default=None, help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Add the engine of an exported detector."""
+    parser.add_argument(
+        "--engine", choices=tuple(ENGINES), help="engine that runs an exported file (default: as its suffix says)"
+    )
+    parser.add_argument("--threads", type=COUNT, help="CPU threads of the engine (default: its own choice)")
+
+
+def engine_of(path: str, args: argparse.Namespace) -> EnginePredictor:
+    """Open an exported file with the options of `add_engine` and `add_detector_input`; on the CPU by default."""
+    return load_engine(path, args.engine, args.size, args.threads, device=args.device or "cpu")
 
 
 def class_list(text: str) -> tuple[str, ...]:
@@ -48,11 +76,28 @@ def class_list(text: str) -> tuple[str, ...]:
 def detector_of(args: argparse.Namespace) -> LoadedDetector:
     """Load the detector that the options of `add_detector` describe, and print what was found out about it."""
     silence_notes()
+    if is_exported(args.config):
+        return exported_detector(args)
     detector = load_detector(
         args.config, args.checkpoint, args.size, args.annotations, args.classes, device_of(args.device)
     )
     print(f"{detector.toolbox}: {detector.sources}", flush=True)
     return detector
+
+
+def exported_detector(args: argparse.Namespace) -> LoadedDetector:
+    """Open an exported file in place of a config and a checkpoint, with the names stored in it or those given."""
+    predict = engine_of(args.config, args)
+    stored = predict.metadata
+    names = stored.names
+    if args.annotations or args.classes:
+        given = annotated_names(args.annotations) if args.annotations else dict(enumerate(args.classes))
+        if len(given) != len(names):
+            raise ValueError(f"{len(given)} class names are given, the exported detector has {len(names)} classes")
+        names = given
+    sources = f"{stored.detector} of {stored.toolbox}, images {predict.rule}, {len(names)} classes"
+    print(f"{predict.session.engine}: {sources}", flush=True)
+    return LoadedDetector(predict.session, predict, names, stored.toolbox, sources)
 
 
 def silence_notes() -> None:

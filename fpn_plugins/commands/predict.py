@@ -1,10 +1,11 @@
 """Detect objects in images, folders, globs or videos with a detector of either toolbox, and draw boxes and masks.
 
     python tools/predict.py CONFIG CHECKPOINT INPUT [INPUT ...] [--out work_dirs/predict] [--score 0.5]
+    python tools/predict.py detector.onnx INPUT [INPUT ...] [--engine onnxruntime|openvino|torch]
 
 CONFIG is a file of either toolbox, ``mmdet::NAME``, ``detectron2::NAME`` or ``fpn_plugins::HOST/NAME``, CHECKPOINT a
 file, or ``fpn_plugins::NAME`` for weights of the model zoo. Image size and class names are those of the config and the
-checkpoint; no data set is needed.
+checkpoint; no data set is needed. A file of ``tools/export.py`` takes the place of both; no toolbox is needed then.
 
 Writes a PNG per image, an MP4 per video, ``predictions.json`` in COCO's results format, and ``images.json`` with the
 images and categories in COCO's annotation format. Files that cannot be read are named at the end, with exit code 1; the
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import glob
 import itertools
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -27,9 +29,10 @@ from ..data.coco_folder import read_coco
 from ..data.json_values import is_id, is_whole
 from ..files import shortened
 from ..inference import IMAGES, VIDEOS, is_video, read_pictures, video_info, write_video
+from ..inference.engines import is_exported
 from ..visualization import annotate_objects, draw_detections
 from .common import COUNT, SHARE, make_folder, user_errors, write_json
-from .detector_options import add_detector, detector_of
+from .detector_options import add_detector, add_engine, detector_of
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -41,7 +44,9 @@ SLOWEST = 0.1  # frames per second of a video that is written; some codecs know 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description="Detect objects in images, folders or videos with either toolbox")
-    add_detector(parser, "work_dirs/predict")
+    exported = any(is_exported(word) for word in (sys.argv[1:] if argv is None else argv))
+    add_detector(parser, "work_dirs/predict", exported)
+    add_engine(parser)
     parser.add_argument("inputs", nargs="+", help="images, folders (searched recursively), globs, videos")
     parser.add_argument("--draw-score", type=SHARE, help="draw detections from this score on (default: --score)")
     parser.add_argument("--every", type=COUNT, default=1, help="read every Nth frame of a video (default 1)")

@@ -2,6 +2,7 @@
 
 from .detections import AnnotatedImage, Detections
 from .loading import is_computed, load_detector_weights, load_weights, without_wrappers
+from .panoptic import PanopticRule, PanopticSegments, Segment, merge_segments
 from .pictures import IMAGES, read_image
 from .predictor import ImagePredictor
 from .resizing import Padding, ResizeRule, resize_shortest
@@ -16,13 +17,17 @@ __all__ = [
     "ImagePredictor",
     "InputSettings",
     "Padding",
+    "PanopticRule",
+    "PanopticSegments",
     "ResizeRule",
+    "Segment",
     "VideoInfo",
     "VideoWriter",
     "is_computed",
     "is_video",
     "load_detector_weights",
     "load_weights",
+    "merge_segments",
     "read_image",
     "read_pictures",
     "resize_shortest",

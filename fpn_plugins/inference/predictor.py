@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .detections import Detections
+from .panoptic import PanopticSegments
 from .resizing import ResizeRule
 
 if TYPE_CHECKING:
@@ -29,6 +30,20 @@ class ImagePredictor:
         """Resize an image ``H W 3`` for the detector."""
         return self.rule.resize(image)
 
+    @property
+    def is_panoptic(self) -> bool:
+        """Whether `panoptic` segments things and stuff."""
+        return False
+
+    @property
+    def finds_objects(self) -> bool:
+        """Whether calling the predictor gives objects; mmdet's panoptic detectors give merged segments alone."""
+        return True
+
     def __call__(self, image: np.ndarray) -> Detections:
         """Detect objects on an image ``H W 3``, RGB, 0..255."""
         raise NotImplementedError(f"{type(self).__name__} does not implement __call__")
+
+    def panoptic(self, image: np.ndarray) -> PanopticSegments:
+        """Segment things and stuff on an image ``H W 3``, RGB, 0..255; ``ValueError`` without a semantic head."""
+        raise ValueError(f"{type(self.model).__name__} has no semantic head; call the predictor for its objects")

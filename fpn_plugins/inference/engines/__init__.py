@@ -1,0 +1,20 @@
+"""Run exported detectors with ONNX Runtime, OpenVINO or PyTorch; no toolbox is needed."""
+
+from .files import ENGINES, SUFFIXES, engine_for, is_exported
+from .metadata import KEY, InputFormat, Metadata
+from .predictor import EnginePredictor, load_engine
+from .sessions import Session, open_session
+
+__all__ = [
+    "ENGINES",
+    "KEY",
+    "SUFFIXES",
+    "EnginePredictor",
+    "InputFormat",
+    "Metadata",
+    "Session",
+    "engine_for",
+    "is_exported",
+    "load_engine",
+    "open_session",
+]

@@ -1,0 +1,38 @@
+"""Tell exported files by their suffix, and read what they say about themselves."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ...checks import one_of
+
+# engine -> suffixes of the files that it runs; the first engine of a suffix is the default
+ENGINES = {"onnxruntime": (".onnx",), "openvino": (".xml", ".onnx"), "torch": (".pt2", ".torchscript")}
+SUFFIXES = tuple(dict.fromkeys(suffix for suffixes in ENGINES.values() for suffix in suffixes))
+
+
+def is_exported(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path has the suffix of an exported detector."""
+    return Path(path).suffix in SUFFIXES
+
+
+def engine_for(path: str | os.PathLike[str], engine: str | None = None) -> str:
+    """Return the engine that runs a file, by default by its suffix.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: another suffix, or an engine that does not run it.
+    """
+    path = Path(path)
+    able = [name for name, suffixes in ENGINES.items() if path.suffix in suffixes]
+    if not able:
+        raise ValueError(f"path={str(path)!r} is no exported detector; expected a file {', '.join(SUFFIXES)}")
+    if engine is not None and one_of("engine", engine, ENGINES) not in able:
+        raise ValueError(
+            f"engine={engine!r} runs files {', '.join(ENGINES[engine])}, and {str(path)!r} runs in {', '.join(able)}; "
+            "leave engine out, or export the detector to one of these formats"
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f"path={str(path)!r} does not exist; `fpn-plugins export` writes it")
+    return engine or able[0]

@@ -1,0 +1,155 @@
+"""Run an exported detector on images, as the toolbox runs the detector itself."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ...extras import needed_for
+from ..detections import Detections
+from ..panoptic import PanopticSegments, merge_segments
+from ..predictor import ImagePredictor
+from ..resizing import ResizeRule
+from .metadata import Metadata
+from .pasting import paste_masks
+from .sessions import Outputs, Session, open_session
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class EnginePredictor(ImagePredictor):
+    """Exported detector as a function of an image: resizes, runs the engine, scales boxes back and pastes masks.
+
+    Args:
+        session: graph of the detector.
+        rule: rule by which images are resized, in place of the file's; of a graph that resizes, it has no effect.
+
+    Raises:
+        ValueError: a ``rule`` for a graph that resizes.
+    """
+
+    def __init__(self, session: Session, rule: ResizeRule | None = None) -> None:
+        given = session.metadata.input
+        if rule is not None and given.inside:
+            raise ValueError("the exported graph resizes images itself; export it without resizing to choose a size")
+        self.model: Any = session
+        self.session, self.rule = session, rule or given.resize
+
+    @property
+    def metadata(self) -> Metadata:
+        """Description of the detector."""
+        return self.session.metadata
+
+    @property
+    def is_panoptic(self) -> bool:
+        """Whether `panoptic` segments things and stuff."""
+        return self.metadata.panoptic is not None
+
+    def __call__(self, image: np.ndarray) -> Detections:
+        """Detect objects on an image ``H W 3``, RGB, 0..255."""
+        outputs, scale = self._run(image)
+        return self._detections(outputs, scale, image.shape[:2])
+
+    def panoptic(self, image: np.ndarray) -> PanopticSegments:
+        """Segment things and stuff on an image ``H W 3``, RGB, 0..255.
+
+        Raises:
+            ValueError: the detector has no semantic head.
+        """
+        rule = self.metadata.panoptic
+        if rule is None:
+            raise ValueError(
+                f"{self.metadata.detector or 'the detector'} has no semantic head; call it for its objects"
+            )
+        outputs, scale = self._run(image)
+        logits = torch.from_numpy(outputs["semantic_logits"]).float()
+        logits = self._without_padding(logits, image)
+        logits = functional.interpolate(logits, size=tuple(image.shape[:2]), mode="bilinear", align_corners=False)[0]
+        return merge_segments(self._detections(outputs, scale, image.shape[:2]), logits, rule)
+
+    def _run(self, image: np.ndarray) -> tuple[Outputs, tuple[float, float]]:
+        """Run the graph; return its outputs, and the factors of width and height by which the image was resized."""
+        if self.metadata.input.inside:
+            return self.session(self._pixels(image)), (1.0, 1.0)
+        height, width = self.rule.size_of(*image.shape[:2])
+        return self.session(self._pixels(self.resized(image))), (width / image.shape[1], height / image.shape[0])
+
+    def _pixels(self, image: np.ndarray) -> np.ndarray:
+        """Return the batch ``1 3 H W`` that the graph takes."""
+        with needed_for("exported detectors"):
+            import numpy as np
+
+        given = self.metadata.input
+        if given.normalized:
+            ordered = image[..., ::-1] if given.order == "BGR" else image
+            image = (ordered.astype(np.float32) - np.array(given.mean, np.float32)) / np.array(given.std, np.float32)
+        return np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=given.dtype)
+
+    def _without_padding(self, maps: Tensor, image: np.ndarray) -> Tensor:
+        """Cut the rule's padding off maps that have the size of the graph's input."""
+        if self.metadata.input.inside or self.rule.padding is None or self.metadata.toolbox == "mmdet":
+            return maps  # mmdet takes padding by the pipeline for a part of the image
+        height, width = self.rule.size_of(*image.shape[:2])
+        return maps[..., :height, :width]
+
+    def _detections(self, outputs: Outputs, scale: tuple[float, float], size: tuple[int, int]) -> Detections:
+        """Turn the outputs for one image into detections on the original image."""
+        boxes, scores, labels = (torch.from_numpy(outputs[name]) for name in ("boxes", "scores", "labels"))
+        boxes = boxes.float() / torch.tensor([*scale, *scale])
+        kept = torch.ones(len(boxes), dtype=torch.bool)
+        if self.metadata.toolbox == "detectron2":
+            boxes = _clipped(boxes, size)
+            kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        masks = self._masks(outputs, boxes, size) if self.metadata.masks else None
+        return Detections(boxes[kept], scores.float()[kept], labels[kept], None if masks is None else masks[kept])
+
+    def _masks(self, outputs: Outputs, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return masks on the original image; pasted ones are resized if the graph's image has another size."""
+        masks = torch.from_numpy(outputs["masks"])
+        if self.metadata.masks == "probabilities":
+            return paste_masks(masks.float(), boxes, size, self.metadata.mask_threshold)
+        if tuple(masks.shape[-2:]) != tuple(size) and len(masks):
+            masks = functional.interpolate(masks[:, None].float(), size=size, mode="bilinear", align_corners=False)[
+                :, 0
+            ]
+        return masks.float() >= self.metadata.mask_threshold
+
+
+def _clipped(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    height, width = size
+    return boxes.clamp(min=0).minimum(torch.tensor([width, height, width, height], dtype=boxes.dtype))
+
+
+def load_engine(
+    path: str | os.PathLike[str],
+    engine: str | None = None,
+    size: tuple[int, int] | None = None,
+    threads: int | None = None,
+    precision: str = "float32",
+    device: str = "cpu",
+) -> EnginePredictor:
+    """Open an exported detector as a function of an image.
+
+        detector = load_engine("detector.onnx")
+        detections = detector(read_image("street.jpg"))
+
+    Args:
+        path: see `open_session`, also for the other arguments and errors.
+        engine: ``"onnxruntime"``, ``"openvino"`` or ``"torch"``.
+        size: shorter side and limit of the longer side of the resized image, in pixels; by default as the detector was
+            exported.
+        threads: number of CPU threads.
+        precision: ``"float32"`` or ``"bfloat16"``.
+        device: device to run on.
+
+    Raises:
+        ValueError: see `open_session`; or a ``size`` for a graph that resizes images itself.
+    """
+    session = open_session(path, engine, threads, precision, device)
+    rule = None if size is None else session.metadata.input.resize.resized_to(*size)
+    return EnginePredictor(session, rule)

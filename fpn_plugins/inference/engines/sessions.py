@@ -1,0 +1,173 @@
+"""Run the graph of an exported detector on arrays, in each engine."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ...checks import integer, one_of
+from ...extras import needed_for
+from .files import engine_for
+from .metadata import KEY, Metadata
+from .programs import check_program
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PRECISIONS = ("float32", "bfloat16")
+Outputs = dict[str, "np.ndarray"]
+
+
+class Session:
+    """Graph of an exported detector, ready to run.
+
+    Args:
+        metadata: description in the file.
+        run: function of images ``B 3 H W`` that returns arrays by name.
+        engine: name of the engine.
+    """
+
+    def __init__(self, metadata: Metadata, run: Callable[[np.ndarray], Outputs], engine: str) -> None:
+        self.metadata, self.run, self.engine = metadata, run, engine
+
+    def __call__(self, images: np.ndarray) -> Outputs:
+        """Run the graph on images ``B 3 H W`` as `Metadata.input` describes them."""
+        return self.run(images)
+
+
+def open_session(
+    path: str | os.PathLike[str],
+    engine: str | None = None,
+    threads: int | None = None,
+    precision: str = "float32",
+    device: str = "cpu",
+) -> Session:
+    """Open an exported detector.
+
+    Args:
+        path: file of `fpn_plugins.export`: ``.onnx``, ``.xml`` with its ``.bin``, ``.pt2`` or ``.torchscript``.
+        engine: ``"onnxruntime"``, ``"openvino"`` or ``"torch"``; by default as the suffix says.
+        threads: number of CPU threads of onnxruntime or OpenVINO; their own choice by default.
+        precision: ``"float32"``, or ``"bfloat16"`` for OpenVINO on processors that have it.
+        device: ``"cpu"``; in PyTorch and onnxruntime also ``"cuda"``.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a file that is damaged or was not written by this package, an engine that does not run it, or a
+            precision or device that the engine does not have.
+        ImportError: the engine is not installed.
+    """
+    name = engine_for(path, engine)
+    one_of("precision", precision, PRECISIONS)
+    if threads is not None:
+        integer("threads", threads, 1)
+    if precision != "float32" and name != "openvino":
+        raise ValueError(f"precision={precision!r} is OpenVINO's; {name} runs the file in the precision it has")
+    with _errors(path):
+        if name == "openvino":
+            return _openvino(os.fspath(path), threads, precision, device)
+        if name == "onnxruntime":
+            return _onnxruntime(os.fspath(path), threads, device)
+        return _torch(Path(path), device)
+
+
+@contextmanager
+def _errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn the errors of many kinds that engines raise for a damaged file into a ``ValueError`` that names it."""
+    try:
+        yield
+    except (ValueError, OSError, ImportError, MemoryError):
+        raise
+    except Exception as error:  # each engine has errors of its own, derived from Exception alone
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{os.fspath(path)!r} cannot be opened: {reason}; export the detector again") from error
+
+
+def _onnxruntime(path: str, threads: int | None, device: str) -> Session:
+    with needed_for("ONNX files"):
+        import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads or 0
+    provider = "CPUExecutionProvider" if device == "cpu" else "CUDAExecutionProvider"
+    if provider not in onnxruntime.get_available_providers():
+        raise ValueError(f"device={device!r}: this onnxruntime has no {provider}; use 'cpu', or onnxruntime-gpu")
+    session = onnxruntime.InferenceSession(path, options, providers=[provider])
+    metadata = Metadata.from_json(session.get_modelmeta().custom_metadata_map.get(KEY), path)
+    names, entry = [node.name for node in session.get_outputs()], session.get_inputs()[0].name
+
+    def run(images: np.ndarray) -> Outputs:
+        return dict(zip(names, session.run(None, {entry: images}), strict=True))
+
+    return Session(metadata, run, "onnxruntime")
+
+
+def _openvino(path: str, threads: int | None, precision: str, device: str) -> Session:
+    with needed_for("OpenVINO files"):
+        import openvino
+
+    if device != "cpu":
+        raise ValueError(f"device={device!r}: OpenVINO runs on the CPU here; use 'cpu'")
+    core = openvino.Core()
+    model = core.read_model(path)
+    metadata = Metadata.from_json(rt_info(model), path)
+    # the default is bfloat16 on processors that have it, which changes the detections
+    settings = {"INFERENCE_PRECISION_HINT": "f32" if precision == "float32" else "bf16"}
+    if threads:
+        settings["INFERENCE_NUM_THREADS"] = str(threads)
+    compiled = core.compile_model(model, "CPU", settings)
+    names = [port.get_any_name() for port in compiled.outputs]
+    request = compiled.create_infer_request()
+
+    def run(images: np.ndarray) -> Outputs:
+        request.infer([images])
+        return {name: request.get_output_tensor(index).data.copy() for index, name in enumerate(names)}
+
+    return Session(metadata, run, "openvino")
+
+
+def rt_info(model: Any) -> str | None:
+    """Return the description in an OpenVINO model: this package's, or that of the ONNX file it was read from."""
+    for keys in ([KEY], ["framework", KEY]):
+        if model.has_rt_info(keys):
+            return str(model.get_rt_info(keys).astype(str))
+    return None
+
+
+def _torch(path: Path, device: str) -> Session:
+    with needed_for("exported detectors"):
+        import torchvision  # noqa: F401  (its operators are registered)
+
+    if path.suffix == ".pt2":
+        check_program(path)
+        extra = {KEY: ""}
+        logging.getLogger("torch.export").setLevel(logging.ERROR)
+        program = torch.export.load(path, extra_files=extra)
+        model: Any = program.module().to(device)
+    else:
+        extra = {KEY: ""}
+        model = torch.jit.load(str(path), map_location=device, _extra_files=extra)
+    metadata = Metadata.from_json(_text(extra[KEY]), str(path))
+
+    def run(images: np.ndarray) -> Outputs:
+        with torch.no_grad():
+            return _named(model(torch.from_numpy(images).to(device)))
+
+    return Session(metadata, run, "torch")
+
+
+def _text(content: str | bytes) -> str:
+    return content.decode() if isinstance(content, bytes) else content
+
+
+def _named(outputs: Any) -> Outputs:
+    """Return the tensors of a dict or of a NamedTuple by name."""
+    named = outputs if isinstance(outputs, Mapping) else outputs._asdict()
+    return {name: value.cpu().numpy() for name, value in named.items() if value is not None}
