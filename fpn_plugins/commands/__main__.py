@@ -16,6 +16,8 @@ COMMANDS = {
     "test": "test",
     "train-d2": "train_d2",
     "predict": "predict",
+    "export": "export",
+    "evaluate": "evaluate",
     "convert": "convert",
     "compare": "compare",
     "cost": "cost",

@@ -31,6 +31,11 @@ def add_detector(parser: argparse.ArgumentParser, output: str, exported: bool = 
     parser.add_argument("--out", type=kind, default=Path(output), help=f"where to write (default {output})")
     add_detector_input(parser)
     parser.add_argument("--score", type=SHARE, default=0.5, help="drop detections below this score (default 0.5)")
+    add_names(parser)
+
+
+def add_names(parser: argparse.ArgumentParser) -> None:
+    """Add the names of a detector's classes."""
     names = parser.add_mutually_exclusive_group()
     names.add_argument("--annotations", type=Path, help="COCO annotation file with the categories")
     names.add_argument("--classes", type=class_list, default=(), help="class names, NAME,NAME, or a file, one a line")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +23,10 @@ from ..adapters.detectors import load_detector
 from ..analysis import COCO_METRICS, agreement
 from ..analysis.evaluation import evaluate_detectors
 from ..analysis.panoptic_quality import evaluate_panoptic
-from ..data import find_panoptic_split, find_split
+from ..data import CocoSplit, find_panoptic_split, find_split
 from ..data.coco_folder import category_names, read_coco
 from ..inference import Detections, ImagePredictor
-from ..inference.engines import EnginePredictor, is_exported
+from ..inference.engines import EnginePredictor, is_exported, load_engine
 from .common import COUNT, user_errors, write_json
 from .detector_options import add_detector_input, add_engine, device_of, engine_of, silence_notes
 
@@ -100,19 +100,32 @@ def check_classes(predict: ImagePredictor, ann_file: Path) -> None:
             raise ValueError(f"the exported detector has {len(classes)} classes, {str(ann_file)!r} {number} categories")
 
 
-def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Evaluate the detectors; results by name."""
-    split = find_split(args.root, args.split)
-    detectors = named_detectors(args, split.ann_file)
+def measure_files(files: Sequence[Path], split: CocoSplit) -> dict[str, Any]:
+    """Evaluate exported files; results by name."""
+    return measure_objects({path.name: load_engine(path) for path in files}, split)
+
+
+def measure_objects(
+    detectors: Mapping[str, ImagePredictor], split: CocoSplit, num_images: int | None = None
+) -> dict[str, Any]:
+    """Compute AP and times of detectors, and how far they agree with the first one; results by name."""
     report: dict[str, Any] = {name: {} for name in detectors}
     timed = {name: Timed(predict) for name, predict in detectors.items() if predict.finds_objects}
     if timed:
-        scores, found = evaluate_detectors(timed, split, args.num_images)
+        scores, found = evaluate_detectors(timed, split, num_images)
         first = next(iter(timed))
         for name, clock in timed.items():
             agreed = agreement((number, found[first][number], found[name][number]) for number in found[first])
             report[name] |= {"scores": scores[name], "seconds": clock.median, "agree": agreed.share}
             report[name]["detections"] = sum(len(one.scores) for one in found[name].values())
+    return report
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Evaluate the detectors of the command line; results by name."""
+    split = find_split(args.root, args.split)
+    detectors = named_detectors(args, split.ann_file)
+    report = measure_objects(detectors, split, args.num_images)
     segmenters = {name: predict.panoptic for name, predict in detectors.items() if predict.is_panoptic}
     if segmenters and (args.root / "annotations" / f"panoptic_{args.split}2017.json").is_file():
         quality = evaluate_panoptic(segmenters, find_panoptic_split(args.root, args.split), args.num_images)

@@ -2,12 +2,15 @@
 
 from .boxes import BoxCoder, GridAnchors
 from .dense import DenseDetector, Found, SelectionRule
+from .description import describe
 from .detector import ExportableDetector, ExportSettings
 from .pixels import PixelInput
 from .proposals import ProposalNetwork
+from .quantization import export_int8
 from .regions import LevelRule, RegionPooler
 from .semantic import SemanticLogits
 from .stages import BoxStage, MaskStage, RegionDetector, paste_masks
+from .writing import export_detector
 
 __all__ = [
     "BoxCoder",
@@ -25,5 +28,8 @@ __all__ = [
     "RegionPooler",
     "SelectionRule",
     "SemanticLogits",
+    "describe",
+    "export_detector",
+    "export_int8",
     "paste_masks",
 ]

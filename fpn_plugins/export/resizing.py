@@ -63,8 +63,6 @@ def _constants(rule: ResizeRule) -> dict[str, tuple[Any, ...]]:
 
     double, integer, single = TensorProto.DOUBLE, TensorProto.INT64, TensorProto.FLOAT
     constants: dict[str, tuple[Any, ...]] = {
-        "resize_half": (double, [1], [0.5]),
-        "resize_least": (integer, [1], [1]),
         "resize_black": (single, [], [0.0]),
         "resize_white": (single, [], [255.0]),
         "resize_reversed": (integer, [4], [1, 0, 1, 0]),
@@ -72,8 +70,13 @@ def _constants(rule: ResizeRule) -> dict[str, tuple[Any, ...]]:
     if rule.exact is not None:
         return {**constants, "resize_side": (integer, [2], list(rule.exact))}
     assert rule.short is not None
-    limits = {"resize_short": (double, [1], [float(rule.short)]), "resize_long": (double, [1], [float(rule.long)])}
-    return {**constants, **limits}
+    return {
+        **constants,
+        "resize_half": (double, [1], [0.5]),
+        "resize_least": (integer, [1], [1]),
+        "resize_short": (double, [1], [float(rule.short)]),
+        "resize_long": (double, [1], [float(rule.long)]),
+    }
 
 
 def _nodes(rule: ResizeRule, kind: int) -> tuple[list[Any], list[Any]]:
@@ -87,10 +90,11 @@ def _nodes(rule: ResizeRule, kind: int) -> tuple[list[Any], list[Any]]:
             make("Cast", ["resize_given"], ["resize_sides"], to=TensorProto.DOUBLE),
             make("ReduceMin", ["resize_sides"], ["resize_shorter"], keepdims=1),
             make("ReduceMax", ["resize_sides"], ["resize_longer"], keepdims=1),
-            make("Div", ["resize_short", "resize_shorter"], ["resize_by_shorter"]),
-            make("Div", ["resize_long", "resize_longer"], ["resize_by_longer"]),
-            make("Min", ["resize_by_shorter", "resize_by_longer"], ["resize_scale"]),
-            make("Mul", ["resize_sides", "resize_scale"], ["resize_exact"]),
+            # OpenVINO 2026.4 inverts a constant divided by a side
+            make("Div", ["resize_shorter", "resize_short"], ["resize_by_shorter"]),
+            make("Div", ["resize_longer", "resize_long"], ["resize_by_longer"]),
+            make("Max", ["resize_by_shorter", "resize_by_longer"], ["resize_scale"]),
+            make("Div", ["resize_sides", "resize_scale"], ["resize_exact"]),
             make("Add", ["resize_exact", "resize_half"], ["resize_raised"]),
             make("Cast", ["resize_raised"], ["resize_rounded"], to=TensorProto.INT64),
             make("Max", ["resize_rounded", "resize_least"], ["resize_side"]),

@@ -58,7 +58,7 @@ def export_detector(
     if metadata.input.inside:
         _check_resizing(path, metadata)
     images = example(metadata, batch_size or 2)
-    with torch.no_grad(), quiet(), _named_errors(path):
+    with torch.no_grad(), quiet(), named_errors(path):
         _WRITERS[path.suffix](model.eval(), images, path, metadata, opset, batch_size is None)
     return path
 
@@ -67,6 +67,8 @@ def _check_resizing(path: Path, metadata: Metadata) -> None:
     """Raise ``ValueError`` for a graph that cannot resize."""
     if path.suffix not in (".onnx", ".xml"):
         raise ValueError(f"path={str(path)!r}: only graphs in .onnx and .xml resize images; leave resizing outside")
+    if path.suffix == ".xml" and metadata.input.resize.library == "pillow":
+        raise ValueError(f"path={str(path)!r}: OpenVINO does not resize as Pillow does; leave resizing outside")
     if metadata.input.normalized or metadata.masks == "pasted":
         raise ValueError("a graph that resizes takes pixels from 0 to 255, and returns masks as probabilities")
 
@@ -202,7 +204,7 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _named_errors(path: Path) -> Iterator[None]:
+def named_errors(path: Path) -> Iterator[None]:
     """Turn the errors of the exporters, of many kinds, into a ``ValueError`` that names the file."""
     try:
         yield

@@ -74,10 +74,12 @@ class EnginePredictor(ImagePredictor):
 
     def _run(self, image: np.ndarray) -> tuple[Outputs, tuple[float, float]]:
         """Run the graph; return its outputs, and the factors of width and height by which the image was resized."""
-        if self.metadata.input.inside:
-            return self.session(self._pixels(image)), (1.0, 1.0)
-        height, width = self.rule.size_of(*image.shape[:2])
-        return self.session(self._pixels(self.resized(image))), (width / image.shape[1], height / image.shape[0])
+        height, width = image.shape[:2] if self.metadata.input.inside else self.rule.size_of(*image.shape[:2])
+        return self.session(self.batch(image)), (width / image.shape[1], height / image.shape[0])
+
+    def batch(self, image: np.ndarray) -> np.ndarray:
+        """Return an image ``H W 3``, RGB, 0..255, as the batch ``1 3 H W`` that the graph takes."""
+        return self._pixels(image if self.metadata.input.inside else self.resized(image))
 
     def _pixels(self, image: np.ndarray) -> np.ndarray:
         """Return the batch ``1 3 H W`` that the graph takes."""

@@ -118,6 +118,8 @@ def _openvino(path: str, threads: int | None, precision: str, device: str) -> Se
     core = openvino.Core()
     model = core.read_model(path)
     metadata = Metadata.from_json(rt_info(model), path)
+    if metadata.input.inside and metadata.input.resize.library == "pillow":
+        raise ValueError(f"{path!r} resizes images as Pillow does, which OpenVINO does not; run it in onnxruntime")
     # the default is bfloat16 on processors that have it, which changes the detections
     settings = {"INFERENCE_PRECISION_HINT": "f32" if precision == "float32" else "bf16"}
     if threads:

@@ -1,0 +1,131 @@
+"""Export a detector of either toolbox to one file for another engine: ONNX, OpenVINO, ``torch.export``, TorchScript.
+
+    python tools/export.py CONFIG CHECKPOINT detector.onnx
+    python tools/export.py CONFIG CHECKPOINT detector.xml --int8 COCO_FOLDER
+
+The graph goes from pixels to boxes, scores, labels and masks, for images of any size. The suffix of the output chooses
+the format: .onnx, .xml (OpenVINO, with a .bin), .pt2 (torch.export), .torchscript. The file holds class names, the size
+of images and the settings of the detector. ``tools/predict.py FILE`` and ``tools/evaluate.py FILE`` run it.
+
+``--int8`` calibrates 8-bit integers on images of a folder, or of the training split of a COCO-format one, and, for the
+latter, prints AP and time of both forms on its validation split.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..adapters.detectors import load_detector
+from ..adapters.hosts import host_of
+from ..data import find_split
+from ..inference import IMAGES, read_image
+from ..inference.engines import EnginePredictor, Metadata, Session
+from .common import BATCH, COUNT, add_size, user_errors
+from .detector_options import add_names, add_weights, silence_notes
+from .evaluate import measure_files, table
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description="Export a detector of either toolbox for another engine")
+    add_weights(parser)
+    parser.add_argument("file", type=Path, help="file to write: .onnx, .xml, .pt2 or .torchscript")
+    add_size(parser, default=None, unit=" px (default: as the config's test pipeline does)")
+    add_names(parser)
+    parser.add_argument("--dtype", choices=("float32", "uint8"), default="float32", help="type of the pixels")
+    parser.add_argument(
+        "--normalized", action="store_true", help="the graph takes normalized pixels (default: RGB, 0 to 255)"
+    )
+    parser.add_argument(
+        "--resize", action="store_true", help="the graph resizes images (.onnx, .xml; default: whoever runs it does)"
+    )
+    parser.add_argument(
+        "--mask-form",
+        choices=("probabilities", "pasted"),
+        default="probabilities",
+        help="masks: probabilities inside each box (default), or pasted into the image",
+    )
+    parser.add_argument("--opset", type=int, default=18, help="version of ONNX's operators (default 18)")
+    parser.add_argument("--batch-size", type=BATCH, help="images that the graph takes at once (default: any number)")
+    parser.add_argument("--int8", type=Path, metavar="FOLDER", help="calibrate 8-bit integers on images of this folder")
+    parser.add_argument("--num-images", type=COUNT, default=128, help="images to calibrate on (default 128)")
+    return parser.parse_args(argv)
+
+
+def exportable(args: argparse.Namespace) -> tuple[Any, Metadata]:
+    """Build the detector that the options describe, and its description."""
+    from ..export import describe
+
+    loaded = load_detector(args.config, args.checkpoint, args.size, args.annotations, args.classes)
+    print(f"{loaded.toolbox}: {loaded.sources}", flush=True)
+    model = host_of(args.config).exportable(loaded.model, args.normalized, args.mask_form)
+    rule = loaded.predict.rule
+    name = Path(args.config.split("::")[-1]).stem
+    return model, describe(model, loaded.names, rule, name, args.dtype, args.resize)
+
+
+def calibration(folder: Path, metadata: Metadata, number: int) -> Iterator[np.ndarray]:
+    """Yield images as the graph takes them, evenly chosen.
+
+    Raises:
+        FileNotFoundError: no such folder, or one without images.
+    """
+    predict = EnginePredictor(Session(metadata, lambda images: {}, ""))
+    for path in _chosen(_images(folder), number):
+        yield predict.batch(read_image(path, metadata.toolbox or None))
+
+
+def _images(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"--int8 {folder}: no such folder")
+    with suppress(ValueError, FileNotFoundError):
+        folder = find_split(folder, "train").image_dir
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES)
+    if not found:
+        raise FileNotFoundError(f"--int8 {folder}: no images {', '.join(IMAGES)} in it")
+    return found
+
+
+def _chosen(files: Sequence[Path], number: int) -> list[Path]:
+    number = min(number, len(files))
+    return [files[index * len(files) // number] for index in range(number)]
+
+
+def compare_int8(args: argparse.Namespace, model: Any, metadata: Metadata) -> None:
+    """Print AP and time of the float and the quantized form on the folder's validation split, if it has one."""
+    import tempfile
+
+    from ..export import export_detector
+
+    try:
+        split = find_split(args.int8, "val")
+    except (ValueError, FileNotFoundError):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        plain = export_detector(model, Path(folder) / f"float32{args.file.suffix}", metadata, args.opset)
+        print(table(measure_files([plain, args.file], split)))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Export the detector."""
+    args = parse_args(argv)
+    with user_errors():
+        from ..export import export_detector, export_int8
+
+        silence_notes()
+        model, metadata = exportable(args)
+        if args.int8 is None:
+            export_detector(model, args.file, metadata, args.opset, args.batch_size)
+        else:
+            images = calibration(args.int8, metadata, args.num_images)
+            export_int8(model, args.file, metadata, images, args.opset, args.batch_size)
+            compare_int8(args, model, metadata)
+        size = args.file.stat().st_size + sum(p.stat().st_size for p in [args.file.with_suffix(".bin")] if p.is_file())
+        print(f"wrote {args.file}, {size / 2**20:.1f} MiB: {metadata.detector}, {len(metadata.classes)} classes")

@@ -1,0 +1,109 @@
+"""Compute the network of an exported detector with 8-bit integers, by NNCF; its post-processing stays in float32."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from ..extras import needed_for
+from ..files import write_atomically
+from ..inference.engines import KEY, Metadata
+from .writing import OPSET, example, named_errors, onnx_model, openvino_model, quiet, write_openvino
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# layers that are quantized; what decodes, sorts and suppresses boxes has none of them
+LAYERS = {".xml": ("Convolution", "GroupConvolution", "MatMul"), ".onnx": ("Conv", "Gemm", "MatMul")}
+
+
+def export_int8(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    metadata: Metadata,
+    images: Iterable[np.ndarray],
+    opset: int = OPSET,
+    batch_size: int | None = None,
+) -> Path:
+    """Write a detector whose convolutions and linear layers compute with 8-bit integers.
+
+    Args:
+        model: see `export_detector`, also for the other arguments and errors.
+        path: ``.xml`` (OpenVINO) or ``.onnx`` (with nodes ``QuantizeLinear`` and ``DequantizeLinear``).
+        metadata: description to store; it is told that the network is quantized.
+        images: batches ``1 3 H W`` as the graph takes them, of the data that the detector will see; one to three
+            hundred are enough.
+        opset: version of ONNX's operators.
+        batch_size: number of images that the graph takes at once.
+
+    Raises:
+        ValueError: another suffix, or no images.
+    """
+    path = Path(path)
+    if path.suffix not in LAYERS:
+        raise ValueError(f"path={str(path)!r}: 8-bit integers are for files {', '.join(LAYERS)}")
+    batches = list(images)
+    if not batches:
+        raise ValueError("images is empty; calibration needs images that the detector will see")
+    metadata = replace(metadata, int8=True)
+    with quiet(), named_errors(path):
+        proto = onnx_model(
+            model.eval(), example(metadata, batch_size or 2), metadata, opset, any_batch=batch_size is None
+        )
+        if path.suffix == ".xml":
+            write_openvino(quantized(openvino_model(proto), batches, path.suffix), path, metadata)
+            return path
+        result = quantized(proto, [{"images": batch} for batch in batches], path.suffix)
+        for entry in result.metadata_props:
+            if entry.key == KEY:
+                entry.value = metadata.to_json()
+        with write_atomically(path) as temporary:
+            temporary.write_bytes(result.SerializeToString())
+    return path
+
+
+def quantized(graph: Any, batches: list[Any], suffix: str) -> Any:
+    """Quantize the layers of OpenVINO's model or of a ``ModelProto`` with the ranges seen on ``batches``."""
+    with _without_telemetry(), needed_for("8-bit integers"):
+        import nncf
+
+    with redirect_stdout(StringIO()):
+        return nncf.quantize(
+            graph,
+            nncf.Dataset(batches),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(batches),
+            fast_bias_correction=True,
+            ignored_scope=nncf.IgnoredScope(types=_others(graph, suffix), validate=False),
+        )
+
+
+def _others(graph: Any, suffix: str) -> list[str]:
+    """Return the types of a graph's nodes that are not quantized."""
+    types = (
+        {op.get_type_name() for op in graph.get_ops()} if suffix == ".xml" else {n.op_type for n in graph.graph.node}
+    )
+    return sorted(types - {*LAYERS[suffix], "Constant", "Parameter", "Result"})
+
+
+@contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """Import NNCF with a stub in place of what reports its use over the network."""
+    before = os.environ.get("NNCF_CI")
+    os.environ["NNCF_CI"] = "1"
+    try:
+        yield
+        logging.getLogger("nncf").setLevel(logging.ERROR)
+    finally:
+        if before is None:
+            os.environ.pop("NNCF_CI")
+        else:
+            os.environ["NNCF_CI"] = before
