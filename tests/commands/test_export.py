@@ -1,0 +1,77 @@
+"""Export a detector by the command, then predict with the file and evaluate it beside the detector."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_pair import CLASSES, write_pair
+
+from fpn_plugins.commands import evaluate, export, predict
+
+pytestmark = [pytest.mark.mmdet, pytest.mark.timm]
+
+
+def write_images(root: Path) -> None:
+    """A COCO-format folder with three images."""
+    (root / "annotations").mkdir(parents=True)
+    (root / "val").mkdir()
+    images, objects = [], []
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 256, (120, 200, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / "val" / f"{number}.png")
+        images.append({"id": number, "file_name": f"{number}.png", "width": 200, "height": 120})
+        box = {"bbox": [10, 10, 50, 60], "area": 3000, "iscrowd": 0, "category_id": 1 + number}
+        objects.append({"id": number + 1, "image_id": number, **box})
+    categories = [{"id": 1 + index, "name": name} for index, name in enumerate(CLASSES)]
+    content = {"images": images, "annotations": objects, "categories": categories}
+    for split in ("train", "val"):
+        (root / "annotations" / f"{split}.json").write_text(json.dumps(content))
+
+
+def test_export_predict_and_evaluate(tmp_path: Path, capsys: Any) -> None:
+    config, checkpoint = write_pair(tmp_path / "pair", "mmdet")
+    write_images(tmp_path / "set")
+    file = str(tmp_path / "detector.pt2")
+    export.main([config, checkpoint, file])
+    assert "retinanet, 3 classes" in capsys.readouterr().out
+    predict.main([file, str(tmp_path / "set/val"), "--out", str(tmp_path / "out"), "--score", "0.1"])
+    found = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert len(found) > 10 and {entry["category_name"] for entry in found} <= set(CLASSES)
+    assert "torch: retinanet of mmdet, images 96 x 160 px, 3 classes" in capsys.readouterr().out
+    report = tmp_path / "report.json"
+    evaluate.main([config, checkpoint, file, "--root", str(tmp_path / "set"), "--json", str(report)])
+    ours, exported = json.loads(report.read_text()).values()
+    assert exported["agree"] == 1 and exported["detections"] == ours["detections"] > 30
+    assert "time / first" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        (evaluate, ["config.py", "--root", "set"], "has no checkpoint"),
+        (evaluate, ["missing.onnx", "--root", "set"], "does not exist"),
+        (predict, ["missing.onnx", "set/val"], "does not exist"),
+        (predict, ["x.onnx", "set/val", "--engine", "torch"], "runs files"),
+        (export, ["pair/tiny.py", "pair/tiny.pth", "a.engine"], "must be a file"),
+        (export, ["pair/tiny.py", "pair/tiny.pth", "a.onnx", "--normalized", "--dtype", "uint8"], "no normalized"),
+        (export, ["pair/tiny.py", "pair/tiny.pth", "a.onnx", "--opset", "11"], "opset=11"),
+        (export, ["pair/tiny.py", "pair/tiny.pth", "a.onnx", "--int8", "nowhere"], "no such folder"),
+        (export, ["pair/tiny.py", "pair/tiny.pth", "a.pt2", "--int8", "set/val"], "8-bit integers are for files"),
+    ],
+)
+def test_mistakes(
+    command: Any, arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_images(tmp_path / "set")
+    if "pair/tiny.py" in arguments:
+        write_pair(tmp_path / "pair", "mmdet")
+    with pytest.raises(SystemExit) as stop:
+        command.main(arguments)
+    error = capsys.readouterr().err
+    assert stop.value.code == 1 and message in error and error.startswith("error: ") and "Traceback" not in error

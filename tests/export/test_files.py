@@ -1,0 +1,141 @@
+"""Exported files: every format and engine finds what the module finds, at other sizes and numbers of images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from export_stand_in import StandIn, description
+
+from fpn_plugins.export import export_detector, export_int8
+from fpn_plugins.inference import Detections, Padding, ResizeRule
+from fpn_plugins.inference.engines import EnginePredictor, Session, load_engine, open_session
+
+FORMATS = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",), ".pt2": ("torch",), ".torchscript": ("torch",)}
+
+
+def photograph(height: int = 133, width: int = 201) -> np.ndarray:
+    coarse = np.random.default_rng(0).integers(0, 256, (9, 13, 3), dtype=np.uint8)
+    return np.asarray(ResizeRule(None, exact=(height, width)).resize(coarse))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The stand-in in each format."""
+    folder, model = tmp_path_factory.mktemp("files"), StandIn()
+    return {suffix: export_detector(model, folder / f"detector{suffix}", description()) for suffix in FORMATS}
+
+
+def eager() -> EnginePredictor:
+    """The stand-in itself, with the resizing and pasting of exported files."""
+
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        with torch.no_grad():
+            return {name: value.numpy() for name, value in StandIn()(torch.from_numpy(images)).items()}
+
+    return EnginePredictor(Session(description(), run, "eager"))
+
+
+def assert_same(found: Detections, expected: Detections) -> None:
+    assert len(found.scores) == len(expected.scores) >= 10
+    assert torch.equal(found.labels, expected.labels)
+    torch.testing.assert_close(found.scores, expected.scores, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.boxes, expected.boxes, atol=1e-2, rtol=0)
+    assert found.masks is not None and expected.masks is not None and found.masks.shape == expected.masks.shape
+    assert (found.masks != expected.masks).float().mean() < 1e-3
+
+
+@pytest.mark.parametrize(("suffix", "engine"), [(suffix, name) for suffix, names in FORMATS.items() for name in names])
+def test_each_engine_finds_the_same_objects(suffix: str, engine: str, files: dict[str, Path]) -> None:
+    image = photograph()
+    predict = load_engine(files[suffix], engine, threads=1)
+    assert predict.metadata == description() and predict.session.engine == engine
+    assert_same(predict(image), eager()(image))
+    batch = np.stack([predict.batch(photograph(76, 112))[0]] * 3)
+    outputs = predict.session(batch)
+    numbers, counts = np.unique(outputs["image_indices"], return_counts=True)
+    assert numbers.tolist() == [0, 1, 2] and len(set(counts.tolist())) == 1
+
+
+def test_the_size_can_be_chosen_when_the_file_is_opened(files: dict[str, Path]) -> None:
+    predict = load_engine(files[".onnx"], size=(64, 100))
+    assert predict.batch(photograph()).shape == (1, 3, 64, 97)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_a_graph_that_resizes_finds_the_same_objects(suffix: str, tmp_path: Path) -> None:
+    file = export_detector(StandIn(), tmp_path / f"detector{suffix}", description(inside=True))
+    predict, image = load_engine(file), photograph()
+    assert predict.batch(image).shape == (1, 3, 133, 201)
+    found, expected = predict(image), eager()(image)
+    assert abs(len(found.scores) - len(expected.scores)) <= 1 and len(found.scores) >= 10
+    torch.testing.assert_close(found.scores[:5], expected.scores[:5], atol=0.02, rtol=0)  # pixels differ by one at most
+    torch.testing.assert_close(found.boxes[:5], expected.boxes[:5], atol=0.2, rtol=0)
+    with pytest.raises(ValueError, match="resizes images itself"):
+        load_engine(file, size=(64, 100))
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_8_bit_integers_find_nearly_the_same(suffix: str, tmp_path: Path) -> None:
+    image = photograph()
+    images = [eager().batch(image), eager().batch(photograph(90, 90))]
+    file = export_int8(StandIn(), tmp_path / f"detector{suffix}", description(), images)
+    predict = load_engine(file)
+    assert predict.metadata == replace(description(), int8=True)
+    found, expected = predict(image), eager()(image)
+    assert len(found.scores) >= 10
+    assert abs(float(found.scores[:10].mean() - expected.scores[:10].mean())) < 0.05
+    with pytest.raises(ValueError, match="images is empty"):
+        export_int8(StandIn(), tmp_path / "other.xml", description(), [])
+
+
+def test_a_file_is_complete_or_absent(tmp_path: Path) -> None:
+    class Broken(StandIn):
+        def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+            if float(images.sum()) > 0:  # depends on values
+                return super().forward(images)
+            return {}
+
+    for suffix in (".onnx", ".xml", ".pt2"):
+        with pytest.raises(ValueError, match="cannot be exported"):
+            export_detector(Broken(), tmp_path / f"a{suffix}", description())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "metadata", "message"),
+    [
+        ("a.engine", description(), r"must be a file \.onnx"),
+        ("a.pt2", description(inside=True), r"only graphs in \.onnx and \.xml resize"),
+        ("a.xml", description(ResizeRule(96, 160), inside=True), "as Pillow does"),
+        ("a.onnx", description(inside=True, masks="pasted"), "masks as probabilities"),
+        (
+            "a.onnx",
+            description(ResizeRule(96, 160, library="opencv", padding=Padding(divisor=32)), inside=True),
+            "leave resizing outside",
+        ),
+    ],
+)
+def test_what_a_format_cannot_hold_is_an_error(name: str, metadata: object, message: str, tmp_path: Path) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        export_detector(StandIn(), tmp_path / name, metadata)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_files_and_wrong_engines_are_errors(files: dict[str, Path], tmp_path: Path) -> None:
+    for suffix, path in files.items():
+        damaged = tmp_path / f"damaged{suffix}"
+        damaged.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+        with pytest.raises(ValueError, match="damaged"):
+            open_session(damaged)
+    with pytest.raises(ValueError, match=r"runs files \.pt2"):
+        open_session(files[".onnx"], "torch")
+    with pytest.raises(ValueError, match="is OpenVINO's"):
+        open_session(files[".onnx"], precision="bfloat16")
+    with pytest.raises(FileNotFoundError, match="fpn-plugins export"):
+        open_session(tmp_path / "none.onnx")
+    with pytest.raises(ValueError, match="no exported detector"):
+        open_session(tmp_path / "a.pth")

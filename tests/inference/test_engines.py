@@ -1,0 +1,177 @@
+"""Descriptions of exported files, what is loaded from programs, masks and segments as each toolbox makes them."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from export_stand_in import description
+
+from fpn_plugins.inference import Detections, Padding, PanopticRule, ResizeRule, merge_segments
+from fpn_plugins.inference.engines import InputFormat, Metadata
+from fpn_plugins.inference.engines.pasting import paste_masks
+from fpn_plugins.inference.engines.programs import check_program, is_arithmetic
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        description(),
+        description(ResizeRule(None, exact=(3, 4), padding=Padding(size=(8, 9), value=(1.0, 2.0, 3.0))), True),
+        description(panoptic=PanopticRule(2, 1, 0.5, 64, 0.3), int8=True, detector="panoptic_fpn"),
+        Metadata((), input=InputFormat(normalized=True, mean=(1.0, 2.0, 3.0), order="BGR")),
+    ],
+)
+def test_a_description_is_read_as_it_was_written(metadata: Metadata) -> None:
+    assert Metadata.from_json(metadata.to_json(), "a.onnx") == metadata
+    assert json.loads(metadata.to_json())["input"]["resize"]["inside"] == metadata.input.inside
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has no description"),
+        (None, "has no description"),
+        ("{", "cannot be read"),
+        ("[]", "cannot be read"),
+        ('{"format": 2}', "its format is 2, this version reads 1"),
+        ('{"format": 1}', "cannot be read"),
+    ],
+)
+def test_a_description_that_cannot_be_read_is_an_error(text: str | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Metadata.from_json(text, "a.onnx")
+
+
+def test_contradictions_in_a_description_are_errors() -> None:
+    with pytest.raises(ValueError, match="holds no normalized pixels"):
+        InputFormat(dtype="uint8", normalized=True)
+    with pytest.raises(ValueError, match="three numbers"):
+        InputFormat(std=(1.0, 0.0, 1.0))
+    with pytest.raises(ValueError, match="category_ids has 1 ids"):
+        Metadata(("a", "b"), (1,))
+    assert Metadata(("a", "b")).names == {0: "a", 1: "b"}
+
+
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [
+        ("Mul(Integer(2), FloorDiv(Add(Symbol('s0', positive=True, integer=True), Integer(-3)), Integer(4)))", True),
+        ("L['x'].size()[2] >= 3", True),
+        ("(max(1, 1 + (((-3) + L['images'].size()[3]) // 4))) != 1", True),
+        ("s0*s1", True),
+        ("__import__('os').system('true')", False),
+        ("Symbol.__class__", False),
+        ("[].append(1)", False),
+        ("(lambda: 1)()", False),
+        ("Symbol('a; b')", False),
+        ("open('x')", False),
+        ("exec", False),
+        (3, False),
+    ],
+)
+def test_only_arithmetic_of_sizes_is_evaluated(text: object, good: bool) -> None:
+    assert is_arithmetic(text) == good
+
+
+def pickled() -> bytes:
+    buffer = io.BytesIO()
+    torch.save({"x": Exception}, buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("m/models/model.json", {"nodes": [{"target": "torch.hub.load"}]}, "the function 'torch.hub.load'"),
+        ("m/models/model.json", {"nodes": [{"target": "torch.ops.aten.from_file"}]}, "the function"),
+        ("m/models/model.json", {"x": {"expr_str": "__import__('os').abort()"}}, "the expression"),
+        ("m/models/model.json", {"guards_code": ["open('x')"]}, "the expression"),
+        ("m/data/weights/model_weights_config.json", {"w": {"use_pickle": True}}, "pickled weights"),
+        ("m/data/sample_inputs/model.pt", pickled(), "a pickled object"),
+        ("m/data/constants/custom_obj_0", b"", "a custom object"),
+        ("m/data/aotinductor/model/a.so", b"", "compiled code"),
+        ("m/models/model.json", b"{", "damaged JSON"),
+    ],
+)
+def test_programs_with_more_than_operators_and_tensors_are_refused(
+    name: str, content: Any, reason: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.pt2"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, content if isinstance(content, bytes) else json.dumps(content))
+    with pytest.raises(ValueError, match=reason):
+        check_program(path)
+
+
+def objects() -> tuple[torch.Tensor, torch.Tensor]:
+    """Masks and boxes, some beyond the image of 40 x 60."""
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(12, 2, generator=generator) * torch.tensor([60.0, 40.0]) - 6
+    boxes = torch.cat([corners, corners + 1 + 30 * torch.rand(12, 2, generator=generator)], 1)
+    return torch.rand(12, 28, 28, generator=generator), boxes
+
+
+@pytest.mark.detectron2
+def test_masks_are_pasted_as_in_detectron2() -> None:
+    from detectron2.layers import paste_masks_in_image
+
+    masks, boxes = objects()
+    assert torch.equal(paste_masks(masks, boxes, (40, 60)), paste_masks_in_image(masks, boxes, (40, 60)))
+
+
+@pytest.mark.mmdet
+def test_masks_are_pasted_as_in_mmdet() -> None:
+    from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
+
+    masks, boxes = objects()
+    expected = _do_paste_mask(masks[:, None], boxes, 40, 60, skip_empty=False)[0] >= 0.4
+    assert torch.equal(paste_masks(masks, boxes, (40, 60), 0.4), expected)
+
+
+def panoptic_case() -> tuple[Detections, torch.Tensor]:
+    masks, boxes = objects()
+    scores = torch.linspace(0.9, 0.2, len(boxes))
+    labels = torch.arange(len(boxes)) % 3
+    logits = torch.rand(4, 40, 60, generator=torch.Generator().manual_seed(1))
+    logits = torch.nn.functional.avg_pool2d(logits[None], 9, 1, 4)[0]
+    return Detections(boxes, scores, labels, paste_masks(masks, boxes, (40, 60), 0.3)), logits
+
+
+@pytest.mark.detectron2
+def test_segments_are_merged_as_in_detectron2() -> None:
+    from detectron2.modeling.meta_arch.panoptic_fpn import combine_semantic_and_instance_outputs
+    from detectron2.structures import Boxes, Instances
+
+    found, logits = panoptic_case()
+    instances = Instances((40, 60), pred_boxes=Boxes(found.boxes), scores=found.scores, pred_classes=found.labels)
+    instances.pred_masks = found.masks
+    ids, segments = combine_semantic_and_instance_outputs(instances, logits.argmax(0), 0.5, 40, 0.3)
+    merged = merge_segments(found, logits, PanopticRule(3, 1, 0.5, 40, 0.3))
+    assert torch.equal(merged.ids, ids.long()) and len(segments) > 3
+    expected = [(s["id"], s["category_id"] - (not s["isthing"]), s["isthing"]) for s in segments]
+    assert merged.segments == expected
+
+
+@pytest.mark.mmdet
+def test_segments_are_merged_as_in_mmdet() -> None:
+    from mmdet.evaluation.functional import INSTANCE_OFFSET
+    from mmdet.models.seg_heads.panoptic_fusion_heads import HeuristicFusionHead
+    from mmengine.config import ConfigDict
+    from mmengine.structures import InstanceData
+
+    found, logits = panoptic_case()
+    head = HeuristicFusionHead(3, 3, test_cfg=ConfigDict(mask_overlap=0.5, stuff_area_limit=40))
+    instances = InstanceData(bboxes=found.boxes, scores=found.scores, labels=found.labels, masks=found.masks)
+    expected = head._predict_single(instances, logits).sem_seg[0].long()
+    merged = merge_segments(found, logits, PanopticRule(3, 0, 0.5, 40, 0.0, 1e-5))
+    values = torch.full((len(merged.segments) + 1,), head.num_classes)
+    for number, segment in enumerate(merged.segments, 1):
+        instance = number * INSTANCE_OFFSET if segment.is_thing else head.num_things_classes
+        values[segment.id] = segment.label + instance
+    assert torch.equal(values[merged.ids], expected) and len(merged.segments) > 3
