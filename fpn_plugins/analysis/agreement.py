@@ -20,6 +20,7 @@ class Agreement:
         matched: number of pairs of the same class within both tolerances.
         box_difference: largest difference of a corner coordinate among matched pairs, in pixels.
         score_difference: largest difference of scores among matched pairs.
+        mask_iou: smallest intersection over union of the masks of a matched pair; 1 without masks.
         unmatched: image id -> number of unmatched detections, if there are any.
     """
 
@@ -27,6 +28,7 @@ class Agreement:
     matched: int = 0
     box_difference: float = 0.0
     score_difference: float = 0.0
+    mask_iou: float = 1.0
     unmatched: dict[int, int] = field(default_factory=dict)
 
     @property
@@ -57,7 +59,14 @@ def agreement(
             difference = float((first.boxes[i] - second.boxes[j]).abs().max())
             result.box_difference = max(result.box_difference, difference)
             result.score_difference = max(result.score_difference, float((first.scores[i] - second.scores[j]).abs()))
+            if first.masks is not None and second.masks is not None:
+                result.mask_iou = min(result.mask_iou, _iou(first.masks[i], second.masks[j]))
     return result
+
+
+def _iou(first: Tensor, second: Tensor) -> float:
+    union = int((first | second).sum())
+    return int((first & second).sum()) / union if union else 1.0
 
 
 def _match(
