@@ -169,7 +169,7 @@ equal if they agree within 0.01 px and 1e-4 in score. Times are per image on one
 masks, relative to the toolbox in eager mode. Panoptic FPN is compared by the class of each pixel after merging; mmdet's
 returns merged segments alone.
 
-| detector | toolbox | engine | objects a picture | equal objects | least mask IoU | AP changes by | equal pixels | time |
+| detector | toolbox | engine | objects | equal objects | least mask IoU | AP changes by | equal pixels | time |
 |---|---|---|--:|--:|--:|--:|--:|--:|
 """
 
