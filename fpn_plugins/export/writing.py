@@ -213,5 +213,8 @@ def named_errors(path: Path) -> Iterator[None]:
             raise ValueError(f"the detector cannot be exported to {str(path)!r}: {error}") from error
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:400]
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # the exporters wrap it in advice to their developers
+            cause = cause.__cause__
+        reason = " ".join(str(cause).split())[:400]
         raise ValueError(f"the detector cannot be exported to {str(path)!r}: {reason}") from error

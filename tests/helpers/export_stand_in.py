@@ -35,7 +35,8 @@ class StandIn(nn.Module):
         boxes = torch.cat([corner, corner + 6 + 12 * rows[:, :2].sigmoid()], 1)
         scores = rows[:, 2].sigmoid()
         kept = torchvision.ops.nms(boxes + indices[:, None] * 4096.0, scores, 0.2)
-        kept = kept[indices[kept].argsort(stable=True)]
+        rank = torch.arange(kept.shape[0]) + indices[kept] * 100000  # image by image, in the order of scores
+        kept = kept[torch.sort(rank)[1]]
         masks = (rows[kept, 3:, None] * torch.linspace(-2, 2, 49)).mean(1).sigmoid().reshape(-1, 7, 7)
         return {
             "boxes": boxes[kept],
