@@ -72,7 +72,7 @@ def export_int8(
 
 def quantized(graph: Any, batches: list[Any], suffix: str) -> Any:
     """Quantize the layers of OpenVINO's model or of a ``ModelProto`` with the ranges seen on ``batches``."""
-    with _without_telemetry(), needed_for("8-bit integers"):
+    with needed_for("8-bit integers"), _without_telemetry():
         import nncf
 
     with redirect_stdout(StringIO()):

@@ -59,7 +59,8 @@ def _rename(graph: Any, name: str, new: str) -> None:
 
 def _constants(rule: ResizeRule) -> dict[str, tuple[Any, ...]]:
     """Return type, shape and values of the numbers that the nodes read."""
-    from onnx import TensorProto
+    with needed_for("ONNX files"):
+        from onnx import TensorProto
 
     double, integer, single = TensorProto.DOUBLE, TensorProto.INT64, TensorProto.FLOAT
     constants: dict[str, tuple[Any, ...]] = {
@@ -81,7 +82,8 @@ def _constants(rule: ResizeRule) -> dict[str, tuple[Any, ...]]:
 
 def _nodes(rule: ResizeRule, kind: int) -> tuple[list[Any], list[Any]]:
     """Return the nodes before the detector and those after it."""
-    from onnx import TensorProto, helper
+    with needed_for("ONNX files"):
+        from onnx import TensorProto, helper
 
     make = helper.make_node
     before = [make("Shape", ["images"], ["resize_given"], start=2)]
