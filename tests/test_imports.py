@@ -85,7 +85,7 @@ RULES = {
     "testing": Allowed(CORE, NUMERIC),
     "zoo": Allowed((*CORE, "conversion"), inside_functions=("yaml", "safetensors")),
     "zoo.hub": Allowed(("extras",), external=(), inside_functions=("huggingface_hub",)),
-    "analysis": Allowed((*CORE, "data", "inference"), NUMERIC, (*IMAGES, "tqdm")),
+    "analysis": Allowed((*CORE, "data", "inference"), NUMERIC, (*IMAGES, "tqdm", "panopticapi")),
     "visualization": Allowed((*CORE, "data", "analysis"), NUMERIC, ANY),
     "export": Allowed((*CORE, "inference"), NUMERIC, ANY),
     "registry": Allowed(("checks",), ("mmengine",)),
