@@ -177,6 +177,11 @@ def test_every_import_is_allowed():
         ("data/x.py", "from ..adapters import mmdet", "data.x imports .adapters.mmdet"),
         ("data/x.py", "def f():\n    import tools.train", "data.x imports tools.train inside a function"),
         ("inference/pictures.py", "from ..analysis import agreement", "inference.pictures imports .analysis"),
+        (
+            "inference/engines/files.py",
+            "from ...analysis import agreement",
+            "inference.engines.files imports .analysis",
+        ),
         ("testing.py", "from .inference import Detections", "testing imports .inference"),
         ("zoo/index.py", "import yaml", "zoo.index imports yaml"),
         ("zoo/index.py", "from ..adapters.mmdet import x", "zoo.index imports .adapters.mmdet.x"),
