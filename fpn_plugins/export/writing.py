@@ -24,6 +24,7 @@ OPSET = 18
 ONNX_LIMIT = 2**31 - 2**24
 TRACED_SIZE = (256, 320)
 OTHER_SIZE = (197, 283)
+_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir", "torch.jit", "torch.utils.cpp_extension")
 
 
 def export_detector(
@@ -190,7 +191,7 @@ _WRITERS: dict[str, Callable[[nn.Module, Tensor, Path, Metadata, int, bool], Non
 @contextmanager
 def quiet() -> Iterator[None]:
     """Drop warnings and notes of the exporters to their developers."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir", "torch.jit")]
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:

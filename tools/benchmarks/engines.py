@@ -1,7 +1,7 @@
 """Compare exported detectors with the toolboxes' own: objects, AP and time per image, by engine.
 
     python tools/benchmarks/engines.py --root COCO_FOLDER --out work_dirs/engines
-    python tools/benchmarks/engines.py --root COCO_FOLDER --only retinanet panoptic --toolbox mmdet
+    python tools/benchmarks/engines.py --root COCO_FOLDER --only retinanet --toolbox mmdet --engine openvino
 
 Detectors of each toolbox's own configs with a ResNet-18, whose random predictors are scaled so that they find objects
 (`fpn_plugins.analysis.spread_predictions`), run on photographs at five sizes, none of which was traced. Objects count
@@ -12,6 +12,7 @@ objects per picture fails. Of Panoptic FPN, the classes of pixels after merging 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import tempfile
 import time
@@ -30,7 +31,7 @@ from fpn_plugins.commands.common import COUNT, user_errors, write_json
 from fpn_plugins.data import CocoSplit, find_split
 from fpn_plugins.data.coco_folder import read_coco
 from fpn_plugins.export import describe, export_detector
-from fpn_plugins.files import write_atomically
+from fpn_plugins.files import locked, write_atomically
 from fpn_plugins.inference import ImagePredictor, PanopticSegments, ResizeRule, read_image
 from fpn_plugins.inference.engines import load_engine
 
@@ -54,7 +55,7 @@ CASES = {
         "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml",
     ),
 }
-ENGINES = {"onnxruntime": ".onnx", "openvino": ".xml", "torch": ".pt2"}
+ENGINES = {"onnxruntime": ".onnx", "openvino": ".onnx", "torch": ".pt2"}
 FASTER_OPTIONS = {"mmdet": "model.test_cfg.rpn.max_per_img=300", "detectron2": "MODEL.RPN.POST_NMS_TOPK_TEST=300"}
 
 
@@ -64,9 +65,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--root", type=Path, required=True, help="COCO folder with photographs")
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="kinds of detectors")
     parser.add_argument("--toolbox", choices=("both", *HOSTS), default="both", help="toolboxes (default both)")
+    parser.add_argument("--engine", nargs="+", choices=ENGINES, default=list(ENGINES), help="engines")
     parser.add_argument("--num-images", type=COUNT, default=20, help="photographs (default 20)")
     parser.add_argument("--threads", type=COUNT, default=1, help="threads of PyTorch and of the engines (default 1)")
-    parser.add_argument("--out", type=Path, help="write PATH.json and PATH.md")
+    parser.add_argument("--out", type=Path, help="add the rows to PATH.json, and write PATH.md")
     return parser.parse_args()
 
 
@@ -143,20 +145,38 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     split = find_split(args.root, "val")
     files = [entry["file_name"] for entry in read_coco(split.ann_file)["images"][: args.num_images]]
     photos = [read_image(split.image_dir / name) for name in files]
-    rows = {}
+    about = provenance(["torch", "onnx", "onnxruntime", "openvino", "fpn_plugins"])
+    report: dict[str, Any] = {**about, "photos": len(photos), "sizes": SIZES, "rows": {}}
     for kind in args.only:
         for toolbox in HOSTS if args.toolbox == "both" else (args.toolbox,):
             host = build(kind, toolbox, photos[0])
             model = host_of("", toolbox).exportable(host.model)
             names = {index: str(index) for index in range(model.settings.num_classes)}
-            for engine, suffix in ENGINES.items():
-                with tempfile.TemporaryDirectory() as folder:
-                    file = export_detector(model, Path(folder) / f"a{suffix}", describe(model, names, host.rule))
-                    predict = load_engine(file, engine, threads=args.threads)
-                    rows[f"{kind}, {toolbox}, {engine}"] = compare(host, predict, photos, split)
-                print(f"{kind}, {toolbox}, {engine}: {rows[f'{kind}, {toolbox}, {engine}']}", flush=True)
-    about = provenance(["torch", "onnx", "onnxruntime", "openvino", "fpn_plugins"])
-    return {**about, "photos": len(photos), "sizes": SIZES, "rows": rows}
+            with tempfile.TemporaryDirectory() as folder:
+                suffixes = {ENGINES[engine] for engine in args.engine}
+                described = describe(model, names, host.rule)
+                exported = {s: export_detector(model, Path(folder) / f"a{s}", described) for s in suffixes}
+                for engine in args.engine:
+                    predict = load_engine(exported[ENGINES[engine]], engine, threads=args.threads)
+                    row = {f"{kind}, {toolbox}, {engine}": compare(host, predict, photos, split)}
+                    print(row, flush=True)
+                    report["rows"] |= row
+                    add_rows(args.out, report)
+    return report
+
+
+def add_rows(path: Path | None, report: dict[str, Any]) -> None:
+    """Add rows to those of earlier runs in the JSON file, and write the page of all."""
+    if path is None:
+        return
+    file = path.with_suffix(".json")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with locked(file):
+        earlier = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.is_file() else {}
+        report["rows"] = {**earlier, **report["rows"]}
+        write_json(report, file)
+        with write_atomically(path.with_suffix(".md")) as temporary:
+            temporary.write_text(page(report), encoding="utf-8")
 
 
 HEADER = """# Exported detectors in other engines
@@ -177,7 +197,9 @@ returns merged segments alone.
 def page(report: Mapping[str, Any]) -> str:
     """Build the page."""
     lines = []
-    for name, row in report["rows"].items():
+    order = [f"{kind}, {toolbox}, {engine}" for kind in CASES for toolbox in HOSTS for engine in ENGINES]
+    for name in sorted(report["rows"], key=order.index):
+        row = report["rows"][name]
         cells = [*name.split(", "), _shown(row, "per_picture", ".0f"), _percent(row, "share")]
         masks = _shown(row, "mask_iou", ".4f") if "mask" in name or "panoptic" in name else "-"
         cells += [masks, _shown(row, "ap", ".4f"), _percent(row, "pixels"), f"{row['time']:.2f}"]
@@ -203,13 +225,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     torch.set_num_threads(args.threads)
     with user_errors():
-        report = measure(args)
-        text = page(report)
-        print(text)
-        if args.out:
-            write_json(report, args.out.with_suffix(".json"))
-            with write_atomically(args.out.with_suffix(".md")) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+        print(page(measure(args)))
 
 
 if __name__ == "__main__":
