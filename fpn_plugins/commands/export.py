@@ -117,8 +117,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Export the detector."""
     args = parse_args(argv)
     with user_errors():
-        from ..export import export_detector, export_int8
+        from ..export import check_target, export_detector, export_int8
 
+        check_target(args.file)
         silence_notes()
         model, metadata = exportable(args)
         if args.int8 is None:

@@ -10,7 +10,7 @@ from .quantization import export_int8
 from .regions import LevelRule, RegionPooler
 from .semantic import SemanticLogits
 from .stages import BoxStage, MaskStage, RegionDetector, paste_masks
-from .writing import export_detector
+from .writing import check_target, export_detector
 
 __all__ = [
     "BoxCoder",
@@ -28,6 +28,7 @@ __all__ = [
     "RegionPooler",
     "SelectionRule",
     "SemanticLogits",
+    "check_target",
     "describe",
     "export_detector",
     "export_int8",

@@ -52,15 +52,23 @@ def export_detector(
         FileNotFoundError: the folder of ``path`` does not exist.
         ImportError: a library of the format is not installed.
     """
-    path = Path(path)
-    if path.suffix not in _WRITERS:
-        raise ValueError(f"path={str(path)!r} must be a file {', '.join(SUFFIXES)}; the suffix chooses the format")
+    path = check_target(path)
     integer("opset", opset, OPSET)
     if metadata.input.inside:
         _check_resizing(path, metadata)
     images = example(metadata, batch_size or 2)
     with torch.no_grad(), quiet(), named_errors(path):
         _WRITERS[path.suffix](model.eval(), images, path, metadata, opset, batch_size is None)
+    return path
+
+
+def check_target(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a file to write, before the detector is exported; for errors, see `export_detector`."""
+    path = Path(path)
+    if path.suffix not in _WRITERS:
+        raise ValueError(f"path={str(path)!r} must be a file {', '.join(SUFFIXES)}; the suffix chooses the format")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"path={str(path)!r}: the folder {str(path.parent)!r} does not exist; create it first")
     return path
 
 

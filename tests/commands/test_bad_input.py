@@ -133,7 +133,30 @@ CASES = [
     Case("predict", "CONFIG WEIGHTS not_json.json", "not_json.json"),
     *(Case("predict", f"CONFIG WEIGHTS {file}", file) for file in ("text.png", "truncated.jpg", "bomb.png")),
     Case("predict", "CONFIG WEIGHTS IMAGE --out FILE/x", "FILE"),
+    Case("predict", "nowhere.onnx IMAGE", "nowhere.onnx"),
     Case("pyramid", "CONFIG WEIGHTS IMAGE --out x.jpg", "x.jpg"),
+    *(
+        Case("export", arguments, named)
+        for arguments, named in {
+            "CONFIG WEIGHTS out.engine": "out.engine",
+            "CONFIG WEIGHTS FILE/out.onnx": "FILE",
+            "nowhere.py WEIGHTS out.onnx": "nowhere.py",
+            "CONFIG nowhere.pth out.onnx": "nowhere.pth",
+            "CONFIG WEIGHTS out.onnx --opset 11": "11",
+            "CONFIG WEIGHTS out.onnx --batch-size 0": "0",
+            "CONFIG WEIGHTS out.onnx --int8 nowhere": "nowhere",
+        }.items()
+    ),
+    *(
+        Case("evaluate", f"{arguments}", named)
+        for arguments, named in {
+            "CONFIG --root COCO": "CONFIG",
+            "CONFIG WEIGHTS --root nowhere": "nowhere",
+            "nowhere.onnx --root COCO": "nowhere.onnx",
+            "out.onnx --root COCO --engine tensorrt": "tensorrt",
+            "CONFIG WEIGHTS --root COCO --num-images 0": "0",
+        }.items()
+    ),
     *(
         Case("cost", f"--backbone resnet18 --neck FPN --neck-args {pair}", named)
         for pair, named in {"foo": "foo", "foo=1": "foo", "out_channels=abc": "out_channels"}.items()
