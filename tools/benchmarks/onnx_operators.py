@@ -2,7 +2,7 @@
 
     python tools/benchmarks/onnx_operators.py detector.onnx [...]
 
-``data/tensorrt_operators.json`` holds the operators of the table and its address. The exit code is 1 if one is missing.
+``tensorrt_operators.json`` holds the operators of the table and its address. The exit code is 1 if one is missing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from fpn_plugins.commands.common import user_errors
 from fpn_plugins.extras import needed_for
 
-TABLE = Path(__file__).parent / "data" / "tensorrt_operators.json"
+TABLE = Path(__file__).with_name("tensorrt_operators.json")
 
 
 def operators(graph: Any) -> Counter[str]:
