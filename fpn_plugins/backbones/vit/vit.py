@@ -155,7 +155,7 @@ class ViT(Backbone):
     ) -> None:
         super().__init__()
         positive_ints(img_size=img_size, in_chans=in_chans)
-        booleans(gradient_checkpointing=gradient_checkpointing, final_norm=final_norm)
+        booleans(gradient_checkpointing=gradient_checkpointing, final_norm=final_norm, tile_positions=tile_positions)
         tokens = {"patch_size": patch_size, "embed_dim": embed_dim, "pretrain_img_size": pretrain_img_size}
         blocks = {"depth": depth, "num_heads": num_heads, "mlp_ratio": mlp_ratio, "norm_eps": norm_eps}
         parts = {"qkv_bias": qkv_bias, "use_abs_pos": use_abs_pos, "use_rel_pos": use_rel_pos}
