@@ -28,6 +28,7 @@ from fpn_plugins.adapters.hosts import HOSTS, host_of
 from fpn_plugins.analysis import agreement, spread_predictions
 from fpn_plugins.analysis.evaluation import evaluate_detectors
 from fpn_plugins.commands.common import COUNT, user_errors, write_json
+from fpn_plugins.commands.detector_options import silence_notes
 from fpn_plugins.data import CocoSplit, find_split
 from fpn_plugins.data.coco_folder import read_coco
 from fpn_plugins.export import describe, export_detector
@@ -223,6 +224,7 @@ def main() -> None:
     """Measure, print, and write if asked."""
     args = parse_args()
     warnings.filterwarnings("ignore")
+    silence_notes()
     torch.set_num_threads(args.threads)
     with user_errors():
         print(page(measure(args)))
