@@ -128,5 +128,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             images = calibration(args.int8, metadata, args.num_images)
             export_int8(model, args.file, metadata, images, args.opset, args.batch_size)
             compare_int8(args, model, metadata)
-        size = args.file.stat().st_size + sum(p.stat().st_size for p in [args.file.with_suffix(".bin")] if p.is_file())
+        files = [args.file, *([args.file.with_suffix(".bin")] if args.file.suffix == ".xml" else [])]
+        size = sum(file.stat().st_size for file in files)
         print(f"wrote {args.file}, {size / 2**20:.1f} MiB: {metadata.detector}, {len(metadata.classes)} classes")
