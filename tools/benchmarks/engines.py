@@ -147,6 +147,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     files = [entry["file_name"] for entry in read_coco(split.ann_file)["images"][: args.num_images]]
     photos = [read_image(split.image_dir / name) for name in files]
     about = provenance(["torch", "onnx", "onnxruntime", "openvino", "fpn_plugins"])
+    about["command"] = "tools/benchmarks/engines.py"  # rows come from several calls
     report: dict[str, Any] = {**about, "photos": len(photos), "sizes": SIZES, "rows": {}}
     for kind in args.only:
         for toolbox in HOSTS if args.toolbox == "both" else (args.toolbox,):
