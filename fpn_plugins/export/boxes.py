@@ -47,7 +47,8 @@ class BoxCoder:
 def clip_boxes(boxes: Tensor, size: Size) -> Tensor:
     """Clip boxes ``... 4`` to an image of ``size``."""
     height, width = size
-    x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
+    # TorchScript has sizes as tensors, which one call does not mix with numbers
+    x, y = boxes[..., 0::2].clamp(min=0).clamp(max=width), boxes[..., 1::2].clamp(min=0).clamp(max=height)
     return torch.stack([x, y], -1).flatten(-2)
 
 

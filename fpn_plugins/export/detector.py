@@ -63,6 +63,9 @@ class ExportableDetector(nn.Module):
       detectors), or booleans ``N H W`` pasted into the image, see ``settings.masks``
     - ``semantic_logits`` of Panoptic FPN: ``B C H W`` at the images' size; channels are the toolbox's
 
+    Compute it without gradients (``torch.no_grad``). One recording serves all sizes and numbers of images; a program of
+    ``torch.export`` alone refuses images on which a map would be a single cell wide or high.
+
     Args:
         pixels: preparation of images.
         pyramid: maps prepared images to a sequence of maps.

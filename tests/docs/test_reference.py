@@ -13,7 +13,18 @@ from fpn_plugins.commands.__main__ import COMMANDS
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 # packages whose `__all__` is public
-PUBLIC = ("", ".necks", ".backbones", ".weights", ".conversion", ".zoo", ".data", ".analysis", ".visualization")
+PUBLIC = (
+    "",
+    ".necks",
+    ".backbones",
+    ".weights",
+    ".conversion",
+    ".zoo",
+    ".data",
+    ".analysis",
+    ".export",
+    ".visualization",
+)
 COMMAND_PAGE = (DOCS / "reference" / "commands.md").read_text(encoding="utf-8")
 RENDERED = re.findall(r"^::: (\S+)$", "\n".join(page.read_text() for page in DOCS.glob("reference/*.md")), re.M)
 
