@@ -26,8 +26,10 @@ class SwinPatchEmbedding(PatchEmbedding):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images ``B in_chans H W`` to tokens ``B H/patch_size W/patch_size C``, rounded up."""
-        height, width = x.shape[-2:]
-        x = F.pad(x, (0, -width % self.patch_size, 0, -height % self.patch_size))
+        (height, width), side = x.shape[-2:], self.patch_size
+        # without a remainder, which PyTorch's compiler of dynamic sizes cannot convert
+        below, beside = windows_along(height, side) * side - height, windows_along(width, side) * side - width
+        x = F.pad(x, (0, beside, 0, below))
         return self.norm(super().forward(x))
 
 
