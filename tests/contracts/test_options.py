@@ -103,6 +103,7 @@ OPTIONS = {
     "--quick": "fewer cases",
     "--only": "patterns of the cases to run",
     "--all": "all files, not a sample",
+    "--full": "all cases, not the selection of the default run",
     "--list": "list, and stop",
     "--summary": "print tables, and stop",
     "--verify": "repeat and compare",

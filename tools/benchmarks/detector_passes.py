@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +26,10 @@ STOCK_CONFIGS = {
     ("mmdet", "retinanet"): "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py",
     ("detectron2", "mask_rcnn"): "detectron2::COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml",
     ("detectron2", "retinanet"): "detectron2::COCO-Detection/retinanet_R_50_FPN_1x.yaml",
+    ("detectron2", "vitdet_b"): "detectron2::common/models/mask_rcnn_vitdet.py",
 }
+# configs of ours with another name than DETECTOR_r50_fpn_12e
+OWN_CONFIGS = {"vitdet_b": "mask_rcnn_vitdet_b_100e"}
 # mmdet's `PyramidBackbone` takes backbones of this package only: timm's ResNet-50 replaces mmdet's
 PYRAMID = {
     "model.neck": "None",
@@ -51,11 +54,15 @@ CHANNELS_LAST = {
 
 
 class DetectorForm(NamedTuple):
-    """Configuration in which a detector runs."""
+    """Configuration in which a detector runs.
+
+    ``options`` are further overrides of the config, ``KEY=VALUE``.
+    """
 
     ours: bool = True
     channels_last: bool = False
     bf16: bool = False
+    options: tuple[str, ...] = ()
 
 
 STOCK, OURS = "stock", "ours"
@@ -91,10 +98,28 @@ class Subject(NamedTuple):
     weights: Path
 
 
-def draw_weights(toolbox: str, detector: str, folder: Path, setting: DetectorSetting) -> Subject:
-    """Write random weights, with which the toolbox's own detector finds objects, into ``folder``."""
+def draw_weights(
+    toolbox: str,
+    detector: str,
+    folder: Path,
+    setting: DetectorSetting,
+    options: Sequence[str] = (),
+    device: str = "cpu",
+) -> Subject:
+    """Write random weights, with which the toolbox's own detector finds objects, into ``folder``.
+
+    Args:
+        toolbox: name of the toolbox.
+        detector: see `STOCK_CONFIGS`.
+        folder: folder of the file.
+        setting: size of the image on which objects are found.
+        options: overrides of the toolbox's config.
+        device: device on which the detector runs once; one of a LazyConfig is also built there, which is faster.
+    """
     torch.manual_seed(0)
-    stock = build_detector(STOCK_CONFIGS[toolbox, detector]).eval()
+    config = STOCK_CONFIGS[toolbox, detector]
+    with torch.device(device if toolbox == "detectron2" and config.endswith(".py") else "cpu"):
+        stock = build_detector(config, options).to(device).eval()
     with torch.no_grad():
         spread_predictions(
             stock, partial(host_of(STOCK_CONFIGS[toolbox, detector]).detect, stock, draw_pictures(1, setting.size))
@@ -108,8 +133,9 @@ def build(subject: Subject, form: DetectorForm) -> nn.Module:
     """Build a detector in one of its forms."""
     case = subject.toolbox, subject.detector
     options = [f"{key}={value}" for key, value in CHANNELS_LAST[case].items()] if form.channels_last else []
-    config = str(CONFIGS / subject.toolbox / f"{subject.detector}_r50_fpn_12e.py") if form.ours else STOCK_CONFIGS[case]
-    model = build_detector(config, options)
+    name = OWN_CONFIGS.get(subject.detector, f"{subject.detector}_r50_fpn_12e")
+    config = str(CONFIGS / subject.toolbox / f"{name}.py") if form.ours else STOCK_CONFIGS[case]
+    model = build_detector(config, [*options, *form.options])
     model.load_state_dict(convert(read_checkpoint(subject.weights), model.state_dict())[0])
     if form.bf16 and subject.toolbox == "mmdet":
         from mmdet_bf16 import allow_bf16

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import copy
-import importlib.util
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from bench_models import largest_difference, perturb, prepare_pass
+from bench_models import largest_difference
+from gpu_layers import compare_layers
 from gpu_measure import MODES, Bench, Job, Rows, describe, set_precision
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fpn_plugins.backbones.vit.attention import Attention
 from fpn_plugins.ops.attention import AxialBias, attend
+from fpn_plugins.ops.attention.choice import LARGE_WINDOW, MASK_BYTES
 from fpn_plugins.ops.attention.forms import Form, blocked, masked, plain, widened, widened_narrow
 
 
@@ -35,6 +34,7 @@ AXIAL = [
     AttentionCase("global", 2, 12, 64, 64, 64),
     AttentionCase("global", 8, 12, 64, 32, 32),
     AttentionCase("global", 1, 12, 64, 96, 96),
+    AttentionCase("global", 1, 2, 64, 128, 128),  # with the bias, heads are wider than flash kernels take
     AttentionCase("window", 200, 12, 64, 14, 14),
     AttentionCase("pooled", 50, 1, 96, 56, 14),  # stage 1 of MViTv2-T at 1024 x 1024, batch 2
 ]
@@ -45,6 +45,8 @@ TINY_WINDOWS = [AttentionCase("stage 1", 4, 2, 8, 7, 7)]
 FLEX = "FlexAttention"
 FLEX_SIDES = (14, 64)  # it is compiled for each shape, and far slower
 FAR = 0.05  # larger than any rounding
+# sides of the cases that the default run leaves out
+ONLY_IN_FULL = {("global", 32), ("pooled", 56)}
 
 
 def no_bias(q: Tensor, k: Tensor, v: Tensor, bias: Any, scale: float) -> Tensor:
@@ -157,7 +159,7 @@ def compare_forms(
         dtype = set_precision(precision) or torch.float32
         torch.manual_seed(0)
         place = {**case._asdict(), **what, "precision": precision}
-        with_flex = bench.compiles(precision) and case.side in FLEX_SIDES
+        with_flex = bench.full and bench.compiles(precision) and case.side in FLEX_SIDES
         chosen = {who: form for who, form in forms.items() if who != FLEX or with_flex}
         _compare_on(bench, rows, Tensors(case, source, dtype, bench.device), chosen, place)
         bench.reset()
@@ -179,46 +181,30 @@ def _compare_on(bench: Bench, rows: Rows, tensors: Tensors, forms: Mapping[str, 
     for mode, training in MODES.items():
         jobs = {who: tensors.job(form, training) for who, form in usable.items()}
         bench.compare(rows, jobs, **place, mode=mode)
+        if "attend" in jobs and isinstance(tensors.read()[3], AxialBias):
+            check_memory(bench, rows, jobs["attend"], tensors, {**place, "mode": mode})
+
+
+def check_memory(bench: Bench, rows: Rows, job: Job, tensors: Tensors, place: dict[str, Any]) -> None:
+    """Add an error if our choice holds all scores of a map that is larger than `MASK_BYTES` allows."""
+    if not bench.on_gpu:
+        return
+    q, k, *_ = tensors.read()
+    scores = q[..., 0].numel() * k.shape[-2] * q.element_size()
+    # below, and in windows, all scores are the faster choice
+    if k.shape[-2] > LARGE_WINDOW and (scores > MASK_BYTES or q.dtype != torch.float32) and bench.peak(job) >= scores:
+        rows.add(**place, who="attend", error=f"holds all scores: at least {scores / 2**20:.0f} MiB")
 
 
 def attention(bench: Bench, rows: Rows) -> None:
     """Compare forms with an `AxialBias`, then whole layers with relative positions."""
     for case in TINY_AXIAL if bench.tiny else AXIAL:
+        if not bench.tiny and not bench.full and (case.case, case.side) in ONLY_IN_FULL:
+            continue
         shape = (case.batch, case.heads, case.side**2, case.key_side)
         compare_forms(bench, rows, case, axial_forms(bench), BiasSource([shape, shape], AxialBias))
         if case.side == case.key_side:
-            compare_layers(bench, rows, case)
-
-
-def compare_layers(bench: Bench, rows: Rows, case: AttentionCase) -> None:
-    """Compare our layer, eager and compiled, with that of detectron2 if installed, with the same weights."""
-    layers = build_layers(case, bench.device)
-    x = torch.randn(case.batch, case.side, case.side, case.heads * case.channels, device=bench.device)
-    for precision in bench.precisions:
-        dtype = set_precision(precision)
-        place = {"case": f"{case.case} layer", "batch": case.batch, "side": case.side, "precision": precision}
-        if bench.compiles(precision):
-            layers["ours compiled"] = copy.deepcopy(layers["ours"])
-            layers["ours compiled"].compile(backend=bench.backend)
-        for mode, training in MODES.items():
-            x = x.detach().requires_grad_(training)
-            jobs = {who: prepare_pass(layer, x, training, dtype) for who, layer in layers.items()}
-            bench.compare(rows, jobs, **place, mode=mode)
-        layers.pop("ours compiled", None)
-        bench.reset()
-
-
-def build_layers(case: AttentionCase, device: str) -> dict[str, nn.Module]:
-    """Build attention layers with relative positions for the case."""
-    dim, size = case.heads * case.channels, (case.side, case.side)
-    torch.manual_seed(0)
-    layers: dict[str, nn.Module] = {"ours": perturb(Attention(dim, case.heads, rel_pos_size=size).to(device))}
-    if importlib.util.find_spec("detectron2"):
-        from detectron2.modeling.backbone.vit import Attention as Peer
-
-        layers["detectron2"] = Peer(dim, case.heads, use_rel_pos=True, input_size=size).to(device)
-        layers["detectron2"].load_state_dict(layers["ours"].state_dict())
-    return layers
+            compare_layers(bench, rows, case.case, case.batch, case.heads, case.channels, case.side)
 
 
 def windows(bench: Bench, rows: Rows) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gpu_graphs import Replay
+from gpu_roofline import Speed, Work, speed
 from torch import nn
 
 from fpn_plugins.files import write_atomically
@@ -31,6 +33,20 @@ def set_precision(name: str) -> torch.dtype | None:
     """Allow TF32 in float32 products only for ``"tf32"``; return the autocast dtype."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = name == "tf32"
     return PRECISIONS[name]
+
+
+def timed(job: Job, device: str) -> float:
+    """Time one run in seconds: by events on a GPU, by the clock on a CPU."""
+    if device != "cuda":
+        start = time.perf_counter()
+        job()
+        return time.perf_counter() - start
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    begin.record()
+    job()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / 1e3
 
 
 def build_on(device: str, make: Callable[[], nn.Module]) -> nn.Module:
@@ -75,10 +91,14 @@ class Bench:
         precisions: keys of `PRECISIONS`.
         budget: seconds of runs per job.
         compiled: whether to measure our modules under `torch.compile` too, in the first precision.
+        full: whether to measure all cases; otherwise the sections leave out what takes long and says less.
     """
 
-    def __init__(self, device: str, tiny: bool, precisions: list[str], budget: float, compiled: bool) -> None:
+    def __init__(
+        self, device: str, tiny: bool, precisions: list[str], budget: float, compiled: bool, full: bool = True
+    ) -> None:
         self.device, self.tiny, self.precisions, self.budget, self.compiled = device, tiny, precisions, budget, compiled
+        self.full = full
         # a dry run only has to show that a model is traced
         self.backend = "aot_eager" if tiny else "inductor"
 
@@ -91,18 +111,17 @@ class Bench:
         """Whether to measure compiled code too: only in the first precision, as it takes half a minute per model."""
         return self.compiled and precision == self.precisions[0]
 
+    def compiles_mode(self, precision: str, training: bool) -> bool:
+        """Whether to measure compiled passes of a mode: training, which compiles twice as long, only in full."""
+        return self.compiles(precision) and (self.full or not training)
+
     def seconds(self, job: Job) -> float:
         """Time one run."""
-        if not self.on_gpu:
-            start = time.perf_counter()
-            job()
-            return time.perf_counter() - start
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        job()
-        end.record()
-        end.synchronize()
-        return start.elapsed_time(end) / 1e3
+        return timed(job, self.device)
+
+    def speed(self, precision: str) -> Speed:
+        """Measure the device's speed in a precision."""
+        return speed(set_precision(precision) or torch.float32, self.device, precision == "tf32")
 
     def peak(self, job: Job) -> int:
         """Most bytes that a run allocates beyond those in use; only on a GPU."""
@@ -125,29 +144,44 @@ class Bench:
         torch.compiler.reset()
         self.free()
 
-    def compare(self, rows: Rows, jobs: Mapping[str, Job], **what: Any) -> None:
-        """Add median times of jobs run in turn, and their peaks; a job that fails is a row with its error."""
-        peaks: dict[str, int | None] = {}
-        for who, job in jobs.items():
-            try:
-                for _ in range(WARM_UP):
-                    job()
-                peaks[who] = self.peak(job) if self.on_gpu else None
-            except Exception as error:  # an unsupported kernel, or out of memory
-                rows.add(**what, who=who, error=describe(error))
-                self.free()
+    def compare(self, rows: Rows, jobs: Mapping[str, Job], work: Work | None = None, **what: Any) -> None:
+        """Add median times of jobs run in turn, and their peaks; a job that fails is a row with its error.
+
+        Args:
+            rows: receives a row per job.
+            jobs: passes by name; a `Replay` has no peak, as its memory is reserved before it runs.
+            work: adds the share of the time that is the lower bound of this work.
+            what: describes all rows; has ``precision`` if there is ``work``.
+        """
+        peaks = self._warm_up(rows, jobs, what)
         if not peaks:
             return
         first = sum(self.seconds(jobs[who]) for who in peaks)
-        rounds = min(max(int(self.budget * len(peaks) / first), LEAST_ROUNDS), MOST_ROUNDS)
+        least_rounds = 1 if self.tiny else LEAST_ROUNDS
+        rounds = min(max(int(self.budget * len(peaks) / first), least_rounds), MOST_ROUNDS)
         seconds: dict[str, list[float]] = {who: [] for who in peaks}
         for _ in range(rounds):
             for who, runs in seconds.items():
                 runs.append(self.seconds(jobs[who]))
+        least = None if work is None else self.speed(what["precision"]).least_seconds(work)
         for who, runs in seconds.items():
-            peak = peaks[who]
+            peak, median = peaks[who], statistics.median(runs)
             memory = {} if peak is None else {"mib": peak / 2**20}
-            rows.add(**what, who=who, ms=1e3 * statistics.median(runs), **memory, rounds=rounds)
+            share = {} if least is None else {"roofline": least / median}
+            rows.add(**what, who=who, ms=1e3 * median, **memory, **share, rounds=rounds)
+
+    def _warm_up(self, rows: Rows, jobs: Mapping[str, Job], what: Mapping[str, Any]) -> dict[str, int | None]:
+        """Run each job; return the peaks of those that work, and add rows with the errors of the others."""
+        peaks: dict[str, int | None] = {}
+        for who, job in jobs.items():
+            try:
+                for _ in range(1 if self.tiny else WARM_UP):
+                    job()
+                peaks[who] = self.peak(job) if self.on_gpu and not isinstance(job, Replay) else None
+            except Exception as error:  # an unsupported kernel, or out of memory
+                rows.add(**what, who=who, error=describe(error))
+                self.free()
+        return peaks
 
 
 def describe(error: Exception) -> str:
