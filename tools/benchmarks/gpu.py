@@ -170,6 +170,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # stops the section's process, too
     with user_errors():
         fine = run(args)
     raise SystemExit(not fine)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+GRAPH = "CUDA graph"  # part of the names of forms that replay one
 WARM_UP = 3  # runs on a side stream before recording, as PyTorch asks for
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_graphs import Replay
+from gpu_graphs import GRAPH
 from gpu_roofline import Speed, Work, speed
 from torch import nn
 
@@ -149,7 +149,7 @@ class Bench:
 
         Args:
             rows: receives a row per job.
-            jobs: passes by name; a `Replay` has no peak, as its memory is reserved before it runs.
+            jobs: passes by name; those of a `GRAPH` have no peak, as their memory is reserved before they run.
             work: adds the share of the time that is the lower bound of this work.
             what: describes all rows; has ``precision`` if there is ``work``.
         """
@@ -177,7 +177,7 @@ class Bench:
             try:
                 for _ in range(1 if self.tiny else WARM_UP):
                     job()
-                peaks[who] = self.peak(job) if self.on_gpu and not isinstance(job, Replay) else None
+                peaks[who] = self.peak(job) if self.on_gpu and GRAPH not in who else None
             except Exception as error:  # an unsupported kernel, or out of memory
                 rows.add(**what, who=who, error=describe(error))
                 self.free()
