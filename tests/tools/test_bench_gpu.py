@@ -174,12 +174,16 @@ def test_mmcv_without_its_extension_gets_our_operators(
     kit = script("benchmarks/gpu_detectors")
     lite = installation.Mmcv(Path("mmcv"), True, True, [], [], None)
     monkeypatch.setattr(kit.importlib.util, "find_spec", lambda name: name)
-    for found, ours in ((lite, True), (lite._replace(compiled=[Path("_ext.so")]), False)):
-        monkeypatch.setattr(installation, "find_mmcv", lambda found=found: found)
-        monkeypatch.delitem(sys.modules, "mmcv._ext", raising=False)
-        kit.provide_operators()
-        assert ("mmcv._ext" in sys.modules) is ours
-        monkeypatch.delitem(sys.modules, "mmcv._ext", raising=False)
+    before = sys.modules.pop("mmcv._ext", None)
+    try:
+        for found, ours in ((lite._replace(compiled=[Path("_ext.so")]), False), (lite, True)):
+            monkeypatch.setattr(installation, "find_mmcv", lambda found=found: found)
+            kit.provide_operators()
+            assert ("mmcv._ext" in sys.modules) is ours
+    finally:
+        sys.modules.pop("mmcv._ext", None)
+        if before is not None:
+            sys.modules["mmcv._ext"] = before
 
 
 def test_a_graph_reads_what_it_is_given_and_overwrites_what_it_returned(script: Callable[[str], ModuleType]) -> None:
