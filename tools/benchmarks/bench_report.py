@@ -16,7 +16,6 @@ import torch
 
 from fpn_plugins.analysis.peak_memory import processor
 from fpn_plugins.files import write_atomically
-from fpn_plugins.visualization.figures import plot, series_color
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,6 +71,8 @@ def draw_bars(axis: Any, groups: Sequence[tuple[str, Mapping[str, float]]], line
 
     Bars of a group stand side by side, without gaps for names that it does not have.
     """
+    from fpn_plugins.visualization.figures import series_color
+
     names = list(dict.fromkeys(name for _, values in groups for name in values))
     width = 0.84 / max((len(values) for _, values in groups), default=1)
     for index, name in enumerate(names):
@@ -108,6 +109,8 @@ def write_report(out: Path, report: dict[str, Any], page: str, draw: Draw | None
     for path, text in texts.items():
         with write_atomically(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    if draw is not None:
+    if draw is not None:  # the only use of matplotlib and numpy
+        from fpn_plugins.visualization.figures import plot
+
         with plot(pages.with_suffix(".png"), 3.2) as figure:
             draw(report, figure)
