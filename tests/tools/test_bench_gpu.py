@@ -105,12 +105,12 @@ def test_the_default_run_compiles_inference_alone(rows_of: Run) -> None:
 @pytest.mark.mmdet
 @pytest.mark.effdet
 def test_necks(rows_of: Run) -> None:
-    rows = rows_of("necks", "--neck", "bifpn", "pafpn", "--full")
+    rows = rows_of("necks", "--neck", "bifpn", "pafpn", "--full", "--no-compile")
     assert [row["difference"] < 1e-5 for row in rows if "difference" in row] == [True] * 2
     for neck, peer in (("bifpn", "effdet"), ("pafpn", "mmdet")):
         for layout in (None, "channels_last"):
             own = [row for row in rows if row["model"] == neck and row.get("layout") == layout]
-            names = (*FORMS, "convolutions alone", peer)
+            names = ("ours", "ours, CUDA graph", "convolutions alone", peer)
             assert timed(own) == {(who, mode) for who in names for mode in MODES}
 
 
@@ -133,13 +133,16 @@ def test_vitdet(rows_of: Run) -> None:
     "toolbox", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("mmdet", "detectron2")]
 )
 def test_detectors(toolbox: str, rows_of: Run) -> None:
-    rows = rows_of("detectors", "--toolbox", toolbox, "--detector", "retinanet", "--precision", "float32", "--full")
+    with_compiled = toolbox == "detectron2"  # the same for both
+    arguments = ["--precision", "float32", "--full", *([] if with_compiled else ["--no-compile"])]
+    rows = rows_of("detectors", "--toolbox", toolbox, "--detector", "retinanet", *arguments)
     shares = {row["who"]: row["share"] for row in rows if "share" in row}
     assert set(shares) == {"ours", "ours, channels_last"} and min(shares.values()) > 0.95
     compiled, graph = (f"ours, channels_last, backbone {how}" for how in ("compiled", "as CUDA graph"))
-    names = {"stock", *shares, compiled}
-    inference = {(who, "inference") for who in (graph, f"{compiled}, CUDA graph")}
-    assert timed(rows) == {(who, mode) for who in names for mode in MODES} | inference
+    expected = {(who, mode) for who in ("stock", *shares) for mode in MODES} | {(graph, "inference")}
+    if with_compiled:
+        expected |= {(compiled, mode) for mode in MODES} | {(f"{compiled}, CUDA graph", "inference")}
+    assert timed(rows) == expected
 
 
 ALONE = """
