@@ -147,7 +147,7 @@ def test_detectors(toolbox: str, rows_of: Run) -> None:
 
 ALONE = """
 import json, sys
-blocked = "cv2 detectron2 effdet matplotlib mmcv mmdet mmengine numpy PIL scipy timm torchvision".split()
+blocked = "cv2 detectron2 effdet matplotlib mmcv mmdet mmengine PIL scipy timm torchvision".split()
 sys.modules.update(dict.fromkeys(blocked))
 sys.path.insert(0, {folder!r})
 import gpu, gpu_section

@@ -5,7 +5,7 @@
     python tools/benchmarks/gpu.py --full --out results/gpu                       everything, some hours
     python tools/benchmarks/gpu.py --out results/dry --device cpu --tiny         dry run
 
-Needs PyTorch and this package; timm, MMDetection, Detectron2, effdet and torchvision take part where they are
+Needs PyTorch, NumPy and this package; timm, MMDetection, Detectron2, effdet and torchvision take part where they are
 installed, MMDetection also without mmcv's compiled operators. Each section runs in a process of its own under a time
 limit. OUT.json and OUT.md hold every row from the moment it is measured, and the rows of earlier runs with the same
 OUT on the same device; the page lists what was stopped. Exits with code 1 if a row has an error or a section failed.
