@@ -24,7 +24,7 @@ from ..adapters.hosts import host_of
 from ..data import find_split
 from ..inference import IMAGES, read_image
 from ..inference.engines import EnginePredictor, Metadata, Session
-from .common import BATCH, COUNT, add_size, user_errors
+from .common import BATCH, COUNT, add_size, number, user_errors
 from .detector_options import add_names, add_weights, silence_notes
 from .evaluate import measure_files, table
 
@@ -52,7 +52,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default="probabilities",
         help="masks: probabilities inside each box (default), or pasted into the image",
     )
-    parser.add_argument("--opset", type=int, default=18, help="version of ONNX's operators (default 18)")
+    parser.add_argument(
+        "--opset", type=number(int, 18, 30), default=18, help="version of ONNX's operators (default 18)"
+    )
     parser.add_argument("--batch-size", type=BATCH, help="images that the graph takes at once (default: any number)")
     parser.add_argument("--int8", type=Path, metavar="FOLDER", help="calibrate 8-bit integers on images of this folder")
     parser.add_argument("--num-images", type=COUNT, default=128, help="images to calibrate on (default 128)")
@@ -71,18 +73,15 @@ def exportable(args: argparse.Namespace) -> tuple[Any, Metadata]:
     return model, describe(model, loaded.names, rule, name, args.dtype, args.resize)
 
 
-def calibration(folder: Path, metadata: Metadata, number: int) -> Iterator[np.ndarray]:
-    """Yield images as the graph takes them, evenly chosen.
-
-    Raises:
-        FileNotFoundError: no such folder, or one without images.
-    """
+def calibration(files: Sequence[Path], metadata: Metadata) -> Iterator[np.ndarray]:
+    """Yield images as the graph takes them."""
     predict = EnginePredictor(Session(metadata, lambda images: {}, ""))
-    for path in _chosen(_images(folder), number):
+    for path in files:
         yield predict.batch(read_image(path, metadata.toolbox or None))
 
 
 def _images(folder: Path) -> list[Path]:
+    """List the images of a folder, or of the training split of a COCO-format one."""
     if not folder.is_dir():
         raise FileNotFoundError(f"--int8 {folder}: no such folder")
     with suppress(ValueError, FileNotFoundError):
@@ -93,9 +92,10 @@ def _images(folder: Path) -> list[Path]:
     return found
 
 
-def _chosen(files: Sequence[Path], number: int) -> list[Path]:
-    number = min(number, len(files))
-    return [files[index * len(files) // number] for index in range(number)]
+def _chosen(files: Sequence[Path], count: int) -> list[Path]:
+    """Choose some files, evenly."""
+    count = min(count, len(files))
+    return [files[index * len(files) // count] for index in range(count)]
 
 
 def compare_int8(args: argparse.Namespace, model: Any, metadata: Metadata) -> None:
@@ -120,12 +120,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         from ..export import check_target, export_detector, export_int8
 
         check_target(args.file)
+        calibrated_on = _chosen(_images(args.int8), args.num_images) if args.int8 else []
         silence_notes()
         model, metadata = exportable(args)
         if args.int8 is None:
             export_detector(model, args.file, metadata, args.opset, args.batch_size)
         else:
-            images = calibration(args.int8, metadata, args.num_images)
+            images = calibration(calibrated_on, metadata)
             export_int8(model, args.file, metadata, images, args.opset, args.batch_size)
             compare_int8(args, model, metadata)
         files = [args.file, *([args.file.with_suffix(".bin")] if args.file.suffix == ".xml" else [])]

@@ -23,7 +23,7 @@ def split(tmp_path: Path) -> PanopticSplit:
     (tmp_path / "masks").mkdir()
     Image.fromarray(np.stack([ids, ids * 0, ids * 0], -1)).save(tmp_path / "masks/a.png")
     Image.fromarray(np.zeros((10, 20, 3), np.uint8)).save(tmp_path / "a.jpg")
-    segments = [{"id": 1, "category_id": 3, "iscrowd": 0}, {"id": 2, "category_id": 9, "iscrowd": 0}]
+    segments = [{"id": key, "category_id": number, "iscrowd": 0, "area": 100} for key, number in ((1, 3), (2, 9))]
     content = {
         "images": [{"id": 5, "file_name": "a.jpg", "width": 20, "height": 10}],
         "annotations": [{"image_id": 5, "file_name": "a.png", "segments_info": segments}],

@@ -59,7 +59,6 @@ def test_export_predict_and_evaluate(tmp_path: Path, capsys: Any) -> None:
         (predict, ["x.onnx", "set/val", "--engine", "torch"], "runs files"),
         (export, ["pair/tiny.py", "pair/tiny.pth", "a.engine"], "must be a file"),
         (export, ["pair/tiny.py", "pair/tiny.pth", "a.onnx", "--normalized", "--dtype", "uint8"], "no normalized"),
-        (export, ["pair/tiny.py", "pair/tiny.pth", "a.onnx", "--opset", "11"], "opset=11"),
         (export, ["pair/tiny.py", "pair/tiny.pth", "a.onnx", "--int8", "nowhere"], "no such folder"),
         (export, ["pair/tiny.py", "pair/tiny.pth", "a.pt2", "--int8", "set/val"], "8-bit integers are for files"),
     ],
