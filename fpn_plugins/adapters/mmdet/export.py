@@ -71,7 +71,7 @@ def _one_stage(head: Any) -> dict[str, Any]:
     require_inherited(head, BaseDenseHead, "predict", *_PREDICTION)
     require(head, "a loss with use_sigmoid=True", head.use_sigmoid_cls)
     require(head, "a loss without custom classes", not getattr(head.loss_cls, "custom_cls_channels", False))
-    cfg = head.test_cfg or {}
+    cfg: Any = head.test_cfg or {}
     require(head, "a positive test_cfg.nms_pre", cfg.get("nms_pre", -1) > 0)
     rule = read_rule(head, cfg, float(cfg.get("score_thr", 0)))
     anchors, coder = read_anchors(head.prior_generator), read_coder(head.bbox_coder)
@@ -109,7 +109,7 @@ def _each(part: Any) -> list[Any]:
 def _proposals(head: Any) -> ProposalNetwork:
     require_inherited(head, RPNHead, "predict", *_PREDICTION)
     require(head, "a loss with use_sigmoid=True", head.use_sigmoid_cls)
-    cfg = head.test_cfg or {}
+    cfg: Any = head.test_cfg or {}
     require(head, "a positive test_cfg.nms_pre", cfg.get("nms_pre", -1) > 0)
     anchors, coder, rule = (
         read_anchors(head.prior_generator),
