@@ -190,7 +190,8 @@ each toolbox's own configs with a ResNet-18, whose random predictors are scaled 
 equal if they agree within 0.01 px and 1e-4 in score. Times are per image on one thread, with resizing and pasting of
 masks, relative to the toolbox in eager mode. The least IoU is that of one mask among all; in one of nine pixels, a
 single pixel at the threshold makes it 0.89. Panoptic FPN is compared by the class of each pixel after merging; mmdet's
-returns merged segments alone. The AP of such detectors is near 0; the [guide](guides/deploy.md) has that of trained ones.
+returns merged segments alone. The AP of such detectors is near 0; the [guide](guides/deploy.md) has that of trained
+ones.
 
 | detector | toolbox | engine | objects | equal objects | least mask IoU | AP changes by | equal pixels | time |
 |---|---|---|--:|--:|--:|--:|--:|--:|
