@@ -82,6 +82,14 @@ def test_changes_neither_maps_nor_gradients_nor_names():
     assert graphs(compiled) == 2
 
 
+def test_dynamic_sizes_pass_the_compiler():
+    """The compiler converts the scales of upsampling, with the sizes that they come from, to tensors."""
+    compiled = build(SWIN, compile=TRACED).train()
+    for size in SIZES[:2]:
+        sum(y.square().mean() for y in compiled(images(size))).backward()
+    assert 1 < graphs(compiled) <= 4
+
+
 def test_few_graphs_serve_all_sizes_in_training_and_evaluation_of_several_detectors():
     """Together they would exceed the eight graphs that PyTorch compiles for one function."""
     for pyramid in [build(compile=RECORDED) for _ in range(3)]:
