@@ -81,7 +81,7 @@ def test_few_candidates_on_a_tiny_image(toolbox: str):
                          "MODEL.ROI_BOX_HEAD.CONV_DIM", 16, "MODEL.ROI_BOX_HEAD.NORM", "LN",
                          "MODEL.RPN.CONV_DIMS", [-1, -1], "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE", True)),
         ("cascade_rcnn", ()),
-        ("retinanet", ("MODEL.RETINANET.NORM", "GN", "MODEL.FPN.OUT_CHANNELS", 32,
+        ("retinanet", ("MODEL.RETINANET.NORM", "GN", "MODEL.FPN.OUT_CHANNELS", 64,
                        "MODEL.ANCHOR_GENERATOR.OFFSET", 0.5)),
     ],
 )  # fmt: skip

@@ -53,7 +53,7 @@ def change(detector: Any, path: str, value: object) -> Any:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("roi_head.test_cfg.nms", {"type": "soft_nms", "iou_threshold": 0.5}, "StandardRoIHead .* nms=dict"),
+        ("roi_head.test_cfg.nms", {"type": "soft_nms", "iou_threshold": 0.5}, "StandardRoIHead .*nms=dict"),
         ("roi_head.test_cfg.max_per_img", -1, "StandardRoIHead .* positive test_cfg.max_per_img"),
         ("roi_head.bbox_head.loss_cls.custom_activation", True, "Shared2FCBBoxHead .* activation of its own"),
         ("rpn_head.bbox_coder", object(), "object cannot be exported: it is not mmdet's DeltaXYWHBBoxCoder"),
