@@ -52,7 +52,7 @@ CONTEXT: dict[str | tuple[str, str], dict[str, Any]] = {
 # refused by necks, or by their examples, in which they have no place
 REFUSED = {
     *((name, "after_merge") for name in ("SSDPyramid", "SingleScale", "TopDownPyramid")),
-    *{("BFP", "out_channels"), ("NASFCOSFPN", "in_indices")},
+    *{("BFP", "out_channels"), ("NASFCOSFPN", "in_indices"), ("NASFPN", "num_extra_levels")},
     ("CTResNetNeck", "in_indices"),  # of the one map of its example
 }
 # baselines that differ from FPN in the merging alone, so that one list of arguments serves all; their docstrings say so
