@@ -19,6 +19,7 @@ from fpn_plugins.analysis import spread_predictions
 # the first is traced; others round differently at every stride, or have fewer anchors than candidates
 SIZES = [(2, (193, 259)), (1, (161, 310)), (3, (200, 139))]
 STANDARD = {"", "ai.onnx"}
+CLASSIFIERS = ("retina_cls", "cls_score")
 
 
 class Patches(nn.Module):
@@ -41,6 +42,8 @@ def plain(toolbox: str, kind: str, masks: str = "probabilities") -> Any:
     exportable.pixels.divisor = 128
     with torch.no_grad():
         spread_predictions(exportable, lambda: exportable(random_images(*SIZES[0])))
+        if kind == "retinanet":  # hundreds of scores near 1 would differ by rounding alone
+            next(layer for name, layer in exportable.named_modules() if name.endswith(CLASSIFIERS)).bias -= 4
     return exportable
 
 
@@ -48,7 +51,11 @@ def close(got: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     """Assert that two detections are the same objects."""
     assert list(got) == list(expected)
     for name, value in expected.items():
-        torch.testing.assert_close(got[name], value, rtol=0, atol=1e-2 if name == "boxes" else 1e-4)
+        if value.dtype == torch.bool:  # a probability can round to the other side of the threshold
+            both, either = (got[name] & value).sum((1, 2)), (got[name] | value).sum((1, 2))
+            assert bool((both >= 0.999 * either).all())
+        else:
+            torch.testing.assert_close(got[name], value, rtol=0, atol=1e-2 if name == "boxes" else 1e-4)
 
 
 @EXPORTS
