@@ -85,6 +85,7 @@ OPTIONS = {
     "--no-memory": "times only",
     "--no-compile": "eager only",
     "--no-control": "without the control",
+    "--together": "engines in memory at a time",
     "--compile": "through torch.compile",
     "--bf16": "bfloat16",
     "--precision": "precision",

@@ -26,10 +26,13 @@ STOCK_CONFIGS = {
     ("mmdet", "retinanet"): "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py",
     ("detectron2", "mask_rcnn"): "detectron2::COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml",
     ("detectron2", "retinanet"): "detectron2::COCO-Detection/retinanet_R_50_FPN_1x.yaml",
+    ("mmdet", "swin_t"): "mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py",
+    ("detectron2", "swin_t"): str(Path(__file__).parent / "configs" / "detectron2_mask_rcnn_swin_t.py"),
+    ("mmdet", "vitdet_b"): str(CONFIGS / "mmdet" / "mask_rcnn_vitdet_b_100e.py"),  # mmdet's package has no ViTDet
     ("detectron2", "vitdet_b"): "detectron2::common/models/mask_rcnn_vitdet.py",
 }
 # configs of ours with another name than DETECTOR_r50_fpn_12e
-OWN_CONFIGS = {"vitdet_b": "mask_rcnn_vitdet_b_100e"}
+OWN_CONFIGS = {"swin_t": "mask_rcnn_swin_t_fpn_12e", "vitdet_b": "mask_rcnn_vitdet_b_100e"}
 # mmdet's `PyramidBackbone` takes backbones of this package only: timm's ResNet-50 replaces mmdet's
 PYRAMID = {
     "model.neck": "None",
@@ -44,12 +47,18 @@ PYRAMID = {
     "model.backbone.neck.out_channels": "256",
     "model.backbone.neck.num_outs": "5",
 }
+SWIN = {
+    **PYRAMID,
+    "model.backbone.backbone.type": "Swin",
+    "model.backbone.backbone.name": "swin_tiny_patch4_window7_224",
+}
+SWIN = {key: value for key, value in SWIN.items() if not key.endswith(("frozen_stages", "norm_eval"))}
 RETINANET = {"model.backbone.neck.start_level": "1", "model.backbone.neck.add_extra_convs": "on_input"}
+# what is not listed has `PyramidBackbone` already
 CHANNELS_LAST = {
     ("mmdet", "mask_rcnn"): PYRAMID,
     ("mmdet", "retinanet"): {**PYRAMID, **RETINANET},
-    ("detectron2", "mask_rcnn"): {"model.backbone.channels_last": "True"},
-    ("detectron2", "retinanet"): {"model.backbone.channels_last": "True"},
+    ("mmdet", "swin_t"): SWIN,
 }
 
 
@@ -91,11 +100,12 @@ class DetectorSetting(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """A detector of a toolbox, and the file of weights that all its forms load."""
+    """A detector of a toolbox, the file of weights that all its forms load, and overrides of the forms' configs."""
 
     toolbox: str
     detector: str
     weights: Path
+    options: tuple[str, ...] = ()
 
 
 def draw_weights(
@@ -124,15 +134,15 @@ def draw_weights(
         spread_predictions(
             stock, partial(host_of(STOCK_CONFIGS[toolbox, detector]).detect, stock, draw_pictures(1, setting.size))
         )
-    return Subject(
-        toolbox, detector, write_checkpoint(stock.state_dict(), folder / f"{toolbox}_{detector}.safetensors")
-    )
+    file = write_checkpoint(stock.state_dict(), folder / f"{toolbox}_{detector}.safetensors")
+    return Subject(toolbox, detector, file)
 
 
 def build(subject: Subject, form: DetectorForm) -> nn.Module:
     """Build a detector in one of its forms."""
     case = subject.toolbox, subject.detector
-    options = [f"{key}={value}" for key, value in CHANNELS_LAST[case].items()] if form.channels_last else []
+    changes = CHANNELS_LAST.get(case, {"model.backbone.channels_last": "True"}) if form.channels_last else {}
+    options = [*subject.options, *(f"{key}={value}" for key, value in changes.items())]
     name = OWN_CONFIGS.get(subject.detector, f"{subject.detector}_r50_fpn_12e")
     config = str(CONFIGS / subject.toolbox / f"{name}.py") if form.ours else STOCK_CONFIGS[case]
     model = build_detector(config, [*options, *form.options])

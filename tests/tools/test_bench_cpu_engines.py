@@ -1,0 +1,114 @@
+"""The comparison of a CPU's engines: processes, failures, resumption, and what its page recommends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+CASE = {"toolbox": "mmdet", "detector": "mask_rcnn", "size": [800, 1344], "objects": 100, "stock_objects": 100}
+CASE |= {"resident": 2**30, "stock_resident": 2**31, "seconds": 0.5, "stock_seconds": 1.0}
+
+
+@pytest.mark.mmdet
+def test_engines_take_turns_and_failures_are_rows(run_tool: Callable[..., Any], tmp_path: Path) -> None:
+    out = tmp_path / "cpu"
+    command = ["benchmarks/cpu_engines", "--out", out, "--tiny", "--threads", 1]
+    done = run_tool(*command, "--engine", "ours", "onnxruntime")
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads(out.with_suffix(".json").read_text())
+    ours, engine = report["rows"]
+    assert [ours["engine"], engine["engine"]] == ["ours", "onnxruntime"] and report["bf16_ratio"] > 0
+    for row in (ours, engine):
+        assert row["ratio"] > 0 and row["objects"] == row["stock_objects"] == 100 and row["equal"] > 0.95
+    assert 0 < ours["resident"] < 3 * ours["stock_resident"]
+    page = out.with_suffix(".md").read_text()
+    assert "| ours |" in page and "- RetinaNet R50, mmdet: openvino;" in page
+    done = run_tool(*command, "--engine", "ours")  # nothing is left to measure
+    assert json.loads(out.with_suffix(".json").read_text())["rows"] == report["rows"]
+    out.with_suffix(".json").write_text(json.dumps({**report, "processor": "another"}))
+    done = run_tool(*command, "--engine", "ours")
+    assert done.returncode == 1 and "its processor 'another' is not" in done.stderr and "--out" in done.stderr
+
+
+class FakeWorker:
+    """Process in which one engine finds nothing, one breaks, and the others take their turns."""
+
+    def __init__(self, toolbox: str, threads: int) -> None:
+        self.name = ""
+
+    def __enter__(self) -> FakeWorker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        import torch
+
+        from fpn_plugins.inference import Detections
+
+        if function.__name__ == "seconds":
+            return 4.0 if self.name == "stock" else 1.0
+        assert function.__name__ == "start", function.__name__
+        self.name = arguments[1]
+        if "compiled" in self.name:
+            raise MemoryError("no\nspace | left")
+        found = Detections(torch.zeros(1, 4), torch.ones(1), torch.zeros(1, dtype=torch.int64))
+        return [found], None
+
+
+def test_an_engine_that_fails_is_a_row(
+    script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bench, forms = script("benchmarks/cpu_engines"), script("benchmarks/cpu_engine_forms")
+    monkeypatch.setattr(bench, "Worker", FakeWorker)
+    monkeypatch.setattr(FakeWorker, "call", first_as_named_tuple(forms, FakeWorker.call))
+    subject = bench.Subject("mmdet", "mask_rcnn", tmp_path / "weights")
+    monkeypatch.setattr("sys.argv", ["cpu_engines.py", "--out", str(tmp_path), "--together", "2", "--repeats", "1"])
+    names = ["ours", "ours, channels_last, compiled", "ours, channels_last"]
+    rows = list(bench.Case(subject, bench.DetectorSetting((64, 64), 1), bench.parse_args()).rows(names))
+    assert [row["engine"] for row in rows] == names
+    assert [row.get("ratio") for row in rows] == [0.25, None, 0.25] and rows[0]["equal"] == 1
+    assert rows[1]["error"] == "MemoryError: no space | left"
+    assert "| failed: MemoryError: no space / left | " in bench.page(report_of(rows))
+    args = bench.parse_args()
+    assert names[1] in bench.pending(args, list(rows), "mmdet", "mask_rcnn", 0.5)
+    assert not {names[0], names[2]} & set(bench.pending(args, list(rows), "mmdet", "mask_rcnn", 0.5))
+    emulated = bench.pending(args, [], "mmdet", "mask_rcnn", 1.5)
+    assert "ours" in emulated and not [name for name in emulated if "bf16" in name]
+    assert "ours" not in bench.pending(args, [], "mmdet", "vitdet_b", 0.5)  # ours is the base line
+
+
+def first_as_named_tuple(forms: ModuleType, call: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a fake worker return what a process does."""
+
+    def wrapped(self: Any, function: Callable[..., Any], *arguments: Any) -> Any:
+        found = call(self, function, *arguments)
+        return forms.First(*found) if isinstance(found, tuple) else found
+
+    return wrapped
+
+
+def report_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    about = {"date": "d", "command": "c", "processor": "p", "threads": 1, "versions": {"torch": "2"}}
+    return {**about, "instructions": ["avx2"], "bf16_ratio": 0.5, "repeats": 3, "num_images": 4, "rows": rows}
+
+
+def test_the_page_recommends_what_finds_the_same_objects(script: Callable[[str], ModuleType]) -> None:
+    page = script("benchmarks/cpu_engine_page").page
+    shares = {"ours": (0.99, 1), "onnxruntime": (0.7, 0.99), "openvino": (0.4, 0.5)}
+    rows = [{**CASE, "engine": name, "ratio": ratio, "equal": equal} for name, (ratio, equal) in shares.items()]
+    rows += [{**CASE, "engine": "openvino, int8", "ratio": 0.3, "equal": 0.0}]
+    rows += [{**CASE, "engine": "openvino, bf16", "ratio": 0.8, "equal": 0.1}]
+    text = page(report_of(rows))
+    assert "- Mask R-CNN R50, mmdet: on this processor take `onnxruntime`, 0.70 of the time" in text
+    assert "(goal 0.6: not reached)" in text and "`openvino, bf16`, 0.80, is no faster." in text
+    assert "`openvino, int8` takes 0.30 (goal 0.35: reached) and changes the objects: measure its AP." in text
+    assert "| openvino | 500 | 0.40 | reached | 1024 | 0.50 | 100 | 50.0% |" in text
+    assert "stay with the toolbox's eager mode" in page(report_of([{**rows[0], "ratio": 1.2}]))
+    assert "Nothing was measured." in page(report_of([]))

@@ -1,0 +1,163 @@
+"""Write the page of `cpu_engines`: recommendations, the goals, the table, what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from bench_report import measured
+from cpu_engine_forms import BF16_PRECISION, ENGINES
+from detector_passes import CONFIGS, OURS, STOCK, STOCK_CONFIGS, TOOLBOXES
+
+SIZES = {
+    "retinanet": (800, 1344),
+    "mask_rcnn": (800, 1344),
+    "swin_t": (1024, 1024),
+    "vitdet_b": (1024, 1024),
+}
+NAMES = {
+    "retinanet": "RetinaNet R50",
+    "mask_rcnn": "Mask R-CNN R50",
+    "swin_t": "Mask R-CNN Swin-T",
+    "vitdet_b": "ViTDet-B Mask R-CNN",
+}
+GOALS = {"float32": 0.6, "int8": 0.35}
+LEAST_EQUAL = 0.95  # share of the toolbox's objects that a float32 engine has to find to be recommended
+HEADER = """\
+# Which engine on a CPU
+
+{measured}. Instructions: {instructions}. A convolution in bfloat16 takes {bf16:.2f} of its time in float32 here
+{bf16_advice}.
+
+## Recommendation
+
+{advice}
+
+## How it was measured
+
+From pixels to objects with pasted masks, one image, {repeats} rounds. Each engine runs in a process of its own; they
+take turns with the toolbox's own detector in float32, eager.
+{clock}
+Ratios are medians over neighboring runs, relative to that detector; lower is better. Memory is the highest resident
+size of the process in a pass, less that of the process before it loaded the detector. Objects count as equal within
+0.01 px and 1e-4 in score; bfloat16 and INT8 round more than that. Weights are random, with predictors scaled so that
+there are as many objects as the configs allow. "ours" is this package's config; "compiled" is its pyramid compiled
+(`compile=True`, see [compile](guides/compile.md)); onnxruntime and OpenVINO run what `fpn-plugins export` writes.
+INT8 was calibrated on {images} drawn images, which is enough for its time and not for its AP: `fpn-plugins export
+--int8 COCO_FOLDER` calibrates on your data and states the AP of both forms ([export](guides/deploy.md)). mmdet's
+package has no ViTDet: there the base line is this package's detector in eager mode.
+Goals: 0.6 of the time in float32 (or bfloat16), 0.35 in INT8.
+
+| toolbox | detector | engine | ms | this / eager | goal | MiB | this / eager | objects | equal |
+|---|---|---|--:|--:|---|--:|--:|--:|--:|
+{table}
+
+{missing}
+"""
+
+
+def engines_of(toolbox: str, detector: str) -> list[str]:
+    """List the engines of a detector besides the base line."""
+    same = STOCK_CONFIGS[toolbox, detector].startswith(str(CONFIGS))  # the base line is ours already
+    return [name for name in ENGINES if name != STOCK and not (same and name == OURS)]
+
+
+def page(report: Mapping[str, Any]) -> str:
+    """Render the report as Markdown."""
+    rows = ordered(report["rows"])
+    slow = report["bf16_ratio"] >= 1
+    return HEADER.format(
+        measured=measured(dict(report)),
+        instructions=", ".join(report["instructions"]) or "unknown",
+        bf16=report["bf16_ratio"],
+        bf16_advice="and was left out" if slow else "so it is worth a try",
+        advice="\n".join(advice(rows)) or "Nothing was measured.",
+        repeats=report["repeats"],
+        clock="Times are processor times, because other programs ran on the machine."
+        if report["threads"] == 1
+        else "Times are wall times.",
+        images=report["num_images"],
+        table="\n".join(map(line, rows)),
+        missing=missing(rows),
+    )
+
+
+def ordered(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sort rows by detector, toolbox and engine."""
+    places = [list(SIZES), list(TOOLBOXES), list(ENGINES)]
+    keys = ("detector", "toolbox", "engine")
+    return sorted(rows, key=lambda row: [place.index(row[key]) for place, key in zip(places, keys, strict=True)])
+
+
+def precision_of(row: Mapping[str, Any]) -> str:
+    """Return the type in which a row's network computes."""
+    return ENGINES[row["engine"]].precision
+
+
+def advice(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield a sentence per detector and toolbox."""
+    for case in dict.fromkeys((row["detector"], row["toolbox"]) for row in rows):
+        mine = [row for row in rows if (row["detector"], row["toolbox"]) == case and "ratio" in row]
+        exact = [row for row in mine if precision_of(row) == "float32" and row["equal"] >= LEAST_EQUAL]
+        if exact:
+            others = [best for kind in (BF16_PRECISION, "int8") if (best := fastest(mine, kind)) is not None]
+            best = min(exact, key=lambda row: row["ratio"])
+            yield f"- {NAMES[case[0]]}, {case[1]}: {sentence(best, others)}"
+
+
+def fastest(rows: Sequence[dict[str, Any]], precision: str) -> dict[str, Any] | None:
+    """Return the fastest row of a precision."""
+    found = [row for row in rows if precision_of(row) == precision]
+    return min(found, key=lambda row: row["ratio"], default=None)
+
+
+def sentence(best: dict[str, Any], others: Sequence[dict[str, Any]]) -> str:
+    """Say what to take: the best engine in float32, and what rounds more if it is faster."""
+    if best["ratio"] >= 1:
+        text = "in float32, stay with the toolbox's eager mode"
+    else:
+        text = f"on this processor take `{best['engine']}`, {best['ratio']:.2f} of the time with the same objects"
+    text += f" (goal {GOALS['float32']}: {reached(best['ratio'], 'float32')})."
+    for other in others:
+        if other["ratio"] < best["ratio"]:
+            text += f" `{other['engine']}` takes {other['ratio']:.2f}"
+            if precision_of(other) == "int8":
+                text += f" (goal {GOALS['int8']}: {reached(other['ratio'], 'int8')})"
+            text += " and changes the objects: measure its AP."
+        else:
+            text += f" `{other['engine']}`, {other['ratio']:.2f}, is no faster."
+    return text
+
+
+def reached(ratio: float, precision: str) -> str:
+    """Say whether a ratio reaches the goal of a precision."""
+    return "reached" if ratio <= GOALS.get(precision, GOALS["float32"]) else "not reached"
+
+
+def line(row: dict[str, Any]) -> str:
+    """Make the line of the table."""
+    size = " x ".join(map(str, row["size"]))
+    cells = [row["toolbox"], f"{NAMES[row['detector']]}, {size}", row["engine"]]
+    if "error" in row:
+        return f"| {' | '.join(cells)} | failed: {row['error'].replace('|', '/')} {'| ' * 7}"
+    cells += [f"{1e3 * row['seconds']:.0f}", f"{row['ratio']:.2f}", reached(row["ratio"], precision_of(row))]
+    memory = row["resident"] is not None
+    cells += (
+        [f"{row['resident'] / 2**20:.0f}", f"{row['resident'] / row['stock_resident']:.2f}"] if memory else ["", ""]
+    )
+    exact = precision_of(row) == "float32"
+    cells += [str(row["objects"]), f"{row['equal']:.1%}" if exact else "-"]
+    return f"| {' | '.join(cells)} |"
+
+
+def missing(rows: Sequence[dict[str, Any]]) -> str:
+    """List what has not been measured."""
+    done = {(row["toolbox"], row["detector"], row["engine"]) for row in rows}
+    lines = []
+    for detector in SIZES:
+        for toolbox in TOOLBOXES:
+            left = [name for name in engines_of(toolbox, detector) if (toolbox, detector, name) not in done]
+            if left:
+                all_ = len(left) == len(engines_of(toolbox, detector))
+                lines.append(f"- {NAMES[detector]}, {toolbox}: {'all' if all_ else '; '.join(left)}")
+    return "\n".join(["Not measured yet:", "", *lines]) if lines else "Every engine was measured."
