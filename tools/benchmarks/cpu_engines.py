@@ -36,12 +36,14 @@ from cpu_engine_forms import (
     seconds,
     start,
 )
-from cpu_engine_page import SIZES, engines_of, page
+from cpu_engine_page import SIZES, TOLERANCE, engines_of, page
 from detector_passes import STOCK, TOOLBOXES, DetectorSetting, Subject, draw_weights
 from detectors import share_of_equals
 from timing import median_ratio
 
+from fpn_plugins.analysis import agreement
 from fpn_plugins.commands.common import COUNT, user_errors
+from fpn_plugins.inference import Detections
 
 TINY_SIZE = (64, 96)
 TINY_OPTIONS = ("model.backbone.depth=18", "model.neck.in_channels=[64,128,256,512]")
@@ -108,7 +110,7 @@ class Case:
                 except Exception as error:  # one engine's failure is its row's, see the page
                     rows[name]["error"] = " ".join(f"{type(error).__name__}: {error}".split())[:300]
                 print(
-                    {key: rows[name].get(key) for key in ("engine", "objects", "equal", "error")},
+                    {key: rows[name].get(key) for key in ("engine", "objects", "equal", "close", "error")},
                     file=sys.stderr,
                     flush=True,
                 )
@@ -132,7 +134,14 @@ class Case:
         found, resident = worker.call(start, self.subject, name, self.setting, self.folder)
         row = {"objects": sum(len(image.scores) for image in found), "resident": resident}
         row |= {"stock_objects": sum(len(image.scores) for image in stock.found), "stock_resident": stock.resident}
-        return row | {"equal": share_of_equals(stock.found, found)}
+        return row | {"equal": share_of_equals(stock.found, found), **close_objects(stock.found, found)}
+
+
+def close_objects(wanted: Sequence[Detections], found: Sequence[Detections]) -> dict[str, float]:
+    """Share of objects within `TOLERANCE`, and the largest differences among them."""
+    pairs = [(index, *pair) for index, pair in enumerate(zip(wanted, found, strict=True))]
+    agreed = agreement(pairs, *TOLERANCE)
+    return {"close": agreed.share, "box_difference": agreed.box_difference, "score_difference": agreed.score_difference}
 
 
 def pending(
