@@ -36,14 +36,12 @@ from cpu_engine_forms import (
     seconds,
     start,
 )
-from cpu_engine_page import SIZES, TOLERANCE, engines_of, page
+from cpu_engine_page import SIZES, engines_of, page
 from detector_passes import STOCK, TOOLBOXES, DetectorSetting, Subject, draw_weights
 from detectors import share_of_equals
 from timing import median_ratio
 
-from fpn_plugins.analysis import agreement
 from fpn_plugins.commands.common import COUNT, user_errors
-from fpn_plugins.inference import Detections
 
 TINY_SIZE = (64, 96)
 TINY_OPTIONS = ("model.backbone.depth=18", "model.neck.in_channels=[64,128,256,512]")
@@ -102,7 +100,7 @@ class Case:
             workers, rows, times = {STOCK: stock}, {}, {STOCK: list[float]()}
             for name in names:
                 rows[name] = {"toolbox": self.subject.toolbox, "detector": self.subject.detector, "engine": name}
-                rows[name]["size"] = list(self.setting.size)
+                rows[name] |= {"size": list(self.setting.size), "rounds": self.args.repeats}
                 worker = stack.enter_context(self._worker())
                 try:
                     rows[name] |= self._start(worker, name, first)
@@ -110,7 +108,7 @@ class Case:
                 except Exception as error:  # one engine's failure is its row's, see the page
                     rows[name]["error"] = " ".join(f"{type(error).__name__}: {error}".split())[:300]
                 print(
-                    {key: rows[name].get(key) for key in ("engine", "objects", "equal", "close", "error")},
+                    {key: rows[name].get(key) for key in ("engine", "objects", "equal", "error")},
                     file=sys.stderr,
                     flush=True,
                 )
@@ -134,24 +132,18 @@ class Case:
         found, resident = worker.call(start, self.subject, name, self.setting, self.folder)
         row = {"objects": sum(len(image.scores) for image in found), "resident": resident}
         row |= {"stock_objects": sum(len(image.scores) for image in stock.found), "stock_resident": stock.resident}
-        return row | {"equal": share_of_equals(stock.found, found), **close_objects(stock.found, found)}
-
-
-def close_objects(wanted: Sequence[Detections], found: Sequence[Detections]) -> dict[str, float]:
-    """Share of objects within `TOLERANCE`, and the largest differences among them."""
-    pairs = [(index, *pair) for index, pair in enumerate(zip(wanted, found, strict=True))]
-    agreed = agreement(pairs, *TOLERANCE)
-    return {"close": agreed.share, "box_difference": agreed.box_difference, "score_difference": agreed.score_difference}
+        return row | {"equal": share_of_equals(stock.found, found)}
 
 
 def pending(
-    args: argparse.Namespace, rows: list[dict[str, Any]], toolbox: str, detector: str, bf16: float
+    args: argparse.Namespace, rows: list[dict[str, Any]], case: tuple[str, str, list[int]], bf16: float
 ) -> list[str]:
-    """List the engines of a detector that are to be measured; drop their old rows."""
+    """List the engines of a toolbox's detector at a size that are to be measured; drop their old rows."""
+    toolbox, detector, size = case
     wanted = [name for name in engines_of(toolbox, detector) if name in args.engine]
     if bf16 >= 1:  # emulated
         wanted = [name for name in wanted if ENGINES[name].precision != BF16_PRECISION]
-    mine = [row for row in rows if (row["toolbox"], row["detector"]) == (toolbox, detector)]
+    mine = [row for row in rows if (row["toolbox"], row["detector"], row["size"]) == (toolbox, detector, size)]
     done = [row["engine"] for row in mine if "error" not in row and not args.again]
     wanted = [name for name in wanted if name not in done]
     for row in mine:
@@ -179,11 +171,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure what the command line names and has no row yet."""
     report = {**provenance(PACKAGES), "instructions": instructions(), "bf16_ratio": bf16_ratio()}
     rows = earlier_rows(args.out.with_suffix(".json"), report)
-    report |= {"repeats": args.repeats, "num_images": args.num_images, "rows": rows}
+    report |= {"command": "tools/benchmarks/cpu_engines.py", "rows": rows}  # rows may come from several commands
     for detector in args.detector:
         for toolbox in args.toolbox:
             setting = DetectorSetting(tuple(args.size or SIZES[detector]), 1)
-            names = pending(args, rows, toolbox, detector, report["bf16_ratio"])
+            names = pending(args, rows, (toolbox, detector, list(setting.size)), report["bf16_ratio"])
             if not names:
                 continue
             with tempfile.TemporaryDirectory() as folder:
