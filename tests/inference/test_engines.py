@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -97,16 +98,40 @@ def pickled() -> bytes:
         ("m/data/constants/custom_obj_0", b"", "a custom object"),
         ("m/data/aotinductor/model/a.so", b"", "compiled code"),
         ("m/models/model.json", b"{", "damaged JSON"),
+        # PyTorch's reader ignores case in names
+        ("m/data/weights/MODEL.PT", pickled(), "a pickled object"),
+        ("m/data/sample_inputs/MODEL.PT", pickled(), "an entry that"),
+        ("m/data/constants/Custom_Obj_0", b"", "a custom object"),
+        # and parses all of models/
+        ("m/models/model.text", {"guards_code": ["open('x')"]}, "an entry that"),
+        ("serialized_exported_program.json", {}, "an older format"),
     ],
 )
 def test_programs_with_more_than_operators_and_tensors_are_refused(
     name: str, content: Any, reason: str, tmp_path: Path
 ) -> None:
-    path = tmp_path / "a.pt2"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(name, content if isinstance(content, bytes) else json.dumps(content))
+    path = archive_of(tmp_path, (name, content if isinstance(content, bytes) else json.dumps(content).encode()))
     with pytest.raises(ValueError, match=reason):
         check_program(path)
+
+
+def archive_of(folder: Path, *entries: tuple[str, bytes]) -> Path:
+    """An archive as `torch.export.save` writes it, with entries of one's own."""
+    path = folder / "a.pt2"
+    with zipfile.ZipFile(path, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # double names
+        for name, content in (("m/archive_format", b"pt2"), ("m/version", b"3"), *entries):
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize("second", ["m/models/model.json", "m/models/Model.json"])
+def test_programs_with_a_name_twice_are_refused(second: str, tmp_path: Path) -> None:
+    code = json.dumps({"guards_code": ["open('x')"]}).encode()
+    path = archive_of(tmp_path, ("m/models/model.json", code), (second, b"{}"))
+    with pytest.raises(ValueError, match="more than once"):
+        check_program(path)  # Python reads the second one, PyTorch the first one
+    check_program(archive_of(tmp_path, ("m/models/model.json", b"{}")))
 
 
 def objects() -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,11 @@ _FUNCTIONS = {
 }
 _NAMES = re.compile(r"[suzi]\d+|zuf\d+|L|oo|int_oo|true|false")
 _ATTRIBUTES = ("size", "shape", "stride", "storage_offset", "dtype", "device")
+# files in an archive; PyTorch parses each one below models/ as JSON, whatever its suffix
+_ENTRIES = re.compile(
+    r"archive_(format|version)|version|byteorder|\.(data/)?\w+|models/\w+\.json|data/sample_inputs/\w+\.pt"
+    r"|data/(weights|constants)/[\w.]+|extra/.+"
+)
 _NODES = (
     *(ast.Expression, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.Call, ast.keyword, ast.Constant, ast.Name),
     *(ast.Attribute, ast.Subscript, ast.Load, ast.operator, ast.unaryop, ast.boolop, ast.cmpop),
@@ -41,13 +46,20 @@ _NODES = (
 
 
 def check_program(path: Path) -> None:
-    """Raise ``ValueError`` if a ``.pt2`` file holds anything besides tensors, operators and arithmetic of sizes."""
+    """Raise ``ValueError`` if a ``.pt2`` file holds anything besides tensors, operators and arithmetic of sizes.
+
+    Entries are read by PyTorch's own reader, which ignores case in their names and takes the first of several, so that
+    what is checked is what ``torch.export.load`` gets.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                _check_entry(archive, name)
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{str(path)!r} is damaged, or no file of torch.export.save: {error}") from error
+            _check_names(archive.namelist())
+        records = torch._C.PyTorchFileReader(str(path))
+        for name in records.get_all_records():
+            _check_entry(name, records.get_record)
+    except (zipfile.BadZipFile, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{str(path)!r} is damaged, or no file of torch.export.save: {reason}") from error
     except _Refused as error:
         raise ValueError(f"{str(path)!r} is not loaded: it holds {error}; export the detector again") from None
 
@@ -56,16 +68,29 @@ class _Refused(Exception):
     """Content that an exported detector does not need."""
 
 
-def _check_entry(archive: zipfile.ZipFile, name: str) -> None:
-    inside = name.partition("/")[2]
-    if "aotinductor" in name or Path(name).suffix in (".so", ".py", ".cpp"):
+def _check_names(names: Sequence[str]) -> None:
+    """Refuse names that readers of archives resolve differently, and PyTorch's older format."""
+    seen: set[str] = set()
+    for name in names:
+        if "/" not in name:
+            raise _Refused(f"an entry of an older format ({name})")
+        if name.lower() in seen:
+            raise _Refused(f"one name more than once ({name})")
+        seen.add(name.lower())
+
+
+def _check_entry(name: str, read: Callable[[str], bytes]) -> None:
+    lower = name.lower()
+    if "aotinductor" in lower or Path(lower).suffix in (".so", ".py", ".cpp"):
         raise _Refused(f"compiled code ({name})")
-    if "custom_obj" in name:
+    if "custom_obj" in lower:
         raise _Refused(f"a custom object ({name})")
-    if name.endswith(".pt"):
-        _check_pickle(archive.read(name), name)
-    elif name.endswith(".json") and not inside.startswith("extra/"):
-        for key, value in _entries(_parsed(archive.read(name), name)):
+    if not _ENTRIES.fullmatch(name):
+        raise _Refused(f"an entry that torch.export.save does not write ({name})")
+    if lower.endswith(".pt"):
+        _check_pickle(read(name), name)
+    elif lower.endswith(".json") and not lower.startswith("extra/"):
+        for key, value in _entries(_parsed(read(name), name)):
             _check_value(key, value)
 
 
