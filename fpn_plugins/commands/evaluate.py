@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ from ..analysis.panoptic_quality import evaluate_panoptic
 from ..data import CocoSplit, find_panoptic_split, find_split
 from ..data.coco_folder import category_names, read_coco
 from ..inference import Detections, ImagePredictor
-from ..inference.engines import EnginePredictor, is_exported, load_engine
+from ..inference.engines import EnginePredictor, Metadata, is_exported, load_engine
 from .common import COUNT, user_errors, write_json
 from .detector_options import add_detector_input, add_engine, device_of, engine_of, silence_notes
 
@@ -87,17 +88,30 @@ def named_detectors(args: argparse.Namespace, ann_file: Path) -> dict[str, Image
         else:
             loaded = load_detector(word, words.pop(0), args.size, ann_file, device=device_of(args.device))
             name, predict = f"{Path(word.split('::')[-1]).stem} ({loaded.toolbox})", loaded.predict
-        check_classes(predict, ann_file)
+        if isinstance(predict, EnginePredictor):
+            check_classes(name, predict.metadata, ann_file)
         found[name if name not in found else f"{name} #{len(found) + 1}"] = predict
     return found
 
 
-def check_classes(predict: ImagePredictor, ann_file: Path) -> None:
-    """Raise ``ValueError`` if an exported detector has another number of classes than the data."""
-    if isinstance(predict, EnginePredictor):
-        number, classes = len(category_names(read_coco(ann_file, named=True))), predict.metadata.classes
-        if number != len(classes):
-            raise ValueError(f"the exported detector has {len(classes)} classes, {str(ann_file)!r} {number} categories")
+def check_classes(name: str, metadata: Metadata, ann_file: Path) -> None:
+    """Compare the classes of an exported detector with the data's, which are matched by position.
+
+    Other names are a warning on standard error.
+
+    Raises:
+        ValueError: another number of classes.
+    """
+    given, classes = category_names(read_coco(ann_file, named=True)), metadata.classes
+    if len(given) != len(classes):
+        raise ValueError(f"{name} has {len(classes)} classes, {str(ann_file)!r} {len(given)} categories")
+    other = next((index for index, pair in enumerate(zip(classes, given, strict=True)) if pair[0] != pair[1]), None)
+    if other is not None and classes != tuple(map(str, range(len(classes)))):
+        print(
+            f"warning: class {other} is {classes[other][:40]!r} in {name} and {given[other][:40]!r} in "
+            f"{str(ann_file)!r}; classes are matched by position, so AP means nothing if the order differs",
+            file=sys.stderr,
+        )
 
 
 def measure_files(files: Sequence[Path], split: CocoSplit) -> dict[str, Any]:

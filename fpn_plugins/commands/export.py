@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..adapters.detectors import load_detector
 from ..adapters.hosts import host_of
-from ..data import find_split
+from ..data import CocoSplit, find_split
 from ..inference import IMAGES, read_image
 from ..inference.engines import EnginePredictor, Metadata, Session
 from .common import BATCH, COUNT, add_size, number, user_errors
 from .detector_options import add_names, add_weights, silence_notes
-from .evaluate import measure_files, table
+from .evaluate import check_classes, measure_files, table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,18 +98,21 @@ def _chosen(files: Sequence[Path], count: int) -> list[Path]:
     return [files[index * len(files) // count] for index in range(count)]
 
 
-def compare_int8(args: argparse.Namespace, model: Any, metadata: Metadata) -> None:
-    """Print AP and time of the float and the quantized form on the folder's validation split, if it has one."""
+def evaluated_on(folder: Path | None) -> CocoSplit | None:
+    """Return the validation split of a folder with images to calibrate on, if it has one."""
+    with suppress(ValueError, FileNotFoundError):
+        return None if folder is None else find_split(folder, "val")
+    return None
+
+
+def compare_int8(args: argparse.Namespace, model: Any, metadata: Metadata, split: CocoSplit) -> None:
+    """Print AP and time of the float and the quantized form."""
     import tempfile
 
     from ..export import export_detector
 
-    try:
-        split = find_split(args.int8, "val")
-    except (ValueError, FileNotFoundError):
-        return
     with tempfile.TemporaryDirectory() as folder:
-        plain = export_detector(model, Path(folder) / f"float32{args.file.suffix}", metadata, args.opset)
+        plain = export_detector(model, Path(folder) / f"in float32{args.file.suffix}", metadata, args.opset)
         print(table(measure_files([plain, args.file], split)))
 
 
@@ -123,12 +126,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         calibrated_on = _chosen(_images(args.int8), args.num_images) if args.int8 else []
         silence_notes()
         model, metadata = exportable(args)
+        split = evaluated_on(args.int8)
+        if split is not None:
+            check_classes(args.config, metadata, split.ann_file)
         if args.int8 is None:
             export_detector(model, args.file, metadata, args.opset, args.batch_size)
         else:
             images = calibration(calibrated_on, metadata)
             export_int8(model, args.file, metadata, images, args.opset, args.batch_size)
-            compare_int8(args, model, metadata)
+            if split is not None:
+                compare_int8(args, model, metadata, split)
         files = [args.file, *([args.file.with_suffix(".bin")] if args.file.suffix == ".xml" else [])]
         size = sum(file.stat().st_size for file in files)
         print(f"wrote {args.file}, {size / 2**20:.1f} MiB: {metadata.detector}, {len(metadata.classes)} classes")

@@ -11,12 +11,13 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from ..extras import needed_for
 from ..files import write_atomically
 from ..inference.engines import KEY, Metadata
-from .writing import OPSET, example, named_errors, onnx_model, openvino_model, quiet, write_openvino
+from .writing import OPSET, check_export, example, named_errors, onnx_model, openvino_model, quiet, write_openvino
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,19 +43,21 @@ def export_int8(
         images: batches ``1 3 H W`` as the graph takes them, of the data that the detector will see; one to three
             hundred are enough.
         opset: version of ONNX's operators.
-        batch_size: number of images that the graph takes at once.
+        batch_size: 1 for a graph that takes single images; ``None`` for any number.
 
     Raises:
         ValueError: another suffix, or no images.
     """
-    path = Path(path)
-    if path.suffix not in LAYERS:
+    if Path(path).suffix not in LAYERS:
         raise ValueError(f"path={str(path)!r}: 8-bit integers are for files {', '.join(LAYERS)}")
+    path = check_export(path, metadata, opset)
+    if batch_size not in (None, 1):
+        raise ValueError(f"batch_size={batch_size}: 8-bit integers are calibrated on single images; leave it out")
     batches = list(images)
     if not batches:
         raise ValueError("images is empty; calibration needs images that the detector will see")
     metadata = replace(metadata, int8=True)
-    with quiet(), named_errors(path):
+    with torch.no_grad(), quiet(), named_errors(path):
         proto = onnx_model(
             model.eval(), example(metadata, batch_size or 2), metadata, opset, any_batch=batch_size is None
         )

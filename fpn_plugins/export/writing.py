@@ -48,14 +48,12 @@ def export_detector(
         Path of the file.
 
     Raises:
-        ValueError: another suffix, an ``opset`` that is too old, or a detector that cannot be exported to the format.
-        FileNotFoundError: the folder of ``path`` does not exist.
+        ValueError: another suffix, an ``opset`` that is too old or too new, or a detector that cannot be exported to
+            the format.
+        OSError: the folder of ``path`` does not exist or cannot be written to.
         ImportError: a library of the format is not installed.
     """
-    path = check_target(path)
-    integer("opset", opset, OPSET)
-    if metadata.input.inside:
-        _check_resizing(path, metadata)
+    path = check_export(path, metadata, opset)
     images = example(metadata, batch_size or 2)
     with torch.no_grad(), quiet(), named_errors(path):
         _WRITERS[path.suffix](model.eval(), images, path, metadata, opset, batch_size is None)
@@ -69,6 +67,20 @@ def check_target(path: str | os.PathLike[str]) -> Path:
         raise ValueError(f"path={str(path)!r} must be a file {', '.join(SUFFIXES)}; the suffix chooses the format")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path={str(path)!r}: the folder {str(path.parent)!r} does not exist; create it first")
+    if path.is_dir():
+        raise IsADirectoryError(f"path={str(path)!r} is a folder; name a file")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"path={str(path)!r}: the folder {str(path.parent)!r} cannot be written to")
+    return path
+
+
+def check_export(path: str | os.PathLike[str], metadata: Metadata, opset: int = OPSET) -> Path:
+    """Return the path of a file to write with this description; for errors, see `export_detector`."""
+    path = check_target(path)
+    integer("opset", opset, OPSET)
+    if metadata.input.inside:
+        _check_resizing(path, metadata)
+    Metadata.from_json(metadata.to_json(), str(path))  # so that what is written can be read
     return path
 
 
@@ -119,6 +131,9 @@ def onnx_model(model: nn.Module, images: Tensor, metadata: Metadata, opset: int 
     assert found is not None
     found.model.metadata_props[KEY] = metadata.to_json()
     proto = found.model_proto
+    written = next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
+    if written != opset:
+        raise ValueError(f"opset={opset}: PyTorch and onnxscript write opset {written} here; choose a lower one")
     if metadata.input.inside:
         add_resizing(proto, metadata.input.resize, metadata.input.dtype)
     return proto

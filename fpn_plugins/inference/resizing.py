@@ -25,12 +25,19 @@ class Padding:
         square: extend the shorter side to the longer one.
         divisor: extend both sides to a multiple of this number of pixels.
         value: RGB value of the new pixels.
+
+    Raises:
+        ValueError: a ``size`` or a ``divisor`` below 1.
     """
 
     size: tuple[int, int] | None = None
     square: bool = False
     divisor: int = 1
     value: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        if self.divisor < 1 or (self.size is not None and min(self.size) < 1):
+            raise ValueError(f"size={self.size}, divisor={self.divisor} of a padding must be positive pixels")
 
     def pad(self, image: np.ndarray) -> np.ndarray:
         """Pad an image ``H W 3``.

@@ -12,6 +12,7 @@ from PIL import Image
 from tiny_pair import CLASSES, write_pair
 
 from fpn_plugins.commands import evaluate, export, predict
+from fpn_plugins.inference.engines import Metadata
 
 pytestmark = [pytest.mark.mmdet, pytest.mark.timm]
 
@@ -74,3 +75,15 @@ def test_mistakes(
         command.main(arguments)
     error = capsys.readouterr().err
     assert stop.value.code == 1 and message in error and error.startswith("error: ") and "Traceback" not in error
+
+
+def test_other_names_of_classes_are_a_warning(tmp_path: Path, capsys: Any) -> None:
+    write_images(tmp_path)
+    file, names = tmp_path / "annotations/val.json", CLASSES[::-1]
+    evaluate.check_classes("a.onnx", Metadata(CLASSES), file)
+    evaluate.check_classes("a.onnx", Metadata(("0", "1", "2")), file)  # no names are known
+    assert not capsys.readouterr().err
+    evaluate.check_classes("a.onnx", Metadata(names), file)
+    assert f"class 0 is {names[0]!r} in a.onnx and {CLASSES[0]!r} in" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="a.onnx has 1 classes, .* 3 categories"):
+        evaluate.check_classes("a.onnx", Metadata(("a",)), file)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from export_stand_in import StandIn, description
 
-from fpn_plugins.export import export_detector, export_int8
+from fpn_plugins.export import check_target, export_detector, export_int8
 from fpn_plugins.inference import Detections, Padding, ResizeRule
 from fpn_plugins.inference.engines import EnginePredictor, Session, load_engine, open_session
 
@@ -123,6 +123,40 @@ def test_what_a_format_cannot_hold_is_an_error(name: str, metadata: object, mess
     with pytest.raises((ValueError, TypeError), match=message):
         export_detector(StandIn(), tmp_path / name, metadata)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_for_8_bit_integers_have_the_same_limits(tmp_path: Path) -> None:
+    images = [eager().batch(photograph())]
+    for metadata, options, message in (
+        (description(inside=True, masks="pasted"), {}, "masks as probabilities"),
+        (description(ResizeRule(96, 160), inside=True), {}, "as Pillow does"),
+        (description(), {"opset": 11}, "opset=11"),
+        (description(), {"batch_size": 4}, "single images"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            export_int8(StandIn(), tmp_path / "a.xml", metadata, images, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_opset_that_is_not_written_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="opset=30: PyTorch and onnxscript write opset"):
+        export_detector(StandIn(), tmp_path / "a.onnx", description(), opset=30)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.onnx").mkdir()
+    with pytest.raises(IsADirectoryError, match="name a file"):
+        check_target(tmp_path / "a.onnx")
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(PermissionError, match="cannot be written to"):
+        check_target(tmp_path / "b.onnx")
+
+
+def test_images_that_a_graph_does_not_take_are_errors(files: dict[str, Path]) -> None:
+    for suffix, engine in ((".onnx", "onnxruntime"), (".xml", "openvino"), (".pt2", "torch")):
+        with pytest.raises(ValueError, match=rf"does not run in {engine} on images of shape \(1, 4, 96, 96\)"):
+            open_session(files[suffix])(np.zeros((1, 4, 96, 96), np.float32))
 
 
 def test_damaged_files_and_wrong_engines_are_errors(files: dict[str, Path], tmp_path: Path) -> None:

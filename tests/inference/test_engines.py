@@ -9,12 +9,13 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from export_stand_in import description
 
 from fpn_plugins.inference import Detections, Padding, PanopticRule, ResizeRule, merge_segments
-from fpn_plugins.inference.engines import InputFormat, Metadata
+from fpn_plugins.inference.engines import InputFormat, Metadata, Session
 from fpn_plugins.inference.engines.pasting import paste_masks
 from fpn_plugins.inference.engines.programs import check_program, is_arithmetic
 
@@ -47,6 +48,61 @@ def test_a_description_is_read_as_it_was_written(metadata: Metadata) -> None:
 def test_a_description_that_cannot_be_read_is_an_error(text: str | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Metadata.from_json(text, "a.onnx")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("classes", "abc", "classes='abc' must be of type list"),
+        ("category_ids", [3, 3], "more than once"),
+        ("category_ids", [3, None], r"category_ids\[1\]='None' must be of type str"),
+        ("toolbox", "yolo", "toolbox='yolo'"),
+        ("detector", {}, "must be of type str"),
+        ("mask_threshold", "x", "must be of type float"),
+        ("int8", 1, "must be of type bool"),
+        ("future", 1, "unknown key 'future'"),
+        ("panoptic", {"num_stuff": "x"}, "num_stuff='x' must be of type int"),
+        ("panoptic", {}, "num_stuff"),
+        ("input", [], "cannot be read"),
+        ("input.mean", ["a", 0, 0], r"input.mean\[0\]='a' must be of type float"),
+        ("input.std", [float("nan"), 1, 1], "must be of type float"),
+        ("input.resize.inside", "x", "input.inside='x' must be of type bool"),
+        ("input.resize.short", 96.5, "input.resize.short='96.5' must be of type int"),
+        ("input.resize.exact", [96], "has 1 values, not 2"),
+        ("input.resize.padding", {"divisor": 0}, "must be positive pixels"),
+    ],
+)
+def test_values_of_wrong_types_in_a_description_are_errors(path: str, value: object, message: str) -> None:
+    content = json.loads(description().to_json())
+    *folders, key = path.split(".")
+    part = content
+    for folder in folders:
+        part = part[folder]
+    part[key] = value
+    with pytest.raises(ValueError, match=message):
+        Metadata.from_json(json.dumps(content), "a.onnx")
+
+
+def test_a_description_may_be_deep_and_its_ids_texts() -> None:
+    with pytest.raises(ValueError, match="cannot be read"):
+        Metadata.from_json("[" * 100_000, "a.onnx")
+    texts = Metadata(("a", "b"), ("x1", "x2"))
+    assert Metadata.from_json(texts.to_json(), "a.onnx") == texts
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scores": None}, "has no output scores"),
+        ({"masks": None}, "has no output masks"),
+        ({"labels": np.array([2])}, "found class 2, its description has 2 classes"),
+    ],
+)
+def test_outputs_that_contradict_the_description_are_errors(change: dict[str, Any], message: str) -> None:
+    outputs = {"boxes": np.zeros((1, 4)), "scores": np.ones(1), "labels": np.array([1]), "masks": np.ones((1, 7, 7))}
+    outputs = {name: value for name, value in {**outputs, **change}.items() if value is not None}
+    with pytest.raises(ValueError, match=message):
+        Session(description(), lambda images: outputs, "eager")(np.zeros((1, 3, 8, 8), np.float32))
 
 
 def test_contradictions_in_a_description_are_errors() -> None:

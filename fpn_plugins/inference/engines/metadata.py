@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ...checks import one_of
 from ..panoptic import PanopticRule
-from ..resizing import Padding, ResizeRule
+from ..resizing import ResizeRule
+from .typed_json import typed
 
 # key of the description in a file
 KEY = "fpn_plugins"
 FORMAT = 1
 DTYPES = ("float32", "uint8")
 MASKS = ("probabilities", "pasted")
+TOOLBOXES = ("", "mmdet", "detectron2")
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Metadata:
     """
 
     classes: tuple[str, ...]
-    category_ids: tuple[int, ...] | None = None
+    category_ids: tuple[int | str, ...] | None = None
     input: InputFormat = field(default_factory=InputFormat)
     config: str = ""
     toolbox: str = ""
@@ -89,6 +90,9 @@ class Metadata:
     def __post_init__(self) -> None:
         if self.masks is not None:
             one_of("masks", self.masks, MASKS)
+        one_of("toolbox", self.toolbox, TOOLBOXES)
+        if self.category_ids is not None and len(set(self.category_ids)) != len(self.category_ids):
+            raise ValueError(f"category_ids={self.category_ids} holds an id more than once; give one per class")
         if self.category_ids is not None and len(self.category_ids) != len(self.classes):
             raise ValueError(
                 f"category_ids has {len(self.category_ids)} ids, classes {len(self.classes)} names; give one per class"
@@ -97,7 +101,7 @@ class Metadata:
     @property
     def names(self) -> dict[int, str]:
         """Category id -> class name, in the order of the class indices; classes without ids are numbered from 0."""
-        ids = self.category_ids if self.category_ids is not None else range(len(self.classes))
+        ids: Any = self.category_ids if self.category_ids is not None else range(len(self.classes))
         return dict(zip(ids, self.classes, strict=True))
 
     def to_json(self) -> str:
@@ -119,35 +123,12 @@ class Metadata:
             content = json.loads(text)
             if content.get("format") != FORMAT:
                 raise ValueError(f"its format is {content.get('format')!r}, this version reads {FORMAT}")
-            return cls(**_converted(content))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            found = dict(content["input"])
+            resize = dict(found.pop("resize"))
+            found["inside"] = resize.pop("inside")
+            built: Metadata = typed(cls, {**content, "input": {**found, "resize": resize}}, "description")
+            return built
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"{source!r}: the description {KEY!r} cannot be read: {error}; export the detector again"
             ) from error
-
-
-def _converted(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn the lists and objects of a parsed description into the types of `Metadata`."""
-    found = dict(content["input"])
-    resize = dict(found.pop("resize"))
-    inside = resize.pop("inside")
-    given = InputFormat(
-        **{**found, "mean": tuple(found["mean"]), "std": tuple(found["std"])}, resize=_rule(resize), inside=inside
-    )
-    ids, panoptic = content["category_ids"], content["panoptic"]
-    return {
-        **content,
-        "classes": tuple(map(str, content["classes"])),
-        "category_ids": None if ids is None else tuple(map(int, ids)),
-        "input": given,
-        "panoptic": None if panoptic is None else PanopticRule(**panoptic),
-    }
-
-
-def _rule(content: Mapping[str, Any]) -> ResizeRule:
-    padding, exact = content["padding"], content["exact"]
-    if padding is not None:
-        size = padding["size"]
-        tuples = {"size": None if size is None else tuple(size), "value": tuple(padding["value"])}
-        padding = Padding(**{**padding, **tuples})
-    return ResizeRule(**{**content, "padding": padding, "exact": None if exact is None else tuple(exact)})

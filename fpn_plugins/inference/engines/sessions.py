@@ -37,8 +37,36 @@ class Session:
         self.metadata, self.run, self.engine = metadata, run, engine
 
     def __call__(self, images: np.ndarray) -> Outputs:
-        """Run the graph on images ``B 3 H W`` as `Metadata.input` describes them."""
-        return self.run(images)
+        """Run the graph on images ``B 3 H W`` as `Metadata.input` describes them.
+
+        Raises:
+            ValueError: the graph does not take such images, or does not return what `metadata` describes.
+        """
+        try:
+            outputs = self.run(images)
+        except Exception as error:  # each engine has errors of its own, derived from Exception alone
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(
+                f"the exported detector does not run in {self.engine or 'its engine'} on images of shape "
+                f"{tuple(images.shape)}, type {images.dtype}: {reason}. A file exported with a batch size takes that "
+                "many images; a .pt2 file refuses sizes at which a map has a single cell: choose a larger size"
+            ) from error
+        self._check(outputs)
+        return outputs
+
+    def _check(self, outputs: Outputs) -> None:
+        """Raise ``ValueError`` for outputs that contradict the description."""
+        masks = ["masks"] if self.metadata.masks else []
+        semantic = ["semantic_logits"] if self.metadata.panoptic else []
+        absent = [name for name in ("boxes", "scores", "labels", *masks, *semantic) if name not in outputs]
+        if absent:
+            raise ValueError(f"the exported detector has no output {', '.join(absent)}; export the detector again")
+        labels, number = outputs["labels"], len(self.metadata.classes)
+        if labels.size and not 0 <= labels.min() <= labels.max() < number:
+            raise ValueError(
+                f"the exported detector found class {labels.max()}, its description has {number} classes; export the "
+                "detector again"
+            )
 
 
 def open_session(
