@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-
 from ..conversion import count_classes
 from ..data import assumed_categories
 from ..data.coco_folder import category_names, read_coco
 from ..inference import Detections, ImagePredictor, InputSettings, ResizeRule
+from ..inference.devices import existing_device
 from ..packaged import OWN
 from ..weights import read_checkpoint, read_class_names
 from ..zoo import Zoo
@@ -76,7 +75,7 @@ def load_detector(
         ValueError: the weights do not fit the config, there are more or fewer class names than classes, the config's
             test pipeline cannot be followed and there is no ``size``, or there is no such device.
     """
-    toolbox, device = toolbox_of(config), _existing(device)
+    toolbox, device = toolbox_of(config), existing_device(device)
     host = host_of(config, toolbox)
     file = find_checkpoint(config, checkpoint)
     annotated = {} if annotations is None else annotated_names(annotations)
@@ -108,16 +107,6 @@ def find_checkpoint(config: str, checkpoint: str | os.PathLike[str]) -> str:
     if not name.startswith(f"{OWN}::"):
         return name
     return Zoo.read().checkpoint(Path(name.partition("::")[2]).name, toolbox_of(config))
-
-
-def _existing(device: str) -> str:
-    """Check a device; ``ValueError`` if it is unknown, not there, or computes no values."""
-    try:
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device={device!r} does not exist here ({reason}); use 'cpu', 'cuda' or 'cuda:0'") from error
-    return device
 
 
 def _listed(names: Sequence[str]) -> str:

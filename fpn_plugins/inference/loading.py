@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..weights import read_checkpoint
 from ..weights.prefixes import restore_wrappers, strip_wrappers
+from ..weights.shapes import check_shapes
 
 # parts of keys whose values are determined by the config; some versions of the toolboxes store them
 COMPUTED = ("anchor_generator.", "pixel_mean", "pixel_std", "num_batches_tracked")
@@ -44,7 +45,7 @@ def load_weights(detector: nn.Module, weights: Mapping[str, Tensor], checkpoint:
     try:
         keys = detector.load_state_dict(weights, strict=False)
     except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = _reason(detector, weights, error)
         raise ValueError(f"checkpoint {checkpoint!r} does not fit {config}: {reason}") from error
     missing, unexpected = (
         [key for key in found if not is_computed(key)] for found in (keys.missing_keys, keys.unexpected_keys)
@@ -55,3 +56,13 @@ def load_weights(detector: nn.Module, weights: Mapping[str, Tensor], checkpoint:
             f"{len(unexpected)} left over {unexpected[:4]}; tools/convert_checkpoint.py converts a checkpoint of the "
             "other toolbox"
         )
+
+
+def _reason(detector: nn.Module, weights: Mapping[str, Tensor], error: Exception) -> str:
+    """Return the error of a module's own check, or the first of the shapes that PyTorch's lists without end."""
+    if isinstance(error, RuntimeError):
+        try:
+            check_shapes(weights, detector.state_dict(), "Give the config that it was trained with")
+        except ValueError as shapes:
+            return str(shapes)
+    return " ".join(str(error).split())

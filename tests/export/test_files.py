@@ -169,6 +169,9 @@ def test_damaged_files_and_wrong_engines_are_errors(files: dict[str, Path], tmp_
         open_session(files[".onnx"], "torch")
     with pytest.raises(ValueError, match="is OpenVINO's"):
         open_session(files[".onnx"], precision="bfloat16")
+    for suffix in (".onnx", ".pt2"):
+        with pytest.raises(ValueError, match="device='nowhere'"):
+            open_session(files[suffix], device="nowhere")
     with pytest.raises(FileNotFoundError, match="fpn-plugins export"):
         open_session(tmp_path / "none.onnx")
     with pytest.raises(ValueError, match="no exported detector"):

@@ -13,6 +13,7 @@ import torch
 
 from ...checks import integer, one_of
 from ...extras import needed_for
+from ..devices import existing_device
 from .files import engine_for
 from .metadata import KEY, Metadata
 from .programs import check_program
@@ -95,6 +96,8 @@ def open_session(
     one_of("precision", precision, PRECISIONS)
     if threads is not None:
         integer("threads", threads, 1)
+    if name == "torch":
+        existing_device(device)
     if precision != "float32" and name != "openvino":
         raise ValueError(f"precision={precision!r} is OpenVINO's; {name} runs the file in the precision it has")
     with _errors(path):
@@ -124,6 +127,8 @@ def _onnxruntime(path: str, threads: int | None, device: str) -> Session:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads or 0
+    if device != "cpu" and device.partition(":")[0] != "cuda":
+        raise ValueError(f"device={device!r}: onnxruntime runs on 'cpu' or 'cuda' here")
     provider = "CPUExecutionProvider" if device == "cpu" else "CUDAExecutionProvider"
     if provider not in onnxruntime.get_available_providers():
         raise ValueError(f"device={device!r}: this onnxruntime has no {provider}; use 'cpu', or onnxruntime-gpu")
