@@ -6,6 +6,7 @@ import io
 import json
 import warnings
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from export_stand_in import description
 
 from fpn_plugins.inference import Detections, Padding, PanopticRule, ResizeRule, merge_segments
-from fpn_plugins.inference.engines import InputFormat, Metadata, Session
+from fpn_plugins.inference.engines import EnginePredictor, InputFormat, Metadata, Session
 from fpn_plugins.inference.engines.pasting import paste_masks
 from fpn_plugins.inference.engines.programs import check_program, is_arithmetic
 
@@ -103,6 +104,24 @@ def test_outputs_that_contradict_the_description_are_errors(change: dict[str, An
     outputs = {name: value for name, value in {**outputs, **change}.items() if value is not None}
     with pytest.raises(ValueError, match=message):
         Session(description(), lambda images: outputs, "eager")(np.zeros((1, 3, 8, 8), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("image", "dtype", "message"),
+    [
+        (np.zeros((8, 9), np.uint8), "uint8", "expected H W 3"),
+        (np.zeros((8, 9, 4), np.uint8), "uint8", "expected H W 3"),
+        (np.zeros((0, 9, 3), np.uint8), "uint8", "expected H W 3"),
+        (np.full((8, 9, 3), 300, np.int32), "float32", "floats from 0 to 255"),
+        (np.full((8, 9, 3), 0.5, np.float32), "uint8", "the exported graph takes uint8"),
+    ],
+)
+@pytest.mark.parametrize("inside", [False, True])
+def test_arrays_that_are_no_images_are_errors(image: np.ndarray, dtype: str, message: str, inside: bool) -> None:
+    metadata = description(inside=inside)
+    session = Session(replace(metadata, input=replace(metadata.input, dtype=dtype)), lambda images: {}, "eager")
+    with pytest.raises(ValueError, match=message):
+        EnginePredictor(session)(image)
 
 
 def test_contradictions_in_a_description_are_errors() -> None:
