@@ -172,7 +172,7 @@ def fake_results(study: Study) -> list[dict]:
         {
             "cell": json.loads(json.dumps(asdict(cell))),
             "scores": {"bbox": dict.fromkeys(("AP", "AP50", "AP75", "AP_S", "AP_M", "AP_L"), 0.25)},
-            "curve": [{"iteration": 1, "AP": 0.1}, {"iteration": 2, "AP": 0.25}],
+            "curve": [{"iteration": 1, "AP": 0.24}, {"iteration": 2, "AP": 0.25}],
             "cost": {"macs": 1_500_000_000, "parameters": 2_000_000},
             **{"seconds": 1800.0, "versions": {"torch": "2"}, "hardware": "a machine"},
             **{"study": {"iterations": study.iterations}, "data": {"folder": "set"}},
