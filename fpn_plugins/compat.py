@@ -7,7 +7,8 @@ import os
 import pickle
 import types
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -53,6 +54,35 @@ else:  # PyTorch 2.1
     def run_by_export() -> bool:
         """Return whether ``torch.export`` or ``torch.compile`` is recording the computation."""
         return compiling()
+
+
+def dynamic_dimension() -> Any:
+    """Return ``torch.export.Dim.DYNAMIC``, the mark of a dimension whose size stays open.
+
+    Raises:
+        ImportError: PyTorch below 2.6, which does not have it.
+    """
+    dim = getattr(torch.export, "Dim", None)
+    if not hasattr(dim, "DYNAMIC"):
+        raise ImportError(
+            f"exporting a detector needs PyTorch 2.6 or newer, this is {torch.__version__}; upgrade torch"
+        )
+    return dim.DYNAMIC  # type: ignore[union-attr]
+
+
+@contextmanager
+def without_leftover_hooks() -> Iterator[None]:
+    """Remove the hook on new buffers that ``torch.export`` (2.11) leaves in the process when it fails.
+
+    Compiling a module that assigns a buffer, such as the batch counter of batch norm, fails while it is there.
+    """
+    hooks: dict[int, Any] = getattr(torch.nn.modules.module, "_global_buffer_registration_hooks", {})
+    before = set(hooks)
+    try:
+        yield
+    finally:
+        for key in set(hooks) - before:
+            del hooks[key]
 
 
 def compiled_graphs() -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
@@ -24,6 +24,8 @@ import seeds
 import torch
 from hypothesis import settings
 from torch import Tensor
+
+from fpn_plugins.compat import without_leftover_hooks
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tools"))  # the synthetic data set
 
@@ -91,6 +93,13 @@ def few_threads() -> None:
 def fixed_seed() -> None:
     """Every test draws the same numbers, whichever ran before it."""
     seeds.seed(0)
+
+
+@pytest.fixture(autouse=True)
+def own_hooks() -> Iterator[None]:
+    """No test meets the hooks that a failed ``torch.export`` of an earlier one has left."""
+    with without_leftover_hooks():
+        yield
 
 
 @pytest.fixture(scope="session")

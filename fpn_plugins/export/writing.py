@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import integer
+from ..compat import dynamic_dimension, without_leftover_hooks
 from ..extras import needed_for
 from ..files import write_atomically
 from ..inference.engines import KEY, SUFFIXES, Metadata
@@ -105,9 +106,10 @@ def example(metadata: Metadata, batch_size: int, size: tuple[int, int] = TRACED_
 
 def exported_program(model: nn.Module, images: Tensor, any_batch: bool = True) -> torch.export.ExportedProgram:
     """Export a detector to a program for images of any height and width."""
-    sides = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
-    shapes = {0: torch.export.Dim.DYNAMIC, **sides} if any_batch else sides
-    return torch.export.export(model, (images,), dynamic_shapes=(shapes,), strict=False)
+    dynamic = dynamic_dimension()
+    shapes = dict.fromkeys((0, 2, 3) if any_batch else (2, 3), dynamic)
+    with without_leftover_hooks():
+        return torch.export.export(model, (images,), dynamic_shapes=(shapes,), strict=False)
 
 
 def onnx_model(model: nn.Module, images: Tensor, metadata: Metadata, opset: int = OPSET, any_batch: bool = True) -> Any:

@@ -144,6 +144,24 @@ def test_an_opset_that_is_not_written_is_an_error(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+class BranchesOnValues(StandIn):
+    """Detector that no exporter can record."""
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Detect nothing on dark images."""
+        if images.float().sum() < 5:
+            images = images * 0
+        return super().forward(images)
+
+
+def test_a_failed_export_leaves_no_hook_in_the_process(tmp_path: Path) -> None:
+    hooks = torch.nn.modules.module._global_buffer_registration_hooks
+    before = dict(hooks)
+    with pytest.raises(ValueError, match="cannot be exported"):
+        export_detector(BranchesOnValues(), tmp_path / "x.pt2", description())
+    assert dict(hooks) == before
+
+
 def test_a_folder_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.onnx").mkdir()
     with pytest.raises(IsADirectoryError, match="name a file"):
