@@ -22,7 +22,7 @@ NAMES = {
     "vitdet_b": "ViTDet-B Mask R-CNN",
 }
 GOALS = {"float32": 0.6, "int8": 0.35}
-LEAST_EQUAL = 0.85  # share of the toolbox's objects that a float32 engine has to find to be recommended
+LEAST_EQUAL = 0.95  # share of the toolbox's objects that a float32 engine has to find to be recommended
 HEADER = """\
 # Which engine on a CPU
 
@@ -107,7 +107,13 @@ def advice(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
         if exact:
             others = [best for kind in (BF16_PRECISION, "int8") if (best := fastest(mine, kind)) is not None]
             best = min(exact, key=lambda row: row["ratio"])
-            yield f"- {', '.join(case)}: {sentence(best, others)}"
+            doubtful = [
+                f" `{row['engine']}` takes {row['ratio']:.2f} and finds {row['equal']:.0%} of the objects here: compare "
+                "them on your pictures first."
+                for row in mine
+                if precision_of(row) == "float32" and row["equal"] < LEAST_EQUAL and row["ratio"] < best["ratio"]
+            ]
+            yield f"- {', '.join(case)}: {sentence(best, others)}{''.join(doubtful)}"
 
 
 def case_of(row: Mapping[str, Any]) -> tuple[str, str, str]:
