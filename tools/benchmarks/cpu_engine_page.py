@@ -108,8 +108,8 @@ def advice(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
             others = [best for kind in (BF16_PRECISION, "int8") if (best := fastest(mine, kind)) is not None]
             best = min(exact, key=lambda row: row["ratio"])
             doubtful = [
-                f" `{row['engine']}` takes {row['ratio']:.2f} and finds {row['equal']:.0%} of the objects here: compare "
-                "them on your pictures first."
+                f" `{row['engine']}` takes {row['ratio']:.2f} and finds {row['equal']:.0%} of the objects here: "
+                "compare them on your pictures first."
                 for row in mine
                 if precision_of(row) == "float32" and row["equal"] < LEAST_EQUAL and row["ratio"] < best["ratio"]
             ]
