@@ -58,7 +58,12 @@ def hardware(device: str) -> str:
     """Return the name of the GPU, or of the processor with the number of threads that PyTorch uses."""
     if device == "cuda":
         return torch.cuda.get_device_name()
-    return f"{processor()}, {torch.get_num_threads()} threads"
+    return f"{processor()}, {thread_count(torch.get_num_threads())}"
+
+
+def thread_count(number: int | str) -> str:
+    """Return a number of threads with its noun; of several measurements, ``number`` lists theirs."""
+    return f"{number} thread{'' if str(number) == '1' else 's'}"
 
 
 def processor() -> str:

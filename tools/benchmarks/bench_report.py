@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fpn_plugins.analysis.peak_memory import processor
+from fpn_plugins.analysis.peak_memory import processor, thread_count
 from fpn_plugins.files import write_atomically
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def command_line() -> str:
 def measured(report: dict[str, Any]) -> str:
     """Beginning of a page's first sentence: when, by which command and on which machine the report was measured."""
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-    machine = f"{report['processor']}, {report['threads']} threads"
+    machine = f"{report['processor']}, {thread_count(report['threads'])}"
     return f"Measured on {report['date']} by `{report['command']}` on {machine}, with {versions}"
 
 
