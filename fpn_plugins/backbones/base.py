@@ -38,7 +38,7 @@ class Backbone(KeywordChecked, nn.Module):
             ``None`` is ``False``, as in the toolboxes.
         checkpoint: weights file to load instead, in any layout that the subclass names; read without executing
             anything, loaded completely or not at all.
-        in_chans: channels of the image.
+        in_chans: channels of the image; weights for 3 are adapted as in timm (`fpn_plugins.weights.adapt_channels`).
         frozen_stages: see below; -1 by default.
         drop_path_rate: stochastic depth of the last block; rises linearly from 0 in the first.
         gradient_checkpointing: recompute each block in the backward pass (less memory, about a third more time).

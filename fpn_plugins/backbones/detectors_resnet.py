@@ -27,6 +27,7 @@ from ..layers import ConvFactory, NormFactory, check_layers, make_norm
 from ..ops import checkpointing
 from ..ops.pooling import max_pool2d
 from ..ops.tracing import traced
+from ..weights.input_channels import accept_color_images
 from ..weights.layouts import LoadHook
 from .atrous import AWSConv2d, SwitchableAtrousConv2d
 from .base import Backbone, Part
@@ -181,6 +182,7 @@ class DetectoRSResNet(Backbone):
         self._last = self.out_indices[-1]
         self.remove_stages()
         self._register_load_state_dict_pre_hook(_ClassifierHook(), with_module=True)
+        accept_color_images(self, ["conv1.weight"], in_chans)
         self.load_and_freeze(frozen_stages, checkpoint)
 
     def remove_stages(self) -> None:

@@ -28,6 +28,7 @@ from ..ops.cropping import crop, pad_to_cells
 from ..ops.pooling import MaxPool2d
 from ..ops.windows import windows_along
 from ..weights import redirect_keys
+from ..weights.input_channels import accept_color_images
 from ..weights.maps import spatial_tuning
 from .base import Backbone, Part, keep_maps, stage_parts, unread_map
 from .build import build_part, register_backbone
@@ -99,6 +100,7 @@ class SpatialTuningAdapter(Backbone):
             for depth, details in zip(depths, widths[2:], strict=True)
         )
         redirect_keys(self, spatial_tuning.deimv2())
+        accept_color_images(self, ["detail_convs.0.conv.weight"], widths[0])
         self.load_and_freeze(frozen_stages, checkpoint)
 
     def stage_parts(self) -> Sequence[Sequence[Part]]:

@@ -35,6 +35,7 @@ from ..ops.deformable_attention import Sizes, cell_centers
 from ..ops.memory_format import as_map
 from ..ops.windows import windows_along
 from ..weights import redirect_keys
+from ..weights.input_channels import accept_color_images
 from ..weights.maps import vit_adapter
 from .base import Backbone, Part, stage_parts, unread_map
 from .build import register_backbone
@@ -153,6 +154,7 @@ class ViTAdapter(Backbone):
         for part in (self.prior, self.interactions, self.up):
             initialize(part)
         redirect_keys(self, vit_adapter.published())
+        accept_color_images(self, ["prior.stem.0.conv.weight"], self.vit.in_chans or 3)
         self.load_and_freeze(frozen_stages, checkpoint)
 
     def stage_parts(self) -> Sequence[Sequence[Part]]:

@@ -2,6 +2,7 @@
 
 from ..moved import explain_moved_attributes
 from .checkpoint import read_checkpoint, read_class_names, strip_prefix, write_checkpoint
+from .input_channels import adapt_channels
 from .key_map import KeyMap, Report, Rule, Transform
 from .layouts import accept_layouts, recognize, redirect_keys
 
@@ -13,6 +14,7 @@ __all__ = [
     "Rule",
     "Transform",
     "accept_layouts",
+    "adapt_channels",
     "read_checkpoint",
     "read_class_names",
     "recognize",

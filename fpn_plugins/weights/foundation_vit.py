@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .input_channels import fit_channels
 from .key_map import KeyMap
 from .layouts import LoadHook, explain, left_out_of, logger
-from .resize import are_filters, resize_patch_filters, resize_positions
+from .resize import PATCHES, are_filters, resize_patch_filters, resize_positions
 from .shapes import check_shapes
 
 # layers that code bases keep apart -> name of one layer that holds the rows of all, in this order
@@ -130,13 +131,13 @@ def _is_square(count: int) -> bool:
 def _fit(key: str, value: Tensor, wanted: Tensor | None, position_rows: int) -> Tensor:
     if wanted is None or value.shape == wanted.shape:
         return value
-    fitted = value
+    fitted = fit_channels(key, value, wanted, wanted.shape[1]) if key == PATCHES else value
     if key == "pos_embed" and value.dim() == 3 and value.shape[1] > position_rows:
         side = math.isqrt(wanted.shape[1] - position_rows)
         rows, grid = value[:, :position_rows], value[:, position_rows:]
         fitted = torch.cat([rows, resize_positions(grid, side, side, antialias=True).flatten(1, 2)], 1)
-    elif key == "patch_embed.proj.weight" and are_filters(value, wanted):
-        fitted = resize_patch_filters(value, wanted.shape[-1])
+    elif key == PATCHES and are_filters(fitted, wanted):
+        fitted = resize_patch_filters(fitted, wanted.shape[-1])
     if fitted.numel() != value.numel():
         logger.warning("%s resized from %s to %s", key, tuple(value.shape), tuple(fitted.shape))
     return fitted

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from ..compat import compiling
 
+PATCHES = "patch_embed.proj.weight"  # filters of a plain ViT's patches
+
 
 def square_side(count: int, name: str = "pos_embed") -> int:
     """Return the side of a square grid of ``count`` positions; ``ValueError`` if there is none."""

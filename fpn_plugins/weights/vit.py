@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .input_channels import fit_channels
 from .key_map import KeyMap
 from .layouts import LoadHook, explain, left_out_of, logger
-from .resize import are_filters, resize_patch_filters, resize_positions, resize_relative_positions
+from .resize import PATCHES, are_filters, resize_patch_filters, resize_positions, resize_relative_positions
 from .shapes import check_shapes
 
 # LayerScale's factor -> the layer whose output it scales (timm and DINOv2, then DeiT III)
@@ -102,11 +103,11 @@ def fit_shapes(weights: Mapping[str, Tensor], own: Mapping[str, Tensor], cls_pos
 def _fit(key: str, value: Tensor, wanted: Tensor, cls_position: bool) -> Tensor:
     if value.shape == wanted.shape:
         return value
-    fitted = value
+    fitted = fit_channels(key, value, wanted, wanted.shape[1]) if key == PATCHES else value
     if key == "pos_embed" and value.dim() in (3, 4):
         fitted = fit_position_embeddings(value, wanted.shape[1], cls_position)
-    elif key == "patch_embed.proj.weight" and are_filters(value, wanted):
-        fitted = resize_patch_filters(value, wanted.shape[-1])
+    elif key == PATCHES and are_filters(fitted, wanted):
+        fitted = resize_patch_filters(fitted, wanted.shape[-1])
     elif ".rel_pos_" in key:
         fitted = resize_relative_positions(value, wanted.shape[0])
     if fitted.numel() != value.numel():

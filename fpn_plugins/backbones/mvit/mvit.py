@@ -28,6 +28,7 @@ from ...features import FeatureSpec
 from ...ops import checkpointing
 from ...ops.memory_format import as_map
 from ...weights import accept_layouts
+from ...weights.input_channels import accept_color_images
 from ...weights.maps.mvit import mvit_layouts
 from ...weights.shapes import refuse_other_shapes
 from ..base import Backbone, Part
@@ -143,6 +144,7 @@ class MViT(Backbone):
         self.norms = nn.ModuleDict({str(i): nn.LayerNorm(channels[i], norm_eps) for i in self.out_indices})
         initialize_linear(self)
         accept_layouts(self, mvit_layouts(variant.last_block_indices, self.out_indices))
+        accept_color_images(self, ["patch_embed.proj.weight"], in_chans)
         refuse_other_shapes(
             self, "Build the network as it was trained (name, embed_dim, num_heads, img_size, in_chans)"
         )

@@ -28,6 +28,7 @@ from ...checks import ascending, boolean, booleans, integer, integers, positive_
 from ...features import FeatureSpec
 from ...ops.memory_format import as_map
 from ...weights import accept_layouts
+from ...weights.input_channels import accept_color_images
 from ...weights.maps.swin import STAGES, swin_layouts
 from ...weights.shapes import refuse_other_shapes
 from ..base import Backbone, Part
@@ -172,6 +173,7 @@ class Swin(Backbone):
             self.add_module(f"norm{stage}", nn.LayerNorm(channels[stage], norm_eps))
         initialize_linear(self)
         accept_layouts(self, swin_layouts(self.out_indices, output_norms))
+        accept_color_images(self, ["patch_embed.proj.weight"], in_chans)
         remedy = "Build the network as it was trained (name, embed_dim, num_heads, pretrain_img_size, in_chans)"
         refuse_other_shapes(self, remedy, exempt=[TABLE])
         self.load_and_freeze(frozen_stages, checkpoint, pretrained, feature_cache)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from ...weights import KeyMap, accept_layouts
+from ...weights.input_channels import accept_color_images
 from ...weights.layouts import LoadHook, logger
 from ...weights.maps import resnet
 from ...weights.shapes import check_shapes, other_shapes
@@ -75,7 +76,7 @@ def accept_timm_weights(module: nn.Module, source: TimmSource, in_chans: int) ->
     resized, both as in timm. Loading raises a ``ValueError`` if a tensor still has another shape.
     """
     accept_layouts(module, _TimmLayouts(source))
-    module._register_load_state_dict_pre_hook(FirstConvHook(source.name, in_chans), with_module=True)
+    accept_color_images(module, first_convolutions(source.name, module.state_dict()), in_chans)
     module._register_load_state_dict_pre_hook(FitHook(source), with_module=True)
 
 
@@ -110,23 +111,13 @@ class _TimmLayouts:
         return tables
 
 
-class FirstConvHook(LoadHook):
-    """Hook that sums or repeats the RGB filters of a loaded first convolution for ``in_chans``, as timm does."""
-
-    def __init__(self, name: str, in_chans: int) -> None:
-        self.name, self.in_chans = name, in_chans
-
-    def translate(self, module: nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Adapt the weights of timm's first convolutions if their number of input channels differs."""
-        from timm.models import adapt_input_conv
-
-        own, config = module.state_dict(), import_timm().get_pretrained_cfg(self.name)
-        first = config.first_conv if config else ()
-        for conv in (first,) if isinstance(first, str) else first:
-            for key in (f"model.{candidate}.weight" for candidate in flattened(conv)):
-                if key in given and key in own and given[key].shape[1] != own[key].shape[1]:
-                    given[key] = adapt_input_conv(self.in_chans, given[key])
-        return given
+def first_convolutions(name: str, own: Collection[str]) -> list[str]:
+    """List the filters that read the image in the network that timm calls ``name``, by their names among ``own``."""
+    config = import_timm().get_pretrained_cfg(name)
+    first = (config.first_conv if config else None) or ()
+    convs = (first,) if isinstance(first, str) else first
+    keys = [f"model.{candidate}.weight" for conv in convs for candidate in flattened(conv)]
+    return [key for key in keys if key in own]
 
 
 class FitHook(LoadHook):

@@ -48,7 +48,7 @@ class TimmBackbone(Backbone):
         pretrained, drop_path_rate, gradient_checkpointing: see `Backbone`; only for networks that have the latter two.
         checkpoint: see `Backbone`; in the layout of timm, torchvision, mmdet, this module, or, for ResNets, Detectron2.
             Tables for another image or window size are resized as in timm, with a warning.
-        in_chans: channels of the image; weights for another number are adapted as in timm (summed or repeated).
+        in_chans: see `Backbone`.
         frozen_stages: see `Backbone`. Each of timm's feature maps after the stem ends a stage: for ResNets, 1 is stem +
             ``layer1``, as in mmdet; for EfficientNets and MobileNetV2, 1 is ``conv_stem`` + ``blocks.0`` (stride 2);
             for plain transformers, every block is a stage, and the stem is the embeddings.

@@ -22,11 +22,12 @@ from ...ops import checkpointing
 from ...ops.memory_format import in_format_of
 from ...ops.tracing import traced
 from ...weights import KeyMap, accept_layouts
+from ...weights.input_channels import accept_color_images
 from ..base import Backbone, Part, check_one_source
 from ..build import register_backbone
 from ..hybrid import OUT_STRIDE, downsampling
 from ..layer_numbers import with_prefix
-from .loading import FitHook, TimmSource
+from .loading import FitHook, TimmSource, first_convolutions
 from .networks import check_name, fetching_timm, import_timm, pixel_statistics
 
 TIMM_NAMES = KeyMap("timm hybrid", [("head.<*>", None), ("<*>", "model.<*>")], lacks=["downsample.<*>"])
@@ -44,7 +45,7 @@ class TimmHybrid(Backbone):
         pretrained: see `Backbone`.
         checkpoint: see `Backbone`; in timm's layout. The classifier is dropped; positions of another image size are
             resized as in timm.
-        in_chans: channels of the image; timm adapts its ``pretrained`` weights to it.
+        in_chans: see `Backbone`.
         drop_path_rate, gradient_checkpointing: see `Backbone`; for the encoder only.
         model_args: further arguments of ``timm.create_model``.
         frozen_stages: see `Backbone`; the stages are those of the ResNet, then the blocks of the encoder, the first
@@ -90,6 +91,7 @@ class TimmHybrid(Backbone):
         accept_layouts(self, [TIMM_NAMES])
         build = partial(_create, name, False, arguments)
         self.source = TimmSource(name, build, frozenset(self.model.state_dict()))
+        accept_color_images(self, first_convolutions(name, self.state_dict()), in_chans)
         self._register_load_state_dict_pre_hook(FitHook(self.source), with_module=True)
         self.load_and_freeze(frozen_stages, checkpoint)
 
