@@ -80,7 +80,7 @@ RULES = {
     "resuming": Allowed(CORE, NUMERIC),
     "sharding": Allowed(CORE),
     "data": Allowed(CORE, NUMERIC, (*IMAGES, "rich")),
-    "inference": Allowed(CORE, NUMERIC, (*IMAGES, "cv2", "supervision")),
+    "inference": Allowed(CORE, NUMERIC, (*IMAGES, "cv2", "supervision", "torchvision")),
     "inference.engines": Allowed((*CORE, "inference"), NUMERIC, (*IMAGES, "onnxruntime", "openvino", "torchvision")),
     "testing": Allowed(CORE, NUMERIC),
     "zoo": Allowed((*CORE, "conversion"), inside_functions=("yaml", "safetensors")),

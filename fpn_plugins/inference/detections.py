@@ -29,6 +29,10 @@ class Detections(NamedTuple):
     labels: Tensor
     masks: Tensor | None = None
 
+    def cpu(self) -> Detections:
+        """Move every tensor to the CPU."""
+        return Detections(*(None if part is None else part.cpu() for part in self))  # type: ignore[arg-type]
+
     def above(self, min_score: float) -> Detections:
         """Select the detections with a score of at least ``min_score``."""
         kept = self.scores.double() >= min_score

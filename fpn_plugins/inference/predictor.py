@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .detections import Detections
 from .panoptic import PanopticSegments
 from .resizing import ResizeRule
+from .views import MergeRule, PredictedView, View
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,6 +40,15 @@ class ImagePredictor:
     def finds_objects(self) -> bool:
         """Whether calling the predictor gives objects; mmdet's panoptic detectors give merged segments alone."""
         return True
+
+    @property
+    def merge_rule(self) -> MergeRule:
+        """Rule by which detections on several views are merged: the detector's own thresholds."""
+        return MergeRule()
+
+    def view(self, image: np.ndarray, rule: ResizeRule, flip: str | None = None) -> View:
+        """Return a `View` of an image ``H W 3``, RGB, 0..255, resized by a rule and flipped."""
+        return PredictedView(self, image, rule, flip)
 
     def __call__(self, image: np.ndarray) -> Detections:
         """Detect objects on an image ``H W 3``, RGB, 0..255."""

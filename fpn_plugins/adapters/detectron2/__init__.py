@@ -30,11 +30,13 @@ from .repeated_augmentation import RepeatedAugmentation
 from .resume import ExactResume
 from .retinanet import FPNPluginsRetinaNet
 from .solver import bottom_up_lr_factor, get_layer_decay_params
+from .views import DetectorWithTTA
 
 fit_before_shapes_are_compared()
 explain_moved_attributes(__name__)
 
 __all__ = [
+    "DetectorWithTTA",
     "ExactResume",
     "FPNPluginsRetinaNet",
     "PanopticFPNHead",

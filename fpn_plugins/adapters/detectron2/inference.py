@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
-from ...inference import Detections, ImagePredictor, PanopticSegments, Segment
+from ...inference import Detections, ImagePredictor, MergeRule, PanopticSegments, ResizeRule, Segment, View
+from ...inference.views import flip_image
 from .compatibility import channel_order
+from .views import DetectorView, detections_of, merge_rule_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,9 +26,16 @@ class Predictor(ImagePredictor):
 
     def __call__(self, image: np.ndarray) -> Detections:
         """Detect objects on ``H W 3``, RGB, 0..255."""
-        found = self._outputs(image)["instances"].to("cpu")
-        masks = found.pred_masks.bool() if found.has("pred_masks") else None
-        return Detections(found.pred_boxes.tensor, found.scores, found.pred_classes, masks)
+        return detections_of(self._outputs(image)["instances"]).cpu()
+
+    @property
+    def merge_rule(self) -> MergeRule:
+        """Rule by which detections on several views are merged."""
+        return merge_rule_of(self.model)
+
+    def view(self, image: np.ndarray, rule: ResizeRule, flip: str | None = None) -> View:
+        """Return a `View` of ``H W 3``, RGB, 0..255."""
+        return DetectorView(self.model, self._pixels(flip_image(rule.resize(image), flip)), image.shape[:2], flip)
 
     def panoptic(self, image: np.ndarray) -> PanopticSegments:
         """Segment things and stuff on ``H W 3``, RGB, 0..255; ``ValueError`` without a semantic head."""
@@ -40,9 +50,12 @@ class Predictor(ImagePredictor):
 
     def _outputs(self, image: np.ndarray) -> dict[str, Any]:
         """Run the model on an image."""
-        resized = self.resized(image)
+        sample = {"image": self._pixels(self.resized(image)), "height": image.shape[0], "width": image.shape[1]}
+        with torch.no_grad():
+            return self.model([sample])[0]
+
+    def _pixels(self, resized: np.ndarray) -> Tensor:
+        """Return ``3 H W`` in the model's order of channels."""
         if channel_order(self.model) == "BGR":
             resized = resized[..., ::-1]
-        pixels = torch.from_numpy(resized.copy()).permute(2, 0, 1)
-        with torch.no_grad():
-            return self.model([{"image": pixels, "height": image.shape[0], "width": image.shape[1]}])[0]
+        return torch.from_numpy(resized.copy()).permute(2, 0, 1)

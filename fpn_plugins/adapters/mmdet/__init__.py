@@ -65,6 +65,7 @@ from .simple_pyramid import LN2d, SimpleFeaturePyramid
 from .ssd_neck import SSDNeck
 from .ssh import SSH
 from .swin import Swin, SwinTransformer
+from .views import MaskTTAModel
 from .yolov3_neck import YOLOV3Neck
 
 explain_moved_attributes(__name__)
@@ -98,6 +99,7 @@ __all__ = [
     "HybridEncoder",
     "ImagePyramid",
     "MSDeformAttnPixelDecoder",
+    "MaskTTAModel",
     "MViT",
     "PanopticFPN",
     "PanopticFPNHead",

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 import torch
 from mmdet.evaluation.functional import INSTANCE_OFFSET
 from mmdet.structures import DetDataSample
+from torch import Tensor
 
-from ...inference import Detections, ImagePredictor, PanopticSegments, Segment
+from ...inference import Detections, ImagePredictor, MergeRule, PanopticSegments, ResizeRule, Segment, View
+from ...inference.views import flip_image
+from .views import DetectorView, detections_of, merge_rule_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,15 +32,18 @@ class Predictor(ImagePredictor):
 
     def __call__(self, image: np.ndarray) -> Detections:
         """Detect objects on ``H W 3``, RGB, 0..255; ``ValueError`` if the model returns no instances."""
-        sample = self._sample(image)
-        if "pred_instances" not in sample:
-            raise ValueError(
-                f"{type(self.model).__name__} returns no instances but {sorted(sample.keys())}; a Predictor is for "
-                "detectors (use mmdet's own inference for the segments of a panoptic one)"
-            )
-        found = sample.pred_instances.cpu()
-        masks = torch.as_tensor(found.masks).bool() if "masks" in found else None
-        return Detections(found.bboxes, found.scores, found.labels, masks)
+        return detections_of(self.model, self._sample(image)).cpu()
+
+    @property
+    def merge_rule(self) -> MergeRule:
+        """Rule by which detections on several views are merged."""
+        return merge_rule_of(self.model)
+
+    def view(self, image: np.ndarray, rule: ResizeRule, flip: str | None = None) -> View:
+        """Return a `View` of ``H W 3``, RGB, 0..255; it is padded after the flip."""
+        resized = flip_image(rule.scale(image), flip)
+        resized = rule.padding.pad(resized) if rule.padding else resized
+        return DetectorView(self.model, *self._prepared(image, resized, rule, flip))
 
     def panoptic(self, image: np.ndarray) -> PanopticSegments:
         """Segment things and stuff on ``H W 3``, RGB, 0..255; ``ValueError`` without a panoptic head."""
@@ -56,12 +62,21 @@ class Predictor(ImagePredictor):
 
     def _sample(self, image: np.ndarray) -> DetDataSample:
         """Run the model on an image."""
-        resized, (height, width) = self.resized(image), self.rule.size_of(*image.shape[:2])
+        pixels, sample = self._prepared(image, self.resized(image), self.rule)
+        with torch.no_grad():
+            return self.model.test_step({"inputs": [pixels], "data_samples": [sample]})[0]
+
+    def _prepared(
+        self, image: np.ndarray, resized: np.ndarray, rule: ResizeRule, flip: str | None = None
+    ) -> tuple[Tensor, DetDataSample]:
+        """Return what mmdet's test pipeline gives for an image that has been resized and flipped."""
+        height, width = rule.size_of(*image.shape[:2])
         pixels = torch.from_numpy(resized[..., ::-1].copy()).permute(2, 0, 1)  # mmdet's preprocessor expects BGR
         sizes = {
             "ori_shape": image.shape[:2],
             "img_shape": resized.shape[:2],
             "scale_factor": (width / image.shape[1], height / image.shape[0]),
+            "flip": flip is not None,
+            "flip_direction": flip,
         }
-        with torch.no_grad():
-            return self.model.test_step({"inputs": [pixels], "data_samples": [DetDataSample(metainfo=sizes)]})[0]
+        return pixels, DetDataSample(metainfo=sizes)

@@ -12,10 +12,11 @@ from torch.nn import functional
 from ...extras import needed_for
 from ..detections import Detections
 from ..panoptic import PanopticSegments, merge_segments
+from ..pasting import paste_masks
 from ..predictor import ImagePredictor
 from ..resizing import ResizeRule
+from ..views import MergeRule, View
 from .metadata import Metadata
-from .pasting import paste_masks
 from .sessions import Outputs, Session, open_session
 
 if TYPE_CHECKING:
@@ -49,6 +50,17 @@ class EnginePredictor(ImagePredictor):
     def is_panoptic(self) -> bool:
         """Whether `panoptic` segments things and stuff."""
         return self.metadata.panoptic is not None
+
+    @property
+    def merge_rule(self) -> MergeRule:
+        """Rule by which detections on several views are merged."""
+        return MergeRule(limit=self.metadata.max_detections, mask_threshold=self.metadata.mask_threshold)
+
+    def view(self, image: np.ndarray, rule: ResizeRule, flip: str | None = None) -> View:
+        """Return a `View` of an image; ``ValueError`` for another size of a graph that resizes."""
+        if self.metadata.input.inside and rule != self.rule:
+            raise ValueError("the exported graph resizes images itself; leave out the sizes of the views")
+        return super().view(image, rule, flip)
 
     def __call__(self, image: np.ndarray) -> Detections:
         """Detect objects on an image ``H W 3``, RGB, 0..255."""
