@@ -17,8 +17,8 @@ from export_stand_in import description
 
 from fpn_plugins.inference import Detections, Padding, PanopticRule, ResizeRule, merge_segments
 from fpn_plugins.inference.engines import EnginePredictor, InputFormat, Metadata, Session
-from fpn_plugins.inference.pasting import paste_masks
 from fpn_plugins.inference.engines.programs import check_program, is_arithmetic
+from fpn_plugins.inference.pasting import paste_masks
 
 
 @pytest.mark.parametrize(
