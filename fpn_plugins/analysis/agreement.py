@@ -11,6 +11,10 @@ from torch import Tensor
 from ..inference import Detections
 
 
+BOX_TOLERANCE = 0.01  # pixels
+SCORE_TOLERANCE = 1e-4
+
+
 @dataclass
 class Agreement:
     """Agreement of two detectors on a set of images.
@@ -36,9 +40,34 @@ class Agreement:
         """Return the share of matched detections, from 0 to 1; 1 if there are no detections."""
         return self.matched / self.total if self.total else 1.0
 
+    def add(
+        self,
+        image_id: int,
+        first: Detections,
+        second: Detections,
+        box_tolerance: float = BOX_TOLERANCE,
+        score_tolerance: float = SCORE_TOLERANCE,
+    ) -> list[tuple[int, int]]:
+        """Match the detections on an image, see `agreement`; return the index in each list of matched ones."""
+        matched = _match(first, second, box_tolerance, score_tolerance)
+        self.matched += len(matched)
+        self.total += (len(first.scores) + len(second.scores)) / 2
+        unmatched = len(first.scores) + len(second.scores) - 2 * len(matched)
+        if unmatched:
+            self.unmatched[image_id] = unmatched
+        for i, j in matched:
+            difference = float((first.boxes[i] - second.boxes[j]).abs().max())
+            self.box_difference = max(self.box_difference, difference)
+            self.score_difference = max(self.score_difference, float((first.scores[i] - second.scores[j]).abs()))
+            if first.masks is not None and second.masks is not None:
+                self.mask_iou = min(self.mask_iou, iou_of_masks(first.masks[i], second.masks[j]))
+        return matched
+
 
 def agreement(
-    pairs: Iterable[tuple[int, Detections, Detections]], box_tolerance: float = 0.01, score_tolerance: float = 1e-4
+    pairs: Iterable[tuple[int, Detections, Detections]],
+    box_tolerance: float = BOX_TOLERANCE,
+    score_tolerance: float = SCORE_TOLERANCE,
 ) -> Agreement:
     """Match detections one to one.
 
@@ -49,22 +78,12 @@ def agreement(
     """
     result = Agreement()
     for image_id, first, second in pairs:
-        matched = _match(first, second, box_tolerance, score_tolerance)
-        result.matched += len(matched)
-        result.total += (len(first.scores) + len(second.scores)) / 2
-        unmatched = len(first.scores) + len(second.scores) - 2 * len(matched)
-        if unmatched:
-            result.unmatched[image_id] = unmatched
-        for i, j in matched:
-            difference = float((first.boxes[i] - second.boxes[j]).abs().max())
-            result.box_difference = max(result.box_difference, difference)
-            result.score_difference = max(result.score_difference, float((first.scores[i] - second.scores[j]).abs()))
-            if first.masks is not None and second.masks is not None:
-                result.mask_iou = min(result.mask_iou, _iou(first.masks[i], second.masks[j]))
+        result.add(image_id, first, second, box_tolerance, score_tolerance)
     return result
 
 
-def _iou(first: Tensor, second: Tensor) -> float:
+def iou_of_masks(first: Tensor, second: Tensor) -> float:
+    """Return the intersection over union of two masks ``H W``; 1 if both are empty."""
     union = int((first | second).sum())
     return int((first & second).sum()) / union if union else 1.0
 

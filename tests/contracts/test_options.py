@@ -46,6 +46,7 @@ OPTIONS = {
     "--neck-args": "arguments of the neck",
     "--model": "model of a benchmark",
     "--module": "module of a benchmark",
+    "--depth": "number of layers of a ResNet",
     "--detector": "detector",
     "--toolbox": "toolbox",
     "--mmdet": "config and checkpoint in MMDetection",

@@ -51,7 +51,7 @@ PUBLISHED = {
     "bench_necks_slopes": Published("benchmarks/necks", "slopes_page", "draw_slopes"),
     "compiled_detectors": Published("benchmarks/compiled_detectors"),
     "cpu_engines": Published("benchmarks/cpu_engine_page", draw=None),
-    "engines": Published("benchmarks/engines", draw=None),
+    "engines": Published("benchmarks/engine_page", draw=None),
     "foundation_loads": Published("benchmarks/foundation_loads", "markdown", None),
     "foundation_networks": Published("benchmarks/foundation_networks", "markdown", None),
     "foundation_vits": Published("benchmarks/foundation_vits", "markdown", None),
