@@ -39,7 +39,11 @@ class View(NamedTuple):
     def probability(self, index: int, pixels: Tensor) -> Tensor:
         """Return the probabilities of ``pixels``, rows and columns ``N 2`` on the picture, of one object's mask."""
         left, top = (max(int(side.floor()) - 1, 0) for side in self.objects.boxes[index, :2])
-        return self.probabilities[index][pixels[:, 0] - top, pixels[:, 1] - left]
+        places, pasted = pixels - torch.tensor([top, left]), self.probabilities[index]
+        inside = ((places >= 0) & (places < torch.tensor(pasted.shape))).all(1)
+        result = torch.zeros(len(pixels))  # as the masks are outside of what is pasted
+        result[inside] = pasted[places[inside, 0], places[inside, 1]]
+        return result
 
 
 @contextmanager

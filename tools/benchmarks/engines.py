@@ -9,7 +9,8 @@ which was traced. A detector with fewer than ten objects per picture fails. ``--
 photographs without masks, such as BCCD's, RetinaNet and Faster R-CNN are compared.
 
 Engine ``itself`` is the toolbox's detector in channels-last layout: it computes the same with other rounding, and
-shows how much rounding alone changes. A row is kept by size, and what PATH.json has is not measured again.
+shows how much rounding alone changes. A row is kept by size, and what PATH.json has is not measured again; exported
+files lie beside it until their detector is done.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import shutil
 import statistics
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +77,8 @@ class Engines:
         folder: folder of the files.
     """
 
-    def __init__(self, host: ImagePredictor, case: Case, threads: int, folder: str) -> None:
-        self.host, self.case, self.threads, self.folder = host, case, threads, Path(folder)
+    def __init__(self, host: ImagePredictor, case: Case, threads: int, folder: Path) -> None:
+        self.host, self.case, self.threads, self.folder = host, case, threads, folder
 
     def load(self, engine: str) -> ImagePredictor:
         """Export the detector for an engine, and open the file."""
@@ -146,7 +150,7 @@ def measure_case(args: argparse.Namespace, case: Case, photos: list[Any], report
         return
     host = build(case, photos[0])
     clock = time.process_time if args.threads == 1 else time.perf_counter
-    with tempfile.TemporaryDirectory() as folder:
+    with exported_files(args.out, case) as folder:
         exported = Engines(host, case, args.threads, folder)
         engines = {name: exported.load(name) for name in args.engine if any(name in names for names in left.values())}
         for size, names in left.items():
@@ -155,6 +159,19 @@ def measure_case(args: argparse.Namespace, case: Case, photos: list[Any], report
                 report["rows"].setdefault(case.row(name), {})[_key(size)] = row
                 print(case.row(name), _key(size), {key: row[key] for key in row if key != "unequal"}, flush=True)
             add_rows(args.out, report)
+
+
+@contextmanager
+def exported_files(out: Path | None, case: Case) -> Iterator[Path]:
+    """Make the folder of a detector's exported files; a call that was killed leaves it to the next one."""
+    if out is None:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+        return
+    kept = out.parent / case.row("files").replace(", ", "-")
+    kept.mkdir(parents=True, exist_ok=True)
+    yield kept
+    shutil.rmtree(kept)
 
 
 def _key(size: tuple[int, int]) -> str:
