@@ -47,7 +47,7 @@ def test_the_page_shows_each_measure(module: Callable[[str], ModuleType]) -> Non
     about |= {"photos": 20, "sizes": [(96, 160)], "rows": rows}
     text = page.page(about)
     place = "ResNet-18 | COCO | mmdet | openvino"
-    assert f"| mask_rcnn | {place} | 40 | 99.88 % | 99.75 % | 2.0e-06 | 0.010 | 0.51 |" in text
+    assert f"| mask_rcnn | {place} | 40 | 40 | 99.88 % | 99.75 % | 2.0e-06 | 0.010 | 0.51 |" in text
     assert f"| mask_rcnn | {place} | 2 | 2 | 1.0e-04 | 0 | - | 0 | 0 |" in text
     assert f"| panoptic_fpn | {place} | 99.990 % | 1.0e-05 | 0.9987 |" in text
     assert text.index("| mask_rcnn") < text.index("| panoptic_fpn") and "such pixels lie on the threshold" in text
