@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ..inference import Detections
 
-
 BOX_TOLERANCE = 0.01  # pixels
 SCORE_TOLERANCE = 1e-4
 
