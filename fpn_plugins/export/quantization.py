@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from io import StringIO
@@ -16,7 +17,7 @@ from torch import nn
 
 from ..extras import needed_for
 from ..files import write_atomically
-from ..inference.engines import KEY, Metadata
+from ..inference.engines import KEY, Metadata, open_session
 from .writing import OPSET, check_export, example, named_errors, onnx_model, openvino_model, quiet, write_openvino
 
 if TYPE_CHECKING:
@@ -41,12 +42,12 @@ def export_int8(
         path: ``.xml`` (OpenVINO) or ``.onnx`` (with nodes ``QuantizeLinear`` and ``DequantizeLinear``).
         metadata: description to store; it is told that the network is quantized.
         images: batches ``1 3 H W`` as the graph takes them, of the data that the detector will see; one to three
-            hundred are enough.
+            hundred are enough. Those on which a detector with masks finds nothing are left out.
         opset: version of ONNX's operators.
         batch_size: 1 for a graph that takes single images; ``None`` for any number.
 
     Raises:
-        ValueError: another suffix, or no images.
+        ValueError: another suffix, no images, or none on which a detector with masks finds an object.
     """
     if Path(path).suffix not in LAYERS:
         raise ValueError(f"path={str(path)!r}: 8-bit integers are for files {', '.join(LAYERS)}")
@@ -61,6 +62,8 @@ def export_int8(
         proto = onnx_model(
             model.eval(), example(metadata, batch_size or 2), metadata, opset, any_batch=batch_size is None
         )
+        if metadata.masks:
+            batches = with_objects(proto, batches, path.suffix)
         if path.suffix == ".xml":
             write_openvino(quantized(openvino_model(proto), batches, path.suffix), path, metadata)
             return path
@@ -71,6 +74,33 @@ def export_int8(
         with write_atomically(path) as temporary:
             temporary.write_bytes(result.SerializeToString())
     return path
+
+
+def with_objects(proto: Any, batches: Sequence[np.ndarray], suffix: str) -> list[np.ndarray]:
+    """Choose the batches on which a detector finds objects.
+
+    The mask head computes nothing on the others; NNCF takes that for values of 0, and all masks of the quantized
+    detector would be the same.
+
+    Args:
+        proto: detector in float32, a ``ModelProto``.
+        batches: images as the graph takes them.
+        suffix: format that is written, whose engine runs the detector.
+
+    Raises:
+        ValueError: the detector finds no objects at all.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "detector.onnx"
+        file.write_bytes(proto.SerializeToString())
+        detect = open_session(file, "openvino" if suffix == ".xml" else "onnxruntime")
+        found = [batch for batch in batches if len(detect(batch)["boxes"])]
+    if not found:
+        raise ValueError(
+            f"the detector finds no objects on any of the {len(batches)} images, which leaves its mask head without "
+            "values to calibrate on; give images with objects, and the weights of a trained detector"
+        )
+    return found
 
 
 def quantized(graph: Any, batches: list[Any], suffix: str) -> Any:

@@ -92,6 +92,36 @@ def test_8_bit_integers_find_nearly_the_same(suffix: str, tmp_path: Path) -> Non
         export_int8(StandIn(), tmp_path / "other.xml", description(), [])
 
 
+class MaskHead(StandIn):
+    """Stand-in that finds nothing on a black image, and whose masks come from a layer that gets found objects alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(49, 49, bias=False)
+        torch.nn.init.eye_(self.head.weight)
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        found = super().forward(images)
+        kept = torch.nonzero(found["scores"] * (images.float().mean() > 1) > 0.3)[:, 0]
+        found = {name: value[kept] for name, value in found.items()}
+        return found | {"masks": self.head(found["masks"].flatten(1)).reshape(-1, 7, 7)}
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_images_without_objects_leave_masks_alone(suffix: str, tmp_path: Path) -> None:
+    image = photograph()
+    batch = eager().batch(image)
+    black = np.zeros_like(batch)
+    file = export_int8(MaskHead(), tmp_path / f"detector{suffix}", description(), [black, batch, black])
+    with torch.no_grad():
+        expected = MaskHead()(torch.from_numpy(batch))["masks"].mean((1, 2))
+    found = torch.from_numpy(load_engine(file).session(batch)["masks"]).mean((1, 2))
+    assert len(found) >= 10 and 0.3 < float(expected.mean()) < 0.7
+    assert abs(float(found.mean() - expected.mean())) < 0.05
+    with pytest.raises(ValueError, match="finds no objects on any of the 1 images"):
+        export_int8(MaskHead(), tmp_path / f"other{suffix}", description(), [black])
+
+
 def test_a_file_is_complete_or_absent(tmp_path: Path) -> None:
     class Broken(StandIn):
         def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
