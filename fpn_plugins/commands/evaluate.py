@@ -16,7 +16,7 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,16 +53,17 @@ class Timed:
 
     Args:
         predict: the predictor.
+        clock: returns the time in seconds.
     """
 
-    def __init__(self, predict: ImagePredictor) -> None:
-        self.predict, self.seconds = predict, list[float]()
+    def __init__(self, predict: ImagePredictor, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.predict, self.clock, self.seconds = predict, clock, list[float]()
 
     def __call__(self, image: np.ndarray) -> Detections:
         """Detect objects."""
-        start = time.perf_counter()
+        start = self.clock()
         found = self.predict(image)
-        self.seconds.append(time.perf_counter() - start)
+        self.seconds.append(self.clock() - start)
         return found
 
     @property

@@ -80,8 +80,12 @@ def calibration(files: Sequence[Path], metadata: Metadata) -> Iterator[np.ndarra
         yield predict.batch(read_image(path, metadata.toolbox or None))
 
 
-def _images(folder: Path) -> list[Path]:
-    """List the images of a folder, or of the training split of a COCO-format one."""
+def calibration_files(folder: Path, count: int) -> list[Path]:
+    """Choose images of a folder evenly, or of the training split of a COCO-format one.
+
+    Raises:
+        FileNotFoundError: no such folder, or no images in it.
+    """
     if not folder.is_dir():
         raise FileNotFoundError(f"--int8 {folder}: no such folder")
     with suppress(ValueError, FileNotFoundError):
@@ -89,13 +93,8 @@ def _images(folder: Path) -> list[Path]:
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES)
     if not found:
         raise FileNotFoundError(f"--int8 {folder}: no images {', '.join(IMAGES)} in it")
-    return found
-
-
-def _chosen(files: Sequence[Path], count: int) -> list[Path]:
-    """Choose some files, evenly."""
-    count = min(count, len(files))
-    return [files[index * len(files) // count] for index in range(count)]
+    count = min(count, len(found))
+    return [found[index * len(found) // count] for index in range(count)]
 
 
 def evaluated_on(folder: Path | None) -> CocoSplit | None:
@@ -123,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from ..export import check_target, export_detector, export_int8
 
         check_target(args.file)
-        calibrated_on = _chosen(_images(args.int8), args.num_images) if args.int8 else []
+        calibrated_on = calibration_files(args.int8, args.num_images) if args.int8 else []
         silence_notes()
         model, metadata = exportable(args)
         split = evaluated_on(args.int8)

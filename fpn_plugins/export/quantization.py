@@ -57,23 +57,28 @@ def export_int8(
     batches = list(images)
     if not batches:
         raise ValueError("images is empty; calibration needs images that the detector will see")
-    metadata = replace(metadata, int8=True)
     with torch.no_grad(), quiet(), named_errors(path):
         proto = onnx_model(
             model.eval(), example(metadata, batch_size or 2), metadata, opset, any_batch=batch_size is None
         )
-        if metadata.masks:
-            batches = with_objects(proto, batches, path.suffix)
-        if path.suffix == ".xml":
-            write_openvino(quantized(openvino_model(proto), batches, path.suffix), path, metadata)
-            return path
-        result = quantized(proto, [{"images": batch} for batch in batches], path.suffix)
-        for entry in result.metadata_props:
-            if entry.key == KEY:
-                entry.value = metadata.to_json()
-        with write_atomically(path) as temporary:
-            temporary.write_bytes(result.SerializeToString())
+        write_int8(proto, path, metadata, batches)
     return path
+
+
+def write_int8(proto: Any, path: Path, metadata: Metadata, batches: Sequence[np.ndarray]) -> None:
+    """Quantize a detector, a ``ModelProto`` in float32, and write it; see `export_int8`."""
+    metadata = replace(metadata, int8=True)
+    if metadata.masks:
+        batches = with_objects(proto, batches, path.suffix)
+    if path.suffix == ".xml":
+        write_openvino(quantized(openvino_model(proto), list(batches), path.suffix), path, metadata)
+        return
+    result = quantized(proto, [{"images": batch} for batch in batches], path.suffix)
+    for entry in result.metadata_props:
+        if entry.key == KEY:
+            entry.value = metadata.to_json()
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(result.SerializeToString())
 
 
 def with_objects(proto: Any, batches: Sequence[np.ndarray], suffix: str) -> list[np.ndarray]:

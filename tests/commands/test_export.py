@@ -6,10 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
-from tiny_pair import CLASSES, write_pair
+from tiny_pair import CLASSES, write_pair, write_set
 
 from fpn_plugins.commands import evaluate, export, predict
 from fpn_plugins.inference.engines import Metadata
@@ -17,26 +15,9 @@ from fpn_plugins.inference.engines import Metadata
 pytestmark = [pytest.mark.mmdet, pytest.mark.timm]
 
 
-def write_images(root: Path) -> None:
-    """A COCO-format folder with three images."""
-    (root / "annotations").mkdir(parents=True)
-    (root / "val").mkdir()
-    images, objects = [], []
-    for number in range(3):
-        pixels = np.random.default_rng(number).integers(0, 256, (120, 200, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(root / "val" / f"{number}.png")
-        images.append({"id": number, "file_name": f"{number}.png", "width": 200, "height": 120})
-        box = {"bbox": [10, 10, 50, 60], "area": 3000, "iscrowd": 0, "category_id": 1 + number}
-        objects.append({"id": number + 1, "image_id": number, **box})
-    categories = [{"id": 1 + index, "name": name} for index, name in enumerate(CLASSES)]
-    content = {"images": images, "annotations": objects, "categories": categories}
-    for split in ("train", "val"):
-        (root / "annotations" / f"{split}.json").write_text(json.dumps(content))
-
-
 def test_export_predict_and_evaluate(tmp_path: Path, capsys: Any) -> None:
     config, checkpoint = write_pair(tmp_path / "pair", "mmdet")
-    write_images(tmp_path / "set")
+    write_set(tmp_path / "set")
     file = str(tmp_path / "detector.pt2")
     export.main([config, checkpoint, file])
     assert "retinanet, 3 classes" in capsys.readouterr().out
@@ -68,7 +49,7 @@ def test_mistakes(
     command: Any, arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_images(tmp_path / "set")
+    write_set(tmp_path / "set")
     if "pair/tiny.py" in arguments:
         write_pair(tmp_path / "pair", "mmdet")
     with pytest.raises(SystemExit) as stop:
@@ -78,7 +59,7 @@ def test_mistakes(
 
 
 def test_other_names_of_classes_are_a_warning(tmp_path: Path, capsys: Any) -> None:
-    write_images(tmp_path)
+    write_set(tmp_path)
     file, names = tmp_path / "annotations/val.json", CLASSES[::-1]
     evaluate.check_classes("a.onnx", Metadata(CLASSES), file)
     evaluate.check_classes("a.onnx", Metadata(("0", "1", "2")), file)  # no names are known

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from tiny_detector import write_config
 
 from fpn_plugins.analysis import spread_predictions
@@ -59,3 +61,20 @@ def write_pair(folder: Path, toolbox: str, classes: tuple[str, ...] = CLASSES) -
     spread_predictions(model, lambda: predictor(image))
     container = "state_dict" if toolbox == "mmdet" else "model"
     return str(config), str(write_checkpoint(model.state_dict(), folder / "tiny.pth", container, classes))
+
+
+def write_set(root: Path) -> None:
+    """Write a COCO-format folder with three images of noise, one object on each."""
+    (root / "annotations").mkdir(parents=True)
+    (root / "val").mkdir()
+    images, objects = [], []
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 256, (120, 200, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / "val" / f"{number}.png")
+        images.append({"id": number, "file_name": f"{number}.png", "width": 200, "height": 120})
+        box = {"bbox": [10, 10, 50, 60], "area": 3000, "iscrowd": 0, "category_id": 1 + number}
+        objects.append({"id": number + 1, "image_id": number, **box})
+    categories = [{"id": 1 + index, "name": name} for index, name in enumerate(CLASSES)]
+    content = {"images": images, "annotations": objects, "categories": categories}
+    for split in ("train", "val"):
+        (root / "annotations" / f"{split}.json").write_text(json.dumps(content))

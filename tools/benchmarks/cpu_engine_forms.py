@@ -31,8 +31,7 @@ from torch.nn import functional
 from fpn_plugins.adapters.hosts import host_of
 from fpn_plugins.analysis.peak_memory import CLEAR, peak, reset_peak
 from fpn_plugins.export import describe, export_detector
-from fpn_plugins.export.quantization import quantized
-from fpn_plugins.export.writing import openvino_model, write_openvino
+from fpn_plugins.export.quantization import write_int8
 from fpn_plugins.inference import AnnotatedImage, Detections, ResizeRule
 from fpn_plugins.inference.engines import Metadata, load_engine
 from fpn_plugins.ops.compilation import CompiledInPlace
@@ -120,7 +119,7 @@ def quantize(setting: DetectorSetting, number: int, folder: Path) -> Path:
     (text,) = [entry.value for entry in proto.metadata_props if entry.key == "fpn_plugins"]
     batches = [rgb(image).transpose(2, 0, 1)[None].astype("float32") for image in draw_pictures(number, setting.size)]
     path = folder / INT8_FILE
-    write_openvino(quantized(openvino_model(proto), batches, ".xml"), path, Metadata.from_json(text, str(path)))
+    write_int8(proto, path, Metadata.from_json(text, str(path)), batches)
     return path
 
 
