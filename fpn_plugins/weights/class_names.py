@@ -23,11 +23,12 @@ def class_header(classes: Sequence[str], **more: str) -> dict[str, str]:
 def classes_of(content: object) -> tuple[str, ...]:
     """Find class names in a checkpoint's content; empty if there are none.
 
-    They are ``meta["dataset_meta"]["classes"]`` as mmengine stores them, or ``meta["CLASSES"]`` of mmdet 2.
+    They are ``meta["dataset_meta"]["classes"]`` as mmengine stores them, or ``meta["CLASSES"]`` of mmdet 2. Of a
+    panoptic data set, they are its ``"thing_classes"``: ``"classes"`` are things and stuff.
     """
     meta = _mapping(_mapping(content).get("meta"))
     found = _mapping(meta.get("dataset_meta"))
-    return _names(found.get("classes") or found.get("CLASSES") or meta.get("CLASSES"))
+    return _names(found.get("thing_classes") or found.get("classes") or found.get("CLASSES") or meta.get("CLASSES"))
 
 
 def classes_in_header(metadata: Mapping[str, str] | None) -> tuple[str, ...]:

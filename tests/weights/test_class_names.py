@@ -26,6 +26,7 @@ def test_written_and_read(suffix: str, classes: tuple[str, ...], tmp_path: Path)
     [
         ({"dataset_meta": {"classes": ("a", "b"), "palette": None}}, ("a", "b")),
         ({"dataset_meta": {"CLASSES": ["a"]}}, ("a",)),
+        ({"dataset_meta": {"classes": ("a", "sky"), "thing_classes": ("a",), "stuff_classes": ("sky",)}}, ("a",)),
         ({"CLASSES": ("a", "b")}, ("a", "b")),
         ({"dataset_meta": {"classes": "a"}}, ()),
         ({"dataset_meta": {"classes": [1, 2]}}, ()),

@@ -39,14 +39,18 @@ def _dataset(cfg: Any) -> Mapping[str, Any]:
 
 
 def _classes(dataset: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names in the data set's ``metainfo``, or else those of its class."""
-    classes = (dataset.get("metainfo") or {}).get("classes")
+    """Return the names in the data set's ``metainfo``, or else those of its class; of a panoptic one, the things'."""
+    classes = _things(dataset.get("metainfo") or {})
     if not classes and (kind := dataset.get("type")):
         with quiet_imports():
             found = DATASETS.get(kind) if isinstance(kind, str) else kind
-        classes = getattr(found, "METAINFO", {}).get("classes")
+        classes = _things(getattr(found, "METAINFO", {}))
     names = [classes] if isinstance(classes, str) else classes or ()
     return tuple(map(str, names))
+
+
+def _things(metainfo: Mapping[str, Any]) -> Any:
+    return metainfo.get("thing_classes") or metainfo.get("classes")
 
 
 def _rule(pipeline: Sequence[Mapping[str, Any]]) -> ResizeRule:
