@@ -34,6 +34,11 @@ def shortened(name: str, length: int) -> str:
     return name
 
 
+def suffix_of(path: str | os.PathLike[str]) -> str:
+    """Return the suffix of a file's name in lower case, ``.onnx`` for ``X.ONNX``, by which its format is chosen."""
+    return Path(path).suffix.lower()
+
+
 @contextmanager
 def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path next to ``path`` that replaces ``path`` on success and is removed on failure.

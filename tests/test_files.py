@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -19,6 +21,8 @@ from fpn_plugins import files
 from fpn_plugins.files import locked, write_atomically
 from fpn_plugins.weights import write_checkpoint
 
+# suffixes of the project's own files, or already in lower case
+OWN_SUFFIXES = {"packaged.py", "installation.py", "detector_options.py", "programs.py", "files.py"}
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = {"w": torch.ones(100_000)}
 # imports the module alone, which takes a tenth of importing the package
@@ -178,3 +182,26 @@ def test_names_of_any_allowed_length_are_written(tmp_path: Path) -> None:
             temporary.write_text("text")
         assert (tmp_path / name).read_text() == "text" and len(list(tmp_path.iterdir())) == 1
         (tmp_path / name).unlink()
+
+
+def compared_suffixes(source: str) -> list[str]:
+    """Return expressions that choose by a suffix without `suffix_of`: comparisons, look-ups, and ``endswith``."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Compare, ast.Subscript)):
+            parts = [node.left, *node.comparators] if isinstance(node, ast.Compare) else [node.slice]
+            wrong = any(isinstance(part, ast.Attribute) and part.attr == "suffix" for part in parts)
+        else:
+            wrong = re.match(r"\w+\.endswith\(\(?'\.[a-z]\w{1,}'", ast.unparse(node)) is not None
+        if wrong:
+            found.append(ast.unparse(node))
+    return found
+
+
+def test_formats_are_chosen_by_the_suffix_in_lower_case():
+    chosen = ("a.suffix in b", "b[a.suffix]", "a.endswith('.py')")
+    assert [len(compared_suffixes(f"x = {text}")) for text in chosen] == [1, 1, 1]
+    paths = [path for path in (ROOT / "fpn_plugins").rglob("*.py") if path.name not in OWN_SUFFIXES]
+    found = {str(path.relative_to(ROOT)): compared_suffixes(path.read_text(encoding="utf-8")) for path in paths}
+    assert {name: texts for name, texts in found.items() if texts} == {}
+    assert files.suffix_of(Path("folder.d/X.ONNX")) == ".onnx"

@@ -23,6 +23,7 @@ from ..conversion import DetectorFacts
 from ..data.coco_folder import category_names, read_coco
 from ..export import ExportableDetector
 from ..extras import quiet_imports
+from ..files import suffix_of
 from ..inference import AnnotatedImage, Detections, ImagePredictor, InputSettings, load_weights
 from ..moved import check_config
 from ..packaged import OWN, resolve_config
@@ -109,7 +110,7 @@ def toolbox_of(config: str) -> str:
             f"config {config!r} is not a file; name a toolbox's own config mmdet::NAME or detectron2::NAME, and "
             "one of this package fpn_plugins::mmdet/NAME"
         )
-    if Path(config).suffix in (".yaml", ".yml"):
+    if suffix_of(config) in (".yaml", ".yml"):
         return "detectron2"
     with reading(config):
         tree = ast.parse(Path(config).read_text(encoding="utf-8"))

@@ -17,7 +17,7 @@ from typing import Any
 from ..checks import one_of
 from ..data import SAMPLE, DataCheck
 from ..data.findings import CHECK_DATA
-from ..files import write_atomically
+from ..files import suffix_of, write_atomically
 
 # environment variables with a process's rank on its machine: torchrun, slurm, Open MPI
 LOCAL_RANKS = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK")
@@ -114,7 +114,7 @@ def file_of(*suffixes: str) -> Callable[[str], Path]:
 
     def parse(text: str) -> Path:
         path = Path(text)
-        if path.suffix not in suffixes:
+        if suffix_of(path) not in suffixes:
             raise argparse.ArgumentTypeError(f"{text!r} must be a file {', '.join(suffixes)}")
         return path
 

@@ -25,6 +25,7 @@ from ..adapters.hosts import host_of, toolbox_of
 from ..conversion import convert, count_classes
 from ..conversion.tables import toolbox_of_keys
 from ..data import assumed_categories
+from ..files import suffix_of
 from ..weights import read_checkpoint, read_class_names, write_checkpoint
 from .common import INDEX, add_pairs, file_of, user_errors
 
@@ -91,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     with user_errors():
         toolbox = toolbox_of(args.config)
-        if args.output.suffix == ".pkl" and toolbox == "mmdet":
+        if suffix_of(args.output) == ".pkl" and toolbox == "mmdet":
             raise ValueError(f"output={str(args.output)!r}: mmdet does not read .pkl; write a .pth")
         weights = read_checkpoint(args.checkpoint)
         stored = read_class_names(args.checkpoint)

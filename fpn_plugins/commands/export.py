@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from ..adapters.detectors import load_detector
 from ..adapters.hosts import host_of
 from ..data import CocoSplit, find_split
+from ..files import suffix_of
 from ..inference import IMAGES, read_image
 from ..inference.engines import EnginePredictor, Metadata, Session
 from .common import BATCH, COUNT, add_size, number, user_errors
@@ -90,7 +91,7 @@ def calibration_files(folder: Path, count: int) -> list[Path]:
         raise FileNotFoundError(f"--int8 {folder}: no such folder")
     with suppress(ValueError, FileNotFoundError):
         folder = find_split(folder, "train").image_dir
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES)
+    found = sorted(path for path in folder.rglob("*") if suffix_of(path) in IMAGES)
     if not found:
         raise FileNotFoundError(f"--int8 {folder}: no images {', '.join(IMAGES)} in it")
     count = min(count, len(found))
@@ -135,6 +136,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             export_int8(model, args.file, metadata, images, args.opset, args.batch_size)
             if split is not None:
                 compare_int8(args, model, metadata, split)
-        files = [args.file, *([args.file.with_suffix(".bin")] if args.file.suffix == ".xml" else [])]
+        files = [args.file, *([args.file.with_suffix(".bin")] if suffix_of(args.file) == ".xml" else [])]
         size = sum(file.stat().st_size for file in files)
         print(f"wrote {args.file}, {size / 2**20:.1f} MiB: {metadata.detector}, {len(metadata.classes)} classes")

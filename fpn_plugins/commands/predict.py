@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from ..adapters.detectors import LoadedDetector
 from ..data.coco_folder import read_coco
 from ..data.json_values import is_id, is_whole
-from ..files import shortened
+from ..files import shortened, suffix_of
 from ..inference import IMAGES, VIDEOS, is_video, read_pictures, video_info, write_video
 from ..inference.engines import is_exported
 from ..visualization import annotate_objects, draw_detections
@@ -83,7 +83,7 @@ def files_of(inputs: Sequence[str], output: Path) -> list[Path]:
             if str(path) == str(Path(name)) and path.is_dir() and path.resolve().is_relative_to(output.resolve()):
                 raise ValueError(f"input {str(path)!r} is the output, or in it; choose another folder by --out")
             found += in_folder(path, output.resolve()) if path.is_dir() else [path]
-        pictures = [path for path in found if path.suffix.lower() in suffixes and path.is_file()]
+        pictures = [path for path in found if suffix_of(path) in suffixes and path.is_file()]
         if not pictures:
             kind = FileNotFoundError if found != [Path(name)] else ValueError
             raise kind(f"input {name!r}: no image or video; expected files {', '.join(suffixes)}")

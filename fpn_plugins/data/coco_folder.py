@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checks import one_of
+from ..files import suffix_of
 from .json_values import is_id, mix_types
 
 _KEYS = ("images", "annotations", "categories")
@@ -105,15 +106,19 @@ def category_names(content: dict[str, Any]) -> tuple[str, ...]:
 
 
 def known_ids(ann_file: str | os.PathLike[str], classes: Sequence[str]) -> tuple[int, ...]:
-    """Return the category id of each class in an annotation file; nothing if it is missing or has other categories."""
+    """Return the category id of each class in an annotation file; nothing if it is missing or has other categories.
+
+    Of a panoptic file, the categories are its things.
+    """
     path = Path(ann_file)
     try:
-        content = read_coco(path, named=True) if path.suffix == ".json" else {"categories": []}
+        content = read_coco(path, named=True) if suffix_of(path) == ".json" else {"categories": []}
     except (OSError, ValueError):
         return ()
-    ids = {category.get("name"): category.get("id") for category in content["categories"]}
+    things = [category for category in content["categories"] if category.get("isthing", 1)]
+    ids = {category.get("name"): category.get("id") for category in things}
     found = tuple(ids[name] for name in classes if isinstance(ids.get(name), int))
-    return found if len(found) == len(classes) == len(content["categories"]) else ()
+    return found if len(found) == len(classes) == len(things) else ()
 
 
 def read_categories(ann_file: str | os.PathLike[str]) -> tuple[str, ...]:

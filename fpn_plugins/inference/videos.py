@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..extras import needed_for
-from ..files import write_atomically
+from ..files import suffix_of, write_atomically
 from .pictures import read_image
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class VideoInfo(NamedTuple):
 
 def is_video(path: str | os.PathLike[str]) -> bool:
     """Return whether a file has the suffix of a video, see `VIDEOS`."""
-    return Path(path).suffix.lower() in VIDEOS
+    return suffix_of(path) in VIDEOS
 
 
 @contextmanager
@@ -173,7 +173,7 @@ def write_video(path: str | os.PathLike[str], rate: float, codec: str = CODEC) -
         OSError: the file cannot be written, for example because the disk is full.
     """
     path = Path(path)
-    if path.suffix.lower() != ".mp4" or len(codec) != 4:
+    if suffix_of(path) != ".mp4" or len(codec) != 4:
         raise ValueError(f"path={str(path)!r}, codec={codec!r}: expected an .mp4 file and a codec of four letters")
     with write_atomically(path) as temporary:
         writer = VideoWriter(temporary, rate, codec)

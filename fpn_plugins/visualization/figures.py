@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..extras import needed_for
-from ..files import write_atomically
+from ..files import suffix_of, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -80,7 +80,7 @@ def save_png(figure: Figure, path: str | os.PathLike[str], dpi: float = 110) -> 
 def check_png(path: str | os.PathLike[str]) -> Path:
     """Return a path with the suffix ``.png``; ``ValueError`` for another suffix."""
     path = Path(path)
-    if path.suffix != ".png":
+    if suffix_of(path) != ".png":
         raise ValueError(f"path={str(path)!r} has the suffix {path.suffix!r}; expected '.png'")
     return path
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..compat import load_weights
 from ..extras import needed_for
-from ..files import write_atomically
+from ..files import suffix_of, write_atomically
 from ..moved import explain_moved_names
 from .archives import check_torch
 from .class_names import class_header, class_meta, classes_in_header, classes_of
@@ -30,12 +30,12 @@ AVERAGED = ("ema", "model_ema", "ema_model", "state_dict_ema", "ema_state_dict",
 
 
 def _read_any(path: Path, rebuilt: Mapping[str, Any]) -> object:
-    if path.suffix == ".safetensors":
+    if suffix_of(path) == ".safetensors":
         with needed_for("files in safetensors format"):
             from safetensors.torch import load_file
 
         return load_file(path)
-    if path.suffix == ".pkl":
+    if suffix_of(path) == ".pkl":
         return read_arrays(path)
     used, _ = check_torch(path, arrays=bool(rebuilt))
     return load_weights(path, {name: rebuilt.get(name, Discarded) for name in used & DISCARDED})
@@ -83,7 +83,7 @@ def read_content(path: str | os.PathLike[str], rebuilt: Mapping[str, Any] | None
     except Exception as error:
         text = str(error).rpartition("WeightsUnpickler error: ")[2]  # PyTorch advises to execute the file before that
         reason = f"{type(error).__name__}: {text.partition(chr(10))[0]}"  # the error of an empty file has no text
-        load = "pickle.load(open({!r}, 'rb'))" if path.suffix == ".pkl" else "torch.load({!r}, weights_only=False)"
+        load = "pickle.load(open({!r}, 'rb'))" if suffix_of(path) == ".pkl" else "torch.load({!r}, weights_only=False)"
         raise ValueError(
             f"cannot read checkpoint {str(path)!r} ({reason}). The file is damaged, or it contains more than weights, "
             "which is not executed. Only if you trust its origin, save its weights (under 'state_dict' or 'model') "
@@ -98,7 +98,7 @@ def read_class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
     store them.
     """
     content = read_content(path)
-    if Path(path).suffix != ".safetensors":
+    if suffix_of(path) != ".safetensors":
         return classes_of(content)
     with needed_for("files in safetensors format"):
         from safetensors import safe_open
@@ -182,14 +182,14 @@ def write_checkpoint(
     meta = {"meta": class_meta(classes)} if classes else {}
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path) as temporary:
-        if path.suffix == ".safetensors":
+        if suffix_of(path) == ".safetensors":
             with needed_for("files in safetensors format"):
                 from safetensors.torch import save
 
             # copies, because safetensors refuses tensors that share memory
             copies = {key: value.detach().clone().contiguous() for key, value in state_dict.items()}
             temporary.write_bytes(save(copies, class_header(classes) if classes else None))
-        elif path.suffix == ".pkl":
+        elif suffix_of(path) == ".pkl":
             arrays = {key: value.numpy() for key, value in state_dict.items()}
             temporary.write_bytes(pickle.dumps({container: arrays, "__author__": "fpn_plugins", **meta}, protocol=4))
         else:

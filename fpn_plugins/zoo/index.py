@@ -18,7 +18,7 @@ import torch
 
 from ..checks import near_names
 from ..extras import needed_for
-from ..files import locked, write_atomically
+from ..files import locked, suffix_of, write_atomically
 from ..packaged import INSTALLED, PACKAGE
 from ..weights.download import download
 from .publish import as_pth
@@ -126,7 +126,7 @@ class Zoo:
             raise ValueError(f"no weights of {name!r} have been published for toolbox={toolbox!r}; {available}")
         folder = Path(torch.hub.get_dir()) / OWN if cache is None else Path(cache)
         path = _fetch(weights[toolbox], self.folder, folder)
-        return str(as_pth(path, toolbox, folder) if path.suffix == ".safetensors" else path)
+        return str(as_pth(path, toolbox, folder) if suffix_of(path) == ".safetensors" else path)
 
 
 def forget_weights(node: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ..files import suffix_of
 from .index import Zoo
 from .records import OWN, ZOO_METRICS, Entry, PublishedResult
 
@@ -122,7 +123,7 @@ def _load(entry: Entry, toolbox: str) -> str:
     """Explain how to load and evaluate a model's weights in a toolbox."""
     config = f"configs/{entry.configs[toolbox]}"
     file = f"{toolbox}/{entry.weights[toolbox].file_name}"
-    option = "train.init_checkpoint=" if config.endswith(".py") else "MODEL.WEIGHTS "
+    option = "train.init_checkpoint=" if suffix_of(config) == ".py" else "MODEL.WEIGHTS "
     commands = {
         "mmdet": f"test.py {config} {file}",
         "detectron2": f"train_net.py --eval-only --config-file {config} {option}{file}",

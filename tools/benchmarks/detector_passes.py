@@ -14,6 +14,7 @@ from torch import nn
 from fpn_plugins.adapters.hosts import Host, build_detector, host_of
 from fpn_plugins.analysis import spread_predictions
 from fpn_plugins.conversion import convert
+from fpn_plugins.files import suffix_of
 from fpn_plugins.inference import Detections
 from fpn_plugins.weights import read_checkpoint, write_checkpoint
 
@@ -128,7 +129,7 @@ def draw_weights(
     """
     torch.manual_seed(0)
     config = STOCK_CONFIGS[toolbox, detector]
-    with torch.device(device if toolbox == "detectron2" and config.endswith(".py") else "cpu"):
+    with torch.device(device if toolbox == "detectron2" and suffix_of(config) == ".py" else "cpu"):
         stock = build_detector(config, options).to(device).eval()
     with torch.no_grad():
         spread_predictions(

@@ -11,7 +11,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine.hooks import PeriodicCheckpointer
 from detectron2.utils import comm
 
-from ...files import write_atomically
+from ...files import suffix_of, write_atomically
 from ...inference import is_computed, without_wrappers
 from ...sharding import is_sharded, whole_state
 from ...weights.download import fetching
@@ -138,10 +138,10 @@ class SafeCheckpointer(DetectionCheckpointer):
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         content = read_training_checkpoint(filename)
-        if filename.endswith(".pyth"):  # pycls
+        if suffix_of(filename) == ".pyth":  # pycls
             content = {key: value for key, value in content["model_state"].items() if "num_batches_tracked" not in key}
             return {"model": content, "__author__": "pycls", "matching_heuristics": True}
-        if not filename.endswith(".pkl"):
+        if suffix_of(filename) != ".pkl":
             return self._with_query(content if "model" in content else {"model": content.get("state_dict", content)})
         if "model" in content and "__author__" in content:
             return content

@@ -15,6 +15,7 @@ from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
+from ...files import suffix_of
 from ...inference import AnnotatedImage, Detections, InputSettings, load_detector_weights
 from ...packaged import resolve_config
 from ...zoo.index import forget_weights
@@ -36,7 +37,7 @@ def build(config: str, options: Sequence[str] = (), device: str = "cpu") -> nn.M
     A LazyConfig is built on PyTorch's default device.
     """
     config = resolve_config(config)
-    if config.endswith(".py"):
+    if suffix_of(config) == ".py":
         lazy = read_lazy(config, options)
         forget_weights(lazy.model)
         with trying(f"config {config!r}"):
@@ -60,7 +61,7 @@ def load(config: str, checkpoint: str, options: Sequence[str] = (), device: str 
 def input_settings(config: str, options: Sequence[str] = ()) -> InputSettings:
     """Read the size of images and the classes from the test data of a config; the data itself is not needed."""
     config = resolve_config(config)
-    if config.endswith(".py"):
+    if suffix_of(config) == ".py":
         return lazy_settings(read_lazy(config, options))
     return yaml_settings(_read_yaml(config, options))
 

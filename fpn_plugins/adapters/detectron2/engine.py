@@ -27,6 +27,7 @@ from detectron2.evaluation import COCOEvaluator, inference_on_dataset, print_csv
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 
+from ...files import suffix_of
 from ...sharding import is_sharded, shard_on_load, whole_parameters
 from .builders import check_builders
 from .checkpointer import SafeCheckpointer
@@ -59,7 +60,7 @@ def make_job(args: Any, exact: bool = False) -> Job:
     Raises:
         ValueError: the config cannot be read, or names a data set that is not registered.
     """
-    job: Job = (LazyJob if args.config_file.endswith(".py") else YamlJob)(args, exact)
+    job: Job = (LazyJob if suffix_of(args.config_file) == ".py" else YamlJob)(args, exact)
     check_registered(job.needs)
     return job
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from ...checks import one_of
+from ...files import suffix_of
 
 # engine -> suffixes of the files that it runs; the first engine of a suffix is the default
 ENGINES = {"onnxruntime": (".onnx",), "openvino": (".xml", ".onnx"), "torch": (".pt2", ".torchscript")}
@@ -14,7 +15,7 @@ SUFFIXES = tuple(dict.fromkeys(suffix for suffixes in ENGINES.values() for suffi
 
 def is_exported(path: str | os.PathLike[str]) -> bool:
     """Return whether a path has the suffix of an exported detector."""
-    return Path(path).suffix in SUFFIXES
+    return suffix_of(path) in SUFFIXES
 
 
 def engine_for(path: str | os.PathLike[str], engine: str | None = None) -> str:
@@ -25,7 +26,7 @@ def engine_for(path: str | os.PathLike[str], engine: str | None = None) -> str:
         ValueError: another suffix, or an engine that does not run it.
     """
     path = Path(path)
-    able = [name for name, suffixes in ENGINES.items() if path.suffix in suffixes]
+    able = [name for name, suffixes in ENGINES.items() if suffix_of(path) in suffixes]
     if not able:
         raise ValueError(f"path={str(path)!r} is no exported detector; expected a file {', '.join(SUFFIXES)}")
     if engine is not None and one_of("engine", engine, ENGINES) not in able:

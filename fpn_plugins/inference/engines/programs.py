@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 
+from ...files import suffix_of
+
 _OPERATORS = re.compile(
     r"torch\.ops\.(aten|prims|torchvision)\.\w+(\.\w+)?|torch\.ops\.higher_order\.\w+|torch\.sym_\w+"
     r"|_operator\.(add|sub|mul|truediv|floordiv|mod|pow|neg|pos|eq|ne|lt|le|gt|ge|and_|or_|not_|getitem)"
@@ -81,7 +83,7 @@ def _check_names(names: Sequence[str]) -> None:
 
 def _check_entry(name: str, read: Callable[[str], bytes]) -> None:
     lower = name.lower()
-    if "aotinductor" in lower or Path(lower).suffix in (".so", ".py", ".cpp"):
+    if "aotinductor" in lower or suffix_of(name) in (".so", ".py", ".cpp"):
         raise _Refused(f"compiled code ({name})")
     if "custom_obj" in lower:
         raise _Refused(f"a custom object ({name})")

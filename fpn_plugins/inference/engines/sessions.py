@@ -13,6 +13,7 @@ import torch
 
 from ...checks import integer, one_of
 from ...extras import needed_for
+from ...files import suffix_of
 from ..devices import existing_device
 from .files import engine_for
 from .metadata import KEY, Metadata
@@ -50,7 +51,8 @@ class Session:
             raise ValueError(
                 f"the exported detector does not run in {self.engine or 'its engine'} on images of shape "
                 f"{tuple(images.shape)}, type {images.dtype}: {reason}. A file exported with a batch size takes that "
-                "many images; a .pt2 file refuses sizes at which a map has a single cell: choose a larger size"
+                "many images; a .pt2 file of an older PyTorch refuses sizes at which a map has a single cell: choose a "
+                "larger size"
             ) from error
         self._check(outputs)
         return outputs
@@ -180,7 +182,7 @@ def _torch(path: Path, device: str) -> Session:
     with needed_for("exported detectors"):
         import torchvision  # noqa: F401  (its operators are registered)
 
-    if path.suffix == ".pt2":
+    if suffix_of(path) == ".pt2":
         check_program(path)
         extra = {KEY: ""}
         logging.getLogger("torch.export").setLevel(logging.ERROR)

@@ -31,6 +31,7 @@ from fpn_plugins.analysis import agreement
 from fpn_plugins.analysis.evaluation import Predict, evaluate_detectors
 from fpn_plugins.commands.common import user_errors
 from fpn_plugins.data import CocoSplit, find_split
+from fpn_plugins.files import suffix_of
 from fpn_plugins.inference import Detections, load_detector_weights
 from fpn_plugins.visualization.figures import axis_label, legend_below
 
@@ -44,7 +45,7 @@ class FastPath(NamedTuple):
 
     def options(self, config: str) -> list[str]:
         """Overrides of the config for these options."""
-        if Path(config).suffix in (".yaml", ".yml"):
+        if suffix_of(config) in (".yaml", ".yml"):
             keys = ("MODEL.FPN_PLUGINS.CHANNELS_LAST", "MODEL.FPN_PLUGINS.AUTOCAST")
         else:
             keys = ("model.backbone.channels_last", "model.backbone.autocast")
