@@ -16,9 +16,11 @@ import torch
 from torch import nn
 
 from ..extras import needed_for
-from ..files import write_atomically
+from ..files import suffix_of, write_atomically
 from ..inference.engines import KEY, Metadata, open_session
-from .writing import OPSET, check_export, example, named_errors, onnx_model, openvino_model, quiet, write_openvino
+from .recording import OPSET, example, named_errors, onnx_model, quiet
+from .tracing import uncompiled
+from .writing import check_export, openvino_model, write_openvino
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +51,7 @@ def export_int8(
     Raises:
         ValueError: another suffix, no images, or none on which a detector with masks finds an object.
     """
-    if Path(path).suffix not in LAYERS:
+    if suffix_of(path) not in LAYERS:
         raise ValueError(f"path={str(path)!r}: 8-bit integers are for files {', '.join(LAYERS)}")
     path = check_export(path, metadata, opset)
     if batch_size not in (None, 1):
@@ -57,7 +59,7 @@ def export_int8(
     batches = list(images)
     if not batches:
         raise ValueError("images is empty; calibration needs images that the detector will see")
-    with torch.no_grad(), quiet(), named_errors(path):
+    with torch.no_grad(), quiet(), named_errors(path, model), uncompiled(model):
         proto = onnx_model(
             model.eval(), example(metadata, batch_size or 2), metadata, opset, any_batch=batch_size is None
         )
@@ -69,11 +71,11 @@ def write_int8(proto: Any, path: Path, metadata: Metadata, batches: Sequence[np.
     """Quantize a detector, a ``ModelProto`` in float32, and write it; see `export_int8`."""
     metadata = replace(metadata, int8=True)
     if metadata.masks:
-        batches = with_objects(proto, batches, path.suffix)
-    if path.suffix == ".xml":
-        write_openvino(quantized(openvino_model(proto), list(batches), path.suffix), path, metadata)
+        batches = with_objects(proto, batches, suffix_of(path))
+    if suffix_of(path) == ".xml":
+        write_openvino(quantized(openvino_model(proto), list(batches), suffix_of(path)), path, metadata)
         return
-    result = quantized(proto, [{"images": batch} for batch in batches], path.suffix)
+    result = quantized(proto, [{"images": batch} for batch in batches], suffix_of(path))
     for entry in result.metadata_props:
         if entry.key == KEY:
             entry.value = metadata.to_json()

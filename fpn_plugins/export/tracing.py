@@ -1,13 +1,14 @@
-"""Let a toolbox's own pooling be recorded for images of any size."""
+"""Record a detector as it is, for images of any size: a toolbox's own pooling, and modules compiled in place."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ..compat import exporting
@@ -37,6 +38,19 @@ class AnySizePooling(TorchFunctionMode):
 def sizes_stay_open() -> AbstractContextManager[Any]:
     """Return the context in which a network is recorded by ``torch.export``; elsewhere it does nothing."""
     return AnySizePooling() if exporting() else nullcontext()
+
+
+@contextmanager
+def uncompiled(model: nn.Module) -> Iterator[None]:
+    """Run the modules of a model that are compiled in place uncompiled, which recording and its checks need."""
+    compiled = {module: module._compiled_call_impl for module in model.modules() if module._compiled_call_impl}
+    try:
+        for module in compiled:
+            module._compiled_call_impl = None
+        yield
+    finally:
+        for module, call in compiled.items():
+            module._compiled_call_impl = call
 
 
 def _pair(value: Any) -> tuple[int, int]:

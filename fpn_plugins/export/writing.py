@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import integer
-from ..compat import dynamic_dimension, without_leftover_hooks
 from ..extras import needed_for
-from ..files import write_atomically
+from ..files import suffix_of, write_atomically
 from ..inference.engines import KEY, SUFFIXES, Metadata
-from .resizing import add_resizing
+from .recording import OPSET, example, exported_program, named_errors, onnx_model, quiet
+from .tracing import uncompiled
 
-OPSET = 18
-# bytes of weights that one protobuf file can hold
-ONNX_LIMIT = 2**31 - 2**24
-TRACED_SIZE = (256, 320)
 OTHER_SIZE = (197, 283)
-_LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir", "torch.jit", "torch.utils.cpp_extension")
 
 
 def export_detector(
@@ -56,15 +48,15 @@ def export_detector(
     """
     path = check_export(path, metadata, opset)
     images = example(metadata, batch_size or 2)
-    with torch.no_grad(), quiet(), named_errors(path):
-        _WRITERS[path.suffix](model.eval(), images, path, metadata, opset, batch_size is None)
+    with torch.no_grad(), quiet(), named_errors(path, model), uncompiled(model):
+        _WRITERS[suffix_of(path)](model.eval(), images, path, metadata, opset, batch_size is None)
     return path
 
 
 def check_target(path: str | os.PathLike[str]) -> Path:
     """Return the path of a file to write, before the detector is exported; for errors, see `export_detector`."""
     path = Path(path)
-    if path.suffix not in _WRITERS:
+    if suffix_of(path) not in _WRITERS:
         raise ValueError(f"path={str(path)!r} must be a file {', '.join(SUFFIXES)}; the suffix chooses the format")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path={str(path)!r}: the folder {str(path.parent)!r} does not exist; create it first")
@@ -87,67 +79,12 @@ def check_export(path: str | os.PathLike[str], metadata: Metadata, opset: int = 
 
 def _check_resizing(path: Path, metadata: Metadata) -> None:
     """Raise ``ValueError`` for a graph that cannot resize."""
-    if path.suffix not in (".onnx", ".xml"):
+    if suffix_of(path) not in (".onnx", ".xml"):
         raise ValueError(f"path={str(path)!r}: only graphs in .onnx and .xml resize images; leave resizing outside")
-    if path.suffix == ".xml" and metadata.input.resize.library == "pillow":
+    if suffix_of(path) == ".xml" and metadata.input.resize.library == "pillow":
         raise ValueError(f"path={str(path)!r}: OpenVINO does not resize as Pillow does; leave resizing outside")
     if metadata.input.normalized or metadata.masks == "pasted":
         raise ValueError("a graph that resizes takes pixels from 0 to 255, and returns masks as probabilities")
-
-
-def example(metadata: Metadata, batch_size: int, size: tuple[int, int] = TRACED_SIZE) -> Tensor:
-    """Return noise as images ``B 3 H W`` of the type that a detector takes."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (batch_size, 3, *size), generator=generator)
-    if metadata.input.normalized:
-        return (images.float() - 127.5) / 64
-    return images.to(getattr(torch, metadata.input.dtype))
-
-
-def exported_program(model: nn.Module, images: Tensor, any_batch: bool = True) -> torch.export.ExportedProgram:
-    """Export a detector to a program for images of any height and width."""
-    dynamic = dynamic_dimension()
-    shapes = dict.fromkeys((0, 2, 3) if any_batch else (2, 3), dynamic)
-    with without_leftover_hooks():
-        return torch.export.export(model, (images,), dynamic_shapes=(shapes,), strict=False)
-
-
-def onnx_model(model: nn.Module, images: Tensor, metadata: Metadata, opset: int = OPSET, any_batch: bool = True) -> Any:
-    """Export a detector to a ``ModelProto`` that holds its description, and resizes if that says so."""
-    with needed_for("ONNX files"):
-        import onnxscript  # noqa: F401
-
-    size = sum(value.numel() * value.element_size() for value in model.state_dict().values())
-    if size > ONNX_LIMIT:
-        raise ValueError(f"its weights have {size / 2**30:.1f} GiB, an ONNX file holds 2 GiB; export to .pt2")
-    program = exported_program(model, images, any_batch)
-    found = torch.onnx.export(
-        program,
-        (),
-        dynamo=True,
-        opset_version=opset,
-        input_names=["images"],
-        output_names=names_of(model, images),
-        verbose=False,
-    )
-    assert found is not None
-    found.model.metadata_props[KEY] = metadata.to_json()
-    proto = found.model_proto
-    written = next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
-    if written != opset:
-        raise ValueError(f"opset={opset}: PyTorch and onnxscript write opset {written} here; choose a lower one")
-    if metadata.input.inside:
-        add_resizing(proto, metadata.input.resize, metadata.input.dtype)
-    return proto
-
-
-def names_of(model: nn.Module, images: Tensor) -> list[str]:
-    """Return the names of a detector's outputs, in their order."""
-    names: Any = getattr(model, "output_names", None)
-    if names is not None:
-        return list(names)
-    outputs = model(images)
-    return list(outputs) if isinstance(outputs, dict) else list(outputs._fields)
 
 
 def _write_onnx(model: nn.Module, images: Tensor, path: Path, metadata: Metadata, opset: int, any_batch: bool) -> None:
@@ -183,7 +120,7 @@ def write_openvino(model: Any, path: Path, metadata: Metadata) -> None:
 def _write_program(
     model: nn.Module, images: Tensor, path: Path, metadata: Metadata, opset: int, any_batch: bool
 ) -> None:
-    program = exported_program(model, images, any_batch)
+    program = exported_program(model, images, any_batch, single_cells=True)
     with write_atomically(path) as temporary:
         torch.export.save(program, temporary, extra_files={KEY: metadata.to_json()})
 
@@ -211,36 +148,3 @@ _WRITERS: dict[str, Callable[[nn.Module, Tensor, Path, Metadata, int, bool], Non
     ".pt2": _write_program,
     ".torchscript": _write_torchscript,
 }
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Drop warnings and notes of the exporters to their developers."""
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-@contextmanager
-def named_errors(path: Path) -> Iterator[None]:
-    """Turn the errors of the exporters, of many kinds, into a ``ValueError`` that names the file."""
-    try:
-        yield
-    except (ValueError, OSError, ImportError) as error:
-        if isinstance(error, ValueError) and str(path) not in str(error):
-            raise ValueError(f"the detector cannot be exported to {str(path)!r}: {error}") from error
-        raise
-    except Exception as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:  # the exporters wrap it in advice to their developers
-            cause = cause.__cause__
-        reason = " ".join(str(cause).split())[:400]
-        raise ValueError(f"the detector cannot be exported to {str(path)!r}: {reason}") from error

@@ -12,7 +12,7 @@ from export_stand_in import StandIn, description
 
 from fpn_plugins.export import check_target, export_detector, export_int8
 from fpn_plugins.inference import Detections, Padding, ResizeRule
-from fpn_plugins.inference.engines import EnginePredictor, Session, load_engine, open_session
+from fpn_plugins.inference.engines import EnginePredictor, Session, is_exported, load_engine, open_session
 
 FORMATS = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",), ".pt2": ("torch",), ".torchscript": ("torch",)}
 
@@ -174,22 +174,66 @@ def test_an_opset_that_is_not_written_is_an_error(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+class Gate(torch.nn.Module):
+    """Module that no exporter can record."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Make dark images black."""
+        return images * 0 if images.float().sum() < 5 else images
+
+
 class BranchesOnValues(StandIn):
-    """Detector that no exporter can record."""
+    """Detector with a part that no exporter can record."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = torch.nn.Sequential(Gate())
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """Detect nothing on dark images."""
-        if images.float().sum() < 5:
-            images = images * 0
-        return super().forward(images)
+        return super().forward(self.gate(images))
 
 
-def test_a_failed_export_leaves_no_hook_in_the_process(tmp_path: Path) -> None:
+def test_a_failed_export_names_the_module_and_leaves_no_hook_in_the_process(tmp_path: Path) -> None:
     hooks = torch.nn.modules.module._global_buffer_registration_hooks
     before = dict(hooks)
-    with pytest.raises(ValueError, match="cannot be exported"):
+    with pytest.raises(ValueError, match=r"cannot be exported to '.*x\.pt2': gate\.0 \(Gate\): "):
         export_detector(BranchesOnValues(), tmp_path / "x.pt2", description())
     assert dict(hooks) == before
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_suffixes_in_capitals_are_the_same_formats(suffix: str, files: dict[str, Path], tmp_path: Path) -> None:
+    capitals = tmp_path / f"DETECTOR{suffix.upper()}"
+    export_detector(StandIn(), capitals, description())
+    assert is_exported(capitals)
+    assert_same(load_engine(capitals)(photograph()), load_engine(files[suffix])(photograph()))
+
+
+@pytest.mark.parametrize("suffix", [".torchscript", ".pt2", ".onnx"])
+def test_a_module_compiled_in_place_is_written_uncompiled(suffix: str, tmp_path: Path) -> None:
+    def backend(graph: object, inputs: object) -> None:
+        raise AssertionError("compiled")
+
+    model = StandIn()
+    model.conv.compile(backend=backend)
+    call = model.conv._compiled_call_impl
+    export_detector(model, tmp_path / f"a{suffix}", description())
+    assert model.conv._compiled_call_impl is call
+
+
+def test_maps_of_one_cell_run_in_every_format(files: dict[str, Path]) -> None:
+    if not hasattr(torch.fx.experimental._config, "backed_size_oblivious"):
+        pytest.skip("this PyTorch records a guard")
+    for height, width in ((8, 96), (64, 9), (10, 10)):
+        images = np.random.default_rng(0).uniform(0, 255, (1, 3, height, width)).astype(np.float32)
+        with torch.no_grad():
+            expected = StandIn()(torch.from_numpy(images))
+        assert len(expected["scores"])
+        for path in files.values():
+            found = open_session(path)(images)
+            for name, value in expected.items():
+                torch.testing.assert_close(torch.from_numpy(found[name]), value, atol=1e-3, rtol=0)
 
 
 def test_a_folder_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
