@@ -10,6 +10,17 @@ import torch
 from export_detectors import build_detectron2, build_mmdet, host_module
 from torch import nn
 
+from fpn_plugins.export.support import LIMITS
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_guide_has_every_limit_and_each_is_some_refusals():
+    rows = [f"| {part} | {limit} |" for part, limit in LIMITS.items()]
+    assert "\n".join(rows) in (ROOT / "docs/guides/deploy.md").read_text(encoding="utf-8")
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "fpn_plugins/adapters").rglob("export*.py"))
+    assert [part for part in LIMITS if f'"{part}"' not in sources and part != "layers"] == []
+
 
 @pytest.mark.mmdet
 @pytest.mark.parametrize(

@@ -48,11 +48,11 @@ def exportable(detector: Any, normalized: bool = False, masks: str = "probabilit
     one_of("masks", masks, ("probabilities", "pasted"))
     detector.eval()
     if isinstance(detector, HostDenseDetector):
-        require_inherited(detector, RetinaNet, "forward", *_DENSE)
+        require_inherited(detector, "detectors", RetinaNet, "forward", *_DENSE)
     elif isinstance(detector, PanopticFPN):
-        require_inherited(detector, PanopticFPN, "inference", "preprocess_image")
+        require_inherited(detector, "detectors", PanopticFPN, "inference", "preprocess_image")
     else:
-        require_inherited(detector, GeneralizedRCNN, "inference", "preprocess_image", "_postprocess")
+        require_inherited(detector, "detectors", GeneralizedRCNN, "inference", "preprocess_image", "_postprocess")
     features = Features(detector.backbone)
     if isinstance(detector, RetinaNet):
         parts = _one_stage(detector, features)
@@ -83,8 +83,8 @@ def _two_stage(detector: Any, features: Features, masks: str) -> dict[str, Any]:
     heads = detector.roi_heads
     cascade = isinstance(heads, CascadeROIHeads)
     methods = ("forward", "_forward_box", "_forward_mask", "forward_with_given_boxes")
-    require_inherited(heads, CascadeROIHeads if cascade else StandardROIHeads, *methods)
-    require(heads, "keypoint_on=False", not heads.keypoint_on)
+    require_inherited(heads, "heads", CascadeROIHeads if cascade else StandardROIHeads, *methods)
+    require(heads, "keypoints", "keypoint_on=False", not heads.keypoint_on)
     pooler = read_pooler(heads.box_pooler, features.levels(heads.box_in_features))
     pairs = zip(_each(heads.box_head, cascade), _each(heads.box_predictor, cascade), strict=True)
     stages = [read_box_stage(pooler, head, predictor) for head, predictor in pairs]
@@ -102,7 +102,7 @@ def _two_stage(detector: Any, features: Features, masks: str) -> dict[str, Any]:
     )
     parts = {"objects": RegionDetector(proposals, stages, rule, scores), "settings": settings}
     if heads.mask_on:
-        require(heads, "a mask_pooler", heads.mask_pooler is not None)
+        require(heads, "regions", "a mask_pooler", heads.mask_pooler is not None)
         mask_pooler = read_pooler(heads.mask_pooler, features.levels(heads.mask_in_features))
         parts["masks"] = MaskStage([mask_pooler], [read_mask_head(heads.mask_head)])
     return parts
@@ -113,10 +113,10 @@ def _each(part: Any, cascade: bool) -> list[nn.Module]:
 
 
 def _proposals(generator: Any, features: Features) -> ProposalNetwork:
-    require_inherited(generator, RPN, "forward", "predict_proposals", "_decode_proposals")
+    require_inherited(generator, "heads", RPN, "forward", "predict_proposals", "_decode_proposals")
     # logits of any value; at test time
     limit = generator.post_nms_topk[False]
-    require(generator, "a positive number of proposals", limit > 0)
+    require(generator, "selection", "a positive number of proposals", limit > 0)
     rule = SelectionRule(NOTHING, float(generator.nms_thresh), int(limit), min_side=float(generator.min_box_size))
     return ProposalNetwork(
         generator.rpn_head,
@@ -131,7 +131,7 @@ def _proposals(generator: Any, features: Features) -> ProposalNetwork:
 
 def _panoptic(detector: Any, features: Features, masks: str) -> dict[str, Any]:
     head = detector.sem_seg_head
-    require_inherited(head, SemSegFPNHead, "forward")
+    require_inherited(head, "panoptic", SemSegFPNHead, "forward")
     parts = _two_stage(detector, features, masks)
     merging = {
         "things": parts["settings"].num_classes,

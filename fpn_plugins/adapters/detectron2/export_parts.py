@@ -61,14 +61,14 @@ def read_pixels(detector: Any, normalized: bool) -> PixelInput:
 
 def read_rule(owner: Any, score_threshold: float, iou_threshold: float, limit: int) -> SelectionRule:
     """Read the selection of objects; ``owner`` has these settings."""
-    require(owner, "a positive number of detections per image", limit > 0)
+    require(owner, "selection", "a positive number of detections per image", limit > 0)
     return SelectionRule(float(score_threshold), float(iou_threshold), int(limit), drops_empty=True)
 
 
 def read_anchors(generator: Any) -> list[GridAnchors]:
     """Read the anchors of each level."""
     if type(generator) is not DefaultAnchorGenerator:
-        raise refusal(generator, "it is not Detectron2's DefaultAnchorGenerator")
+        raise refusal(generator, "boxes", "it is not Detectron2's DefaultAnchorGenerator")
     offsets = [generator.offset * stride for stride in generator.strides]
     return [
         GridAnchors(base, (stride, stride), (offset, offset))
@@ -79,16 +79,16 @@ def read_anchors(generator: Any) -> list[GridAnchors]:
 def read_coder(transform: Any, clips: bool = True) -> BoxCoder:
     """Read a box transform."""
     if type(transform).__name__ != "Box2BoxTransform":
-        raise refusal(transform, "it is not Detectron2's Box2BoxTransform")
+        raise refusal(transform, "boxes", "it is not Detectron2's Box2BoxTransform")
     weights = tuple(float(weight) for weight in transform.weights)
     return BoxCoder(weights, max_log=float(transform.scale_clamp), clips=clips)  # type: ignore[arg-type]
 
 
 def read_pooler(pooler: Any, levels: Sequence[int]) -> RegionPooler:
     """Read a pooler of regions on the maps at ``levels`` of the pyramid."""
-    require_inherited(pooler, ROIPooler, "forward")
+    require_inherited(pooler, "regions", ROIPooler, "forward")
     layer = pooler.level_poolers[0]
-    require(pooler, f"ROIAlign, not {type(layer).__name__}", type(layer) is ROIAlign)
+    require(pooler, "regions", f"ROIAlign, not {type(layer).__name__}", type(layer) is ROIAlign)
     rule = LevelRule(pooler.canonical_level, float(pooler.canonical_box_size), 1e-8, pooler.min_level)
     strides = [1 / each.spatial_scale for each in pooler.level_poolers]
     size = (int(pooler.output_size[0]), int(pooler.output_size[1]))
@@ -97,11 +97,13 @@ def read_pooler(pooler: Any, levels: Sequence[int]) -> RegionPooler:
 
 def read_box_stage(pooler: RegionPooler, head: nn.Module, predictor: Any) -> BoxStage:
     """Read a box head and its predictor."""
-    require_inherited(predictor, FastRCNNOutputLayers, "forward", "inference", "predict_boxes", "predict_probs")
+    require_inherited(
+        predictor, "heads", FastRCNNOutputLayers, "forward", "inference", "predict_boxes", "predict_probs"
+    )
     return BoxStage(pooler, nn.Sequential(head, predictor), read_coder(predictor.box2box_transform))
 
 
 def read_mask_head(head: Any) -> Layers:
     """Read a mask head."""
-    require_inherited(head, BaseMaskRCNNHead, "forward")
+    require_inherited(head, "masks", BaseMaskRCNNHead, "forward")
     return Layers(head)

@@ -49,16 +49,16 @@ def exportable(detector: Any, normalized: bool = False, masks: str = "probabilit
     one_of("masks", masks, ("probabilities", "pasted"))
     detector.eval()
     if isinstance(detector, SingleStageDetector):
-        require_inherited(detector, SingleStageDetector, "predict", "extract_feat")
+        require_inherited(detector, "detectors", SingleStageDetector, "predict", "extract_feat")
         parts = _one_stage(detector.bbox_head)
     elif isinstance(detector, TwoStagePanopticSegmentor):
-        require_inherited(detector, TwoStagePanopticSegmentor, "predict", "extract_feat")
+        require_inherited(detector, "detectors", TwoStagePanopticSegmentor, "predict", "extract_feat")
         parts = _panoptic(detector, masks)
     elif isinstance(detector, TwoStageDetector):
-        require_inherited(detector, TwoStageDetector, "predict", "extract_feat")
+        require_inherited(detector, "detectors", TwoStageDetector, "predict", "extract_feat")
         parts = _two_stage(detector, masks)
     else:
-        raise refusal(detector, "it is neither a SingleStageDetector nor a TwoStageDetector")
+        raise refusal(detector, "detectors", "it is neither a SingleStageDetector nor a TwoStageDetector")
     pixels = read_pixels(detector.data_preprocessor, normalized)
     result = ExportableDetector(pixels, Features(detector), **parts).eval()
     refuse_operators(result, ("mmcv.ops.",))
@@ -67,12 +67,12 @@ def exportable(detector: Any, normalized: bool = False, masks: str = "probabilit
 
 def _one_stage(head: Any) -> dict[str, Any]:
     if not isinstance(head, (RetinaHead, RetinaSepBNHead)):
-        raise refusal(head, "it is not a RetinaHead")
-    require_inherited(head, BaseDenseHead, "predict", *_PREDICTION)
-    require(head, "a loss with use_sigmoid=True", head.use_sigmoid_cls)
-    require(head, "a loss without custom classes", not getattr(head.loss_cls, "custom_cls_channels", False))
+        raise refusal(head, "heads", "it is not a RetinaHead")
+    require_inherited(head, "heads", BaseDenseHead, "predict", *_PREDICTION)
+    require(head, "scores", "a loss with use_sigmoid=True", head.use_sigmoid_cls)
+    require(head, "scores", "a loss without custom classes", not getattr(head.loss_cls, "custom_cls_channels", False))
     cfg: Any = head.test_cfg or {}
-    require(head, "a positive test_cfg.nms_pre", cfg.get("nms_pre", -1) > 0)
+    require(head, "selection", "a positive test_cfg.nms_pre", cfg.get("nms_pre", -1) > 0)
     rule = read_rule(head, cfg, float(cfg.get("score_thr", 0)))
     anchors, coder = read_anchors(head.prior_generator), read_coder(head.bbox_coder)
     levels = range(len(anchors))
@@ -83,11 +83,11 @@ def _one_stage(head: Any) -> dict[str, Any]:
 
 def _two_stage(detector: Any, masks: str) -> dict[str, Any]:
     if not detector.with_rpn:
-        raise refusal(detector, "it has no rpn_head")
+        raise refusal(detector, "detectors", "it has no rpn_head")
     heads, cfg = detector.roi_head, detector.roi_head.test_cfg
     cascade = isinstance(heads, CascadeRoIHead)
-    require_inherited(heads, CascadeRoIHead if cascade else StandardRoIHead, *_REGIONS)
-    require(heads, "no shared_head", not heads.with_shared_head)
+    require_inherited(heads, "heads", CascadeRoIHead if cascade else StandardRoIHead, *_REGIONS)
+    require(heads, "regions", "no shared_head", not heads.with_shared_head)
     pairs = zip(_each(heads.bbox_roi_extractor), _each(heads.bbox_head), strict=True)
     stages = [read_box_stage(extractor, head) for extractor, head in pairs]
     rule = read_rule(heads, cfg, float(cfg.score_thr))
@@ -96,7 +96,7 @@ def _two_stage(detector: Any, masks: str) -> dict[str, Any]:
     settings = ("mmdet", kind, _each(heads.bbox_head)[-1].num_classes, rule.score_threshold, rule.limit)
     if not heads.with_mask:
         return {**found, "settings": ExportSettings(*settings)}
-    require(heads, "a test_cfg.mask_thr_binary of at least 0", cfg.mask_thr_binary >= 0)
+    require(heads, "masks", "a test_cfg.mask_thr_binary of at least 0", cfg.mask_thr_binary >= 0)
     poolers = [read_pooler(extractor) for extractor in _each(heads.mask_roi_extractor)]
     mask_stage = MaskStage(poolers, [check_mask_head(head) for head in _each(heads.mask_head)])
     return {**found, "masks": mask_stage, "settings": ExportSettings(*settings, masks, float(cfg.mask_thr_binary))}
@@ -107,10 +107,10 @@ def _each(part: Any) -> list[Any]:
 
 
 def _proposals(head: Any) -> ProposalNetwork:
-    require_inherited(head, RPNHead, "predict", *_PREDICTION)
-    require(head, "a loss with use_sigmoid=True", head.use_sigmoid_cls)
+    require_inherited(head, "heads", RPNHead, "predict", *_PREDICTION)
+    require(head, "scores", "a loss with use_sigmoid=True", head.use_sigmoid_cls)
     cfg: Any = head.test_cfg or {}
-    require(head, "a positive test_cfg.nms_pre", cfg.get("nms_pre", -1) > 0)
+    require(head, "selection", "a positive test_cfg.nms_pre", cfg.get("nms_pre", -1) > 0)
     anchors, coder, rule = (
         read_anchors(head.prior_generator),
         read_coder(head.bbox_coder),
@@ -132,9 +132,9 @@ class _Semantic(nn.Module):
 
 def _panoptic(detector: Any, masks: str) -> dict[str, Any]:
     head, fusion = detector.semantic_head, detector.panoptic_fusion_head
-    require_inherited(head, PanopticFPNHead)
-    require_inherited(head, BaseSemanticHead, "predict")
-    require_inherited(fusion, HeuristicFusionHead, "_predict_single", "_lay_masks")
+    require_inherited(head, "panoptic", PanopticFPNHead)
+    require_inherited(head, "panoptic", BaseSemanticHead, "predict")
+    require_inherited(fusion, "panoptic", HeuristicFusionHead, "_predict_single", "_lay_masks")
     parts = _two_stage(detector, masks)
     merging = {
         "things": fusion.num_things_classes,

@@ -34,8 +34,8 @@ class Features(nn.Module):
 
 def read_pixels(found: Any, normalized: bool) -> PixelInput:
     """Read the data preprocessor."""
-    require_inherited(found, DetDataPreprocessor, "forward")
-    require(found, "mean and std", hasattr(found, "mean"))
+    require_inherited(found, "pixels", DetDataPreprocessor, "forward")
+    require(found, "pixels", "mean and std", hasattr(found, "mean"))
     return PixelInput(
         found.mean.flatten().tolist(),
         found.std.flatten().tolist(),
@@ -51,8 +51,8 @@ def read_rule(head: Any, cfg: Mapping[str, Any], score_threshold: float) -> Sele
     nms, limit, min_side = dict(cfg["nms"]), cfg.get("max_per_img", -1), cfg.get("min_bbox_size", -1)
     known = {"type", "iou_threshold", "class_agnostic", "split_thr"}
     plain = nms.get("type", "nms") == "nms" and set(nms) <= known and "iou_threshold" in nms
-    require(head, f"test_cfg.nms=dict(type='nms', iou_threshold=...), not {nms}", plain)
-    require(head, "a positive test_cfg.max_per_img", limit > 0)
+    require(head, "selection", f"test_cfg.nms=dict(type='nms', iou_threshold=...), not {nms}", plain)
+    require(head, "selection", "a positive test_cfg.max_per_img", limit > 0)
     return SelectionRule(
         score_threshold=score_threshold,
         iou_threshold=float(nms["iou_threshold"]),
@@ -65,14 +65,14 @@ def read_rule(head: Any, cfg: Mapping[str, Any], score_threshold: float) -> Sele
 def read_anchors(generator: Any) -> list[GridAnchors]:
     """Read the anchors of each level."""
     if type(generator) is not AnchorGenerator:
-        raise refusal(generator, "it is not mmdet's AnchorGenerator")
+        raise refusal(generator, "boxes", "it is not mmdet's AnchorGenerator")
     return [GridAnchors(base, stride) for base, stride in zip(generator.base_anchors, generator.strides, strict=True)]
 
 
 def read_coder(coder: Any) -> BoxCoder:
     """Read a box coder."""
     if type(coder) is not DeltaXYWHBBoxCoder or coder.add_ctr_clamp:
-        raise refusal(coder, "it is not mmdet's DeltaXYWHBBoxCoder without add_ctr_clamp")
+        raise refusal(coder, "boxes", "it is not mmdet's DeltaXYWHBBoxCoder without add_ctr_clamp")
     limit = abs(log(16 / 1000))
     weights = tuple(1 / float(std) for std in coder.stds)
     means = tuple(float(mean) for mean in coder.means)
@@ -81,10 +81,10 @@ def read_coder(coder: Any) -> BoxCoder:
 
 def read_pooler(extractor: Any) -> RegionPooler:
     """Read an extractor of regions."""
-    require_inherited(extractor, SingleRoIExtractor, "forward", "map_roi_levels")
+    require_inherited(extractor, "regions", SingleRoIExtractor, "forward", "map_roi_levels")
     layer, strides = extractor.roi_layers[0], extractor.featmap_strides
     align = type(layer).__name__ == "RoIAlign" and layer.pool_mode == "avg"
-    require(extractor, f"RoIAlign with pool_mode='avg', not {type(layer).__name__}", align)
+    require(extractor, "regions", f"RoIAlign with pool_mode='avg', not {type(layer).__name__}", align)
     rule = LevelRule(level=0, size=float(extractor.finest_scale), epsilon=1e-6)
     size = (int(layer.output_size[0]), int(layer.output_size[1]))
     return RegionPooler(strides, size, layer.sampling_ratio, layer.aligned, rule, range(extractor.num_inputs))
@@ -92,10 +92,11 @@ def read_pooler(extractor: Any) -> RegionPooler:
 
 def read_box_stage(extractor: Any, head: Any) -> BoxStage:
     """Read a box head."""
-    require_inherited(head, BBoxHead, "predict_by_feat", "_predict_by_feat_single", "regress_by_class")
-    require(head, "with_cls=True and with_reg=True", head.with_cls and head.with_reg)
+    require_inherited(head, "heads", BBoxHead, "predict_by_feat", "_predict_by_feat_single", "regress_by_class")
+    require(head, "heads", "with_cls=True and with_reg=True", head.with_cls and head.with_reg)
     require(
         head,
+        "scores",
         "a loss without classes or activation of its own",
         not (head.custom_cls_channels or head.custom_activation),
     )
@@ -104,5 +105,5 @@ def read_box_stage(extractor: Any, head: Any) -> BoxStage:
 
 def check_mask_head(head: Any) -> nn.Module:
     """Return a mask head if its predictions are those of mmdet's ``FCNMaskHead``."""
-    require_inherited(head, FCNMaskHead, "predict_by_feat", "_predict_by_feat_single")
+    require_inherited(head, "masks", FCNMaskHead, "predict_by_feat", "_predict_by_feat_single")
     return head
