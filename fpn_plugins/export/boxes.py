@@ -57,6 +57,16 @@ def larger_than(boxes: Tensor, side: float) -> Tensor:
     return ((boxes[..., 2:] - boxes[..., :2]) > side).all(-1)
 
 
+def quotients(numbers: Tensor, divisor: int) -> Tensor:
+    """Return ``numbers // divisor`` of integers from 0 on, in operators that TensorRT has for integers.
+
+    The exporter's form of PyTorch's own division compares booleans, which TensorRT's table does not have.
+    """
+    guess = (numbers.float() / divisor).to(numbers.dtype)  # off by one at most
+    rest = numbers - guess * divisor
+    return guess + (rest >= divisor).to(numbers.dtype) - (rest < 0).to(numbers.dtype)
+
+
 class GridAnchors(nn.Module):
     """Anchors of one level by number, cell by cell in rows, so that only those in use are computed.
 
@@ -76,8 +86,8 @@ class GridAnchors(nn.Module):
     def forward(self, numbers: Tensor, width: int) -> Tensor:
         """Return the anchors ``... 4`` with these numbers ``...`` on a map of ``width`` cells."""
         per_cell = self.base.shape[0]
-        cells = numbers // per_cell
-        rows = cells // width
+        cells = quotients(numbers, per_cell)
+        rows = quotients(cells, width)
         columns = cells - rows * width  # ONNX export has no remainder by a symbolic number
         x = columns.to(self.base.dtype) * self.stride[0] + self.offset[0]
         y = rows.to(self.base.dtype) * self.stride[1] + self.offset[1]

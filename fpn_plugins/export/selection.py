@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from ..compat import exporting
 from ..extras import needed_for
+from .boxes import quotients
 
 NOTHING = float("-inf")  # score of a place that no candidate fills
 
@@ -31,20 +32,20 @@ def bounded(indices: Tensor) -> Tensor:
 
 
 def positions(chosen: Tensor) -> Tensor:
-    """Return the indices of the true entries of ``N`` booleans."""
-    return bounded(chosen.nonzero().squeeze(1))
+    """Return the indices of the true entries of ``N`` booleans; TensorRT looks for them in floats."""
+    return bounded(chosen.float().nonzero().squeeze(1))
 
 
 def best(scores: Tensor, number: int) -> tuple[Tensor, Tensor]:
     """Return the highest scores ``B number`` of ``B N`` and their indices, falling; equal scores by rising index.
 
-    Where ``N`` is smaller than ``number``, the remaining scores are `NOTHING`, with any index.
+    Where ``N`` is smaller than ``number``, the remaining scores are `NOTHING`, with index 0.
     """
-    total = scores.shape[1]
     values, indices = F.pad(scores, (0, number), value=NOTHING).topk(number, dim=1)
     indices, order = indices.sort(dim=1)  # topk leaves the order of equal scores open, the toolboxes' sort does not
     values, again = values.gather(1, order).sort(dim=1, descending=True)
-    return values, indices.gather(1, again).clamp(max=total - 1)
+    indices = indices.gather(1, again)
+    return values, torch.where(values == NOTHING, torch.zeros_like(indices), indices)
 
 
 def best_pairs(logits: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -61,7 +62,8 @@ def best_pairs(logits: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:
     anchors, order = anchors.sort(dim=1)
     scores = scores.gather(1, order[..., None].expand(-1, -1, classes)).flatten(1)
     values, pairs = best(scores, number)
-    return values, anchors.gather(1, pairs // classes), pairs % classes
+    rows = quotients(pairs, classes)
+    return values, anchors.gather(1, rows), pairs - rows * classes
 
 
 def suppressed(
@@ -91,8 +93,8 @@ def suppressed(
 
 def _first_per_image(images: Tensor, batch: int, limit: int) -> Tensor:
     """Return the indices of the first ``limit`` entries of each image, image by image."""
-    hits = (images[:, None] == torch.arange(batch, device=images.device)).to(torch.int64)
-    ranks = (hits.cumsum(0) * hits).sum(1) - 1
+    hits = (images[:, None] == torch.arange(batch, device=images.device)).float()  # TensorRT sums no integers up
+    ranks = (hits.cumsum(0) * hits).sum(1).to(torch.int64) - 1
     slots = torch.where(ranks < limit, images * limit + ranks, batch * limit)
     table = torch.full((batch * limit + 1,), -1, dtype=torch.int64, device=images.device)
     table = table.scatter(0, slots, torch.arange(images.shape[0], device=images.device))[:-1]
