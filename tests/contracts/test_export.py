@@ -11,14 +11,12 @@ import torch
 from precision import assert_same_gradients, assert_same_maps
 from registered import (
     BACKBONE_HOSTS,
-    DEPTHS,
     FAMILIES,
+    FEWER,
     MODULES,
     NECK_NAMES,
     SIZES,
-    SMALL_NETWORK,
     VARIANTS,
-    VIT_PARTS,
     build,
     double_example,
     example,
@@ -52,25 +50,6 @@ def case_id(case: Case) -> str:
     return "-".join([case.name, *map(str, case.arguments.values())])
 
 
-# fewer repeats and blocks: they are alike, and tracing takes seconds
-FEWER: dict[str, dict[str, Any]] = {
-    "BiFPN": {"num_repeats": 1},
-    "CSPNeXtPAFPN": {"num_blocks": 1},
-    "CSPPAFPN": {"num_blocks": 1},
-    "DyHead": {"num_blocks": 1},
-    "FPG": {"paths": ("bottom_up",) * 2, "skipped_paths": "none"},
-    "HybridEncoder": {"in_indices": (2, 3)},
-    "ImagePyramid": {"scales": (1, 0.5)},
-    "MViT": {"last_block_indices": (0, 1, 2, 3)},
-    "MultiDepthViT": {
-        "vit": {**VIT_PARTS, "depth": 2, "global_block_indices": (1,)},
-        "depths": (1, 2),
-        "strides": (8, 16),
-    },
-    "NASFPN": {"num_repeats": 1},
-    "SpatialTuningAdapter": {"vit": {**DEPTHS, "depth": 1, "out_block_indices": (0,)}},
-    "ViTAdapter": {"vit": {**SMALL_NETWORK, "depth": 1, "global_block_indices": ()}, "use_extra_extractor": False},
-}
 CASES = [
     *(
         pytest.param(Case(name, FEWER.get(name, {})), marks=BACKBONE_HOSTS.get(name, ()), id=name)

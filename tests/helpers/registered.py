@@ -79,6 +79,25 @@ BACKBONE_ARGUMENTS: dict[str, dict[str, Any]] = {
         "global_block_indices": (1,),
     },
 }
+# arguments for tests that trace: fewer repeats and blocks, which are alike; tracing takes seconds
+FEWER: dict[str, dict[str, Any]] = {
+    "BiFPN": {"num_repeats": 1},
+    "CSPNeXtPAFPN": {"num_blocks": 1},
+    "CSPPAFPN": {"num_blocks": 1},
+    "DyHead": {"num_blocks": 1},
+    "FPG": {"paths": ("bottom_up",) * 2, "skipped_paths": "none"},
+    "HybridEncoder": {"in_indices": (2, 3)},
+    "ImagePyramid": {"scales": (1, 0.5)},
+    "MViT": {"last_block_indices": (0, 1, 2, 3)},
+    "MultiDepthViT": {
+        "vit": {**VIT_PARTS, "depth": 2, "global_block_indices": (1,)},
+        "depths": (1, 2),
+        "strides": (8, 16),
+    },
+    "NASFPN": {"num_repeats": 1},
+    "SpatialTuningAdapter": {"vit": {**DEPTHS, "depth": 1, "out_block_indices": (0,)}},
+    "ViTAdapter": {"vit": {**SMALL_NETWORK, "depth": 1, "global_block_indices": ()}, "use_extra_extractor": False},
+}
 # classes with arguments that make another network of them, under names of their own; they pass the same contracts
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ViT-DINOv3": ("ViT", {"name": "vit_small_plus_patch16_dinov3_qkvb", **SMALL_NETWORK, "num_heads": 4}),
