@@ -135,9 +135,9 @@ def test_operators_are_looked_up_in_the_table(
 
     table = json.loads(onnx_operators.TABLE.read_text())
     assert {"NonMaxSuppression", "RoiAlign", "TopK"} <= set(table["supported"]) and np.all(table["source"])
-    for kind, code in (("Relu", None), ("Unique", 1)):
+    for kind, number, code in (("Relu", "FLOAT", None), ("Unique", "FLOAT", 1), ("Clip", "INT64", 1)):
         node = helper.make_node(kind, ["x"], ["y"])
-        value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+        value = [helper.make_tensor_value_info(name, getattr(TensorProto, number), [1]) for name in "xy"]
         file = tmp_path / f"{kind}.onnx"
         file.write_bytes(helper.make_model(helper.make_graph([node], "g", value[:1], value[1:])).SerializeToString())
         monkeypatch.setattr(sys, "argv", ["onnx_operators.py", str(file)])
@@ -147,4 +147,5 @@ def test_operators_are_looked_up_in_the_table(
         else:
             with pytest.raises(SystemExit) as stop:
                 onnx_operators.main()
-            assert stop.value.code == code and "Unique" in capsys.readouterr().err
+            wanted = {"Unique": "Unique", "Clip": "Clip of INT64 (has FP32, FP16, BF16)"}[kind]
+            assert stop.value.code == code and wanted in capsys.readouterr().err
