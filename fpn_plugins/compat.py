@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import _compat_pickle
-import importlib
 import os
 import pickle
 import types
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -69,15 +68,6 @@ def dynamic_dimension() -> Any:
             f"exporting a detector needs PyTorch 2.6 or newer, this is {torch.__version__}; upgrade torch"
         )
     return dim.DYNAMIC  # type: ignore[union-attr]
-
-
-def single_cells_stay_open() -> AbstractContextManager[Any]:
-    """Return the context in which ``torch.export`` records no guard against sizes of 1.
-
-    A PyTorch without this option records the guard: the program refuses such sizes.
-    """
-    config: Any = importlib.import_module("torch.fx.experimental._config")
-    return config.patch(backed_size_oblivious=True) if hasattr(config, "backed_size_oblivious") else nullcontext()
 
 
 @contextmanager

@@ -43,8 +43,9 @@ def suffix_of(path: str | os.PathLike[str]) -> str:
 def write_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path next to ``path`` that replaces ``path`` on success and is removed on failure.
 
-    Both paths have the same suffix. The temporary file exists and is locked while it is written: open it for writing,
-    do not move another file onto it. Temporary files of writers that were killed are removed first.
+    Both paths have the same suffix, the temporary one in lower case. The temporary file exists and is locked while it
+    is written: open it for writing, do not move another file onto it. Temporary files of killed writers are removed
+    first.
 
     Raises:
         FileNotFoundError: the folder of ``path`` does not exist.
@@ -121,7 +122,7 @@ def _create_temporary(path: Path) -> tuple[Path, int]:
     """Create a temporary file and lock it, where the file system has locks; return it and its descriptor."""
     while True:
         # unique, because several processes may write the same file, such as the ranks of one training run
-        temporary = path.with_name(f".{shortened(path.stem, 120)}.{uuid.uuid4().hex}.fpn_plugins{path.suffix}")
+        temporary = path.with_name(f".{shortened(path.stem, 120)}.{uuid.uuid4().hex}.fpn_plugins{suffix_of(path)}")
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             if _lock(descriptor, temporary):

@@ -64,7 +64,7 @@ class ExportableDetector(nn.Module):
     - ``semantic_logits`` of Panoptic FPN: ``B C H W`` at the images' size; channels are the toolbox's
 
     Compute it without gradients (``torch.no_grad``). One recording serves all sizes and numbers of images; a program of
-    ``torch.export`` of an older PyTorch refuses images on which a map is one cell wide or high.
+    ``torch.export`` alone refuses images on which a map would be a single cell wide or high.
 
     Args:
         pixels: preparation of images.

@@ -6,14 +6,14 @@ import logging
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..compat import dynamic_dimension, single_cells_stay_open, without_leftover_hooks
+from ..compat import dynamic_dimension, without_leftover_hooks
 from ..extras import needed_for
 from ..inference.engines import KEY, Metadata
 from .resizing import add_resizing
@@ -34,21 +34,11 @@ def example(metadata: Metadata, batch_size: int, size: tuple[int, int] = TRACED_
     return images.to(getattr(torch, metadata.input.dtype))
 
 
-def exported_program(
-    model: nn.Module, images: Tensor, any_batch: bool = True, single_cells: bool = False
-) -> torch.export.ExportedProgram:
-    """Export a detector to a program for images of any height and width.
-
-    Args:
-        model: detector.
-        images: example.
-        any_batch: whether the program takes any number of images, instead of the example's.
-        single_cells: whether the program takes images on which a map is one cell wide or high, where PyTorch can record
-            that. ONNX graphs, which have no guards, take them anyway.
-    """
+def exported_program(model: nn.Module, images: Tensor, any_batch: bool = True) -> torch.export.ExportedProgram:
+    """Export a detector to a program for images of any height and width."""
     dynamic = dynamic_dimension()
     shapes = dict.fromkeys((0, 2, 3) if any_batch else (2, 3), dynamic)
-    with without_leftover_hooks(), single_cells_stay_open() if single_cells else nullcontext():
+    with without_leftover_hooks():
         return torch.export.export(model, (images,), dynamic_shapes=(shapes,), strict=False)
 
 

@@ -43,9 +43,19 @@ def best(scores: Tensor, number: int) -> tuple[Tensor, Tensor]:
     """
     values, indices = F.pad(scores, (0, number), value=NOTHING).topk(number, dim=1)
     indices, order = indices.sort(dim=1)  # topk leaves the order of equal scores open, the toolboxes' sort does not
-    values, again = values.gather(1, order).sort(dim=1, descending=True)
+    values, again = _falling(values.gather(1, order))
     indices = indices.gather(1, again)
     return values, torch.where(values == NOTHING, torch.zeros_like(indices), indices)
+
+
+def _falling(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Sort each row of ``B N``; equal values keep their order.
+
+    ONNX export has no stable sort: recorded programs leave it to the engine, of which onnxruntime keeps the order.
+    """
+    if exporting():
+        return values.sort(dim=1, descending=True)
+    return values.sort(dim=1, descending=True, stable=True)
 
 
 def best_pairs(logits: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:

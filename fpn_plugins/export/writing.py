@@ -120,7 +120,7 @@ def write_openvino(model: Any, path: Path, metadata: Metadata) -> None:
 def _write_program(
     model: nn.Module, images: Tensor, path: Path, metadata: Metadata, opset: int, any_batch: bool
 ) -> None:
-    program = exported_program(model, images, any_batch, single_cells=True)
+    program = exported_program(model, images, any_batch)
     with write_atomically(path) as temporary:
         torch.export.save(program, temporary, extra_files={KEY: metadata.to_json()})
 

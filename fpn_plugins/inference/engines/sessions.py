@@ -51,8 +51,7 @@ class Session:
             raise ValueError(
                 f"the exported detector does not run in {self.engine or 'its engine'} on images of shape "
                 f"{tuple(images.shape)}, type {images.dtype}: {reason}. A file exported with a batch size takes that "
-                "many images; a .pt2 file of an older PyTorch refuses sizes at which a map has a single cell: choose a "
-                "larger size"
+                "many images; a .pt2 file refuses sizes at which a map has a single cell: choose a larger size"
             ) from error
         self._check(outputs)
         return outputs
