@@ -8,7 +8,7 @@ import pickle
 import types
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -90,6 +90,12 @@ def compiled_graphs() -> int:
     from torch._dynamo.utils import counters
 
     return counters["stats"]["unique_graphs"]
+
+
+def uncompiled() -> AbstractContextManager[object]:
+    """Run compiled modules uncompiled inside, so that hooks see every module; before PyTorch 2.6, do nothing."""
+    set_stance = getattr(torch.compiler, "set_stance", None)
+    return nullcontext() if set_stance is None else set_stance("force_eager")
 
 
 def find_fully_shard() -> Callable[..., Any]:

@@ -17,6 +17,7 @@ EXTRAS = {
     "panopticapi": "panoptic",
     "peft": "lora",
     "supervision": "supervision",
+    **dict.fromkeys(("mlflow", "tensorboard", "wandb"), "watch"),
 }
 # libraries that no extra installs -> what to install
 PACKAGES = {"cv2": "opencv-python-headless", "torchvision": "torchvision"}

@@ -45,7 +45,7 @@ LEAVES = ("checks", "compat", "extras", "keywords", "moved")
 LOW = (*LEAVES, "features", "initialization", "layers", "upsampling", "resampling", "ops", "weights")
 CORE = ("", "files", "packaged", *LOW, "necks", "backbones", "pyramid")
 ABOVE_CORE = ("conversion", "training", "resuming", "sharding", "data", "inference", "testing")
-NOT_CORE = (*ABOVE_CORE, "zoo", "analysis", "visualization", "export", "registry", "adapters", "commands")
+NOT_CORE = (*ABOVE_CORE, "zoo", "analysis", "visualization", "watching", "export", "registry", "adapters", "commands")
 # what an adapter may import; `export` never asks for the detector, adapters hand it over
 BELOW_ADAPTERS = (*CORE, *ABOVE_CORE, "zoo", "analysis", "export", "adapters.config_errors")
 NUMERIC = ("torch", "numpy")
@@ -87,6 +87,7 @@ RULES = {
     "zoo.hub": Allowed(("extras",), external=(), inside_functions=("huggingface_hub",)),
     "analysis": Allowed((*CORE, "data", "inference"), NUMERIC, (*IMAGES, "tqdm", "panopticapi")),
     "visualization": Allowed((*CORE, "data", "analysis"), NUMERIC, ANY),
+    "watching": Allowed((*CORE, "resuming", "sharding", "data", "visualization"), NUMERIC, ("PIL",)),
     "export": Allowed((*CORE, "inference"), NUMERIC, ANY),
     "registry": Allowed(("checks",), ("mmengine",)),
     "adapters": Allowed(external=(), itself=False),
@@ -95,8 +96,10 @@ RULES = {
         (*CORE, "conversion", "data", "analysis", "inference", "export", "adapters.config_errors")
     ),
     "adapters.detectors": Allowed((*CORE, "conversion", "data", "inference", "zoo", "adapters.hosts")),
-    "adapters.mmdet": Allowed((*BELOW_ADAPTERS, "registry"), (*NUMERIC, "mmengine", "mmcv", "mmdet")),
-    "adapters.detectron2": Allowed(BELOW_ADAPTERS, (*NUMERIC, "detectron2", "fvcore", "omegaconf", "yaml")),
+    "adapters.mmdet": Allowed((*BELOW_ADAPTERS, "watching", "registry"), (*NUMERIC, "mmengine", "mmcv", "mmdet")),
+    "adapters.detectron2": Allowed(
+        (*BELOW_ADAPTERS, "watching"), (*NUMERIC, "detectron2", "fvcore", "omegaconf", "yaml")
+    ),
     "adapters.mmcv": Allowed(CORE, NUMERIC, ("torchvision", "mmcv")),
     "adapters.torchvision": Allowed(BELOW_ADAPTERS, ("torch", "torchvision")),
     "commands": Allowed(ANY, NUMERIC, ANY),

@@ -109,14 +109,17 @@ def checkpoint(run: Training) -> Path:
 def draw_levels(run: Training, image_file: Path, path: Path) -> None:
     """Draw maps of the trained backbone and neck on one image."""
     from fpn_plugins.adapters.detectors import load_detector
-    from fpn_plugins.commands.pyramid import record_maps
     from fpn_plugins.inference import read_image
     from fpn_plugins.visualization import draw_pyramid
+    from fpn_plugins.watching import record_levels
 
     detector = load_detector(run.config_file, checkpoint(run))
-    rows, image = record_maps(detector.model.backbone), read_image(image_file, run.toolbox)
-    detector(image)
-    draw_pyramid(image, rows, path, f"{run.config} after training in {NAMES[run.toolbox]}: mean |activation|")
+    image = read_image(image_file, run.toolbox)
+    with record_levels(detector.model) as maps:
+        detector(image)
+    covered = maps.covered_size(image.shape[:2], detector.predict.rule.size_of(*image.shape[:2]))
+    title = f"{run.config} after training in {NAMES[run.toolbox]}: mean |activation|"
+    draw_pyramid(image, maps.rows, path, title, covered_size=covered)
 
 
 def evaluate(run: Training) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def annotate_objects(
 
     Args:
         image: ``H W 3``, RGB, 0..255.
-        objects: COCO annotations or results; ``segmentation`` (RLE) and ``score`` are optional.
+        objects: COCO annotations or results; ``segmentation`` (polygons or RLE) and ``score`` are optional.
         names: category id -> name; its order selects the colors.
         enlarge: see `annotate`.
     """
@@ -104,10 +104,15 @@ def draw_predictions(
 
 def _mask(entry: Mapping[str, Any], height: int, width: int) -> np.ndarray | None:
     with needed_for("pictures of masks"):
+        import numpy as np
         from pycocotools import mask as mask_utils
 
-    rle = entry.get("segmentation")
-    if not isinstance(rle, Mapping):
+    shape = entry.get("segmentation")
+    if not shape:
         return None
-    compressed = mask_utils.frPyObjects(dict(rle), height, width) if isinstance(rle["counts"], list) else rle
+    if not isinstance(shape, Mapping):
+        polygons = [np.asarray(polygon, float).ravel().tolist() for polygon in shape]
+        compressed = mask_utils.merge(mask_utils.frPyObjects(polygons, height, width))
+    else:
+        compressed = mask_utils.frPyObjects(dict(shape), height, width) if isinstance(shape["counts"], list) else shape
     return mask_utils.decode(compressed).astype(bool)

@@ -16,6 +16,7 @@ from ..extras import needed_for
 from ..files import suffix_of, write_atomically
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colors (blue, vermilion, green, orange, pink, sky blue, black), and brown in place of their yellow
@@ -75,6 +76,18 @@ def save_png(figure: Figure, path: str | os.PathLike[str], dpi: float = 110) -> 
     with write_atomically(path) as temporary:
         figure.savefig(temporary, dpi=dpi)
     return path
+
+
+def figure_pixels(figure: Figure, dpi: float = 110) -> np.ndarray:
+    """Render a figure as a picture ``H W 3``, RGB, 0..255."""
+    with needed_for("pictures"):
+        import numpy as np
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3]
 
 
 def check_png(path: str | os.PathLike[str]) -> Path:

@@ -15,6 +15,7 @@ from .figures import draw_box, new_figure, save_png
 
 if TYPE_CHECKING:
     import numpy as np
+    from matplotlib.figure import Figure
 
 
 def energy(feature: Tensor) -> Tensor:
@@ -38,16 +39,29 @@ def draw_pyramid(
     path: str | os.PathLike[str],
     title: str = "",
     objects: Sequence[Mapping[str, Any]] = (),
+    covered_size: Sequence[float] | None = None,
 ) -> Path:
+    """Draw every level of every row over a dimmed copy of the image, see `pyramid_figure`, to the PNG ``path``."""
+    return save_png(pyramid_figure(image, rows, title, objects, covered_size), path)
+
+
+def pyramid_figure(
+    image: np.ndarray,
+    rows: Mapping[str, Mapping[str, Tensor]],
+    title: str = "",
+    objects: Sequence[Mapping[str, Any]] = (),
+    covered_size: Sequence[float] | None = None,
+) -> Figure:
     """Draw every level of every row over a dimmed copy of the image.
 
     Args:
         image: ``H W 3``, RGB, 0..255.
         rows: row title (``"backbone"``, ``"neck"``) -> level name (``"c2"``) -> map ``C H W``, high to low resolution.
-        path: PNG file to write; it is returned.
         title: headline.
         objects: objects to draw on the image: ``bbox`` (left, top, width, height, in pixels) and ``level`` (``"p3"``),
             which selects the color.
+        covered_size: height and width that the maps cover, in pixels of the image: more than the image if the network's
+            input was padded at the right and at the bottom; ``None`` is the image.
 
     Raises:
         ValueError: no rows, or a map that is not ``C H W``.
@@ -69,10 +83,10 @@ def draw_pyramid(
         line[0].set_title(name, fontsize=10, fontweight="bold", loc="left")
         _draw_objects(line[0], objects)
         for axis, (level, feature) in zip(line[1:], levels.items(), strict=False):
-            _draw_level(axis, image, level, feature)
+            _draw_level(axis, image, level, feature, covered_size or image.shape[:2])
     if title:
         figure.suptitle(title, fontsize=11)
-    return save_png(figure, path)
+    return figure
 
 
 def _draw_objects(axis: Any, objects: Sequence[Mapping[str, Any]]) -> None:
@@ -85,9 +99,11 @@ def _draw_objects(axis: Any, objects: Sequence[Mapping[str, Any]]) -> None:
         draw_box(axis, entry["bbox"], palette(order[entry["level"]]), entry["level"])
 
 
-def _draw_level(axis: Any, image: np.ndarray, level: str, feature: Tensor) -> None:
+def _draw_level(axis: Any, image: np.ndarray, level: str, feature: Tensor, covered: Sequence[float]) -> None:
     channels, rows, columns = feature.shape
     height, width = image.shape[:2]
     axis.imshow(image.mean(axis=2), cmap="gray", alpha=0.35)
-    axis.imshow(energy(feature).cpu().numpy(), cmap="magma", alpha=0.8, extent=(0, width, height, 0), vmin=0, vmax=1)
+    extent = (-0.5, covered[1] - 0.5, covered[0] - 0.5, -0.5)
+    axis.imshow(energy(feature).cpu().numpy(), cmap="magma", alpha=0.8, extent=extent, vmin=0, vmax=1)
+    axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     axis.set_title(f"{level}  {channels} x {rows} x {columns}", fontsize=9)

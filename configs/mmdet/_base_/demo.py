@@ -31,6 +31,6 @@ test_cfg = dict(type="TestLoop")
 default_hooks = dict(
     # the published file holds the weights without the training state
     checkpoint=dict(by_epoch=False, published_keys=["meta", "state_dict"]),
-    logger=dict(interval=20),
+    logger=dict(interval=20, log_metric_by_epoch=False),  # by iteration, like the losses
 )
 log_processor = dict(by_epoch=False)

@@ -27,6 +27,9 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=250),
     dict(type="MultiStepLR", milestones=[163889, 177546], gamma=0.1, by_epoch=False, begin=0, end=max_iters),
 ]
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=5000, max_keep_ckpts=3))
+default_hooks = dict(
+    checkpoint=dict(by_epoch=False, interval=5000, max_keep_ckpts=3),
+    logger=dict(log_metric_by_epoch=False),  # by iteration, like the losses
+)
 log_processor = dict(by_epoch=False)
 auto_scale_lr = dict(enable=False, base_batch_size=64)  # `--auto-scale-lr` enables it

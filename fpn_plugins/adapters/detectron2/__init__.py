@@ -31,6 +31,9 @@ from .resume import ExactResume
 from .retinanet import FPNPluginsRetinaNet
 from .solver import bottom_up_lr_factor, get_layer_decay_params
 from .views import DetectorWithTTA
+from .watch_config import add_watching_hooks, add_watching_writers, watching_hooks
+from .watching import PyramidVisualization, ValidationLoss
+from .writers import MLflowWriter, WandbWriter
 
 fit_before_shapes_are_compared()
 explain_moved_attributes(__name__)
@@ -39,10 +42,16 @@ __all__ = [
     "DetectorWithTTA",
     "ExactResume",
     "FPNPluginsRetinaNet",
+    "MLflowWriter",
     "PanopticFPNHead",
     "PyramidBackbone",
+    "PyramidVisualization",
     "RepeatedAugmentation",
+    "ValidationLoss",
+    "WandbWriter",
     "add_fpn_plugins_config",
+    "add_watching_hooks",
+    "add_watching_writers",
     "bottom_up_lr_factor",
     "build_fpn_plugins_backbone",
     "build_fpn_plugins_resnet_fpn_backbone",
@@ -53,4 +62,5 @@ __all__ = [
     "register_coco_folder",
     "register_coco_panoptic_folder",
     "setup_environment",
+    "watching_hooks",
 ]

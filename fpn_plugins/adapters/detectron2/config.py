@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 from detectron2.config import CfgNode
+
+from .watch_config import DEFAULTS
 
 
 def add_fpn_plugins_config(cfg: CfgNode) -> None:
-    """Add ``MODEL.FPN_PLUGINS`` to a config that lacks it; call this before ``merge_from_file``."""
+    """Add ``MODEL.FPN_PLUGINS`` and ``WATCH`` to a config that lacks them; call this before ``merge_from_file``."""
     if "FPN_PLUGINS" in cfg.MODEL:
         return
     node = cfg.MODEL.FPN_PLUGINS = CfgNode()
@@ -22,6 +26,7 @@ def add_fpn_plugins_config(cfg: CfgNode) -> None:
     node.AUTOCAST = None  # "bfloat16" or "float16": PyramidBackbone of any of our builders
     node.COMPILE = False  # PyramidBackbone of any of our builders: through torch.compile, in place
     node.COMPILE_OPTIONS = CfgNode(new_allowed=True)  # of torch.compile, by its own names; read if COMPILE is set
+    cfg.WATCH = CfgNode({key.upper(): copy.copy(value) for key, value in DEFAULTS.items()})
 
 
 def setup_environment() -> None:

@@ -35,6 +35,7 @@ from .data_check import DataNeeds, check_registered, lazy_needs, yaml_needs
 from .reading import read_lazy, read_yaml
 from .resume import ExactResume
 from .sharding import read_fsdp, shard_as_configured
+from .watch_config import add_watching_hooks, add_watching_writers, read_watch, watching_hooks
 
 
 class Job(Protocol):
@@ -89,7 +90,12 @@ class Trainer(DefaultTrainer):
     def build_hooks(self) -> list[Any]:
         """Build Detectron2's hooks, with a checkpointer that executes nothing."""
         self.checkpointer = SafeCheckpointer(self.model, self.cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
-        return [*([ExactResume(self.cfg.SEED)] if self.exact else []), *super().build_hooks()]
+        exact = [ExactResume(self.cfg.SEED)] if self.exact else []
+        return [*exact, *add_watching_hooks(super().build_hooks(), self.cfg)]
+
+    def build_writers(self) -> list[Any]:
+        """Build Detectron2's writers, and those of ``WATCH.WRITERS``."""
+        return add_watching_writers(super().build_writers(), self.cfg)
 
     @classmethod
     def build_train_loader(cls, cfg: Any) -> Any:
@@ -112,6 +118,7 @@ class YamlJob:
     def __init__(self, args: Any, exact: bool = False) -> None:
         self.args, self.exact, self.cfg = args, exact, read_yaml(args.config_file, args.opts)
         check_builders(self.cfg)
+        read_watch(self.cfg.WATCH)
         self.cfg.freeze()
         default_setup(self.cfg, args)
         self.needs = yaml_needs(self.cfg, args.eval_only)
@@ -136,6 +143,7 @@ class LazyJob:
         self.args, self.exact = args, exact
         self.cfg = cfg = read_lazy(args.config_file, args.opts)
         read_fsdp(cfg.train)
+        read_watch(cfg.train.get("watch"))
         default_setup(cfg, args)
         self.needs = lazy_needs(cfg, args.eval_only)
 
@@ -171,6 +179,7 @@ class LazyJob:
         checkpointer = SafeCheckpointer(model, cfg.train.output_dir, trainer=trainer)
         main_process = comm.is_main_process()
         writers = default_writers(cfg.train.output_dir, cfg.train.max_iter) if main_process else []
+        writers = add_watching_writers(writers, cfg) if main_process else []
         trainer.register_hooks(
             [
                 ExactResume(cfg.train.get("seed")) if self.exact else None,
@@ -178,6 +187,7 @@ class LazyJob:
                 hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
                 checkpointer.periodic(**cfg.train.checkpointer),
                 hooks.EvalHook(cfg.train.eval_period, lambda: self._evaluate(model)),
+                *watching_hooks(cfg),
                 hooks.PeriodicWriter(writers, period=cfg.train.log_period) if main_process else None,
             ]
         )

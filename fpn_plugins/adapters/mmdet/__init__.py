@@ -66,6 +66,7 @@ from .ssd_neck import SSDNeck
 from .ssh import SSH
 from .swin import Swin, SwinTransformer
 from .views import MaskTTAModel
+from .watching import PyramidVisualizationHook, ValidationLossHook
 from .yolov3_neck import YOLOV3Neck
 
 explain_moved_attributes(__name__)
@@ -106,6 +107,7 @@ __all__ = [
     "MultiDepthViT",
     "MultiScaleProjector",
     "PyramidBackbone",
+    "PyramidVisualizationHook",
     "RepeatedAugmentation",
     "RFP",
     "RetinaHead",
@@ -123,6 +125,7 @@ __all__ = [
     "ViT",
     "ViTAdapter",
     "ViTLayerDecay",
+    "ValidationLossHook",
     "YOLOV3Neck",
     "YOLOXPAFPN",
 ]
