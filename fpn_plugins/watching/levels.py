@@ -83,7 +83,7 @@ def _parts(detector: Any) -> dict[str, tuple[nn.Module, Sequence[str]]]:
     if isinstance(whole, Pyramid):
         backbone, neck = whole.parts()
         specs: Any = backbone.feature_specs
-        found = {"backbone": (backbone, level_names(specs, "c"))}
+        found: dict[str, tuple[nn.Module, Sequence[str]]] = {"backbone": (backbone, level_names(specs, "c"))}
         if neck is not None:
             found["neck"] = (neck, level_names(neck.out_specs(specs)))
         return found

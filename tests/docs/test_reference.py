@@ -24,6 +24,7 @@ PUBLIC = (
     ".analysis",
     ".export",
     ".visualization",
+    ".watching",
 )
 COMMAND_PAGE = (DOCS / "reference" / "commands.md").read_text(encoding="utf-8")
 RENDERED = re.findall(r"^::: (\S+)$", "\n".join(page.read_text() for page in DOCS.glob("reference/*.md")), re.M)

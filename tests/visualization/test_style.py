@@ -35,6 +35,7 @@ PLOTS = {
     "tools/studies/precision/evaluate.py": "tools/test_published.py",
     "fpn_plugins/visualization/detections.py": "",
     "fpn_plugins/visualization/pyramid.py": "",
+    "fpn_plugins/watching/pictures.py": "",
     "tools/docs/draw_topology.py": "",
 }
 

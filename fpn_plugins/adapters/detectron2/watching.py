@@ -113,7 +113,8 @@ class ValidationLoss(_PeriodicHook):
 
     def watch(self) -> None:
         """Compute and log the losses."""
-        model, trainer = self.model, getattr(self.trainer, "_trainer", self.trainer)
+        model = self.model
+        trainer: Any = getattr(self.trainer, "_trainer", self.trainer)
         mixed = isinstance(trainer, AMPTrainer)
 
         def compute(batch: Any) -> Mapping[str, Any]:

@@ -29,7 +29,7 @@ def loss_dataset(cfg: Any) -> dict[str, Any]:
         )
     train = (cfg.get("train_dataloader") or {}).get("dataset") or {}
     loaders = [step for node in _pipelines(train) for step in node["pipeline"] if _loads_annotations(step)]
-    dataset: dict[str, Any] = copy.deepcopy(given)
+    dataset: dict[str, Any] = copy.deepcopy(dict(given))
     for node in _pipelines(dataset):
         node["pipeline"] = _as_in_training(node["pipeline"], loaders[:1])
     return dataset
