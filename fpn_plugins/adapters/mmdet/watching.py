@@ -45,9 +45,11 @@ class _ValidationHook(Hook):
     def __init__(self, interval: int) -> None:
         self.interval = positive_int("interval", interval)
         self.validations = 0
+        self.trains = False
 
     def before_train(self, runner: Any) -> None:
         """Refuse a training without validation; ``ValueError``."""
+        self.trains = True
         if runner.val_loop is None:
             raise ValueError(
                 f"fpn_plugins.{type(self).__name__} works at the end of each validation, and this config has none: set "
@@ -55,9 +57,9 @@ class _ValidationHook(Hook):
             )
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
-        """Do it if it is due; a validation without a training counts, too."""
-        self.validations += 1
-        if self.validations % self.interval == 0:
+        """Do it if it is due, in a training."""
+        self.validations += self.trains
+        if self.trains and self.validations % self.interval == 0:
             self.watch(runner, {} if metrics is None else metrics)
 
     def watch(self, runner: Any, metrics: dict[str, float]) -> None:

@@ -39,7 +39,7 @@ TEST: {EVAL_PERIOD: 2, DETECTIONS_PER_IMAGE: 10}
 SEED: 1
 VERSION: 2
 """
-WATCH = ["WATCH.VAL_LOSS", "True", "WATCH.MAX_IMAGES", "3", "WATCH.PICTURES", "2", "WATCH.MIN_SCORE", "0.0"]
+WATCH = ["WATCH.VAL_LOSS", "True", "WATCH.MAX_IMAGES", "3", "WATCH.PICTURES", "1", "WATCH.MIN_SCORE", "0.0"]
 
 
 class Run(NamedTuple):
@@ -90,14 +90,14 @@ def test_every_writer_gets_losses_metrics_and_pictures(watched: Run) -> None:
         assert [step for step, _ in scalars[tag]][-1] == 4, tag
     assert "total_loss" in scalars
     pictures = images_of(watched.folder)
-    assert {tag.split("/")[0] for tag in pictures} == {"detections", "levels"} and len(pictures) == 4
+    assert {tag.split("/")[0] for tag in pictures} == {"detections", "levels"} and len(pictures) == 2
     assert {step for steps in pictures.values() for step in steps} == {1, 4}
     assert all(picture.std() > 20 for steps in pictures.values() for picture in steps.values())
     metrics, images = logged_by_mlflow(watched.folder / "mlruns")
-    assert {"val/total_loss", "val/loss_mask", "bbox/APm"} <= metrics and len(images) == 8
+    assert {"val/total_loss", "val/loss_mask", "bbox/APm"} <= metrics and len(images) == 4
     assert next(watched.folder.rglob("artifacts/config.yaml")).read_text()
     offline = next(watched.folder.rglob("offline-run-*"))
-    assert list(offline.glob("*.wandb")) and len(list((offline / "files/media").rglob("*.png"))) == 8
+    assert list(offline.glob("*.wandb")) and len(list((offline / "files/media").rglob("*.png"))) == 4
 
 
 def test_the_loss_is_that_of_the_model(watched: Run) -> None:
@@ -133,7 +133,8 @@ def test_lazy_configs_are_watched(name: str, tiny_coco: Path, monkeypatch: pytes
     register_from_environment()
     path = str(ROOT / f"configs/detectron2/{name}.py")
     assert watching_hooks(read_lazy(path)) == []
-    cfg = read_lazy(path, ["train.watch.val_loss=True", "train.watch.pictures=1", "train.eval_period=7"])
+    watch = ["train.watch.val_loss=True", "train.watch.pictures=1"]
+    cfg = read_lazy(path, [*watch, "train.eval_period=7", "dataloader.train.num_workers=0"])
     loss, pictures = watching_hooks(cfg)
     assert isinstance(loss, ValidationLoss) and isinstance(pictures, PyramidVisualization)
     assert loss.period == pictures.period == 7 and len(pictures.names) >= 4
@@ -148,7 +149,7 @@ def test_lazy_configs_are_watched(name: str, tiny_coco: Path, monkeypatch: pytes
         ({"val_losses": True}, "must have keys of"),
         ({"writers": ["wb"]}, "watch.writers"),
         ({"pictures": -1}, "watch.pictures=-1"),
-        ({"val_loss": 1}, "watch.val_loss=1"),
+        ({"val_loss": "yes"}, "watch.val_loss='yes'"),
     ],
 )
 def test_wrong_options_are_named(given: dict[str, Any], message: str) -> None:
