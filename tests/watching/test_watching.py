@@ -109,6 +109,18 @@ def test_processes_get_as_many_batches_and_each_image_counts_once(
     assert sum(sum(part.weights) for part in parts) == len(spread(number, limit))
 
 
+def test_the_mean_is_over_the_images_of_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other process has three images with a loss of 4, and its last batch only keeps it in step."""
+
+    def gather(found: list[Any], own: Any) -> None:
+        found[:] = [own, ({"loss": 12.0}, 3)]
+
+    for name, value in (("is_initialized", lambda: True), ("get_world_size", lambda: 2), ("all_gather_object", gather)):
+        monkeypatch.setattr(torch.distributed, name, value)
+    losses = mean_losses(Head(), [1.0, 2.0, 100.0], [2, 1, 0], lambda batch: {"loss": torch.tensor(batch)})
+    assert losses == {"loss": pytest.approx((2 * 1 + 2 + 12) / 6)}
+
+
 def test_an_empty_set_is_refused() -> None:
     with pytest.raises(ValueError, match="has no images"):
         make_batches(0, 5, 2)

@@ -74,6 +74,7 @@ def watched(tiny_coco: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("WANDB_SILENT", "true")
+        patch.chdir(folder)  # W&B keeps the code in it
         patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
         patch.setenv("MLFLOW_TRACKING_URI", f"file://{folder}/mlruns")
         return train(folder, tiny_coco, *WATCH, "WATCH.WRITERS", "['wandb','mlflow']")

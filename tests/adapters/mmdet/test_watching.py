@@ -112,6 +112,7 @@ def watched(tiny_coco: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("WANDB_SILENT", "true")
+        patch.chdir(folder)  # W&B keeps the code in it
         patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
         changes = f"custom_hooks = {hooks!r}\n" + BACKENDS.replace("{store!r}", repr(f"file://{folder}/mlruns"))
         return train(folder, tiny_coco, changes)
