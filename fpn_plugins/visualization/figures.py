@@ -87,7 +87,7 @@ def figure_pixels(figure: Figure, dpi: float = 110) -> np.ndarray:
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    return np.array(canvas.buffer_rgba())[..., :3]
+    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
 def check_png(path: str | os.PathLike[str]) -> Path:

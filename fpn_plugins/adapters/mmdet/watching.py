@@ -127,7 +127,10 @@ class ValidationLossHook(_ValidationHook):
                 return {name: value for name, value in model.parse_losses(found)[1].items() if "loss" in name}
 
         found = mean_losses(model, batched, batches.weights, compute, self.seed)
-        metrics.update({f"val/{name}": value for name, value in found.items()})
+        for name, value in found.items():
+            # mmengine would log the mean over the last ten validations of everything named "loss"
+            runner.message_hub.log_scalars.pop(f"val/val/{name}", None)
+            metrics[f"val/{name}"] = value
 
 
 @HOOKS.register_module()

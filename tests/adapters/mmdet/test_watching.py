@@ -115,7 +115,7 @@ def watched(tiny_coco: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
         patch.chdir(folder)  # W&B keeps the code in it
         patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
         changes = f"custom_hooks = {hooks!r}\n" + BACKENDS.replace("{store!r}", repr(f"file://{folder}/mlruns"))
-        return train(folder, tiny_coco, changes)
+        return train(folder / "run", tiny_coco, changes)
 
 
 def test_the_training_is_the_same_without_hooks(watched: Run, tiny_coco: Path, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_every_backend_gets_losses_metrics_and_pictures(watched: Run) -> None:
     assert set(kinds) == {"detections", "levels"} and len(pictures) == 2
     assert {step for steps in pictures.values() for step in steps} == {4, 8}
     assert len(list(watched.folder.rglob("vis_image/levels/*.png"))) == 2
-    metrics, images = logged_by_mlflow(watched.folder / "mlruns")
+    metrics, images = logged_by_mlflow(watched.folder.parent / "mlruns")
     assert {"val/loss", "val/loss_cls", "coco/bbox_mAP_m"} <= metrics and len(images) == 4
     offline = next(watched.folder.rglob("offline-run-*"))
     assert list(offline.glob("*.wandb")) and len(list((offline / "files/media").rglob("*.png"))) == 4
