@@ -70,13 +70,15 @@ def train(folder: Path, coco: Path, *options: str) -> Run:
 @pytest.fixture(scope="module")
 def watched(tiny_coco: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A training with both hooks and every writer."""
+    import mlflow
+
     folder = tmp_path_factory.mktemp("watched")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("WANDB_SILENT", "true")
         patch.chdir(folder)  # W&B keeps the code in it
         patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-        patch.setenv("MLFLOW_TRACKING_URI", f"file://{folder}/mlruns")
+        mlflow.set_tracking_uri(f"file://{folder}/mlruns")  # it stands above MLFLOW_TRACKING_URI in this process
         return train(folder, tiny_coco, *WATCH, "WATCH.WRITERS", "['wandb','mlflow']")
 
 
