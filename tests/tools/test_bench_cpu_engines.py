@@ -106,8 +106,12 @@ def report_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {**about, "instructions": ["avx2"], "bf16_ratio": 0.5, "rows": rows}
 
 
-def test_the_page_recommends_what_finds_the_same_objects(script: Callable[[str], ModuleType]) -> None:
-    page = script("benchmarks/cpu_engine_page").page
+def test_the_page_recommends_what_finds_the_same_objects(
+    script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    module = script("benchmarks/cpu_engine_page")
+    page, trained = module.page, tmp_path / "int8.json"
+    monkeypatch.setattr(module, "TRAINED", trained)
     shares = {"ours": (0.99, 1), "onnxruntime": (0.7, 0.99), "openvino": (0.4, 0.5)}
     rows = [{**CASE, "engine": name, "ratio": ratio, "equal": equal} for name, (ratio, equal) in shares.items()]
     rows += [{**CASE, "engine": "openvino, int8", "ratio": 0.3, "equal": 0.0}]
@@ -119,3 +123,15 @@ def test_the_page_recommends_what_finds_the_same_objects(script: Callable[[str],
     assert "| openvino | 500 | 0.40 | reached | 1024 | 0.50 | 100 | 50.0% |" in text
     assert "stay with the toolbox's eager mode" in page(report_of([{**rows[0], "ratio": 1.2}]))
     assert "Nothing was measured." in page(report_of([]))
+    shares = {"OpenVINO": {"equal": 1.0}, "onnxruntime": {"equal": 0.9}}
+    entry = {"toolbox": "mmdet", "config": "demo_mask_rcnn", "rows": shares}
+    trained.write_text(json.dumps({"detectors": {"demo, mmdet": entry}}))
+    text = page(report_of(rows))
+    assert "take `openvino`, 0.40 of the time (goal 0.6: reached). It finds 50% of the objects with random" in text
+    assert (
+        "weights, and 100.00% of those of a small trained detector" in text
+        and "compare them on your pictures" not in text
+    )
+    entry["toolbox"] = "detectron2"
+    trained.write_text(json.dumps({"detectors": {"demo, detectron2": entry}}))
+    assert "take `onnxruntime`, 0.70" in page(report_of(rows))

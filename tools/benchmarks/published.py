@@ -56,6 +56,7 @@ PUBLISHED = {
     "foundation_networks": Published("benchmarks/foundation_networks", "markdown", None),
     "foundation_vits": Published("benchmarks/foundation_vits", "markdown", None),
     "gpu": Published("benchmarks/gpu_page", draw=None),
+    "int8": Published("benchmarks/int8_page", draw=None),
     "larger_than_one_card": Published("benchmarks/larger_than_one_card", "markdown", None),
     "neck_comparison": Published("benchmarks/neck_comparison"),
     "neck_loads": Published("benchmarks/neck_loads", "markdown", None),
