@@ -11,7 +11,7 @@ from contextlib import contextmanager, redirect_stdout
 EXTRAS = {
     **dict.fromkeys(("timm", "safetensors"), "timm"),
     **dict.fromkeys(("huggingface_hub", "yaml"), "zoo"),
-    **dict.fromkeys(("numpy", "PIL", "pycocotools", "tqdm"), "data"),
+    **dict.fromkeys(("numpy", "PIL", "pycocotools", "tifffile", "tqdm"), "data"),
     **dict.fromkeys(("matplotlib", "rich"), "analysis"),
     **dict.fromkeys(("nncf", "onnx", "onnxruntime", "onnxscript", "openvino"), "export"),
     "panopticapi": "panoptic",

@@ -80,6 +80,7 @@ RULES = {
     "resuming": Allowed(CORE, NUMERIC),
     "sharding": Allowed(CORE),
     "data": Allowed(CORE, NUMERIC, (*IMAGES, "rich")),
+    "data.pixels": Allowed((*CORE, "data"), NUMERIC, ("PIL", "cv2", "tifffile")),
     "inference": Allowed(CORE, NUMERIC, (*IMAGES, "cv2", "supervision", "torchvision")),
     "inference.engines": Allowed((*CORE, "inference"), NUMERIC, (*IMAGES, "onnxruntime", "openvino", "torchvision")),
     "testing": Allowed(CORE, NUMERIC),

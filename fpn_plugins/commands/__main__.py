@@ -22,6 +22,7 @@ COMMANDS = {
     "compare": "compare",
     "cost": "cost",
     "check": "check",
+    "pixels": "pixels",
     "show-pyramid": "pyramid",
     "level-weights": "level_weights",
     "subset": "subset",

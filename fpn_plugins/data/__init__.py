@@ -11,6 +11,8 @@ from .image_headers import SAMPLE
 from .level_weights import balanced_level_weights, level_weight_report
 from .panoptic import PanopticSplit, find_panoptic_split
 from .panoptic_check import PanopticSet
+from .pixel_statistics import PixelStatistics, pixel_statistics
+from .pixels import PixelReader, read_pixels, to_picture
 from .repeated import RepeatedRandomness
 from .statistics import fpn_level, object_sizes, retinanet_level, size_statistics
 from .subset import make_coco_subset
@@ -27,6 +29,8 @@ __all__ = [
     "Head",
     "PanopticSet",
     "PanopticSplit",
+    "PixelReader",
+    "PixelStatistics",
     "RepeatedRandomness",
     "assumed_categories",
     "balanced_level_weights",
@@ -41,7 +45,10 @@ __all__ = [
     "level_weight_report",
     "make_coco_subset",
     "object_sizes",
+    "pixel_statistics",
     "read_categories",
+    "read_pixels",
     "retinanet_level",
     "size_statistics",
+    "to_picture",
 ]

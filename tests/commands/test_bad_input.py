@@ -71,6 +71,7 @@ class Case:
 
 
 BOTH = ("CONFIG WEIGHTS IMAGE", "predict"), ("CONFIG WEIGHTS IMAGE", "pyramid")
+PIXELS = (("--max-value", "0"), ("--max-value", "nan"), ("--bands", "-1"), ("--bands", "x"), ("--num-images", "0"))
 SIZES = ("0 0", "-1 5", "x 5", "nan 5", "5.5 8", "99999999999999999999 5")
 RUNS = (("train", "CONFIG"), ("test", "CONFIG WEIGHTS"))
 CASES = [
@@ -201,6 +202,8 @@ CASES = [
     *(Case("subset", f"COCO out --num-images {number}", number) for number in ("0", "-1", "x", "9999")),
     Case("subset", "nowhere out", "nowhere"),
     Case("subset", "COCO COCO", "COCO"),
+    Case("pixels", "nowhere", "nowhere"),
+    *(Case("pixels", f"COCO {option} {value}", value) for option, value in PIXELS),
     *(
         Case("publish", f"{arguments} --name tiny --zoo ZOO --data a --schedule b", named)
         for arguments, named in {

@@ -24,6 +24,11 @@ OPTIONS = {
     "--panoptic": "panoptic annotations",
     "--use": "use of an annotation file",
     "--every": "every Nth frame",
+    "--channels": "number of channels of images",
+    "--channels-first": "arrays hold C H W",
+    "--bands": "channels to read",
+    "--max-value": "value of a full pixel",
+    "--infrared": "images of four channels",
     # where results go
     "--out": "main output: a file, a folder, or a path without suffix",
     "--json": "results as JSON",

@@ -1,0 +1,158 @@
+"""Compute statistics of the pixels of many images, channel by channel, in one pass and in double precision."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..extras import needed_for
+from .coco_folder import find_split
+from .pixels import FULL, PixelReader, read_pixels
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SUFFIXES = (".npy", ".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp")
+PERCENTILES = (0, 1, 50, 99, 100)
+_PER_IMAGE = 10_000  # pixels per image that the percentiles are computed of, evenly spread
+_FULL_VALUES = {"uint8": 255.0, "uint16": 65535.0}
+
+
+class ChannelMoments:
+    """Mean and variance of the values of each channel, joined image by image (Chan et al., 1983)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._mean: np.ndarray | None = None
+        self._squares: np.ndarray | None = None
+
+    def add(self, pixels: np.ndarray) -> None:
+        """Add the pixels of an image ``H W C``."""
+        values = pixels.reshape(-1, pixels.shape[2]).astype("float64")
+        count, mean = len(values), values.mean(0)
+        squares = ((values - mean) ** 2).sum(0)
+        if self._mean is None or self._squares is None:
+            self.count, self._mean, self._squares = count, mean, squares
+            return
+        total, difference = self.count + count, mean - self._mean
+        self._mean = self._mean + difference * (count / total)
+        self._squares = self._squares + squares + difference**2 * (self.count * count / total)
+        self.count = total
+
+    @property
+    def mean(self) -> list[float]:
+        """Mean of each channel."""
+        return [] if self._mean is None else self._mean.tolist()
+
+    @property
+    def std(self) -> list[float]:
+        """Standard deviation of each channel, of all pixels."""
+        return [] if self._squares is None else ((self._squares / self.count) ** 0.5).tolist()
+
+
+@dataclass(frozen=True)
+class PixelStatistics:
+    """Statistics of the pixels of a set, for each channel.
+
+    Attributes:
+        images: number of images.
+        channels: number of channels.
+        dtypes: number of images by the type of their values.
+        mean: means, in the values of the files.
+        std: standard deviations.
+        percentiles: percentile -> values; 0 and 100 are the extremes, those between are of some pixels of each image.
+        max_value: value of a full pixel that the types suggest; ``None`` for floats and wide integers.
+    """
+
+    images: int
+    channels: int
+    dtypes: dict[str, int]
+    mean: list[float]
+    std: list[float]
+    percentiles: dict[int, list[float]]
+    max_value: float | None
+
+    def scaled(self, max_value: float | None) -> tuple[list[float], list[float]]:
+        """Return means and standard deviations of what a `PixelReader` with ``max_value`` reads."""
+        scale = 1.0 if max_value is None else FULL / max_value
+        return [scale * value for value in self.mean], [scale * value for value in self.std]
+
+
+def image_files(folder: Path) -> list[Path]:
+    """List the images of a folder and its subfolders, or of the training split of a COCO-format one.
+
+    Raises:
+        FileNotFoundError: no such folder, or no images in it.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"folder {str(folder)!r} does not exist")
+    with suppress(FileNotFoundError, ValueError):
+        folder = find_split(folder, "train").image_dir
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not found:
+        raise FileNotFoundError(f"folder {str(folder)!r} has no images {', '.join(SUFFIXES)}")
+    return found
+
+
+def pixel_statistics(paths: Iterable[Path], reader: PixelReader | None = None) -> PixelStatistics:
+    """Compute the statistics of image files, which are read one at a time.
+
+    Args:
+        paths: image files.
+        reader: its ``bands`` and ``channels_first`` are read; values are those of the files.
+
+    Raises:
+        ValueError: no files, one that cannot be read, of another number of channels than the first, or with values
+            that are not finite.
+    """
+    with needed_for("statistics of pixels"):
+        import numpy as np
+
+    moments, dtypes = ChannelMoments(), Counter[str]()
+    low: list[Any] = []
+    high: list[Any] = []
+    sample: list[Any] = []
+    for path, pixels in _read(paths, reader):
+        if low and pixels.shape[2] != low[0].shape[0]:
+            raise ValueError(
+                f"image {str(path)!r} has {pixels.shape[2]} channels, those before it {low[0].shape[0]}; keep images "
+                "of other cameras in other folders, or choose channels by bands"
+            )
+        if not np.isfinite(pixels).all():
+            raise ValueError(f"image {str(path)!r} has values that are not finite; replace them, such as by 0")
+        moments.add(pixels)
+        dtypes[str(pixels.dtype)] += 1
+        flat = pixels.reshape(-1, pixels.shape[2])
+        low.append(flat.min(0))
+        high.append(flat.max(0))
+        sample.append(flat[:: max(1, len(flat) // _PER_IMAGE)][:_PER_IMAGE])
+    if not moments.count:
+        raise ValueError("no image files are given")
+    inner = np.percentile(np.concatenate(sample), PERCENTILES[1:-1], axis=0).tolist()
+    ends = [np.min(low, axis=0).tolist(), *inner, np.max(high, axis=0).tolist()]
+    known = {_FULL_VALUES.get(name) for name in dtypes}
+    return PixelStatistics(
+        images=sum(dtypes.values()),
+        channels=len(moments.mean),
+        dtypes=dict(dtypes.most_common()),
+        mean=moments.mean,
+        std=moments.std,
+        percentiles=dict(zip(PERCENTILES, ends, strict=True)),
+        max_value=known.pop() if len(known) == 1 else None,
+    )
+
+
+def _read(paths: Iterable[Path], reader: PixelReader | None) -> Iterator[tuple[Path, np.ndarray]]:
+    bands: Sequence[int] | None = None if reader is None else reader.bands
+    for path in paths:
+        pixels = read_pixels(path, reader is not None and reader.channels_first)
+        if reader is not None and bands is not None:
+            problem = reader.problem(pixels.shape[2])
+            if problem:
+                raise ValueError(f"image {str(path)!r} has {problem}")
+            pixels = pixels[..., list(bands)]
+        yield path, pixels
