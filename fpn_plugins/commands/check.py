@@ -13,10 +13,20 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..data import SAMPLE, CocoSet, PanopticSet, check_data, coco_set, find_panoptic_split, find_split, size_statistics
+from ..data import (
+    SAMPLE,
+    CocoSet,
+    PanopticSet,
+    PixelReader,
+    check_data,
+    coco_set,
+    find_panoptic_split,
+    find_split,
+    size_statistics,
+)
 from ..data.coco_set import USES
 from ..visualization import plot_size_statistics
-from .common import add_reports, add_size, print_data_check, user_errors, write_json
+from .common import COUNT, add_reports, add_size, print_data_check, user_errors, write_json
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -31,6 +41,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--masks", action="store_true", help="require that each object has a mask")
     parser.add_argument("--panoptic", action="store_true", help="with --root: check the panoptic files as well")
     parser.add_argument("--all", action="store_true", help=f"read the header of every image, not of {SAMPLE} per file")
+    channels = "images have this number of channels, read by fpn_plugins.LoadImage or INPUT.FPN_PLUGINS"
+    parser.add_argument("--channels", type=COUNT, help=channels)
     add_reports(parser, "statistics of object sizes")
     add_size(parser, "image size in training, for the statistics of pyramid levels", default=None)
     args = parser.parse_args(argv)
@@ -47,12 +59,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def _sets(args: argparse.Namespace) -> list[CocoSet | PanopticSet]:
     """Find the annotation files to check; those of a folder belong to one model."""
+    reader = PixelReader(args.channels) if args.channels else None
     if not args.root:
-        return [coco_set(args.ann_file, args.image_dir, args.classes, args.use, args.masks)]
+        return [coco_set(args.ann_file, args.image_dir, args.classes, args.use, args.masks, reader)]
     sets: list[CocoSet | PanopticSet] = []
     for split in ("train", "val"):
         found = find_split(args.root, split)
-        sets.append(coco_set(found.ann_file, found.image_dir, args.classes, split, args.masks))
+        sets.append(coco_set(found.ann_file, found.image_dir, args.classes, split, args.masks, reader))
     for split in ("train", "val") if args.panoptic else ():
         files = find_panoptic_split(args.root, split)
         folders = (files.ann_file, files.image_dir, files.mask_dir, files.stuff_dir, files.instances_file)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..checks import one_of
 from .coco_folder import category_names
+from .pixels import PixelReader
 
 USES = ("train", "val", "both")
 
@@ -31,6 +32,7 @@ class CocoSet:
         min_side: images with a shorter side, in pixels, are not trained on.
         annotated: whether it has to have annotations; COCO's files for test images have none.
         toolbox: the only toolbox that will read it; ``None`` holds it to the rules of both.
+        reader: reader of its images; ``None`` for the toolboxes' own.
     """
 
     ann_file: Path
@@ -45,6 +47,7 @@ class CocoSet:
     min_side: int = 0
     annotated: bool = True
     toolbox: str | None = None
+    reader: PixelReader | None = None
 
     def joined(self, other: CocoSet) -> CocoSet:
         """Return one set for the uses of both, which have the same files."""
@@ -80,6 +83,7 @@ def coco_set(
     classes: Sequence[str] | None = None,
     use: str = "both",
     masks: bool = False,
+    reader: PixelReader | None = None,
 ) -> CocoSet:
     """Describe an annotation file for both toolboxes; arguments are those of `check_coco`."""
     one_of("use", use, USES)
@@ -90,4 +94,5 @@ def coco_set(
         trained=use != "val",
         evaluated=frozenset() if use == "train" else frozenset({"bbox", "segm"} if masks else {"bbox"}),
         masks=masks,
+        reader=reader,
     )

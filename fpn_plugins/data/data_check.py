@@ -17,6 +17,7 @@ from .findings import GO_ON, Finding, Findings, Rule, describe, short
 from .image_check import check_files, check_headers
 from .image_headers import SAMPLE
 from .panoptic_check import PanopticSet, check_panoptic
+from .pixels import PixelReader
 
 
 class Head(NamedTuple):
@@ -97,7 +98,7 @@ def _merged(sets: Iterable[CocoSet | PanopticSet]) -> list[CocoSet | PanopticSet
     """Join sets of the same files, so that none is read twice."""
     merged: dict[Any, CocoSet | PanopticSet] = {}
     for source in sets:
-        key = (type(source), source.ann_file, source.image_dir, source.classes)
+        key = (type(source), source.ann_file, source.image_dir, source.classes, getattr(source, "reader", None))
         known = merged.get(key)
         merged[key] = source if known is None else known.joined(source)  # type: ignore[arg-type]
     return list(merged.values())
@@ -112,7 +113,7 @@ def _check_coco(
     sound = not findings.have_errors
     modes: dict[str, int] = {}
     if source.image_dir is not None and check_files(images, source.image_dir, findings):
-        modes = check_headers(images, source.image_dir, findings, limit)
+        modes = check_headers(images, source.image_dir, findings, limit, source.reader)
     report = make_report(source.ann_file, content, modes) if sound else None
     return (source.label_names(content), ()), report
 
@@ -160,6 +161,7 @@ def check_coco(
     use: str = "both",
     masks: bool = False,
     limit: int | None = SAMPLE,
+    reader: PixelReader | None = None,
 ) -> CocoReport:
     """Check an annotation file and its images for both toolboxes, and count its content.
 
@@ -172,6 +174,7 @@ def check_coco(
         use: ``"train"``, ``"val"`` or ``"both"``; evaluation reads keys that training does not.
         masks: require that each object has a mask.
         limit: number of image files whose headers are read; ``None`` reads all.
+        reader: reader of the images in place of the toolboxes' own.
 
     Raises:
         TypeError: ``classes`` is a single string.
@@ -179,7 +182,7 @@ def check_coco(
         ValueError: the file is not a COCO object-detection file, or holds data that cannot be trained on; one message
             lists the number and up to five examples of each problem. Another ``use``.
     """
-    source = coco_set(ann_file, image_dir if check_images else None, classes, use, masks)
+    source = coco_set(ann_file, image_dir if check_images else None, classes, use, masks, reader)
     if not annotated:
         source = replace(source, annotated=False, trained=False, evaluated=frozenset())
     return check_data([source], limit=limit).require()[0]

@@ -10,6 +10,7 @@ from typing import Any
 
 from .findings import EXAMPLES, Findings, Rule
 from .image_headers import SAMPLE, ImageHeader, read_headers, sampled
+from .pixels import PixelReader
 
 MISSING = Rule("folder without all images", "copy the missing ones, or remove their entries")
 UNREADABLE = Rule("image file that is damaged or cut off", "copy or download it again", "training stops or sees gray")
@@ -46,6 +47,20 @@ GRAY_32 = Rule(
     "MMDetection stops",
     toolbox="mmdet",
 )
+BANDS = Rule(
+    "image that the toolboxes' own readers do not read: an array, or bands that are no colors",
+    "read it by fpn_plugins.LoadImage in MMDetection and INPUT.FPN_PLUGINS in Detectron2 "
+    "(fpn-plugins pixels FOLDER prints the lines), and check it by --channels",
+    "training stops",
+)
+DROPPED = Rule(
+    "image with a fourth band, which the toolboxes' own readers drop",
+    "read it by fpn_plugins.LoadImage in MMDetection and INPUT.FPN_PLUGINS in Detectron2 if the band matters",
+    error=False,
+)
+CHANNELS = Rule(
+    "image of other channels than the reader takes", "set in_chans or bands of the reader", "training stops"
+)
 CMYK = Rule(
     "CMYK image, which both toolboxes convert without its color profile",
     "convert it to RGB with the profile if colors matter",
@@ -76,7 +91,11 @@ def check_files(images: Sequence[dict[str, Any]], image_dir: Path, findings: Fin
 
 
 def check_headers(
-    images: Sequence[dict[str, Any]], image_dir: Path, findings: Findings, limit: int | None = SAMPLE
+    images: Sequence[dict[str, Any]],
+    image_dir: Path,
+    findings: Findings,
+    limit: int | None = SAMPLE,
+    reader: PixelReader | None = None,
 ) -> dict[str, int]:
     """Compare the headers of image files with their entries; return the number of images by color mode.
 
@@ -85,20 +104,27 @@ def check_headers(
         image_dir: folder that ``file_name`` is relative to.
         findings: receives the faults.
         limit: read at most this many files, evenly spread; ``None`` reads all.
+        reader: reader of the images; ``None`` for the toolboxes' own.
     """
     chosen = sampled(images, limit)
     modes: Counter[str] = Counter()
-    for image, header in zip(chosen, read_headers([image_dir / image["file_name"] for image in chosen]), strict=True):
+    paths = [image_dir / image["file_name"] for image in chosen]
+    for image, header in zip(chosen, read_headers(paths, reader), strict=True):
         where = f"image {image['id']!r} ({image['file_name']})"
         if isinstance(header, str):
             findings.add(UNREADABLE, f"{where}: {header}")
             continue
         modes[header.mode] += 1
-        _compare(image, header, where, findings)
+        _compare_size(image, header, where, findings)
+        if reader is None:
+            _check_colors(header, where, findings)
+        else:
+            problem = reader.problem(header.channels)
+            findings.add(CHANNELS, f"{where}: {problem}" if problem else None)
     return dict(modes.most_common())
 
 
-def _compare(image: dict[str, Any], header: ImageHeader, where: str, findings: Findings) -> None:
+def _compare_size(image: dict[str, Any], header: ImageHeader, where: str, findings: Findings) -> None:
     stated, stored = (image["width"], image["height"]), (header.width, header.height)
     sizes = f"{where}: {int(stated[0])} x {int(stated[1])} in the annotation file, {stored[0]} x {stored[1]} px"
     if header.orientation != 1 and header.format in ("TIFF", "WEBP"):
@@ -110,6 +136,14 @@ def _compare(image: dict[str, Any], header: ImageHeader, where: str, findings: F
         findings.add(TURNED, f"{sizes}, orientation {header.orientation}")
     else:
         findings.add(SIZE, sizes)
+
+
+def _check_colors(header: ImageHeader, where: str, findings: Findings) -> None:
+    """Find what the toolboxes' own readers cannot read, or read each in its own way."""
+    if header.is_stack:
+        findings.add(BANDS, f"{where}: {header.channels} channels, {header.mode}")
+    if header.mode == "RGBX":
+        findings.add(DROPPED, f"{where}: mode {header.mode}")
     if header.gray_bits > 8:
         findings.add(GRAY_16 if header.gray_bits == 16 else GRAY_32, f"{where}: mode {header.mode}")
     if header.mode == "CMYK":

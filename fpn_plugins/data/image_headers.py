@@ -9,13 +9,16 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from ..extras import needed_for
+from .pixels import ARRAYS, TIFFS, PixelReader, stored_shape
 
 SAMPLE = 20_000
 _ORIENTATION = 274  # number of the EXIF tag
+_CHANNELS = {"LA": 2, "L": 1, "I": 1, "F": 1, "1": 1, "RGBA": 4, "RGBX": 4}  # of modes; colors have 3
 _METADATA = ("exif", "xmp", "XML:com.adobe.xmp")  # keys under which Pillow holds it
 _Item = TypeVar("_Item")
 
@@ -29,6 +32,8 @@ class ImageHeader(NamedTuple):
         mode: Pillow's color mode, such as ``"RGB"``, ``"P"`` (palette), ``"I;16"``.
         format: file format, such as ``"JPEG"``.
         orientation: EXIF orientation, 1 to 8; 1 is upright, from 5 on width and height are swapped.
+        channels: number of channels that `read_pixels` finds.
+        is_stack: whether Pillow, and so a toolbox, cannot read it, but `read_pixels` can: an array, or bands.
     """
 
     width: int
@@ -36,6 +41,8 @@ class ImageHeader(NamedTuple):
     mode: str
     format: str
     orientation: int = 1
+    channels: int = 3
+    is_stack: bool = False
 
     @property
     def turned_size(self) -> tuple[int, int]:
@@ -57,8 +64,12 @@ def sampled(items: Sequence[_Item], limit: int | None = SAMPLE) -> Sequence[_Ite
     return [items[index] for index in sorted(random.Random(0).sample(range(len(items)), limit))]
 
 
-def read_headers(paths: Sequence[Path]) -> list[ImageHeader | str]:
+def read_headers(paths: Sequence[Path], reader: PixelReader | None = None) -> list[ImageHeader | str]:
     """Read headers without decoding pixels; only a file whose end is missing is decoded, to be sure.
+
+    Args:
+        paths: image files.
+        reader: reader of the images; ``None`` for the toolboxes' own.
 
     Returns:
         For each path its header, or what is wrong with a file that cannot be read, or not in full.
@@ -70,7 +81,7 @@ def read_headers(paths: Sequence[Path]) -> list[ImageHeader | str]:
     threads = min(16, 4 * (os.cpu_count() or 1))
     with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
         warnings.simplefilter("ignore")  # Pillow's about large images and odd metadata
-        return list(_with_progress(pool.map(_read_header, paths, chunksize=64), len(paths)))
+        return list(_with_progress(pool.map(partial(_read_header, reader=reader), paths, chunksize=64), len(paths)))
 
 
 def _with_progress(results: Iterable[Any], total: int) -> Iterator[Any]:
@@ -95,16 +106,34 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         yield file, image
 
 
-def _read_header(path: Path) -> ImageHeader | str:
+def _read_header(path: Path, reader: PixelReader | None) -> ImageHeader | str:
+    is_tiff = path.suffix.lower() in TIFFS
+    if path.suffix.lower() in ARRAYS or (is_tiff and reader is not None):
+        return _stack_header(path, reader is not None and reader.channels_first)
     try:
         with _opened(path) as (file, image):
-            header = ImageHeader(image.width, image.height, image.mode, image.format or "", _orientation(image))
+            channels = next((number for mode, number in _CHANNELS.items() if image.mode.startswith(mode)), 3)
+            header = ImageHeader(
+                image.width, image.height, image.mode, image.format or "", _orientation(image), channels
+            )
             if not _is_complete(file, image):
                 image.load()
             return header
     except Exception as error:  # Pillow's decoders raise all kinds of errors for damaged files
+        stack = _stack_header(path, False) if is_tiff else ""
+        if isinstance(stack, ImageHeader):
+            return stack
         size = path.stat().st_size if path.is_file() else 0
         return f"{type(error).__name__}: {error}" if size else "the file is empty"
+
+
+def _stack_header(path: Path, channels_first: bool) -> ImageHeader | str:
+    """Describe a file as `read_pixels` reads it."""
+    try:
+        height, width, channels, dtype = stored_shape(path, channels_first)
+    except (ValueError, OSError, ImportError) as error:
+        return str(error)
+    return ImageHeader(width, height, dtype, path.suffix[1:].upper(), channels=channels, is_stack=True)
 
 
 def _orientation(image: Any) -> int:

@@ -205,8 +205,7 @@ def mmdet_subjects() -> Iterator[Subject]:
         "DyHead": {"in_channels": 32, "out_channels": 32, "num_levels": 3, "num_blocks": 1},
         "FPG": {**level, "stack_times": 1, "paths": ["bu"]},
         "CSPNeXtPAFPN": {"in_channels": [4, 6, 8, 10], "out_channels": 32},
-        "CSPPAFPN": {"in_channels": [4, 6, 8, 10], "out_channels": 32},
-        "YOLOXPAFPN": {"in_channels": [4, 6, 8, 10], "out_channels": 32},
+        **dict.fromkeys(("CSPPAFPN", "YOLOXPAFPN"), {"in_channels": [4, 6, 8, 10], "out_channels": 32}),
         "SimpleFeaturePyramid": {**level, "in_channels": [16]},
         "MSDeformAttnPixelDecoder": {"in_channels": [4, 6, 8, 10]},
         "HybridEncoder": {**level, "mlp_channels": 8},
@@ -220,7 +219,8 @@ def mmdet_subjects() -> Iterator[Subject]:
         "RetinaHead": {"num_classes": 3, "in_channels": 8},
     }
     for name, kind in MODELS.module_dict.items():
-        yield Subject(f"mmdet.{name}", kind, special.get(name, EXAMPLES.get(name, level)))
+        if name != "DetDataPreprocessor":  # most of its arguments are mmdet's own
+            yield Subject(f"mmdet.{name}", kind, special.get(name, EXAMPLES.get(name, level)))
 
 
 def other_subjects() -> Iterator[Subject]:

@@ -26,6 +26,7 @@ from .checkpointing import fit_before_shapes_are_compared
 from .config import add_fpn_plugins_config, setup_environment
 from .datasets import load_stuff_labels, register_coco_folder, register_coco_panoptic_folder
 from .panoptic_fpn import PanopticFPNHead
+from .pixels import PixelMapper
 from .repeated_augmentation import RepeatedAugmentation
 from .resume import ExactResume
 from .retinanet import FPNPluginsRetinaNet
@@ -44,6 +45,7 @@ __all__ = [
     "FPNPluginsRetinaNet",
     "MLflowWriter",
     "PanopticFPNHead",
+    "PixelMapper",
     "PyramidBackbone",
     "PyramidVisualization",
     "RepeatedAugmentation",

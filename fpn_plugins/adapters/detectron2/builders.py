@@ -92,6 +92,8 @@ def _with_channels(backbone: dict[str, Any], channels: int) -> dict[str, Any]:
 
 def _warn_of_other_pixels(cfg: CfgNode, pyramid: PyramidBackbone) -> None:
     """Warn if the config's pixels (by default BGR, standard deviation 1) differ from those that the weights expect."""
+    if len(cfg.MODEL.PIXEL_MEAN) != 3:  # the statistics of other channels are the data set's
+        return
     wanted = {"PIXEL_MEAN": pyramid.pixel_mean, "PIXEL_STD": pyramid.pixel_std}
     same = all(
         len(cfg.MODEL[key]) == len(values)

@@ -10,7 +10,7 @@ from .watch_config import DEFAULTS
 
 
 def add_fpn_plugins_config(cfg: CfgNode) -> None:
-    """Add ``MODEL.FPN_PLUGINS`` and ``WATCH`` to a config that lacks them; call this before ``merge_from_file``."""
+    """Add ``MODEL.FPN_PLUGINS``, ``INPUT.FPN_PLUGINS`` and ``WATCH``; call this before ``merge_from_file``."""
     if "FPN_PLUGINS" in cfg.MODEL:
         return
     node = cfg.MODEL.FPN_PLUGINS = CfgNode()
@@ -18,6 +18,11 @@ def add_fpn_plugins_config(cfg: CfgNode) -> None:
         node[part] = CfgNode({"TYPE": default})
         # any key is allowed here; the constructor rejects unknown ones
         node[part].ARGS = CfgNode(new_allowed=True)
+    reader = cfg.INPUT.FPN_PLUGINS = CfgNode()
+    reader.ENABLED = False  # read images of any number of channels by `PixelMapper`
+    reader.MAX_VALUE = None  # value that becomes 255, such as 65535 for 16 bits; None keeps values
+    reader.BANDS = []  # channels of the file to read, counted from 0; empty for all
+    reader.CHANNELS_FIRST = False  # .npy files hold C H W
     node.LEVEL_WEIGHTS = []  # FPNPluginsRetinaNet: one loss weight per level; empty is Detectron2's own loss
     node.NORMALIZER_MOMENTUM = 0.9  # FPNPluginsRetinaNet: momentum of the running loss normalizer; 0 uses the batch
     node.SQUARE_PAD = 0  # pixels, 0 is off

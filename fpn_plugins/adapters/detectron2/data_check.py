@@ -11,8 +11,9 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...checks import near_names
-from ...data import SAMPLE, CocoReport, CocoSet, DataCheck, Head, PanopticSet, check_data
+from ...data import SAMPLE, CocoReport, CocoSet, DataCheck, Head, PanopticSet, PixelReader, check_data
 from ...data.environment import VARIABLE
+from .pixels import lazy_reader, yaml_reader
 
 # parts of a LazyConfig's model that predict the data set's classes, beside the model itself
 _HEADS = ("head", "roi_heads", "sem_seg_head")
@@ -29,6 +30,7 @@ class DataNeeds:
         learns_masks: whether the model learns and predicts masks.
         masks: whether masks are read.
         polygons: whether masks are read as polygons, which an RLE is not.
+        reader: reader of the images; ``None`` for Detectron2's own.
     """
 
     trained: list[str] = field(default_factory=list)
@@ -37,6 +39,7 @@ class DataNeeds:
     learns_masks: bool = False
     masks: bool = False
     polygons: bool = False
+    reader: PixelReader | None = None
 
 
 def yaml_needs(cfg: Any, eval_only: bool = False) -> DataNeeds:
@@ -51,7 +54,8 @@ def yaml_needs(cfg: Any, eval_only: bool = False) -> DataNeeds:
     learns_masks = model.MASK_ON and two_stage
     trained = [] if eval_only else list(cfg.DATASETS.TRAIN)
     polygons = model.MASK_ON and cfg.INPUT.MASK_FORMAT == "polygon"
-    return DataNeeds(trained, list(cfg.DATASETS.TEST), heads, learns_masks, model.MASK_ON, polygons)
+    reader = yaml_reader(cfg)
+    return DataNeeds(trained, list(cfg.DATASETS.TEST), heads, learns_masks, model.MASK_ON, polygons, reader)
 
 
 def lazy_needs(cfg: Any, eval_only: bool = False) -> DataNeeds:
@@ -64,7 +68,8 @@ def lazy_needs(cfg: Any, eval_only: bool = False) -> DataNeeds:
     polygons = masks and mapper.get("instance_mask_format", "polygon") == "polygon"
     names = [_names(loaders.get(part) or {}) for part in ("train", "test")]
     trained = [] if eval_only else names[0]
-    return DataNeeds(trained, names[1], list(_lazy_heads(model)), learns_masks, masks, polygons)
+    heads = list(_lazy_heads(model))
+    return DataNeeds(trained, names[1], heads, learns_masks, masks, polygons, lazy_reader(mapper))
 
 
 def _names(loader: Any) -> list[str]:
@@ -165,4 +170,5 @@ def _sets(name: str, trained: bool, needs: DataNeeds) -> Iterator[CocoSet | Pano
         polygons=trained and needs.polygons,
         annotated=annotated,
         toolbox="detectron2",
+        reader=needs.reader,
     )

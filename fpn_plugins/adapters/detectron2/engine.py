@@ -12,7 +12,7 @@ import weakref
 from typing import Any, Protocol
 
 from detectron2.config import instantiate
-from detectron2.data import MetadataCatalog
+from detectron2.data import MetadataCatalog, build_detection_test_loader, build_detection_train_loader
 from detectron2.engine import (
     AMPTrainer,
     DefaultTrainer,
@@ -32,6 +32,7 @@ from ...sharding import is_sharded, shard_on_load, whole_parameters
 from .builders import check_builders
 from .checkpointer import SafeCheckpointer
 from .data_check import DataNeeds, check_registered, lazy_needs, yaml_needs
+from .pixels import mapper_of
 from .reading import read_lazy, read_yaml
 from .resume import ExactResume
 from .sharding import read_fsdp, shard_as_configured
@@ -101,7 +102,12 @@ class Trainer(DefaultTrainer):
     def build_train_loader(cls, cfg: Any) -> Any:
         """Build Detectron2's loader; with a seed, it draws the same images for every model."""
         _seed_again(cfg.SEED)
-        return super().build_train_loader(cfg)
+        return build_detection_train_loader(cfg, mapper=mapper_of(cfg, True))
+
+    @classmethod
+    def build_test_loader(cls, cfg: Any, dataset_name: str) -> Any:
+        """Build Detectron2's loader with the mapper of the config."""
+        return build_detection_test_loader(cfg, dataset_name, mapper=mapper_of(cfg, False))
 
     @classmethod
     def build_evaluator(cls, cfg: Any, dataset_name: str, output_folder: str | None = None) -> COCOEvaluator:

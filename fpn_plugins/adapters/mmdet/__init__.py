@@ -56,6 +56,7 @@ from .nas_fcos_fpn import NASFCOS_FPN, NASFCOSFPN
 from .nas_fpn import NASFPN
 from .panoptic_fpn import PanopticFPN, PanopticFPNHead
 from .pixel_decoder import MSDeformAttnPixelDecoder
+from .pixels import DetDataPreprocessor, LoadImage
 from .repeated_augmentation import RepeatedAugmentation
 from .resume import ExactResumeHook
 from .retina_head import RetinaHead
@@ -91,6 +92,7 @@ __all__ = [
     "ChannelMapper",
     "CSPNeXtPAFPN",
     "CorePyramid",
+    "DetDataPreprocessor",
     "DetectoRSResNet",
     "DilatedEncoder",
     "DyHead",
@@ -99,6 +101,7 @@ __all__ = [
     "HybridCNNViT",
     "HybridEncoder",
     "ImagePyramid",
+    "LoadImage",
     "MSDeformAttnPixelDecoder",
     "MaskTTAModel",
     "MViT",

@@ -13,6 +13,7 @@ from mmengine.config import Config
 
 from ...data import SAMPLE, CocoReport, CocoSet, DataCheck, Head, PanopticSet, check_data
 from .arguments import Cfg
+from .pixels import check_pipeline, reader_of
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 # heads that predict the data set's classes, unlike e.g. ``rpn_head`` and HTC's ``semantic_head``
@@ -31,7 +32,7 @@ def find_problems(cfg: Config, loaders: Sequence[str] = LOADERS, limit: int | No
 
     Raises:
         FileNotFoundError: an annotation file or images are missing.
-        ValueError: not a COCO file.
+        ValueError: not a COCO file, or a transform that does not take the channels of the images.
     """
     sets: list[CocoSet | PanopticSet] = []
     model = cfg.get("model", {})
@@ -39,6 +40,7 @@ def find_problems(cfg: Config, loaders: Sequence[str] = LOADERS, limit: int | No
     for loader in loaders:
         metrics = _metrics(cfg.get(loader.replace("dataloader", "evaluator")))
         for dataset, kind in _coco_datasets((cfg.get(loader) or {}).get("dataset")):
+            check_pipeline(dataset.get("pipeline") or [], f"{loader}.dataset.pipeline")
             if dataset.get("backend_args") or "://" in str(dataset["ann_file"]):
                 continue  # on a server that only mmengine can read
             if issubclass(kind, CocoPanopticDataset):
@@ -140,6 +142,7 @@ def _coco_set(
         min_side=filters.get("min_size", 0) if trained else 0,
         annotated=loader != "test_dataloader" or bool(tasks),  # COCO's test images have no annotations
         toolbox="mmdet",
+        reader=reader_of(dataset.get("pipeline") or []),
     )
 
 

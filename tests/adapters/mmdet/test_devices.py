@@ -39,7 +39,7 @@ PLAIN = {"CTResNetNeck": {**ARGUMENTS["CTResNetNeck"], "use_dcn": False}}
 EXAMPLES = {**ARGUMENTS, **OTHERS, **PLAIN}
 # inputs of classes whose argument ``in_channels`` is no list of the inputs' channels, high to low resolution
 CHANNELS = {"BFP": [8] * 3, "DyHead": [32] * 3, "PanopticFPNHead": [8] * 4, "RetinaHead": [8] * 5, "YOLOV3Neck": [6, 8]}
-NAMES = sorted(set(MODELS.module_dict) - {"LN2d"})  # a layer
+NAMES = sorted(set(MODELS.module_dict) - {"LN2d", "DetDataPreprocessor"})  # a layer, and no network
 
 
 def inputs_of(name: str) -> Any:

@@ -21,8 +21,8 @@ from mmengine.model import PretrainedInit  # noqa: E402
 import fpn_plugins.adapters.mmdet  # noqa: E402
 from fpn_plugins.registry import MODELS  # noqa: E402
 
-# a layer without init_cfg, and mmdet's class that forbids it
-WITHOUT = {"LN2d", "DyHead", "RFP", "FPN_CARAFE", "NASFCOSFPN", "NASFCOS_FPN"}
+# a layer and a preprocessor without init_cfg, and mmdet's class that forbids it
+WITHOUT = {"LN2d", "DetDataPreprocessor", "DyHead", "RFP", "FPN_CARAFE", "NASFCOSFPN", "NASFCOS_FPN"}
 NAMES = sorted(set(MODELS.module_dict) - WITHOUT)
 
 

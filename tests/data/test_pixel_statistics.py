@@ -1,0 +1,119 @@
+"""Statistics of pixels: exact, in one pass, for any number of channels; and the lines of configs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fpn_plugins.commands import pixels
+from fpn_plugins.data import PixelReader, check_coco, pixel_statistics
+
+
+def write_set(folder: Path, channels: int = 4, number: int = 3) -> np.ndarray:
+    """Write a COCO-format folder of arrays of 12 bits; return all pixels."""
+    images = np.random.default_rng(0).integers(0, 4096, (number, 8, 9, channels)).astype(np.uint16)
+    content = {"info": {}, "categories": [{"id": 1, "name": "a"}], "images": [], "annotations": []}
+    for split in ("train", "val"):
+        (folder / split).mkdir(parents=True)
+        for index, image in enumerate(images):
+            np.save(folder / split / f"{index}.npy", image)
+    for index in range(number):
+        content["images"].append({"id": index, "file_name": f"{index}.npy", "width": 9, "height": 8})
+        box = {"bbox": [1, 1, 4, 4], "area": 16, "iscrowd": 0, "category_id": 1}
+        content["annotations"].append({"id": index + 1, "image_id": index, **box})
+    (folder / "annotations").mkdir()
+    for split in ("train", "val"):
+        (folder / f"annotations/instances_{split}.json").write_text(json.dumps(content))
+    return images.reshape(-1, channels)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.sampled_from([0.0, 1e9]), st.integers(1, 5))
+def test_statistics_equal_those_of_all_pixels_at_once(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], offset: float, channels: int
+):
+    """Also far from zero, where sums of squares would cancel."""
+    folder, random = tmp_path_factory.mktemp("arrays"), np.random.default_rng(0)
+    images = [random.normal(offset, 3, (size, 2, channels)) for size in sizes]
+    files = [folder / f"{index}.npy" for index in range(len(images))]
+    for file, image in zip(files, images, strict=True):
+        np.save(file, image)
+    pixels_of_all = np.concatenate([image.reshape(-1, channels) for image in images])
+    found = pixel_statistics(files)
+    np.testing.assert_allclose(found.mean, pixels_of_all.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(found.std, pixels_of_all.std(0), rtol=1e-6)
+    np.testing.assert_allclose(found.percentiles[50], np.percentile(pixels_of_all, 50, axis=0))
+    np.testing.assert_array_equal(
+        [found.percentiles[0], found.percentiles[100]], [pixels_of_all.min(0), pixels_of_all.max(0)]
+    )
+    assert found.channels == channels and found.images == len(images) and found.max_value is None
+
+
+def test_command_prints_lines_that_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    values = write_set(tmp_path / "set")
+    pixels.main([str(tmp_path / "set"), "--max-value", "4095", "--bands", "3", "0", "--json", str(tmp_path / "p.json")])
+    text = capsys.readouterr().out
+    assert "3 images of 2 channels: uint16 (3)" in text
+    assert 'dict(type="fpn_plugins.LoadImage", in_chans=2, max_value=4095.0, bands=[3, 0])' in text
+    assert "FPN_PLUGINS: {ENABLED: true, MAX_VALUE: 4095.0, BANDS: [3, 0]}" in text
+    mean = [round(255 / 4095 * value, 3) for value in values[:, [3, 0]].mean(0).tolist()]
+    assert f"PIXEL_MEAN: {mean}" in text and f"mean={mean}" in text
+    stored = json.loads((tmp_path / "p.json").read_text())
+    assert stored["reader"] == {"in_chans": 2, "max_value": 4095.0, "bands": [3, 0], "channels_first": False}
+    np.testing.assert_allclose(stored["std"], values[:, [3, 0]].std(0))
+
+
+@pytest.mark.parametrize("command", [[], ["--bands", "7"]])
+def test_images_of_other_channels_are_an_error(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    np.save(tmp_path / "a.npy", np.zeros((2, 2, 3)))
+    np.save(tmp_path / "b.npy", np.zeros((2, 2, 4)))
+    with pytest.raises(SystemExit):
+        pixels.main([str(tmp_path), *command])
+    assert "b.npy' has 4 channels, those before it 3" in (error := capsys.readouterr().err) or "bands=[7]" in error
+
+
+def test_values_that_are_not_finite_are_an_error(tmp_path: Path):
+    np.save(tmp_path / "a.npy", np.array([[np.nan]]))
+    with pytest.raises(ValueError, match=r"a.npy' has values that are not finite; replace them"):
+        pixel_statistics([tmp_path / "a.npy"])
+    with pytest.raises(ValueError, match="no image files"):
+        pixel_statistics([])
+
+
+def test_check_takes_the_reader(tmp_path: Path):
+    """Without it, arrays are refused with the remedy, and with it, images of other channels."""
+    write_set(tmp_path)
+    files = tmp_path / "annotations/instances_val.json", tmp_path / "val"
+    assert check_coco(*files, reader=PixelReader(4)).images == 3
+    assert check_coco(*files, reader=PixelReader(2, None, (3, 0))).images == 3
+    with pytest.raises(
+        ValueError, match=r"3 x image that the toolboxes' own readers do not read.*LoadImage.*--channels"
+    ):
+        check_coco(*files)
+    with pytest.raises(ValueError, match=r"image of other channels than the reader takes.*4 channels, in_chans=3"):
+        check_coco(*files, reader=PixelReader(3))
+
+
+def test_check_of_deep_and_stacked_tiffs(tmp_path: Path):
+    """A gray TIFF of 16 bits is misread by the toolboxes and right for the reader; bands need the reader."""
+    import tifffile
+
+    write_set(tmp_path, number=2)
+    tifffile.imwrite(tmp_path / "val/0.tif", np.zeros((8, 9), np.uint16))
+    tifffile.imwrite(
+        tmp_path / "val/1.tif", np.zeros((8, 9, 5), np.uint16), photometric="minisblack", planarconfig="contig"
+    )
+    file = tmp_path / "annotations/instances_val.json"
+    file.write_text(file.read_text().replace(".npy", ".tif"))
+    with pytest.raises(
+        ValueError, match="(?s)gray image of 16 bits.*bands that are no colors|bands that are no colors.*16 bits"
+    ):
+        check_coco(file, tmp_path / "val")
+    with pytest.raises(ValueError, match="5 channels, in_chans=1") as error:
+        check_coco(file, tmp_path / "val", reader=PixelReader(1))
+    assert "16 bits" not in str(error.value)
