@@ -25,7 +25,7 @@ COCO_IDS = tuple(sorted(set(range(1, 91)) - {12, 26, 29, 30, 45, 66, 68, 69, 71,
 
 
 class LoadedDetector(NamedTuple):
-    """Detector of either toolbox with its weights, as a function of RGB images ``H W 3``.
+    """Detector of either toolbox with its weights, as a function of images that its predictor's ``read`` reads.
 
     Attributes:
         model: the toolbox's own detector.
@@ -98,7 +98,22 @@ def load_detector(
     names, named_by = _choose(number, candidates, coco, settings)
     rule, sized_by = _rule(config, size, settings, toolbox)
     sources = f"images {rule} ({sized_by}), {len(names)} classes ({named_by})"
-    return LoadedDetector(model, host.Predictor(model, rule=rule), annotated or names, toolbox, sources)
+    predict = host.Predictor(model, rule=rule, reader=settings.reader)
+    _check_channels(config, predict)
+    return LoadedDetector(model, predict, annotated or names, toolbox, sources)
+
+
+def _check_channels(config: str, predict: ImagePredictor) -> None:
+    """Raise ``ValueError`` for a detector of other images than colors whose config does not say how to read them."""
+    model = predict.model
+    mean = getattr(model, "pixel_mean", getattr(getattr(model, "data_preprocessor", None), "mean", None))
+    channels = 3 if mean is None else mean.numel()
+    if channels > 1 and channels != (3 if predict.reader is None else predict.reader.in_chans):
+        found = "read as colors" if predict.reader is None else f"read with in_chans={predict.reader.in_chans}"
+        raise ValueError(
+            f"config {config!r} normalizes {channels} channels, but its test images are {found}; read them by "
+            "fpn_plugins.LoadImage in MMDetection, INPUT.FPN_PLUGINS or PixelMapper in Detectron2"
+        )
 
 
 def find_checkpoint(config: str, checkpoint: str | os.PathLike[str]) -> str:

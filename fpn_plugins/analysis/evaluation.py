@@ -24,7 +24,8 @@ def evaluate_detectors(
     """Run detectors on the images of a split, and evaluate their detections.
 
     Args:
-        detectors: name -> function of an image ``H W 3``, RGB, 0..255; all get the same images.
+        detectors: name -> function of an image ``H W 3``, RGB, 0..255; all get the same images, except that one with
+            a ``reader`` gets what it reads.
         split: split of a COCO-format set.
         num_images: number of images to evaluate, from the first; ``None`` is all.
 
@@ -46,9 +47,13 @@ def evaluate_detectors(
     found: dict[str, dict[int, Detections]] = {name: {} for name in detectors}
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in detectors}
     for entry in tqdm(truth["images"], desc="images"):
-        image = read_image(split.image_dir / entry["file_name"])
+        file = split.image_dir / entry["file_name"]
+        images: dict[Any, Any] = {}
         for name, detector in detectors.items():
-            detections = detector(image)
+            reader = getattr(detector, "reader", None) or read_image
+            if reader not in images:
+                images[reader] = reader(file)
+            detections = detector(images[reader])
             results[name] += detections.to_coco(entry["id"], ids)
             found[name][entry["id"]] = detections._replace(masks=None)  # masks of all images may not fit into memory
     image_ids = {entry["id"] for entry in truth["images"]}

@@ -6,11 +6,13 @@ import argparse
 import logging
 import os
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from ..adapters.detectors import LoadedDetector, annotated_names, load_detector
+from ..data import PixelReader
 from ..inference.engines import ENGINES, SUFFIXES, EnginePredictor, is_exported, load_engine
 from .common import COUNT, SHARE, add_size, png_file
 
@@ -63,7 +65,14 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
 
 def engine_of(path: str, args: argparse.Namespace) -> EnginePredictor:
     """Open an exported file with the options of `add_engine` and `add_detector_input`; on the CPU by default."""
-    return load_engine(path, args.engine, args.size, args.threads, device=args.device or "cpu")
+    return with_reader(load_engine(path, args.engine, args.size, args.threads, device=args.device or "cpu"))
+
+
+def with_reader(predict: EnginePredictor) -> EnginePredictor:
+    """Let an exported detector read image files as it was exported to."""
+    stored = predict.metadata.input.reader
+    predict.reader = None if stored is None else PixelReader(**asdict(stored))
+    return predict
 
 
 def class_list(text: str) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ from ..data.coco_folder import category_names, read_coco
 from ..inference import Detections, ImagePredictor
 from ..inference.engines import EnginePredictor, Metadata, is_exported, load_engine
 from .common import COUNT, user_errors, write_json
-from .detector_options import add_detector_input, add_engine, device_of, engine_of, silence_notes
+from .detector_options import add_detector_input, add_engine, device_of, engine_of, silence_notes, with_reader
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,6 +58,7 @@ class Timed:
 
     def __init__(self, predict: ImagePredictor, clock: Callable[[], float] = time.perf_counter) -> None:
         self.predict, self.clock, self.seconds = predict, clock, list[float]()
+        self.reader = predict.reader
 
     def __call__(self, image: np.ndarray) -> Detections:
         """Detect objects."""
@@ -117,7 +118,7 @@ def check_classes(name: str, metadata: Metadata, ann_file: Path) -> None:
 
 def measure_files(files: Sequence[Path], split: CocoSplit) -> dict[str, Any]:
     """Evaluate exported files; results by name."""
-    return measure_objects({path.name: load_engine(path) for path in files}, split)
+    return measure_objects({path.name: with_reader(load_engine(path)) for path in files}, split)
 
 
 def measure_objects(

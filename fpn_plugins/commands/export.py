@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,10 @@ from ..adapters.detectors import load_detector
 from ..adapters.hosts import host_of
 from ..data import CocoSplit, find_split
 from ..files import suffix_of
-from ..inference import IMAGES, read_image
-from ..inference.engines import EnginePredictor, Metadata, Session
+from ..inference import IMAGES
+from ..inference.engines import EnginePredictor, Metadata, Session, StoredReader
 from .common import BATCH, COUNT, add_size, number, user_errors
-from .detector_options import add_names, add_weights, silence_notes
+from .detector_options import add_names, add_weights, silence_notes, with_reader
 from .evaluate import check_classes, measure_files, table
 
 if TYPE_CHECKING:
@@ -69,16 +70,19 @@ def exportable(args: argparse.Namespace) -> tuple[Any, Metadata]:
     loaded = load_detector(args.config, args.checkpoint, args.size, args.annotations, args.classes)
     print(f"{loaded.toolbox}: {loaded.sources}", flush=True)
     model = host_of(args.config).exportable(loaded.model, args.normalized, args.mask_form)
-    rule = loaded.predict.rule
+    rule, reader = loaded.predict.rule, loaded.predict.reader
+    if reader is not None:
+        model.pixels.order = "RGB"  # channels in the order of the file are not reversed
+    stored = None if reader is None else StoredReader(**asdict(reader))
     name = Path(args.config.split("::")[-1]).stem
-    return model, describe(model, loaded.names, rule, name, args.dtype, args.resize)
+    return model, describe(model, loaded.names, rule, name, args.dtype, args.resize, stored)
 
 
 def calibration(files: Sequence[Path], metadata: Metadata) -> Iterator[np.ndarray]:
     """Yield images as the graph takes them."""
-    predict = EnginePredictor(Session(metadata, lambda images: {}, ""))
+    predict = with_reader(EnginePredictor(Session(metadata, lambda images: {}, "")))
     for path in files:
-        yield predict.batch(read_image(path, metadata.toolbox or None))
+        yield predict.batch(predict.read(path, metadata.toolbox or None))
 
 
 def calibration_files(folder: Path, count: int) -> list[Path]:

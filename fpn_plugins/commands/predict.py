@@ -25,8 +25,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..adapters.detectors import LoadedDetector
+from ..data import to_picture
 from ..data.coco_folder import read_coco
 from ..data.json_values import is_id, is_whole
+from ..data.pixels import ARRAYS
 from ..files import shortened, suffix_of
 from ..inference import IMAGES, VIDEOS, is_video, read_pictures, video_info, write_video
 from ..inference.engines import is_exported
@@ -73,7 +75,7 @@ def files_of(inputs: Sequence[str], output: Path) -> list[Path]:
         FileNotFoundError: an input does not exist, or has no images or videos.
         ValueError: a file that is neither an image nor a video, or a folder that is, or is in, ``output``.
     """
-    suffixes, files = (*IMAGES, *VIDEOS), []
+    suffixes, files = (*IMAGES, *ARRAYS, *VIDEOS), []
     for name in inputs:
         matches = [name] if Path(name).exists() else sorted(glob.glob(name, recursive=True))
         if not matches:
@@ -97,6 +99,14 @@ def in_folder(folder: Path, output: Path) -> Iterator[Path]:
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if not hidden and output not in path.resolve().parents:
             yield path
+
+
+def without_arrays(files: Sequence[Path], named: Sequence[str]) -> list[Path]:
+    """Leave out arrays that were found in folders, for a detector of colors; ``FileNotFoundError`` if none is left."""
+    left = [path for path in files if path.suffix.lower() not in ARRAYS or str(path) in named]
+    if not left:
+        raise FileNotFoundError(f"inputs {list(named)} hold arrays alone, which this detector of colors does not read")
+    return left
 
 
 class Predictions:
@@ -132,7 +142,7 @@ class Predictions:
         image_id, objects = self._find(file, *first)
         if not self.args.no_pictures:
             target = self._target(file, image_id, ".png")
-            draw_detections(first[1], self._shown(objects), self.detector.names, target)
+            draw_detections(to_picture(first[1]), self._shown(objects), self.detector.names, target)
 
     def write(self) -> None:
         """Write both JSON files."""
@@ -142,7 +152,12 @@ class Predictions:
 
     def _readable(self, file: Path) -> Iterator[tuple[int | None, np.ndarray]]:
         try:
-            yield from read_pictures(file, self.args.every, self.detector.toolbox)
+            if self.detector.predict.reader is None:
+                yield from read_pictures(file, self.args.every, self.detector.toolbox)
+            elif is_video(file):
+                raise ValueError(f"video {str(file)!r}: the detector reads images of its own channels, not videos")
+            else:
+                yield None, self.detector.predict.read(file)
         except (ValueError, OSError) as error:  # of reading; those of the caller are not raised here
             self.failures.append(str(error))
 
@@ -199,6 +214,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         files = files_of(args.inputs, args.out)
         make_folder(args.out)
         detector = detector_of(args)
+        files = without_arrays(files, args.inputs) if detector.predict.reader is None else files
         begin = time.monotonic()
         with Progress(len(files)) as progress:
             predictions = Predictions(detector, args, progress)

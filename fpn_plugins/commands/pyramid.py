@@ -13,7 +13,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..inference import read_image
+from ..data import to_picture
 from ..visualization import draw_pyramid
 from ..watching import assign_levels, is_one_stage, record_levels
 from .common import user_errors, write_json
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     with user_errors():
         detector = detector_of(args)
-        image = read_image(args.image, detector.toolbox)
+        image = detector.predict.read(args.image, detector.toolbox)
         with record_levels(detector.model) as maps:
             objects = detector.find(image, args.score)
         height, width = detector.predict.rule.size_of(*image.shape[:2])
@@ -42,4 +42,4 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_json(content, args.out.with_suffix(".json"))
         title = f"{Path(args.config.split('::')[-1]).stem}: mean |activation|"
         covered = maps.covered_size(image.shape[:2], (height, width))
-        print(f"wrote {draw_pyramid(image, maps.rows, args.out, title, objects, covered)}")
+        print(f"wrote {draw_pyramid(to_picture(image), maps.rows, args.out, title, objects, covered)}")

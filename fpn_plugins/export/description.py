@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..inference import PanopticRule, ResizeRule
-from ..inference.engines import InputFormat, Metadata
+from ..inference.engines import InputFormat, Metadata, StoredReader
 from .detector import ExportableDetector
 
 
@@ -18,6 +18,7 @@ def describe(
     config: str = "",
     dtype: str = "float32",
     inside: bool = False,
+    reader: StoredReader | None = None,
 ) -> Metadata:
     """Collect the description of a detector.
 
@@ -28,6 +29,7 @@ def describe(
         config: name of the config.
         dtype: type of the pixels, ``"float32"`` or ``"uint8"``.
         inside: whether the graph is to resize images.
+        reader: reader of image files; ``None`` for 8-bit colors.
 
     Raises:
         ValueError: normalized pixels of type ``"uint8"``, or other numbers of names and classes.
@@ -43,6 +45,7 @@ def describe(
         order=pixels.order,
         resize=rule,
         inside=inside,
+        reader=reader,
     )
     return Metadata(
         classes=tuple(names.values()),

@@ -26,9 +26,9 @@ _LOGGERS = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir", "torch.jit", 
 
 
 def example(metadata: Metadata, batch_size: int, size: tuple[int, int] = TRACED_SIZE) -> Tensor:
-    """Return noise as images ``B 3 H W`` of the type that a detector takes."""
+    """Return noise as images ``B C H W`` of the type that a detector takes."""
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (batch_size, 3, *size), generator=generator)
+    images = torch.randint(0, 256, (batch_size, len(metadata.input.mean), *size), generator=generator)
     if metadata.input.normalized:
         return (images.float() - 127.5) / 64
     return images.to(getattr(torch, metadata.input.dtype))

@@ -50,4 +50,6 @@ def _image_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except Exception as error:
-        raise ValueError(f"image {os.fspath(path)!r} cannot be read: {error}") from error
+        bands = os.fspath(path).lower().endswith((".npy", ".tif", ".tiff"))
+        hint = "; for arrays and bands, the config needs fpn_plugins.LoadImage or INPUT.FPN_PLUGINS" if bands else ""
+        raise ValueError(f"image {os.fspath(path)!r} cannot be read: {error}{hint}") from error

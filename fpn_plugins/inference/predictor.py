@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from .detections import Detections
 from .panoptic import PanopticSegments
+from .pictures import read_image
 from .resizing import ResizeRule
 from .views import MergeRule, PredictedView, View
 
@@ -21,14 +23,25 @@ class ImagePredictor:
         short: shorter side of the resized image, in pixels.
         long: limit of the longer side of the resized image, in pixels.
         rule: rule by which images are resized, in place of ``short`` and ``long``.
+        reader: reader of image files, `fpn_plugins.data.PixelReader`; images then have its channels, in its order, and
+            ``None`` is `read_image`.
     """
 
-    def __init__(self, model: Any, short: int = 800, long: int = 1333, rule: ResizeRule | None = None) -> None:
-        self.model = model.eval()
+    reader: Any = None
+
+    def __init__(
+        self, model: Any, short: int = 800, long: int = 1333, rule: ResizeRule | None = None, reader: Any = None
+    ) -> None:
+        self.model, self.reader = model.eval(), reader
         self.rule = rule or ResizeRule(short, long)
 
+    def read(self, path: str | os.PathLike[str], toolbox: str | None = None) -> np.ndarray:
+        """Read an image file for this detector; see `read_image` for ``toolbox`` and the errors."""
+        pixels: np.ndarray = read_image(path, toolbox) if self.reader is None else self.reader(path)
+        return pixels
+
     def resized(self, image: np.ndarray) -> np.ndarray:
-        """Resize an image ``H W 3`` for the detector."""
+        """Resize an image ``H W C`` for the detector."""
         return self.rule.resize(image)
 
     @property

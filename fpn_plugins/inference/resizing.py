@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import torch
+from torch.nn import functional
+
 from ..checks import one_of
 from ..extras import needed_for
 
@@ -40,7 +43,7 @@ class Padding:
             raise ValueError(f"size={self.size}, divisor={self.divisor} of a padding must be positive pixels")
 
     def pad(self, image: np.ndarray) -> np.ndarray:
-        """Pad an image ``H W 3``.
+        """Pad an image ``H W C``; ``value`` has to be equal in all channels unless there are three.
 
         Raises:
             ValueError: the image is larger than ``size``.
@@ -57,8 +60,8 @@ class Padding:
                 f"the test pipeline pads to {height} x {width} pixels, the resized image has {image.shape[0]} x "
                 f"{image.shape[1]}; choose a smaller size"
             )
-        padded = np.empty((height, width, 3), image.dtype)
-        padded[:] = self.value
+        padded = np.empty((height, width, image.shape[2]), image.dtype)
+        padded[:] = self.value if image.shape[2] == 3 else self.value[0]
         padded[: image.shape[0], : image.shape[1]] = image
         return padded
 
@@ -117,25 +120,39 @@ class ResizeRule:
         return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
     def scale(self, image: np.ndarray) -> np.ndarray:
-        """Resize an image ``H W 3`` without padding it; ``ValueError`` for another shape."""
-        if image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"image of shape {image.shape}: expected H W 3, RGB")
+        """Resize an image ``H W C`` without padding it; ``ValueError`` for another shape."""
+        if image.ndim != 3:
+            raise ValueError(f"image of shape {image.shape}: expected H W C, such as RGB")
         height, width = self.size_of(*image.shape[:2])
         if (height, width) == image.shape[:2]:
             return image
         if self.library == "opencv":
             with needed_for("images resized as mmdet does"):
                 import cv2
-            return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+            found = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+            return found[..., None] if found.ndim == 2 else found
+        if image.dtype.name != "uint8" or image.shape[2] != 3:
+            return _interpolate(image, height, width)
         with needed_for("images"):
             import numpy as np
             from PIL import Image
         return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
     def resize(self, image: np.ndarray) -> np.ndarray:
-        """Resize and pad an image ``H W 3``; ``ValueError`` for another shape."""
+        """Resize and pad an image ``H W C``; ``ValueError`` for another shape."""
         scaled = self.scale(image)
         return self.padding.pad(scaled) if self.padding else scaled
+
+
+def _interpolate(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize other images than 8-bit colors as Detectron2 does: bilinearly, without smoothing."""
+    with needed_for("images"):
+        import numpy as np
+
+    pixels = torch.from_numpy(np.ascontiguousarray(image, np.float32)).permute(2, 0, 1)[None]
+    resized = functional.interpolate(pixels, (height, width), mode="bilinear", align_corners=False)
+    found: np.ndarray = resized[0].permute(1, 2, 0).numpy()
+    return found
 
 
 def resize_shortest(image: np.ndarray, short: int, long: int) -> np.ndarray:

@@ -123,7 +123,7 @@ def test_mmdet_config_builds_and_extracts_features(path: Path) -> None:
     register_all_modules()
     model = MODELS.build(mmdet_config(path).model).eval()
     with torch.no_grad():
-        maps = model.extract_feat(torch.randn(1, 3, 128, 256))
+        maps = model.extract_feat(torch.randn(1, model.data_preprocessor.mean.numel(), 128, 256))
     head = model.rpn_head if hasattr(model, "rpn_head") else model.bbox_head
     strides = [pair[0] for pair in head.prior_generator.strides]
     assert [m.shape[-2:] for m in maps] == [(128 // s, 256 // s) for s in strides]
@@ -184,7 +184,7 @@ def test_detectron2_config_builds_and_extracts_features(path: Path) -> None:
     model = detectron2_model(path).eval()
     assert isinstance(model.backbone, PyramidBackbone)
     with torch.no_grad():
-        maps = model.backbone(torch.randn(1, 3, 64, 96))
+        maps = model.backbone(torch.randn(1, model.pixel_mean.numel(), 64, 96))
     shapes = model.backbone.output_shape()
     generator = getattr(model, "anchor_generator", None) or model.proposal_generator.anchor_generator
     assert [shapes[name].stride for name in maps] == list(generator.strides)

@@ -55,7 +55,7 @@ class Predictor(ImagePredictor):
             return self.model([sample])[0]
 
     def _pixels(self, resized: np.ndarray) -> Tensor:
-        """Return ``3 H W`` in the model's order of channels."""
-        if channel_order(self.model) == "BGR":
+        """Return ``C H W`` in the model's order of channels."""
+        if channel_order(self.model) == "BGR" and self.reader is None:
             resized = resized[..., ::-1]
         return torch.from_numpy(resized.copy()).permute(2, 0, 1)

@@ -15,11 +15,13 @@ from ...data import read_categories
 from ...data.coco_folder import known_ids
 from ...inference import InputSettings, ResizeRule
 from .datasets import register_from_environment
+from .pixels import lazy_reader, yaml_reader
 
 
 def yaml_settings(cfg: CfgNode) -> InputSettings:
     """Read ``INPUT.MIN_SIZE_TEST``, ``INPUT.MAX_SIZE_TEST`` and the data set of a YAML config."""
-    return InputSettings(_shortest(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST), *_categories(cfg.DATASETS.TEST))
+    rule = _shortest(cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+    return InputSettings(rule, *_categories(cfg.DATASETS.TEST), reader=yaml_reader(cfg))
 
 
 def lazy_settings(cfg: Any) -> InputSettings:
@@ -31,7 +33,8 @@ def lazy_settings(cfg: Any) -> InputSettings:
         rule = None if augmentations is None else _rule([instantiate(entry) for entry in augmentations])
     except ValueError as error:
         obstacle = str(error)
-    return InputSettings(rule, *_categories([names] if isinstance(names, str) else names), obstacle)
+    reader = lazy_reader(OmegaConf.select(cfg, "dataloader.test.mapper"))
+    return InputSettings(rule, *_categories([names] if isinstance(names, str) else names), obstacle, reader)
 
 
 def _rule(augmentations: Sequence[Any]) -> ResizeRule:

@@ -27,7 +27,7 @@ def detector_facts(model: Any) -> DetectorFacts:
             "DetDataPreprocessor', mean=..., std=...) in the config"
         )
     return DetectorFacts(
-        channel_order=_channel_order(pixels),
+        channel_order=channel_order(pixels),
         pixel_mean=tuple(pixels.mean.flatten().tolist()),
         pixel_std=tuple(pixels.std.flatten().tolist()),
         num_classes=num_classes(model),
@@ -50,9 +50,9 @@ def num_classes(model: Any) -> int:
     return int(found)
 
 
-def _channel_order(pixels: Any) -> str:
-    """Return the network's input order: mmdet reads images as BGR, and the preprocessor may swap the channels."""
-    return "RGB" if pixels._channel_conversion else "BGR"
+def channel_order(pixels: Any) -> str:
+    """Return the network's input order: mmdet reads colors as BGR, and the preprocessor may swap these channels."""
+    return "RGB" if pixels._channel_conversion or pixels.mean.numel() != 3 else "BGR"
 
 
 def _box_heads(model: Any) -> list[Any]:

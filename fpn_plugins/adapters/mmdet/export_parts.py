@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ...export import BoxCoder, BoxStage, GridAnchors, LevelRule, PixelInput, RegionPooler, SelectionRule
 from ...export.support import refusal, require, require_inherited
+from .compatibility import channel_order
 
 
 class Features(nn.Module):
@@ -39,7 +40,7 @@ def read_pixels(found: Any, normalized: bool) -> PixelInput:
     return PixelInput(
         found.mean.flatten().tolist(),
         found.std.flatten().tolist(),
-        "RGB" if found._channel_conversion else "BGR",  # images are read as BGR
+        channel_order(found),
         divisor=found.pad_size_divisor,
         pad_value=float(found.pad_value),
         normalized=normalized,

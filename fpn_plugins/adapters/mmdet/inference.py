@@ -71,7 +71,9 @@ class Predictor(ImagePredictor):
     ) -> tuple[Tensor, DetDataSample]:
         """Return what mmdet's test pipeline gives for an image that has been resized and flipped."""
         height, width = rule.size_of(*image.shape[:2])
-        pixels = torch.from_numpy(resized[..., ::-1].copy()).permute(2, 0, 1)  # mmdet's preprocessor expects BGR
+        if self.reader is None:  # mmdet's preprocessor expects BGR
+            resized = resized[..., ::-1]
+        pixels = torch.from_numpy(resized.copy()).permute(2, 0, 1)
         sizes = {
             "ori_shape": image.shape[:2],
             "img_shape": resized.shape[:2],

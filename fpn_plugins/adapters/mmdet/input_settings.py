@@ -11,6 +11,7 @@ from mmdet.registry import DATASETS
 from ...data.coco_folder import known_ids
 from ...extras import quiet_imports
 from ...inference import InputSettings, Padding, ResizeRule
+from .pixels import reader_of
 
 
 def settings_of(cfg: Any) -> InputSettings:
@@ -24,7 +25,7 @@ def settings_of(cfg: Any) -> InputSettings:
         obstacle = str(error)
     classes = _classes(dataset)
     ann_file = os.path.join(dataset.get("data_root") or "", dataset.get("ann_file") or "")
-    return InputSettings(rule, classes, known_ids(ann_file, classes), obstacle)
+    return InputSettings(rule, classes, known_ids(ann_file, classes), obstacle, reader_of(pipeline or []))
 
 
 def _dataset(cfg: Any) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
 """Run exported detectors with ONNX Runtime, OpenVINO or PyTorch; no toolbox is needed."""
 
 from .files import ENGINES, SUFFIXES, engine_for, is_exported
-from .metadata import KEY, InputFormat, Metadata
+from .metadata import KEY, InputFormat, Metadata, StoredReader
 from .predictor import EnginePredictor, load_engine
 from .sessions import Session, open_session
 
@@ -13,6 +13,7 @@ __all__ = [
     "InputFormat",
     "Metadata",
     "Session",
+    "StoredReader",
     "engine_for",
     "is_exported",
     "load_engine",

@@ -20,6 +20,16 @@ TOOLBOXES = ("", "mmdet", "detectron2")
 
 
 @dataclass(frozen=True)
+class StoredReader:
+    """Arguments of `fpn_plugins.data.PixelReader`, by which the images of an exported detector are read."""
+
+    in_chans: int
+    max_value: float | None = None
+    bands: tuple[int, ...] | None = None
+    channels_first: bool = False
+
+
+@dataclass(frozen=True)
 class InputFormat:
     """Pixels that an exported detector takes.
 
@@ -32,6 +42,7 @@ class InputFormat:
         order: ``"RGB"`` or ``"BGR"``.
         resize: rule by which images are resized.
         inside: whether the graph resizes; otherwise, it takes resized images.
+        reader: reader of image files, whose channels the graph takes in their order; ``None`` for 8-bit colors.
     """
 
     dtype: str = "float32"
@@ -41,14 +52,21 @@ class InputFormat:
     order: str = "RGB"
     resize: ResizeRule = field(default_factory=ResizeRule)
     inside: bool = False
+    reader: StoredReader | None = None
 
     def __post_init__(self) -> None:
         one_of("dtype", self.dtype, DTYPES)
         one_of("order", self.order, ("RGB", "BGR"))
         if self.normalized and self.dtype == "uint8":
             raise ValueError('dtype="uint8" holds no normalized pixels; choose dtype="float32", or normalized=False')
-        if len(self.mean) != 3 or len(self.std) != 3 or not all(self.std):
-            raise ValueError(f"mean={self.mean}, std={self.std} must be three numbers each, std other than 0")
+        number, word = (3, "three") if self.reader is None else (self.reader.in_chans,) * 2
+        if len(self.mean) != number or len(self.std) != number or not all(self.std):
+            raise ValueError(f"mean={self.mean}, std={self.std} must be {word} numbers each, std other than 0")
+        if self.reader is not None and (self.dtype == "uint8" or self.inside):
+            raise ValueError(
+                "the detector reads images of its own channels, not 8-bit colors: export it with float32 pixels and "
+                "without resizing in the graph"
+            )
 
 
 @dataclass(frozen=True)

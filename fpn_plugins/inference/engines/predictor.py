@@ -16,7 +16,7 @@ from ..pasting import paste_masks
 from ..predictor import ImagePredictor
 from ..resizing import ResizeRule
 from ..views import MergeRule, View
-from .metadata import Metadata
+from .metadata import InputFormat, Metadata
 from .sessions import Outputs, Session, open_session
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class EnginePredictor(ImagePredictor):
 
     def _run(self, image: np.ndarray) -> tuple[Outputs, tuple[float, float]]:
         """Run the graph; return its outputs, and the factors of width and height by which the image was resized."""
-        _check_image(image, self.metadata.input.dtype)
+        _check_image(image, self.metadata.input)
         height, width = image.shape[:2] if self.metadata.input.inside else self.rule.size_of(*image.shape[:2])
         return self.session(self.batch(image)), (width / image.shape[1], height / image.shape[0])
 
@@ -135,13 +135,15 @@ class EnginePredictor(ImagePredictor):
         return masks.float() >= self.metadata.mask_threshold
 
 
-def _check_image(image: np.ndarray, dtype: str) -> None:
-    """Raise ``ValueError`` for an array that is no RGB image, or whose values a graph of bytes cannot hold."""
-    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ValueError(f"image of shape {image.shape}: expected H W 3, RGB; read_image converts files")
+def _check_image(image: np.ndarray, given: InputFormat) -> None:
+    """Raise ``ValueError`` for an array of other channels, or whose values a graph of bytes cannot hold."""
+    if image.ndim != 3 or image.shape[2] != len(given.mean) or 0 in image.shape:
+        expected = f"H W {len(given.mean)}, as the predictor's read returns it" if given.reader else "H W 3, RGB"
+        remedy = "" if given.reader else "; read_image converts files"
+        raise ValueError(f"image of shape {image.shape}: expected {expected}{remedy}")
     if image.dtype.name not in ("uint8", "float32", "float64"):
         raise ValueError(f"image of type {image.dtype}: expected uint8, or floats from 0 to 255")
-    if dtype == "uint8" and image.dtype.name != "uint8":
+    if given.dtype == "uint8" and image.dtype.name != "uint8":
         raise ValueError(f"image of type {image.dtype}: the exported graph takes uint8, and conversion would round")
 
 
