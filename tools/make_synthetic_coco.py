@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from synthetic.dataset import make_synthetic_coco
 
-from fpn_plugins.data import check_coco
+from fpn_plugins.data import PixelReader, check_coco
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -26,6 +26,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, nargs=2, default=(240, 320), metavar=("HEIGHT", "WIDTH"), help="in pixels")
     parser.add_argument("--seed", type=int, default=0, help="seed of every random number")
     parser.add_argument("--panoptic", action="store_true", help="paint stuff and write panoptic annotations too")
+    parser.add_argument(
+        "--infrared", action="store_true", help="write TIFFs of four channels; the last shows the objects"
+    )
     parser.add_argument("--workers", type=int, help="threads; one per core, at most 8, if not given")
     return parser.parse_args(argv)
 
@@ -42,9 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.seed,
             workers=args.workers,
             panoptic=args.panoptic,
+            infrared=args.infrared,
         )
         for split in splits.values():
-            print(check_coco(split.ann_file, split.image_dir))
+            print(check_coco(split.ann_file, split.image_dir, reader=PixelReader(4) if args.infrared else None))
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

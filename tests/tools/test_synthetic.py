@@ -266,3 +266,23 @@ def test_command_line(tmp_path, capsys):
     assert capsys.readouterr().err.startswith("error: seed=-1")
     assert tool.main([str(tmp_path / "panoptic"), *command[1:], "--panoptic"]) == 0
     assert (tmp_path / "panoptic/annotations/panoptic_train2017/000000000002.png").is_file()
+
+
+def test_objects_hide_in_the_colors_and_glow_in_the_infrared(root, tmp_path):
+    """With the same annotations as the set of colors."""
+    from fpn_plugins.data import PixelReader, read_pixels
+
+    make_synthetic_coco(tmp_path, infrared=True, **SMALL)
+    annotations = [json.loads(content)["annotations"] for content in annotation_bytes(tmp_path)]
+    assert annotations == [json.loads(content)["annotations"] for content in annotation_bytes(root)]
+    splits = make_synthetic_coco(tmp_path, infrared=True, **SMALL)  # complete
+    check_coco(splits["train"].ann_file, splits["train"].image_dir, reader=PixelReader(4, 4095))
+    steps = []
+    for path in sorted((tmp_path / "train2017").iterdir()):
+        pixels = read_pixels(path)
+        assert pixels.dtype == np.uint16 and pixels.shape[2] == 4 and pixels.max() <= 4095
+        largest = np.percentile(np.abs(np.diff(pixels.astype(float), axis=1)), 99.5, axis=(0, 1))
+        steps.append(largest[3] / largest[:3].max())
+    assert np.median(steps) > 2, steps
+    with pytest.raises(ValueError, match="panoptic=True, infrared=True: .*choose one"):
+        make_synthetic_coco(tmp_path / "both", infrared=True, panoptic=True, **SMALL)

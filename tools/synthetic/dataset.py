@@ -9,7 +9,8 @@ visible masks, crowd regions, empty images, landscape and portrait.
     <root>/synthetic.json                         arguments of the set, and whether it is complete
 
 With ``panoptic=True`` the background consists of stuff (see `stuff`), and the set also has COCO's panoptic files (see
-`panoptic`); objects and instance annotations stay the same.
+`panoptic`); objects and instance annotations stay the same. With ``infrared=True``, images are TIFFs of four channels
+and 12 bits (see `infrared`).
 
 Masks are polygons, which both toolboxes read by default, and cover exactly the visible pixels; crowd regions are RLE,
 as in COCO.
@@ -27,6 +28,7 @@ import numpy as np
 from fpn_plugins.data import CocoSplit, find_split
 from fpn_plugins.files import write_atomically
 
+from .infrared import paint_infrared, write_tiff
 from .layout import MARKER, annotation_files, check_image_size, check_integer, image_folders, is_complete
 from .panoptic import panoptic_categories, write_panoptic
 from .scene import annotate, draw_scene, paint
@@ -46,7 +48,9 @@ class _Row(NamedTuple):
     segments: list[dict[str, Any]]
 
 
-def _write_image(index: int, *, folders: list[Path], seed: int, split_index: int, image_size: tuple[int, int]) -> _Row:
+def _write_image(
+    index: int, *, folders: list[Path], seed: int, split_index: int, image_size: tuple[int, int], infrared: bool
+) -> _Row:
     """Draw and write image number `index` of a split."""
     from PIL import Image
 
@@ -57,10 +61,14 @@ def _write_image(index: int, *, folders: list[Path], seed: int, split_index: int
     if len(folders) > 1:
         scene.stuff = draw_stuff(scene.height, scene.width, np.random.default_rng([seed, split_index, index, 2]))
         segments = write_panoptic(scene, name, *folders[1:])
-    pixels = paint(scene, np.random.default_rng([seed, split_index, index, 1]))
-    with write_atomically(folders[0] / f"{name}.jpg") as temporary:
-        Image.fromarray(pixels).save(temporary, format="JPEG", quality=95)
-    record = {"id": index + 1, "file_name": f"{name}.jpg", "width": scene.width, "height": scene.height, "license": 1}
+    paints = np.random.default_rng([seed, split_index, index, 1])
+    file_name = f"{name}.{'tif' if infrared else 'jpg'}"
+    with write_atomically(folders[0] / file_name) as temporary:
+        if infrared:
+            write_tiff(paint_infrared(scene, paints), temporary)
+        else:
+            Image.fromarray(paint(scene, paints)).save(temporary, format="JPEG", quality=95)
+    record = {"id": index + 1, "file_name": file_name, "width": scene.width, "height": scene.height, "license": 1}
     return _Row(record, annotate(scene), segments)
 
 
@@ -126,6 +134,7 @@ def _write_split(root: Path, split: str, arguments: dict[str, Any], workers: int
         seed=arguments["seed"],
         split_index=_SPLITS.index(split),
         image_size=tuple(arguments["image_size"]),
+        infrared="infrared" in arguments,
     )
     # Threads, because numpy and Pillow work outside the interpreter lock: as fast as processes here, and usable from
     # notebooks and from scripts without a `__main__` guard.
@@ -147,6 +156,7 @@ def make_synthetic_coco(
     progress: bool = True,
     workers: int | None = None,
     panoptic: bool = False,
+    infrared: bool = False,
 ) -> dict[str, CocoSplit]:
     """Write the synthetic set, unless it is already complete.
 
@@ -165,14 +175,18 @@ def make_synthetic_coco(
         progress: whether to show a progress bar.
         workers: number of threads; None is one per core, at most 8.
         panoptic: whether to paint stuff behind the objects and write COCO's panoptic annotations.
+        infrared: whether to write TIFFs of four channels and 12 bits, in whose colors objects hide (see `infrared`).
 
     Returns:
         `{"train": CocoSplit, "val": CocoSplit}`.
 
     Raises:
         TypeError: a number is not an integer.
-        ValueError: a number is too small, or `root` holds other files; nothing is written.
+        ValueError: a number is too small, `root` holds other files, or both `panoptic` and `infrared`; nothing is
+            written.
     """
+    if panoptic and infrared:
+        raise ValueError("panoptic=True, infrared=True: stuff is painted in colors alone; choose one of the two")
     root = Path(root)
     arguments = {
         "version": _VERSION,
@@ -181,6 +195,7 @@ def make_synthetic_coco(
         "image_size": list(check_image_size(image_size)),
         "seed": check_integer("seed", seed, 0),
         **({"panoptic": True} if panoptic else {}),  # absent from the marker of sets without
+        **({"infrared": True} if infrared else {}),
     }
     workers = min(os.cpu_count() or 1, 8) if workers is None else check_integer("workers", workers, 1)
     if not is_complete(root, arguments):
