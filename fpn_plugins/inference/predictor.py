@@ -41,7 +41,11 @@ class ImagePredictor:
         return pixels
 
     def resized(self, image: np.ndarray) -> np.ndarray:
-        """Resize an image ``H W C`` for the detector."""
+        """Resize an image ``H W C`` for the detector; ``ValueError`` for other channels than its own."""
+        channels = 3 if self.reader is None else self.reader.in_chans
+        if image.ndim != 3 or image.shape[2] != channels:
+            expected = "H W 3, RGB" if self.reader is None else f"H W {channels}, as the predictor's read returns it"
+            raise ValueError(f"image of shape {image.shape}: expected {expected}")
         return self.rule.resize(image)
 
     @property
