@@ -103,7 +103,7 @@ def in_folder(folder: Path, output: Path) -> Iterator[Path]:
 
 def without_arrays(files: Sequence[Path], named: Sequence[str]) -> list[Path]:
     """Leave out arrays that were found in folders, for a detector of colors; ``FileNotFoundError`` if none is left."""
-    left = [path for path in files if path.suffix.lower() not in ARRAYS or str(path) in named]
+    left = [path for path in files if suffix_of(path) not in ARRAYS or str(path) in named]
     if not left:
         raise FileNotFoundError(f"inputs {list(named)} hold arrays alone, which this detector of colors does not read")
     return left

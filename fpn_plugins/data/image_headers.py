@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from ..extras import needed_for
+from ..files import suffix_of
 from .pixels import ARRAYS, TIFFS, PixelReader, stored_shape
 
 SAMPLE = 20_000
@@ -107,8 +108,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
 
 
 def _read_header(path: Path, reader: PixelReader | None) -> ImageHeader | str:
-    is_tiff = path.suffix.lower() in TIFFS
-    if path.suffix.lower() in ARRAYS or (is_tiff and reader is not None):
+    is_tiff = suffix_of(path) in TIFFS
+    if suffix_of(path) in ARRAYS or (is_tiff and reader is not None):
         return _stack_header(path, reader is not None and reader.channels_first)
     try:
         with _opened(path) as (file, image):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..extras import needed_for
+from ..files import suffix_of
 from .coco_folder import find_split
 from .pixels import FULL, PixelReader, read_pixels
 
@@ -92,7 +93,7 @@ def image_files(folder: Path) -> list[Path]:
         raise FileNotFoundError(f"folder {str(folder)!r} does not exist")
     with suppress(FileNotFoundError, ValueError):
         folder = find_split(folder, "train").image_dir
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    found = sorted(path for path in folder.rglob("*") if suffix_of(path) in SUFFIXES and path.is_file())
     if not found:
         raise FileNotFoundError(f"folder {str(folder)!r} has no images {', '.join(SUFFIXES)}")
     return found

@@ -6,11 +6,11 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..checks import boolean, integers, number, positive_int
 from ..extras import needed_for
+from ..files import suffix_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,7 @@ def read_pixels(path: str | os.PathLike[str], channels_first: bool = False) -> n
         FileNotFoundError: no such file.
         ValueError: a damaged file, one without pixels, or an array of another number of dimensions or kind of values.
     """
-    suffix = Path(path).suffix.lower()
+    suffix = suffix_of(path)
     with _reading(path):
         if suffix in ARRAYS:
             return _read_array(path, channels_first)
@@ -57,7 +57,7 @@ def stored_shape(path: str | os.PathLike[str], channels_first: bool = False) -> 
         import numpy as np
 
     with _reading(path):
-        if Path(path).suffix.lower() in ARRAYS:
+        if suffix_of(path) in ARRAYS:
             pixels = _as_image(np.load(path, mmap_mode="r", allow_pickle=False), channels_first)
             return (*pixels.shape, str(pixels.dtype))
         with needed_for("TIFF images"):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..checks import one_of
 from ..extras import needed_for
+from ..files import suffix_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,6 +51,6 @@ def _image_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except Exception as error:
-        bands = os.fspath(path).lower().endswith((".npy", ".tif", ".tiff"))
+        bands = suffix_of(path) in (".npy", ".tif", ".tiff")
         hint = "; for arrays and bands, the config needs fpn_plugins.LoadImage or INPUT.FPN_PLUGINS" if bands else ""
         raise ValueError(f"image {os.fspath(path)!r} cannot be read: {error}{hint}") from error
