@@ -177,6 +177,7 @@ def test_every_import_is_allowed():
         ("training.py", "from .data import read", "training imports .data"),
         ("resuming.py", "from .data import read", "resuming imports .data"),
         ("sharding.py", "from .training import layer_lr_factors", "sharding imports .training"),
+        ("data/pixels.py", "import tifffile", "data.pixels imports tifffile"),
         ("data/x.py", "from PIL import Image", "data.x imports PIL"),
         ("data/x.py", "from ..adapters import mmdet", "data.x imports .adapters.mmdet"),
         ("data/x.py", "def f():\n    import tools.train", "data.x imports tools.train inside a function"),
