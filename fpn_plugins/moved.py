@@ -10,9 +10,7 @@ from types import ModuleType
 
 # new dotted name below the package, or place outside the package (text with a slash) -> old dotted names
 _OLD_NAMES = {
-    "tools/studies/ablations/ of the source tree": (
-        "analysis.AnchorReach analysis.anchor_reach analysis.study analysis.study_results visualization.studies"
-    ),
+    "tools/studies/ablations/ of the source tree": ("analysis.study analysis.study_results visualization.studies"),
     "tools/benchmarks/ of the source tree": (
         "analysis.conv_floor analysis.fresh_process_peaks analysis.latency analysis.record_convs analysis.run_convs"
     ),

@@ -2,6 +2,7 @@
 
 from ..moved import explain_moved_attributes
 from .agreement import Agreement, agreement
+from .anchor_reach import AnchorReach, anchor_reach
 from .calibration import spread_predictions
 from .coco_ap import COCO_METRICS, evaluate_predictions
 from .cost import count_cost, on_meta
@@ -14,9 +15,11 @@ explain_moved_attributes(__name__)
 __all__ = [
     "COCO_METRICS",
     "Agreement",
+    "AnchorReach",
     "ComponentCost",
     "CostReport",
     "agreement",
+    "anchor_reach",
     "build_pyramid",
     "count_cost",
     "evaluate_predictions",

@@ -47,14 +47,16 @@ def _class_counts(areas: list[float]) -> dict[str, int]:
     return {name: counts[name] for name in SIZE_CLASSES}
 
 
-def _resize_factor(image: dict[str, Any], resize: tuple[int, int] | None) -> float:
+def resize_factor(image: dict[str, Any], resize: tuple[int, int] | None) -> float:
+    """Return the factor by which both toolboxes resize an image; 1 without ``resize``, see `size_statistics`."""
     if resize is None:
         return 1.0
     short, long = sorted((image["width"], image["height"]))
     return min(resize[0] / short, resize[1] / long)
 
 
-def _check_resize(resize: Any) -> None:
+def check_resize(resize: Any) -> None:
+    """Raise ``ValueError`` unless ``resize`` is ``None`` or a shorter and a longer side, see `size_statistics`."""
     is_pair = isinstance(resize, (tuple, list)) and len(resize) == 2
     if resize is not None and not (is_pair and 0 < resize[0] <= resize[1]):
         raise ValueError(f"resize={resize!r} is not (shorter side, longest side) in px; expected e.g. (800, 1333)")
@@ -86,7 +88,7 @@ def _resized_boxes(
     content: dict[str, Any], objects: list[dict[str, Any]], resize: tuple[int, int] | None
 ) -> np.ndarray:
     """Compute widths and heights in px after resizing, ``2 N``."""
-    factors = {image["id"]: _resize_factor(image, resize) for image in content["images"]}
+    factors = {image["id"]: resize_factor(image, resize) for image in content["images"]}
     sizes = [[side * factors[a["image_id"]] for side in a["bbox"][2:]] for a in objects]
     return np.array(sizes, dtype=float).reshape(-1, 2).T
 
@@ -99,7 +101,7 @@ def _read_objects(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 def object_sizes(ann_file: str | os.PathLike[str], resize: tuple[int, int] | None = None) -> np.ndarray:
     """Read the box widths and heights of an annotation file in px, ``2 N``; see `size_statistics`."""
-    _check_resize(resize)
+    check_resize(resize)
     return _resized_boxes(*_read_objects(Path(ann_file)), resize)
 
 
@@ -125,7 +127,7 @@ def size_statistics(
         ValueError: the file has a problem that `check_coco` reports, or an argument is out of range.
     """
     positive_int("bins", bins)
-    _check_resize(resize)
+    check_resize(resize)
     content, objects = _read_objects(Path(ann_file))
     areas = [annotation["area"] for annotation in objects]
     boxes = _resized_boxes(content, objects, resize)

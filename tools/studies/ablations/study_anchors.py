@@ -7,12 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from anchor_reach import SIZE_CLASSES, anchor_reach
 from study_bases import ANCHORS, PADDING
 from study_design import Study
 from study_levels import head_levels, shared_anchor_sizes
 
+from fpn_plugins.analysis import anchor_reach
 from fpn_plugins.data import find_split
+from fpn_plugins.data.coco_report import SIZE_CLASSES
 
 
 def count_anchors(study: Study, data: Path) -> dict[str, list[dict[str, Any]]]:

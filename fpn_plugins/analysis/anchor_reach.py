@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
-SIZE_CLASSES = ("small", "medium", "large")
+from ..data.coco_folder import read_coco
+from ..data.coco_report import SIZE_CLASSES, area_of, size_class
+from ..data.statistics import check_resize, resize_factor
+from ..extras import needed_for
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,9 @@ def anchor_reach(
     ratios: Sequence[float] = (0.5, 1.0, 2.0),
     threshold: float = 0.5,
     divisibility: int = 32,
+    resize: tuple[int, int] | None = None,
 ) -> dict[str, AnchorReach]:
-    """Match the anchors of a pyramid with the objects of a data set, without resizing its images.
+    """Match the anchors of a pyramid with the objects of a data set.
 
     Anchors are centered at the multiples of the stride, as in both toolboxes.
 
@@ -54,32 +57,33 @@ def anchor_reach(
         ratios: height / width.
         threshold: intersection over union from which an anchor matches an object.
         divisibility: images are padded to multiples of this many pixels.
+        resize: shorter side and limit of the longer side of images in pixels; ``None`` keeps their size.
 
     Returns:
-        Coverage by COCO size class; classes without objects are absent.
+        Coverage by COCO size class, of sizes after resizing; classes without objects are absent.
 
     Raises:
-        ValueError: ``strides`` and ``sizes`` differ in length or are empty, or the file is not a COCO annotation file.
+        ImportError: pycocotools is missing.
+        ValueError: ``strides`` and ``sizes`` differ in length or are empty, ``resize`` is no pair of sides, or the file
+            is not a COCO annotation file.
         FileNotFoundError: no such file.
     """
-    import numpy as np
-
-    from fpn_plugins.data.coco_folder import read_coco
-    from fpn_plugins.data.coco_report import size_class
-
+    check_resize(resize)
     if not strides or len(strides) != len(sizes):
         raise ValueError(f"strides={list(strides)}, sizes={list(sizes)}: expected as many of both, and at least one")
     found: dict[str, list[tuple[float, int]]] = {}
-    layouts: dict[tuple[int, int], np.ndarray] = {}
+    layouts: dict[tuple[int, ...], np.ndarray] = {}
     for image, objects in _objects_by_image(read_coco(ann_file)):
-        shape = tuple(-(-image[side] // divisibility) * divisibility for side in ("height", "width"))
+        factor = resize_factor(image, resize)
+        sides = (round(image[side] * factor) for side in ("height", "width"))
+        shape = tuple(-(-side // divisibility) * divisibility for side in sides)
         if shape not in layouts:
             layouts[shape] = np.concatenate(
                 [_anchors(shape, stride, of_level, ratios) for stride, of_level in zip(strides, sizes, strict=True)]
             )
-        overlaps = _overlaps(objects, layouts[shape])
+        overlaps = _overlaps(np.array([entry["bbox"] for entry in objects], float) * factor, layouts[shape])
         for entry, best, served in zip(objects, overlaps.max(1), (overlaps >= threshold).sum(1), strict=True):
-            found.setdefault(size_class(entry["area"]), []).append((best, served))
+            found.setdefault(size_class(area_of(entry) * factor**2), []).append((best, served))
     return {name: _summary(found[name], threshold) for name in SIZE_CLASSES if name in found}
 
 
@@ -93,8 +97,6 @@ def _objects_by_image(content: dict[str, Any]) -> Iterator[tuple[dict[str, Any],
 
 def _anchors(shape: tuple[int, ...], stride: int, sizes: Sequence[float], ratios: Sequence[float]) -> np.ndarray:
     """Left, top, width and height of each anchor of a level, shape ``N 4``."""
-    import numpy as np
-
     y, x = (np.arange(0, side, stride, dtype=float) for side in shape)
     side, ratio = (values.ravel() for values in np.meshgrid(sizes, np.sqrt(ratios)))
     widths, heights = side / ratio, side * ratio
@@ -103,17 +105,14 @@ def _anchors(shape: tuple[int, ...], stride: int, sizes: Sequence[float], ratios
     return np.stack([x - width / 2, y - height / 2, width, height], 1)
 
 
-def _overlaps(objects: Sequence[dict[str, Any]], anchors: np.ndarray) -> np.ndarray:
-    """Intersection over union of each object with each anchor."""
-    import numpy as np
-    from pycocotools import mask
+def _overlaps(boxes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
+    """Intersection over union of each box with each anchor."""
+    with needed_for("counts of anchors"):
+        from pycocotools import mask
 
-    boxes = np.array([entry["bbox"] for entry in objects], float)
     return np.asarray(mask.iou(boxes, anchors, [0] * len(anchors)))
 
 
 def _summary(found: Sequence[tuple[float, int]], threshold: float) -> AnchorReach:
-    import numpy as np
-
     best, positives = (np.array(values, float) for values in zip(*found, strict=True))
     return AnchorReach(len(found), float(best.mean()), float((best >= threshold).mean()), float(positives.mean()))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from anchor_reach import anchor_reach
-from study_levels import shared_anchor_sizes
+
+from fpn_plugins.analysis import anchor_reach
 
 
 def coco_file(path: Path, *boxes: tuple[float, float, float, float], crowd: int = 0) -> Path:
@@ -49,7 +49,7 @@ def test_overlaps_include_all_anchors(tmp_path: Path):
     from torchvision import ops
 
     boxes = [(3.0, 5.0, 20.0, 11.0), (40.0, 2.0, 50.0, 60.0), (10.0, 30.0, 7.0, 30.0)]
-    strides, sizes, ratios = [8, 16], shared_anchor_sizes(2, 6.0, 2), (0.5, 1.0, 2.0)
+    strides, sizes, ratios = [8, 16], [[6.0, 6.0 * 2**0.5], [12.0, 12.0 * 2**0.5]], (0.5, 1.0, 2.0)
     anchors = []
     for stride, of_level in zip(strides, sizes, strict=True):
         for y in range(0, 64, stride):
