@@ -45,9 +45,12 @@ LEAVES = ("checks", "compat", "extras", "keywords", "moved")
 LOW = (*LEAVES, "features", "initialization", "layers", "upsampling", "resampling", "ops", "weights")
 CORE = ("", "files", "packaged", *LOW, "necks", "backbones", "pyramid")
 ABOVE_CORE = ("conversion", "training", "resuming", "sharding", "data", "inference", "testing")
-NOT_CORE = (*ABOVE_CORE, "zoo", "analysis", "visualization", "watching", "export", "registry", "adapters", "commands")
+NOT_CORE = (
+    *(*ABOVE_CORE, "zoo", "analysis", "recipes", "visualization", "watching", "export", "registry"),
+    *("adapters", "commands"),
+)
 # what an adapter may import; `export` never asks for the detector, adapters hand it over
-BELOW_ADAPTERS = (*CORE, *ABOVE_CORE, "zoo", "analysis", "export", "adapters.config_errors")
+BELOW_ADAPTERS = (*CORE, *ABOVE_CORE, "zoo", "analysis", "recipes", "export", "adapters.config_errors")
 NUMERIC = ("torch", "numpy")
 IMAGES = ("PIL", "pycocotools")
 # by module; the longest prefix wins
@@ -87,6 +90,7 @@ RULES = {
     "zoo": Allowed((*CORE, "conversion"), inside_functions=("yaml", "safetensors")),
     "zoo.hub": Allowed(("extras",), external=(), inside_functions=("huggingface_hub",)),
     "analysis": Allowed((*CORE, "data", "inference"), NUMERIC, (*IMAGES, "tqdm", "panopticapi")),
+    "recipes": Allowed((*CORE, "data", "analysis"), NUMERIC),
     "visualization": Allowed((*CORE, "data", "analysis"), NUMERIC, ANY),
     "watching": Allowed((*CORE, "resuming", "sharding", "data", "visualization"), NUMERIC, ("PIL",)),
     "export": Allowed((*CORE, "inference"), NUMERIC, ANY),
@@ -192,6 +196,7 @@ def test_every_import_is_allowed():
         ("zoo/index.py", "from ..adapters.mmdet import x", "zoo.index imports .adapters.mmdet.x"),
         ("zoo/hub.py", "def f():\n    import yaml", "zoo.hub imports yaml inside a function"),
         ("analysis/cost.py", "from ..visualization import show", "analysis.cost imports .visualization"),
+        ("recipes/plan.py", "from ..adapters import hosts", "recipes.plan imports .adapters.hosts"),
         ("visualization/x.py", "from ..inference import Detections", "visualization.x imports .inference"),
         ("visualization/x.py", "import matplotlib", "visualization.x imports matplotlib"),
         ("watching/x.py", "from ..inference import Detections", "watching.x imports .inference"),

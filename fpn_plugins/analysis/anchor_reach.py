@@ -45,6 +45,7 @@ def anchor_reach(
     threshold: float = 0.5,
     divisibility: int = 32,
     resize: tuple[int, int] | None = None,
+    most_images: int | None = None,
 ) -> dict[str, AnchorReach]:
     """Match the anchors of a pyramid with the objects of a data set.
 
@@ -58,6 +59,7 @@ def anchor_reach(
         threshold: intersection over union from which an anchor matches an object.
         divisibility: images are padded to multiples of this many pixels.
         resize: shorter side and limit of the longer side of images in pixels; ``None`` keeps their size.
+        most_images: number of images to match, evenly chosen; ``None`` is all.
 
     Returns:
         Coverage by COCO size class, of sizes after resizing; classes without objects are absent.
@@ -73,7 +75,8 @@ def anchor_reach(
         raise ValueError(f"strides={list(strides)}, sizes={list(sizes)}: expected as many of both, and at least one")
     found: dict[str, list[tuple[float, int]]] = {}
     layouts: dict[tuple[int, ...], np.ndarray] = {}
-    for image, objects in _objects_by_image(read_coco(ann_file)):
+    images = list(_objects_by_image(read_coco(ann_file)))
+    for image, objects in images[:: 1 if most_images is None else -(-len(images) // most_images) or 1]:
         factor = resize_factor(image, resize)
         sides = (round(image[side] * factor) for side in ("height", "width"))
         shape = tuple(-(-side // divisibility) * divisibility for side in sides)

@@ -2,7 +2,9 @@
 
     python tools/train.py CONFIG [--work-dir DIR] [--amp] [--resume] [--cfg-options k=v ...] [--launcher pytorch]
 
-CONFIG is a file, ``fpn_plugins::mmdet/NAME`` or ``mmdet::NAME``. The script that runs and its command line
+CONFIG is a file, ``fpn_plugins::mmdet/NAME`` or ``mmdet::NAME``; ``--data FOLDER --recipe few|small|standard`` in its
+place plans a training for a COCO-format folder, prints what it chose and why, writes the config, and trains with it
+(``--data FOLDER --help`` lists the options). The script that runs and its command line
 (``--help``) are mmdet's own. Several GPUs:
 ``torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch``; slurm: ``srun ... --launcher slurm``.
 Without a GPU, ``--launcher pytorch`` connects its processes over gloo. ``FPN_PLUGINS_CHECK_DATA=0`` skips the check,
@@ -29,6 +31,7 @@ from ..extras import quiet_imports
 from ..moved import check_config
 from ..packaged import resolve_config
 from .common import help_without, make_folder, run_data_check, user_errors
+from .recipe import planned_config
 from .runs import checkpoint_errors, choose_deterministic, resumes_exactly
 
 # data loaders that each of mmdet's scripts reads
@@ -147,5 +150,6 @@ def run_script(script: str, argv: Sequence[str] | None, docstring: str | None = 
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train; arguments are those of mmdet's ``tools/train.py``."""
-    run_script("train.py", argv)
+    """Train; arguments are those of mmdet's ``tools/train.py``, or those of a recipe."""
+    config = planned_config("mmdet", argv)
+    run_script("train.py", argv if config is None else [config])

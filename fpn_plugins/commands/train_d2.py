@@ -3,6 +3,8 @@
     python tools/train_net.py --config-file FILE [--num-gpus N] [--resume] [--eval-only] [OVERRIDES]
 
 FILE may also be ``fpn_plugins::detectron2/NAME`` or ``detectron2::NAME`` of Detectron2's model zoo.
+``--data FOLDER --recipe few|small|standard`` in its place plans a training for a COCO-format folder, prints what it
+chose and why, writes the config, and trains with it (``--data FOLDER --help`` lists the options).
 Detectron2's own scripts run this package's configs as well (YAML files with
 ``DETECTRON2_ENV_MODULE=fpn_plugins.adapters.detectron2``), but its distribution does not contain them. This command has
 their command line, and checks the data first (``FPN_PLUGINS_CHECK_DATA=0`` skips the check,
@@ -25,6 +27,7 @@ from ..extras import quiet_imports
 from ..moved import check_config
 from ..packaged import resolve_config
 from .common import help_without, run_data_check, user_errors
+from .recipe import planned_config
 from .runs import checkpoint_errors, choose_deterministic, resumes_exactly
 
 
@@ -62,6 +65,8 @@ def run_process(args: argparse.Namespace) -> Any:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Start ``--num-gpus`` processes, as Detectron2's scripts do; without a GPU, they are connected over gloo."""
+    config = planned_config("detectron2", argv)
+    argv = argv if config is None else ["--config-file", config]
     help_without("detectron2", sys.argv[1:] if argv is None else argv, __doc__)
     with user_errors(), quiet_imports():
         from ..adapters import detectron2  # noqa: F401  # names the extra to install if Detectron2 is missing

@@ -22,6 +22,7 @@ PUBLIC = (
     ".zoo",
     ".data",
     ".analysis",
+    ".recipes",
     ".export",
     ".visualization",
     ".watching",

@@ -13,7 +13,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-DATA = {path.stem for path in ROOT.glob("tools/*/data/*.json")} | {"precision"}
+DATA = {path.stem for path in ROOT.glob("tools/*/data/*.json")} | {"precision", "recipes"}
 pytestmark = [getattr(pytest.mark, host) for host in ("mmdet", "detectron2", "torchvision", "timm")]
 
 

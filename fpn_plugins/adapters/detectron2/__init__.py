@@ -24,7 +24,7 @@ from .builders import (
 )
 from .checkpointing import fit_before_shapes_are_compared
 from .config import add_fpn_plugins_config, setup_environment
-from .datasets import load_stuff_labels, register_coco_folder, register_coco_panoptic_folder
+from .datasets import load_stuff_labels, register_coco_folder, register_coco_panoptic_folder, register_coco_split
 from .panoptic_fpn import PanopticFPNHead
 from .pixels import PixelMapper
 from .repeated_augmentation import RepeatedAugmentation
@@ -63,6 +63,7 @@ __all__ = [
     "load_stuff_labels",
     "register_coco_folder",
     "register_coco_panoptic_folder",
+    "register_coco_split",
     "setup_environment",
     "watching_hooks",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ...inference import is_computed, without_wrappers
 from ...sharding import is_sharded, whole_state
 from ...weights.download import fetching
 from ...weights.training_state import UnusableCheckpointError, find_resumable, read_training_checkpoint
+from .averaging import WeightAverage
 
 # state of a training, which files of weights alone lack
 REQUIRED = ("model", "trainer", "iteration")
@@ -41,14 +43,20 @@ class SafeCheckpointer(DetectionCheckpointer):
     def __init__(self, model: Any, save_dir: str = "", *, complete: bool = False, **checkpointables: Any) -> None:
         super().__init__(model, save_dir, **checkpointables)
         self.complete = complete
+        self.average: WeightAverage | None = None
         self._resumable: str | None = None
         self._source = ""
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write model and checkpointables to ``NAME.pth`` as Detectron2 does, but atomically.
 
-        A sharded model is collected, so that all processes have to call this.
+        A sharded model is collected, so that all processes have to call this. With an ``average``, the model's weights
+        are the running mean.
         """
+        with nullcontext() if self.average is None else self.average.apply():
+            self._save(name, **kwargs)
+
+    def _save(self, name: str, **kwargs: Any) -> None:
         sharded = is_sharded(self.model)
         if not self.save_dir or not (self.save_to_disk or sharded):
             return

@@ -33,11 +33,22 @@ def register_coco_folder(root: str | os.PathLike[str], name: str = "coco_folder"
     names = []
     for split in ("train", "val"):
         found = find_split(Path(root), split)
-        names.append(f"{name}_{split}")
-        if _unregister_outdated("json_file", found.ann_file, names[-1]):
-            register_coco_instances(names[-1], {}, str(found.ann_file), str(found.image_dir))
-            _keep_fractions(names[-1])
+        names.append(register_coco_split(f"{name}_{split}", found.ann_file, found.image_dir))
     return names[0], names[1]
+
+
+def register_coco_split(name: str, ann_file: str | os.PathLike[str], image_dir: str | os.PathLike[str]) -> str:
+    """Register one annotation file as `register_coco_folder` does, and return its name.
+
+    Args:
+        name: name of the data set; one registered for another file is registered again.
+        ann_file: COCO annotation file.
+        image_dir: folder that the ``file_name`` of each image is relative to.
+    """
+    if _unregister_outdated("json_file", Path(ann_file), name):
+        register_coco_instances(name, {}, str(ann_file), str(image_dir))
+        _keep_fractions(name)
+    return name
 
 
 def _unregister_outdated(key: str, ann_file: Path, *names: str) -> bool:

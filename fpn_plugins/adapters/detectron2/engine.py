@@ -9,6 +9,7 @@ Checkpoints are read without executing anything, and written atomically.
 from __future__ import annotations
 
 import weakref
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 from detectron2.config import instantiate
@@ -29,6 +30,7 @@ from detectron2.utils.env import seed_all_rng
 
 from ...files import suffix_of
 from ...sharding import is_sharded, shard_on_load, whole_parameters
+from .averaging import StopTraining, WeightAverage, average_of, selection_hooks
 from .builders import check_builders
 from .checkpointer import SafeCheckpointer
 from .data_check import DataNeeds, check_registered, lazy_needs, yaml_needs
@@ -162,9 +164,12 @@ class LazyJob:
         SafeCheckpointer(model, complete=True).load(self.cfg.train.init_checkpoint)
         return self._evaluate(model)
 
-    def _evaluate(self, model: Any) -> Any:
+    def _evaluate(self, model: Any, average: WeightAverage | None = None) -> Any:
         loader = instantiate(self.cfg.dataloader.test)
-        with whole_parameters(model):  # processes can have different numbers of images
+        with (
+            whole_parameters(model),
+            average.apply() if average else nullcontext(),
+        ):  # processes can have different numbers of images
             results = inference_on_dataset(model, loader, instantiate(self.cfg.dataloader.evaluator))
         if comm.is_main_process():
             print_csv_format(results)
@@ -183,24 +188,30 @@ class LazyJob:
             model = create_ddp_model(model, **cfg.train.ddp)
         trainer = (AMPTrainer if cfg.train.amp.enabled else SimpleTrainer)(model, loader, optimizer)
         checkpointer = SafeCheckpointer(model, cfg.train.output_dir, trainer=trainer)
+        checkpointer.average = average = average_of(cfg.train, model)
         main_process = comm.is_main_process()
         writers = default_writers(cfg.train.output_dir, cfg.train.max_iter) if main_process else []
         writers = add_watching_writers(writers, cfg) if main_process else []
         trainer.register_hooks(
             [
                 ExactResume(cfg.train.get("seed")) if self.exact else None,
+                average,
                 hooks.IterationTimer(),
                 hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
                 checkpointer.periodic(**cfg.train.checkpointer),
-                hooks.EvalHook(cfg.train.eval_period, lambda: self._evaluate(model)),
+                hooks.EvalHook(cfg.train.eval_period, lambda: self._evaluate(model, average)),
                 *watching_hooks(cfg),
+                *selection_hooks(cfg.train, checkpointer),
                 hooks.PeriodicWriter(writers, period=cfg.train.log_period) if main_process else None,
             ]
         )
         checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=self.args.resume)
         checkpointer.save_final(trainer.iter, cfg.train.max_iter)
         start = trainer.iter + 1 if self.args.resume and checkpointer.has_checkpoint() else 0
-        trainer.train(start, cfg.train.max_iter)
+        try:
+            trainer.train(start, cfg.train.max_iter)
+        except StopTraining:
+            checkpointer.save("model_final", iteration=trainer.iter)
 
 
 def create_ddp_model(model: Any, **options: Any) -> Any:

@@ -22,6 +22,7 @@ except ImportError as error:
     ) from error
 
 from ...moved import explain_moved_attributes
+from .backbone_rate import BackboneRate
 from .backbones import (
     CorePyramid,
     DetectoRSResNet,
@@ -74,6 +75,7 @@ explain_moved_attributes(__name__)
 
 __all__ = [
     "BFP",
+    "BackboneRate",
     "CLRFPN",
     "CSPPAFPN",
     "FPG",

@@ -1,0 +1,180 @@
+"""Plan a training on a folder of pictures: print every choice with its reason, and write the toolbox's config."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..files import write_atomically
+from .common import COUNT, INDEX, PIXELS, POSITIVE, make_folder, user_errors
+
+if TYPE_CHECKING:
+    from ..recipes import Recipe
+
+COMMANDS = {"mmdet": "fpn-plugins train", "detectron2": "fpn-plugins train-d2 --config-file"}
+FOLDER = "recipe"  # in the folder of the training, into which the toolboxes copy their configs
+
+
+def planned_config(toolbox: str, argv: Sequence[str] | None) -> str | None:
+    """Plan a training and write its config if the command line has ``--data``.
+
+    Args:
+        toolbox: ``"mmdet"`` or ``"detectron2"``.
+        argv: arguments; ``None`` for the process's.
+
+    Returns:
+        Path of the config; ``None`` for a command line without ``--data`` or ``--recipe``.
+
+    Raises:
+        SystemExit: after ``--dry-run``, or for arguments that are wrong.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    if not any(text.split("=")[0] in ("--data", "--recipe") for text in given):
+        return None
+    args = parse_args(toolbox, given)
+    with user_errors():
+        work_dir = args.work_dir or _work_dir(toolbox, args)
+        plan = make_plan(args, work_dir)
+        show(plan)
+        if args.dry_run:
+            raise SystemExit(0)
+        return str(write(toolbox, plan, work_dir))
+
+
+def parse_args(toolbox: str, argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the options of a recipe."""
+    from ..recipes.plan import FLIPS
+    from ..recipes.settings import DETECTORS, SETTINGS
+
+    parser = argparse.ArgumentParser(description=f"Plan and run a training with {toolbox} on a folder of pictures")
+    parser.add_argument("--data", required=True, type=Path, metavar="FOLDER", help="a COCO-format folder")
+    parser.add_argument(
+        "--recipe", required=True, choices=tuple(SETTINGS), help="few: dozens of images, small: hundreds"
+    )
+    parser.add_argument("--detector", choices=DETECTORS, default=DETECTORS[0], help="default: retinanet")
+    parser.add_argument("--backbone", metavar="NAME", help="timm network (default: MobileNetV2, on a GPU ResNet-50)")
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="backbone's weights (default: timm downloads them)"
+    )
+    parser.add_argument("--neck", default="FPN", metavar="NAME", help="neck of this package (default: FPN)")
+    sides = "sides of images in pixels, ratios are kept (default: by the sizes of images and objects)"
+    parser.add_argument("--size", nargs=2, type=PIXELS, metavar=("W", "H"), help=sides)
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=COUNT, metavar="N", help="length in passes over the images")
+    length.add_argument("--minutes", type=POSITIVE, metavar="M", help="length in minutes on an idle machine")
+    up = "all: up and down look alike, as under a microscope or from above (default: horizontal)"
+    parser.add_argument("--flips", choices=FLIPS, default=FLIPS[0], help=up)
+    part = "set this part of the training images aside, for a folder without validation images, such as 0.2"
+    parser.add_argument("--val-part", type=POSITIVE, metavar="PART", help=part)
+    parser.add_argument("--seed", type=INDEX, default=0, help="seed of the training (default 0)")
+    parser.add_argument("--work-dir", type=Path, metavar="DIR", help="folder of config and training")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, and write and train nothing")
+    args, rest = parser.parse_known_args(argv)
+    if rest:
+        parser.error(
+            f"{rest} cannot be combined with --data, which writes a config: train with that, and add them there"
+        )
+    return args
+
+
+def _work_dir(toolbox: str, args: argparse.Namespace) -> Path:
+    suffix = "" if toolbox == "mmdet" else f"_{toolbox}"
+    return Path("work_dirs") / f"{args.data.resolve().name}_{args.detector}_{args.recipe}{suffix}"
+
+
+def make_plan(args: argparse.Namespace, work_dir: Path) -> Recipe:
+    """Read the data and plan the training."""
+    import tempfile
+
+    from ..extras import quiet_imports
+
+    with quiet_imports():
+        from ..recipes import plan_recipe, read_folder
+
+    with tempfile.TemporaryDirectory() as nowhere:
+        split_into = Path(nowhere) if args.dry_run else work_dir / FOLDER
+        data = read_folder(args.data, args.val_part, split_into)
+        return plan_recipe(
+            *(data, args.recipe),
+            detector=args.detector,
+            backbone=args.backbone,
+            weights=args.weights,
+            neck=args.neck,
+            size=None if args.size is None else tuple(args.size),
+            epochs=args.epochs,
+            minutes=args.minutes,
+            flips=args.flips,
+            seed=args.seed,
+        )
+
+
+def show(plan: Recipe) -> None:
+    """Print what was chosen and why, and what the anchors reach."""
+    from ..recipes.reasons import recipe_title
+
+    print(f"{recipe_title(plan)}, {plan.data.pictures} images, {plan.data.boxes.shape[1]} objects", flush=True)
+    try:
+        from rich.console import Console
+        from rich.table import Table
+    except ImportError:
+        print("\n".join(f"  {what}: {value} ({why})" for what, value, why in plan.reasons), flush=True)
+        return
+    table = Table("choice", "value", "why", box=None, header_style="bold", pad_edge=False)
+    for row in plan.reasons:
+        table.add_row(*row)
+    console = Console()
+    console.width = max(console.width, 100)
+    console.print(table, markup=False, highlight=False)
+
+
+def write(toolbox: str, plan: Recipe, work_dir: Path, end: str = "") -> Path:
+    """Write the config, with ``end`` after it, and the picture of what the anchors reach; return the config's path.
+
+    Raises:
+        FileExistsError: there is another config of that name, which may have been edited.
+    """
+    folder = work_dir.resolve() / FOLDER
+    make_folder(folder)
+    path = folder / f"{plan.detector}_{plan.name}.py"
+    content = render(toolbox, plan, path, work_dir.resolve()) + end
+    if path.exists() and path.read_text(encoding="utf-8") != content:
+        raise FileExistsError(
+            f"{str(path)!r} exists with other content: train with it ({COMMANDS[toolbox]} {path}), or give another "
+            "--work-dir"
+        )
+    with write_atomically(path) as temporary:
+        temporary.write_text(content, encoding="utf-8")
+    print(f"wrote {path}; to change and repeat the training: {COMMANDS[toolbox]} {path}", flush=True)
+    draw(plan, folder / "anchors.png")
+    return path
+
+
+def render(toolbox: str, plan: Recipe, path: Path, work_dir: Path) -> str:
+    """Return the content of the toolbox's config."""
+    from ..extras import quiet_imports
+
+    with quiet_imports():
+        if toolbox == "mmdet":
+            from ..adapters.mmdet.recipe import write_mmdet
+
+            return write_mmdet(plan, str(path), str(work_dir))
+        from ..adapters.detectron2.recipe import write_detectron2
+
+        return write_detectron2(plan, str(path), str(work_dir))
+
+
+def draw(plan: Recipe, path: Path) -> None:
+    """Draw what the anchors reach, and print it."""
+    from ..recipes.reasons import reach_of, stock_anchors
+    from ..visualization import plot_anchor_reach
+
+    reach = reach_of(plan)
+    for name, found in reach.items():
+        parts = (f"{100 * part.covered:.1f} % of {size}, best IoU {part.best_iou:.2f}" for size, part in found.items())
+        print(f"{name} anchors reach {'; '.join(parts)}", flush=True)
+    layouts = {"fitted": plan.anchors, "stock": stock_anchors(plan.detector)}
+    anchors = {name: (layout.sizes, layout.ratios) for name, layout in layouts.items()}
+    plot_anchor_reach(plan.data.boxes * plan.size[0], anchors, reach, path)

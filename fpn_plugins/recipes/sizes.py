@@ -1,0 +1,32 @@
+"""Choose the sizes of images in training and in evaluation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .folder import TrainingData
+from .reasons import quantile
+from .settings import LEAST_SIDE, MOST_SIDES, MULTIPLE, TARGET
+
+
+def choose_size(data: TrainingData, size: tuple[int, int] | None, device: str, reasons: list[Any]) -> tuple[int, int]:
+    """Choose the size of images so that small objects have `TARGET` pixels, and add the reason."""
+    sides = data.sides
+    if size is not None:
+        chosen = (min(size), max(size))
+        reasons.append(("size", f"{chosen[0]} x {chosen[1]}", "given"))
+        return chosen
+    small = quantile(data.boxes, 0.05) * sides[0]
+    most = min(limit / side for limit, side in zip(MOST_SIDES[device], sides, strict=True))
+    factor = min(TARGET[device] / small, most, 2.0)
+    short = max(LEAST_SIDE, round(factor * sides[0] / MULTIPLE) * MULTIPLE)
+    chosen = (short, max(short, round(short * sides[1] / sides[0])))
+    why = f"images have {sides[0]} x {sides[1]}; small objects (5 % quantile) get {small * short / sides[0]:.0f} px"
+    reasons.append(("size", f"{chosen[0]} x {chosen[1]}", why))
+    return chosen
+
+
+def short_sides_of(short: int, scales: tuple[float, float]) -> tuple[int, ...]:
+    """Return the shorter sides in training: multiples of 16 px between the scales, relative to ``short``."""
+    low, high = (max(2, round(scale * short / MULTIPLE)) for scale in scales)
+    return tuple(range(MULTIPLE * low, MULTIPLE * max(low, high) + 1, MULTIPLE))

@@ -1,0 +1,138 @@
+"""Plans: every choice follows from the data, the machine and the options, and wrong input is named."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fpn_plugins.recipes import Machine, Recipe, plan_recipe, read_folder
+
+CPU = Machine("cpu", 2)
+GPU = Machine("cuda", 16, 80.0)
+pytestmark = pytest.mark.timm
+
+
+def plan(root: Path, recipe: str = "small", **options: Any) -> Recipe:
+    return plan_recipe(read_folder(root), recipe, **{"machine": CPU, "backbone": "mobilenetv3_small_050", **options})
+
+
+def test_a_plan_says_why(tiny_coco: Path):
+    made = plan(tiny_coco, size=(320, 240))
+    assert made.size == (240, 320) and made.data.pictures == 8 and made.data.masks
+    assert made.short_sides == tuple(range(192, 305, 16)) and made.longest == 405
+    assert made.iterations == 1200 and made.warmup == 100  # the least length: 36 passes are few iterations
+    assert made.batch == 4 and made.rate == 1e-3
+    assert made.backbone["pretrained"] is True and made.backbone["frozen_stages"] == 1
+    assert all(what and value and why for what, value, why in made.reasons)
+    assert {"size", "levels", "anchors", "batch", "length", "rate", "augmentation"} <= {row[0] for row in made.reasons}
+
+
+def test_recipes_differ(tiny_coco: Path):
+    few, standard = plan(tiny_coco, "few"), plan(tiny_coco, "standard")
+    assert few.photometric and not standard.photometric
+    assert few.backbone["frozen_stages"] > standard.backbone["frozen_stages"]
+    assert few.short_sides[0] / few.size[0] < standard.short_sides[0] / standard.size[0]
+    assert any("meant for" in why for *_, why in standard.reasons)
+
+
+def test_the_length_is_an_option(tiny_coco: Path):
+    assert plan(tiny_coco, epochs=5).iterations == 10
+    assert plan(tiny_coco, epochs=1).warmup == 0
+    assert plan(tiny_coco, minutes=2, measure=lambda made: 0.5).iterations == 228  # a twentieth evaluates
+    short = plan(tiny_coco, epochs=3)
+    assert 1 <= short.eval_period <= short.iterations
+
+
+def test_time_is_measured(tiny_coco: Path):
+    made = plan(tiny_coco, minutes=0.1, size=(64, 64))
+    assert made.iterations >= 1 and any("s each" in why for *_, why in made.reasons)
+
+
+@pytest.mark.parametrize("detector", ["faster_rcnn", "mask_rcnn"])
+def test_two_stage_detectors_have_the_levels_of_their_pooling(tiny_coco: Path, detector: str):
+    made = plan(tiny_coco, detector=detector)
+    assert made.anchors.strides == (4, 8, 16, 32, 64) and made.anchors.per_octave == 1
+    assert made.neck["extra_levels"] == {"num_levels": 1}
+
+
+def test_a_gpu_gets_larger_images_batches_and_pyramids(tiny_coco: Path):
+    made = plan(tiny_coco, machine=GPU, backbone=None)
+    assert made.backbone["name"] == "resnet50" and made.channels == 256 and made.stacked_convs == 4
+    assert made.size[0] > plan(tiny_coco).size[0] and made.batch == 8  # no more than there are images
+    assert GPU.batch((800, 1333), 256) == 16 and Machine("cuda", 4, 6.0).batch((800, 1333), 256) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"recipe": "many"}, "recipe='many' is unknown.*few.*small.*standard"),
+        ({"detector": "yolo"}, "detector='yolo' is unknown"),
+        ({"size": (320, 32)}, r"size=\(320, 32\) must be two sides of at least 64"),
+        ({"epochs": 0}, "epochs=0 must be at least 1"),
+        ({"epochs": 1, "minutes": 1}, "give one of them"),
+        ({"minutes": -1}, "minutes=-1 must be above 0"),
+        ({"flips": "up"}, "flips='up' is unknown"),
+        ({"neck": "FPNN"}, "neck='FPNN' is unknown"),
+        ({"neck": "SingleScale"}, "neck='SingleScale' has no levels"),
+        ({"backbone": "mobilnet"}, "mobilnet"),
+        ({"seed": -1}, "seed=-1 must be at least 0"),
+    ],
+)
+def test_wrong_options_are_named(tiny_coco: Path, options: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        plan(tiny_coco, **options)
+
+
+def test_missing_weights_are_named(tiny_coco: Path):
+    with pytest.raises(FileNotFoundError, match="weights='nowhere' does not exist"):
+        plan(tiny_coco, weights="nowhere")
+
+
+def test_masks_are_needed_for_masks(tiny_coco: Path):
+    data = replace(read_folder(tiny_coco), masks=False)
+    with pytest.raises(ValueError, match="needs a mask for every object"):
+        plan_recipe(data, "small", detector="mask_rcnn", machine=CPU)
+
+
+def folder(root: Path, images: int, objects: bool = True) -> Path:
+    """A folder with a training split alone."""
+    (root / "annotations").mkdir(parents=True)
+    (root / "images").mkdir()
+    box = {"category_id": 1, "bbox": [4, 4, 20, 30], "area": 600, "iscrowd": 0}
+    content = {
+        "images": [{"id": k, "file_name": f"{k}.png", "width": 90, "height": 60} for k in range(images)],
+        "annotations": [{"id": k + 1, "image_id": k, **box} for k in range(images * objects)],
+        "categories": [{"id": 1, "name": "thing"}],
+    }
+    (root / "annotations/train.json").write_text(json.dumps(content))
+    return root
+
+
+def test_a_part_is_set_aside(tmp_path: Path):
+    root = folder(tmp_path / "set", 10)
+    with pytest.raises(FileNotFoundError, match=r"no split 'val'.*--val-part 0.2"):
+        read_folder(root)
+    data = read_folder(root, 0.2, tmp_path / "parts")
+    assert (data.pictures, data.val_pictures) == (8, 2) and data.train.image_dir == root / "images"
+    again = json.loads((tmp_path / "parts/val.json").read_text())
+    read_folder(root, 0.2, tmp_path / "parts")
+    assert json.loads((tmp_path / "parts/val.json").read_text()) == again and len(again["annotations"]) == 2
+    one_class = plan_recipe(data, "few", machine=CPU, backbone="mobilenetv3_small_050")
+    assert one_class.data.train.categories == ("thing",) and one_class.anchors.ratios == (1.5,) or one_class.anchors
+
+
+def test_wrong_folders_are_named(tmp_path: Path, tiny_coco: Path):
+    with pytest.raises(FileNotFoundError, match="is not a folder"):
+        read_folder(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="no objects with a box"):
+        read_folder(folder(tmp_path / "empty", 4, objects=False), 0.5, tmp_path / "parts")
+    with pytest.raises(ValueError, match="1 images with objects are too few"):
+        read_folder(folder(tmp_path / "one", 1), 0.5, tmp_path / "parts")
+    with pytest.raises(ValueError, match="must be above 0 and below 1"):
+        read_folder(folder(tmp_path / "all", 4), 1.0, tmp_path / "parts")
+    with pytest.raises(ValueError, match="has a validation split"):
+        read_folder(tiny_coco, 0.2, tmp_path / "parts")

@@ -1,0 +1,129 @@
+"""Page and picture of the study of recipes."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from recipe_cells import MOBILENET, PICTURES, RESNET, RecipeCell, all_cells
+
+HEAD = """# What the recipes give
+
+`fpn-plugins train --data FOLDER --recipe few|small|standard` and `train-d2` plan a training
+([own data](guides/own_data.md)). Here they are measured on BCCD (Shenggan/BCCD_Dataset, MIT licence): photographs of
+blood cells at 320 x 240, 205 for training and 87 for validation, where platelets are small, red cells medium and white
+cells large. Many red cells have no label, which limits the AP.
+
+- **recipe**: as planned, `few` up to 60 pictures and `small` from there on, 820 iterations of four pictures.
+- **stock**: the same backbone and width for as many iterations with the toolbox's own anchors, levels, SGD, steps and
+  flips (`retinanet_r50_fpn_1x`).
+- **reference**: torchvision's RetinaNet with the same backbone and width in a plain loop: AdamW 1e-3, one cycle, flips,
+  410 iterations.
+
+AP and AP50 of the validation pictures at the end of the training (not of the best evaluation), x 100: mean and, from
+two seeds on, half the range. Core time is what all processes of the training took of one core: start, training and
+evaluations.
+"""
+END = """
+`python tools/studies/recipes/recipe_study.py --root data/bccd --weights FILE` runs the trainings, one thread each;
+`tools/studies/recipes/data/recipes.json` has every curve, and the versions of the packages.
+"""
+
+
+def page(report: dict[str, Any]) -> str:
+    """Render the page of a report, ``{"cells": [...]}``; what is not measured is named."""
+    rows = [entry for entry in report["cells"] if entry["cell"]["length"] == 1]
+    parts = [HEAD, _pictures_table(rows), _others_table(report["cells"]), _missing(report), END]
+    return "\n".join(part for part in parts if part)
+
+
+def _select(cells: list[dict[str, Any]], **values: Any) -> list[dict[str, Any]]:
+    return [entry for entry in cells if all(entry["cell"][key] == value for key, value in values.items())]
+
+
+def _cell(entries: list[dict[str, Any]], key: str) -> str:
+    if not entries:
+        return "not measured yet"
+    values = [entry["curve"][-1][key] for entry in entries]
+    spread = f" ± {(max(values) - min(values)) / 2:.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{spread}"
+
+
+def _minutes(entries: list[dict[str, Any]]) -> str:
+    return f"{statistics.mean(e['core_seconds'] for e in entries) / 60:.1f}" if entries else "–"
+
+
+def _row(names: list[str], entries: list[dict[str, Any]]) -> str:
+    cells = [*names, str(len(entries)), _cell(entries, "AP"), _cell(entries, "AP50"), _minutes(entries)]
+    return f"| {' | '.join(cells)} |"
+
+
+def _pictures_table(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "## By the number of pictures\n\nRetinaNet with a MobileNetV2 in MMDetection.\n",
+        "| pictures | method | seeds | AP | AP50 | core minutes |",
+        "|--:|---|--:|--:|--:|--:|",
+    ]
+    for pictures in PICTURES:
+        for method in ("recipe", "stock"):
+            found = _select(rows, method=method, toolbox="mmdet", data="bccd", backbone=MOBILENET, pictures=pictures)
+            lines.append(_row([str(pictures), method], found))
+    return "\n".join(lines) + "\n"
+
+
+def _others_table(cells: list[dict[str, Any]]) -> str:
+    lines = [
+        "## All pictures: toolboxes, backbones, lengths and data sets\n",
+        "| data | method | toolbox | backbone | iterations | seeds | AP | AP50 | core minutes |",
+        "|---|---|---|---|--:|--:|--:|--:|--:|",
+    ]
+    planned = {_group(cell): cell.iterations for cell in all_cells("bccd") if cell.pictures == PICTURES[-1]}
+    planned |= {
+        _group(RecipeCell(**entry["cell"])): entry["iterations"]
+        for entry in cells
+        if entry["cell"]["pictures"] >= PICTURES[-1]
+    }
+    for (data, method, toolbox, backbone, length), iterations in planned.items():
+        found = [
+            entry
+            for entry in _select(cells, data=data, method=method, toolbox=toolbox, backbone=backbone, length=length)
+            if entry["cell"]["pictures"] >= PICTURES[-1]
+        ]
+        lines.append(_row([data, method, toolbox, backbone, str(iterations)], found))
+    return "\n".join(lines) + "\n"
+
+
+def _group(cell: RecipeCell) -> tuple[str, str, str, str, int]:
+    return cell.data, cell.method, cell.toolbox, cell.backbone, cell.length
+
+
+def _missing(report: dict[str, Any]) -> str:
+    measured = {RecipeCell(**entry["cell"]).name for entry in report["cells"]}
+    lacking = [cell.name for cell in all_cells("bccd") if cell.name not in measured]
+    datasets = {entry["cell"]["data"] for entry in report["cells"]}
+    lines = [f"Not measured yet: {len(lacking)} of {len(all_cells('bccd'))} trainings on BCCD"] if lacking else []
+    if datasets <= {"bccd"}:
+        lines.append("A second data set is not measured yet")
+    if any(RESNET in name for name in lacking):
+        lines.append("the ResNet-50 has no result in every line above that says so")
+    return ". ".join(lines) + "." if lines else ""
+
+
+def draw(report: dict[str, Any], figure: Any) -> None:
+    """Draw AP against the number of pictures."""
+    from fpn_plugins.visualization.figures import axis_label, legend_below, series_color
+
+    axes = figure.subplots()
+    for index, method in enumerate(("recipe", "stock")):
+        points = []
+        for pictures in PICTURES:
+            found = _select(
+                report["cells"],
+                **{"method": method, "toolbox": "mmdet", "data": "bccd", "backbone": MOBILENET},
+                **{"pictures": pictures, "length": 1},
+            )
+            points += [(pictures, statistics.mean(e["curve"][-1]["AP"] for e in found))] if found else []
+        if points:
+            axes.plot(*zip(*points, strict=True), marker="o", label=method, color=series_color(index))
+    axes.set(xlabel="training pictures", ylabel=axis_label("AP", "%", "higher"), ylim=(0, None))
+    legend_below(figure)
