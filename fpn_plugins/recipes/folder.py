@@ -14,6 +14,7 @@ import numpy as np
 from ..checks import number
 from ..data import CocoSplit, find_split
 from ..data.coco_folder import read_coco
+from ..data.data_check import read_checked
 from ..files import write_atomically
 
 
@@ -67,7 +68,7 @@ def read_folder(
     else:
         if val_part is not None:
             raise ValueError(f"val_part={val_part}: root={str(root)!r} has a validation split; leave --val-part out")
-    content = read_coco(train.ann_file)
+    content = read_checked(train.ann_file)
     images = {image["id"]: image for image in content["images"]}
     objects = [a for a in content["annotations"] if not a.get("iscrowd") and min(a["bbox"][2:]) > 0]
     if not objects:
@@ -91,7 +92,7 @@ def set_aside(train: CocoSplit, part: float, folder: Path) -> tuple[CocoSplit, C
     """
     if not 0 < number("val_part", part) < 1:
         raise ValueError(f"val_part={part} must be above 0 and below 1, such as 0.2")
-    content = read_coco(train.ann_file)
+    content = read_checked(train.ann_file)
     used = sorted({a["image_id"] for a in content["annotations"]}, key=str)
     random.Random(0).shuffle(used)
     count = max(1, round(part * len(used)))

@@ -39,6 +39,7 @@ DETECTORS = ("retinanet", "faster_rcnn", "mask_rcnn")
 RATE, RATE_BATCH, RATE_CHANNELS = 1e-3, 4, 64  # AdamW's rate for a batch and a width; it goes with sqrt(batch / width)
 WEIGHT_DECAY = 0.05
 WARMUP_FACTOR = 0.01
+COLORS = (0.7, 1.3)  # factors of brightness, contrast and saturation
 MIN_DELTA = 0.001  # of AP from 0 to 1: less counts as no improvement
 TARGET = {"cpu": 22, "cuda": 32}  # pixels that the small objects of a data set (5 % quantile) get
 MOST_SIDES = {"cpu": (480, 640), "cuda": (800, 1333)}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ...data import CocoSplit
 from ...features import FeatureSpec, level_names
 from ...recipes import Recipe
 from ...recipes.reasons import recipe_title
+from ...recipes.settings import COLORS as RANGE
 from ...recipes.settings import MIN_DELTA, WARMUP_FACTOR
 
 MODELS = {"retinanet": "retinanet", "faster_rcnn": "mask_rcnn_fpn", "mask_rcnn": "mask_rcnn_fpn"}
@@ -14,7 +14,10 @@ FLIPS = {
     "all": ["L(T.RandomFlip)(horizontal=True),", "L(T.RandomFlip)(horizontal=False, vertical=True),"],
     "none": [],
 }
-COLORS = 'L(ColorAugSSDTransform)(img_format="RGB"),'
+COLORS = [
+    f"L(T.{name})(intensity_min={RANGE[0]}, intensity_max={RANGE[1]}),"
+    for name in ("RandomBrightness", "RandomContrast", "RandomSaturation")
+]
 CONFIG = '''\
 """{title}.
 
@@ -31,7 +34,6 @@ import detectron2.data.transforms as T
 from detectron2 import model_zoo
 from detectron2.config import LazyCall as L
 from detectron2.layers import ShapeSpec
-from detectron2.projects.point_rend import ColorAugSSDTransform
 from detectron2.solver import WarmupParamScheduler
 from fvcore.common.param_scheduler import CosineParamScheduler
 
@@ -39,8 +41,8 @@ from fpn_plugins.adapters.detectron2 import FPNPluginsRetinaNet, PyramidBackbone
 from fpn_plugins.adapters.detectron2 import register_coco_split as _register
 
 _max_iter = {plan.iterations}
-_train = _register({train_name!r}, {train_file!r}, {train_images!r})
-_val = _register({val_name!r}, {val_file!r}, {val_images!r})
+_train = _register("recipe_train", {train_file!r}, {train_images!r})
+_val = _register("recipe_val", {val_file!r}, {val_images!r})
 _channels = {channels}
 
 # the same network as in the MMDetection config of the recipe
@@ -132,17 +134,15 @@ for _part in ("mask_in_features", "mask_pooler", "mask_head"):
 
 def write_detectron2(plan: Recipe, file: str, work_dir: str) -> str:
     """Return the content of a LazyConfig file of Detectron2 that trains as planned; see `write_mmdet`."""
-    augmentations = [*FLIPS[plan.flips], *([COLORS] if plan.photometric else [])]
+    augmentations = [*FLIPS[plan.flips], *(COLORS if plan.photometric else [])]
     train, val = plan.data.train, plan.data.val
     return CONFIG.format(
         plan=plan,
         title=recipe_title(plan),
         file=file,
         reasons="\n".join(f"    {what}: {value} ({why})" for what, value, why in plan.reasons),
-        train_name=_name(train, "train"),
         train_file=str(train.ann_file.resolve()),
         train_images=str(train.image_dir.resolve()),
-        val_name=_name(val, "val"),
         val_file=str(val.ann_file.resolve()),
         val_images=str(val.image_dir.resolve()),
         channels=plan.channels,
@@ -157,10 +157,6 @@ def write_detectron2(plan: Recipe, file: str, work_dir: str) -> str:
         work_dir=work_dir,
         min_delta=100 * MIN_DELTA,
     )
-
-
-def _name(split: CocoSplit, part: str) -> str:
-    return f"{split.ann_file.resolve().parent.parent.name}_{split.ann_file.stem}_{part}"
 
 
 def _schedule(plan: Recipe) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from ...data import CocoSplit
 from ...recipes import Recipe
 from ...recipes.reasons import recipe_title
+from ...recipes.settings import COLORS as RANGE
 from ...recipes.settings import MIN_DELTA, WARMUP_FACTOR
 
 BASES = {
@@ -20,6 +21,9 @@ FLIPS = {
     "all": 'dict(type="RandomFlip", prob=[0.25, 0.25, 0.25], direction=["horizontal", "vertical", "diagonal"]),',
     "none": "",
 }
+COLORS = [
+    f'dict(type="{name}", min_mag={RANGE[0]}, max_mag={RANGE[1]}),' for name in ("Brightness", "Contrast", "Color")
+]
 CONFIG = '''\
 """{title}.
 
@@ -175,7 +179,7 @@ def write_mmdet(plan: Recipe, file: str, work_dir: str) -> str:
         masks=", with_mask=True" if masks else "",
         scales=[(plan.longest, short) for short in plan.short_sides],
         flips=FLIPS[plan.flips],
-        photometric='dict(type="PhotoMetricDistortion"),' if plan.photometric else "",
+        photometric="\n    ".join(COLORS) if plan.photometric else "",
         scale=(plan.size[1], plan.size[0]),
         train_file=train["file"],
         train_images=train["images"],
