@@ -125,9 +125,9 @@ def show(plan: Recipe) -> None:
     table = Table("choice", "value", "why", box=None, header_style="bold", pad_edge=False)
     for row in plan.reasons:
         table.add_row(*row)
-    console = Console()
+    console = Console(markup=False, highlight=False)
     console.width = max(console.width, 100)
-    console.print(table, markup=False, highlight=False)
+    console.print(table)
 
 
 def write(toolbox: str, plan: Recipe, work_dir: Path, end: str = "") -> Path:

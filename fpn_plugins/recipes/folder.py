@@ -70,9 +70,7 @@ def read_folder(
             raise ValueError(f"val_part={val_part}: root={str(root)!r} has a validation split; leave --val-part out")
     content = read_checked(train.ann_file)
     images = {image["id"]: image for image in content["images"]}
-    objects = [a for a in content["annotations"] if not a.get("iscrowd") and min(a["bbox"][2:]) > 0]
-    if not objects:
-        raise ValueError(f"{str(train.ann_file)!r} has no objects with a box; there is nothing to train on")
+    objects = _objects(content, train.ann_file)
     used = [images[number] for number in dict.fromkeys(a["image_id"] for a in objects)]
     shorter = {image["id"]: min(image["width"], image["height"]) for image in used}
     boxes = np.array([[side / shorter[a["image_id"]] for side in a["bbox"][2:]] for a in objects], float).T
@@ -93,7 +91,7 @@ def set_aside(train: CocoSplit, part: float, folder: Path) -> tuple[CocoSplit, C
     if not 0 < number("val_part", part) < 1:
         raise ValueError(f"val_part={part} must be above 0 and below 1, such as 0.2")
     content = read_checked(train.ann_file)
-    used = sorted({a["image_id"] for a in content["annotations"]}, key=str)
+    used = sorted({a["image_id"] for a in _objects(content, train.ann_file)}, key=str)
     random.Random(0).shuffle(used)
     count = max(1, round(part * len(used)))
     if count >= len(used):
@@ -107,6 +105,13 @@ def set_aside(train: CocoSplit, part: float, folder: Path) -> tuple[CocoSplit, C
             temporary.write_text(json.dumps(_part(content, chosen, name == "val")), encoding="utf-8")
         found.append(CocoSplit(path.resolve(), train.image_dir, train.categories))
     return found[0], found[1]
+
+
+def _objects(content: dict[str, Any], ann_file: Path) -> list[dict[str, Any]]:
+    found = [a for a in content["annotations"] if not a.get("iscrowd") and min(a["bbox"][2:]) > 0]
+    if not found:
+        raise ValueError(f"{str(ann_file)!r} has no objects with a box; there is nothing to train on")
+    return found
 
 
 def _part(content: dict[str, Any], chosen: set[Any], inside: bool) -> dict[str, Any]:
