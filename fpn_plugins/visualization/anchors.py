@@ -39,7 +39,11 @@ def plot_anchor_reach(
             )
             style: dict[str, Any] = {"s": 22, "marker": "+x"[index % 2], "linewidths": 1.0}
             shapes.scatter(*sides.T, color=series_color(index), label=f"{name} anchors", **style)
-        shapes.set(xscale="log", yscale="log", xlabel="width, px", ylabel="height, px")
+        shapes.set_xscale("log", base=2)
+        shapes.set_yscale("log", base=2)
+        for axis in (shapes.xaxis, shapes.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{value:g}")
+        shapes.set(xlabel="width, px", ylabel="height, px")
         classes = list(dict.fromkeys(name for found in reach.values() for name in found))
         for index, found in enumerate(reach.values()):
             values = [100 * found[size].covered if size in found else 0.0 for size in classes]

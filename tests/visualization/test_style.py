@@ -12,14 +12,16 @@ import plots
 import pytest
 from matplotlib.colors import to_rgb
 
+from fpn_plugins.analysis import AnchorReach
 from fpn_plugins.analysis.report import ComponentCost, CostReport
 from fpn_plugins.data import find_split, level_weight_report, size_statistics
-from fpn_plugins.visualization import draw_costs, plot_level_weights, plot_size_statistics
+from fpn_plugins.visualization import draw_costs, plot_anchor_reach, plot_level_weights, plot_size_statistics
 from fpn_plugins.visualization.figures import COLORS, axis_label, legend_below, plot, series_color
 
 ROOT = Path(__file__).resolve().parents[2]
 # each module that arranges axes, and the test that checks its plots (no test: pictures, which have no series)
 PLOTS = {
+    "fpn_plugins/visualization/anchors.py": "visualization/test_style.py",
     "fpn_plugins/visualization/costs.py": "visualization/test_style.py",
     "fpn_plugins/visualization/object_sizes.py": "visualization/test_style.py",
     "tools/benchmarks/attention.py": "tools/test_published.py",
@@ -32,6 +34,7 @@ PLOTS = {
     "tools/benchmarks/revisions.py": "tools/test_published.py",
     "tools/studies/ablations/study_plots.py": "tools/test_study_pages.py",
     "tools/studies/ablations/study_ranking.py": "tools/test_study_ranking.py",
+    "tools/studies/recipes/recipe_page.py": "tools/test_published.py",
     "tools/studies/precision/evaluate.py": "tools/test_published.py",
     "fpn_plugins/visualization/detections.py": "",
     "fpn_plugins/visualization/pyramid.py": "",
@@ -65,6 +68,25 @@ def test_every_module_that_plots_is_checked() -> None:
     assert not [
         name for name in styled if re.search(r"matplotlib\.figure|savefig|colormaps|tab:|fontsize", sources[name])
     ]
+
+
+def test_what_anchors_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes = np.geomspace([8, 12], [200, 150], 40).T
+    anchors = {
+        name: ([[size * 2**k for k in range(3)]] * 2, (0.5, 1.0)) for name, size in (("fitted", 9), ("stock", 32))
+    }
+    found = {"small": AnchorReach(30, 0.7, 1.0, 4.0), "large": AnchorReach(10, 0.4, 0.2, 1.0)}
+    with plots.recorded(monkeypatch) as figures:
+        path = plot_anchor_reach(
+            boxes, anchors, {"fitted": found, "stock": {"small": found["large"]}}, tmp_path / "a.png"
+        )
+    assert path.stat().st_size > 1000
+    assert plots.faults(figures[0], directed=False) == []
+    assert {text.get_text() for text in figures[0].legends[0].get_texts()} == {
+        "objects",
+        "fitted anchors",
+        "stock anchors",
+    }
 
 
 def test_the_cost_of_components(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,7 @@ PUBLISHED = {
     "mmdet_necks": Published("benchmarks/mmdet_necks", draw=None),
     "plain_models": Published("benchmarks/revisions", "table"),
     "plain_models_2_threads": Published("benchmarks/revisions", "table"),
-    "recipes": Published("studies/recipes/recipe_study", draw=None),
+    "recipes": Published("studies/recipes/recipe_study"),
     "precision": Published("studies/precision/evaluate"),
     "tuning": Published("benchmarks/tuning", "markdown", None),
     "timm_families": Published("docs/timm_families", draw=None),

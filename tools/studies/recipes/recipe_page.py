@@ -60,7 +60,7 @@ def _row(names: list[str], entries: list[dict[str, Any]]) -> str:
 
 def _pictures_table(rows: list[dict[str, Any]]) -> str:
     lines = [
-        "## By the number of pictures\n\nRetinaNet with a MobileNetV2 in MMDetection.\n",
+        "## By the number of pictures\n\nRetinaNet with a MobileNetV2 in MMDetection.\n\n![AP by pictures](recipes.png)\n",
         "| pictures | method | seeds | AP | AP50 | core minutes |",
         "|--:|---|--:|--:|--:|--:|",
     ]
@@ -125,5 +125,10 @@ def draw(report: dict[str, Any], figure: Any) -> None:
             points += [(pictures, statistics.mean(e["curve"][-1]["AP"] for e in found))] if found else []
         if points:
             axes.plot(*zip(*points, strict=True), marker="o", label=method, color=series_color(index))
-    axes.set(xlabel="training pictures", ylabel=axis_label("AP", "%", "higher"), ylim=(0, None))
+    axes.set(
+        xlabel="training pictures",
+        xlim=(0, 1.05 * PICTURES[-1]),
+        ylabel=axis_label("AP", "%", "higher"),
+        ylim=(0, None),
+    )
     legend_below(figure)
