@@ -60,7 +60,8 @@ def _row(names: list[str], entries: list[dict[str, Any]]) -> str:
 
 def _pictures_table(rows: list[dict[str, Any]]) -> str:
     lines = [
-        "## By the number of pictures\n\nRetinaNet with a MobileNetV2 in MMDetection.\n\n![AP by pictures](recipes.png)\n",
+        "## By the number of pictures\n\nRetinaNet with a MobileNetV2 in MMDetection.\n",
+        "![AP by pictures](recipes.png)\n",
         "| pictures | method | seeds | AP | AP50 | core minutes |",
         "|--:|---|--:|--:|--:|--:|",
     ]
