@@ -76,7 +76,9 @@ def mmdet_rates(cfg: Any, model: Any) -> tuple[list[tuple[Any, ...]], list[float
     from mmengine.registry import PARAM_SCHEDULERS
 
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    groups = [(group["lr"], group["weight_decay"], group["params"][0].shape) for group in wrapper.param_groups]
+    groups = [
+        (group["lr"], group["weight_decay"], group["params"][0].shape) for group in wrapper.optimizer.param_groups
+    ]
     schedulers = [
         PARAM_SCHEDULERS.build(dict(part), default_args={"optimizer": wrapper}) for part in cfg.param_scheduler
     ]

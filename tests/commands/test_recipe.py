@@ -15,6 +15,7 @@ from fpn_plugins.commands import train, train_d2
 from fpn_plugins.commands.recipe import planned_config
 
 pytestmark = [pytest.mark.mmdet, pytest.mark.detectron2, pytest.mark.timm]
+ROOT = Path(__file__).resolve().parents[2]
 BACKBONE = "mobilenetv3_small_050"
 MAINS = {"mmdet": train.main, "detectron2": train_d2.main}
 
@@ -38,7 +39,7 @@ def test_a_training_runs_and_its_config_is_kept(toolbox: str, tiny_coco: Path, w
     name = "train" if toolbox == "mmdet" else "train-d2"
     command = [sys.executable, "-m", "fpn_plugins.commands", name, *options(tiny_coco, weights, tmp_path)]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "FPN_PLUGINS_COCO": ""}
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "anchors" in done.stdout and "fitted anchors reach" in done.stdout and "checking the data" in done.stdout
     folder = tmp_path / "recipe"
@@ -104,9 +105,8 @@ def test_other_command_lines_are_left_alone():
 def test_bad_input_is_one_message(
     toolbox: str, arguments: str, named: str, tiny_coco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    words = [
-        {"COCO": str(tiny_coco), "BOXES": str(boxes_alone(tiny_coco, tmp_path))}.get(w, w) for w in arguments.split()
-    ]
+    folders = {"COCO": tiny_coco, "BOXES": boxes_alone(tiny_coco, tmp_path)}
+    words = [str(folders.get(word, word)) for word in arguments.split()]
     with pytest.raises(SystemExit) as stop:
         MAINS[toolbox](words)
     error = capsys.readouterr().err
