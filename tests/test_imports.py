@@ -45,10 +45,7 @@ LEAVES = ("checks", "compat", "extras", "keywords", "moved")
 LOW = (*LEAVES, "features", "initialization", "layers", "upsampling", "resampling", "ops", "weights")
 CORE = ("", "files", "packaged", *LOW, "necks", "backbones", "pyramid")
 ABOVE_CORE = ("conversion", "training", "resuming", "sharding", "data", "inference", "testing")
-NOT_CORE = (
-    *(*ABOVE_CORE, "zoo", "analysis", "recipes", "visualization", "watching", "export", "registry"),
-    *("adapters", "commands"),
-)
+NOT_CORE = (*ABOVE_CORE, *"zoo analysis recipes visualization watching export registry adapters commands".split())
 # what an adapter may import; `export` never asks for the detector, adapters hand it over
 BELOW_ADAPTERS = (*CORE, *ABOVE_CORE, "zoo", "analysis", "recipes", "export", "adapters.config_errors")
 NUMERIC = ("torch", "numpy")
@@ -186,11 +183,7 @@ def test_every_import_is_allowed():
         ("data/x.py", "from ..adapters import mmdet", "data.x imports .adapters.mmdet"),
         ("data/x.py", "def f():\n    import tools.train", "data.x imports tools.train inside a function"),
         ("inference/pictures.py", "from ..analysis import agreement", "inference.pictures imports .analysis"),
-        (
-            "inference/engines/files.py",
-            "from ...analysis import agreement",
-            "inference.engines.files imports .analysis",
-        ),
+        ("inference/engines/files.py", "from ...analysis import x", "inference.engines.files imports .analysis"),
         ("testing.py", "from .inference import Detections", "testing imports .inference"),
         ("zoo/index.py", "import yaml", "zoo.index imports yaml"),
         ("zoo/index.py", "from ..adapters.mmdet import x", "zoo.index imports .adapters.mmdet.x"),
