@@ -16,6 +16,7 @@ EXTRAS = {
     **dict.fromkeys(("nncf", "onnx", "onnxruntime", "onnxscript", "openvino"), "export"),
     "panopticapi": "panoptic",
     "peft": "lora",
+    "sahi": "sahi",
     "supervision": "supervision",
     **dict.fromkeys(("mlflow", "tensorboard", "wandb"), "watch"),
 }

@@ -89,8 +89,15 @@ USES: dict[str, list[Callable[[], Any]]] = {
     "tqdm": [call("analysis.evaluation.evaluate_detectors", {}, None)],
     "matplotlib": [call("visualization.figures.new_figure", 1, 1)],
     "supervision": [lambda: boxes().to_supervision(["a"])],
+    "sahi": [lambda: sliced_anew()],
     "cv2": [lambda: next(call("inference.read_pictures", "x.mp4")())],
 }
+
+
+def sliced_anew() -> Any:
+    """Import the module again, in which SAHI's class is a base."""
+    sys.modules.pop("fpn_plugins.adapters.sahi", None)
+    return call("adapters.sahi.SlicedPredictor")()
 
 
 def fpn_plugins_zoo() -> Any:

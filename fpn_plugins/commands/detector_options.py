@@ -13,8 +13,11 @@ import torch
 
 from ..adapters.detectors import LoadedDetector, annotated_names, load_detector
 from ..data import PixelReader
+from ..inference import AugmentedPredictor, ImagePredictor
 from ..inference.engines import ENGINES, SUFFIXES, EnginePredictor, is_exported, load_engine
-from .common import COUNT, SHARE, add_size, png_file
+from .common import COUNT, PIXELS, SHARE, add_size, png_file
+
+MERGES = ("GREEDYNMM", "NMM", "NMS")  # SAHI's names
 
 
 def add_detector(parser: argparse.ArgumentParser, output: str, exported: bool = False) -> None:
@@ -61,6 +64,40 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
         "--engine", choices=tuple(ENGINES), help="engine that runs an exported file (default: as its suffix says)"
     )
     parser.add_argument("--threads", type=COUNT, help="CPU threads of the engine (default: its own choice)")
+
+
+def add_views(parser: argparse.ArgumentParser) -> None:
+    """Add test-time augmentation and detection on slices."""
+    parser.add_argument(
+        "--tta",
+        nargs="*",
+        type=PIXELS,
+        metavar="SIZE",
+        help="detect on the flipped image too, at these shorter sides (default: at the one size), and merge",
+    )
+    parser.add_argument(
+        "--slice",
+        nargs="?",
+        const=512,
+        type=PIXELS,
+        metavar="SIZE",
+        help="detect on slices of this side too, in pixels (default 512), and merge by SAHI",
+    )
+    parser.add_argument("--overlap", type=SHARE, default=0.2, help="overlap of neighboring slices (default 0.2)")
+    parser.add_argument(
+        "--merge", choices=MERGES, help="how SAHI merges (default: GREEDYNMM, for scores below 0.1 NMS)"
+    )
+
+
+def with_views(predict: ImagePredictor, args: argparse.Namespace, score: float = 0.0) -> ImagePredictor:
+    """Return a predictor with the options of `add_views`; ``score`` is the lowest before slices are merged."""
+    if args.tta is not None:
+        predict = AugmentedPredictor(predict, args.tta)
+    if args.slice is not None:
+        from ..adapters.sahi import SlicedPredictor
+
+        predict = SlicedPredictor(predict, args.slice, args.overlap, args.merge, score)
+    return predict
 
 
 def engine_of(path: str, args: argparse.Namespace) -> EnginePredictor:

@@ -6,8 +6,8 @@
 
 A detector is a config of either toolbox with its checkpoint, or a file of ``tools/export.py``. All get the same images,
 read and resized in the same way. Of several, each is compared with the first: AP, share of detections that agree
-within 0.01 px and 1e-4 in score, time per image. PQ is computed of detectors with a semantic head, if the folder has
-panoptic annotations.
+within 0.01 px and 1e-4 in score, time per image. With ``--tta`` or ``--slice``, each stands beside itself with them. PQ
+is computed of detectors with a semantic head, if the folder has panoptic annotations.
 """
 
 from __future__ import annotations
@@ -29,7 +29,16 @@ from ..data.coco_folder import category_names, read_coco
 from ..inference import Detections, ImagePredictor
 from ..inference.engines import EnginePredictor, Metadata, is_exported, load_engine
 from .common import COUNT, user_errors, write_json
-from .detector_options import add_detector_input, add_engine, device_of, engine_of, silence_notes, with_reader
+from .detector_options import (
+    add_detector_input,
+    add_engine,
+    add_views,
+    device_of,
+    engine_of,
+    silence_notes,
+    with_reader,
+    with_views,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +52,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--split", default="val", choices=("train", "val"), help="split to evaluate (default val)")
     add_detector_input(parser)
     add_engine(parser)
+    add_views(parser)
     parser.add_argument("--num-images", type=COUNT, help="evaluate the first N images only")
     parser.add_argument("--json", type=Path, help="write the results to this JSON file")
     return parser.parse_args(argv)
@@ -93,6 +103,18 @@ def named_detectors(args: argparse.Namespace, ann_file: Path) -> dict[str, Image
         if isinstance(predict, EnginePredictor):
             check_classes(name, predict.metadata, ann_file)
         found[name if name not in found else f"{name} #{len(found) + 1}"] = predict
+    return with_variants(found, args)
+
+
+def with_variants(detectors: Mapping[str, ImagePredictor], args: argparse.Namespace) -> dict[str, ImagePredictor]:
+    """Add each detector with the options of `add_views` after itself."""
+    parts = [] if args.tta is None else ["TTA"]
+    parts += [] if args.slice is None else [f"slices {args.slice}"]
+    found = dict[str, ImagePredictor]()
+    for name, predict in detectors.items():
+        found[name] = predict
+        if parts and predict.finds_objects:
+            found[f"{name}, {' and '.join(parts)}"] = with_views(predict, args)
     return found
 
 

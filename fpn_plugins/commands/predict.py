@@ -7,6 +7,9 @@ CONFIG is a file of either toolbox, ``mmdet::NAME``, ``detectron2::NAME`` or ``f
 file, or ``fpn_plugins::NAME`` for weights of the model zoo. Image size and class names are those of the config and the
 checkpoint; no data set is needed. A file of ``tools/export.py`` takes the place of both; no toolbox is needed then.
 
+``--slice`` finds small objects on large images, slice by slice (SAHI); ``--tta`` merges views of several sizes, flipped
+and not. Give both after the inputs.
+
 Writes a PNG per image, an MP4 per video, ``predictions.json`` in COCO's results format, and ``images.json`` with the
 images and categories in COCO's annotation format. Files that cannot be read are named at the end, with exit code 1; the
 others are done.
@@ -34,7 +37,7 @@ from ..inference import IMAGES, VIDEOS, is_video, read_pictures, video_info, wri
 from ..inference.engines import is_exported
 from ..visualization import annotate_objects, draw_detections
 from .common import COUNT, SHARE, make_folder, user_errors, write_json
-from .detector_options import add_detector, add_engine, detector_of
+from .detector_options import add_detector, add_engine, add_views, detector_of, with_views
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -49,6 +52,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     exported = any(is_exported(word) for word in (sys.argv[1:] if argv is None else argv))
     add_detector(parser, "work_dirs/predict", exported)
     add_engine(parser)
+    add_views(parser)
     parser.add_argument("inputs", nargs="+", help="images, folders (searched recursively), globs, videos")
     parser.add_argument("--draw-score", type=SHARE, help="draw detections from this score on (default: --score)")
     parser.add_argument("--every", type=COUNT, default=1, help="read every Nth frame of a video (default 1)")
@@ -215,6 +219,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         make_folder(args.out)
         detector = detector_of(args)
         files = without_arrays(files, args.inputs) if detector.predict.reader is None else files
+        detector = detector._replace(predict=with_views(detector.predict, args, args.score))
         begin = time.monotonic()
         with Progress(len(files)) as progress:
             predictions = Predictions(detector, args, progress)

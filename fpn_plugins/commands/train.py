@@ -39,6 +39,14 @@ LOADERS = {"train.py": ("train_dataloader", "val_dataloader"), "test.py": ("test
 # mmengine passes GPU numbers to DistributedDataParallel unless the config says otherwise
 WITHOUT_GPU = ("type=MMDistributedDataParallel", "device_ids=None", "broadcast_buffers=False")
 
+# of ``test.py --tta`` for a config without a ``tta_model``: mmdet's own values, for a class that merges masks too
+TTA_MODEL = (
+    "type=fpn_plugins.MaskTTAModel",
+    "tta_cfg.nms.type=nms",
+    "tta_cfg.nms.iou_threshold=0.5",
+    "tta_cfg.max_per_img=100",
+)
+
 
 def mmdet_script(name: str) -> Path:
     """Find mmdet's own, unmodified script ``name`` in its package or its source tree.
@@ -145,6 +153,8 @@ def run_script(script: str, argv: Sequence[str] | None, docstring: str | None = 
         check_data(args, LOADERS[script])
     choose_deterministic()
     add_hooks()
+    if getattr(args, "tta", False) and "tta_model" not in cfg:
+        add_cfg_options(f"tta_model.{option}" for option in TTA_MODEL)
     with checkpoint_errors(), connected(args):
         namespace["main"]()
 

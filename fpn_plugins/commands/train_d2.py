@@ -9,10 +9,12 @@ Detectron2's own scripts run this package's configs as well (YAML files with
 ``DETECTRON2_ENV_MODULE=fpn_plugins.adapters.detectron2``), but its distribution does not contain them. This command has
 their command line, and checks the data first (``FPN_PLUGINS_CHECK_DATA=0`` skips the check,
 ``warn`` goes on after errors, ``all`` reads the header of every image). It evaluates COCO-format
-sets only, without test-time augmentation. With a seed (``SEED``, ``train.seed``), the order and augmentation of images
-do not depend on the model, unlike in Detectron2. ``FPN_PLUGINS_DETERMINISTIC=1`` uses deterministic algorithms;
-``FPN_PLUGINS_EXACT_RESUME=1`` too, and a training that was interrupted and continued with ``--resume`` ends bit-equal
-to one that was not. Checkpoints are read without executing anything; a damaged last one is skipped with a warning.
+sets only. ``TEST.AUG.ENABLED True`` (YAML), ``train.tta=True`` or ``train.tta.min_sizes=[640,800]`` (LazyConfig) adds
+an evaluation with test-time augmentation of boxes and masks, for every detector. With a seed (``SEED``,
+``train.seed``), the order and augmentation of images do not depend on the model, unlike in Detectron2.
+``FPN_PLUGINS_DETERMINISTIC=1`` uses deterministic algorithms; ``FPN_PLUGINS_EXACT_RESUME=1`` too, and a training that
+was interrupted and continued with ``--resume`` ends bit-equal to one that was not. Checkpoints are read without
+executing anything; a damaged last one is skipped with a warning.
 """
 
 from __future__ import annotations

@@ -198,7 +198,7 @@ def _detectron2_step(pins: str, extras: dict[str, list[str]], version: tuple[int
 def _library_steps(root: Path, pins: str, extras: dict[str, list[str]], dev: bool) -> list[Step]:
     """Everything else, and the package itself."""
     libraries = [name for extra in ("timm", "data", "analysis") for name in extras[extra]]
-    tools = [name for extra in ("test", "dev", "docs", "supervision") for name in extras[extra]]
+    tools = [name for extra in ("test", "dev", "docs", "sahi", "supervision") for name in extras[extra]]
     metadata = "".join((root / name).read_text(encoding="utf-8") for name in ("setup.cfg", "pyproject.toml"))
     weights = (root / WEIGHTS).read_text(encoding="utf-8")
     no_constraints = (VENV_PYTHON, "-m", "pip", "install", "--progress-bar", "off")

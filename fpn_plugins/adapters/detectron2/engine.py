@@ -1,9 +1,9 @@
 """Train and evaluate Detectron2's YAML configs and LazyConfig files, with one class for each.
 
 The loops are those of Detectron2's ``train_net.py`` and ``lazyconfig_train_net.py``, which its distribution does not
-contain. They evaluate COCO-format sets, without test-time augmentation. With a seed (``SEED``, ``train.seed``), the
-order and augmentation of images do not depend on the model, because random numbers are seeded again after building it.
-Checkpoints are read without executing anything, and written atomically.
+contain. They evaluate COCO-format sets, also with test-time augmentation (`view_evaluation`). With a seed (``SEED``,
+``train.seed``), the order and augmentation of images do not depend on the model, because random numbers are seeded
+again after building it. Checkpoints are read without executing anything, and written atomically.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from .pixels import mapper_of
 from .reading import read_lazy, read_yaml
 from .resume import ExactResume
 from .sharding import read_fsdp, shard_as_configured
+from .view_evaluation import evaluate_lazy, evaluate_yaml, read_tta
 from .watch_config import add_watching_hooks, add_watching_writers, read_watch, watching_hooks
 
 
@@ -137,11 +138,12 @@ class YamlJob:
             model = Trainer.build_model(self.cfg)
             checkpointer = SafeCheckpointer(model, self.cfg.OUTPUT_DIR, complete=True)
             checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=self.args.resume)
-            return Trainer.test(self.cfg, model)
+            return {**Trainer.test(self.cfg, model), **evaluate_yaml(self.cfg, model)}
         trainer = Trainer(self.cfg, self.exact)
         trainer.resume_or_load(resume=self.args.resume)
         trainer.checkpointer.save_final(trainer.iter, trainer.max_iter)
-        return trainer.train()
+        results = trainer.train()
+        return {**results, **evaluate_yaml(self.cfg, trainer.model)} if self.cfg.TEST.AUG.ENABLED else results
 
 
 class LazyJob:
@@ -152,6 +154,7 @@ class LazyJob:
         self.cfg = cfg = read_lazy(args.config_file, args.opts)
         read_fsdp(cfg.train)
         read_watch(cfg.train.get("watch"))
+        read_tta(cfg.train)
         default_setup(cfg, args)
         self.needs = lazy_needs(cfg, args.eval_only)
 
@@ -162,7 +165,7 @@ class LazyJob:
             return self._train(model)
         model = create_ddp_model(model.to(self.cfg.train.device))
         SafeCheckpointer(model, complete=True).load(self.cfg.train.init_checkpoint)
-        return self._evaluate(model)
+        return {**(self._evaluate(model) or {}), **evaluate_lazy(self.cfg, model)}
 
     def _evaluate(self, model: Any, average: WeightAverage | None = None) -> Any:
         loader = instantiate(self.cfg.dataloader.test)
@@ -212,6 +215,8 @@ class LazyJob:
             trainer.train(start, cfg.train.max_iter)
         except StopTraining:
             checkpointer.save("model_final", iteration=trainer.iter)
+        with average.apply() if average else nullcontext():
+            evaluate_lazy(cfg, model)
 
 
 def create_ddp_model(model: Any, **options: Any) -> Any:
