@@ -202,6 +202,7 @@ def test_every_import_is_allowed():
         ("adapters/hosts.py", "from . import mmdet", "adapters.hosts imports .adapters.mmdet"),
         ("adapters/hosts.py", "def f():\n    from .mmdet import x", "imports .adapters.mmdet.x inside a function"),
         ("adapters/detectors.py", "from .mmdet import x", "adapters.detectors imports .adapters.mmdet.x"),
+        ("adapters/sahi.py", "from ..analysis import agreement", "adapters.sahi imports .analysis"),
         ("adapters/mmdet/__init__.py", "from ..detectron2 import config", "imports .adapters.detectron2.config"),
         ("adapters/mmdet/__init__.py", "import detectron2", "adapters.mmdet imports detectron2"),
         ("adapters/mmdet/__init__.py", "from ...visualization import show", "imports .visualization"),

@@ -3,7 +3,7 @@
     python tools/test.py CONFIG CHECKPOINT [--work-dir DIR] [--out FILE] [--show-dir DIR] [--cfg-options k=v ...]
 
 CONFIG is a file, ``fpn_plugins::mmdet/NAME`` or ``mmdet::NAME``. The script that runs and its command line
-(``--help``) are mmdet's own. ``--tta`` merges masks, too, which mmdet's own model refuses (``fpn_plugins.MaskTTAModel``).
+(``--help``) are mmdet's own. ``--tta`` merges masks, too (``fpn_plugins.MaskTTAModel``), which mmdet's model refuses.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def test_an_image_without_objects_and_one_smaller_than_a_slice():
     assert finder.shapes == [(50, 60, 3)]
     assert empty.boxes.shape == (0, 4) and empty.labels.dtype == torch.int64
     found = SlicedPredictor(Finder(False), 400)(scene())
-    assert found.boxes.equal(Finder(False)(scene()).boxes)
+    assert sorted(found.boxes.tolist()) == sorted(Finder(False)(scene()).boxes.tolist())
 
 
 def test_low_scores_are_suppressed_as_in_sahi():
@@ -195,17 +195,16 @@ def test_commands_slice_and_augment(toolbox: str, pairs: Any, tiny_coco: Path, t
         str(tmp_path / "a.png"),
         "--no-pictures",
         "--score",
-        "0.3",
+        "0",
         "--out",
         str(tmp_path / "out"),
     ]
-    counts = []
+    found = []
     for options in ([], ["--tta"], ["--tta", "96", "160"], ["--slice", "128", "--overlap", "0.3", "--merge", "NMS"]):
         predict.main([*command, *options])
-        found = json.loads((tmp_path / "out" / "predictions.json").read_text())
-        counts.append(len(found))
-        assert all(entry["score"] >= 0.3 for entry in found)
-    assert min(counts) > 0 and counts[1] != counts[0] and counts[3] > counts[0]
+        found.append(json.loads((tmp_path / "out" / "predictions.json").read_text()))
+    assert [len(entries) for entries in found[:3]] == [20] * 3 and len(found[3]) > 20  # 20 is the detector's limit
+    assert found[0] != found[1] != found[2]
     config, checkpoint = write_pair(tmp_path / "four", toolbox, ("a", "b", "c"))
     truth = json.loads((tiny_coco / "annotations/instances_val2017.json").read_text())
     truth["categories"] = truth["categories"][:3]

@@ -1,4 +1,4 @@
-"""Evaluation with test-time augmentation by the toolboxes' scripts: masks in mmdet, RetinaNet and LazyConfigs in Detectron2."""
+"""Evaluation with test-time augmentation by the toolboxes' scripts: masks in mmdet, any detector in Detectron2."""
 
 from __future__ import annotations
 

@@ -82,6 +82,7 @@ OPTIONS = {
     "--mask-form": "form of exported masks",
     "--opset": "version of ONNX's operators",
     "--int8": "folder of images to calibrate 8-bit integers",
+    "--trained": "way for which a detector was trained",
     "--tta": "sizes of test-time augmentation",
     "--slice": "side of slices, in pixels",
     "--overlap": "overlap of slices",

@@ -143,7 +143,8 @@ class YamlJob:
         trainer.resume_or_load(resume=self.args.resume)
         trainer.checkpointer.save_final(trainer.iter, trainer.max_iter)
         results = trainer.train()
-        return {**results, **evaluate_yaml(self.cfg, trainer.model)} if self.cfg.TEST.AUG.ENABLED else results
+        augmented = evaluate_yaml(self.cfg, trainer.model)
+        return {**(results or {}), **augmented} if augmented else results
 
 
 class LazyJob:

@@ -111,6 +111,7 @@ class DetectorWithTTA(nn.Module):
     def __init__(self, model: Any, min_sizes: Sequence[int] = (), max_size: int = 4000, flip: bool = True) -> None:
         super().__init__()
         self.model = getattr(model, "module", model)
+        self.training = self.model.training  # which evaluators restore
         self.min_sizes = integers("min_sizes", min_sizes, 1)
         self.max_size, self.flip = integer("max_size", max_size, 1), boolean("flip", flip)
 
