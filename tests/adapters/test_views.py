@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from export_stand_in import StandIn, description
 from mmengine.structures import InstanceData
 
 from fpn_plugins.adapters.hosts import build_detector, host_of
 from fpn_plugins.analysis import agreement, spread_predictions
 from fpn_plugins.conversion import convert
 from fpn_plugins.inference import AugmentedPredictor, Detections, MergeRule, ResizeRule, View, merge_views
+from fpn_plugins.inference.engines import EnginePredictor, Session
 from fpn_plugins.inference.views import flip_boxes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -160,6 +162,50 @@ def test_the_predictor_is_the_model_of_the_toolbox(demo_pair: Any, mmdet_views: 
     with torch.no_grad():
         theirs = DetectorWithTTA(demo_pair["detectron2"], (80, 120), 160)([{"image": image}])[0]["instances"]
     same(AugmentedPredictor(other, (80, 120))(photograph()), detections_of(theirs))
+
+
+@pytest.mark.parametrize("kind", ["mask", "cascade"])
+def test_one_view_is_the_detector_itself(kind: str, demo_pair: Any):
+    """Of mmdet's Mask R-CNN, and of its cascade, whose stages are averaged."""
+    model = demo_pair["mmdet"]
+    if kind == "cascade":
+        small = ("model.backbone.depth=18", "model.neck.in_channels=[64,128,256,512]", "model.neck.out_channels=16")
+        channels = ("rpn_head.in_channels", "roi_head.bbox_roi_extractor.out_channels")
+        channels += (
+            "roi_head.mask_roi_extractor.out_channels",
+            "roi_head.mask_head.in_channels",
+            "rpn_head.feat_channels",
+        )
+        heads = (f"roi_head.bbox_head.{stage}.in_channels" for stage in range(3))
+        narrow = [f"model.{name}=16" for name in (*channels, *heads)]
+        config = "mmdet::cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco"
+        model = build_detector(
+            config, [*small, *narrow, "model.test_cfg.rpn.max_per_img=50", "model.roi_head.mask_head.num_convs=1"]
+        )
+    predict = host_of(CONFIGS["mmdet"]).Predictor(model, *SIZE)
+    if kind == "cascade":
+        spread_predictions(model, lambda: predict(photograph()))
+    same(AugmentedPredictor(predict, flip=False)(photograph()), predict(photograph()))
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_an_exported_detector_keeps_the_masks_of_its_boxes(inside: bool):
+    model = StandIn().eval()
+
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        with torch.no_grad():
+            return {name: value.numpy() for name, value in model(torch.from_numpy(images)).items()}
+
+    engine = EnginePredictor(Session(description(inside=inside), run, "torch"))
+    found = AugmentedPredictor(engine)(photograph())
+    assert found.masks is not None and found.masks.shape == (len(found.scores), *SIZE) and len(found.scores) > 5
+    alone = AugmentedPredictor(engine, flip=False)(photograph())
+    assert len(alone.scores) > 5 and set(alone.scores.tolist()) <= set(engine(photograph()).scores.tolist())
+    if inside:
+        with pytest.raises(ValueError, match="resizes images itself; leave out the sizes"):
+            AugmentedPredictor(engine, (50,))(photograph())
+    else:
+        assert len(AugmentedPredictor(engine, (64, 96))(photograph()).scores) > 5
 
 
 class Fixed(View):
