@@ -172,7 +172,7 @@ class SlicedPredictor(ImagePredictor):
         score: lowest score of a detection before merging.
 
     Raises:
-        ValueError: a value out of range.
+        ValueError: a value out of range, or a detector of other images than those of three channels.
     """
 
     def __init__(
@@ -183,7 +183,11 @@ class SlicedPredictor(ImagePredictor):
         merge: str | None = None,
         score: float = 0.0,
     ) -> None:
-        self.predict, self.model, self.rule = predict, predict.model, predict.rule
+        self.predict, self.model, self.rule, self.reader = predict, predict.model, predict.rule, predict.reader
+        if self.reader is not None and self.reader.in_chans != 3:
+            raise ValueError(
+                f"SAHI slices images of three channels, the detector takes {self.reader.in_chans}; use --tta"
+            )
         self.size, self.overlap = integer("size", size, 1), number("overlap", overlap, 0, 0.99)
         self.score = number("score", score, 0, 1)
         automatic = "NMS" if score < LOW_SCORE else "GREEDYNMM"

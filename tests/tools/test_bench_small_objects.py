@@ -75,4 +75,6 @@ def test_larger_images_and_slices_find_what_is_small(tool: Any, tmp_path: Path, 
     assert set(report["tables"]["specks"]["rows"]) == {*found, "P2"}
     text = tool.page(report)
     assert "## specks" in text and "| P2 | 0.0 |" in text and "P2 (a neck" not in text and "image pyramid (" in text
-    assert "| as trained | 0.0 | 0.0 | 0.0 | - | - | 1.00 |" in text and "Most for small objects: images x 1.5, +" in text
+    assert (
+        "| as trained | 0.0 | 0.0 | 0.0 | - | - | 1.00 |" in text and "Most for small objects: images x 1.5, +" in text
+    )

@@ -87,7 +87,7 @@ class Scaled:
     finds_objects = True
 
     def __init__(self, predict: ImagePredictor, rule: ResizeRule) -> None:
-        self.predict, self.rule = predict, rule
+        self.predict, self.rule, self.reader = predict, rule, predict.reader
 
     def __call__(self, image: Any) -> Detections:
         """Detect objects."""

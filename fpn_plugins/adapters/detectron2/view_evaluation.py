@@ -7,11 +7,13 @@ from typing import Any
 
 from detectron2.config import CfgNode, instantiate
 from detectron2.data import DatasetMapper, build_detection_test_loader
+from detectron2.data.transforms import AugmentationList
 from detectron2.evaluation import COCOEvaluator, inference_on_dataset, print_csv_format
 from detectron2.utils import comm
 
 from ...checks import shown
 from ...sharding import whole_parameters
+from .pixels import mapper_of
 from .views import DetectorWithTTA
 
 _KEYS = ("min_sizes", "max_size", "flip")
@@ -33,7 +35,8 @@ def evaluate_yaml(cfg: CfgNode, model: Any) -> dict[str, Any]:
         return {}
     views, results = DetectorWithTTA(model, aug.MIN_SIZES, aug.MAX_SIZE, aug.FLIP), {}
     for name in cfg.DATASETS.TEST:
-        mapper = DatasetMapper(cfg, is_train=False, augmentations=[])
+        mapper = mapper_of(cfg, False) or DatasetMapper(cfg, False)
+        mapper.augmentations = AugmentationList([])  # views are resized from the original images
         loader = build_detection_test_loader(cfg, name, mapper=mapper)
         evaluator = COCOEvaluator(name, output_dir=f"{cfg.OUTPUT_DIR}/inference_TTA")
         prefix = f"{name}/" if len(cfg.DATASETS.TEST) > 1 else ""
