@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from benchmarks.distributed import TINY, Case, Row, cases, on_two_processes
-from distributed_cases import APART, everything
+from distributed_cases import APART, COMPILED, everything
 
 from fpn_plugins import BACKBONES
 
@@ -43,6 +43,14 @@ def test_parameters_without_a_gradient_are_named_in_the_first_step(
         else:
             assert errors[name].startswith("ValueError: ") and "got no gradient in the first step: " in errors[name]
             assert "out_indices" in errors[name] and "find_unused_parameters=True" in errors[name]
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_compiled_pyramids_have_the_gradients_of_one_process(
+    name: str, results: tuple[list[Case], list[tuple[list[Row], dict[str, str]]]]
+) -> None:
+    """Two graphs serve both sizes, whatever the buckets of gradients."""
+    assert [errors[name] for _, errors in results[1]] == ["", ""]
 
 
 def test_the_message_names_the_parameters(

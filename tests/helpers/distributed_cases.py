@@ -7,8 +7,11 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from benchmarks.distributed import SWIN, VIT, Case, Row, train, train_cases
+from benchmarks.distributed import STEPS, SWIN, VIT, Case, Row, train, train_cases
+from precision import assert_near_maps, assert_same_gradients
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.nn.parallel import DistributedDataParallel
 
 from fpn_plugins import FeatureSpec, Pyramid, Swin, build_neck
 
@@ -81,10 +84,56 @@ APART: dict[str, tuple[Callable[[], nn.Module], dict[str, Any], bool]] = {
     "static graph": (lambda: Apart(swin(), in_indices=(1, 2, 3)), {"static_graph": True}, True),
 }
 
+# pyramids that are compiled in place: name -> arguments of `Pyramid`, of its backbone and neck, and of
+# DistributedDataParallel
+COMPILED: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "compiled": ({}, {}, {}),
+    "compiled, checkpointing": ({}, {"gradient_checkpointing": True}, {}),
+    "compiled, bfloat16": ({"autocast": "bfloat16"}, {}, {}),
+    "compiled, static graph": ({}, {"gradient_checkpointing": True}, {"static_graph": True}),
+}
+
+
+def train_compiled(rank: int, name: str) -> str:
+    """Compare gradients over two processes, compiled, with one process's, eager, in each step; return what differs.
+
+    The buckets of gradients are small, so that PyTorch would split the graph of each step into several.
+    """
+    arguments, parts, options = COMPILED[name]
+    dtype = torch.float32 if "autocast" in arguments else torch.float64
+    backend = CompileCounterWithBackend("aot_eager")  # as the default backend, without its compiler
+    compiled = Pyramid(*two_parts(parts), **arguments, compile={"backend": backend}).train().to(dtype)
+    eager = Pyramid(*two_parts(parts), **arguments).train().to(dtype)
+    eager.load_state_dict(compiled.state_dict())
+    ddp = DistributedDataParallel(compiled, bucket_cap_mb=0.01, **options)
+    for sizes in STEPS:
+        images = [torch.randn(batch, 3, *size, dtype=dtype) for batch, *size in sizes]  # of both processes
+        for model, mine in ((ddp, images[rank : rank + 1]), (eager, images)):
+            model.zero_grad()
+            sum(y.square().mean() / len(mine) for x in mine for y in model(x)).backward()  # type: ignore[union-attr]
+        found, expected = ([p.grad for p in model.parameters()] for model in (compiled, eager))
+        if dtype == torch.float64:
+            assert_same_gradients(found, expected)
+        else:  # few digits: single values scatter
+            assert_near_maps(*(torch.cat([g.flatten() for g in grads]) for grads in (found, expected)), 0.02)
+    # a graph of the first size, and one of dynamic sizes
+    return "" if backend.frame_count == 2 else f"{backend.frame_count} graphs"
+
+
+def two_parts(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the arguments of a backbone and a neck."""
+    return {"type": "Swin", **SWIN, "drop_path_rate": 0.0, **options}, {"type": "FPN", "out_channels": 8, **options}
+
 
 def everything(rank: int, pairs: list[Case]) -> tuple[list[Row], dict[str, str]]:
-    """Train all pairs, and the cases of `APART`; return the rows, and the error or ``""`` of each case."""
+    """Train all pairs, and the cases of `APART` and `COMPILED`; return rows, and the error or ``""`` of each case."""
     errors = {}
+    for name in COMPILED:
+        torch.manual_seed(0)
+        try:
+            errors[name] = train_compiled(rank, name)
+        except (AssertionError, RuntimeError) as error:
+            errors[name] = f"{type(error).__name__}: {error}"
     for name, (build, options, _) in APART.items():
         torch.manual_seed(0)
         try:
