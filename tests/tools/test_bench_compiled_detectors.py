@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -33,8 +35,29 @@ def test_rows_have_times_graphs_and_differences(
     assert [row["mode"] for row in rows] == list(bench.MODES) and all(min(row["graphs"]) >= 1 for row in rows)
     assert inference["objects"] > 0 and inference["equal_objects"] == 1
     assert training["largest_relative_difference"] < 1e-5
-    line = bench.table(
+    table = script("benchmarks/compiled_detectors_page").table
+    line = table(
         {**inference, "ratio": 0.5, "seconds": {"eager": 1.0, "compiled": 0.5}, "first_pass_seconds": [21, 2]}, 1
     )
     assert "| 0.50 | 21 | 2 | 40 | " in line
-    assert "| never |" in bench.table({**inference, "ratio": 1.1}, 1)
+    assert "| never |" in table({**inference, "ratio": 1.1}, 1)
+    assert "| training \\* |" in table({**training, "clock": "elapsed"}, 1)  # other programs make it longer
+
+
+def test_again_measures_only_what_is_named(
+    script: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = script("benchmarks/compiled_detectors")
+    names = [(toolbox, "RetinaNet, R50", mode) for toolbox in bench.TOOLBOXES for mode in bench.MODES]
+    keys = ("toolbox", "detector", "mode")
+    (tmp_path / "out.json").write_text(json.dumps({"rows": [dict(zip(keys, name, strict=True)) for name in names]}))
+    measured: list[Any] = []
+    monkeypatch.setattr(bench, "measure", lambda *args: measured.append(args[:3]) or ())
+    for again, expected in ((False, []), (True, [("mmdet", "RetinaNet, R50", list(bench.MODES))])):
+        args = Namespace(
+            out=tmp_path / "out", again=again, size=(64, 64), batch_size=1, repeats=1, threads=1,
+            toolboxes=["mmdet"], detectors=["RetinaNet, R50"],
+        )  # fmt: skip
+        kept = [tuple(row[key] for key in keys) for row in bench.run(args)["rows"]]
+        assert measured == expected
+        assert kept == (names[len(bench.MODES) :] if again else names)

@@ -19,6 +19,18 @@ import torch
 from fpn_plugins.analysis.peak_memory import CLEAR, peak, reset_peak
 
 Job = Callable[[], object]
+PROCESSOR, ELAPSED = "processor", "elapsed"  # kinds of time
+
+
+def processor_seconds() -> float:
+    """Return the processor time of this process and of the programs that it has called, such as compilers."""
+    called = os.times()
+    return time.process_time() + called.children_user + called.children_system
+
+
+def choose_clock() -> tuple[str, Callable[[], float]]:
+    """Choose the processor's time for one thread, which other programs change little, and elapsed time for more."""
+    return (PROCESSOR, processor_seconds) if torch.get_num_threads() == 1 else (ELAPSED, time.perf_counter)
 
 
 def interleaved_seconds(
