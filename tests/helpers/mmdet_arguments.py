@@ -6,6 +6,8 @@ from typing import Any
 
 from registered import BACKBONE_ARGUMENTS
 
+# a preprocessor, a layer, and a wrapper of whole detectors
+NO_NETWORKS = {"DetDataPreprocessor", "LN2d", "MaskTTAModel"}
 CNN = {"type": "TimmBackbone", "name": "resnet10t", "out_indices": (1, 2, 3)}
 NECK = {"in_channels": [8, 16, 32], "out_channels": 8, "num_outs": 3}
 FIVE = {"in_channels": [8, 16, 32, 64], "out_channels": 8, "num_outs": 5}

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
+from mmdet_arguments import NO_NETWORKS
 from registered import BACKBONE_ARGUMENTS, NECKS, in_specs
 from torch import Tensor, nn
 
@@ -219,7 +220,7 @@ def mmdet_subjects() -> Iterator[Subject]:
         "RetinaHead": {"num_classes": 3, "in_channels": 8},
     }
     for name, kind in MODELS.module_dict.items():
-        if name != "DetDataPreprocessor":  # most of its arguments are mmdet's own
+        if name not in NO_NETWORKS - {"LN2d"}:  # most of their arguments are mmdet's own
             yield Subject(f"mmdet.{name}", kind, special.get(name, EXAMPLES.get(name, level)))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from fake_cuda import assert_runs_on_cuda
-from mmdet_arguments import ARGUMENTS, CNN
+from mmdet_arguments import ARGUMENTS, CNN, NO_NETWORKS
 
 pytestmark = [pytest.mark.mmdet, pytest.mark.timm]
 pytest.importorskip("mmdet")
@@ -39,7 +39,7 @@ PLAIN = {"CTResNetNeck": {**ARGUMENTS["CTResNetNeck"], "use_dcn": False}}
 EXAMPLES = {**ARGUMENTS, **OTHERS, **PLAIN}
 # inputs of classes whose argument ``in_channels`` is no list of the inputs' channels, high to low resolution
 CHANNELS = {"BFP": [8] * 3, "DyHead": [32] * 3, "PanopticFPNHead": [8] * 4, "RetinaHead": [8] * 5, "YOLOV3Neck": [6, 8]}
-NAMES = sorted(set(MODELS.module_dict) - {"LN2d", "DetDataPreprocessor"})  # a layer, and no network
+NAMES = sorted(set(MODELS.module_dict) - NO_NETWORKS)
 
 
 def inputs_of(name: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from mmdet_arguments import ARGUMENTS
+from mmdet_arguments import ARGUMENTS, NO_NETWORKS
 from payload import Payload
 from torch import Tensor, nn
 
@@ -21,8 +21,8 @@ from mmengine.model import PretrainedInit  # noqa: E402
 import fpn_plugins.adapters.mmdet  # noqa: E402
 from fpn_plugins.registry import MODELS  # noqa: E402
 
-# a layer and a preprocessor without init_cfg, and mmdet's class that forbids it
-WITHOUT = {"LN2d", "DetDataPreprocessor", "DyHead", "RFP", "FPN_CARAFE", "NASFCOSFPN", "NASFCOS_FPN"}
+# mmdet's classes that forbid init_cfg
+WITHOUT = NO_NETWORKS | {"DyHead", "RFP", "FPN_CARAFE", "NASFCOSFPN", "NASFCOS_FPN"}
 NAMES = sorted(set(MODELS.module_dict) - WITHOUT)
 
 
