@@ -17,7 +17,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import onnx
 import torch
 from bench_report import provenance, write_report
 from cpu_engine_forms import BF16_PRECISION, instructions
@@ -61,6 +60,7 @@ def parse_args() -> argparse.Namespace:
 
 def quantize_by_onnxruntime(plain: Path, file: Path, batches: Iterable[np.ndarray]) -> None:
     """Quantize an ONNX file with onnxruntime's own static quantizer, per channel, with the layers that NNCF gets."""
+    import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -89,6 +89,8 @@ def quantize_by_onnxruntime(plain: Path, file: Path, batches: Iterable[np.ndarra
 
 def export_all(loaded: LoadedDetector, args: argparse.Namespace, folder: Path) -> None:
     """Write a detector in float32, and in 8-bit integers by NNCF and by onnxruntime, as far as there are no files."""
+    import onnx
+
     if all((folder / file).is_file() for file in FILES):
         return
     folder.mkdir(parents=True, exist_ok=True)
