@@ -23,7 +23,6 @@ import torch
 from bench_report import measured, provenance
 
 from fpn_plugins.adapters.detectors import load_detector
-from fpn_plugins.adapters.sahi import SlicedPredictor
 from fpn_plugins.commands.common import COUNT, PIXELS, user_errors, write_json
 from fpn_plugins.commands.detector_options import silence_notes
 from fpn_plugins.commands.evaluate import measure_objects
@@ -60,6 +59,8 @@ def parse_args() -> argparse.Namespace:
 
 def ways(predict: ImagePredictor, slice_size: int) -> dict[str, ImagePredictor]:
     """Make the ways that need no training from a detector."""
+    from fpn_plugins.adapters.sahi import SlicedPredictor
+
     short = predict.rule.short
     if short is None:
         raise ValueError("the config's test pipeline keeps the size of images or stretches them; use one that resizes")
