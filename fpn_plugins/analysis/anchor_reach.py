@@ -12,12 +12,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ..data.coco_folder import read_coco
 from ..data.coco_report import SIZE_CLASSES, area_of, size_class
 from ..data.statistics import check_resize, resize_factor
 from ..extras import needed_for
+
+with needed_for("statistics of data sets"):
+    import numpy as np
 
 
 @dataclass(frozen=True)

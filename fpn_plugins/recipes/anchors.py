@@ -11,8 +11,10 @@ import itertools
 import math
 from dataclasses import dataclass, replace
 
-import numpy as np
+from ..extras import needed_for
 
+with needed_for("recipes"):
+    import numpy as np
 SMALLEST, LARGEST = 0.01, 0.99  # quantiles of the object sizes that the anchors have to reach
 RATIO_QUANTILES = (0.1, 0.5, 0.9)
 ONE_RATIO = 1.25  # boxes whose ratios differ by less have anchors of one ratio

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..checks import number
 from ..data import CocoSplit, find_split
 from ..data.coco_folder import read_coco
 from ..data.data_check import read_checked
+from ..extras import needed_for
 from ..files import write_atomically
+
+with needed_for("recipes"):
+    import numpy as np
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from ..checks import integer, one_of, positive_number
+from ..extras import needed_for
 from .anchors import Anchors, fit_anchors
 from .folder import TrainingData
 from .machine import Machine, seconds_per_iteration
@@ -28,6 +27,9 @@ from .settings import (
     Settings,
 )
 from .sizes import choose_size, short_sides_of
+
+with needed_for("recipes"):
+    import numpy as np
 
 FLIPS = ("horizontal", "all", "none")
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..analysis import AnchorReach, anchor_reach
+from ..extras import needed_for
 from .anchors import Anchors
 from .settings import Settings
+
+with needed_for("recipes"):
+    import numpy as np
 
 if TYPE_CHECKING:
     from .plan import Recipe

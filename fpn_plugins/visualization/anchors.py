@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..analysis import AnchorReach
+from ..extras import needed_for
 from .figures import MUTED, legend_below, plot, series_color
+
+with needed_for("pictures"):
+    import numpy as np
 
 
 def plot_anchor_reach(

@@ -338,11 +338,9 @@ def forward_cases(chosen: Subject) -> Iterator[Case]:
         return
     reads_maps = hasattr(module, "in_channels") and hasattr(module, "out_specs") or "SemanticMerge" in chosen.name
     if reads_maps:
-        name = chosen.name.split(".")[-1]
-        example = {spec.channels: spec for spec in in_specs(name)} if name in NECKS else {}
+        name, same = chosen.name.split(".")[-1], len(set(module.in_channels)) == 1 < len(module.in_channels)
+        example = {spec.channels: spec for spec in in_specs(name)} if name in NECKS and not same else {}
         strides = [example[c].stride if c in example else 4 << k for k, c in enumerate(module.in_channels)]
-        if len(set(module.in_channels)) == 1 and len(module.in_channels) > 1:
-            strides = [4 << k for k in range(len(module.in_channels))]
         specs = tuple(FeatureSpec(c, s) for c, s in zip(module.in_channels, strides, strict=True))
         inputs = wrong_maps(specs, chosen.name in TAKE_MORE_MAPS)
     else:
