@@ -28,6 +28,7 @@ def test_mmdet_merges_masks(tiny_coco: Path, tmp_path: Path) -> None:
         write_checkpoint(build_detector(str(ROOT / config)).state_dict(), tmp_path / "demo.pth")
     options = ["--work-dir", tmp_path, "--tta", "--cfg-options", "test_dataloader.num_workers=0"]
     options += ["test_dataloader.persistent_workers=False", "model.test_cfg.rcnn.score_thr=0.0"]
+    options += ["model.backbone.backbone.checkpoint=None"]
     command = [sys.executable, "tools/test.py", config, tmp_path / "demo.pth", *options]
     env = {**os.environ, "FPN_PLUGINS_COCO": str(tiny_coco), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -89,6 +90,7 @@ def test_a_lazy_config_evaluates_masks(given: list[str], demo_folder: Path) -> N
     options = [f"train.init_checkpoint={write_weights(config, demo_folder)}", f"train.output_dir={demo_folder}"]
     options += [
         "dataloader.test.num_workers=0",
+        "model.backbone.bottom_up.checkpoint=null",
         "model.roi_heads.box_predictor.test_score_thresh=0.0",
         "train.device=cpu",
     ]

@@ -83,7 +83,7 @@ def test_report_has_a_row_for_each(tmp_path: Path):
         assert [found["before"] for found in report["largest_relative_difference"].values()] == [0, 0]
     first = page.splitlines()[2]
     assert "by `tools/benchmarks/revisions.py --before HEAD --model swin_t fpn" in first
-    assert report["processor"] in first and head in first and "1 threads, with torch" in first
+    assert report["processor"] in first and head in first and "1 thread, with torch" in first
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
