@@ -122,8 +122,9 @@ def test_mmdet_config_builds_and_extracts_features(path: Path) -> None:
 
     register_all_modules()
     model = MODELS.build(mmdet_config(path).model).eval()
+    channels = len(getattr(model.data_preprocessor, "mean", "RGB"))  # YOLOX normalizes nothing
     with torch.no_grad():
-        maps = model.extract_feat(torch.randn(1, model.data_preprocessor.mean.numel(), 128, 256))
+        maps = model.extract_feat(torch.randn(1, channels, 128, 256))
     head = model.rpn_head if hasattr(model, "rpn_head") else model.bbox_head
     strides = [pair[0] for pair in head.prior_generator.strides]
     assert [m.shape[-2:] for m in maps] == [(128 // s, 256 // s) for s in strides]
