@@ -124,25 +124,6 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "ViT-SigLIP": ("ViT", {"name": "vit_base_patch16_siglip_256", **SMALL_NETWORK}),
 }
 FOUNDATION = [pytest.param(name, marks=pytest.mark.timm) for name in (*VARIANTS, *FAMILIES)]
-# fewer repeats and blocks: they are alike, and tracing takes seconds
-FEWER: dict[str, dict[str, Any]] = {
-    "BiFPN": {"num_repeats": 1},
-    "CSPNeXtPAFPN": {"num_blocks": 1},
-    "CSPPAFPN": {"num_blocks": 1},
-    "DyHead": {"num_blocks": 1},
-    "FPG": {"paths": ("bottom_up",) * 2, "skipped_paths": "none"},
-    "HybridEncoder": {"in_indices": (2, 3)},
-    "ImagePyramid": {"scales": (1, 0.5)},
-    "MViT": {"last_block_indices": (0, 1, 2, 3)},
-    "MultiDepthViT": {
-        "vit": {**VIT_PARTS, "depth": 2, "global_block_indices": (1,)},
-        "depths": (1, 2),
-        "strides": (8, 16),
-    },
-    "NASFPN": {"num_repeats": 1},
-    "SpatialTuningAdapter": {"vit": {**DEPTHS, "depth": 1, "out_block_indices": (0,)}},
-    "ViTAdapter": {"vit": {**SMALL_NETWORK, "depth": 1, "global_block_indices": ()}, "use_extra_extractor": False},
-}
 # markers of backbones that need a host
 HOSTED = ("TimmBackbone", "ImagePyramid", "HybridCNNViT", "TimmHybrid", *VARIANTS, *FAMILIES)
 BACKBONE_HOSTS = dict.fromkeys(HOSTED, pytest.mark.timm)
