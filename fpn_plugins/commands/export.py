@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 from ..adapters.detectors import load_detector
 from ..adapters.hosts import host_of
 from ..data import CocoSplit, find_split
+from ..data.pixel_statistics import image_files
 from ..files import suffix_of
-from ..inference import IMAGES
 from ..inference.engines import EnginePredictor, Metadata, Session, StoredReader
 from .common import BATCH, COUNT, add_size, number, user_errors
 from .detector_options import add_names, add_weights, silence_notes, with_reader
@@ -91,13 +91,7 @@ def calibration_files(folder: Path, count: int) -> list[Path]:
     Raises:
         FileNotFoundError: no such folder, or no images in it.
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"--int8 {folder}: no such folder")
-    with suppress(ValueError, FileNotFoundError):
-        folder = find_split(folder, "train").image_dir
-    found = sorted(path for path in folder.rglob("*") if suffix_of(path) in IMAGES)
-    if not found:
-        raise FileNotFoundError(f"--int8 {folder}: no images {', '.join(IMAGES)} in it")
+    found = image_files(folder)
     count = min(count, len(found))
     return [found[index * len(found) // count] for index in range(count)]
 

@@ -41,7 +41,7 @@ def test_export_predict_and_evaluate(tmp_path: Path, capsys: Any) -> None:
         (predict, ["x.onnx", "set/val", "--engine", "torch"], "runs files"),
         (export, ["pair/tiny.py", "pair/tiny.pth", "a.engine"], "must be a file"),
         (export, ["pair/tiny.py", "pair/tiny.pth", "a.onnx", "--normalized", "--dtype", "uint8"], "no normalized"),
-        (export, ["pair/tiny.py", "pair/tiny.pth", "a.onnx", "--int8", "nowhere"], "no such folder"),
+        (export, ["pair/tiny.py", "pair/tiny.pth", "a.onnx", "--int8", "nowhere"], "folder 'nowhere' does not exist"),
         (export, ["pair/tiny.py", "pair/tiny.pth", "a.pt2", "--int8", "set/val"], "8-bit integers are for files"),
     ],
 )
@@ -68,3 +68,13 @@ def test_other_names_of_classes_are_a_warning(tmp_path: Path, capsys: Any) -> No
     assert f"class 0 is {names[0]!r} in a.onnx and {CLASSES[0]!r} in" in capsys.readouterr().err
     with pytest.raises(ValueError, match="a.onnx has 1 classes, .* 3 categories"):
         evaluate.check_classes("a.onnx", Metadata(("a",)), file)
+
+
+def test_calibration_reads_every_format_of_images(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.npy", "c.TIF", "d.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in export.calibration_files(tmp_path, 9)] == ["a.jpg", "b.npy", "c.TIF"]
+    assert [path.name for path in export.calibration_files(tmp_path, 2)] == ["a.jpg", "b.npy"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"empty' has no images \.npy"):
+        export.calibration_files(tmp_path / "empty", 1)
