@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import study_anchors
+import study_bases
 import study_cells
 import study_page
 from study_design import Study, StudyCell, read_study
@@ -226,6 +227,16 @@ def test_other_configs_and_broken_files_are_not_results(tiny_coco: Path, tmp_pat
     del content["scores"]
     path.write_text(json.dumps(content))
     assert study_cells.finished(study, cell, place) is None
+
+
+def test_what_base_configs_set_of_logs_does_not_change_a_result(tmp_path: Path):
+    path = tmp_path / "base.py"
+    path.write_text('"""A base."""\n\nmax_iters = 3  # short\n')
+    content = study_bases.base_content(path)
+    path.write_text('"""The base."""\n\nmax_iters = 3\ndefault_hooks = dict(logger=dict(interval=1))\n')
+    assert study_bases.base_content(path) == content == "max_iters = 3"
+    path.write_text("max_iters = 4\n")
+    assert study_bases.base_content(path) == "max_iters = 4"
 
 
 @pytest.mark.timm

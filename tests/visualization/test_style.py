@@ -25,7 +25,7 @@ PLOTS = {
     "fpn_plugins/visualization/costs.py": "visualization/test_style.py",
     "fpn_plugins/visualization/object_sizes.py": "visualization/test_style.py",
     "tools/benchmarks/attention.py": "tools/test_published.py",
-    "tools/benchmarks/compiled_detectors.py": "tools/test_published.py",
+    "tools/benchmarks/compiled_detectors_page.py": "tools/test_published.py",
     "tools/benchmarks/detectors.py": "tools/test_published.py",
     "tools/benchmarks/growth.py": "tools/test_published.py",
     "tools/benchmarks/neck_compiled.py": "tools/test_published.py",

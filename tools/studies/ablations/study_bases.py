@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 from study_design import Study, Variant
@@ -27,11 +28,32 @@ BASES = {
     ("mask_rcnn", "mmdet"): ("study_mask_rcnn.py", "demo_mask_rcnn.py", "_base_/demo_masks.py", *_MMDET),
     ("mask_rcnn", "detectron2"): _DETECTRON2,
 }
+# what a base config sets of the logs and their files, which no result depends on
+LOGGING = {"default_hooks", "log_processor", "visualizer", "vis_backends"}
 
 
 def base_configs(head: str, toolbox: str) -> list[Path]:
     """Paths of the config that a cell's config modifies, and of those that it reads."""
     return [CONFIGS / toolbox / name for name in BASES[head, toolbox]]
+
+
+def base_content(path: Path) -> str:
+    """Return what a training depends on in a base config: its statements without docstrings, comments, and logging.
+
+    Example:
+        >>> base_content(CONFIGS / "mmdet/study_retinanet.py").splitlines()[0]
+        "_base_ = 'demo_retinanet.py'"
+    """
+    module = ast.parse(path.read_text(encoding="utf-8"))
+    return "\n".join(ast.unparse(node) for node in module.body if not (_is_text(node) or _sets_logging(node)))
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _sets_logging(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Assign) and {ast.unparse(target) for target in node.targets} <= LOGGING
 
 
 def warmup(study: Study) -> int:

@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from study_bases import CONFIGS, base_configs
+from study_bases import CONFIGS, base_configs, base_content
 from study_configs import config_file
 from study_design import Study, StudyCell, fingerprint
 from study_training import BASE_FOLDER, PLACEHOLDER, StudyFolders, train
@@ -36,7 +36,7 @@ def identity(study: Study, cell: StudyCell, place: StudyFolders) -> str:
     return fingerprint(
         {
             "config": config.replace(str(CONFIGS), ""),
-            "base": [path.read_text(encoding="utf-8") for path in base_configs(cell.head, cell.toolbox)],
+            "base": [base_content(path) for path in base_configs(cell.head, cell.toolbox)],
             "options": study.options.get(cell.toolbox, {}),
             "annotations": [_annotations(place.data, split) for split in ("train", "val")],
         }
