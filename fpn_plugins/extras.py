@@ -1,8 +1,9 @@
-"""Explain missing optional libraries by the extra that installs them, and silence what toolboxes say when imported."""
+"""Imports of optional libraries: name the extra that installs a missing one; silence what is said and reported."""
 
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -42,6 +43,24 @@ def needed_for(purpose: str) -> Iterator[None]:
             raise
         package = PACKAGES.get(library) or f"'fpn_plugins[{EXTRAS[library]}]'"
         raise ImportError(f"{purpose} need {library}: pip install {package}", name=library) from error
+
+
+@contextmanager
+def without_telemetry() -> Iterator[None]:
+    """Keep OpenVINO and NNCF, around their imports and calls, from reporting to a server that they are used.
+
+    They do so from forked processes, and read these variables as a request not to.
+    """
+    before = {name: os.environ.get(name) for name in ("CI", "NNCF_CI")}
+    os.environ.update(CI="true", NNCF_CI="1")
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

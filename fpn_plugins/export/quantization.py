@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Iterable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ..extras import needed_for
+from ..extras import needed_for, without_telemetry
 from ..files import suffix_of, write_atomically
 from ..inference.engines import KEY, Metadata, open_session
 from .recording import OPSET, example, named_errors, onnx_model, quiet
@@ -112,10 +112,11 @@ def with_objects(proto: Any, batches: Sequence[np.ndarray], suffix: str) -> list
 
 def quantized(graph: Any, batches: list[Any], suffix: str) -> Any:
     """Quantize the layers of OpenVINO's model or of a ``ModelProto`` with the ranges seen on ``batches``."""
-    with needed_for("8-bit integers"), _without_telemetry():
-        import nncf
+    with without_telemetry(), redirect_stdout(StringIO()):
+        with needed_for("8-bit integers"):
+            import nncf
 
-    with redirect_stdout(StringIO()):
+        logging.getLogger("nncf").setLevel(logging.ERROR)
         return nncf.quantize(
             graph,
             nncf.Dataset(batches),
@@ -132,18 +133,3 @@ def _others(graph: Any, suffix: str) -> list[str]:
         {op.get_type_name() for op in graph.get_ops()} if suffix == ".xml" else {n.op_type for n in graph.graph.node}
     )
     return sorted(types - {*LAYERS[suffix], "Constant", "Parameter", "Result"})
-
-
-@contextmanager
-def _without_telemetry() -> Iterator[None]:
-    """Import NNCF with a stub in place of what reports its use over the network."""
-    before = os.environ.get("NNCF_CI")
-    os.environ["NNCF_CI"] = "1"
-    try:
-        yield
-        logging.getLogger("nncf").setLevel(logging.ERROR)
-    finally:
-        if before is None:
-            os.environ.pop("NNCF_CI")
-        else:
-            os.environ["NNCF_CI"] = before

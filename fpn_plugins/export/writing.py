@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import integer
-from ..extras import needed_for
+from ..extras import needed_for, without_telemetry
 from ..files import suffix_of, write_atomically
 from ..inference.engines import KEY, SUFFIXES, Metadata
 from .recording import OPSET, example, exported_program, named_errors, onnx_model, quiet
@@ -101,7 +101,7 @@ def _write_openvino(
 
 def openvino_model(proto: Any) -> Any:
     """Convert a ``ModelProto`` to OpenVINO's model."""
-    with needed_for("OpenVINO files"):
+    with needed_for("OpenVINO files"), without_telemetry():
         import openvino
 
     return openvino.Core().read_model(proto.SerializeToString())
@@ -109,7 +109,7 @@ def openvino_model(proto: Any) -> Any:
 
 def write_openvino(model: Any, path: Path, metadata: Metadata) -> None:
     """Write OpenVINO's model with a description: ``path`` and the weights beside it, ``.bin``."""
-    with needed_for("OpenVINO files"):
+    with needed_for("OpenVINO files"), without_telemetry():
         import openvino
 
     model.set_rt_info(metadata.to_json(), [KEY])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import runpy
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,15 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS, TOOLS = ROOT / "configs", ROOT / "tools"
 sys.path.append(str(TOOLS / "studies" / "ablations"))
+
+
+@pytest.fixture(autouse=True)
+def own_signal_handlers() -> Iterator[None]:
+    """No test meets the handlers that a script run in this process has set."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

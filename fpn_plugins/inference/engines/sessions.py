@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...checks import integer, one_of
-from ...extras import needed_for
+from ...extras import needed_for, without_telemetry
 from ...files import suffix_of
 from ..devices import existing_device
 from .files import engine_for
@@ -144,7 +144,7 @@ def _onnxruntime(path: str, threads: int | None, device: str) -> Session:
 
 
 def _openvino(path: str, threads: int | None, precision: str, device: str) -> Session:
-    with needed_for("OpenVINO files"):
+    with needed_for("OpenVINO files"), without_telemetry():
         import openvino
 
     if device != "cpu":
