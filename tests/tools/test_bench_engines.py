@@ -149,3 +149,9 @@ def test_operators_are_looked_up_in_the_table(
                 onnx_operators.main()
             wanted = {"Unique": "Unique", "Clip": "Clip of INT64 (has FP32, FP16, BF16)"}[kind]
             assert stop.value.code == code and wanted in capsys.readouterr().err
+
+
+def test_programs_run_where_each_map_has_several_cells(module: Callable[[str], ModuleType]) -> None:
+    runs_at = module("engine_detectors").runs_at
+    assert runs_at("retinanet", "onnxruntime", (96, 160)) and runs_at("mask_rcnn", "torch", (96, 160))
+    assert [runs_at("retinanet", "torch", size) for size in ((128, 200), (160, 213))] == [False, True]

@@ -29,6 +29,8 @@ CASES = {
         "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml",
     ),
 }
+# pixels per cell of the coarsest map; PyTorch's exporter takes one cell for a constant, so `.pt2` files refuse it
+COARSEST = {"retinanet": 128}
 BOXES_ALONE = ("retinanet", "faster_rcnn")
 DEPTHS = (18, 50)
 COCO_CLASSES = 80
@@ -51,6 +53,11 @@ CLASSES = {
     ("retinanet", "detectron2"): "MODEL.RETINANET.NUM_CLASSES",
     ("faster_rcnn", "detectron2"): "MODEL.ROI_HEADS.NUM_CLASSES",
 }
+
+
+def runs_at(kind: str, engine: str, size: tuple[int, int]) -> bool:
+    """Whether an engine runs a detector on photographs of a shorter and a longer side."""
+    return engine != "torch" or min(size) > COARSEST.get(kind, 64)
 
 
 class Case(NamedTuple):

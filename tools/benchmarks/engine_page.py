@@ -70,7 +70,7 @@ def page(report: Mapping[str, Any]) -> str:
 
 # engine or photographs -> what a reader of its rows has to know
 NOTES = {
-    "torch": "`torch` is the `.pt2` file.",
+    "torch": "`torch` is the `.pt2` file, which refuses sizes at which the coarsest map has a single cell.",
     "itself": "`itself` is the toolbox's own detector in channels-last layout, which computes the same with other "
     "rounding:\nit shows how much rounding alone changes.",
     "coco_whole": "Rows of photographs that are not reduced were measured before the others, with up to 100 objects "

@@ -31,7 +31,7 @@ from typing import Any
 import torch
 from bench_report import provenance
 from engine_agreement import Tally
-from engine_detectors import BOXES_ALONE, CASES, DEPTHS, SIZES, Case, build
+from engine_detectors import BOXES_ALONE, CASES, DEPTHS, SIZES, Case, build, runs_at
 from engine_page import page
 from engine_views import view
 
@@ -145,7 +145,14 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 def measure_case(args: argparse.Namespace, case: Case, photos: list[Any], report: dict[str, Any]) -> None:
     """Measure what is left of one detector, size by size."""
-    left = {size: [e for e in args.engine if _key(size) not in report["rows"].get(case.row(e), {})] for size in SIZES}
+    left = {
+        size: [
+            engine
+            for engine in args.engine
+            if runs_at(case.kind, engine, size) and _key(size) not in report["rows"].get(case.row(engine), {})
+        ]
+        for size in SIZES
+    }
     if not any(left.values()):
         return
     host = build(case, photos[0])
