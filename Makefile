@@ -48,6 +48,8 @@ pages: dev  ## write the generated pages and plots of docs/ again from the commi
 	$(VENV)/bin/python tools/benchmarks/published.py --out docs
 	$(VENV)/bin/python tools/studies/ablations/study.py configs/studies/fpn_ablations.yml --page docs/accuracy.md \
 	  --results tools/studies/ablations/data/accuracy.json
+	$(VENV)/bin/python tools/studies/ablations/study.py configs/studies/neck_ranking.yml --ranking docs/neck_ranking.md \
+	  --results tools/studies/ablations/data/neck_ranking.json
 	$(VENV)/bin/python tools/studies/claims/check.py --out docs
 	$(VENV)/bin/python tools/docs/necks.py --out .
 	$(VENV)/bin/python tools/docs/model_zoo.py --write

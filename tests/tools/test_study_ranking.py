@@ -113,14 +113,30 @@ def test_published_results_of_another_kind_are_refused(
     assert "is not the JSON file that --ranking writes" in capsys.readouterr().err
 
 
-def test_finished_trainings_are_those_of_the_study():
-    """They are adopted by their config's hash, so a change of the study would lose them."""
+def test_finished_trainings_are_those_of_the_study(monkeypatch: pytest.MonkeyPatch):
+    """They are adopted by the hash of their configs, so a change of the study would lose them."""
     ranking = read_study(ROOT / "configs/studies/neck_ranking.yml")
     published = json.loads(study_ranking.results_file(PAGE).read_text(encoding="utf-8"))
     for part, length in ((ranking, "full"), (ranking.half(), "half")):
-        configs = {cell.name: study_cells.config_file(part, cell, study_cells.PLACEHOLDER) for cell in part.cells()}
+        cells = {cell.name: cell for cell in part.cells()}
         for result in published[length]:
             cell = result["cell"]
             name = f"{cell['variant']['name']}-{cell['head']}-{cell['toolbox']}-seed{cell['seed']}"
-            assert result["config"] == configs[name].replace(str(study_cells.CONFIGS), study_cells.BASE_FOLDER), name
+            config = study_cells.config_file(part, cells[name], study_cells.PLACEHOLDER)
+            assert result["config"] == config.replace(str(study_cells.CONFIGS), study_cells.BASE_FOLDER), name
+            annotations = dict(zip(("train", "val"), result["data"]["annotations"], strict=True))
+            monkeypatch.setattr(study_cells, "_annotations", lambda _, split, found=annotations: found[split])
+            place = study_cells.StudyFolders(Path(), Path())
+            assert result["fingerprint"] == study_cells.identity(part, cells[name], place), name
     assert len(study_cells.read_published(study_ranking.results_file(PAGE))) == sum(map(len, published.values())) > 0
+
+
+def test_the_page_is_that_of_the_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    results = json.loads(study_ranking.results_file(PAGE).read_text(encoding="utf-8"))
+    (tmp_path / "images").mkdir()
+    with plots.recorded(monkeypatch) as figures:
+        text = study_ranking.ranking_page(
+            read_study(ROOT / "configs/studies/neck_ranking.yml"), results, tmp_path / PAGE.name
+        )
+    assert PAGE.read_text(encoding="utf-8") == text
+    assert [plots.faults(figure) for figure in figures] == [[]]

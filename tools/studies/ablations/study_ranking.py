@@ -124,17 +124,27 @@ def draw_ranking(study: Study, rows: Sequence[RankedVariant], path: str | os.Pat
         left.set_ylim(len(shown) - 0.5, -0.5)
         left.grid(axis="x")
         left.set_xlabel(axis_label(f"AP minus that of {study.baseline}", "%", "higher"))
-        for row in rows:
-            ap = row.ap.get((first, "full"))
-            if ap:
-                right.plot(row.gmacs, statistics.fmean(ap), "o", color=COLORS[0])
-                right.annotate(row.name, (row.gmacs, statistics.fmean(ap)), (3, 3), textcoords="offset points", size=7)
+        trained = [row for row in rows if row.ap.get((first, "full"))]
+        for row in trained:
+            right.plot(row.gmacs, statistics.fmean(row.ap[first, "full"]), "o", color=COLORS[0])
         right.set_xlabel(axis_label("multiply-adds of the detector", "billions", "lower"))
         right.set_ylabel(axis_label("AP", "%", "higher"))
         right.margins(x=0.25)
         right.grid()
         legend_below(figure)
+        _name_points(right, {row.name: (row.gmacs, statistics.fmean(row.ap[first, "full"])) for row in trained})
     return Path(path)
+
+
+def _name_points(axis: Any, points: Mapping[str, tuple[float, float]]) -> None:
+    """Write the name of each point beside it, above the names that it would cross."""
+    axis.figure.draw_without_rendering()  # the layout and the limits are final
+    placed: list[Any] = []
+    for name, point in sorted(points.items(), key=lambda item: item[1][1]):
+        text = axis.annotate(name, point, (4, -2), textcoords="offset points", size=7)
+        while any(text.get_window_extent().overlaps(other) for other in placed):
+            text.xyann = (4, text.xyann[1] + 2)
+        placed.append(text.get_window_extent())
 
 
 def length_check(study: Study, results: RankResults) -> str:
