@@ -151,7 +151,8 @@ def test_operators_are_looked_up_in_the_table(
             assert stop.value.code == code and wanted in capsys.readouterr().err
 
 
-def test_programs_run_where_each_map_has_several_cells(module: Callable[[str], ModuleType]) -> None:
+def test_which_engines_run_at_which_sizes(module: Callable[[str], ModuleType]) -> None:
     runs_at = module("engine_detectors").runs_at
-    assert runs_at("retinanet", "onnxruntime", (96, 160)) and runs_at("mask_rcnn", "torch", (96, 160))
-    assert [runs_at("retinanet", "torch", size) for size in ((128, 200), (160, 213))] == [False, True]
+    assert runs_at("retinanet", "mmdet", "onnxruntime", (96, 160)) and runs_at("mask_rcnn", "mmdet", "torch", (96, 160))
+    assert [runs_at("retinanet", "mmdet", "torch", size) for size in ((128, 200), (160, 213))] == [False, True]
+    assert [runs_at("mask_rcnn", toolbox, "itself", (96, 160)) for toolbox in ("mmdet", "detectron2")] == [False, True]

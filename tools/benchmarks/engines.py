@@ -149,7 +149,8 @@ def measure_case(args: argparse.Namespace, case: Case, photos: list[Any], report
         size: [
             engine
             for engine in args.engine
-            if runs_at(case.kind, engine, size) and _key(size) not in report["rows"].get(case.row(engine), {})
+            if runs_at(case.kind, case.toolbox, engine, size)
+            and _key(size) not in report["rows"].get(case.row(engine), {})
         ]
         for size in SIZES
     }
