@@ -72,8 +72,8 @@ def page(report: Mapping[str, Any]) -> str:
 NOTES = {
     "torch": "`torch` is the `.pt2` file, which refuses sizes at which the coarsest map has a single cell.",
     "itself": "`itself` is the toolbox's own detector in channels-last layout, which computes the same with other "
-    "rounding:\nit shows how much rounding alone changes. mmcv's compiled RoIAlign misreads that layout, so that mmdet's\n"
-    "two-stage detectors have no such row.",
+    "rounding:\nit shows how much rounding alone changes. mmcv's compiled RoIAlign misreads that layout, so that\n"
+    "mmdet's two-stage detectors have no such row.",
     "coco_whole": "Rows of photographs that are not reduced were measured before the others, with up to 100 objects "
     "and in wall time;\nmasks and reasons were not kept.",
     "bccd": "BCCD's photographs show blood cells.",
