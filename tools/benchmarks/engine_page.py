@@ -10,7 +10,7 @@ from engine_detectors import CASES, DEPTHS
 
 HOSTS = ("mmdet", "detectron2")
 ENGINES = ("onnxruntime", "openvino", "torch", "itself")
-DATA = {"coco_mini": "COCO", "coco_whole": "COCO, not reduced", "bccd": "BCCD"}
+DATA = {"coco_mini": "COCO", "bccd": "BCCD"}
 EDGE = 1e-4  # largest distance from 0.5 of the probability of a pixel that rounding may flip, as of scores
 Row = dict[str, Any]
 
@@ -74,8 +74,6 @@ NOTES = {
     "itself": "`itself` is the toolbox's own detector in channels-last layout, which computes the same with other "
     "rounding:\nit shows how much rounding alone changes. mmcv's compiled RoIAlign misreads that layout, so that\n"
     "mmdet's two-stage detectors have no such row.",
-    "coco_whole": "Rows of photographs that are not reduced were measured before the others, with up to 100 objects "
-    "and in wall time;\nmasks and reasons were not kept.",
     "bccd": "BCCD's photographs show blood cells.",
 }
 NAMES = ("detector", "backbone", "photographs", "toolbox", "engine")
