@@ -66,9 +66,40 @@ def onnx_model(model: nn.Module, images: Tensor, metadata: Metadata, opset: int 
     written = next(entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
     if written != opset:
         raise ValueError(f"opset={opset}: PyTorch and onnxscript write opset {written} here; choose a lower one")
+    count_axes_from_first(proto.graph)
     if metadata.input.inside:
         add_resizing(proto, metadata.input.resize, metadata.input.dtype)
     return proto
+
+
+def count_axes_from_first(graph: Any) -> None:
+    """Count the axes that reductions of a ``GraphProto`` remove from the first one.
+
+    onnxruntime (1.31) does not remove those counted from the last one if the tensor is empty, as on images without
+    objects.
+    """
+    import onnx
+
+    ranks = {
+        value.name: len(value.type.tensor_type.shape.dim)
+        for value in (*graph.value_info, *graph.input)
+        if value.type.tensor_type.HasField("shape")
+    }
+    constants = {value.name: value for value in graph.initializer}
+    for node in graph.node:
+        rank = ranks.get(node.input[0], 0) if node.input else 0
+        if node.op_type in ("ArgMax", "ArgMin"):
+            for attribute in node.attribute:
+                if attribute.name == "axis" and attribute.i < 0 < rank:
+                    attribute.i += rank
+        if node.op_type.startswith("Reduce") and len(node.input) > 1 and node.input[1] in constants:
+            axes = onnx.numpy_helper.to_array(constants[node.input[1]])
+            if rank and axes.size and axes.min() < 0:
+                name = f"{node.input[1]}_of_{rank}"
+                if name not in constants:
+                    constants[name] = onnx.numpy_helper.from_array(axes % rank, name)
+                    graph.initializer.append(constants[name])
+                node.input[1] = name
 
 
 def names_of(model: nn.Module, images: Tensor) -> list[str]:

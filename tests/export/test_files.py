@@ -12,6 +12,7 @@ import torch
 from export_stand_in import StandIn, description
 
 from fpn_plugins.export import check_target, export_detector, export_int8
+from fpn_plugins.export.selection import positions
 from fpn_plugins.inference import Detections, Padding, ResizeRule
 from fpn_plugins.inference.engines import EnginePredictor, Session, is_exported, load_engine, open_session
 
@@ -106,6 +107,25 @@ class MaskHead(StandIn):
         kept = torch.nonzero(found["scores"] * (images.float().mean() > 1) > 0.3)[:, 0]
         found = {name: value[kept] for name, value in found.items()}
         return found | {"masks": self.head(found["masks"].flatten(1)).reshape(-1, 7, 7)}
+
+
+class LargeObjects(MaskHead):
+    """Stand-in that drops narrow objects with reductions over the last axis, as toolboxes and their users write them."""
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        found = super().forward(images)
+        boxes = found["boxes"]
+        kept = positions((boxes[:, 2:] - boxes[:, :2] > 2).all(-1) & (boxes.argmax(-1) > 1) & (boxes.sum(-1) > 0))
+        return {name: value[kept] for name, value in found.items()}
+
+
+def test_images_without_objects_pass_each_engine(tmp_path: Path) -> None:
+    file = export_detector(LargeObjects(), tmp_path / "detector.onnx", description())
+    batch = eager().batch(photograph())
+    for engine in FORMATS[".onnx"]:
+        detect = open_session(file, engine)
+        assert len(detect(batch)["scores"]) >= 10
+        assert [len(value) for value in detect(np.zeros_like(batch)).values()] == [0] * 5
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
