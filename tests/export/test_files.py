@@ -110,7 +110,7 @@ class MaskHead(StandIn):
 
 
 class LargeObjects(MaskHead):
-    """Stand-in that drops narrow objects with reductions over the last axis, as toolboxes and their users write them."""
+    """Stand-in that drops narrow objects by reductions over the last axis, as toolboxes and their users do."""
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         found = super().forward(images)
