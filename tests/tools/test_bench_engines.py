@@ -139,7 +139,8 @@ def test_operators_are_looked_up_in_the_table(
         node = helper.make_node(kind, ["x"], ["y"])
         value = [helper.make_tensor_value_info(name, getattr(TensorProto, number), [1]) for name in "xy"]
         file = tmp_path / f"{kind}.onnx"
-        file.write_bytes(helper.make_model(helper.make_graph([node], "g", value[:1], value[1:])).SerializeToString())
+        graph, opsets = helper.make_graph([node], "g", value[:1], value[1:]), [helper.make_opsetid("", 18)]
+        file.write_bytes(helper.make_model(graph, opset_imports=opsets).SerializeToString())
         monkeypatch.setattr(sys, "argv", ["onnx_operators.py", str(file)])
         if code is None:
             onnx_operators.main()
@@ -156,3 +157,48 @@ def test_which_engines_run_at_which_sizes(module: Callable[[str], ModuleType]) -
     assert runs_at("retinanet", "mmdet", "onnxruntime", (96, 160)) and runs_at("mask_rcnn", "mmdet", "torch", (96, 160))
     assert [runs_at("retinanet", "mmdet", "torch", size) for size in ((128, 200), (160, 213))] == [False, True]
     assert [runs_at("mask_rcnn", toolbox, "itself", (96, 160)) for toolbox in ("mmdet", "detectron2")] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "attributes", "message"),
+    [
+        ("Squeeze", [("x", None), ("a", None)], {}, "Squeeze by a computed list of axes"),
+        ("CumSum", [("x", None), ("a", None)], {}, "CumSum by a computed axis"),
+        ("Squeeze", [("x", None), ("a", [0])], {}, None),
+        ("MaxPool", [("x", None)], {"kernel_shape": [1], "dilations": [2]}, "MaxPool with dilations"),
+        ("Resize", [("x", None)], {"mode": "cubic"}, "Resize with mode='cubic' (has 'nearest', 'linear')"),
+        ("Resize", [("x", None)], {"mode": "linear"}, None),
+        ("DequantizeLinear", [("x", None), ("s", [1]), ("z", [3])], {}, "DequantizeLinear with a zero point other"),
+        ("DequantizeLinear", [("x", None), ("s", [1]), ("z", [0])], {}, None),
+        ("TopK", [("x", None), ("k", [4000])], {}, "TopK of 4000 candidates (has fewer than 3840)"),
+        ("TopK", [("x", None), ("k", [1000])], {}, None),
+    ],
+)
+def test_restrictions_of_the_table(
+    kind: str, given: list[tuple[str, Any]], attributes: dict[str, Any], message: str | None, monkeypatch: Any
+) -> None:
+    from onnx import helper
+
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import onnx_operators
+
+    values = {name: np.array(value) for name, value in given if value is not None}
+    node = helper.make_node(kind, [name for name, _ in given], ["y"], **attributes)
+    found = "".join(onnx_operators.restrictions(node, values))
+    assert found.startswith(message) if message else not found
+
+
+def test_constants_and_opset_of_a_file(monkeypatch: Any) -> None:
+    from onnx import TensorProto, helper, numpy_helper
+
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import onnx_operators
+
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    axes = numpy_helper.from_array(np.array([0]))
+    nodes = [helper.make_node("Constant", [], ["a"], value=axes), helper.make_node("Squeeze", ["x", "a"], ["y"])]
+    graph, opsets = helper.make_graph(nodes, "g", values[:1], values[1:]), [helper.make_opsetid("", 18)]
+    model = helper.make_model(graph, opset_imports=opsets)
+    table = {"Constant": "INT64", "Squeeze": "FP32"}
+    assert onnx_operators.obstacles(model, table, 20) == set()
+    assert onnx_operators.obstacles(model, table, 21) == {"opset 21 (has 9 to 20)"}
