@@ -70,7 +70,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(2)
     # argparse names the program after it, and some commands run a toolbox's script, which reads the arguments there
     sys.argv = [f"fpn-plugins {name}", *rest]
-    importlib.import_module(f"{__package__}.{COMMANDS[name]}").main()
+    try:
+        importlib.import_module(f"{__package__}.{COMMANDS[name]}").main()
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

@@ -35,6 +35,17 @@ def test_a_command_is_named_as_it_was_called(
     assert stop.value.code == 0 and first_words(capsys).startswith(f"usage: fpn-plugins {name} ")
 
 
+def test_an_interrupted_command_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fpn_plugins.commands.export.main", interrupted)
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/fpn-plugins"])
+    with pytest.raises(SystemExit) as stop:
+        main(["export"])
+    assert stop.value.code == 130 and capsys.readouterr().err == "error: interrupted\n"
+
+
 @pytest.mark.parametrize("toolbox", RETINANET)
 def test_names_of_the_toolboxes_configs(toolbox: str, monkeypatch: pytest.MonkeyPatch) -> None:
     suffix = ".py" if toolbox == "mmdet" else ".yaml"
