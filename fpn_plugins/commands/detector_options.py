@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine", choices=tuple(ENGINES), help="engine that runs an exported file (default: as its suffix says)"
     )
-    parser.add_argument("--threads", type=COUNT, help="CPU threads of the engine (default: its own choice)")
+    parser.add_argument("--threads", type=COUNT, help="CPU threads of engines and of PyTorch (default: their choice)")
 
 
 def add_views(parser: argparse.ArgumentParser) -> None:
@@ -98,6 +99,14 @@ def with_views(predict: ImagePredictor, args: argparse.Namespace, score: float =
 
         predict = SlicedPredictor(predict, args.slice, args.overlap, args.merge, score)
     return predict
+
+
+def check_engine(args: argparse.Namespace, files: Sequence[str]) -> None:
+    """Let PyTorch take the threads of `add_engine`, and refuse an engine if none of the files is exported."""
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    if args.engine is not None and not any(is_exported(file) for file in files):
+        raise ValueError(f"--engine {args.engine} is for exported files; `fpn-plugins export` writes them")
 
 
 def engine_of(path: str, args: argparse.Namespace) -> EnginePredictor:

@@ -33,6 +33,7 @@ from .detector_options import (
     add_detector_input,
     add_engine,
     add_views,
+    check_engine,
     device_of,
     engine_of,
     silence_notes,
@@ -161,6 +162,7 @@ def measure_objects(
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Evaluate the detectors of the command line; results by name."""
+    check_engine(args, args.detectors)
     split = find_split(args.root, args.split)
     detectors = named_detectors(args, split.ann_file)
     report = measure_objects(detectors, split, args.num_images)

@@ -11,14 +11,13 @@ checkpoint; no data set is needed. A file of ``tools/export.py`` takes the place
 and not. Give both after the inputs.
 
 Writes a PNG per image, an MP4 per video, ``predictions.json`` in COCO's results format, and ``images.json`` with the
-images and categories in COCO's annotation format. Files that cannot be read are named at the end, with exit code 1; the
-others are done.
+images and categories in COCO's annotation format. Files that cannot be read, and images that an exported file does not
+take, are named at the end, with exit code 1; the others are done.
 """
 
 from __future__ import annotations
 
 import argparse
-import glob
 import itertools
 import sys
 import time
@@ -31,19 +30,20 @@ from ..adapters.detectors import LoadedDetector
 from ..data import to_picture
 from ..data.coco_folder import read_coco
 from ..data.json_values import is_id, is_whole
-from ..data.pixels import ARRAYS
-from ..files import shortened, suffix_of
-from ..inference import IMAGES, VIDEOS, is_video, read_pictures, video_info, write_video
+from ..files import shortened
+from ..inference import is_video, read_pictures, video_info, write_video
 from ..inference.engines import is_exported
 from ..visualization import annotate_objects, draw_detections
 from .common import COUNT, SHARE, make_folder, user_errors, write_json
-from .detector_options import add_detector, add_engine, add_views, detector_of, with_views
+from .detector_options import add_detector, add_engine, add_views, check_engine, detector_of, with_views
+from .inputs import files_of, without_arrays
 from .progress import Progress
 
 if TYPE_CHECKING:
     import numpy as np
 
 SLOWEST = 0.1  # frames per second of a video that is written; some codecs know no slower ones
+LISTED = 10  # messages of files that are listed at the end
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -60,7 +60,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--codec", type=codec, default="mp4v", help="codec of videos: mp4v (default), vp09 (for browsers, slower)"
     )
     parser.add_argument("--no-pictures", action="store_true", help="write the JSON files alone")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if exported and not is_exported(args.config):
+        parser.error(f"{args.config!r} is followed by an exported file, which needs no config; name the file first")
+    return args
 
 
 def codec(text: str) -> str:
@@ -70,47 +73,8 @@ def codec(text: str) -> str:
     return text
 
 
-def files_of(inputs: Sequence[str], output: Path) -> list[Path]:
-    """List images and videos, once each: files, those in folders except ``output``, and matches of globs.
-
-    Hidden files in folders are left out: macOS writes such a file beside each image on drives of other systems.
-
-    Raises:
-        FileNotFoundError: an input does not exist, or has no images or videos.
-        ValueError: a file that is neither an image nor a video, or a folder that is, or is in, ``output``.
-    """
-    suffixes, files = (*IMAGES, *ARRAYS, *VIDEOS), []
-    for name in inputs:
-        matches = [name] if Path(name).exists() else sorted(glob.glob(name, recursive=True))
-        if not matches:
-            raise FileNotFoundError(f"input {name!r} does not exist")
-        found: list[Path] = []
-        for path in map(Path, matches):
-            if str(path) == str(Path(name)) and path.is_dir() and path.resolve().is_relative_to(output.resolve()):
-                raise ValueError(f"input {str(path)!r} is the output, or in it; choose another folder by --out")
-            found += in_folder(path, output.resolve()) if path.is_dir() else [path]
-        pictures = [path for path in found if suffix_of(path) in suffixes and path.is_file()]
-        if not pictures:
-            kind = FileNotFoundError if found != [Path(name)] else ValueError
-            raise kind(f"input {name!r}: no image or video; expected files {', '.join(suffixes)}")
-        files += pictures
-    return list({path.resolve(): path for path in files}.values())
-
-
-def in_folder(folder: Path, output: Path) -> Iterator[Path]:
-    """Yield the files of a folder and its subfolders, without hidden ones and those in ``output``."""
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if not hidden and output not in path.resolve().parents:
-            yield path
-
-
-def without_arrays(files: Sequence[Path], named: Sequence[str]) -> list[Path]:
-    """Leave out arrays that were found in folders, for a detector of colors; ``FileNotFoundError`` if none is left."""
-    left = [path for path in files if suffix_of(path) not in ARRAYS or str(path) in named]
-    if not left:
-        raise FileNotFoundError(f"inputs {list(named)} hold arrays alone, which this detector of colors does not read")
-    return left
+class _Refused(ValueError):
+    """Image that the detector does not take."""
 
 
 class Predictions:
@@ -135,7 +99,13 @@ class Predictions:
         self._next_ids = itertools.count(max(numbers, default=-1) + 1)
 
     def add(self, file: Path) -> None:
-        """Detect on an image or a video and write its picture; an unreadable file becomes one of ``failures``."""
+        """Detect on an image or a video and write its picture; a file that fails becomes one of ``failures``."""
+        try:
+            self._add(file)
+        except _Refused as error:
+            self.failures.append(str(error))
+
+    def _add(self, file: Path) -> None:
         pictures = self._readable(file)
         first = next(pictures, None)
         if first is None:
@@ -184,7 +154,10 @@ class Predictions:
     def _find(self, file: Path, frame: int | None, image: np.ndarray) -> tuple[int | str, list[dict[str, Any]]]:
         """Detect, and collect the detections."""
         image_id = self._id_of(file) if frame is None else next(self._next_ids)
-        objects = self.detector.find(image, self.args.score, image_id)
+        try:
+            objects = self.detector.find(image, self.args.score, image_id)
+        except ValueError as error:
+            raise _Refused(f"{str(file)!r}: {error}") from error
         source = {"file_name": str(file)} if frame is None else {"file_name": str(file), "frame": frame}
         names = self.detector.names
         self.results += [{**entry, "category_name": names[entry["category_id"]], **source} for entry in objects]
@@ -205,10 +178,11 @@ class Predictions:
 
 
 def failed(failures: Sequence[str], total: int) -> str:
-    """Describe the files that could not be read, in one line if there is one."""
+    """Describe the files that failed, in one line if there is one; of many, the first ones are listed."""
     if len(failures) == 1:
         return f"1 of {total} files: {failures[0]}"
-    return f"{len(failures)} of {total} files:\n  " + "\n  ".join(failures)
+    more = [f"and {len(failures) - LISTED} more"] if len(failures) > LISTED else []
+    return f"{len(failures)} of {total} files:\n  " + "\n  ".join([*failures[:LISTED], *more])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -217,6 +191,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with user_errors():
         files = files_of(args.inputs, args.out)
         make_folder(args.out)
+        check_engine(args, [args.config])
         detector = detector_of(args)
         files = without_arrays(files, args.inputs) if detector.predict.reader is None else files
         detector = detector._replace(predict=with_views(detector.predict, args, args.score))
@@ -237,7 +212,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         seconds, number = time.monotonic() - begin, len(predictions.images)
         rate = f"{number} pictures in {seconds:.1f} s, {number / max(seconds, 1e-6):.1f} a second"
         print(f"{len(predictions.results)} detections, {rate}: {args.out}")
-        if not predictions.results:
+        if predictions.images and not predictions.results:
             print("no detections: lower --score, or the threshold of the config itself (score_thr, SCORE_THRESH_TEST)")
         if predictions.failures:
             raise ValueError(failed(predictions.failures, len(files)))

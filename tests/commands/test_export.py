@@ -39,6 +39,8 @@ def test_export_predict_and_evaluate(tmp_path: Path, capsys: Any) -> None:
         (evaluate, ["missing.onnx", "--root", "set"], "does not exist"),
         (predict, ["missing.onnx", "set/val"], "does not exist"),
         (predict, ["x.onnx", "set/val", "--engine", "torch"], "runs files"),
+        (predict, ["config.py", "x.pth", "set/val", "--engine", "torch"], "--engine torch is for exported files"),
+        (evaluate, ["config.py", "x.pth", "--root", "set", "--engine", "torch"], "--engine torch is for exported"),
         (export, ["pair/tiny.py", "pair/tiny.pth", "a.engine"], "must be a file"),
         (export, ["pair/tiny.py", "pair/tiny.pth", "a.onnx", "--normalized", "--dtype", "uint8"], "no normalized"),
         (export, ["pair/tiny.py", "pair/tiny.pth", "a.onnx", "--int8", "nowhere"], "folder 'nowhere' does not exist"),
@@ -56,6 +58,12 @@ def test_mistakes(
         command.main(arguments)
     error = capsys.readouterr().err
     assert stop.value.code == 1 and message in error and error.startswith("error: ") and "Traceback" not in error
+
+
+def test_a_file_takes_the_place_of_the_config(capsys: Any) -> None:
+    with pytest.raises(SystemExit) as stop:
+        predict.parse_args(["config.py", "x.onnx", "a.jpg"])
+    assert stop.value.code == 2 and "'config.py' is followed by an exported file" in capsys.readouterr().err
 
 
 def test_other_names_of_classes_are_a_warning(tmp_path: Path, capsys: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from tiny_pair import write_pair
 
-from fpn_plugins.adapters.detectors import load_detector
+from fpn_plugins.adapters.detectors import LoadedDetector, load_detector
 from fpn_plugins.commands import predict
 from fpn_plugins.commands.detector_options import class_list
 from fpn_plugins.inference import write_video
@@ -101,6 +101,31 @@ def test_rare_frames_become_a_slow_video(pair: tuple[str, str]) -> None:
         video.write(np.zeros((60, 80, 3), np.uint8))
     predict.main([*pair, "v.mp4", "--every", "100000", "--out", "out"])
     assert Path("out/00000_v.mp4").is_file()
+
+
+def test_images_that_the_detector_does_not_take_are_named_at_the_end(
+    pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    Image.new("RGB", (80, 1)).save("set/0.png")
+    find = LoadedDetector.find
+
+    def choosy(self: LoadedDetector, image: np.ndarray, *given: Any) -> list[dict[str, Any]]:
+        if len(image) == 1:
+            raise ValueError("a map has a single cell")
+        return find(self, image, *given)
+
+    monkeypatch.setattr(LoadedDetector, "find", choosy)
+    error = refused(capsys, *pair, "set", "--out", "out")
+    assert "error: 1 of 2 files: 'set/0.png': a map has a single cell" in error
+    assert [Path(entry["file_name"]).name for entry in json.loads(Path("out/images.json").read_text())["images"]] == [
+        "a.png"
+    ]
+
+
+def test_of_many_failures_the_first_are_listed() -> None:
+    assert predict.failed(["x"], 9) == "1 of 9 files: x"
+    lines = predict.failed([f"file {index}" for index in range(12)], 20).splitlines()
+    assert lines[:2] == ["12 of 20 files:", "  file 0"] and lines[10:] == ["  file 9", "  and 2 more"]
 
 
 def test_what_is_done_is_kept_when_the_command_ends_early(
