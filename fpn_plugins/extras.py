@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import warnings
@@ -43,6 +44,19 @@ def needed_for(purpose: str) -> Iterator[None]:
             raise
         package = PACKAGES.get(library) or f"'fpn_plugins[{EXTRAS[library]}]'"
         raise ImportError(f"{purpose} need {library}: pip install {package}", name=library) from error
+
+
+def require(purpose: str, *libraries: str) -> None:
+    """Raise the ``ImportError`` of `needed_for` for a library that is not installed, before work that needs it later.
+
+    Args:
+        purpose: what the libraries are needed for, in the plural.
+        libraries: import names.
+    """
+    for library in libraries:
+        with needed_for(purpose):
+            if importlib.util.find_spec(library) is None:
+                raise ImportError(f"no module named {library!r}", name=library)
 
 
 @contextmanager

@@ -91,6 +91,10 @@ USES: dict[str, list[Callable[[], Any]]] = {
     "matplotlib": [call("visualization.figures.new_figure", 1, 1)],
     "supervision": [lambda: boxes().to_supervision(["a"])],
     "sahi": [lambda: sliced_anew()],
+    "onnxscript": [call("export.check_target", "x.onnx"), call("export.check_target", "x.XML")],
+    "openvino": [call("export.check_target", "x.xml")],
+    "nncf": [call("export.check_target", f"x.{suffix}", int8=True) for suffix in ("onnx", "xml")],
+    "onnxruntime": [call("export.check_target", "x.onnx", int8=True)],
     "cv2": [lambda: next(call("inference.read_pictures", "x.mp4")())],
 }
 

@@ -120,13 +120,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     with user_errors():
         from ..export import check_target, export_detector, export_int8
 
-        check_target(args.file)
+        check_target(args.file, args.int8 is not None)
         calibrated_on = calibration_files(args.int8, args.num_images) if args.int8 else []
         silence_notes()
         model, metadata = exportable(args)
         split = evaluated_on(args.int8)
         if split is not None:
             check_classes(args.config, metadata, split.ann_file)
+        print(f"writing {args.file}; a large detector takes minutes", flush=True)
         if args.int8 is None:
             export_detector(model, args.file, metadata, args.opset, args.batch_size)
         else:

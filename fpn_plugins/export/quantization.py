@@ -51,9 +51,7 @@ def export_int8(
     Raises:
         ValueError: another suffix, no images, or none on which a detector with masks finds an object.
     """
-    if suffix_of(path) not in LAYERS:
-        raise ValueError(f"path={str(path)!r}: 8-bit integers are for files {', '.join(LAYERS)}")
-    path = check_export(path, metadata, opset)
+    path = check_export(path, metadata, opset, int8=True)
     if batch_size not in (None, 1):
         raise ValueError(f"batch_size={batch_size}: 8-bit integers are calibrated on single images; leave it out")
     batches = list(images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import integer
-from ..extras import needed_for, without_telemetry
+from ..extras import needed_for, require, without_telemetry
 from ..files import suffix_of, write_atomically
-from ..inference.engines import KEY, SUFFIXES, Metadata
+from ..inference.engines import KEY, SUFFIXES, WEIGHTS_KEY, Metadata, digest_of
 from .recording import OPSET, example, exported_program, named_errors, onnx_model, quiet
 from .tracing import uncompiled
 
 OTHER_SIZE = (197, 283)
+# suffix -> libraries that write the format
+LIBRARIES: dict[str, tuple[str, ...]] = {
+    ".onnx": ("onnx", "onnxscript"),
+    ".xml": ("onnx", "onnxscript", "openvino"),
+    ".pt2": (),
+    ".torchscript": (),
+}
+# the same for 8-bit integers
+INT8_LIBRARIES = {".onnx": ("onnxruntime", "nncf"), ".xml": ("nncf",)}
 
 
 def export_detector(
@@ -53,23 +63,49 @@ def export_detector(
     return path
 
 
-def check_target(path: str | os.PathLike[str]) -> Path:
-    """Return the path of a file to write, before the detector is exported; for errors, see `export_detector`."""
-    path = Path(path)
-    if suffix_of(path) not in _WRITERS:
+def check_target(path: str | os.PathLike[str], int8: bool = False) -> Path:
+    """Return the path of a file to write, before the detector is loaded and exported.
+
+    Args:
+        path: file to write.
+        int8: whether it is to compute with 8-bit integers.
+
+    Raises:
+        ValueError: another suffix, or one of a format without 8-bit integers.
+        OSError: the folder of ``path`` does not exist or cannot be written to.
+        ImportError: a library of the format is not installed.
+    """
+    path, suffix = Path(path), suffix_of(path)
+    if suffix not in LIBRARIES:
         raise ValueError(f"path={str(path)!r} must be a file {', '.join(SUFFIXES)}; the suffix chooses the format")
+    if int8 and suffix not in INT8_LIBRARIES:
+        raise ValueError(f"path={str(path)!r}: 8-bit integers are for files {', '.join(INT8_LIBRARIES)}")
+    require(f"{suffix} files", *LIBRARIES[suffix])
+    if int8:
+        require("8-bit integers", *INT8_LIBRARIES[suffix])
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path={str(path)!r}: the folder {str(path.parent)!r} does not exist; create it first")
     if path.is_dir():
         raise IsADirectoryError(f"path={str(path)!r} is a folder; name a file")
-    if not os.access(path.parent, os.W_OK):
+    if not _takes_files(path.parent):
         raise PermissionError(f"path={str(path)!r}: the folder {str(path.parent)!r} cannot be written to")
     return path
 
 
-def check_export(path: str | os.PathLike[str], metadata: Metadata, opset: int = OPSET) -> Path:
+def _takes_files(folder: Path) -> bool:
+    """Return whether files can be written into a folder, by its permissions and by writing one without a name."""
+    if not os.access(folder, os.W_OK):
+        return False
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return False
+    return True
+
+
+def check_export(path: str | os.PathLike[str], metadata: Metadata, opset: int = OPSET, int8: bool = False) -> Path:
     """Return the path of a file to write with this description; for errors, see `export_detector`."""
-    path = check_target(path)
+    path = check_target(path, int8)
     integer("opset", opset, OPSET)
     if metadata.input.inside:
         _check_resizing(path, metadata)
@@ -108,12 +144,14 @@ def openvino_model(proto: Any) -> Any:
 
 
 def write_openvino(model: Any, path: Path, metadata: Metadata) -> None:
-    """Write OpenVINO's model with a description: ``path`` and the weights beside it, ``.bin``."""
+    """Write OpenVINO's model with a description: ``path`` and the weights beside it, ``.bin``, by their digest."""
     with needed_for("OpenVINO files"), without_telemetry():
         import openvino
 
     model.set_rt_info(metadata.to_json(), [KEY])
     with write_atomically(path.with_suffix(".bin")) as weights, write_atomically(path) as temporary:
+        openvino.serialize(model, str(temporary), str(weights))
+        model.set_rt_info(digest_of(weights), [WEIGHTS_KEY])
         openvino.serialize(model, str(temporary), str(weights))
 
 

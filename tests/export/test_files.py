@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -226,12 +227,24 @@ def test_a_failed_export_names_the_module_and_leaves_no_hook_in_the_process(tmp_
 def test_suffixes_in_capitals_are_the_same_formats(files: dict[str, Path], tmp_path: Path) -> None:
     capitals = [export_detector(StandIn(), tmp_path / "WRITTEN.TORCHSCRIPT", description())]
     for suffix, path in files.items():
-        if suffix != ".xml":
-            capitals.append(tmp_path / f"DETECTOR{suffix.upper()}")
-            shutil.copy(path, capitals[-1])
+        capitals.append(tmp_path / f"DETECTOR{suffix.upper()}")
+        shutil.copy(path, capitals[-1])
+    shutil.copy(files[".xml"].with_suffix(".bin"), tmp_path / "DETECTOR.BIN")
     for path in capitals:
         assert is_exported(path)
         assert_same(load_engine(path)(photograph()), eager()(photograph()))
+
+
+def test_an_openvino_graph_runs_with_its_own_weights_alone(files: dict[str, Path], tmp_path: Path) -> None:
+    graph = Path(shutil.copy(files[".xml"], tmp_path / "other.xml"))
+    with pytest.raises(ValueError, match=r"weights in 'other\.bin' beside it, which does not exist; move, copy and"):
+        open_session(graph)
+    weights = files[".xml"].with_suffix(".bin").read_bytes()
+    graph.with_suffix(".bin").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    with pytest.raises(ValueError, match=r"other\.bin' holds other weights than '.*other\.xml' was written with"):
+        open_session(graph)
+    graph.with_suffix(".bin").write_bytes(weights)
+    assert open_session(graph).metadata == description()
 
 
 @pytest.mark.parametrize("suffix", [".torchscript", ".pt2"])
@@ -264,6 +277,11 @@ def test_a_folder_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "a.onnx").mkdir()
     with pytest.raises(IsADirectoryError, match="name a file"):
         check_target(tmp_path / "a.onnx")
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda dir: os.open(dir / "none/none", os.O_WRONLY))
+    with pytest.raises(PermissionError, match="cannot be written to"):
+        check_target(tmp_path / "b.onnx")
+    monkeypatch.undo()
+    check_target(tmp_path / "b.onnx")
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(PermissionError, match="cannot be written to"):
         check_target(tmp_path / "b.onnx")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -37,3 +38,29 @@ def engine_for(path: str | os.PathLike[str], engine: str | None = None) -> str:
     if not path.is_file():
         raise FileNotFoundError(f"path={str(path)!r} does not exist; `fpn-plugins export` writes it")
     return engine or able[0]
+
+
+def weights_beside(path: str | os.PathLike[str]) -> Path:
+    """Return the file of weights beside an OpenVINO graph: the same name with ``.bin``, or a suffix in capitals.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    path = Path(path)
+    weights = path.with_suffix(".bin")
+    names = [name for name in os.listdir(path.parent) if Path(name).stem == path.stem and suffix_of(name) == ".bin"]
+    if weights.name not in names and not names:
+        raise ValueError(
+            f"path={str(path)!r} has its weights in {weights.name!r} beside it, which does not exist; move, copy and "
+            "rename both files together"
+        )
+    return weights if weights.name in names else weights.with_name(min(names))
+
+
+def digest_of(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 digest of a file, which may be larger than memory."""
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(2**20):
+            found.update(part)
+    return found.hexdigest()

@@ -13,6 +13,8 @@ from .typed_json import typed
 
 # key of the description in a file
 KEY = "fpn_plugins"
+# key of the digest of the weights in an OpenVINO graph, which has them in another file
+WEIGHTS_KEY = "fpn_plugins_weights"
 FORMAT = 1
 DTYPES = ("float32", "uint8")
 MASKS = ("probabilities", "pasted")

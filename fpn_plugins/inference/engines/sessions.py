@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +16,8 @@ from ...checks import integer, one_of
 from ...extras import needed_for, without_telemetry
 from ...files import suffix_of
 from ..devices import existing_device
-from .files import engine_for
-from .metadata import KEY, Metadata
+from .files import digest_of, engine_for, weights_beside
+from .metadata import KEY, WEIGHTS_KEY, Metadata
 from .programs import check_program
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _openvino(path: str, threads: int | None, precision: str, device: str) -> Se
     if device != "cpu":
         raise ValueError(f"device={device!r}: OpenVINO runs on the CPU here; use 'cpu'")
     core = openvino.Core()
-    model = core.read_model(path)
+    model = _openvino_model(core, path)
     metadata = Metadata.from_json(rt_info(model), path)
     if metadata.input.inside and metadata.input.resize.library == "pillow":
         raise ValueError(f"{path!r} resizes images as Pillow does, which OpenVINO does not; run it in onnxruntime")
@@ -169,6 +170,20 @@ def _openvino(path: str, threads: int | None, precision: str, device: str) -> Se
     return Session(metadata, run, "openvino")
 
 
+def _openvino_model(core: Any, path: str) -> Any:
+    """Read an OpenVINO graph with the weights beside it, or an ONNX file; ``ValueError`` for weights of another one."""
+    if suffix_of(path) != ".xml":
+        return core.read_model(path)
+    weights = weights_beside(path)
+    model = core.read_model(path, str(weights))
+    if model.has_rt_info([WEIGHTS_KEY]) and model.get_rt_info([WEIGHTS_KEY]).astype(str) != digest_of(weights):
+        raise ValueError(
+            f"{str(weights)!r} holds other weights than {path!r} was written with; copy both files of one export, or "
+            "export the detector again"
+        )
+    return model
+
+
 def rt_info(model: Any) -> str | None:
     """Return the description in an OpenVINO model: this package's, or that of the ONNX file it was read from."""
     for keys in ([KEY], ["framework", KEY]):
@@ -185,7 +200,9 @@ def _torch(path: Path, device: str) -> Session:
         check_program(path)
         extra = {KEY: ""}
         logging.getLogger("torch.export").setLevel(logging.ERROR)
-        program = torch.export.load(path, extra_files=extra)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given buffer is not writable")  # PyTorch's own reading
+            program = torch.export.load(path, extra_files=extra)
         model: Any = program.module().to(device)
     else:
         extra = {KEY: ""}
