@@ -25,6 +25,7 @@ from ..export import ExportableDetector
 from ..extras import quiet_imports
 from ..files import suffix_of
 from ..inference import AnnotatedImage, Detections, ImagePredictor, InputSettings, load_weights
+from ..inference.engines import SUFFIXES
 from ..moved import check_config
 from ..packaged import OWN, resolve_config
 from .config_errors import reading, trying
@@ -113,10 +114,21 @@ def toolbox_of(config: str) -> str:
     if suffix_of(config) in (".yaml", ".yml"):
         return "detectron2"
     with reading(config):
-        tree = ast.parse(Path(config).read_text(encoding="utf-8"))
+        tree = ast.parse(_text_of(config))
     imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
     lazy = any(node.level or (node.module or "").split(".")[0] == "detectron2" for node in imports)
     return "detectron2" if lazy else "mmdet"
+
+
+def _text_of(config: str) -> str:
+    """Return the text of a config; ``ValueError`` for a file that is no text."""
+    try:
+        return Path(config).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"config {config!r} is no text; expected a config .py or .yaml, or, in predict and evaluate, an exported "
+            f"detector {', '.join(SUFFIXES)} without a config"
+        ) from error
 
 
 def check_toolbox(config: str, toolbox: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tiny_pair import CLASSES, write_pair, write_set
 
-from fpn_plugins.commands import evaluate, export, predict
+from fpn_plugins.commands import evaluate, export, predict, test
 from fpn_plugins.inference.engines import Metadata
 
 pytestmark = [pytest.mark.mmdet, pytest.mark.timm]
@@ -41,6 +41,8 @@ def test_export_predict_and_evaluate(tmp_path: Path, capsys: Any) -> None:
         (predict, ["x.onnx", "set/val", "--engine", "torch"], "runs files"),
         (predict, ["config.py", "x.pth", "set/val", "--engine", "torch"], "--engine torch is for exported files"),
         (evaluate, ["config.py", "x.pth", "--root", "set", "--engine", "torch"], "--engine torch is for exported"),
+        (test, ["x.onnx", "--engine", "torch"], "use `fpn-plugins evaluate x.onnx --root COCO_FOLDER`"),
+        (predict, ["set/val/0.png", "x.pth", "set/val"], "is no text; expected a config .py or .yaml, or, in predict"),
         (export, ["pair/tiny.py", "pair/tiny.pth", "a.engine"], "must be a file"),
         (export, ["pair/tiny.py", "pair/tiny.pth", "a.onnx", "--normalized", "--dtype", "uint8"], "no normalized"),
         (export, ["pair/tiny.py", "pair/tiny.pth", "a.onnx", "--int8", "nowhere"], "folder 'nowhere' does not exist"),

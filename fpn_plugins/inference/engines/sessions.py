@@ -48,7 +48,7 @@ class Session:
         try:
             outputs = self.run(images)
         except Exception as error:  # each engine has errors of its own, derived from Exception alone
-            reason = " ".join(str(error).split())[:300]
+            reason = " ".join(str(error).split())[:300].rstrip(".")
             raise ValueError(
                 f"the exported detector does not run in {self.engine or 'its engine'} on images of shape "
                 f"{tuple(images.shape)}, type {images.dtype}: {reason}. A file exported with a batch size takes that "
