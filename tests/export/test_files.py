@@ -16,6 +16,7 @@ from fpn_plugins.export import check_target, export_detector, export_int8
 from fpn_plugins.export.selection import positions
 from fpn_plugins.inference import Detections, Padding, ResizeRule
 from fpn_plugins.inference.engines import EnginePredictor, Session, is_exported, load_engine, open_session
+from fpn_plugins.inference.engines.programs import moved_program
 
 FORMATS = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",), ".pt2": ("torch",), ".torchscript": ("torch",)}
 
@@ -271,6 +272,40 @@ def test_single_cells_run_in_all_formats_but_programs(files: dict[str, Path]) ->
         found = open_session(path)(images)
         for name, value in expected.items():
             torch.testing.assert_close(torch.from_numpy(found[name]), value, atol=1e-3, rtol=0)
+
+
+def test_onnxruntime_takes_the_gpu_that_is_named_or_none(
+    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxruntime
+
+    real, given = onnxruntime.InferenceSession, []
+
+    def session(path: str, options: object, providers: list[object]) -> object:
+        given.append(providers)
+        return real(path, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    for device in ("cuda", "cuda:1"):
+        with pytest.raises(ValueError, match=f"device='{device}': onnxruntime's CUDAExecutionProvider finds no"):
+            open_session(files[".onnx"], device=device)
+    assert given == [[("CUDAExecutionProvider", {"device_id": number})] for number in "01"]
+
+
+def test_a_program_makes_its_tensors_on_the_device_it_is_moved_to(files: dict[str, Path]) -> None:
+    program = moved_program(torch.export.load(files[".pt2"]), "meta")
+    made = [node.kwargs["device"] for node in program.graph.nodes if node.kwargs.get("device") is not None]
+    assert made and {str(device) for device in made} == {"meta"}
+    assert {value.device.type for value in program.state_dict.values()} == {"meta"}
+
+
+def test_a_trace_runs_on_the_cpu_alone(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fpn_plugins.inference.engines.sessions.existing_device", lambda device: device)
+    with pytest.raises(
+        ValueError, match=r"device='cuda': the trace '.*detector\.torchscript' makes its tensors on the"
+    ):
+        open_session(files[".torchscript"], device="cuda")
 
 
 def test_a_folder_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

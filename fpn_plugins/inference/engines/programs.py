@@ -1,4 +1,4 @@
-"""Check files of ``torch.export.save`` before ``torch.export.load`` reads them.
+"""Check files of ``torch.export.save`` before ``torch.export.load`` reads them, and move programs to a device.
 
 PyTorch unpickles whatever such a file holds, resolves the names of operators by attributes of ``torch``, and evaluates
 sizes and guards as Python expressions. A file that passes the check has tensors as plain bytes, operators of PyTorch
@@ -64,6 +64,17 @@ def check_program(path: Path) -> None:
         raise ValueError(f"{str(path)!r} is damaged, or no file of torch.export.save: {reason}") from error
     except _Refused as error:
         raise ValueError(f"{str(path)!r} is not loaded: it holds {error}; export the detector again") from None
+
+
+def moved_program(program: torch.export.ExportedProgram, device: str) -> torch.export.ExportedProgram:
+    """Move a program to a device, with the tensors that it makes itself; ``ValueError`` on PyTorch below 2.7."""
+    if device == "cpu":
+        return program
+    try:
+        from torch.export.passes import move_to_device_pass
+    except ImportError as error:
+        raise ValueError(f"device={device!r}: programs move to other devices with PyTorch 2.7; use 'cpu'") from error
+    return move_to_device_pass(program, device)
 
 
 class _Refused(Exception):

@@ -18,7 +18,7 @@ from ...files import suffix_of
 from ..devices import existing_device
 from .files import digest_of, engine_for, weights_beside
 from .metadata import KEY, WEIGHTS_KEY, Metadata
-from .programs import check_program
+from .programs import check_program, moved_program
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,7 +86,7 @@ def open_session(
         engine: ``"onnxruntime"``, ``"openvino"`` or ``"torch"``; by default as the suffix says.
         threads: number of CPU threads of onnxruntime or OpenVINO; their own choice by default.
         precision: ``"float32"``, or ``"bfloat16"`` for OpenVINO on processors that have it.
-        device: ``"cpu"``; in PyTorch and onnxruntime also ``"cuda"``.
+        device: ``"cpu"``; for ``.onnx`` in onnxruntime and ``.pt2`` also ``"cuda"`` or ``"cuda:1"``.
 
     Raises:
         FileNotFoundError: no such file.
@@ -129,12 +129,12 @@ def _onnxruntime(path: str, threads: int | None, device: str) -> Session:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads or 0
-    if device != "cpu" and device.partition(":")[0] != "cuda":
-        raise ValueError(f"device={device!r}: onnxruntime runs on 'cpu' or 'cuda' here")
-    provider = "CPUExecutionProvider" if device == "cpu" else "CUDAExecutionProvider"
+    provider, settings = _provider(device)
     if provider not in onnxruntime.get_available_providers():
         raise ValueError(f"device={device!r}: this onnxruntime has no {provider}; use 'cpu', or onnxruntime-gpu")
-    session = onnxruntime.InferenceSession(path, options, providers=[provider])
+    session = onnxruntime.InferenceSession(path, options, providers=[(provider, settings)])
+    if provider not in session.get_providers():  # onnxruntime goes on with the CPU
+        raise ValueError(f"device={device!r}: onnxruntime's {provider} finds no such GPU, or no CUDA; use 'cpu'")
     metadata = Metadata.from_json(session.get_modelmeta().custom_metadata_map.get(KEY), path)
     names, entry = [node.name for node in session.get_outputs()], session.get_inputs()[0].name
 
@@ -142,6 +142,16 @@ def _onnxruntime(path: str, threads: int | None, device: str) -> Session:
         return dict(zip(names, session.run(None, {entry: images}), strict=True))
 
     return Session(metadata, run, "onnxruntime")
+
+
+def _provider(device: str) -> tuple[str, dict[str, str]]:
+    """Return onnxruntime's name of a device, and its settings."""
+    kind, _, number = device.partition(":")
+    if device == "cpu":
+        return "CPUExecutionProvider", {}
+    if kind != "cuda" or not (number or "0").isdecimal():
+        raise ValueError(f"device={device!r}: onnxruntime runs on 'cpu', 'cuda' or 'cuda:1' here")
+    return "CUDAExecutionProvider", {"device_id": number or "0"}
 
 
 def _openvino(path: str, threads: int | None, precision: str, device: str) -> Session:
@@ -203,7 +213,9 @@ def _torch(path: Path, device: str) -> Session:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given buffer is not writable")  # PyTorch's own reading
             program = torch.export.load(path, extra_files=extra)
-        model: Any = program.module().to(device)
+        model: Any = moved_program(program, device).module()
+    elif device != "cpu":
+        raise ValueError(f"device={device!r}: the trace {str(path)!r} makes its tensors on the CPU; use .onnx or .pt2")
     else:
         extra = {KEY: ""}
         model = torch.jit.load(str(path), map_location=device, _extra_files=extra)
