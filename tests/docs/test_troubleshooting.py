@@ -181,6 +181,10 @@ IN_SOURCES = {
     "model with heads for another number of classes": "data/data_check.py",
     "cannot download": "weights/download.py",
     "is not registered": "adapters/detectron2/data_check.py",
+    "beside it, which does not exist; move, copy and": "inference/engines/files.py",
+    "was written with; copy both files of one export": "inference/engines/sessions.py",
+    "a .pt2 file refuses sizes at which a map has a single cell": "inference/engines/sessions.py",
+    "is for exported files; ": "commands/detector_options.py",
 }
 
 
