@@ -53,11 +53,12 @@ def test_again_measures_only_what_is_named(
     (tmp_path / "out.json").write_text(json.dumps({"rows": [dict(zip(keys, name, strict=True)) for name in names]}))
     measured: list[Any] = []
     monkeypatch.setattr(bench, "measure", lambda *args: measured.append(args[:3]) or ())
-    for again, expected in ((False, []), (True, [("mmdet", "RetinaNet, R50", list(bench.MODES))])):
+    for again, modes in ((False, bench.MODES), (True, bench.MODES), (True, [bench.TRAINING])):
+        measured.clear()
         args = Namespace(
             out=tmp_path / "out", again=again, size=(64, 64), batch_size=1, repeats=1, threads=1,
-            toolboxes=["mmdet"], detectors=["RetinaNet, R50"],
+            toolboxes=["mmdet"], detectors=["RetinaNet, R50"], modes=modes,
         )  # fmt: skip
         kept = [tuple(row[key] for key in keys) for row in bench.run(args)["rows"]]
-        assert measured == expected
-        assert kept == (names[len(bench.MODES) :] if again else names)
+        assert measured == ([("mmdet", "RetinaNet, R50", list(modes))] if again else [])
+        assert kept == [name for name in names if not (again and name[0] == "mmdet" and name[2] in modes)]

@@ -23,7 +23,17 @@ import torch
 import torch._inductor.config
 from bench_report import provenance, write_report
 from compiled_detectors_page import COMPILED, EAGER, draw, page
-from detector_passes import CONFIGS, INFERENCE, MODES, PYRAMID, RETINANET, TOOLBOXES, DetectorSetting, make_pass
+from detector_passes import (
+    CONFIGS,
+    INFERENCE,
+    MODES,
+    PYRAMID,
+    RETINANET,
+    TOOLBOXES,
+    TRAINING,
+    DetectorSetting,
+    make_pass,
+)
 from detectors import largest_difference, share_of_equals
 from pictures import draw_pictures
 from timing import choose_clock, interleaved_seconds, median_ratio
@@ -79,7 +89,7 @@ def measure(
     host = host_of(str(CONFIGS / toolbox / f"{DETECTORS[detector][0]}.py"))
     with torch.no_grad():
         spread_predictions(eager, partial(host.detect, eager, draw_pictures(1, setting.size)))
-    graphs = count_graphs(toolbox, detector)
+    graphs = count_graphs(toolbox, detector, modes)
     start_compiler()
     kind, clock = choose_clock()
     for mode in modes:
@@ -116,8 +126,8 @@ def compare_forms(mode: str, eager: Any, compiled: Any) -> dict[str, Any]:
     return {"largest_relative_difference": largest_difference(eager, compiled)}
 
 
-def count_graphs(toolbox: str, detector: str) -> dict[str, list[int]]:
-    """Count the graphs of each compiled module over `SIZES`, for inference, then for training.
+def count_graphs(toolbox: str, detector: str, modes: Sequence[str] = MODES) -> dict[str, list[int]]:
+    """Count the graphs of each compiled module over `SIZES`, for inference, then, if it is among the modes, training.
 
     The backend runs what was recorded as it is; `fullgraph` fails at a graph break.
     """
@@ -125,7 +135,7 @@ def count_graphs(toolbox: str, detector: str) -> dict[str, list[int]]:
     model: Any = build(toolbox, detector, {"backend": "eager", "fullgraph": True})
     parts = compiled_parts(model)
     counts, before = {}, [0] * len(parts)
-    for mode in MODES:
+    for mode in MODES if TRAINING in modes else (INFERENCE,):
         model.train(mode != INFERENCE)
         with torch.set_grad_enabled(mode != INFERENCE):
             for size in SIZES:
@@ -144,7 +154,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     path = args.out.with_suffix(".json")
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
     if args.again:
-        rows = [row for row in rows if row["toolbox"] not in args.toolboxes or row["detector"] not in args.detectors]
+        named = {"toolbox": args.toolboxes, "detector": args.detectors, "mode": args.modes}
+        rows = [row for row in rows if any(row[key] not in values for key, values in named.items())]
     packages = ["torch", "fpn_plugins", "timm", "mmdet", "mmcv", "detectron2"]
     report = {**provenance(packages), **setting._asdict(), "repeats": args.repeats, "rows": rows}
     # rows are of several commands
@@ -152,7 +163,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for toolbox in args.toolboxes:
         for detector in args.detectors:
             done = [row["mode"] for row in rows if (row["toolbox"], row["detector"]) == (toolbox, detector)]
-            modes = [mode for mode in MODES if mode not in done]
+            modes = [mode for mode in args.modes if mode not in done]
             # compilers in this process, whose processor time includes theirs
             workers = torch._inductor.config.patch(compile_threads=args.threads)
             with workers, tempfile.TemporaryDirectory() as folder:
@@ -173,6 +184,7 @@ def main() -> None:
     parser.add_argument(
         "--detector", nargs="+", choices=list(DETECTORS), default=list(DETECTORS), dest="detectors", help="detectors"
     )
+    parser.add_argument("--mode", nargs="+", choices=MODES, default=list(MODES), dest="modes", help="modes")
     parser.add_argument("--size", type=int, nargs=2, default=(256, 384), metavar=("HEIGHT", "WIDTH"), help="of images")
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=7)
