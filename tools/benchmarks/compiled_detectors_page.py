@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bench_report import conditions, draw_bars
-from detector_passes import INFERENCE, TOOLBOXES
+from detector_passes import INFERENCE, MODES, TOOLBOXES
 from timing import PROCESSOR
 
 from fpn_plugins.visualization.figures import axis_label, legend_below
@@ -20,7 +20,8 @@ The rest of the detector is eager. "first pass" is the first call with an empty 
 are compiled, in training with the backward pass; "from the cache" is the same after another start, from the files of
 the first one. "paid back" is the number of images after which the first pass, from an empty cache, has paid. "graphs"
 counts those of the forward pass over 12 image sizes, for each compiled module: first those of inference, then those
-that training adds. These are CPU figures; on a GPU, the gains are larger, see [compile](guides/compile.md)."""
+that training adds. Detectors with ViT-S pad each image to 1024 x 1024 pixels. These are CPU
+figures; on a GPU, the gains are larger, see [compile](guides/compile.md)."""
 COLUMNS = ("toolbox", "detector", "", "eager, ms", "compiled, ms", "compiled / eager", "first pass, s")
 COLUMNS += ("from the cache, s", "images until paid back", "graphs")
 EAGER, COMPILED = "eager", "compiled"
@@ -51,6 +52,17 @@ def difference(row: dict[str, Any]) -> str:
     return name + f"largest relative difference of a loss {row['largest_relative_difference']:.1g}."
 
 
+def missing(rows: list[dict[str, Any]]) -> list[str]:
+    """Say which rows of the measured detectors are missing."""
+    done = {(row["toolbox"], row["detector"], row["mode"]) for row in rows}
+    detectors = dict.fromkeys(row["detector"] for row in rows)
+    wanted = [(toolbox, detector, mode) for detector in detectors for toolbox in TOOLBOXES for mode in MODES]
+    names = [
+        f"{toolbox} {detector}, {mode}" for toolbox, detector, mode in wanted if (toolbox, detector, mode) not in done
+    ]
+    return ["", f"Not measured: {'; '.join(names)}."] if names else []
+
+
 def page(report: dict[str, Any]) -> str:
     """Render the report as Markdown."""
     lines = [
@@ -63,6 +75,7 @@ def page(report: dict[str, Any]) -> str:
         f"| {' | '.join(COLUMNS)} |",
         f"|{'---|' * 3}{'--:|' * 7}",
         *(table(row, report["batch"]) for row in report["rows"]),
+        *missing(report["rows"]),
         "",
         *map(difference, report["rows"]),
     ]
