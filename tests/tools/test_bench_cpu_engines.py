@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -135,3 +135,22 @@ def test_the_page_recommends_what_finds_the_same_objects(
     entry["toolbox"] = "detectron2"
     trained.write_text(json.dumps({"detectors": {"demo, detectron2": entry}}))
     assert "take `onnxruntime`, 0.70" in page(report_of(rows))
+
+
+@pytest.mark.parametrize(
+    ("toolbox", "order", "first"), [("mmdet", "RGB", 2), ("detectron2", "BGR", 2), ("detectron2", "RGB", 0)]
+)
+def test_engines_get_the_channels_of_the_toolbox(
+    toolbox: str, order: str, first: int, script: Callable[[str], ModuleType]
+) -> None:
+    """mmdet's detectors get BGR and swap the channels themselves; Detectron2's are fed in their own order."""
+    import numpy as np
+    import torch
+
+    from fpn_plugins.inference import AnnotatedImage
+
+    rgb = script("benchmarks/cpu_engine_forms").rgb
+    pixels = torch.arange(3.0)[:, None, None].expand(3, 4, 5)
+    image = AnnotatedImage(pixels, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), np.zeros((0, 4, 5), bool))
+    metadata = SimpleNamespace(toolbox=toolbox, input=SimpleNamespace(order=order))
+    assert rgb(image, metadata)[0, 0, 0] == first

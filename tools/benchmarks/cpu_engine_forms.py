@@ -117,15 +117,21 @@ def quantize(setting: DetectorSetting, number: int, folder: Path) -> Path:
 
     proto = onnx.load(folder / ONNX)
     (text,) = [entry.value for entry in proto.metadata_props if entry.key == "fpn_plugins"]
-    batches = [rgb(image).transpose(2, 0, 1)[None].astype("float32") for image in draw_pictures(number, setting.size)]
     path = folder / INT8_FILE
-    write_int8(proto, path, Metadata.from_json(text, str(path)), batches)
+    metadata = Metadata.from_json(text, str(path))
+    images = [rgb(image, metadata) for image in draw_pictures(number, setting.size)]
+    write_int8(proto, path, metadata, [image.transpose(2, 0, 1)[None].astype("float32") for image in images])
     return path
 
 
-def rgb(image: AnnotatedImage) -> Any:
-    """Return an image of the toolboxes, BGR ``3 H W``, as an array ``H W 3``, RGB."""
-    return image.pixels.flip(0).permute(1, 2, 0).contiguous().numpy()
+def rgb(image: AnnotatedImage, metadata: Metadata) -> Any:
+    """Return an image ``3 H W`` that a toolbox's detector gets as an array ``H W 3``, RGB.
+
+    mmdet's detectors get BGR and swap the channels themselves; Detectron2's get the order of their ``input_format``.
+    """
+    swapped = metadata.toolbox == "mmdet" or metadata.input.order == "BGR"
+    pixels = image.pixels.flip(0) if swapped else image.pixels
+    return pixels.permute(1, 2, 0).contiguous().numpy()
 
 
 def prepare(subject: Subject, name: str, setting: DetectorSetting, folder: Path) -> Job:
@@ -139,7 +145,7 @@ def prepare(subject: Subject, name: str, setting: DetectorSetting, folder: Path)
     precision = BF16_PRECISION if engine.precision == BF16_PRECISION else "float32"
     file = folder / (INT8_FILE if engine.precision == "int8" else ONNX)
     predict = load_engine(file, engine.runtime, threads=torch.get_num_threads(), precision=precision)
-    images = [rgb(image) for image in draw_pictures(setting.batch, setting.size)]
+    images = [rgb(image, predict.metadata) for image in draw_pictures(setting.batch, setting.size)]
     return lambda: [predict(image) for image in images]
 
 
