@@ -71,6 +71,7 @@ def test_half_a_study_has_half_the_iterations_and_the_same_cells(small: Study):
         ((40, 43), (31, 33), "tie"),  # no difference in one seed
         ((41, 43), (31,), "unfinished"),
         ((41, 43), (), "unfinished"),
+        ((41, 41), (31,), "tie"),  # whatever the missing one brings
     ],
 )
 def test_a_rank_holds_in_every_seed_and_at_both_lengths(

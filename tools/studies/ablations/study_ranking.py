@@ -33,7 +33,7 @@ class RankedVariant:
         ap: toolbox and length -> AP of each seed.
         gains: toolbox and length -> difference from the baseline, for the seeds that both have.
         rank: ``"better"`` or ``"worse"`` if the differences of all the study's seeds in the first toolbox have that
-            sign at both lengths, ``"tie"`` if they differ, ``"unfinished"`` if some are missing.
+            sign at both lengths, ``"tie"`` if two of them differ, ``"unfinished"`` if some are missing.
         gmacs: 1e9 multiply-adds of the detector.
         parameters: number of parameters of the detector.
     """
@@ -78,9 +78,9 @@ def _row(study: Study, name: str, own: Any, base: Any, cost: Mapping[str, Any]) 
 def _rank(study: Study, gains: Mapping[tuple[str, str], tuple[float, ...]]) -> Rank:
     first = next(iter(study.toolboxes))
     values = [gains.get((first, length), ()) for length in LENGTHS]
-    if any(len(of_length) < len(study.seeds_in(first)) for of_length in values):
-        return "unfinished"
     signs = {(gain > 0) - (gain < 0) for of_length in values for gain in of_length}
+    if len(signs) < 2 and any(len(of_length) < len(study.seeds_in(first)) for of_length in values):
+        return "unfinished"
     return "better" if signs == {1} else "worse" if signs == {-1} else "tie"
 
 
