@@ -53,6 +53,7 @@ OPTIONS = {
     "--model": "model of a benchmark",
     "--module": "module of a benchmark",
     "--depth": "number of layers of a ResNet",
+    "--mode": "training or inference",
     "--detector": "detector",
     "--toolbox": "toolbox",
     "--mmdet": "config and checkpoint in MMDetection",
