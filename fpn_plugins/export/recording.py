@@ -78,7 +78,8 @@ def count_axes_from_first(graph: Any) -> None:
     onnxruntime (1.31) does not remove those counted from the last one if the tensor is empty, as on images without
     objects.
     """
-    import onnx
+    with needed_for("ONNX files"):
+        import onnx
 
     ranks = {
         value.name: len(value.type.tensor_type.shape.dim)
