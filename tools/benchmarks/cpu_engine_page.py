@@ -182,7 +182,9 @@ def line(row: dict[str, Any]) -> str:
     name, size, toolbox = case_of(row)
     cells = [toolbox, f"{name}, {size}", row["engine"]]
     if "error" in row:
-        return f"| {' | '.join(cells)} | failed: {row['error'].replace('|', '/')} {'| ' * 7}"
+        ended = row["error"].startswith("BrokenProcessPool")
+        reason = "the system ended its process, as it does when memory runs out" if ended else row["error"]
+        return f"| {' | '.join(cells)} | failed: {reason.replace('|', '/')} {'| ' * 7}"
     cells += [f"{1e3 * row['seconds']:.0f}", f"{row['ratio']:.2f}", reached(row["ratio"], precision_of(row))]
     memory = row["resident"] is not None
     cells += (
