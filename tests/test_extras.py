@@ -149,7 +149,7 @@ print(openvino.tools.ovc.telemetry)
 
 
 def test_openvino_reports_nothing():
-    """It forks a process that reports, from a thread, which has ended processes of many threads."""
+    """Its import alone would report, from a forked process."""
     files = [path for folder in (PACKAGE, PACKAGE.parent / "tools") for path in folder.rglob("*.py")]
     lines = [line for path in files for line in path.read_text(encoding="utf-8").splitlines()]
     places = [i for i, line in enumerate(lines) if line.strip() in ("import openvino", "import nncf")]
