@@ -12,6 +12,7 @@ from ..data import CocoSplit
 from ..data.coco_folder import read_coco
 from ..extras import needed_for
 from ..inference import Detections, read_image
+from ..inference.pictures import errors_naming
 from .coco_ap import evaluate_predictions
 
 Predict = Callable[[Any], Detections]
@@ -34,7 +35,7 @@ def evaluate_detectors(
         by image id, without masks.
 
     Raises:
-        ValueError: ``num_images`` below 1.
+        ValueError: ``num_images`` below 1; or an image that a detector refuses, which the message names.
     """
     with needed_for("progress bars"):
         from tqdm import tqdm
@@ -51,9 +52,10 @@ def evaluate_detectors(
         images: dict[Any, Any] = {}
         for name, detector in detectors.items():
             reader = getattr(detector, "reader", None) or read_image
-            if reader not in images:
-                images[reader] = reader(file)
-            detections = detector(images[reader])
+            with errors_naming(file):
+                if reader not in images:
+                    images[reader] = reader(file)
+                detections = detector(images[reader])
             results[name] += detections.to_coco(entry["id"], ids)
             found[name][entry["id"]] = detections._replace(masks=None)  # masks of all images may not fit into memory
     image_ids = {entry["id"] for entry in truth["images"]}

@@ -13,6 +13,7 @@ from typing import Any
 from ..data import PanopticSplit
 from ..extras import needed_for
 from ..inference import PanopticSegments, read_image
+from ..inference.pictures import errors_naming
 
 Segmenter = Callable[[Any], PanopticSegments]
 _KINDS = {"PQ": None, "PQ_things": True, "PQ_stuff": False}
@@ -32,7 +33,7 @@ def evaluate_panoptic(
         ``PQ``, ``PQ_things`` and ``PQ_stuff`` by name, each from 0 to 1; -1 if there are no such segments.
 
     Raises:
-        ValueError: a segmenter's classes are not the data set's.
+        ValueError: a segmenter's classes are not the data set's; or an image that it refuses, which the message names.
     """
     truth = json.loads(split.ann_file.read_text(encoding="utf-8"))
     annotated = {entry["image_id"]: entry for entry in truth["annotations"]}
@@ -43,7 +44,9 @@ def evaluate_panoptic(
         with tempfile.TemporaryDirectory() as folder:
             pairs = []
             for image in images:
-                segments = segment(read_image(split.image_dir / image["file_name"]))
+                file = split.image_dir / image["file_name"]
+                with errors_naming(file):
+                    segments = segment(read_image(file))
                 found = _written(segments, Path(folder) / f"{image['id']}.png", split)
                 pairs.append((annotated[image["id"]], {**found, "image_id": image["id"]}))
             scores[name] = _quality(pairs, split.mask_dir, Path(folder), categories)

@@ -44,6 +44,17 @@ def read_image(path: str | os.PathLike[str], toolbox: str | None = None) -> np.n
 
 
 @contextmanager
+def errors_naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Put the file of an image before the message of a ``ValueError``, unless it is in the message."""
+    try:
+        yield
+    except ValueError as error:
+        if os.fspath(path) in str(error):
+            raise
+        raise ValueError(f"image {os.fspath(path)!r}: {error}") from error
+
+
+@contextmanager
 def _image_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn the errors of many kinds that Pillow raises for a damaged file into a ``ValueError`` that names it."""
     try:

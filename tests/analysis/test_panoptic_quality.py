@@ -49,3 +49,11 @@ def test_other_classes_are_an_error(split: PanopticSplit) -> None:
     other = PanopticSegments(torch.ones(10, 20, dtype=torch.int64), [Segment(1, 4, False)])
     with pytest.raises(ValueError, match="class 4 of the stuff"):
         evaluate_panoptic({"other": lambda image: other}, split)
+
+
+def test_an_image_that_is_refused_is_named(split: PanopticSplit) -> None:
+    def refuse(image: np.ndarray) -> PanopticSegments:
+        raise ValueError(f"images of {image.shape[0]} rows are too small")
+
+    with pytest.raises(ValueError, match=r"image '.*a\.jpg': images of 10 rows are too small"):
+        evaluate_panoptic({"small": refuse}, split)

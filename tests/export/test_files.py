@@ -345,3 +345,10 @@ def test_damaged_files_and_wrong_engines_are_errors(files: dict[str, Path], tmp_
         open_session(tmp_path / "none.onnx")
     with pytest.raises(ValueError, match="no exported detector"):
         open_session(tmp_path / "a.pth")
+
+
+def test_an_onnx_file_is_no_openvino_graph(files: dict[str, Path], tmp_path: Path) -> None:
+    renamed = Path(shutil.copy(files[".onnx"], tmp_path / "renamed.xml"))
+    shutil.copy(files[".xml"].with_suffix(".bin"), renamed.with_suffix(".bin"))
+    with pytest.raises(ValueError, match=r"renamed\.xml' is not an OpenVINO graph, .* suffix \.onnx"):
+        open_session(renamed)

@@ -184,6 +184,9 @@ def _openvino_model(core: Any, path: str) -> Any:
     """Read an OpenVINO graph with the weights beside it, or an ONNX file; ``ValueError`` for weights of another one."""
     if suffix_of(path) != ".xml":
         return core.read_model(path)
+    with open(path, "rb") as file:
+        if not file.read(64).lstrip().startswith(b"<"):  # OpenVINO would read an ONNX file under any name
+            raise ValueError(f"{path!r} is not an OpenVINO graph, which is XML; give an ONNX file the suffix .onnx")
     weights = weights_beside(path)
     model = core.read_model(path, str(weights))
     if model.has_rt_info([WEIGHTS_KEY]) and model.get_rt_info([WEIGHTS_KEY]).astype(str) != digest_of(weights):
