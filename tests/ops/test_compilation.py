@@ -102,6 +102,22 @@ def test_few_graphs_serve_all_sizes_in_training_and_evaluation_of_several_detect
     assert not torch._dynamo.utils.counters["unimplemented"]
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("backbone", [None, SWIN], ids=["plain", "swin"])
+def test_one_graph_serves_every_size_if_asked_for(backbone: Any, training: bool):
+    pyramid = build(backbone, compile={**RECORDED, "dynamic": True}).train(training)
+    for size in SIZES:
+        pyramid(images(size))
+    assert graphs(pyramid) == 1
+
+
+def test_after_eight_graphs_further_sizes_run_uncompiled():
+    pyramid = build(compile={"backend": "eager", "dynamic": False})
+    for step in range(10):
+        maps = pyramid(images((64 + 8 * step, 64)))
+    assert maps[0].shape[-2:] == (34, 16) and graphs(pyramid) == 8
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
 def test_copies_are_compiled_on_their_own(copied: Callable[[Any], Any]):
     pyramid = build(compile=RECORDED)
