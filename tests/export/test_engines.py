@@ -5,19 +5,23 @@ A plain pyramid takes the place of backbone and neck, which `tests/contracts/tes
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from export_detectors import CHANNELS, build_detectron2, build_mmdet, host_module, random_images
+from export_stand_in import description
 from torch import Tensor, nn
 from versions import EXPORTS
 
 from fpn_plugins.analysis import spread_predictions
+from fpn_plugins.export.recording import exported_program, onnx_model
 
 # the first is traced; others round differently at every stride, or have fewer anchors than candidates
 SIZES = [(2, (193, 259)), (1, (161, 310)), (3, (200, 139))]
+BENCHMARKS = Path(__file__).resolve().parents[2] / "tools/benchmarks"
 STANDARD = {"", "ai.onnx"}
 CLASSIFIERS = ("retina_cls", "cls_score")
 
@@ -67,20 +71,24 @@ def close(got: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         pytest.param("detectron2", "panoptic_fpn", "probabilities", marks=pytest.mark.detectron2),
     ],
 )
-def test_recorded_once_equals_eager(toolbox: str, kind: str, masks: str, tmp_path: Path):
-    """PyTorch's program and ONNX of standard operators alone."""
+def test_recorded_once_equals_eager(toolbox: str, kind: str, masks: str, monkeypatch: pytest.MonkeyPatch):
+    """PyTorch's program, and ONNX of standard operators alone, all of them in TensorRT's table."""
     import onnxruntime
 
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import onnx_operators
+
     exportable = plain(toolbox, kind, masks)
-    images, free = random_images(*SIZES[0]), torch.export.Dim.DYNAMIC
+    images, names = random_images(*SIZES[0]), list(exportable.output_names)
     with torch.no_grad():
-        program = torch.export.export(exportable, (images,), dynamic_shapes=({0: free, 2: free, 3: free},))
-        names = list(exportable.output_names)
-        onnx = torch.onnx.export(program, (images,), dynamo=True, optimize=False, verbose=False, output_names=names)
-    onnx.save(tmp_path / "detector.onnx")
-    assert {node.domain for node in onnx.model.graph} <= STANDARD and onnx.model.opset_imports[""] >= 17
-    session = onnxruntime.InferenceSession(tmp_path / "detector.onnx", providers=["CPUExecutionProvider"])
-    recorded = program.module()
+        recorded = exported_program(exportable, images).module()
+        onnx = onnx_model(exportable, images, description())
+    assert {node.domain for node in onnx.graph.node} <= STANDARD
+    opset = onnx.opset_import[0].version
+    assert opset >= 17
+    table = json.loads(onnx_operators.TABLE.read_text())["supported"]
+    assert onnx_operators.obstacles(onnx, table, opset) == set()
+    session = onnxruntime.InferenceSession(onnx.SerializeToString(), providers=["CPUExecutionProvider"])
     for number, size in SIZES:
         images = random_images(number, size, seed=number)
         with torch.no_grad():
