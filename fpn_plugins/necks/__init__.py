@@ -6,7 +6,7 @@ from .baselines import SingleScale, SSDPyramid, TopDownPyramid
 from .bfp import BFP
 from .bifpn import BiFPN
 from .build import NECKS, NeckChain, build_neck, register_neck
-from .card import NeckCard
+from .card import NeckCard, NeckVariant
 from .channel_mapper import ChannelMapper
 from .csp_pafpn import CSPPAFPN
 from .cspnext_pafpn import CSPNeXtPAFPN
@@ -64,6 +64,7 @@ __all__ = [
     "Neck",
     "NeckCard",
     "NeckChain",
+    "NeckVariant",
     "PanopticFPN",
     "PyramidNeck",
     "SSDPyramid",

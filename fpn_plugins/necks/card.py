@@ -23,6 +23,21 @@ FPN_PAPER = (
 
 
 @dataclass(frozen=True)
+class NeckVariant:
+    """A neck with an option that has published results of its own.
+
+    Attributes:
+        arguments: the option, in addition to the card's ``arguments``.
+        use_when: see `NeckCard`.
+        results: see `NeckCard`.
+    """
+
+    arguments: Mapping[str, Any]
+    use_when: str
+    results: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class NeckCard:
     """Facts about one neck, stored as the class attribute ``card`` of a neck class.
 
@@ -43,6 +58,7 @@ class NeckCard:
         reference: reference implementations, by code base and file.
         topology: see above.
         results: results published by others on COCO val2017, times 100, each as ``"metric: detector (publisher)"``.
+        variants: options with results of their own, by a name for tables.
         in_specs: input maps in the cost tables.
         arguments: arguments in the cost tables, without ``in_channels``.
         follows: name of the neck whose maps it reads; ``None`` for a backbone's maps.
@@ -57,6 +73,7 @@ class NeckCard:
     reference: str
     topology: str | Graph
     results: tuple[str, ...] = ()
+    variants: Mapping[str, NeckVariant] = field(default_factory=dict)
     in_specs: tuple[FeatureSpec, ...] = C2_TO_C5
     arguments: Mapping[str, Any] = field(default_factory=dict)
     follows: str | None = None

@@ -69,13 +69,12 @@ UPSAMPLE_MODES = {
     "carafe": UpsampleEntry(
         CARAFE,
         "Each new cell is a weighted mean of 5x5 cells; the weights are predicted from the content (arXiv:1905.02188).",
-        "Where gathering 25 cells per pixel is affordable; mmdet's Faster R-CNN R50 gains 1.2 box AP (37.4 to 38.6).",
+        "Where gathering 25 cells per pixel is affordable.",
     ),
     "dysample": UpsampleEntry(
         DySample,
         "Each new cell is read between cells, at a place that a 1x1 convolution predicts (arXiv:2308.15085).",
-        "Learned upsampling at nearly the cost of a fixed one; the authors' Faster R-CNN R50 gains 1.2 box AP (37.5 "
-        "to 38.7).",
+        "Learned upsampling at nearly the cost of a fixed one.",
     ),
 }
 

@@ -158,6 +158,7 @@ OPTIONS = {
     # installation
     "--row": "row of the matrix of versions",
     "--again": "repeat what has a result",
+    "--add": "keep the other rows of an earlier result",
     "--keep": "keep environments",
     "--dev": "what tests, lint and the docs need, too",
     "--mmcv": "operators of mmcv",

@@ -108,7 +108,8 @@ def section(name: str, card: NeckCard, report: CostReport) -> str:
     """Describe one neck."""
     given = ", ".join(f"{key}={value!r}" for key, value in card.arguments.items())
     parts = "; ".join(f"{c.name} {c.macs / 1e9:.1f}" for c in report.components if c.macs)
-    results = "\n".join(f"- {result}" for result in card.results)
+    variants = [f"with {key}: {result}" for key, variant in card.variants.items() for result in variant.results]
+    results = "\n".join(f"- {result}" for result in (*card.results, *variants))
     paragraphs = [
         f"## {name}",
         f"![{name}](images/neck_{name}.png)",
@@ -167,7 +168,7 @@ def upsampling() -> str:
     lines = [
         "## Upsampling in FPN",
         "",
-        "`FPN(upsample_mode=...)`, counted on C2-C5:",
+        "`FPN(upsample_mode=...)`, counted on C2-C5; [FPN](#fpn) has published results:",
         "",
         "| mode | parameters (M) | GMACs | kept (MiB) | what it does | when |",
         "|---|--:|--:|--:|---|---|",
@@ -184,7 +185,7 @@ def fusions() -> str:
     lines = [
         "## Fusion in FPN",
         "",
-        "`FPN(fusion=...)`, also in PAFPN, counted on C2-C5:",
+        "`FPN(fusion=...)`, also in PAFPN, counted on C2-C5; [FPN](#fpn) has published results:",
         "",
         "| fusion | parameters (M) | GMACs | kept (MiB) | what it does |",
         "|---|--:|--:|--:|---|",
