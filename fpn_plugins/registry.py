@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import STRATEGIES as MMENGINE_STRATEGIES
@@ -45,6 +46,7 @@ def _registry(name: str, parent: Registry) -> Registry:
 
 MODELS = _registry("model", MMENGINE_MODELS)
 HOOKS = _registry("hook", MMENGINE_HOOKS)
+METRICS = _registry("metric", MMENGINE_METRICS)
 TRANSFORMS = _registry("transform", MMENGINE_TRANSFORMS)
 OPTIM_WRAPPER_CONSTRUCTORS = _registry("optimizer wrapper constructor", MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS)
 STRATEGIES = _registry("strategy", MMENGINE_STRATEGIES)

@@ -43,6 +43,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--all", action="store_true", help=f"read the header of every image, not of {SAMPLE} per file")
     channels = "images have this number of channels, read by fpn_plugins.LoadImage or INPUT.FPN_PLUGINS"
     parser.add_argument("--channels", type=COUNT, help=channels)
+    parser.add_argument("--channels-first", action="store_true", help="with --channels: .npy files hold C H W")
     add_reports(parser, "statistics of object sizes")
     add_size(parser, "image size in training, for the statistics of pyramid levels", default=None)
     args = parser.parse_args(argv)
@@ -52,6 +53,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("--json, --plot and --use describe one file: give ann_file and image_dir instead of --root")
     if args.panoptic and not args.root:
         parser.error("--panoptic finds its files in a data set folder: give --root")
+    if args.channels_first and not args.channels:
+        parser.error("--channels-first describes the arrays that --channels is for: give it too")
     if args.size and not (args.json or args.plot):
         parser.error("--size affects only the statistics: give --json or --plot too")
     return args
@@ -59,7 +62,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def _sets(args: argparse.Namespace) -> list[CocoSet | PanopticSet]:
     """Find the annotation files to check; those of a folder belong to one model."""
-    reader = PixelReader(args.channels) if args.channels else None
+    reader = PixelReader(args.channels, channels_first=args.channels_first) if args.channels else None
     if not args.root:
         return [coco_set(args.ann_file, args.image_dir, args.classes, args.use, args.masks, reader)]
     sets: list[CocoSet | PanopticSet] = []

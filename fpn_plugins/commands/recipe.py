@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -140,14 +141,14 @@ def write(toolbox: str, plan: Recipe, work_dir: Path, end: str = "") -> Path:
     make_folder(folder)
     path = folder / f"{plan.detector}_{plan.name}.py"
     content = render(toolbox, plan, path, work_dir.resolve()) + end
+    command = f"{COMMANDS[toolbox]} {shlex.quote(str(path))}"
     if path.exists() and path.read_text(encoding="utf-8") != content:
         raise FileExistsError(
-            f"{str(path)!r} exists with other content: train with it ({COMMANDS[toolbox]} {path}), or give another "
-            "--work-dir"
+            f"{str(path)!r} exists with other content: train with it ({command}), or give another --work-dir"
         )
     with write_atomically(path) as temporary:
         temporary.write_text(content, encoding="utf-8")
-    print(f"wrote {path}; to change and repeat the training: {COMMANDS[toolbox]} {path}", flush=True)
+    print(f"wrote {path}; to change and repeat the training: {command}", flush=True)
     draw(plan, folder / "anchors.png")
     return path
 

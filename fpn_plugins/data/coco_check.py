@@ -61,6 +61,8 @@ def _check_categories(content: dict[str, Any], source: CocoSet, findings: Findin
     ids = [category["id"] for category in content["categories"]]
     findings.add_duplicates(rules.CATEGORY_ID_TWICE, ids)
     findings.add_duplicates(rules.CATEGORY_NAME_TWICE, names)
+    for name in names:
+        findings.add(rules.CATEGORY_BRACES, repr(name) if "{{" in name else None)
     if ids != sorted(ids):
         findings.add(rules.UNORDERED_ALONE if source.toolbox else rules.UNORDERED, repr(ids))
     if source.classes is None:
@@ -139,7 +141,7 @@ def _annotation_faults(
     return [fault for fault in faults if fault is not None]
 
 
-def _is_object(annotation: dict[str, Any], image: dict[str, Any], source: CocoSet) -> bool:
+def is_object(annotation: dict[str, Any], image: dict[str, Any], source: CocoSet) -> bool:
     """Return whether both toolboxes train on an annotation without errors."""
     x, y, width, height = annotation["bbox"]
     inside = x + width > 0 and x < image["width"] and y + height > 0 and y < image["height"]
@@ -170,7 +172,7 @@ def check_content(content: dict[str, Any], source: CocoSet, findings: Findings) 
         for rule, detail in faults:
             findings.add(rule, f"annotation {annotation.get('id')!r}: {detail}")
         if not any(rule.error for rule, _ in faults) and annotation["category_id"] in chosen:
-            objects += _is_object(annotation, images[annotation["image_id"]], source)
+            objects += is_object(annotation, images[annotation["image_id"]], source)
     _check_use(content, source, findings, objects)
     return list(images.values())
 

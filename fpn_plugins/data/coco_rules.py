@@ -13,6 +13,12 @@ FLOAT_SIZE = Rule(
 )
 CATEGORY_ID_TWICE = Rule("category id used twice", "give each category its own id", "one of the two is lost")
 CATEGORY_NAME_TWICE = Rule("category name used twice", "merge or rename the categories", "labels are mixed up")
+CATEGORY_BRACES = Rule(
+    "category name with two opening braces, which mmengine reads as a reference in the configs that it writes",
+    "rename the category",
+    "parts of the name are replaced or executed when such a config is read again",
+    toolbox="mmdet",
+)
 UNORDERED = Rule(
     "list of categories not in ascending order of id, so toolboxes would disagree",
     "sort 'categories' by id",

@@ -9,11 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from .findings import EXAMPLES, Findings, Rule
-from .image_headers import SAMPLE, ImageHeader, read_headers, sampled
+from .image_headers import BOMB, SAMPLE, ImageHeader, read_headers, sampled
 from .pixels import PixelReader
 
 MISSING = Rule("folder without all images", "copy the missing ones, or remove their entries")
 UNREADABLE = Rule("image file that is damaged or cut off", "copy or download it again", "training stops or sees gray")
+TOO_LARGE = Rule(
+    "image of more pixels than Pillow opens",
+    "cut it into parts, such as by `sahi coco slice`",
+    "Detectron2 stops, and so do predict and evaluate",
+    toolbox="detectron2",
+)
 SIZE = Rule(
     "image of another size than the annotation file states",
     "correct 'width' and 'height', or take the images that were annotated",
@@ -112,7 +118,7 @@ def check_headers(
     for image, header in zip(chosen, read_headers(paths, reader), strict=True):
         where = f"image {image['id']!r} ({image['file_name']})"
         if isinstance(header, str):
-            findings.add(UNREADABLE, f"{where}: {header}")
+            findings.add(TOO_LARGE if header.startswith(BOMB) else UNREADABLE, f"{where}: {header}")
             continue
         modes[header.mode] += 1
         _compare_size(image, header, where, findings)

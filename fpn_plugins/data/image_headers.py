@@ -18,6 +18,7 @@ from ..files import suffix_of
 from .pixels import ARRAYS, TIFFS, PixelReader, stored_shape
 
 SAMPLE = 20_000
+BOMB = "DecompressionBombError"  # of Pillow, for images of more than twice its ``MAX_IMAGE_PIXELS``
 _ORIENTATION = 274  # number of the EXIF tag
 _CHANNELS = {"LA": 2, "L": 1, "I": 1, "F": 1, "1": 1, "RGBA": 4, "RGBX": 4}  # of modes; colors have 3
 _METADATA = ("exif", "xmp", "XML:com.adobe.xmp")  # keys under which Pillow holds it

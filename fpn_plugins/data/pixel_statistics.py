@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..extras import needed_for
 from ..files import suffix_of
-from .coco_folder import find_split
+from .coco_folder import find_split, read_coco
 from .pixels import FULL, PixelReader, read_pixels
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class PixelStatistics:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """List the images of a folder and its subfolders, or of the training split of a COCO-format one.
+    """List the images of a folder and its subfolders, or those that the training split of a COCO-format one names.
 
     Raises:
         FileNotFoundError: no such folder, or no images in it.
@@ -92,7 +92,14 @@ def image_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"folder {str(folder)!r} does not exist")
     with suppress(FileNotFoundError, ValueError):
-        folder = find_split(folder, "train").image_dir
+        split = find_split(folder, "train")
+        folder = split.image_dir
+        named = [entry.get("file_name") for entry in read_coco(split.ann_file, annotated=False)["images"]]
+        # the folder may hold the images of other splits, too
+        files = {folder / name for name in named if isinstance(name, str)}
+        existing = sorted(path for path in files if path.is_file())
+        if existing:
+            return existing
     found = sorted(path for path in folder.rglob("*") if suffix_of(path) in SUFFIXES and path.is_file())
     if not found:
         raise FileNotFoundError(f"folder {str(folder)!r} has no images {', '.join(SUFFIXES)}")

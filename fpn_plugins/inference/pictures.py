@@ -64,4 +64,5 @@ def _image_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     except Exception as error:
         bands = suffix_of(path) in (".npy", ".tif", ".tiff")
         hint = "; for arrays and bands, the config needs fpn_plugins.LoadImage or INPUT.FPN_PLUGINS" if bands else ""
+        hint = "; cut it into parts of fewer pixels" if type(error).__name__ == "DecompressionBombError" else hint
         raise ValueError(f"image {os.fspath(path)!r} cannot be read: {error}{hint}") from error

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..checks import number
 from ..data import CocoSplit, find_split
+from ..data.coco_check import is_object
 from ..data.coco_folder import read_coco
+from ..data.coco_set import CocoSet
 from ..data.data_check import read_checked
 from ..extras import needed_for
 from ..files import write_atomically
@@ -29,7 +32,8 @@ class TrainingData:
         val: validation split.
         pictures: number of training images with objects.
         val_pictures: number of validation images.
-        boxes: widths and heights of the training objects divided by their image's shorter side, ``2 N``.
+        boxes: widths and heights of the training objects, as far as they are in their image, divided by the image's
+            shorter side, ``2 N``.
         sides: median shorter and longer side of the training images in pixels.
         masks: whether every training object has a mask.
     """
@@ -56,8 +60,9 @@ def read_folder(
 
     Raises:
         FileNotFoundError: no such folder, or a split is missing; lists the expected files.
-        ValueError: no objects to train on, ``val_part`` out of range or for a folder that has a validation split, or a
-            file that is not a COCO file.
+        FileExistsError: another ``val_part`` was made in ``split_into``, on which a training may depend.
+        ValueError: no objects to train on or to evaluate, ``val_part`` out of range or for a folder that has a
+            validation split, or a file that is not a COCO file.
     """
     train = find_split(root, "train")
     try:
@@ -75,10 +80,11 @@ def read_folder(
     objects = _objects(content, train.ann_file)
     used = [images[number] for number in dict.fromkeys(a["image_id"] for a in objects)]
     shorter = {image["id"]: min(image["width"], image["height"]) for image in used}
-    boxes = np.array([[side / shorter[a["image_id"]] for side in a["bbox"][2:]] for a in objects], float).T
+    boxes = np.array([_sides_inside(a["bbox"], images[a["image_id"]]) for a in objects]).T
+    boxes = boxes / [shorter[a["image_id"]] for a in objects]
     sides = np.median([sorted((image["width"], image["height"])) for image in used], axis=0)
     return TrainingData(
-        *(train, val, len(used), len(read_coco(val.ann_file, annotated=False)["images"]), boxes),
+        *(train, val, len(used), _count_evaluated(val.ann_file), boxes),
         (round(sides[0]), round(sides[1])),
         all(a.get("segmentation") for a in objects),
     )
@@ -88,6 +94,7 @@ def set_aside(train: CocoSplit, part: float, folder: Path) -> tuple[CocoSplit, C
     """Write the annotation files ``train.json`` and ``val.json`` of a split's two parts.
 
     Raises:
+        FileExistsError: one of the files exists with other content.
         ValueError: ``part`` is not between 0 and 1, or one part would have no image with objects.
     """
     if not 0 < number("val_part", part) < 1:
@@ -99,21 +106,47 @@ def set_aside(train: CocoSplit, part: float, folder: Path) -> tuple[CocoSplit, C
     if count >= len(used):
         raise ValueError(f"val_part={part}: {len(used)} images with objects are too few to set {count} of them aside")
     chosen = set(used[:count])
-    found = []
-    for name in ("train", "val"):
-        path = folder / f"{name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
+    texts = {folder / f"{name}.json": json.dumps(_part(content, chosen, name == "val")) for name in ("train", "val")}
+    for path, text in texts.items():
+        # images for validation must not become images for the training that is continued there
+        if path.exists() and path.read_text(encoding="utf-8") != text:
+            raise FileExistsError(
+                f"{str(path)!r} exists with another choice of images: leave --val-part and the data as they were, or "
+                "give another --work-dir"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, text in texts.items():
         with write_atomically(path) as temporary:
-            temporary.write_text(json.dumps(_part(content, chosen, name == "val")), encoding="utf-8")
-        found.append(CocoSplit(path.resolve(), train.image_dir, train.categories))
-    return found[0], found[1]
+            temporary.write_text(text, encoding="utf-8")
+    parts = [CocoSplit(path.resolve(), train.image_dir, train.categories) for path in texts]
+    return parts[0], parts[1]
 
 
 def _objects(content: dict[str, Any], ann_file: Path) -> list[dict[str, Any]]:
-    found = [a for a in content["annotations"] if not a.get("iscrowd") and min(a["bbox"][2:]) > 0]
+    images, source = {image["id"]: image for image in content["images"]}, CocoSet(ann_file)
+    found = [a for a in content["annotations"] if is_object(a, images[a["image_id"]], source)]
     if not found:
-        raise ValueError(f"{str(ann_file)!r} has no objects with a box; there is nothing to train on")
+        raise ValueError(
+            f"{str(ann_file)!r} has no objects with a box of at least 1 px in its image; there is nothing to train on"
+        )
     return found
+
+
+def _sides_inside(box: Sequence[float], image: dict[str, Any]) -> list[float]:
+    """Return width and height of the part of a box that is in its image, as both toolboxes clip it."""
+    pairs = zip(box[:2], box[2:], (image["width"], image["height"]), strict=True)
+    return [min(start + side, limit) - max(start, 0) for start, side, limit in pairs]
+
+
+def _count_evaluated(ann_file: Path) -> int:
+    """Count the images of a file for validation, by whose AP the best weights and the end are chosen."""
+    content = read_coco(ann_file, annotated=False)
+    if all(a.get("iscrowd") for a in content["annotations"]):
+        raise ValueError(
+            f"{str(ann_file)!r} has no objects to evaluate, and the best weights are chosen by the AP: annotate its "
+            "images, or move images with objects there"
+        )
+    return len(content["images"])
 
 
 def _part(content: dict[str, Any], chosen: set[Any], inside: bool) -> dict[str, Any]:

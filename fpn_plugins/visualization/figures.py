@@ -52,6 +52,11 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def plain(text: str) -> str:
+    """Return a text as matplotlib has to get it to draw it as it is, such as the name of a file with two ``$``."""
+    return text.replace("$", r"\$")
+
+
 @contextmanager
 def plot(path: str | os.PathLike[str], height: float) -> Iterator[Figure]:
     """Yield an empty figure of the page's width and ``height`` inches in the style of all plots; write it at the end.

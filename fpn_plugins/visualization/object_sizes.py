@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.coco_report import SIZE_CLASSES
-from .figures import COLORS, legend_below, plot, series_color
+from .figures import COLORS, legend_below, plain, plot, series_color
 
 
 def plot_size_statistics(stats: dict[str, Any], path: str | os.PathLike[str]) -> Path:
@@ -53,7 +53,7 @@ def plot_level_weights(report: dict[str, Any], path: str | os.PathLike[str]) -> 
 
 
 def _headline(content: dict[str, Any]) -> str:
-    return f"{Path(content['ann_file']).name}: {content['objects']} objects"
+    return f"{plain(Path(content['ann_file']).name)}: {content['objects']} objects"
 
 
 def _draw_histogram(axes: Any, stats: dict[str, Any]) -> None:

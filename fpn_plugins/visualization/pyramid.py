@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..extras import needed_for
-from .figures import draw_box, new_figure, save_png
+from .figures import draw_box, new_figure, plain, save_png
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +85,7 @@ def pyramid_figure(
         for axis, (level, feature) in zip(line[1:], levels.items(), strict=False):
             _draw_level(axis, image, level, feature, covered_size or image.shape[:2])
     if title:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(plain(title), fontsize=11)
     return figure
 
 

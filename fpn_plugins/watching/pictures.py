@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..extras import needed_for
+from ..files import shortened
 from ..visualization.detections import draw_objects
 from ..visualization.figures import figure_pixels, new_figure
 from ..visualization.pyramid import pyramid_figure
@@ -40,6 +44,20 @@ class Watched(NamedTuple):
     maps: LevelMaps
     resized: Sequence[int]
     one_stage: bool
+
+
+def picture_name(path: str | os.PathLike[str], taken: set[str]) -> str:
+    """Return the name of an image for its pictures: that of its file, and a number if images of two folders share it.
+
+    Args:
+        path: image file.
+        taken: names of the images before it; the new one is added.
+    """
+    stem = shortened(Path(path).stem, 200)
+    names = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
+    name = next(name for name in names if name not in taken)
+    taken.add(name)
+    return name
 
 
 def draw_watched(watched: Watched) -> dict[str, np.ndarray]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +136,52 @@ def test_sizes_of_images_agree(tiny_coco: Path, tmp_path: Path):
     stopping = lazy.train.early_stopping
     assert hooks["EarlyStoppingHook"]["patience"] == stopping.patience
     assert hooks["EarlyStoppingHook"]["min_delta"] == pytest.approx(stopping.min_delta / 100)
+
+
+ODD = 'x \'y\' "z" """ \\N{a} {{_base_.b}} {{$HOME:c}} ${d.e} \\${f} %s é'
+
+
+def test_paths_and_names_are_read_as_they_are(tiny_coco: Path, tmp_path: Path):
+    folder = tmp_path / ODD
+    root = shutil.copytree(tiny_coco, folder / "set")
+    names = ["a, b", 'it\'s "q" {0}', "é ${x}\n"]
+    for split in ("train", "val"):
+        path = root / f"annotations/instances_{split}2017.json"
+        content = json.loads(path.read_text())
+        for entry, name in zip(content["categories"], names, strict=False):
+            entry["name"] = name
+        path.write_text(json.dumps(content))
+    weights = folder / "backbone.pth"
+    weights.touch()
+    plan = make(root, weights=weights)
+    cfg, lazy = configs(plan, folder)
+    images = root.resolve() / "train2017"
+    assert cfg.classes[: len(names)] == tuple(names)[: len(cfg.classes)] and cfg.work_dir == str(folder / "m")
+    assert cfg.train_dataloader.dataset.ann_file == str(root / "annotations/instances_train2017.json")
+    assert cfg.train_dataloader.dataset.data_prefix.img == f"{images}/"
+    assert cfg.val_evaluator.ann_file == str(root / "annotations/instances_val2017.json")
+    assert cfg.model.backbone.backbone.checkpoint == lazy.model.backbone.bottom_up.checkpoint == str(weights)
+    assert lazy.train.output_dir == lazy.dataloader.evaluator.output_dir == str(folder / "d")
+
+    from detectron2.data import MetadataCatalog
+
+    assert MetadataCatalog.get("recipe_train").image_root == str(images)
+
+
+def test_a_detector_that_finds_nothing_has_an_ap_of_zero(tiny_coco: Path, tmp_path: Path):
+    """mmdet's metric has none then, and ``save_best`` stops the training."""
+    from mmengine.evaluator import Evaluator
+
+    from fpn_plugins.adapters.mmdet.detector import register_all_modules
+
+    register_all_modules()
+    cfg, _ = configs(make(tiny_coco), tmp_path)
+    evaluator = Evaluator(cfg.val_evaluator)
+    evaluator.dataset_meta = {"classes": cfg.classes}
+    nothing = {"bboxes": torch.zeros(0, 4), "scores": torch.zeros(0), "labels": torch.zeros(0, dtype=torch.long)}
+    sample = {"img_id": 1, "ori_shape": (60, 80), "pred_instances": nothing}
+    evaluator.process([sample], {})
+    assert evaluator.evaluate(1) == {"coco/bbox_mAP": 0.0}
 
 
 @pytest.mark.parametrize("steps", [7])

@@ -90,6 +90,7 @@ def test_accepts_what_both_toolboxes_accept(check: Any, change: Change) -> None:
         (each("images", width=float), {"evaluated": frozenset({"segm"})}, "size is written as a float.*100.0 x 80"),
         (lambda c: c["images"][0].update(id="1"), {}, "mixes texts and numbers"),
         (first(ignore=1), {}, "true 'ignore'.*annotation 1.*Detectron2 stops"),
+        (lambda c: c["categories"][0].update(name="{{_base_.a}}"), {}, "two opening braces.*_base_.a.*rename"),
         (each("annotations", iscrowd=1), {}, "without an object to train on: 3 images, 4 annotations, 4 of them crowd"),
         (lambda c: c.update(annotations=[]), {}, "without an object to train on: 3 images, 0 annotations"),
         (each("annotations", bbox=[500, 500, 9, 9]), {}, "without an object to train on"),
@@ -117,6 +118,7 @@ def test_evaluation_without_objects_is_a_warning(check: Any) -> None:
 
 
 def test_one_toolbox_alone_is_not_held_to_the_rules_of_the_other(check: Any) -> None:
+    assert check(lambda content: content["categories"][0].update(name="{{a"), toolbox="detectron2").require()
     assert check(first(ignore=1), toolbox="mmdet").require()
     with pytest.raises(ValueError, match="ignore"):
         check(first(ignore=1), toolbox="detectron2").require()

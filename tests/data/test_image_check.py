@@ -78,6 +78,13 @@ def test_faults_of_image_files(check: Callable[..., DataCheck], write: Callable[
         check(write).require()
 
 
+def test_an_image_may_be_too_large_for_pillow(check: Callable[..., DataCheck], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", WIDTH * HEIGHT // 3)
+    with pytest.raises(ValueError, match=r"3 x image of more pixels than Pillow opens.*cut it into parts"):
+        check(lambda path: None).require()
+    assert "more pixels" in check(lambda path: None, toolbox="mmdet").describe(errors=False)
+
+
 @pytest.mark.parametrize(
     ("write", "modes"),
     [

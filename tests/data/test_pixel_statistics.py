@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fpn_plugins.commands import pixels
+from fpn_plugins.commands import check, pixels
 from fpn_plugins.data import PixelReader, check_coco, pixel_statistics
+from fpn_plugins.data.pixel_statistics import image_files
 
 
 def write_set(folder: Path, channels: int = 4, number: int = 3) -> np.ndarray:
@@ -97,6 +98,34 @@ def test_check_takes_the_reader(tmp_path: Path):
         check_coco(*files)
     with pytest.raises(ValueError, match=r"image of other channels than the reader takes.*4 channels, in_chans=3"):
         check_coco(*files, reader=PixelReader(3))
+
+
+def test_images_of_other_splits_are_not_read(tmp_path: Path):
+    """In the layout with one folder for all images, those of the training alone are read."""
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "images").mkdir()
+    for name in ("train", "val", "other"):
+        np.save(tmp_path / f"images/{name}.npy", np.zeros((2, 3)))
+    entry = {"id": 1, "file_name": "train.npy", "width": 3, "height": 2}
+    content = {"images": [entry], "annotations": [], "categories": []}
+    (tmp_path / "annotations/train.json").write_text(json.dumps(content))
+    assert image_files(tmp_path) == [tmp_path / "images/train.npy"]
+    assert len(image_files(tmp_path / "images")) == 3
+
+
+def test_check_takes_arrays_with_channels_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write_set(tmp_path)
+    for path in (tmp_path / "val").glob("*.npy"):
+        np.save(path, np.load(path).transpose(2, 0, 1))
+    files = [str(tmp_path / "annotations/instances_val.json"), str(tmp_path / "val"), "--channels", "4"]
+    check.main([*files, "--channels-first"])
+    assert "images" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        check.main(files)
+    assert "of another size" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        check.main([*files[:2], "--channels-first"])
+    assert "--channels" in capsys.readouterr().err
 
 
 def test_check_of_deep_and_stacked_tiffs(tmp_path: Path):

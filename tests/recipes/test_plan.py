@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,6 +126,56 @@ def test_a_part_is_set_aside(tmp_path: Path):
     one_class = plan_recipe(data, "few", machine=CPU, backbone="mobilenetv3_small_050")
     assert one_class.data.train.categories == ("thing",)
     assert len(one_class.anchors.ratios) == 1 and one_class.anchors.ratios[0] == pytest.approx(1.5, rel=0.05)
+
+
+def edited(root: Path, split: str, edit: Callable[[dict[str, Any]], None]) -> Path:
+    """Change the annotations of a split in COCO's layout."""
+    path = root / f"annotations/instances_{split}2017.json"
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+    return root
+
+
+def test_boxes_count_as_far_as_they_are_in_their_image(tmp_path: Path):
+    root = folder(tmp_path / "set", 10)
+    path = root / "annotations/train.json"
+    content = json.loads(path.read_text())
+    given = content["annotations"]
+    given[0]["bbox"] = [-1000, -1000, 5000, 5000]  # the whole image, 90 x 60
+    given[1]["bbox"] = [200, 10, 30, 30]  # outside
+    given[2]["bbox"] = [10, 10, 0, 30]
+    given[3]["bbox"] = [10, 10, 0.5, 30]
+    given[4]["area"] = 0
+    given[5]["iscrowd"] = 1
+    path.write_text(json.dumps(content))
+    data = read_folder(root, 0.2, tmp_path / "parts")
+    parts = [json.loads(data.train.ann_file.read_text()), json.loads(data.val.ann_file.read_text())]
+    assert data.pictures + 1 == 5 and data.val_pictures == 1
+    assert {len(part["images"]) for part in parts} == {9, 1}  # images without objects stay for training
+    widths, heights = data.boxes * 60
+    assert widths.max() <= 90.001 and heights.max() <= 60.001 and widths.min() >= 20 - 1e-6
+
+
+def test_another_part_does_not_replace_the_one_that_a_training_has(tmp_path: Path):
+    root, parts = folder(tmp_path / "set", 10), tmp_path / "parts"
+    read_folder(root, 0.2, parts)
+    before = {path: path.read_text() for path in parts.iterdir()}
+    with pytest.raises(FileExistsError, match="another choice of images.*--val-part.*--work-dir"):
+        read_folder(root, 0.4, parts)
+    assert {path: path.read_text() for path in parts.iterdir()} == before
+    read_folder(root, 0.2, parts)
+
+
+def test_the_validation_needs_objects(tiny_coco: Path, tmp_path: Path):
+    for name, change in {
+        "none": lambda content: content.update(annotations=[]),
+        "crowd": lambda content: [entry.update(iscrowd=1) for entry in content["annotations"]],
+        "no_images": lambda content: content.update(annotations=[], images=[]),
+    }.items():
+        root = edited(shutil.copytree(tiny_coco, tmp_path / name), "val", change)
+        with pytest.raises(ValueError, match="no objects to evaluate"):
+            read_folder(root)
 
 
 def test_wrong_folders_are_named(tmp_path: Path, tiny_coco: Path):

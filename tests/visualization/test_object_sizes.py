@@ -22,6 +22,10 @@ def stats(ann_file: Path) -> dict[str, Any]:
     return size_statistics(ann_file)
 
 
+def test_names_of_files_are_no_formulas(stats: dict[str, Any], tmp_path: Path) -> None:
+    assert plot_size_statistics({**stats, "ann_file": "a$\\frac$b_{.json"}, tmp_path / "sizes.png").is_file()
+
+
 def test_the_plot_shows_the_statistics(stats: dict[str, Any], tmp_path: Path) -> None:
     path = plot_size_statistics(stats, tmp_path / "sizes.png")
     with Image.open(path) as image:

@@ -22,6 +22,7 @@ from fpn_plugins.watching import (
     is_one_stage,
     make_batches,
     mean_losses,
+    picture_name,
     record_levels,
     spread,
     undisturbed,
@@ -193,6 +194,17 @@ def test_pictures_of_an_image() -> None:
     assert "level" not in found[0]
     without = draw_watched(watched._replace(found=None, maps=LevelMaps()))
     assert without == {}
+
+
+def test_images_of_two_folders_have_pictures_of_their_own() -> None:
+    taken: set[str] = set()
+    assert [picture_name(path, taken) for path in ("a/1.png", "b/1.png", "c/1.jpg", "c/2.jpg")] == [
+        "1",
+        "1_2",
+        "1_3",
+        "2",
+    ]
+    assert len(picture_name("é" * 200 + ".png", taken).encode()) <= 200
 
 
 def test_every_input_can_be_shown() -> None:

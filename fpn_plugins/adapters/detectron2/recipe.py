@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+
 from ...features import FeatureSpec, level_names
 from ...recipes import Recipe
+from ...recipes.quoting import in_docstring, uninterpolated
 from ...recipes.reasons import recipe_title
 from ...recipes.settings import COLORS as RANGE
 from ...recipes.settings import MIN_DELTA, WARMUP_FACTOR
@@ -23,7 +26,7 @@ CONFIG = '''\
 
     fpn-plugins train-d2 --config-file {file}
 
-Written for {train_file!r}; edit it and run it again as any LazyConfig file of Detectron2. Detectron2's
+Written for {described_file}; edit it and run it again as any LazyConfig file of Detectron2. Detectron2's
 own script reads neither `train.ema` nor `train.early_stopping` nor `train.best_checkpoint`.
 {reasons}
 """
@@ -48,7 +51,7 @@ _channels = {channels}
 # the same network as in the MMDetection config of the recipe
 model = model_zoo.get_config("common/models/{model}.py").model
 model.backbone = L(PyramidBackbone)(
-    bottom_up={plan.backbone!r},
+    bottom_up={backbone!r},
     neck={plan.neck!r},
     size_divisibility=32,
 )
@@ -139,8 +142,10 @@ def write_detectron2(plan: Recipe, file: str, work_dir: str) -> str:
     return CONFIG.format(
         plan=plan,
         title=recipe_title(plan),
-        file=file,
-        reasons="\n".join(f"    {what}: {value} ({why})" for what, value, why in plan.reasons),
+        file=in_docstring(shlex.quote(file)),
+        described_file=in_docstring(repr(str(train.ann_file.resolve()))),
+        reasons=in_docstring("\n".join(f"    {what}: {value} ({why})" for what, value, why in plan.reasons)),
+        backbone=uninterpolated(plan.backbone),
         train_file=str(train.ann_file.resolve()),
         train_images=str(train.image_dir.resolve()),
         val_file=str(val.ann_file.resolve()),
@@ -154,7 +159,7 @@ def write_detectron2(plan: Recipe, file: str, work_dir: str) -> str:
         augmentations="\n".join(f"    {line}" for line in augmentations),
         size=plan.size,
         schedule=_schedule(plan),
-        work_dir=work_dir,
+        work_dir=uninterpolated(work_dir),
         min_delta=100 * MIN_DELTA,
     )
 

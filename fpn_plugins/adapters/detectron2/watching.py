@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +28,7 @@ from ...watching import (
     is_one_stage,
     make_batches,
     mean_losses,
+    picture_name,
     record_levels,
     spread,
     undisturbed,
@@ -167,10 +167,11 @@ class PyramidVisualization(_PeriodicHook):
             if not comm.is_main_process():
                 return
             model.eval()
+            taken: set[str] = set()
             for entry in self.images:
+                name = picture_name(entry["file_name"], taken)
                 for kind, picture in draw_watched(self._look(model, entry)).items():
-                    name = f"{kind}/{Path(entry['file_name']).stem}"
-                    self.trainer.storage.put_image(name, picture.transpose(2, 0, 1))
+                    self.trainer.storage.put_image(f"{kind}/{name}", picture.transpose(2, 0, 1))
 
     def _look(self, model: Any, entry: dict[str, Any]) -> Watched:
         """Run the model on an image."""

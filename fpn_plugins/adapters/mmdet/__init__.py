@@ -52,6 +52,7 @@ from .hrfpn import HRFPN
 from .hybrid_encoder import HybridEncoder
 from .layer_decay import ViTLayerDecay
 from .loading import SafeCheckpointHook
+from .metrics import CocoMetric
 from .multi_scale_projector import MultiScaleProjector
 from .nas_fcos_fpn import NASFCOS_FPN, NASFCOSFPN
 from .nas_fpn import NASFPN
@@ -93,6 +94,7 @@ __all__ = [
     "BiFPN",
     "ChannelMapper",
     "CSPNeXtPAFPN",
+    "CocoMetric",
     "CorePyramid",
     "DetDataPreprocessor",
     "DetectoRSResNet",

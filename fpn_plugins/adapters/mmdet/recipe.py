@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from ...data import CocoSplit
 from ...recipes import Recipe
+from ...recipes.quoting import in_docstring, literal
 from ...recipes.reasons import recipe_title
 from ...recipes.settings import COLORS as RANGE
 from ...recipes.settings import MIN_DELTA, WARMUP_FACTOR
@@ -29,14 +31,14 @@ CONFIG = '''\
 
     fpn-plugins train {file}
 
-Written for {train_file!r}; edit it and run it again as any config of MMDetection.
+Written for {described_file}; edit it and run it again as any config of MMDetection.
 {reasons}
 """
 
 _base_ = [{base!r}, "mmdet::_base_/default_runtime.py"]
 
 max_iters = {plan.iterations}
-classes = {classes!r}
+classes = {classes}
 
 {model}
 train_pipeline = [
@@ -62,8 +64,8 @@ train_dataloader = dict(
     dataset=dict(
         type="CocoDataset",
         metainfo=dict(classes=classes),
-        ann_file={train_file!r},
-        data_prefix=dict(img={train_images!r}),
+        ann_file={train_file},
+        data_prefix=dict(img={train_images}),
         filter_cfg=dict(filter_empty_gt=True),
         pipeline=train_pipeline,
     ),
@@ -77,14 +79,14 @@ val_dataloader = dict(
     dataset=dict(
         type="CocoDataset",
         metainfo=dict(classes=classes),
-        ann_file={val_file!r},
-        data_prefix=dict(img={val_images!r}),
+        ann_file={val_file},
+        data_prefix=dict(img={val_images}),
         test_mode=True,
         pipeline=test_pipeline,
     ),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type="CocoMetric", ann_file={val_file!r}, metric={metrics!r}, format_only=False)
+val_evaluator = dict(type="fpn_plugins.CocoMetric", ann_file={val_file}, metric={metrics!r}, format_only=False)
 test_evaluator = val_evaluator
 
 # AdamW; the pretrained backbone learns more slowly, and biases and norms do not decay
@@ -122,7 +124,7 @@ default_hooks = dict(
 log_processor = dict(by_epoch=False)
 auto_scale_lr = dict(base_batch_size={plan.batch})
 randomness = dict(seed={plan.seed})
-work_dir = {work_dir!r}
+work_dir = {work_dir}
 '''
 RETINANET = """\
     bbox_head=dict(
@@ -171,25 +173,26 @@ def write_mmdet(plan: Recipe, file: str, work_dir: str) -> str:
     return CONFIG.format(
         plan=plan,
         title=recipe_title(plan),
-        file=file,
+        file=in_docstring(shlex.quote(file)),
         base=BASES[plan.detector],
-        reasons="\n".join(f"    {what}: {value} ({why})" for what, value, why in plan.reasons),
-        classes=plan.data.train.categories,
+        described_file=in_docstring(repr(train["file"])),
+        reasons=in_docstring("\n".join(f"    {what}: {value} ({why})" for what, value, why in plan.reasons)),
+        classes=literal(plan.data.train.categories),
         model=_model(plan),
         masks=", with_mask=True" if masks else "",
         scales=[(plan.longest, short) for short in plan.short_sides],
         flips=FLIPS[plan.flips],
         photometric="\n    ".join(COLORS) if plan.photometric else "",
         scale=(plan.size[1], plan.size[0]),
-        train_file=train["file"],
-        train_images=train["images"],
-        val_file=val["file"],
-        val_images=val["images"],
+        train_file=literal(train["file"]),
+        train_images=literal(train["images"]),
+        val_file=literal(val["file"]),
+        val_images=literal(val["images"]),
         metrics=["bbox", "segm"] if masks else ["bbox"],
         schedule=_schedule(plan),
         best="coco/bbox_mAP",
         min_delta=MIN_DELTA,
-        work_dir=work_dir,
+        work_dir=literal(work_dir),
     )
 
 
@@ -220,5 +223,5 @@ def _model(plan: Recipe) -> str:
     return (
         "model = dict(\n    # the same network as in the Detectron2 config of the recipe\n    backbone=dict(\n"
         '        _delete_=True,\n        type="fpn_plugins.CorePyramid",\n'
-        f"        backbone={plan.backbone!r},\n        neck={plan.neck!r},\n    ),\n    neck=None,\n{head})\n"
+        f"        backbone={literal(plan.backbone)},\n        neck={plan.neck!r},\n    ),\n    neck=None,\n{head})\n"
     )

@@ -30,6 +30,7 @@ from ...watching import (
     is_one_stage,
     make_batches,
     mean_losses,
+    picture_name,
     record_levels,
     spread,
     undisturbed,
@@ -159,13 +160,15 @@ class PyramidVisualizationHook(_ValidationHook):
             if not is_main_process():
                 return
             model.eval()
+            taken: set[str] = set()
             for index in spread(len(dataset), self.num_images):
-                name, watched = self._look(model, dataset, runner.val_dataloader.collate_fn, index)
+                path, watched = self._look(model, dataset, runner.val_dataloader.collate_fn, index)
+                name = picture_name(path, taken)
                 for kind, picture in draw_watched(watched).items():
                     _publish(runner.visualizer, f"{kind}/{name}", picture, runner.iter)
 
     def _look(self, model: Any, dataset: Any, collate: Any, index: int) -> tuple[str, Watched]:
-        """Run the model on an image; return the image's name."""
+        """Run the model on an image; return the image's path, or a name."""
         data = collate([dataset[index]])
         pixels = data["inputs"][0]
         with record_levels(model) as maps:
@@ -181,8 +184,8 @@ class PyramidVisualizationHook(_ValidationHook):
         inner = min(round(height * scales[1]), pixels.shape[1]), min(round(width * scales[0]), pixels.shape[2])
         image = displayable(pixels[:, : inner[0], : inner[1]], (height, width), reversed_channels=True)
         truth = annotated_objects(dataset, index)
-        name = Path(sample.get("img_path") or f"{index:06}").stem
-        return name, Watched(image, truth, found, names, maps, inner, is_one_stage(model))
+        path = sample.get("img_path") or f"{index:06}"
+        return path, Watched(image, truth, found, names, maps, inner, is_one_stage(model))
 
 
 def _publish(visualizer: Any, name: str, picture: np.ndarray, step: int) -> None:
