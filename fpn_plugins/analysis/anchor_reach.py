@@ -20,6 +20,9 @@ from ..extras import needed_for
 with needed_for("statistics of data sets"):
     import numpy as np
 
+MOST_OVERLAPS = 10_000_000  # pairs of an object and an anchor that are computed at once
+MOST_LAYOUTS = 8  # sizes of images whose anchors are kept
+
 
 @dataclass(frozen=True)
 class AnchorReach:
@@ -82,12 +85,17 @@ def anchor_reach(
         sides = (round(image[side] * factor) for side in ("height", "width"))
         shape = tuple(-(-side // divisibility) * divisibility for side in sides)
         if shape not in layouts:
+            if len(layouts) == MOST_LAYOUTS:
+                layouts.clear()
             layouts[shape] = np.concatenate(
                 [_anchors(shape, stride, of_level, ratios) for stride, of_level in zip(strides, sizes, strict=True)]
             )
-        overlaps = _overlaps(np.array([entry["bbox"] for entry in objects], float) * factor, layouts[shape])
-        for entry, best, served in zip(objects, overlaps.max(1), (overlaps >= threshold).sum(1), strict=True):
-            found.setdefault(size_class(area_of(entry) * factor**2), []).append((best, served))
+        # all objects of a crowded image at once would take gigabytes
+        step = max(1, MOST_OVERLAPS // len(layouts[shape]))
+        for part in (objects[start : start + step] for start in range(0, len(objects), step)):
+            overlaps = _overlaps(np.array([entry["bbox"] for entry in part], float) * factor, layouts[shape])
+            for entry, best, served in zip(part, overlaps.max(1), (overlaps >= threshold).sum(1), strict=True):
+                found.setdefault(size_class(area_of(entry) * factor**2), []).append((best, served))
     return {name: _summary(found[name], threshold) for name in SIZE_CLASSES if name in found}
 
 

@@ -44,9 +44,16 @@ def table(found: PixelStatistics) -> str:
     return "\n".join(lines)
 
 
+def rounded(value: float) -> float:
+    """Round to 3 decimals, and a value below 1, such as of a reflectance, to 4 digits."""
+    return round(value, 3) if abs(value) >= 1 else float(f"{value:.4g}")
+
+
 def config_lines(found: PixelStatistics, reader: PixelReader) -> str:
     """Write the lines of both toolboxes' configs for a reader."""
-    means, stds = ([round(value, 3) for value in values] for values in found.scaled(reader.max_value))
+    means, stds = (list(map(rounded, values)) for values in found.scaled(reader.max_value))
+    flat = [channel for channel, value in enumerate(stds) if not value]
+    stds = [value or 1.0 for value in stds]
     given: dict[str, Any] = {"in_chans": found.channels}
     given |= {} if reader.max_value is None else {"max_value": reader.max_value}
     given |= {} if reader.bands is None else {"bands": list(reader.bands)}
@@ -67,6 +74,7 @@ def config_lines(found: PixelStatistics, reader: PixelReader) -> str:
             f"  dataloader.train.mapper.update(_target_=PixelMapper{mapper}, image_format='RGB')  # and test",
             f"  model.update(pixel_mean={means}, pixel_std={stds}, input_format='RGB')",
             f"backbone: in_chans={found.channels}; weights for color images are adapted",
+            *[f"channel {channel} is the same everywhere: leave it out by --bands" for channel in flat],
         ]
     )
 

@@ -42,6 +42,7 @@ WARMUP_FACTOR = 0.01
 COLORS = (0.7, 1.3)  # factors of brightness, contrast and saturation
 MIN_DELTA = 0.001  # of AP from 0 to 1: less counts as no improvement
 TARGET = {"cpu": 22, "cuda": 32}  # pixels that the small objects of a data set (5 % quantile) get
+LEAST_OBJECT = 8  # pixels: smaller objects cover a single position of the finest map or none
 MOST_SIDES = {"cpu": (480, 640), "cuda": (800, 1333)}
 CHANNELS = {"cpu": 64, "cuda": 256}
 MULTIPLE = 16  # of the shorter side

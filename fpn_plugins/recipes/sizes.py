@@ -6,7 +6,7 @@ from typing import Any
 
 from .folder import TrainingData
 from .reasons import quantile
-from .settings import LEAST_SIDE, MOST_SIDES, MULTIPLE, TARGET
+from .settings import LEAST_OBJECT, LEAST_SIDE, MOST_SIDES, MULTIPLE, TARGET
 
 
 def choose_size(data: TrainingData, size: tuple[int, int] | None, device: str, reasons: list[Any]) -> tuple[int, int]:
@@ -21,7 +21,10 @@ def choose_size(data: TrainingData, size: tuple[int, int] | None, device: str, r
     factor = min(TARGET[device] / small, most, 2.0)
     short = max(LEAST_SIDE, round(factor * sides[0] / MULTIPLE) * MULTIPLE)
     chosen = (short, max(short, round(short * sides[1] / sides[0])))
-    why = f"images have {sides[0]} x {sides[1]}; small objects (5 % quantile) get {small * short / sides[0]:.0f} px"
+    found = small * short / sides[0]
+    why = f"images have {sides[0]} x {sides[1]}; small objects (5 % quantile) get {found:.0f} px"
+    if found < LEAST_OBJECT:
+        why += ", too few to be found: cut the images into slices"
     reasons.append(("size", f"{chosen[0]} x {chosen[1]}", why))
     return chosen
 

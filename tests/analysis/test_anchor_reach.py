@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
@@ -67,6 +68,18 @@ def test_overlaps_include_all_anchors(tmp_path: Path):
     assert found["small"].positives == pytest.approx(float((small >= 0.5).sum(1).double().mean()))
     assert found["medium"].best_iou == pytest.approx(float(expected[1].max()))
     assert found["medium"].covered == float(expected[1].max() >= 0.5)
+
+
+def test_objects_are_matched_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A crowded image with all anchors at once would take gigabytes."""
+    path = coco_file(tmp_path / "a.json", *((5.0 * k, 3.0 * k, 9.0 + k, 7.0) for k in range(7)))
+    arguments: tuple = (path, [8], [[8.0]])
+    whole = anchor_reach(*arguments)
+    module = importlib.import_module("fpn_plugins.analysis.anchor_reach")
+    sizes, compute = [], module._overlaps
+    monkeypatch.setattr(module, "_overlaps", lambda boxes, anchors: sizes.append(len(boxes)) or compute(boxes, anchors))
+    monkeypatch.setattr(module, "MOST_OVERLAPS", 3 * (64 // 8) * (96 // 8) * 3)
+    assert anchor_reach(*arguments) == whole and sizes == [3, 3, 1]
 
 
 @pytest.mark.parametrize(("strides", "sizes"), [([], []), ([8, 16], [[16.0]])])

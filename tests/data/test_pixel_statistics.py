@@ -69,6 +69,17 @@ def test_command_prints_lines_that_work(tmp_path: Path, capsys: pytest.CaptureFi
     np.testing.assert_allclose(stored["std"], values[:, [3, 0]].std(0))
 
 
+def test_the_lines_hold_for_flat_channels_and_small_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Opaque alpha has no deviation, by which nobody can divide; reflectances are far below 1."""
+    image = np.zeros((4, 5, 2), np.float32)
+    image[0, :, 0], image[..., 1] = 0.0004, 255
+    np.save(tmp_path / "a.npy", image)
+    pixels.main([str(tmp_path)])
+    text = capsys.readouterr().out
+    assert "mean=[0.0001, 255.0], std=[0.0001732, 1.0]" in text
+    assert "channel 1 is the same everywhere: leave it out by --bands" in text
+
+
 @pytest.mark.parametrize("command", [[], ["--bands", "7"]])
 def test_images_of_other_channels_are_an_error(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     np.save(tmp_path / "a.npy", np.zeros((2, 2, 3)))

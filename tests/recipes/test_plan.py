@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from fpn_plugins.recipes import Machine, Recipe, plan_recipe, read_folder
+from fpn_plugins.recipes.sizes import choose_size
 
 CPU = Machine("cpu", 2)
 GPU = Machine("cuda", 16, 80.0)
@@ -39,6 +40,14 @@ def test_recipes_differ(tiny_coco: Path):
     assert few.backbone["frozen_stages"] > standard.backbone["frozen_stages"]
     assert few.short_sides[0] / few.size[0] < standard.short_sides[0] / standard.size[0]
     assert any("meant for" in why for *_, why in standard.reasons)
+
+
+def test_objects_that_are_too_small_are_named(tiny_coco: Path):
+    data = read_folder(tiny_coco)
+    for factor, found in ((1, False), (0.02, True)):
+        reasons: list[tuple[str, str, str]] = []
+        choose_size(replace(data, boxes=data.boxes * factor), None, "cpu", reasons)
+        assert ("cut the images into slices" in reasons[0][2]) == found
 
 
 def test_the_length_is_an_option(tiny_coco: Path):
