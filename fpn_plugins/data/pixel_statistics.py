@@ -100,10 +100,16 @@ def image_files(folder: Path) -> list[Path]:
         existing = sorted(path for path in files if path.is_file())
         if existing:
             return existing
-    found = sorted(path for path in folder.rglob("*") if suffix_of(path) in SUFFIXES and path.is_file())
+    inside = (path for path in folder.rglob("*") if not _is_hidden(path.relative_to(folder)))
+    found = sorted(path for path in inside if suffix_of(path) in SUFFIXES and path.is_file())
     if not found:
         raise FileNotFoundError(f"folder {str(folder)!r} has no images {', '.join(SUFFIXES)}")
     return found
+
+
+def _is_hidden(path: Path) -> bool:
+    """Return whether a file is hidden: macOS writes such a file beside each image on drives of other systems."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def pixel_statistics(paths: Iterable[Path], reader: PixelReader | None = None) -> PixelStatistics:

@@ -121,6 +121,7 @@ def test_images_of_other_splits_are_not_read(tmp_path: Path):
     content = {"images": [entry], "annotations": [], "categories": []}
     (tmp_path / "annotations/train.json").write_text(json.dumps(content))
     assert image_files(tmp_path) == [tmp_path / "images/train.npy"]
+    (tmp_path / "images/._val.npy").write_bytes(b"of macOS")
     assert len(image_files(tmp_path / "images")) == 3
 
 

@@ -130,9 +130,11 @@ class EarlyStopping(HookBase):
             return
         # the first process alone evaluates
         found = comm.all_gather(self.trainer.storage.latest().get(self.metric))[0]
-        if found is not None and found[0] >= self.best + self.min_delta:
-            self.best, self.waited = found[0], 0
-        elif found is not None:
+        # Detectron2's AP of a detector that finds nothing is no number
+        value = None if found is None else 0.0 if math.isnan(found[0]) else found[0]
+        if value is not None and value >= self.best + self.min_delta:
+            self.best, self.waited = value, 0
+        elif value is not None:
             self.waited += 1
         if self.waited >= self.patience:
             _logger().info("%s has not risen in %d evaluations: training ends", self.metric, self.waited)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -107,7 +108,7 @@ def stops_at(values: list[float], patience: int = 2, min_delta: float = 0.1) -> 
         except StopTraining:
             found.append(index + 1)
             break
-    for index, value in enumerate(values):
+    for index, value in enumerate(0.0 if math.isnan(value) else value for value in values):
         if theirs._check_stop_condition(value)[0]:
             found.append(index + 1)
             break
@@ -119,3 +120,6 @@ def test_a_training_ends_early_as_in_mmengine():
     assert stops_at([1.0, 2.0, 2.05, 2.0]) == (4, 4)
     assert stops_at([1.0, 2.0, 1.9, 2.2, 2.1, 2.1]) == (6, 6)
     assert stops_at([1.0, 2.0, 3.0, 4.0]) is None
+    # a detector that finds nothing: no number in Detectron2, 0 by `fpn_plugins.CocoMetric`
+    assert stops_at([math.nan, math.nan, math.nan, 1.0]) == (3, 3)
+    assert stops_at([math.nan, math.nan, 1.0, 2.0, 3.0]) is None
