@@ -101,7 +101,7 @@ class MLflowWriter(_NewEvents):
 
     def log(self, values: Mapping[str, Any], step: int) -> None:
         """Log at a step, with names of characters that MLflow allows."""
-        named = {re.sub(r"[^\w\-. :/]", "_", name): value for name, value in values.items()}
+        named = {mlflow_name(name): value for name, value in values.items()}
         self.mlflow.log_metrics(
             {name: value for name, value in named.items() if not isinstance(value, np.ndarray)}, step
         )
@@ -113,6 +113,15 @@ class MLflowWriter(_NewEvents):
         """End the run, unless it was there before."""
         if self.owns_run:
             self.mlflow.end_run()
+
+
+def mlflow_name(name: str) -> str:
+    """Return a name as MLflow allows it: a relative path of letters, digits and some signs.
+
+    Metrics of classes have their names, which may hold anything.
+    """
+    parts = re.sub(r"[^\w\-. :/]", "_", name).split("/")
+    return "/".join(part if part.strip(".") else "_" * len(part) for part in parts if part)
 
 
 def _send_config(folder: str, send: Any) -> None:

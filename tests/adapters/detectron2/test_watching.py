@@ -160,3 +160,20 @@ def test_wrong_options_are_named(given: dict[str, Any], message: str) -> None:
 
     with pytest.raises((TypeError, ValueError), match=message):
         read_watch(given)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("bbox/AP-disk", "bbox/AP-disk"),
+        ("bbox/AP-a, 'b' é", "bbox/AP-a_ _b_ é"),
+        ("bbox/AP-N//A/", "bbox/AP-N/A"),
+        ("/a/../b/.", "a/__/b/_"),
+    ],
+)
+def test_names_of_classes_become_those_that_mlflow_allows(name: str, expected: str):
+    import posixpath
+
+    from fpn_plugins.adapters.detectron2.writers import mlflow_name
+
+    assert mlflow_name(name) == expected == posixpath.normpath(expected)
