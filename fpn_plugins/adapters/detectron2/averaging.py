@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
 from detectron2.engine import HookBase
-from detectron2.engine.hooks import BestCheckpointer
 from detectron2.utils import comm
 from torch import Tensor, nn
 
 from ...checks import number, positive_int
 from ...sharding import is_sharded
+from ...weights.archives import check_torch
 
 
 class WeightAverage(HookBase):
@@ -97,6 +98,55 @@ class WeightAverage(HookBase):
             self.mean = {name: value.detach().clone() for name, value in self.parameters.items()}
 
 
+class BestWeights(HookBase):
+    """Keep the weights with the highest metric in ``model_best.pth``, like Detectron2's ``BestCheckpointer``.
+
+    Detectron2's hook forgets the best value when a training is resumed, and the next evaluation replaces the file. This
+    one stores the value in the file. Register it after the hook that evaluates, in all processes: they save a sharded
+    model together.
+
+    Args:
+        period: iterations between evaluations; the last iteration is one, too.
+        checkpointer: checkpointer of the training.
+        metric: name of the metric, such as ``"bbox/AP"``.
+    """
+
+    name, key = "model_best", "best_metric"
+
+    def __init__(self, period: int, checkpointer: Any, metric: str) -> None:
+        self.period, self.checkpointer, self.metric = positive_int("train.eval_period", period), checkpointer, metric
+        self.best = -math.inf
+
+    def before_train(self) -> None:
+        """Take the best value from the file if the training goes on."""
+        path = Path(self.checkpointer.save_dir, f"{self.name}.pth")
+        if self.trainer.start_iter and path.is_file():
+            with suppress(Exception):  # a damaged file, of which there are all kinds, is to be replaced
+                self.best = float(check_torch(path)[1][self.key])
+        self.best = comm.all_gather(self.best)[0]
+
+    def after_step(self) -> None:
+        """Compare after an evaluation; the last one is compared in `after_train`."""
+        done = self.trainer.iter + 1
+        if done % self.period == 0 and done != self.trainer.max_iter:
+            self._compare()
+
+    def after_train(self) -> None:
+        """Compare after the last evaluation."""
+        if self.trainer.iter + 1 >= self.trainer.max_iter:
+            self._compare()
+
+    def _compare(self) -> None:
+        # the first process alone evaluates
+        value, iteration = comm.all_gather(self.trainer.storage.latest().get(self.metric, (math.nan, 0)))[0]
+        if not math.isfinite(value):
+            _logger().warning("%s has no value: no weights are kept as the best", self.metric)
+        elif value > self.best:
+            _logger().info("%s is %.3f: the best weights so far", self.metric, value)
+            self.best = float(value)
+            self.checkpointer.save(self.name, iteration=iteration, **{self.key: self.best})
+
+
 class StopTraining(BaseException):  # Detectron2's trainer logs an `Exception` as a failure
     """End a training early; the hooks run as after the last iteration."""
 
@@ -164,8 +214,8 @@ def selection_hooks(train: Any, checkpointer: Any) -> list[HookBase]:
     """
     best, stopping = train.get("best_checkpoint"), train.get("early_stopping")
     found: list[HookBase] = []
-    if best and comm.is_main_process():
-        found.append(BestCheckpointer(train.eval_period, checkpointer, best["metric"]))
+    if best:
+        found.append(BestWeights(train.eval_period, checkpointer, best["metric"]))
     if stopping:
         found.append(EarlyStopping(train.eval_period, **stopping))
     return found

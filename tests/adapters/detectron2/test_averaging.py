@@ -91,6 +91,39 @@ def test_wrong_settings_are_named(options: dict[str, Any], error: type[Exception
         average(nn.Linear(1, 1), **options)
 
 
+def test_the_best_weights_survive_a_training_that_is_resumed(tmp_path: Any):
+    from fpn_plugins.adapters.detectron2.averaging import BestWeights
+    from fpn_plugins.adapters.detectron2.checkpointer import SafeCheckpointer
+
+    model = nn.Linear(1, 1, bias=False)
+
+    def run(values: list[float], start: int = 0) -> None:
+        hook: Any = BestWeights(1, SafeCheckpointer(model, str(tmp_path)), "bbox/AP")
+        hook.trainer = SimpleNamespace(start_iter=start, max_iter=100)
+        hook.before_train()
+        for index, value in enumerate(values, start):
+            model.weight.data.fill_(index)
+            latest = {} if value is None else {"bbox/AP": (value, index)}
+            hook.trainer.iter, hook.trainer.storage = index, SimpleNamespace(latest=lambda latest=latest: latest)
+            hook.after_step()
+
+    def kept() -> int:
+        content = torch.load(tmp_path / "model_best.pth", weights_only=True)
+        assert int(content["model"]["weight"]) == content["iteration"]
+        return content["iteration"]
+
+    run([math.nan, None, math.nan])  # nothing is found yet
+    assert not (tmp_path / "model_best.pth").exists()
+    run([math.nan, 1.0, 5.0, 4.0])
+    assert kept() == 2
+    run([3.0, 5.0], start=4)
+    assert kept() == 2
+    run([3.0, 6.0], start=4)
+    assert kept() == 5
+    run([1.0])  # another training
+    assert kept() == 0
+
+
 def stops_at(values: list[float], patience: int = 2, min_delta: float = 0.1) -> tuple[int, int] | None:
     """Evaluation at which our hook and mmengine's end the training, counted from 1; `None` if they do not."""
     from mmengine.hooks import EarlyStoppingHook
