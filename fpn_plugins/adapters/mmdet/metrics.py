@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmdet.evaluation import CocoMetric as _CocoMetric
-
+from ...extras import quiet_imports
 from ...registry import METRICS
+
+with quiet_imports():  # mmdet warns of metrics whose libraries are missing
+    from mmdet.evaluation import CocoMetric as _CocoMetric
 
 
 @METRICS.register_module()
