@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..data.coco_check import is_object
 from ..data.coco_folder import read_coco
 from ..data.coco_report import SIZE_CLASSES, area_of, size_class
 from ..data.statistics import check_resize, resize_factor
@@ -29,7 +30,7 @@ class AnchorReach:
     """Coverage of the objects of a size class by anchors.
 
     Attributes:
-        objects: number of objects, without crowd regions.
+        objects: number of objects, without crowd regions, and boxes outside their image or below 1 px.
         best_iou: mean over the objects of the best intersection over union with an anchor.
         covered: share of objects that some anchor overlaps by the threshold or more.
         positives: mean number of such anchors per object.
@@ -101,8 +102,10 @@ def anchor_reach(
 
 def _objects_by_image(content: dict[str, Any]) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
     by_image: dict[int, list[dict[str, Any]]] = {}
+    images = {image["id"]: image for image in content["images"]}
     for entry in content["annotations"]:
-        if not entry.get("iscrowd", 0) and min(entry["bbox"][2:]) > 0:
+        # others are no objects for the toolboxes either
+        if entry["image_id"] in images and is_object(entry, images[entry["image_id"]]):
             by_image.setdefault(entry["image_id"], []).append(entry)
     return ((image, by_image[image["id"]]) for image in content["images"] if image["id"] in by_image)
 

@@ -141,13 +141,13 @@ def _annotation_faults(
     return [fault for fault in faults if fault is not None]
 
 
-def is_object(annotation: dict[str, Any], image: dict[str, Any], source: CocoSet) -> bool:
-    """Return whether both toolboxes train on an annotation without errors."""
+def is_object(annotation: dict[str, Any], image: dict[str, Any], min_side: int = 0) -> bool:
+    """Return whether both toolboxes train on an annotation without errors; see `CocoSet` for ``min_side``."""
     x, y, width, height = annotation["bbox"]
     inside = x + width > 0 and x < image["width"] and y + height > 0 and y < image["height"]
     large = min(width, height) >= 1 and area_of(annotation) > 0
     used = not annotation.get("iscrowd") and not annotation.get("ignore")
-    return used and large and inside and min(image["width"], image["height"]) >= source.min_side
+    return used and large and inside and min(image["width"], image["height"]) >= min_side
 
 
 def check_content(content: dict[str, Any], source: CocoSet, findings: Findings) -> list[dict[str, Any]]:
@@ -172,7 +172,7 @@ def check_content(content: dict[str, Any], source: CocoSet, findings: Findings) 
         for rule, detail in faults:
             findings.add(rule, f"annotation {annotation.get('id')!r}: {detail}")
         if not any(rule.error for rule, _ in faults) and annotation["category_id"] in chosen:
-            objects += is_object(annotation, images[annotation["image_id"]], source)
+            objects += is_object(annotation, images[annotation["image_id"]], source.min_side)
     _check_use(content, source, findings, objects)
     return list(images.values())
 

@@ -14,7 +14,6 @@ from ..checks import number
 from ..data import CocoSplit, find_split
 from ..data.coco_check import is_object
 from ..data.coco_folder import read_coco
-from ..data.coco_set import CocoSet
 from ..data.data_check import read_checked
 from ..extras import needed_for
 from ..files import write_atomically
@@ -123,8 +122,8 @@ def set_aside(train: CocoSplit, part: float, folder: Path) -> tuple[CocoSplit, C
 
 
 def _objects(content: dict[str, Any], ann_file: Path) -> list[dict[str, Any]]:
-    images, source = {image["id"]: image for image in content["images"]}, CocoSet(ann_file)
-    found = [a for a in content["annotations"] if is_object(a, images[a["image_id"]], source)]
+    images = {image["id"]: image for image in content["images"]}
+    found = [a for a in content["annotations"] if is_object(a, images[a["image_id"]])]
     if not found:
         raise ValueError(
             f"{str(ann_file)!r} has no objects with a box of at least 1 px in its image; there is nothing to train on"

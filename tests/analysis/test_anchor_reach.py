@@ -45,6 +45,12 @@ def test_an_object_between_small_anchors_is_not_covered(tmp_path: Path):
     assert anchor_reach(path, [8], [[16.0]], ratios=[1.0], threshold=0.3)["small"].positives == 5
 
 
+def test_what_no_toolbox_trains_on_is_not_counted(tmp_path: Path):
+    path = coco_file(tmp_path / "a.json", (24, 24, 16, 16), (200, 24, 16, 16), (24, 24, 0, 16), (24, 24, 0.5, 16))
+    reach = anchor_reach(path, [16], [[16.0]], ratios=[1.0])
+    assert list(reach) == ["small"] and reach["small"].objects == 1
+
+
 @pytest.mark.torchvision
 def test_overlaps_include_all_anchors(tmp_path: Path):
     from torchvision import ops
