@@ -154,7 +154,7 @@ def length_check(study: Study, results: RankResults) -> str:
     means = [statistics.fmean(row.ap[first, length]) for length in LENGTHS]
     return (
         f"`{study.baseline}` reaches {means[1]:.1f} AP in {study.iterations // 2} iterations and {means[0]:.1f} in "
-        f"{study.iterations}: twice the training brings {means[0] - means[1]:+.1f}. {last_rises(study, results)}"
+        f"{study.iterations}: twice the training brings {means[0] - means[1]:+.1f}.\n{last_rises(study, results)}"
     )
 
 

@@ -103,7 +103,8 @@ difference from `{baseline}` seed by seed.
 
 **How the ranking was checked.** A neck is called better or worse than `{baseline}` only if the difference has the same
 sign in all {seeds} seeds in {toolbox}, after {iterations} iterations and also after {half} (a training of its own, with
-the whole schedule). The rest is a tie. {check}
+the whole schedule). The rest is a tie.
+{check}
 """
 
 RANKING_LIMITS = """\
