@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +121,10 @@ class BestWeights(HookBase):
         """Take the best value from the file if the training goes on."""
         path = Path(self.checkpointer.save_dir, f"{self.name}.pth")
         if self.trainer.start_iter and path.is_file():
-            with suppress(Exception):  # a damaged file, of which there are all kinds, is to be replaced
+            try:
                 self.best = float(check_torch(path)[1][self.key])
+            except Exception as error:  # files are damaged in many ways
+                _logger().warning("%s has no best value (%r): the next evaluation replaces it", path, error)
         self.best = comm.all_gather(self.best)[0]
 
     def after_step(self) -> None:
