@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from fpn_plugins import BACKBONES
+from fpn_plugins import BACKBONES, NECKS
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "tools" / "benchmarks"
@@ -56,6 +56,12 @@ def test_every_backbone_has_example_arguments():
     tree = ast.parse((FOLDER / "gpu_parity.py").read_text())
     found = [node.value for node in tree.body if isinstance(node, ast.AnnAssign)]
     assert {key.value for key in found[0].keys} == set(BACKBONES)
+
+
+@pytest.mark.parametrize("name", sorted(NECKS))
+def test_parity_builds_every_neck(name: str, script: Callable[[str], ModuleType]) -> None:
+    module, inputs = script("benchmarks/gpu_parity").build(name)
+    assert isinstance(module, NECKS[name]) and len(inputs) >= 1
 
 
 @pytest.mark.timm
@@ -173,7 +179,7 @@ def test_mmcv_without_its_extension_gets_our_operators(
 ) -> None:
     from fpn_plugins.adapters.mmcv import installation
 
-    kit = script("benchmarks/gpu_detectors")
+    kit = script("benchmarks/gpu_section")
     lite = installation.Mmcv(Path("mmcv"), True, True, [], [], None)
     monkeypatch.setattr(kit.importlib.util, "find_spec", lambda name: name)
     before = sys.modules.pop("mmcv._ext", None)

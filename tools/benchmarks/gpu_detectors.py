@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,9 +27,8 @@ from fpn_plugins.analysis import agreement
 
 # forms in single precision; the precision is that of the section
 WHOLE_FORMS = {name: form for name, form in FORMS.items() if not form.bf16}
-COMPILED = "ours, channels_last, backbone compiled"
-GRAPH = "ours, channels_last, backbone as CUDA graph"
-COMPILED_GRAPH = "ours, channels_last, backbone compiled, CUDA graph"
+# what the names of forms end in whose pyramid is compiled or replayed
+COMPILED, GRAPH, COMPILED_GRAPH = ", backbone compiled", ", backbone as CUDA graph", ", backbone compiled, CUDA graph"
 # detectors whose compiled pyramids the default run measures: a compilation takes half a minute
 DEFAULT_COMPILED = {("detectron2", "mask_rcnn")}
 LARGE, TINY = DetectorSetting((800, 1344), 2), DetectorSetting((96, 128), 1)
@@ -55,20 +52,8 @@ SMALL_OURS = SMALL_HEADS + tuple(
 LEAST_SHARE = 0.9  # of the stock detector's detections that our forms have to find
 
 
-def provide_operators() -> None:
-    """Answer mmcv's operators with ours in this process, where mmcv has no compiled extension; nothing is written."""
-    if importlib.util.find_spec("mmcv") is None or "mmcv._ext" in sys.modules:
-        return
-    from fpn_plugins.adapters.mmcv.installation import find_mmcv
-
-    found = find_mmcv()
-    if not found.compiled and found.file is None:
-        sys.modules["mmcv._ext"] = importlib.import_module("fpn_plugins.adapters.mmcv.extension")
-
-
 def compare_detectors(bench: Bench, rows: Rows, toolboxes: Sequence[str], detectors: Sequence[str]) -> None:
     """Measure detectors of the installed toolboxes; a detector that fails is a row with its error."""
-    provide_operators()
     for detector in detectors:
         for toolbox in toolboxes:
             _try_detector(bench, rows, toolbox, detector, TINY if bench.tiny else LARGE, WHOLE_FORMS)
@@ -103,28 +88,30 @@ def _compare_detector(
     """Add detections, and times of all forms with those of the fastest one's pyramid compiled and as a graph."""
     models = {who: build(subject, form).to(bench.device) for who, form in forms.items()}
     _add_agreement(rows, subject, models, setting)
-    fast = next((form for form in forms.values() if form.channels_last), forms[OURS])
+    fast = next((who for who, form in forms.items() if form.channels_last), OURS)
     with_compiled = bench.full or (subject.toolbox, subject.detector) in DEFAULT_COMPILED
     for precision in bench.precisions:
         dtype = set_precision(precision)
-        graphed = _derived_forms(bench, subject, fast, bench.compiles(precision) and with_compiled)
+        graphed = _derived_forms(bench, subject, fast, forms[fast], bench.compiles(precision) and with_compiled)
         for mode, training in MODES.items():
             chosen = {**models, **graphed}
             if training:  # a graph is for inference, and its module is among the others
                 chosen = {who: model for who, model in chosen.items() if not isinstance(model.backbone, Graphed)}
                 if not bench.compiles_mode(precision, training):
-                    chosen.pop(COMPILED, None)
+                    chosen.pop(fast + COMPILED, None)
             jobs = {who: make_pass(model, subject.toolbox, mode, setting, dtype) for who, model in chosen.items()}
             place = {"toolbox": subject.toolbox, "detector": subject.detector, **setting._asdict()}
             bench.compare(rows, jobs, **place, precision=precision, mode=mode)
         bench.reset()
 
 
-def _derived_forms(bench: Bench, subject: Subject, form: DetectorForm, compiled: bool) -> dict[str, nn.Module]:
-    """Build the detector with its pyramid as a CUDA graph and, if asked for, compiled, and both."""
-    names = [GRAPH, COMPILED, COMPILED_GRAPH] if compiled else [GRAPH]
-    models = {name: build(subject, form).to(bench.device) for name in names}
-    for name, model in models.items():
+def _derived_forms(
+    bench: Bench, subject: Subject, who: str, form: DetectorForm, compiled: bool
+) -> dict[str, nn.Module]:
+    """Build a form of the detector with its pyramid as a CUDA graph and, if asked for, compiled, and both."""
+    models = {}
+    for name in [GRAPH, COMPILED, COMPILED_GRAPH] if compiled else [GRAPH]:
+        models[who + name] = model = build(subject, form).to(bench.device)
         if name != GRAPH:
             model.backbone.compile(backend=bench.backend)
         if name != COMPILED:

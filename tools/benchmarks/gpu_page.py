@@ -47,7 +47,8 @@ def page(report: Mapping[str, Any]) -> str:
 
 def measured(report: Mapping[str, Any]) -> str:
     """First sentence: when, how and on which machine."""
-    how = f" by `{report['command']}`" if report.get("command") else ""
+    commands = dict.fromkeys(part.get("command", report.get("command")) for part in report["parts"])
+    how = " by " + " and ".join(f"`{command}`" for command in commands) if all(commands) else ""
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     return f"Measured on {report['date']}{how} on one {report['device']}, with {versions}, Python {report['python']}."
 
