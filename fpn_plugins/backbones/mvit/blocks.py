@@ -91,7 +91,7 @@ class MultiScaleAttention(nn.Module):
             q_size, k_size = self.window or (q.shape[axis], k.shape[axis])
             position = torch.arange(q.shape[axis], device=q.device)
             in_window = position - position // q_size * q_size
-            rows.append(pooled_relative_rows(table, q_size, k_size, self.finer_keys)[in_window])
+            rows.append(pooled_relative_rows(table, q_size, k_size, self.finer_keys, in_window))
         return relative_bias(q, *rows)
 
 

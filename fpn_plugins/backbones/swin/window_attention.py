@@ -135,41 +135,33 @@ def window_layout(batch: int, height: int, width: int, size: int, shift: int, de
         shift: tokens by which the padded map is rolled up and to the left before it is cut.
         device: device of the tables.
     """
-    rows, columns = windows_along(height, size), windows_along(width, size)
-    window, inside = _divide(torch.arange(batch * rows * columns * size * size, device=device), size * size)
-    (image, row, column), (down, across) = _grid(window, rows, columns), _divide(inside, size)
-    y, x = _wrap(row * size + down + shift, rows * size), _wrap(column * size + across + shift, columns * size)
-    tokens = torch.where((y < height) & (x < width), (image * height + y) * width + x + 1, 0)
-
-    image, y, x = _grid(torch.arange(batch * height * width, device=device), height, width)
-    row, down = _divide(_wrap(y + (rows * size - shift), rows * size), size)
-    column, across = _divide(_wrap(x + (columns * size - shift), columns * size), size)
-    places = ((image * rows + row) * columns + column) * (size * size) + down * size + across
+    rows, columns, area = windows_along(height, size), windows_along(width, size), size * size
+    row, down = _positions(height, size, shift, device)
+    column, across = _positions(width, size, shift, device)
+    vertical = row * (columns * area) + down * size
+    horizontal = column * area + across
+    image = torch.arange(batch, device=device) * (rows * columns * area)
+    places = (image[:, None, None] + vertical[:, None] + horizontal).flatten()
+    tokens = torch.zeros(batch * rows * columns * area, dtype=places.dtype, device=device)
+    tokens = tokens.scatter(0, places, torch.arange(1, batch * height * width + 1, device=device))
     return WindowLayout(tokens, places, _masks(batch, rows, columns, size, shift, device) if shift else None)
 
 
+def _positions(side: int, size: int, shift: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Compute window and place inside it along one axis, of each row or column of a shifted map."""
+    length = windows_along(side, size) * size
+    x = torch.arange(side, device=device)
+    if shift:
+        x = x + (length - shift)
+        x = torch.where(x >= length, x - length, x)
+    window = x // size
+    return window, x - window * size  # ONNX has no remainder for a symbolic size
+
+
 def _masks(batch: int, rows: int, columns: int, size: int, shift: int, device: torch.device) -> Tensor:
-    _, row, column = _grid(torch.arange(batch * rows * columns, device=device)[:, None], rows, columns)
-    down, across = _divide(torch.arange(size * size, device=device), size)
-    wrapped_y = (row == rows - 1) & (down >= size - shift)  # n N
-    wrapped_x = (column == columns - 1) & (across >= size - shift)
-    origin = 2 * wrapped_y.int() + wrapped_x.int()
-    return torch.where(origin[:, :, None] == origin[:, None, :], 0.0, APART)
-
-
-def _grid(x: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Split positions that count through all images into image, row and column."""
-    rows, column = _divide(x, width)
-    image, row = _divide(rows, height)
-    return image, row, column
-
-
-def _divide(x: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Compute quotient and remainder; ONNX has no remainder for a symbolic size."""
-    quotient = x // size
-    return quotient, x - quotient * size
-
-
-def _wrap(x: Tensor, size: int) -> Tensor:
-    """Wrap positions below ``2 size`` around at ``size``."""
-    return torch.where(x >= size, x - size, x)
+    # what the shift brought to the end of an axis comes from its beginning
+    wrapped_y = torch.arange(rows * size, device=device) >= rows * size - shift
+    wrapped_x = torch.arange(columns * size, device=device) >= columns * size - shift
+    origin = 2 * wrapped_y.view(rows, 1, size, 1) + wrapped_x.view(columns, 1, size)  # rows columns size size
+    origin = origin.view(rows * columns, size * size)
+    return torch.where(origin[:, :, None] == origin[:, None, :], 0.0, APART).repeat(batch, 1, 1)

@@ -10,11 +10,14 @@ a head.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from ...checks import divisor
 from ...ops.attention import AxialBias, attend_grids
+from ...ops.tracing import traced
 from ...ops.windows import from_windows, to_windows
 from ...weights.resize import resize_relative_positions
 
@@ -127,7 +130,9 @@ def relative_rows(table: Tensor, size: int) -> Tensor:
     return table[position[:, None] - position + size - 1]
 
 
-def pooled_relative_rows(table: Tensor, q_size: int, k_size: int, finer_keys: bool) -> Tensor:
+def pooled_relative_rows(
+    table: Tensor, q_size: int, k_size: int, finer_keys: bool, queries: Tensor | None = None
+) -> Tensor:
     """Look up embeddings, ``q_size k_size D``, like `relative_rows` but for queries and keys on different grids.
 
     Distances are measured on the finer grid and rounded down in single precision, so rounding errors are the same as in
@@ -139,14 +144,30 @@ def pooled_relative_rows(table: Tensor, q_size: int, k_size: int, finer_keys: bo
         k_size: keys along the axis.
         finer_keys: whether there are at least as many keys as queries; an argument, so that a trace does not depend on
             the sizes.
+        queries: positions of the queries of the result; ``None`` for all in turn.
     """
     table = resize_relative_positions(table, 2 * (k_size if finer_keys else q_size) - 1)
-    sizes = [torch.full((), size, dtype=torch.float64, device=table.device) for size in (q_size, k_size)]
-    queries = torch.arange(q_size, device=table.device)[:, None]
+    if queries is None:
+        queries = torch.arange(q_size, device=table.device)
     keys = torch.arange(k_size, device=table.device)
+    larger, smaller = (k_size, q_size) if finer_keys else (q_size, k_size)
+    step = _quotient(larger, smaller, table.device)
     if finer_keys:
-        distance = queries * (sizes[1] / sizes[0]).float() - keys + (k_size - 1)
+        distance = queries[:, None] * _single(step) - keys + (k_size - 1)
     else:
-        step = sizes[0] / sizes[1]
-        distance = queries - keys * step.float() + ((k_size - 1) * step).float()
+        distance = queries[:, None] - keys * _single(step) + _single((k_size - 1) * step)
     return table[distance.long()]
+
+
+def _quotient(size: int, other: int, device: torch.device) -> Any:
+    """Divide in double precision; in a trace, on the device, since the sizes are those of each run."""
+    if not traced():
+        return size / other
+    return torch.full((), size, dtype=torch.float64, device=device) / torch.full(
+        (), other, dtype=torch.float64, device=device
+    )
+
+
+def _single(x: Any) -> Any:
+    """Round to single precision, as PyTorch does with numbers that are not tensors."""
+    return x.float() if isinstance(x, Tensor) else x

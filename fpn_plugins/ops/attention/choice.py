@@ -35,7 +35,8 @@ def choose_form(q: Tensor, k: Tensor, v: Tensor, bias: Bias) -> Form:
     ============================  =======================  =====================================
     bias, keys                    CPU                      CUDA and others
     ============================  =======================  =====================================
-    tensor or axial, up to 64     masked; training: plain  plain
+    tensor or axial, up to 64     masked; training: plain  half: plain; training: masked
+                                                           float32: masked; training: plain
     tensor, more                  masked                   masked
     axial, up to 256, half        masked; training:        masked; training: widened
                                   blocked
@@ -51,7 +52,9 @@ def choose_form(q: Tensor, k: Tensor, v: Tensor, bias: Bias) -> Form:
     Milliseconds for inference / training (forward and backward). CPU: AMD EPYC with AVX-512, 1 thread, float32;
     ``python tools/benchmarks/attention_forms.py --threads 1`` (``docs/attention_forms.md``); the machine was not idle,
     and for 14 x 14 windows at inference another run had ``blocked`` 22.9, ``masked`` 26.5. GPU: NVIDIA H200, PyTorch
-    2.11, measured before this function existed; ``python tools/benchmarks/gpu.py attention windows``.
+    2.11; ``python tools/benchmarks/gpu.py attention windows`` (``docs/gpu.md``); the row of 14 x 14 windows was
+    measured before this function existed. On the 64 x 64 map in bfloat16, `widened_narrow` takes 0.71 / 3.47 with
+    cuDNN's kernel, but 2.03 / 17.3 with the memory-efficient one, which GPUs without the former would take.
 
     =========================================  ===========  ===========  ===========  ==============  ===========
     case                                       plain        masked       widened      widened_narrow  blocked
@@ -60,21 +63,25 @@ def choose_form(q: Tensor, k: Tensor, v: Tensor, bias: Bias) -> Form:
     CPU, 14 x 14 windows                       20.7 / 40.5  11.0 / 41.9  17.5 / 47.6                  17.4 / 43.5
     CPU, 32 x 32 map                           105 / 238    58 / 231     66 / 227                     40 / 143
     CPU, 64 x 64 map                           1992 / 4001  934 / 3986   1591 / 5387                  673 / 2484
-    GPU, bfloat16, Swin's 7 x 7 windows        1.60 / 5.34  3.69 / 8.69
+    GPU, bfloat16, Swin's 7 x 7 windows        0.79 / 2.17  0.91 / 1.52
+    the same, shifted                          1.16 / 2.64  1.17 / 2.14
+    GPU, float32, Swin's 7 x 7 windows         0.99 / 2.63  0.71 / 2.76
+    the same, shifted                          1.24 / 2.89  0.96 / 3.32
     GPU, bfloat16, 14 x 14 windows, 200                     1.21 / 7.24  1.96 / 6.49  1.76 / 6.06
-    GPU, bfloat16, 64 x 64 map, batch 2                     1.85 / 8.16  1.32 / 4.84
-    GPU, float32, 64 x 64 map, batch 2                      5.74 / 18.6  9.64 / 36.7  6.88 / 28.5
+    GPU, bfloat16, 64 x 64 map, batch 2        3.35 / 7.27  1.41 / 7.02  0.85 / 3.71
+    GPU, float32, 64 x 64 map, batch 2         6.23 / -     4.70 / -     8.74 / -     5.97 / -
     =========================================  ===========  ===========  ===========  ==============  ===========
     """
     if traced():
         return forms.widened if isinstance(bias, AxialBias) else forms.masked
     training = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, *_tensors(bias)))
     on_cpu, keys = q.device.type == "cpu", k.shape[-2]
+    half = q.dtype in (torch.float16, torch.bfloat16)
     if bias is not None and keys <= SMALL_WINDOW:
-        return forms.masked if on_cpu and not training else forms.plain
+        masked_wins = training if half and not on_cpu else not training
+        return forms.masked if masked_wins else forms.plain
     if not isinstance(bias, AxialBias):
         return forms.masked
-    half = q.dtype in (torch.float16, torch.bfloat16)
     if keys <= LARGE_WINDOW and not training and (on_cpu or half):
         return forms.masked
     if on_cpu:
