@@ -101,7 +101,7 @@ class Report:
     def put(self, part: str, section: str, status: str, seconds: float, rows: list[dict[str, Any]]) -> None:
         """Replace the entry of a part, and write JSON and page."""
         entry = {"part": part, "section": section, "status": status, "seconds": round(seconds, 1), "rows": rows}
-        entry["command"] = self.report["command"]
+        entry |= {"command": self.report["command"], "date": self.report["date"]}
         others = [other for other in self.report["parts"] if other["part"] != part]
         order = list(SECTIONS)
         self.report["parts"] = sorted([*others, entry], key=lambda found: order.index(found["section"]))

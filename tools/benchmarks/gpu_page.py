@@ -36,7 +36,13 @@ def page(report: Mapping[str, Any]) -> str:
     blocks.append("## Goals\n\n" + table(("", "mode", "at most", "measured", ""), list(goal_lines(by_section)), 2))
     for section, title in TITLES.items():
         rows = by_section.get(section, [])
-        tables = [*parity_table(rows), *times_table(rows), *roofline_table(rows), *differences_table(rows)]
+        tables = [
+            *dates_line(section, report),
+            *parity_table(rows),
+            *times_table(rows),
+            *roofline_table(rows),
+            *differences_table(rows),
+        ]
         if tables:
             blocks.append(f"## {title}\n\n" + "\n".join(tables))
     failed = list(failures(report))
@@ -47,10 +53,25 @@ def page(report: Mapping[str, Any]) -> str:
 
 def measured(report: Mapping[str, Any]) -> str:
     """First sentence: when, how and on which machine."""
-    commands = dict.fromkeys(part.get("command", report.get("command")) for part in report["parts"])
-    how = " by " + " and ".join(f"`{command}`" for command in commands) if all(commands) else ""
+    parts = [part for part in report["parts"] if not earlier(part, report)]
+    commands = [command for command in dict.fromkeys(part.get("command") for part in parts) if command]
+    how = " by " + ", ".join(f"`{command}`" for command in commands) if commands else ""
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
     return f"Measured on {report['date']}{how} on one {report['device']}, with {versions}, Python {report['python']}."
+
+
+def earlier(part: Mapping[str, Any], report: Mapping[str, Any]) -> bool:
+    """Return whether a part is from an earlier run than the last one."""
+    return bool(part.get("date", report["date"]) != report["date"])
+
+
+def dates_line(section: str, report: Mapping[str, Any]) -> Iterator[str]:
+    """Say which rows of a section are from an earlier run."""
+    parts = [part for part in report["parts"] if part["section"] == section]
+    before = sorted({part["date"] for part in parts if earlier(part, report)})
+    if before:
+        which = "All rows are" if all(earlier(part, report) for part in parts) else "Rows without a newer value are"
+        yield f"{which} of {', '.join(before)}, with an earlier revision of this package.\n"
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]], texts: int = 1) -> str:
@@ -156,7 +177,8 @@ def failures(report: Mapping[str, Any]) -> Iterator[str]:
     """Describe parts that did not complete, and rows with an error or of something that is not installed."""
     for part in report["parts"]:
         if part["status"] != "complete":
-            yield f"{part['part']}: {part['status']}"
+            status = "only in part, as the run was stopped" if part["status"] == "running" else part["status"]
+            yield f"{part['part']}: {status}"
         for row in part["rows"]:
             reason = row.get("error", row.get("skipped"))
             if reason is not None:

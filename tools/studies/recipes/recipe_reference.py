@@ -88,13 +88,8 @@ def build(backbone: str, weights: Path | None, classes: int) -> Any:
     from fpn_plugins.adapters.torchvision import PyramidBackbone
 
     origin = {"pretrained": True} if weights is None else {"checkpoint": str(weights)}
-    network = {
-        "type": "TimmBackbone",
-        "name": backbone,
-        "out_indices": (2, 3, 4),
-        "frozen_stages": 1,
-        "norm_eval": True,
-    }
+    # all of the network learns, its norms too: with fixed statistics, this rate without a limit on gradients diverges
+    network = {"type": "TimmBackbone", "name": backbone, "out_indices": (2, 3, 4)}
     levels = {"num_levels": 2, "op": "conv", "source": "input"}
     pyramid = PyramidBackbone({**network, **origin}, {"type": "FPN", "out_channels": 64, "extra_levels": levels})
     sizes = tuple((x, int(x * 2 ** (1 / 3)), int(x * 2 ** (2 / 3))) for x in (16, 32, 64, 128, 256))
