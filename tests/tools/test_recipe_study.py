@@ -79,6 +79,23 @@ def test_the_page_names_what_is_not_measured(script: Callable[[str], ModuleType]
     assert "| cells | recipe | mmdet |" in page({"cells": [result(other, 10.0)]})
 
 
+def test_the_page_compares_in_the_time_of_the_reference(script: Callable[[str], ModuleType], cells: ModuleType):
+    page = script("studies/recipes/recipe_page").page
+    recipe = next(
+        cell for cell in cells.all_cells("bccd") if cell.name == "recipe-mmdet-bccd-mobilenetv2_100-205-seed0"
+    )
+    reference = next(cell for cell in cells.all_cells("bccd") if cell.method == "reference")
+    curve = [{"iteration": k * 164, "AP": 10.0 * k, "AP50": 15.0 * k} for k in range(1, 6)]
+    rows = [{**result(recipe, 0.0), "curve": curve, "core_seconds": 500.0}]
+    text = page({"cells": [*rows, {**result(reference, 30.0), "core_seconds": 210.0}]})
+    assert "3.5 core minutes" in text
+    assert "| recipe | mmdet | 1 | 20.0 | 30.0 | 50.0 | 75.0 |" in text
+    assert "| reference | torchvision | 1 | 30.0 | 45.0 | – | – |" in text
+    slow = page({"cells": [*rows, {**result(reference, 30.0), "core_seconds": 40.0}]})
+    assert "| recipe | mmdet | 1 | not measured yet | not measured yet | 10.0 | 15.0 |" in slow
+    assert "core time of the reference" not in page({"cells": rows})
+
+
 def test_results_are_collected(script: Callable[[str], ModuleType], cells: ModuleType, tmp_path: Path):
     study = script("studies/recipes/recipe_study")
     one, two = cells.all_cells("bccd")[:2]
