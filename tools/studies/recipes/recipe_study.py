@@ -7,8 +7,8 @@
     python $study --root data/bccd --json tools/studies/recipes/data/recipes.json          collect the results
 
 Each training writes ``results/NAME.json`` in ``--work-dir`` when it is complete, so that an interrupted study continues
-with the missing ones; several processes with the same folder divide the trainings among them. Those with a ResNet-50
-need ``--resnet-weights``. ``--second`` runs the trainings of a second data set. `tools/benchmarks/published.py` writes
+with the missing ones; several processes with the same folder divide the trainings among them. Those with the larger
+network need ``--larger-weights``. ``--second`` runs the trainings of a second data set. `tools/benchmarks/published.py` writes
 the page, which names what has not been measured.
 """
 
@@ -23,7 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from recipe_cells import REPOSITORY, RESNET, RecipeCell, all_cells, run_cell
+from recipe_cells import REPOSITORY, LARGER, RecipeCell, all_cells, run_cell
 from recipe_page import draw, page
 
 from fpn_plugins.commands.common import COUNT, user_errors, write_json
@@ -38,7 +38,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure the recipes, resumably")
     parser.add_argument("--root", type=Path, required=True, help="COCO-format folder; its name is the data set's")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="weights of the MobileNetV2")
-    parser.add_argument("--resnet-weights", type=Path, metavar="FILE", help="weights of the ResNet-50")
+    parser.add_argument(
+        "--larger-weights", type=Path, metavar="FILE", help="weights of the larger network, EfficientNet-Lite2"
+    )
     parser.add_argument("--work-dir", type=Path, default=REPOSITORY / "work_dirs/studies/recipes")
     parser.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help="only trainings whose name matches")
     parser.add_argument("--threads", type=COUNT, default=1, help="threads of each training (default 1)")
@@ -60,7 +62,7 @@ def run_missing(cells: list[RecipeCell], args: argparse.Namespace) -> None:
     place: Any = StudyFolders(args.root.resolve(), args.work_dir.resolve())
     failed = []
     for cell in cells:
-        weights = args.resnet_weights if cell.backbone == RESNET else args.weights
+        weights = args.larger_weights if cell.backbone == LARGER else args.weights
         any_cell: Any = cell
         with claim(any_cell, place) as ours:
             if not ours or result_file(args.work_dir, cell).is_file():
