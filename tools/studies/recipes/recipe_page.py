@@ -26,10 +26,10 @@ evaluations.
 """
 END = """
 `python tools/studies/recipes/recipe_study.py --root data/bccd --weights FILE` runs the trainings, one thread each;
-`tools/studies/recipes/data/recipes.json` has every curve, and the versions of the packages. `tools/synthetic/pretrained.py`
-writes the weights, `tools/studies/recipes/raccoons.py` the second data set, which `--second` trains: 160 and 40
-photographs of raccoons (datitran/raccoon_dataset, MIT licence), nearly all with one large object. EfficientNet-Lite2 has
-the accuracy of a ResNet-50 on ImageNet.
+`tools/studies/recipes/data/recipes.json` has every curve, and the versions of the packages.
+`tools/synthetic/pretrained.py` writes the weights; EfficientNet-Lite2 has the accuracy of a ResNet-50 on ImageNet.
+`tools/studies/recipes/raccoons.py` writes the second data set, which `--second` trains: 160 and 40 photographs of
+raccoons (datitran/raccoon_dataset, MIT licence), nearly all with one large object.
 """
 
 

@@ -8,8 +8,8 @@
 
 Each training writes ``results/NAME.json`` in ``--work-dir`` when it is complete, so that an interrupted study continues
 with the missing ones; several processes with the same folder divide the trainings among them. Those with the larger
-network need ``--larger-weights``. ``--second`` runs the trainings of a second data set. `tools/benchmarks/published.py` writes
-the page, which names what has not been measured.
+network need ``--larger-weights``. ``--second`` runs the trainings of a second data set. `tools/benchmarks/published.py`
+writes the page, which names what has not been measured.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from recipe_cells import REPOSITORY, LARGER, RecipeCell, all_cells, run_cell
+from recipe_cells import LARGER, REPOSITORY, RecipeCell, all_cells, run_cell
 from recipe_page import draw, page
 
 from fpn_plugins.commands.common import COUNT, user_errors, write_json
