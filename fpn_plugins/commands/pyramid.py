@@ -13,6 +13,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..compat import uncompiled
 from ..data import to_picture
 from ..visualization import draw_pyramid
 from ..watching import assign_levels, is_one_stage, record_levels
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with user_errors():
         detector = detector_of(args)
         image = detector.predict.read(args.image, detector.toolbox)
-        with record_levels(detector.model) as maps:
+        with uncompiled(), record_levels(detector.model) as maps:
             objects = detector.find(image, args.score)
         height, width = detector.predict.rule.size_of(*image.shape[:2])
         assign_levels(objects, (width / image.shape[1], height / image.shape[0]), is_one_stage(detector.model))

@@ -67,6 +67,12 @@ class CompiledInPlace:
         if options is not None:
             self.compile(**options)
 
+    def _replicate_for_data_parallel(self: Any) -> Any:
+        """Let the copies of ``nn.DataParallel`` run uncompiled; the compiled call is that of this module's weights."""
+        replica = super()._replicate_for_data_parallel()  # type: ignore[misc]
+        replica._compiled_call_impl = None
+        return replica
+
     def compile_log(self, level: int, message: str) -> None:
         """Log a message of compilation; adapters override this with their toolbox's logger."""
         logger.log(level, message)
@@ -101,7 +107,7 @@ class CompiledCall:
         """Call the module."""
         if traced():
             return self.module._call_impl(*args, **kwargs)
-        x = _first_tensor(args)
+        x = _first_tensor((*args, *kwargs.values()))
         if x is None or not self._can_compile(x):
             return self.module._call_impl(*args, **kwargs)
         watch_first_step(self.module)
@@ -187,9 +193,9 @@ def _whole_graphs() -> AbstractContextManager[Any]:
     return torch._dynamo.config.patch(optimize_ddp=False)
 
 
-def _first_tensor(args: Sequence[Any]) -> Tensor | None:
+def _first_tensor(given: Sequence[Any]) -> Tensor | None:
     """Return the image, or the first of the maps, of a call; ``None`` where forward will report a mistake."""
-    first = args[0] if args else None
+    first = given[0] if given else None
     if isinstance(first, (list, tuple)):
         first = first[0] if first else None
     return first if isinstance(first, Tensor) else None

@@ -41,6 +41,9 @@ def check_compile(argument: str, value: Any) -> dict[str, Any] | None:
     for name in ("fullgraph", "dynamic"):
         if not isinstance(options.get(name), (bool, type(None))):
             raise TypeError(f"{argument}={options!r}: {name} must be a bool")
+    backend = options.get("backend", "inductor")
+    if not isinstance(backend, str) and not callable(backend):
+        raise TypeError(f"{argument}={options!r}: backend must be the name of one, or a function")
     refused = _refusal(options)
     if refused and not _refusal({}):  # without options, too, it is the installation that torch.compile refuses
         raise ValueError(f"{argument}={options!r}: torch.compile refuses it: {refused}")

@@ -172,12 +172,29 @@ def test_wrong_images_have_the_usual_message(wrong: Any, error: type[Exception])
         ({"mod": "default"}, TypeError, r"torch.compile has no option 'mod' \(near: mode\)"),
         ({"backend": "Bogus"}, ValueError, "compile={'backend': 'Bogus'}: torch.compile refuses it.*Bogus"),
         ({"mode": "Bogus"}, ValueError, "torch.compile refuses it.*Bogus"),
+        ({"backend": 3}, TypeError, "compile={'backend': 3}: backend must be the name of one, or a function"),
         ({"fullgraph": "yes"}, TypeError, "compile={'fullgraph': 'yes'}: fullgraph must be a bool"),
     ],
 )
 def test_wrong_options_are_refused(wrong: Any, error: type[Exception], message: str):
     with pytest.raises(error, match=message):
         build(compile=wrong)
+
+
+def test_images_by_name_are_compiled_too():
+    pyramid = build(compile=RECORDED)
+    assert_same_maps(pyramid(x=images().fill_(0.5)), build()(images().fill_(0.5)))
+    assert graphs(pyramid) == 1
+
+
+def test_copies_of_data_parallel_compute_their_own_weights():
+    pyramid = build(compile=RECORDED)
+    with torch.no_grad():
+        replica = pyramid._replicate_for_data_parallel()
+        replica.backbone, replica.neck = (copy.deepcopy(part) for part in pyramid.parts())
+        next(replica.parameters()).add_(1)
+        assert not torch.equal(replica(images().fill_(0.5))[0], pyramid(images().fill_(0.5))[0])
+    assert graphs(pyramid) == 1
 
 
 def test_positional_options_are_refused():
