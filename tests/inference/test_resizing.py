@@ -16,6 +16,7 @@ from fpn_plugins.inference import Padding, ResizeRule
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = {
     "keep": [dict(type="mmdet.Resize", scale=(133, 80), keep_ratio=True)],
+    "pillow": [dict(type="mmdet.Resize", scale=(133, 80), keep_ratio=True, backend="pillow")],
     "stretch": [dict(type="mmdet.Resize", scale=(70, 50), keep_ratio=False)],
     "enlarge": [dict(type="mmdet.Resize", scale=(400, 300), keep_ratio=True)],
     "shortest": [dict(type="mmdet.ResizeShortestEdge", scale=64, max_size=90)],
@@ -101,9 +102,34 @@ def test_configs_of_every_kind(tiny_coco: Path, tmp_path: Path, monkeypatch: pyt
         )
 
 
+@pytest.mark.detectron2
+def test_other_interpolations_of_detectron2_are_not_followed() -> None:
+    from detectron2.config import LazyCall
+    from detectron2.data.transforms import Resize, ResizeShortestEdge
+    from omegaconf import OmegaConf
+    from PIL import Image
+
+    from fpn_plugins.adapters.detectron2.input_settings import lazy_settings
+
+    for kind, options in (
+        (ResizeShortestEdge, {"short_edge_length": 80, "max_size": 133}),
+        (Resize, {"shape": [64, 96]}),
+    ):
+        for interp in (Image.BILINEAR, Image.BICUBIC):
+            step = LazyCall(kind)(**options, interp=int(interp))
+            settings = lazy_settings(OmegaConf.create({"dataloader": {"test": {"mapper": {"augmentations": [step]}}}}))
+            assert ("interp=3" in settings.obstacle) == (settings.rule is None) == (interp == Image.BICUBIC)
+
+
 @pytest.mark.mmdet
 @pytest.mark.parametrize(
-    "step", [dict(type="mmdet.RandomFlip"), dict(type="mmdet.Resize", scale_factor=0.5, keep_ratio=True)]
+    "step",
+    [
+        dict(type="mmdet.RandomFlip"),
+        dict(type="mmdet.Resize", scale_factor=0.5, keep_ratio=True),
+        dict(type="mmdet.Resize", scale=(96, 64), interpolation="bicubic"),
+        dict(type="mmdet.ResizeShortestEdge", scale=80, max_size=133, interpolation="area"),
+    ],
 )
 def test_a_step_that_is_not_followed_is_named(step: dict[str, Any]) -> None:
     from mmengine.config import ConfigDict
@@ -111,7 +137,8 @@ def test_a_step_that_is_not_followed_is_named(step: dict[str, Any]) -> None:
     from fpn_plugins.adapters.mmdet.input_settings import settings_of
 
     settings = settings_of(ConfigDict(test_dataloader=dict(dataset=dict(pipeline=[step]))))
-    assert settings.rule is None and ("RandomFlip" in settings.obstacle or "by a factor" in settings.obstacle)
+    assert settings.rule is None
+    assert any(words in settings.obstacle for words in ("RandomFlip", "by a factor", "'bicubic'", "'area'"))
 
 
 @pytest.mark.mmdet

@@ -10,6 +10,7 @@ from detectron2.config import CfgNode, instantiate
 from detectron2.data import MetadataCatalog
 from detectron2.data.transforms import Resize, ResizeShortestEdge
 from omegaconf import OmegaConf
+from PIL import Image
 
 from ...data import read_categories
 from ...data.coco_folder import known_ids
@@ -42,6 +43,8 @@ def _rule(augmentations: Sequence[Any]) -> ResizeRule:
     if not augmentations:
         return ResizeRule(None)
     found = augmentations[0]
+    if getattr(found, "interp", Image.BILINEAR) != Image.BILINEAR:
+        raise ValueError(f"the test mapper resizes with interp={found.interp}, not bilinearly")
     if len(augmentations) == 1 and isinstance(found, Resize):
         return ResizeRule(None, exact=(int(found.shape[0]), int(found.shape[1])))
     if len(augmentations) == 1 and isinstance(found, ResizeShortestEdge) and len(set(found.short_edge_length)) == 1:

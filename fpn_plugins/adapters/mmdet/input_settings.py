@@ -75,14 +75,22 @@ def _resize(rule: ResizeRule, step: Mapping[str, Any]) -> ResizeRule:
         raise ValueError("the test pipeline resizes twice, or by a factor")
     sides = (scale, scale) if isinstance(scale, int) else tuple(scale)
     if not step.get("keep_ratio", False):
-        return ResizeRule(None, exact=(int(sides[1]), int(sides[0])), library=rule.library)
-    return ResizeRule(int(min(sides)), int(min(max(sides), 2**31)), library=rule.library)
+        return ResizeRule(None, exact=(int(sides[1]), int(sides[0])), library=_library(step))
+    return ResizeRule(int(min(sides)), int(min(max(sides), 2**31)), library=_library(step))
+
+
+def _library(step: Mapping[str, Any]) -> str:
+    """Return the library by which a step resizes; ``ValueError`` for another interpolation than the bilinear one."""
+    interpolation = step.get("interpolation", "bilinear")
+    if interpolation != "bilinear":
+        raise ValueError(f"the test pipeline resizes with interpolation={interpolation!r}, not 'bilinear'")
+    return "pillow" if step.get("backend") == "pillow" else "opencv"
 
 
 def _resize_shortest_edge(rule: ResizeRule, step: Mapping[str, Any]) -> ResizeRule:
     scale, limit = step["scale"], int(step.get("max_size") or 2**31)
     short = int(scale if isinstance(scale, int) else min(scale))
-    return ResizeRule(min(short, limit), limit, library=rule.library)
+    return ResizeRule(min(short, limit), limit, library=_library(step))
 
 
 def _pad(rule: ResizeRule, step: Mapping[str, Any]) -> ResizeRule:
