@@ -184,6 +184,7 @@ class SlicedPredictor(ImagePredictor):
         score: float = 0.0,
     ) -> None:
         self.predict, self.model, self.rule, self.reader = predict, predict.model, predict.rule, predict.reader
+        self.toolbox = predict.toolbox
         if self.reader is not None and self.reader.in_chans != 3:
             raise ValueError(
                 f"SAHI slices images of three channels, the detector takes {self.reader.in_chans}; use --tta"

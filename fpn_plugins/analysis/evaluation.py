@@ -26,7 +26,7 @@ def evaluate_detectors(
 
     Args:
         detectors: name -> function of an image ``H W 3``, RGB, 0..255; all get the same images, except that one with
-            a ``reader`` gets what it reads.
+            a ``reader`` gets what it reads, and one with a ``toolbox`` gray values of 16 bits as that reads them.
         split: split of a COCO-format set.
         num_images: number of images to evaluate, from the first; ``None`` is all.
 
@@ -51,11 +51,11 @@ def evaluate_detectors(
         file = split.image_dir / entry["file_name"]
         images: dict[Any, Any] = {}
         for name, detector in detectors.items():
-            reader = getattr(detector, "reader", None) or read_image
+            reader, toolbox = getattr(detector, "reader", None), getattr(detector, "toolbox", None)
             with errors_naming(file):
-                if reader not in images:
-                    images[reader] = reader(file)
-                detections = detector(images[reader])
+                if (reader, toolbox) not in images:
+                    images[reader, toolbox] = read_image(file, toolbox) if reader is None else reader(file)
+                detections = detector(images[reader, toolbox])
             results[name] += detections.to_coco(entry["id"], ids)
             found[name][entry["id"]] = detections._replace(masks=None)  # masks of all images may not fit into memory
     image_ids = {entry["id"] for entry in truth["images"]}

@@ -25,7 +25,7 @@ def evaluate_panoptic(
     """Segment the images of a panoptic split, and compute PQ.
 
     Args:
-        segmenters: name -> function of an image ``H W 3``, RGB, 0..255.
+        segmenters: name -> function of an image ``H W 3``, RGB, 0..255; a predictor's method gets what that reads.
         split: split of a panoptic data set.
         num_images: number of images to evaluate, from the first; ``None`` is all.
 
@@ -41,12 +41,13 @@ def evaluate_panoptic(
     categories = {category["id"]: category for category in truth["categories"]}
     scores = {}
     for name, segment in segmenters.items():
+        read = getattr(getattr(segment, "__self__", None), "read", read_image)
         with tempfile.TemporaryDirectory() as folder:
             pairs = []
             for image in images:
                 file = split.image_dir / image["file_name"]
                 with errors_naming(file):
-                    segments = segment(read_image(file))
+                    segments = segment(read(file))
                 found = _written(segments, Path(folder) / f"{image['id']}.png", split)
                 pairs.append((annotated[image["id"]], {**found, "image_id": image["id"]}))
             scores[name] = _quality(pairs, split.mask_dir, Path(folder), categories)

@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             if (found_toolbox := toolbox_of(config)) != name:
                 raise ValueError(f"--{name} {config}: this is a config of {found_toolbox}")
             loaded = load_detector(config, checkpoint, args.size, split.ann_file, device=device_of(args.device))
-            loaded.predict.rule = loaded.predict.rule.with_library("pillow")
+            loaded.predict.rule, loaded.predict.toolbox = loaded.predict.rule.with_library("pillow"), None
             detectors[name] = loaded.predict
         check_sizes(detectors)
         scores, found = evaluate_detectors(detectors, split, args.num_images)

@@ -69,7 +69,7 @@ class Timed:
 
     def __init__(self, predict: ImagePredictor, clock: Callable[[], float] = time.perf_counter) -> None:
         self.predict, self.clock, self.seconds = predict, clock, list[float]()
-        self.reader = predict.reader
+        self.reader, self.toolbox = predict.reader, predict.toolbox
 
     def __call__(self, image: np.ndarray) -> Detections:
         """Detect objects."""

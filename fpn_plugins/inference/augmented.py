@@ -32,6 +32,7 @@ class AugmentedPredictor(ImagePredictor):
 
     def __init__(self, predict: ImagePredictor, sizes: Sequence[int] = (), flip: bool = True) -> None:
         self.predict, self.model, self.rule, self.reader = predict, predict.model, predict.rule, predict.reader
+        self.toolbox = predict.toolbox
         self.rules = [scaled_rule(predict.rule, integer("sizes", size, 1)) for size in sizes] or [predict.rule]
         self.flips: list[str | None] = [None, "horizontal"] if boolean("flip", flip) else [None]
 

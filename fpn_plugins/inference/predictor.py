@@ -28,6 +28,7 @@ class ImagePredictor:
     """
 
     reader: Any = None
+    toolbox: str | None = None  # by which files are read; see `read_image`
 
     def __init__(
         self, model: Any, short: int = 800, long: int = 1333, rule: ResizeRule | None = None, reader: Any = None
@@ -36,8 +37,8 @@ class ImagePredictor:
         self.rule = rule or ResizeRule(short, long)
 
     def read(self, path: str | os.PathLike[str], toolbox: str | None = None) -> np.ndarray:
-        """Read an image file for this detector; see `read_image` for ``toolbox`` and the errors."""
-        pixels: np.ndarray = read_image(path, toolbox) if self.reader is None else self.reader(path)
+        """Read an image file for this detector, by default as its toolbox does; see `read_image` for the errors."""
+        pixels: np.ndarray = self.reader(path) if self.reader is not None else read_image(path, toolbox or self.toolbox)
         return pixels
 
     def resized(self, image: np.ndarray) -> np.ndarray:

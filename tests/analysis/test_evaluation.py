@@ -51,3 +51,20 @@ def test_an_image_that_cannot_be_read_is_named_once(split: CocoSplit) -> None:
     (split.image_dir / "1.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"^image '[^']*1\.png' cannot be read"):
         evaluate_detectors({"d": detect}, split)
+
+
+class Brightness:
+    """Detector that finds an object as certain as its image is bright."""
+
+    def __init__(self, toolbox: str | None) -> None:
+        self.toolbox = toolbox
+
+    def __call__(self, image: np.ndarray) -> Detections:
+        return detect(image)._replace(scores=torch.tensor([float(image.max())]))
+
+
+def test_gray_values_of_16_bits_are_those_of_the_toolbox(split: CocoSplit) -> None:
+    Image.fromarray(np.full((10, 20), 40000, np.uint16)).save(split.image_dir / "1.png")
+    detectors = {str(name): Brightness(name) for name in ("mmdet", "detectron2", None)}
+    _, found = evaluate_detectors(detectors, split, num_images=1)
+    assert [found[name][1].scores.tolist() for name in detectors] == [[156], [255], [255]]

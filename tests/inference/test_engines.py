@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import torch
 from export_stand_in import description
+from PIL import Image
 
 from fpn_plugins.inference import Detections, Padding, PanopticRule, ResizeRule, merge_segments
-from fpn_plugins.inference.engines import EnginePredictor, InputFormat, Metadata, Session
+from fpn_plugins.inference.engines import EnginePredictor, InputFormat, Metadata, Session, StoredReader
 from fpn_plugins.inference.engines.programs import check_program, is_arithmetic
 from fpn_plugins.inference.pasting import paste_masks
 
@@ -87,6 +88,8 @@ def test_values_of_wrong_types_in_a_description_are_errors(path: str, value: obj
 def test_a_description_may_be_deep_and_its_ids_texts() -> None:
     with pytest.raises(ValueError, match="cannot be read"):
         Metadata.from_json("[" * 100_000, "a.onnx")
+    with pytest.raises(ValueError, match="a.torchscript.* cannot be read"):
+        Metadata.from_json(b"\xff\xfe{", "a.torchscript")
     texts = Metadata(("a", "b"), ("x1", "x2"))
     assert Metadata.from_json(texts.to_json(), "a.onnx") == texts
 
@@ -275,3 +278,22 @@ def test_segments_are_merged_as_in_mmdet() -> None:
         instance = number * INSTANCE_OFFSET if segment.is_thing else head.num_things_classes
         values[segment.id] = segment.label + instance
     assert torch.equal(values[merged.ids], expected) and len(merged.segments) > 3
+
+
+def test_images_of_other_channels_pass_and_need_their_reader() -> None:
+    stored = StoredReader(in_chans=4, max_value=4095)
+    given = InputFormat(mean=(0.0,) * 4, std=(1.0,) * 4, reader=stored, resize=ResizeRule(8, 16, library="opencv"))
+    predict = EnginePredictor(Session(Metadata(("a",), input=given), lambda images: {}, ""))
+    assert predict.batch(np.zeros((16, 24, 4), np.float32)).shape == (1, 4, 8, 12)
+    with pytest.raises(ValueError, match=r"shape \(16, 24, 3\): expected H W 4"):
+        predict.batch(np.zeros((16, 24, 3), np.float32))
+    with pytest.raises(ValueError, match=r"its reader to fpn_plugins.data.PixelReader\(in_chans=4, max_value=4095"):
+        predict.read("photo.tif")
+
+
+@pytest.mark.parametrize("toolbox", ["mmdet", "detectron2"])
+def test_files_are_read_as_the_toolbox_reads_them(toolbox: str, tmp_path: Path) -> None:
+    deep = tmp_path / "deep.png"
+    Image.fromarray(np.array([[100, 40000]], np.uint16)).save(deep)
+    predict = EnginePredictor(Session(Metadata(("a",), toolbox=toolbox), lambda images: {}, ""))
+    assert predict.read(deep)[0, :, 0].tolist() == ([0, 156] if toolbox == "mmdet" else [100, 255])

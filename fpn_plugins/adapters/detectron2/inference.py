@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class Predictor(ImagePredictor):
     """Detectron2 detector as a function of an image; for arguments, see `ImagePredictor`."""
 
+    toolbox = "detectron2"
+
     @property
     def is_panoptic(self) -> bool:
         """Whether `panoptic` segments things and stuff."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class Predictor(ImagePredictor):
     """mmdet detector as a function of an image; for arguments, see `ImagePredictor`."""
 
+    toolbox = "mmdet"
+
     @property
     def is_panoptic(self) -> bool:
         """Whether `panoptic` segments things and stuff."""

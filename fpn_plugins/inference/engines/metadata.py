@@ -87,6 +87,7 @@ class Metadata:
         panoptic: rule by which things and stuff are merged; ``None`` if the detector has no semantic head.
         score_threshold: lowest score that the graph returns.
         max_detections: largest number of detections per image.
+        iou_threshold: IoU above which the lower-scored of two boxes of a class is dropped where views are merged.
         int8: whether the network computes with 8-bit integers.
         version: version of this package that wrote the file.
         format: version of this description.
@@ -103,6 +104,7 @@ class Metadata:
     panoptic: PanopticRule | None = None
     score_threshold: float = 0.0
     max_detections: int = 100
+    iou_threshold: float = 0.5
     int8: bool = False
     version: str = ""
     format: int = FORMAT
@@ -131,7 +133,7 @@ class Metadata:
         return json.dumps(content)
 
     @classmethod
-    def from_json(cls, text: str | None, source: str) -> Metadata:
+    def from_json(cls, text: str | bytes | None, source: str) -> Metadata:
         """Read a description; ``source`` names the file for messages.
 
         Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,6 +41,7 @@ class EnginePredictor(ImagePredictor):
             raise ValueError("the exported graph resizes images itself; export it without resizing to choose a size")
         self.model: Any = session
         self.session, self.rule = session, rule or given.resize
+        self.toolbox = session.metadata.toolbox or None
 
     @property
     def metadata(self) -> Metadata:
@@ -54,7 +56,28 @@ class EnginePredictor(ImagePredictor):
     @property
     def merge_rule(self) -> MergeRule:
         """Rule by which detections on several views are merged."""
-        return MergeRule(limit=self.metadata.max_detections, mask_threshold=self.metadata.mask_threshold)
+        stored = self.metadata
+        return MergeRule(stored.iou_threshold, stored.max_detections, stored.mask_threshold)
+
+    def read(self, path: str | os.PathLike[str], toolbox: str | None = None) -> np.ndarray:
+        """Read an image file as the detector's toolbox does, unless ``toolbox`` names another; see `read_image`.
+
+        Raises:
+            ValueError: a detector of channels of its own, if `reader` is not set.
+        """
+        stored = self.metadata.input.reader
+        if self.reader is None and stored is not None:
+            given = ", ".join(f"{name}={value!r}" for name, value in asdict(stored).items())
+            raise ValueError(
+                "the exported detector reads channels of its own; set its reader to "
+                f"fpn_plugins.data.PixelReader({given})"
+            )
+        return super().read(path, toolbox)
+
+    def resized(self, image: np.ndarray) -> np.ndarray:
+        """Resize an image ``H W C`` for the detector; ``ValueError`` for other channels than its own."""
+        _check_image(image, self.metadata.input)
+        return self.rule.resize(image)
 
     def view(self, image: np.ndarray, rule: ResizeRule, flip: str | None = None) -> View:
         """Return a `View` of an image; ``ValueError`` for another size of a graph that resizes."""
@@ -170,7 +193,7 @@ def load_engine(
         engine: ``"onnxruntime"``, ``"openvino"`` or ``"torch"``.
         size: shorter side and limit of the longer side of the resized image, in pixels; by default as the detector was
             exported.
-        threads: number of CPU threads.
+        threads: see `open_session`.
         precision: ``"float32"`` or ``"bfloat16"``.
         device: device to run on.
 

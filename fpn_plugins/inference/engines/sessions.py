@@ -84,7 +84,8 @@ def open_session(
     Args:
         path: file of `fpn_plugins.export`: ``.onnx``, ``.xml`` with its ``.bin``, ``.pt2`` or ``.torchscript``.
         engine: ``"onnxruntime"``, ``"openvino"`` or ``"torch"``; by default as the suffix says.
-        threads: number of CPU threads of onnxruntime or OpenVINO; their own choice by default.
+        threads: number of CPU threads of onnxruntime or OpenVINO; their own choice by default. PyTorch has one number
+            for the whole process, ``torch.set_num_threads``, which this leaves as it is.
         precision: ``"float32"``, or ``"bfloat16"`` for OpenVINO on processors that have it.
         device: ``"cpu"``; for ``.onnx`` in onnxruntime and ``.pt2`` also ``"cuda"`` or ``"cuda:1"``.
 
@@ -222,17 +223,13 @@ def _torch(path: Path, device: str) -> Session:
     else:
         extra = {KEY: ""}
         model = torch.jit.load(str(path), map_location=device, _extra_files=extra)
-    metadata = Metadata.from_json(_text(extra[KEY]), str(path))
+    metadata = Metadata.from_json(extra[KEY], str(path))
 
     def run(images: np.ndarray) -> Outputs:
         with torch.no_grad():
             return _named(model(torch.from_numpy(images).to(device)))
 
     return Session(metadata, run, "torch")
-
-
-def _text(content: str | bytes) -> str:
-    return content.decode() if isinstance(content, bytes) else content
 
 
 def _named(outputs: Any) -> Outputs:
