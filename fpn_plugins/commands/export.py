@@ -70,6 +70,8 @@ def exportable(args: argparse.Namespace) -> tuple[Any, Metadata]:
     loaded = load_detector(args.config, args.checkpoint, args.size, args.annotations, args.classes)
     print(f"{loaded.toolbox}: {loaded.sources}", flush=True)
     model = host_of(args.config).exportable(loaded.model, args.normalized, args.mask_form)
+    if args.mask_form == "pasted" and model.masks is None:
+        raise ValueError(f"--mask-form pasted: {model.settings.kind} has no masks; leave it out")
     rule, reader = loaded.predict.rule, loaded.predict.reader
     if reader is not None:
         model.pixels.order = "RGB"  # channels in the order of the file are not reversed

@@ -59,6 +59,7 @@ def describe(
         panoptic=None if found.panoptic is None else _rule(found.panoptic, found.toolbox),
         score_threshold=found.score_threshold,
         max_detections=found.max_detections,
+        iou_threshold=found.iou_threshold,
         version=importlib.import_module(__package__.split(".")[0]).__version__,
     )
 

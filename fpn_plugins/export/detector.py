@@ -28,6 +28,7 @@ class ExportSettings:
         max_detections: highest number of objects per image.
         masks: ``None`` if the detector has no masks, ``"probabilities"`` of cells of each box, or ``"pasted"``.
         mask_threshold: lowest probability of a pixel of an object.
+        iou_threshold: IoU above which the lower-scored of two boxes is dropped, for those who merge views.
         panoptic: settings for merging objects and semantic logits, by the toolbox's rule: number of ``things`` and of
             channels for ``stuff``, ``overlap_threshold``, ``stuff_area`` and ``score_threshold``; ``None`` for other
             kinds. Channel 0 of the logits is "thing" in Detectron2, the last one in mmdet.
@@ -40,6 +41,7 @@ class ExportSettings:
     max_detections: int
     masks: str | None = None
     mask_threshold: float = 0.5
+    iou_threshold: float = 0.5
     panoptic: dict[str, Any] | None = None
 
 

@@ -17,7 +17,8 @@ class PixelInput(nn.Module):
         std: divisor of each channel after that.
         order: ``"RGB"`` or ``"BGR"``, order of the network's channels.
         divisor: both sides are padded to a multiple of this number of pixels.
-        square: both sides are padded to this number of pixels, 0 for none; larger images are cropped.
+        square: both sides are padded to this number of pixels, rounded up to ``divisor``, 0 for none; larger images
+            are cropped.
         pad_value: value of the new pixels, after normalization.
         normalized: images come normalized, in the order ``order``, and are only padded.
     """
@@ -51,4 +52,4 @@ class PixelInput(nn.Module):
         return F.pad(pixels, (0, right, 0, below), value=self.pad_value)
 
     def _padding(self, side: int) -> int:
-        return (self.square or (side + self.divisor - 1) // self.divisor * self.divisor) - side
+        return ((self.square or side) + self.divisor - 1) // self.divisor * self.divisor - side

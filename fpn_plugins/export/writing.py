@@ -107,6 +107,8 @@ def check_export(path: str | os.PathLike[str], metadata: Metadata, opset: int = 
     """Return the path of a file to write with this description; for errors, see `export_detector`."""
     path = check_target(path, int8)
     integer("opset", opset, OPSET)
+    if opset != OPSET and suffix_of(path) not in (".onnx", ".xml"):
+        raise ValueError(f"opset={opset} is of ONNX's operators, which {str(path)!r} does not have; leave it out")
     if metadata.input.inside:
         _check_resizing(path, metadata)
     Metadata.from_json(metadata.to_json(), str(path))  # so that what is written can be read

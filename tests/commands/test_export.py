@@ -45,6 +45,7 @@ def test_export_predict_and_evaluate(tmp_path: Path, capsys: Any) -> None:
         (predict, ["set/val/0.png", "x.pth", "set/val"], "is no text; expected a config .py or .yaml, or, in predict"),
         (export, ["pair/tiny.py", "pair/tiny.pth", "a.engine"], "must be a file"),
         (export, ["pair/tiny.py", "pair/tiny.pth", "a.onnx", "--normalized", "--dtype", "uint8"], "no normalized"),
+        (export, ["pair/tiny.py", "pair/tiny.pth", "a.pt2", "--mask-form", "pasted"], "retinanet has no masks"),
         (export, ["pair/tiny.py", "pair/tiny.pth", "a.onnx", "--int8", "nowhere"], "folder 'nowhere' does not exist"),
         (export, ["pair/tiny.py", "pair/tiny.pth", "a.pt2", "--int8", "set/val"], "8-bit integers are for files"),
     ],

@@ -89,6 +89,15 @@ def test_options_of_detectron2(kind: str, options: tuple[object, ...]):
     check(find_something(build_detectron2(kind, options), "detectron2"), "detectron2", SIZES[:1])
 
 
+@pytest.mark.detectron2
+def test_a_square_that_no_stride_divides():
+    """Detectron2 rounds the side up."""
+    detector = build_detectron2("retinanet")
+    detector.backbone._square_pad = 150
+    assert detector.backbone.padding_constraints["square_size"] == 150 and detector.backbone.size_divisibility == 32
+    check(find_something(detector, "detectron2"), "detectron2")
+
+
 def agnostic(model: dict) -> None:
     model["roi_head"]["bbox_head"]["reg_class_agnostic"] = True
     model["roi_head"]["mask_head"]["class_agnostic"] = True
@@ -111,7 +120,10 @@ def convolutions(model: dict) -> None:
 
 def unusual(model: dict) -> None:
     model["test_cfg"]["rpn"].update(min_bbox_size=4, nms={"type": "nms", "iou_threshold": 0.6, "class_agnostic": True})
-    model["test_cfg"]["rcnn"].update(nms={"type": "nms", "iou_threshold": 0.3, "class_agnostic": True})
+    model["test_cfg"]["rcnn"].update(
+        nms={"type": "nms", "iou_threshold": 0.3, "class_agnostic": True},
+        min_bbox_size=40,  # mmdet ignores this one
+    )
     for part in ("bbox", "mask"):
         model["roi_head"][f"{part}_roi_extractor"].update(finest_scale=28)
         model["roi_head"][f"{part}_roi_extractor"]["roi_layer"].update(sampling_ratio=2, aligned=False)

@@ -194,6 +194,9 @@ def test_files_for_8_bit_integers_have_the_same_limits(tmp_path: Path) -> None:
 def test_an_opset_that_is_not_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="opset=30: PyTorch and onnxscript write opset"):
         export_detector(StandIn(), tmp_path / "a.onnx", description(), opset=30)
+    for suffix in (".pt2", ".torchscript"):
+        with pytest.raises(ValueError, match=f"opset=20 is of ONNX's operators, which .*a{suffix}' does not have"):
+            export_detector(StandIn(), tmp_path / f"a{suffix}", description(), opset=20)
     assert list(tmp_path.iterdir()) == []
 
 

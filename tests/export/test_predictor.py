@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from export_detectors import CLASSES, build, find_something, host_module, random_images
+from export_detectors import (
+    CLASSES,
+    build,
+    build_detectron2,
+    build_mmdet,
+    find_something,
+    host_module,
+    random_images,
+)
 
 from fpn_plugins.analysis import agreement
 from fpn_plugins.export import describe
@@ -76,3 +84,19 @@ def test_detectors_without_stuff_say_so(toolbox: str) -> None:
         assert not predict.is_panoptic and predict.finds_objects
         with pytest.raises(ValueError, match="has no semantic head"):
             predict.panoptic(photograph())
+
+
+@pytest.mark.parametrize("kind", ["retinanet", "mask_rcnn"])
+@pytest.mark.parametrize("toolbox", both)
+def test_views_are_merged_by_the_detectors_thresholds(toolbox: str, kind: str) -> None:
+    if toolbox == "mmdet":
+        detector = build_mmdet(
+            kind, lambda model: model.test_cfg.get("rcnn", model.test_cfg).nms.update(iou_threshold=0.37)
+        )
+    else:
+        owner = "RETINANET" if kind == "retinanet" else "ROI_HEADS"
+        detector = build_detectron2(kind, (f"MODEL.{owner}.NMS_THRESH_TEST", 0.37))
+    host = host_module(toolbox)
+    metadata = describe(host.exportable(detector), dict(enumerate("abc")), ResizeRule())
+    rule = EnginePredictor(Session(metadata, lambda images: {}, "")).merge_rule
+    assert rule == host.Predictor(detector).merge_rule and rule.iou_threshold == 0.37

@@ -100,6 +100,22 @@ def test_parts_of_detectron2(path: str, value: object, message: str):
     assert_refused_with("detectron2", build_detectron2("mask_rcnn"), path, value, message)
 
 
+@pytest.mark.parametrize(
+    ("toolbox", "kind", "part", "method"),
+    [
+        pytest.param("mmdet", "cascade_rcnn", "roi_head", "_refine_roi", marks=pytest.mark.mmdet),
+        pytest.param("detectron2", "cascade_rcnn", "roi_heads", "_run_stage", marks=pytest.mark.detectron2),
+        pytest.param("detectron2", "retinanet", "", "_decode_multi_level_predictions", marks=pytest.mark.detectron2),
+    ],
+)
+def test_parts_that_a_user_derives(toolbox: str, kind: str, part: str, method: str):
+    detector = build_mmdet(kind) if toolbox == "mmdet" else build_detectron2(kind)
+    owner = getattr(detector, part) if part else detector
+    owner.__class__ = type("Derived", (type(owner),), {method: lambda self, *args: None})
+    with pytest.raises(ValueError, match=f"Derived cannot be exported: it computes {method} differently"):
+        host_module(toolbox).exportable(detector)
+
+
 @pytest.mark.detectron2
 def test_detectors_of_detectron2():
     from detectron2.modeling import ProposalNetwork

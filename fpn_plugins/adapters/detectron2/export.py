@@ -39,7 +39,11 @@ from .export_parts import (
 )
 
 # methods whose computation the exported graph follows
-_DENSE = ("forward_inference", "inference_single_image", "_decode_per_level_predictions", "preprocess_image")
+_DENSE = (
+    *("forward_inference", "inference_single_image", "preprocess_image"),
+    *("_decode_per_level_predictions", "_decode_multi_level_predictions"),
+)
+_REGIONS = ("forward", "_forward_box", "_forward_mask", "forward_with_given_boxes")
 _OPERATORS = ("detectron2.layers.deform_conv", "detectron2.layers.roi_align_rotated")
 
 
@@ -75,15 +79,24 @@ def _one_stage(detector: Any, features: Features) -> dict[str, Any]:
         rule,
         features.levels(detector.head_in_features),
     )
-    settings = ExportSettings("detectron2", "retinanet", detector.num_classes, rule.score_threshold, rule.limit)
+    settings = ExportSettings(
+        "detectron2",
+        "retinanet",
+        detector.num_classes,
+        rule.score_threshold,
+        rule.limit,
+        iou_threshold=rule.iou_threshold,
+    )
     return {"objects": objects, "settings": settings}
 
 
 def _two_stage(detector: Any, features: Features, masks: str) -> dict[str, Any]:
     heads = detector.roi_heads
     cascade = isinstance(heads, CascadeROIHeads)
-    methods = ("forward", "_forward_box", "_forward_mask", "forward_with_given_boxes")
-    require_inherited(heads, "heads", CascadeROIHeads if cascade else StandardROIHeads, *methods)
+    if cascade:
+        require_inherited(heads, "heads", CascadeROIHeads, *_REGIONS, "_run_stage", "_create_proposals_from_boxes")
+    else:
+        require_inherited(heads, "heads", StandardROIHeads, *_REGIONS)
     require(heads, "keypoints", "keypoint_on=False", not heads.keypoint_on)
     pooler = read_pooler(heads.box_pooler, features.levels(heads.box_in_features))
     pairs = zip(_each(heads.box_head, cascade), _each(heads.box_predictor, cascade), strict=True)
@@ -99,6 +112,7 @@ def _two_stage(detector: Any, features: Features, masks: str) -> dict[str, Any]:
         rule.score_threshold,
         rule.limit,
         masks if heads.mask_on else None,
+        iou_threshold=rule.iou_threshold,
     )
     parts = {"objects": RegionDetector(proposals, stages, rule, scores), "settings": settings}
     if heads.mask_on:

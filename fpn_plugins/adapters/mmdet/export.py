@@ -77,7 +77,9 @@ def _one_stage(head: Any) -> dict[str, Any]:
     anchors, coder = read_anchors(head.prior_generator), read_coder(head.bbox_coder)
     levels = range(len(anchors))
     objects = DenseDetector(head, anchors, coder, head.num_classes, cfg.nms_pre, rule, levels)
-    settings = ExportSettings("mmdet", "retinanet", head.num_classes, rule.score_threshold, rule.limit)
+    settings = ExportSettings(
+        "mmdet", "retinanet", head.num_classes, rule.score_threshold, rule.limit, iou_threshold=rule.iou_threshold
+    )
     return {"objects": objects, "settings": settings}
 
 
@@ -86,20 +88,27 @@ def _two_stage(detector: Any, masks: str) -> dict[str, Any]:
         raise refusal(detector, "detectors", "it has no rpn_head")
     heads, cfg = detector.roi_head, detector.roi_head.test_cfg
     cascade = isinstance(heads, CascadeRoIHead)
-    require_inherited(heads, "heads", CascadeRoIHead if cascade else StandardRoIHead, *_REGIONS)
+    if cascade:
+        require_inherited(heads, "heads", CascadeRoIHead, *_REGIONS, "_refine_roi")
+    else:
+        require_inherited(heads, "heads", StandardRoIHead, *_REGIONS)
     require(heads, "regions", "no shared_head", not heads.with_shared_head)
     pairs = zip(_each(heads.bbox_roi_extractor), _each(heads.bbox_head), strict=True)
     stages = [read_box_stage(extractor, head) for extractor, head in pairs]
-    rule = read_rule(heads, cfg, float(cfg.score_thr))
+    rule = replace(read_rule(heads, cfg, float(cfg.score_thr)), min_side=None)  # mmdet drops no objects by size here
     found = {"objects": RegionDetector(_proposals(detector.rpn_head), stages, rule, averages_logits=True)}
     kind = region_kind(cascade, heads.with_mask)
-    settings = ("mmdet", kind, _each(heads.bbox_head)[-1].num_classes, rule.score_threshold, rule.limit)
+    classes = _each(heads.bbox_head)[-1].num_classes
+    settings = ExportSettings(
+        "mmdet", kind, classes, rule.score_threshold, rule.limit, iou_threshold=rule.iou_threshold
+    )
     if not heads.with_mask:
-        return {**found, "settings": ExportSettings(*settings)}
+        return {**found, "settings": settings}
     require(heads, "masks", "a test_cfg.mask_thr_binary of at least 0", cfg.mask_thr_binary >= 0)
     poolers = [read_pooler(extractor) for extractor in _each(heads.mask_roi_extractor)]
     mask_stage = MaskStage(poolers, [check_mask_head(head) for head in _each(heads.mask_head)])
-    return {**found, "masks": mask_stage, "settings": ExportSettings(*settings, masks, float(cfg.mask_thr_binary))}
+    settings = replace(settings, masks=masks, mask_threshold=float(cfg.mask_thr_binary))
+    return {**found, "masks": mask_stage, "settings": settings}
 
 
 def _each(part: Any) -> list[Any]:
