@@ -5,7 +5,7 @@
     python tools/evaluate.py CONFIG CHECKPOINT detector.onnx detector.xml --root COCO_FOLDER
 
 A detector is a config of either toolbox with its checkpoint, or a file of ``tools/export.py``. All get the same images,
-read and resized in the same way. Of several, each is compared with the first: AP, share of detections that agree
+read as each one's toolbox does. Of several, each is compared with the first: AP, share of detections that agree
 within 0.01 px and 1e-4 in score, time per image. With ``--tta`` or ``--slice``, each stands beside itself with them. PQ
 is computed of detectors with a semantic head, if the folder has panoptic annotations.
 """

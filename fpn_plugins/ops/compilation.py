@@ -67,7 +67,7 @@ class CompiledInPlace:
         if options is not None:
             self.compile(**options)
 
-    def _replicate_for_data_parallel(self: Any) -> Any:
+    def _replicate_for_data_parallel(self) -> Any:
         """Let the copies of ``nn.DataParallel`` run uncompiled; the compiled call is that of this module's weights."""
         replica = super()._replicate_for_data_parallel()  # type: ignore[misc]
         replica._compiled_call_impl = None

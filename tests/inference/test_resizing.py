@@ -115,10 +115,10 @@ def test_other_interpolations_of_detectron2_are_not_followed() -> None:
         (ResizeShortestEdge, {"short_edge_length": 80, "max_size": 133}),
         (Resize, {"shape": [64, 96]}),
     ):
-        for interp in (Image.BILINEAR, Image.BICUBIC):
+        for interp in (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC):
             step = LazyCall(kind)(**options, interp=int(interp))
             settings = lazy_settings(OmegaConf.create({"dataloader": {"test": {"mapper": {"augmentations": [step]}}}}))
-            assert ("interp=3" in settings.obstacle) == (settings.rule is None) == (interp == Image.BICUBIC)
+            assert ("interp=3" in settings.obstacle) == (settings.rule is None) == (interp == Image.Resampling.BICUBIC)
 
 
 @pytest.mark.mmdet

@@ -43,7 +43,7 @@ def _rule(augmentations: Sequence[Any]) -> ResizeRule:
     if not augmentations:
         return ResizeRule(None)
     found = augmentations[0]
-    if getattr(found, "interp", Image.BILINEAR) != Image.BILINEAR:
+    if getattr(found, "interp", Image.Resampling.BILINEAR) != Image.Resampling.BILINEAR:
         raise ValueError(f"the test mapper resizes with interp={found.interp}, not bilinearly")
     if len(augmentations) == 1 and isinstance(found, Resize):
         return ResizeRule(None, exact=(int(found.shape[0]), int(found.shape[1])))
