@@ -88,7 +88,8 @@ class Scaled:
     finds_objects = True
 
     def __init__(self, predict: ImagePredictor, rule: ResizeRule) -> None:
-        self.predict, self.rule, self.reader = predict, rule, predict.reader
+        self.predict, self.rule = predict, rule
+        self.reader, self.toolbox = predict.reader, predict.toolbox
 
     def __call__(self, image: Any) -> Detections:
         """Detect objects."""
