@@ -120,7 +120,7 @@ OPTIONS = {
     "--images": "sides of images",
     "--stock": "the toolbox's own settings",
     "--second": "second data set",
-    "--resnet-weights": "file of a ResNet's weights",
+    "--larger-weights": "file of a larger network's weights",
     "--tiny": "small models, to try the program",
     "--quick": "fewer cases",
     "--only": "patterns of the cases to run",
