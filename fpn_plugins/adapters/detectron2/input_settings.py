@@ -10,13 +10,14 @@ from detectron2.config import CfgNode, instantiate
 from detectron2.data import MetadataCatalog
 from detectron2.data.transforms import Resize, ResizeShortestEdge
 from omegaconf import OmegaConf
-from PIL import Image
 
 from ...data import read_categories
 from ...data.coco_folder import known_ids
 from ...inference import InputSettings, ResizeRule
 from .datasets import register_from_environment
 from .pixels import lazy_reader, yaml_reader
+
+_BILINEAR = 2  # PIL.Image.Resampling.BILINEAR
 
 
 def yaml_settings(cfg: CfgNode) -> InputSettings:
@@ -43,7 +44,7 @@ def _rule(augmentations: Sequence[Any]) -> ResizeRule:
     if not augmentations:
         return ResizeRule(None)
     found = augmentations[0]
-    if getattr(found, "interp", Image.Resampling.BILINEAR) != Image.Resampling.BILINEAR:
+    if getattr(found, "interp", _BILINEAR) != _BILINEAR:
         raise ValueError(f"the test mapper resizes with interp={found.interp}, not bilinearly")
     if len(augmentations) == 1 and isinstance(found, Resize):
         return ResizeRule(None, exact=(int(found.shape[0]), int(found.shape[1])))
