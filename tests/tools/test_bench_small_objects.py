@@ -69,7 +69,7 @@ def test_larger_images_and_slices_find_what_is_small(tool: Any, tmp_path: Path, 
     found = {way: row["scores"]["bbox"]["AP_S"] for way, row in table["rows"].items()}
     assert found["as trained"] == found["TTA: flip"] == 0
     assert min(found["images x 2"], found["TTA: x 1 and x 1.5"], found["slices of 100 px"]) > 0.5
-    monkeypatch.setattr(sys, "argv", [*command, "--trained", "P2", "--out", str(tmp_path / "r.json")])
+    monkeypatch.setattr(sys, "argv", [*command, "--trained", "P2", "p.py", "p.pth", "--out", str(tmp_path / "r.json")])
     tool.main()
     report = json.loads((tmp_path / "r.json").read_text())
     assert set(report["tables"]["specks"]["rows"]) == {*found, "P2"}

@@ -2,12 +2,13 @@
 
     python tools/benchmarks/small_objects.py CONFIG CHECKPOINT --root data/bccd --name "BCCD, RetinaNet" \
         --out tools/benchmarks/data/small_objects.json
-    python tools/benchmarks/small_objects.py P2_CONFIG CHECKPOINT --root data/bccd --name "BCCD, RetinaNet" \
-        --trained "P2, a map at stride 4" --out tools/benchmarks/data/small_objects.json
+    python tools/benchmarks/small_objects.py CONFIG CHECKPOINT --root data/bccd --name "BCCD, RetinaNet" \
+        --trained P2 P2_CONFIG P2_CHECKPOINT --out tools/benchmarks/data/small_objects.json
 
 The first command runs one detector in every way that needs no training: at its own size, at larger ones, with flipped
-views, with views of several sizes, and on slices. The second adds a detector that was trained in another way, at the
-size of its own config. All get the same pictures, one after the other on one thread. Rows are added to the file's.
+views, with views of several sizes, and on slices. The second compares it with detectors that were trained in another
+way, each at the size of its own config. All get the same pictures, one after the other on one thread. Rows are added to
+the file's.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench_report import measured, provenance
+from bench_report import provenance, thread_count
 
 from fpn_plugins.adapters.detectors import load_detector
 from fpn_plugins.commands.common import COUNT, PIXELS, user_errors, write_json
@@ -38,6 +39,7 @@ TRAINED = {
     "P2": "a neck from stride 4 on, with anchors to match",
     "larger images": "training, too, at a larger size",
     "image pyramid": "`ImagePyramid`, one network on several sizes",
+    "level weights": "losses weighted by the number of objects on each level",
 }
 METRICS = ("AP", "AP50", "AP_S", "AP_M", "AP_L")
 
@@ -49,7 +51,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("checkpoint", help="weights of the detector")
     parser.add_argument("--root", type=Path, required=True, help="COCO-format folder; its validation split is used")
     parser.add_argument("--name", required=True, help="title of the table: the data and the detector")
-    parser.add_argument("--trained", metavar="WAY", help=f"the detector was trained for this way: {', '.join(TRAINED)}")
+    trained = f"a detector that was trained in another way ({', '.join(TRAINED)}); can be given again"
+    metavar = ("WAY", "CONFIG", "CHECKPOINT")
+    parser.add_argument("--trained", nargs=3, action="append", default=[], metavar=metavar, help=trained)
     parser.add_argument("--slice", type=PIXELS, help="side of slices, in pixels (default: half of the longer side)")
     parser.add_argument("--num-images", type=COUNT, help="evaluate the first N images only")
     parser.add_argument("--threads", type=COUNT, default=1, help="number of threads (default 1)")
@@ -118,7 +122,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     images = truth["images"][: args.num_images]
     detector = load_detector(args.config, args.checkpoint, annotations=split.ann_file)
     if args.trained:
-        found = {args.trained: detector.predict}
+        trained = {way: load_detector(*files, annotations=split.ann_file) for way, *files in args.trained}
+        found = {BASE: detector.predict, **{way: one.predict for way, one in trained.items()}}
     else:
         sides = sorted(max(image["width"], image["height"]) for image in images)
         found = ways(detector.predict, args.slice or sides[len(sides) // 2] // 2)
@@ -131,6 +136,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         report = measure_objects(scaled, split, args.num_images)
         annotations = read_coco(split.ann_file)["annotations"]
     known = {image["id"] for image in images}
+    base = report[BASE]["seconds"]
     small = [one for one in annotations if one["image_id"] in known and one["area"] < 32**2]
     return {
         "toolbox": detector.toolbox,
@@ -138,7 +144,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "images": len(images),
         "small": len(small),
         "rows": {
-            way: {"scores": entry["scores"], "seconds": entry["seconds"], "size": str(found[way].rule)}
+            way: {"scores": entry["scores"], "time": entry["seconds"] / base, "size": str(found[way].rule)}
             for way, entry in report.items()
         },
     }
@@ -149,28 +155,36 @@ def add_table(path: Path, name: str, table: dict[str, Any], about: Mapping[str, 
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path):
         report = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"tables": {}}
-        earlier = report["tables"].get(name, {}).get("rows", {})
-        report = {**about, "tables": {**report["tables"], name: {**table, "rows": {**earlier, **table["rows"]}}}}
+        earlier = report["tables"].get(name, {})
+        table = {**table, "rows": {**earlier.get("rows", {}), **table["rows"]}}
+        table["commands"] = list(dict.fromkeys([*earlier.get("commands", []), about["command"]]))
+        report = {**about, "tables": {**report["tables"], name: table}}
         write_json(report, path)
     return report
 
 
 HEADER = """# Small objects: AP gained against time
 
-{measured}.
+Measured until {date} on {processor}, {threads}, with {versions}.
 
 AP x 100 on validation pictures; small objects (AP_S) have less than 32 x 32 pixels at the detector's own size. Time is
-the median per picture, relative to the first row, and includes resizing and merging. Rows of one detector share its
-weights; between trainings, seeds scatter by a point. The [guide](guides/small_objects.md) says how to use each way.
+the median per picture, relative to the detector as trained in the same run, and includes resizing and merging. The rows
+{trained} are detectors of their own, trained for as many iterations as
+the first by `tools/studies/recipes/recipe_training.py` (`--way`, or `--size`), and seeds scatter by a point between
+them; the other rows share the first one's weights. The [guide](guides/small_objects.md) says how to use each way.
 """
 
 
 def page(report: Mapping[str, Any]) -> str:
     """Build the page."""
-    parts = [HEADER.format(measured=measured(dict(report)))]
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    trained = " and ".join([", ".join(list(TRAINED)[:-1]), list(TRAINED)[-1]])
+    about = {"threads": thread_count(report["threads"]), "versions": versions, "trained": trained}
+    parts = [HEADER.format(**{key: report[key] for key in ("date", "processor")}, **about)]
     missing = dict(TRAINED)
     for name, table in report["tables"].items():
         parts.append(f"\n## {name}\n\n{_described(table)}\n\n{_table(table)}\n\n{_summary(table)}\n")
+        parts.append("".join(f"\n    {command}\n" for command in table["commands"]))
         for way in table["rows"]:
             missing.pop(way, None)
     if missing:
@@ -192,10 +206,9 @@ def _table(table: Mapping[str, Any]) -> str:
     names = {"bbox": "", "segm": " masks"}
     heads = ["way", *(f"{metric}{names[kind]}" for kind in kinds for metric in METRICS), "time"]
     lines = [f"| {' | '.join(heads)} |", f"|---|{'--:|' * (len(heads) - 1)}"]
-    base = rows[BASE]["seconds"]
     for way, row in rows.items():
         values = [row["scores"].get(kind, {}).get(metric, -1) for kind in kinds for metric in METRICS]
-        cells = [way, *("-" if value < 0 else f"{100 * value:.1f}" for value in values), f"{row['seconds'] / base:.2f}"]
+        cells = [way, *("-" if value < 0 else f"{100 * value:.1f}" for value in values), f"{row['time']:.2f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -207,8 +220,7 @@ def _summary(table: Mapping[str, Any]) -> str:
     gains = {way: _gain(row, base, "AP_S") for way, row in rows.items() if way != BASE}
     best = max(gains, key=lambda way: gains[way])
     losing = [way for way, row in rows.items() if way != BASE and _gain(row, base, "AP") < 0]
-    time = rows[best]["seconds"] / base["seconds"]
-    text = f"Most for small objects: {best}, {gains[best]:+.1f} AP_S at {time:.1f} times the time."
+    text = f"Most for small objects: {best}, {gains[best]:+.1f} AP_S at {rows[best]['time']:.1f} times the time."
     return text + (f" Less AP over all sizes than the detector as trained: {'; '.join(losing)}." if losing else "")
 
 

@@ -3,7 +3,8 @@
     training=tools/studies/recipes/recipe_training.py
     python $training --toolbox mmdet --iterations 820 [--stock] --data FOLDER --recipe small ...
 
-The other options are those of ``fpn-plugins train --data``.
+The other options are those of ``fpn-plugins train --data``. ``--way`` changes what the recipe plans for Detectron2 in a
+way that may help small objects; `tools/benchmarks/small_objects.py --trained` measures it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
+
+from recipe_ways import WAYS
 
 from fpn_plugins.commands import recipe, train, train_d2
 from fpn_plugins.commands.common import COUNT
@@ -48,13 +51,18 @@ def main() -> None:
     parser.add_argument("--toolbox", choices=("mmdet", "detectron2"), required=True)
     parser.add_argument("--iterations", type=COUNT, required=True)
     parser.add_argument("--stock", action="store_true", help="the toolbox's own settings in place of the recipe's")
+    parser.add_argument("--way", choices=tuple(WAYS), help="a way to train for small objects, in Detectron2")
     ours, rest = parser.parse_known_args()
+    if ours.way and (ours.toolbox != "detectron2" or ours.stock):
+        parser.error("--way changes recipes of Detectron2: give it with --toolbox detectron2, and without --stock")
     args = recipe.parse_args(ours.toolbox, rest)
     work_dir = Path(args.work_dir)
     plan = set_length(recipe.make_plan(args, work_dir), ours.iterations)
     # an early end would leave the lengths different
     plan = replace(plan, patience=ours.iterations)
     end = ""
+    if ours.way:
+        plan, end = WAYS[ours.way](plan)
     if ours.stock:
         strides = plan.anchors.strides
         stock = stock_anchors(plan.detector)
