@@ -134,8 +134,8 @@ def test_sizes_of_images_agree(tiny_coco: Path, tmp_path: Path):
     hooks = {hook["type"]: hook for hook in cfg.custom_hooks}
     assert {key: hooks["EMAHook"][key] for key in ("momentum", "gamma")} == dict(lazy.train.ema)
     stopping = lazy.train.early_stopping
-    assert hooks["EarlyStoppingHook"]["patience"] == stopping.patience
-    assert hooks["EarlyStoppingHook"]["min_delta"] == pytest.approx(stopping.min_delta / 100)
+    assert hooks["fpn_plugins.EarlyStoppingHook"]["patience"] == stopping.patience
+    assert hooks["fpn_plugins.EarlyStoppingHook"]["min_delta"] == pytest.approx(stopping.min_delta / 100)
 
 
 ODD = 'x \'y\' "z" """ \\N{a} {{_base_.b}} {{$HOME:c}} ${d.e} \\${f} %s é'

@@ -156,7 +156,8 @@ class StopTraining(BaseException):  # Detectron2's trainer logs an `Exception` a
 class EarlyStopping(HookBase):
     """End a training when a metric has not risen for some evaluations, as mmengine's ``EarlyStoppingHook`` does.
 
-    Register it after the hook that evaluates.
+    Evaluations below ``min_delta`` do not count until one has reached it: a detector with a new head finds nothing for
+    a while. Register it after the hook that evaluates.
 
     Args:
         period: iterations between evaluations.
@@ -184,9 +185,11 @@ class EarlyStopping(HookBase):
         found = comm.all_gather(self.trainer.storage.latest().get(self.metric))[0]
         # Detectron2's AP of a detector that finds nothing is no number
         value = None if found is None else 0.0 if math.isnan(found[0]) else found[0]
-        if value is not None and value >= self.best + self.min_delta:
+        if value is None or max(value, self.best) < self.min_delta:
+            return
+        if value >= self.best + self.min_delta:
             self.best, self.waited = value, 0
-        elif value is not None:
+        else:
             self.waited += 1
         if self.waited >= self.patience:
             _logger().info("%s has not risen in %d evaluations: training ends", self.metric, self.waited)

@@ -45,6 +45,7 @@ from .csp_pafpn import CSPPAFPN, YOLOXPAFPN, CSPNeXtPAFPN
 from .ct_resnet_neck import CTResNetNeck
 from .dilated_encoder import DilatedEncoder
 from .dyhead import DyHead
+from .early_stopping import EarlyStoppingHook
 from .fpg import FPG
 from .fpn import FPN, PAFPN, FPN_DropBlock, SingleScale, SSDPyramid, TopDownPyramid
 from .fpn_carafe import FPN_CARAFE
@@ -100,6 +101,7 @@ __all__ = [
     "DetectoRSResNet",
     "DilatedEncoder",
     "DyHead",
+    "EarlyStoppingHook",
     "ExactResumeHook",
     "FPN_DropBlock",
     "HybridCNNViT",

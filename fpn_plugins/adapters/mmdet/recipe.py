@@ -108,7 +108,13 @@ custom_hooks = [
     # the running mean of the weights is evaluated and saved
     dict(type="EMAHook", ema_type="ExpMomentumEMA", momentum={plan.ema[0]!r}, gamma={plan.ema[1]!r}),
     # end when the AP has not risen in {plan.patience} evaluations
-    dict(type="EarlyStoppingHook", monitor={best!r}, rule="greater", min_delta={min_delta!r}, patience={plan.patience}),
+    dict(
+        type="fpn_plugins.EarlyStoppingHook",
+        monitor={best!r},
+        rule="greater",
+        min_delta={min_delta!r},
+        patience={plan.patience},
+    ),
 ]
 default_hooks = dict(
     checkpoint=dict(

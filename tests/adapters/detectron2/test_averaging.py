@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from types import SimpleNamespace
 from typing import Any
@@ -125,10 +126,9 @@ def test_the_best_weights_survive_a_training_that_is_resumed(tmp_path: Any):
 
 
 def stops_at(values: list[float], patience: int = 2, min_delta: float = 0.1) -> tuple[int, int] | None:
-    """Evaluation at which our hook and mmengine's end the training, counted from 1; `None` if they do not."""
-    from mmengine.hooks import EarlyStoppingHook
-
+    """Evaluation at which the hooks of both toolboxes end the training, counted from 1; `None` if they do not."""
     from fpn_plugins.adapters.detectron2.averaging import EarlyStopping, StopTraining
+    from fpn_plugins.adapters.mmdet import EarlyStoppingHook
 
     ours: Any = EarlyStopping(1, "bbox/AP", min_delta, patience)
     theirs = EarlyStoppingHook("bbox/AP", "greater", min_delta, patience=patience)
@@ -141,8 +141,10 @@ def stops_at(values: list[float], patience: int = 2, min_delta: float = 0.1) -> 
         except StopTraining:
             found.append(index + 1)
             break
+    loop, logger = SimpleNamespace(stop_training=False), logging.getLogger("test")
     for index, value in enumerate(0.0 if math.isnan(value) else value for value in values):
-        if theirs._check_stop_condition(value)[0]:
+        theirs.after_val_epoch(SimpleNamespace(train_loop=loop, logger=logger), {"bbox/AP": value})
+        if loop.stop_training:
             found.append(index + 1)
             break
     return (found[0], found[1]) if len(found) == 2 else None
@@ -154,5 +156,11 @@ def test_a_training_ends_early_as_in_mmengine():
     assert stops_at([1.0, 2.0, 1.9, 2.2, 2.1, 2.1]) == (6, 6)
     assert stops_at([1.0, 2.0, 3.0, 4.0]) is None
     # a detector that finds nothing: no number in Detectron2, 0 by `fpn_plugins.CocoMetric`
-    assert stops_at([math.nan, math.nan, math.nan, 1.0]) == (3, 3)
+    assert stops_at([1.0, math.nan, math.nan]) == (3, 3)
     assert stops_at([math.nan, math.nan, 1.0, 2.0, 3.0]) is None
+
+
+@pytest.mark.mmdet
+def test_evaluations_count_from_the_first_objects_on():
+    assert stops_at([math.nan, 0.0, 0.05, 0.0, 0.06]) is None
+    assert stops_at([0.0, 0.05, 0.0, 0.12, 0.0, 0.2]) == (6, 6)
