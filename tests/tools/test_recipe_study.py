@@ -51,6 +51,7 @@ def test_every_method_has_a_command(cells: ModuleType, tmp_path: Path):
     for cell in cells.all_cells("bccd"):
         arguments = cells.command(cell, tmp_path, None, tmp_path)
         assert Path(arguments[0]).is_file() and str(cell.iterations) in arguments
+        assert cell.method == "reference" or cell.detector in arguments
         assert ("--stock" in arguments) == (cell.method == "stock")
 
 
@@ -74,7 +75,7 @@ def test_the_page_names_what_is_not_measured(script: Callable[[str], ModuleType]
         {"cells": [result(cell, 40.0 + cell.seed) for cell in first if cell.length == 1 and "mobile" in cell.name]}
     )
     assert "| 205 | recipe | 3 | 41.0 ± 1.0 | 61.5 ± 1.5 | 5.0 |" in text
-    assert "| bccd | recipe | mmdet | mobilenetv2_100 | 820 | 3 | 41.0 ± 1.0" in text
+    assert "| bccd | recipe | mmdet | retinanet | mobilenetv2_100 | 820 | 3 | 41.0 ± 1.0" in text
     other = cells.all_cells("cells", second=True)[0]
     assert "| cells | recipe | mmdet |" in page({"cells": [result(other, 10.0)]})
 

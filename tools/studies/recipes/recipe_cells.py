@@ -23,6 +23,7 @@ PICTURES = (20, 50, 100, 205)
 SEEDS = (0, 1, 2)
 # the larger one has the accuracy of a ResNet-50 on ImageNet; weights of a ResNet-50 come with no package
 MOBILENET, LARGER = "mobilenetv2_100", "tf_efficientnet_lite2"
+RETINANET, TWO_STAGE = "retinanet", "faster_rcnn"
 FEW = 60  # up to that many pictures, the recipe is `few`
 ITERATIONS = {"recipe": 820, "stock": 820, "reference": 410}  # about five minutes of one core, with MobileNetV2
 # logs of the toolboxes, the key of the step, the offset that makes steps count from 1, and the names and factor of AP
@@ -46,6 +47,7 @@ class RecipeCell:
         pictures: number of training images; a larger number than there are is all.
         seed: seed of the training and of the choice of images.
         length: factor of `ITERATIONS`.
+        detector: detector of a recipe; the other methods have a RetinaNet.
     """
 
     method: str
@@ -55,12 +57,17 @@ class RecipeCell:
     pictures: int
     seed: int
     length: int = 1
+    detector: str = RETINANET
 
     @property
     def name(self) -> str:
         """Name of the files of the training."""
         parts = (self.method, self.toolbox, self.data, self.backbone, self.pictures, f"seed{self.seed}")
-        return "-".join(map(str, parts)) + (f"-x{self.length}" if self.length > 1 else "")
+        other = (
+            f"-x{self.length}" if self.length > 1 else "",
+            "" if self.detector == RETINANET else f"-{self.detector}",
+        )
+        return "-".join(map(str, parts)) + "".join(other)
 
     @property
     def iterations(self) -> int:
@@ -80,6 +87,7 @@ def all_cells(data: str, second: bool = False) -> list[RecipeCell]:
     cells += [RecipeCell("reference", "torchvision", data, MOBILENET, most, s) for s in SEEDS]
     cells += [RecipeCell("recipe", toolbox, data, MOBILENET, most, 0, 4) for toolbox in ("mmdet", "detectron2")]
     cells += [RecipeCell(m, t, data, LARGER, most, 0) for t in ("mmdet", "detectron2") for m in methods]
+    cells += [RecipeCell("recipe", t, data, MOBILENET, most, 0, 1, TWO_STAGE) for t in ("mmdet", "detectron2")]
     return cells
 
 
@@ -115,6 +123,7 @@ def command(cell: RecipeCell, data: Path, weights: Path | None, work_dir: Path) 
     options = ["--backbone", cell.backbone, *given, "--seed", str(cell.seed), "--work-dir", str(work_dir)]
     kind = ["--stock"] if cell.method == "stock" else []
     planned = ["--data", str(data), "--recipe", "few" if cell.pictures <= FEW else "small", "--size", *map(str, SIZE)]
+    planned += ["--detector", cell.detector]
     return [str(HERE / "recipe_training.py"), *own, *kind, *planned, *options]
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import asdict
 from typing import Any
 
-from recipe_cells import MOBILENET, PICTURES, RecipeCell, all_cells
+from recipe_cells import MOBILENET, PICTURES, RETINANET, RecipeCell, all_cells
 
 HEAD = """# What the recipes give
 
@@ -31,14 +32,23 @@ END = """
 `tools/studies/recipes/raccoons.py` writes the second data set, which `--second` trains: 160 and 40 photographs of
 raccoons (datitran/raccoon_dataset, MIT licence), nearly all with one large object.
 """
+GROUP = ("data", "method", "toolbox", "detector", "backbone", "length")
 
 
 def page(report: dict[str, Any]) -> str:
     """Render the page of a report, ``{"cells": [...]}``; what is not measured is named."""
-    rows = [entry for entry in report["cells"] if entry["cell"]["length"] == 1]
+    report = _complete(report)
+    rows = [
+        entry for entry in report["cells"] if (entry["cell"]["length"], entry["cell"]["detector"]) == (1, RETINANET)
+    ]
     parts = [HEAD, _time_table(report["cells"]), _pictures_table(rows), _others_table(report["cells"])]
     parts += [_missing(report), END]
     return "\n".join(part for part in parts if part)
+
+
+def _complete(report: dict[str, Any]) -> dict[str, Any]:
+    """Add the values that are not written into the data because they are the usual ones."""
+    return {"cells": [{**entry, "cell": asdict(RecipeCell(**entry["cell"]))} for entry in report["cells"]]}
 
 
 def _select(cells: list[dict[str, Any]], **values: Any) -> list[dict[str, Any]]:
@@ -64,7 +74,7 @@ def _row(names: list[str], entries: list[dict[str, Any]]) -> str:
 
 def _time_table(cells: list[dict[str, Any]]) -> str:
     """AP in the time of the reference: of the last evaluation until then, if time is proportional to iterations."""
-    own = {"data": "bccd", "backbone": MOBILENET, "pictures": PICTURES[-1]}
+    own = {"data": "bccd", "backbone": MOBILENET, "pictures": PICTURES[-1], "detector": RETINANET}
     reference = _select(cells, method="reference", **own)
     if not reference:
         return ""
@@ -94,7 +104,8 @@ def _until(entry: dict[str, Any], seconds: float) -> dict[str, Any]:
 
 def _pictures_table(rows: list[dict[str, Any]]) -> str:
     lines = [
-        "## By the number of pictures\n\nRetinaNet with a MobileNetV2 in MMDetection.\n",
+        "## By the number of pictures\n\nRetinaNet with a MobileNetV2 in MMDetection; in the picture, a point is a "
+        "training, and a line on the right\nanother.\n",
         *(["![AP by pictures](recipes.png)\n"] if rows else []),
         "| pictures | method | seeds | AP | AP50 | core minutes |",
         "|--:|---|--:|--:|--:|--:|",
@@ -108,9 +119,9 @@ def _pictures_table(rows: list[dict[str, Any]]) -> str:
 
 def _others_table(cells: list[dict[str, Any]]) -> str:
     lines = [
-        "## All pictures: toolboxes, backbones, lengths and data sets\n",
-        "| data | method | toolbox | backbone | iterations | seeds | AP | AP50 | core minutes |",
-        "|---|---|---|---|--:|--:|--:|--:|--:|",
+        "## All pictures: toolboxes, detectors, backbones, lengths and data sets\n",
+        "| data | method | toolbox | detector | backbone | iterations | seeds | AP | AP50 | core minutes |",
+        "|---|---|---|---|---|--:|--:|--:|--:|--:|",
     ]
     planned = {_group(cell): cell.iterations for cell in all_cells("bccd") if cell.pictures == PICTURES[-1]}
     planned |= {
@@ -118,18 +129,18 @@ def _others_table(cells: list[dict[str, Any]]) -> str:
         for entry in cells
         if entry["cell"]["pictures"] >= PICTURES[-1]
     }
-    for (data, method, toolbox, backbone, length), iterations in planned.items():
+    for group, iterations in planned.items():
         found = [
             entry
-            for entry in _select(cells, data=data, method=method, toolbox=toolbox, backbone=backbone, length=length)
+            for entry in _select(cells, **dict(zip(GROUP, group, strict=True)))
             if entry["cell"]["pictures"] >= PICTURES[-1]
         ]
-        lines.append(_row([data, method, toolbox, backbone, str(iterations)], found))
+        lines.append(_row([*map(str, group[:-1]), str(iterations)], found))
     return "\n".join(lines) + "\n"
 
 
-def _group(cell: RecipeCell) -> tuple[str, str, str, str, int]:
-    return cell.data, cell.method, cell.toolbox, cell.backbone, cell.length
+def _group(cell: RecipeCell) -> tuple[str | int, ...]:
+    return tuple(getattr(cell, name) for name in GROUP)
 
 
 def _missing(report: dict[str, Any]) -> str:
@@ -143,25 +154,26 @@ def _missing(report: dict[str, Any]) -> str:
 
 
 def draw(report: dict[str, Any], figure: Any) -> None:
-    """Draw AP against the number of pictures."""
+    """Draw AP against the number of pictures, and against the time of the processor in the course of the trainings."""
     from fpn_plugins.visualization.figures import axis_label, legend_below, series_color
 
-    axes = figure.subplots()
+    cells = _select(_complete(report)["cells"], data="bccd", backbone=MOBILENET, length=1, detector=RETINANET)
+    left, right = figure.subplots(1, 2, sharey=True)
     for index, method in enumerate(("recipe", "stock")):
-        points = []
-        for pictures in PICTURES:
-            found = _select(
-                report["cells"],
-                **{"method": method, "toolbox": "mmdet", "data": "bccd", "backbone": MOBILENET},
-                **{"pictures": pictures, "length": 1},
-            )
-            points += [(pictures, statistics.mean(e["curve"][-1]["AP"] for e in found))] if found else []
-        if points:
-            axes.plot(*zip(*points, strict=True), marker="o", label=method, color=series_color(index))
-    axes.set(
-        xlabel="training pictures",
-        xlim=(0, 1.05 * PICTURES[-1]),
-        ylabel=axis_label("AP", "%", "higher"),
-        ylim=(0, None),
-    )
+        found = _select(cells, method=method, toolbox="mmdet")
+        ends = {n: [e["curve"][-1]["AP"] for e in _select(found, pictures=n)] for n in PICTURES}
+        points = [(n, statistics.mean(values)) for n, values in ends.items() if values]
+        color = series_color(index)
+        left.plot(*zip(*points, strict=True), color=color) if points else None
+        seeds = [(n, value) for n, values in ends.items() for value in values]
+        left.plot(*zip(*seeds, strict=True), "o", markersize=4, color=color) if seeds else None
+    for index, (method, toolbox) in enumerate((("recipe", "mmdet"), ("stock", "mmdet"), ("reference", "torchvision"))):
+        for entry in _select(cells, method=method, toolbox=toolbox, pictures=PICTURES[-1]):
+            minutes = entry["core_seconds"] / 60 / entry["iterations"]
+            curve = [(point["iteration"] * minutes, point["AP"]) for point in entry["curve"]]
+            label = method if entry["cell"]["seed"] == 0 else None
+            right.plot(*zip(*curve, strict=True), marker="o", markersize=3, label=label, color=series_color(index))
+    left.set(xlabel="training pictures", xlim=(0, 1.05 * PICTURES[-1]))
+    left.set(ylabel=axis_label("AP", "%", "higher"), ylim=(0, 60))
+    right.set(xlabel=f"core minutes, {PICTURES[-1]} pictures", xlim=(0, None))
     legend_below(figure)

@@ -19,7 +19,6 @@ import fnmatch
 import json
 import shutil
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +120,8 @@ def chosen(cell: RecipeCell, patterns: list[str]) -> bool:
 
 def missing(report: dict[str, Any]) -> list[str]:
     """Name the trainings on the first data set that a report lacks."""
-    measured = [entry["cell"] for entry in report["cells"]]
-    return [cell.name for cell in all_cells("bccd") if asdict(cell) not in measured]
+    measured = {RecipeCell(**entry["cell"]) for entry in report["cells"]}
+    return [cell.name for cell in all_cells("bccd") if cell not in measured]
 
 
 if __name__ == "__main__":
