@@ -1,13 +1,13 @@
-"""The demo's RetinaNet on images of four channels and 12 bits: red, green, blue and infrared.
+"""The demo's Mask R-CNN on images of four channels and 12 bits: red, green, blue and infrared.
 
     python tools/make_synthetic_coco.py data/synthetic_infrared --infrared
-    FPN_PLUGINS_COCO=data/synthetic_infrared python tools/train.py configs/mmdet/demo_retinanet_4_channels.py
+    FPN_PLUGINS_COCO=data/synthetic_infrared python tools/train.py configs/mmdet/demo_mask_rcnn_4_channels.py
 
 The first convolution of the ImageNet weights is adapted to four channels; ``tools/demo.py --prepare-only`` writes
 these weights. The Detectron2 file of the same stem has the same network.
 """
 
-_base_ = "demo_retinanet.py"
+_base_ = "demo_mask_rcnn.py"
 
 reader = dict(type="fpn_plugins.LoadImage", in_chans=4, max_value=4095)
 
