@@ -14,7 +14,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +80,7 @@ def _pairs(options: dict[str, Any]) -> list[str]:
 
 
 def train(run: str, data: Path, iterations: int, folder: Path) -> dict[str, Any]:
-    """Train and evaluate, unless that is done; return AP, and the seconds since the last interruption.
+    """Train and evaluate, unless that is done; return AP.
 
     Raises:
         ValueError: the training failed; shows the end of its log.
@@ -93,16 +92,15 @@ def train(run: str, data: Path, iterations: int, folder: Path) -> dict[str, Any]
     make = mmdet_command if toolbox == "mmdet" else detectron2_command
     command = [sys.executable, *make(images == "colors", iterations, folder)]
     folder.mkdir(parents=True, exist_ok=True)
-    start = time.monotonic()
     with (folder / "train.log").open("a", encoding="utf-8") as log:
         environment = {**os.environ, "FPN_PLUGINS_COCO": str(data)}
         done = subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False)
     if done.returncode:
         tail = "".join((folder / "train.log").read_text(encoding="utf-8").splitlines(keepends=True)[-15:])
         raise ValueError(f"{command[1]} failed with code {done.returncode}:\n{tail}")
-    found = "predictions.bbox.json" if toolbox == "mmdet" else "inference/coco_instances_results.json"
+    found = "predictions.bbox.json" if toolbox == "mmdet" else "coco_instances_results.json"
     scores = evaluate_predictions(find_split(data, "val").ann_file, folder / found)
-    row = {"toolbox": toolbox, "images": images, "seconds": round(time.monotonic() - start), **scores}
+    row = {"toolbox": toolbox, "images": images, **scores}
     write_json(row, result)
     return row
 
@@ -120,12 +118,12 @@ def markdown(report: dict[str, Any]) -> str:
         "infrared, so the difference shows that the fourth channel arrives, not what an infrared camera gains. "
         "AP of the boxes x 100.",
         "",
-        "| toolbox | channels | AP | AP50 | AP_S | AP_M | AP_L | minutes |",
-        "|---|---|---:|---:|---:|---:|---:|---:|",
+        "| toolbox | channels | AP | AP50 | AP_S | AP_M | AP_L |",
+        "|---|---|---:|---:|---:|---:|---:|",
     ]
     for row in report["rows"]:
         scores = " | ".join(f"{100 * row[name]:.1f}" for name in ("AP", "AP50", "AP_S", "AP_M", "AP_L"))
-        lines.append(f"| {TOOLBOXES[row['toolbox']]} | {row['images']} | {scores} | {row['seconds'] / 60:.1f} |")
+        lines.append(f"| {TOOLBOXES[row['toolbox']]} | {row['images']} | {scores} |")
     lines += ["", "[Other cameras](guides/cameras.md) says how to train on such images."]
     return "\n".join(lines) + "\n"
 
@@ -149,7 +147,7 @@ def main() -> None:
         sizes = {"iterations": args.iterations, "num_train": args.num_train, "num_val": args.num_val}
         folders = {run: args.work_dir.resolve() / run.replace(" ", "_") for run in args.only}
         rows = [train(run, data, args.iterations, folder) for run, folder in folders.items()]
-        packages = ["torch", "onedl-mmdetection", "sal-detectron2", "fpn_plugins"]
+        packages = ["torch", "mmdet", "detectron2", "fpn_plugins"]
         report = {**provenance(packages), **sizes, "rows": rows}
         write_report(args.out, report, markdown(report))
 
