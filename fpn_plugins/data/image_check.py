@@ -60,8 +60,15 @@ BANDS = Rule(
     "training stops",
 )
 DROPPED = Rule(
-    "image with a fourth band, which the toolboxes' own readers drop",
-    "read it by fpn_plugins.LoadImage in MMDetection and INPUT.FPN_PLUGINS in Detectron2 if the band matters",
+    "image with more bands than colors, which the toolboxes' own readers drop",
+    "read it by fpn_plugins.LoadImage in MMDetection and INPUT.FPN_PLUGINS in Detectron2 if the bands matter",
+    error=False,
+)
+DEEP = Rule(
+    "color image of 16 bits, of which the toolboxes' own readers keep the upper 8",
+    "read it by fpn_plugins.LoadImage in MMDetection and INPUT.FPN_PLUGINS in Detectron2 "
+    "(fpn-plugins pixels FOLDER prints the lines)",
+    "images of a camera of 10 or 12 bits are nearly black",
     error=False,
 )
 CHANNELS = Rule(
@@ -148,8 +155,10 @@ def _check_colors(header: ImageHeader, where: str, findings: Findings) -> None:
     """Find what the toolboxes' own readers cannot read, or read each in its own way."""
     if header.is_stack:
         findings.add(BANDS, f"{where}: {header.channels} channels, {header.mode}")
-    if header.mode == "RGBX":
-        findings.add(DROPPED, f"{where}: mode {header.mode}")
+    if header.drops_bands:
+        findings.add(DROPPED, f"{where}: {header.channels} bands")
+    if header.deep_colors:
+        findings.add(DEEP, where)
     if header.gray_bits > 8:
         findings.add(GRAY_16 if header.gray_bits == 16 else GRAY_32, f"{where}: mode {header.mode}")
     if header.mode == "CMYK":

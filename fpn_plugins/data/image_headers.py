@@ -20,6 +20,7 @@ from .pixels import ARRAYS, TIFFS, PixelReader, stored_shape
 SAMPLE = 20_000
 BOMB = "DecompressionBombError"  # of Pillow, for images of more than twice its ``MAX_IMAGE_PIXELS``
 _ORIENTATION = 274  # number of the EXIF tag
+_SAMPLES = 277  # number of the TIFF tag: bands of a file, of which Pillow reads the colors alone
 _CHANNELS = {"LA": 2, "L": 1, "I": 1, "F": 1, "1": 1, "RGBA": 4, "RGBX": 4}  # of modes; colors have 3
 _METADATA = ("exif", "xmp", "XML:com.adobe.xmp")  # keys under which Pillow holds it
 _Item = TypeVar("_Item")
@@ -36,6 +37,8 @@ class ImageHeader(NamedTuple):
         orientation: EXIF orientation, 1 to 8; 1 is upright, from 5 on width and height are swapped.
         channels: number of channels that `read_pixels` finds.
         is_stack: whether Pillow, and so a toolbox, cannot read it, but `read_pixels` can: an array, or bands.
+        drops_bands: whether Pillow, and so a toolbox, reads the colors alone of a file with more bands.
+        deep_colors: whether colors have 16 bits, of which Pillow, and so a toolbox, keeps the upper 8.
     """
 
     width: int
@@ -45,6 +48,8 @@ class ImageHeader(NamedTuple):
     orientation: int = 1
     channels: int = 3
     is_stack: bool = False
+    drops_bands: bool = False
+    deep_colors: bool = False
 
     @property
     def turned_size(self) -> tuple[int, int]:
@@ -115,8 +120,13 @@ def _read_header(path: Path, reader: PixelReader | None) -> ImageHeader | str:
     try:
         with _opened(path) as (file, image):
             channels = next((number for mode, number in _CHANNELS.items() if image.mode.startswith(mode)), 3)
+            is_color = image.mode.startswith("RGB")
+            bands = image.tag_v2.get(_SAMPLES, 1) if image.format == "TIFF" else 0
             header = ImageHeader(
-                image.width, image.height, image.mode, image.format or "", _orientation(image), channels
+                *(image.width, image.height, image.mode, image.format or "", _orientation(image)),
+                channels=max(channels, bands),
+                drops_bands=bands > (3 if is_color else len(image.getbands())),  # an alpha of a camera's file is a band
+                deep_colors=is_color and bool(image.tile) and ";16" in str(image.tile[0][3]),
             )
             if not _is_complete(file, image):
                 image.load()

@@ -78,6 +78,45 @@ def test_faults_of_image_files(check: Callable[..., DataCheck], write: Callable[
         check(write).require()
 
 
+@pytest.mark.parametrize(
+    ("dtype", "bands", "kind"),
+    [
+        ("uint8", 4, "unspecified"),
+        ("uint8", 4, "unassalpha"),
+        ("uint8", 5, "unspecified"),
+        ("uint16", 4, "unspecified"),
+    ],
+)
+def test_bands_that_the_toolboxes_drop_are_a_warning(
+    check: Callable[..., DataCheck], dtype: str, bands: int, kind: str
+) -> None:
+    import tifffile
+
+    def write(path: Path) -> None:
+        extra = [kind] * (bands - 3)
+        tifffile.imwrite(
+            *(path, np.zeros((HEIGHT, WIDTH, bands), dtype)),
+            photometric="rgb",
+            planarconfig="contig",
+            extrasamples=extra,
+        )
+
+    found = check(write)
+    found.require()
+    assert f"(a.jpg): {bands} bands" in found.describe(errors=False)
+    assert ("color image of 16 bits" in found.describe(errors=False)) == (dtype == "uint16")
+
+
+def test_colors_of_16_bits_are_a_warning(check: Callable[..., DataCheck]) -> None:
+    import cv2
+
+    def write(path: Path) -> None:
+        path.write_bytes(cv2.imencode(".png", np.zeros((HEIGHT, WIDTH, 3), np.uint16))[1].tobytes())
+
+    found = check(write)
+    assert found.require() and "color image of 16 bits" in found.describe(errors=False)
+
+
 def test_an_image_may_be_too_large_for_pillow(check: Callable[..., DataCheck], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", WIDTH * HEIGHT // 3)
     with pytest.raises(ValueError, match=r"3 x image of more pixels than Pillow opens.*cut it into parts"):
