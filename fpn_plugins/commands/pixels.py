@@ -66,7 +66,8 @@ def config_lines(found: PixelStatistics, reader: PixelReader) -> str:
         [
             "MMDetection, in the place of LoadImageFromFile and of the data preprocessor:",
             f'  dict(type="fpn_plugins.LoadImage"{loading})',
-            f'  dict(type="fpn_plugins.DetDataPreprocessor", mean={means}, std={stds}, pad_size_divisor=32)',
+            f'  dict(type="fpn_plugins.DetDataPreprocessor", mean={means}, std={stds}, bgr_to_rgb=False, '
+            "pad_size_divisor=32)",
             "Detectron2, YAML:",
             f"  INPUT: {{FORMAT: RGB, FPN_PLUGINS: {{{keys}}}}}",
             f"  MODEL: {{PIXEL_MEAN: {means}, PIXEL_STD: {stds}}}",

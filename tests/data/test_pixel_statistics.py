@@ -64,6 +64,7 @@ def test_command_prints_lines_that_work(tmp_path: Path, capsys: pytest.CaptureFi
     assert "FPN_PLUGINS: {ENABLED: true, MAX_VALUE: 4095.0, BANDS: [3, 0]}" in text
     mean = [round(255 / 4095 * value, 3) for value in values[:, [3, 0]].mean(0).tolist()]
     assert f"PIXEL_MEAN: {mean}" in text and f"mean={mean}" in text
+    assert "bgr_to_rgb=False" in text  # a base of mmdet has True
     stored = json.loads((tmp_path / "p.json").read_text())
     assert stored["reader"] == {"in_chans": 2, "max_value": 4095.0, "bands": [3, 0], "channels_first": False}
     np.testing.assert_allclose(stored["std"], values[:, [3, 0]].std(0))
