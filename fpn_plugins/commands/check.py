@@ -10,6 +10,7 @@ are compared with the annotations by their headers.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Check COCO annotations and report object sizes")
     parser.add_argument("ann_file", nargs="?", type=Path, help="COCO annotation file")
     parser.add_argument("image_dir", nargs="?", type=Path, help="folder that each image's file_name is relative to")
-    parser.add_argument("--root", help="data set folder, instead of files; checks its train and val splits")
+    root = "data set folder, instead of files; checks its train split, and val if there is one"
+    parser.add_argument("--root", help=root)
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="class names of the model, in order")
     use = "what the file is for; evaluation reads keys that training does not (default both)"
     parser.add_argument("--use", choices=USES, default="both", help=use)
@@ -67,7 +69,15 @@ def _sets(args: argparse.Namespace) -> list[CocoSet | PanopticSet]:
         return [coco_set(args.ann_file, args.image_dir, args.classes, args.use, args.masks, reader)]
     sets: list[CocoSet | PanopticSet] = []
     for split in ("train", "val"):
-        found = find_split(args.root, split)
+        try:
+            found = find_split(args.root, split)
+        except FileNotFoundError as error:
+            if split == "train":
+                raise
+            # a recipe can set training images aside, so that the folder is not wrong
+            remedy = "or set a part of the training images aside: train with --val-part 0.2"
+            print(f"warning: {error}; {remedy}", file=sys.stderr, flush=True)
+            continue
         sets.append(coco_set(found.ann_file, found.image_dir, args.classes, split, args.masks, reader))
     for split in ("train", "val") if args.panoptic else ():
         files = find_panoptic_split(args.root, split)

@@ -256,6 +256,9 @@ def test_command_line_checks_both_splits_of_a_folder(run_tool, tmp_path, content
         write_image(tmp_path / split / "a.jpg")
     code, output, errors = run_tool("--root", tmp_path)
     assert code == 0 and "instances_train.json" in output and "instances_val.json" in output, errors
+    (tmp_path / "annotations" / "instances_val.json").unlink()  # a recipe sets training images aside
+    code, output, errors = run_tool("--root", tmp_path)
+    assert code == 0 and "instances_train.json" in output and "no split 'val'" in errors and "--val-part" in errors
 
 
 @pytest.mark.skipif(not COCO_MINI.is_dir(), reason=f"no COCO photographs at {COCO_MINI}; set FPN_PLUGINS_COCO_MINI")
