@@ -219,5 +219,14 @@ def _find_split(root: Path, split: str) -> CocoSplit:
     wanted = "\n".join(f"  {a.relative_to(root)} with {i.relative_to(root)}/" for a, i in candidates)
     raise FileNotFoundError(
         f"root={str(root)!r} has no split {split!r} in a known layout; looked for\n{wanted}\n"
-        f"but it holds {_contents(root)}. Rename or link the files to one of these layouts"
+        f"but it holds {_contents(root)}. {_remedy(root)}"
     )
+
+
+def _remedy(root: Path) -> str:
+    """Say what makes a folder one of the layouts."""
+    kinds = {"YOLO": ("*.yaml", "labels"), "Pascal VOC": ("Annotations/*.xml", "*.xml")}
+    for kind, patterns in kinds.items():
+        if not (root / "annotations").is_dir() and any(next(root.glob(pattern), None) for pattern in patterns):
+            return f"Its labels look like {kind}'s: convert them to COCO's format (docs/guides/own_data.md#layouts)"
+    return "Rename or link the files to one of these layouts"

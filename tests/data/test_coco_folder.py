@@ -249,6 +249,16 @@ def test_command_line_reports_what_the_user_can_correct(run_tool, tmp_path, cont
         assert run_tool(*wrong)[0] == 2, wrong
 
 
+@pytest.mark.parametrize(
+    ("file", "named"), [("data.yaml", "YOLO"), ("labels/1.txt", "YOLO"), ("Annotations/1.xml", "VOC"), ("a", "Rename")]
+)
+def test_labels_in_another_format_are_named(tmp_path: Path, file: str, named: str):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).touch()
+    with pytest.raises(FileNotFoundError, match=f"(?s)no split 'train'.*{named}"):
+        find_split(tmp_path, "train")
+
+
 def test_command_line_checks_both_splits_of_a_folder(run_tool, tmp_path, content):
     content["images"], content["annotations"] = content["images"][:1], content["annotations"][:1]
     for split in ("train", "val"):
