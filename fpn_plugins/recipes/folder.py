@@ -6,6 +6,7 @@ import json
 import os
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def read_folder(
         root: folder of the data set.
         val_part: share of the training images that are set aside for validation, above 0 and below 1, for a folder
             without a validation split; the choice is the same every time.
-        split_into: folder for the two annotation files that ``val_part`` makes.
+        split_into: folder for the two parts that ``val_part`` makes, in a layout of `fpn_plugins.data.find_split`.
 
     Raises:
         FileNotFoundError: no such folder, or a split is missing; lists the expected files.
@@ -90,7 +91,9 @@ def read_folder(
 
 
 def set_aside(train: CocoSplit, part: float, folder: Path) -> tuple[CocoSplit, CocoSplit]:
-    """Write the annotation files ``train.json`` and ``val.json`` of a split's two parts.
+    """Write the annotation files of a split's two parts, and link the images beside them.
+
+    The folder then is a data set in itself, for commands with ``--root``.
 
     Raises:
         FileExistsError: one of the files exists with other content.
@@ -105,7 +108,9 @@ def set_aside(train: CocoSplit, part: float, folder: Path) -> tuple[CocoSplit, C
     if count >= len(used):
         raise ValueError(f"val_part={part}: {len(used)} images with objects are too few to set {count} of them aside")
     chosen = set(used[:count])
-    texts = {folder / f"{name}.json": json.dumps(_part(content, chosen, name == "val")) for name in ("train", "val")}
+    annotations = folder / "annotations"
+    parts = {name: _part(content, chosen, name == "val") for name in ("train", "val")}
+    texts = {annotations / f"{name}.json": json.dumps(part) for name, part in parts.items()}
     for path, text in texts.items():
         # images for validation must not become images for the training that is continued there
         if path.exists() and path.read_text(encoding="utf-8") != text:
@@ -113,12 +118,15 @@ def set_aside(train: CocoSplit, part: float, folder: Path) -> tuple[CocoSplit, C
                 f"{str(path)!r} exists with another choice of images: leave --val-part and the data as they were, or "
                 "give another --work-dir"
             )
-    folder.mkdir(parents=True, exist_ok=True)
+    annotations.mkdir(parents=True, exist_ok=True)
     for path, text in texts.items():
         with write_atomically(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    parts = [CocoSplit(path.resolve(), train.image_dir, train.categories) for path in texts]
-    return parts[0], parts[1]
+    for name in parts:
+        with suppress(OSError):  # it is there, or the file system has no links; training does not need it
+            (folder / name).symlink_to(train.image_dir.resolve(), target_is_directory=True)
+    first, second = (CocoSplit(path.resolve(), train.image_dir, train.categories) for path in texts)
+    return first, second
 
 
 def _objects(content: dict[str, Any], ann_file: Path) -> list[dict[str, Any]]:

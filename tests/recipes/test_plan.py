@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from fpn_plugins.data import find_split
 from fpn_plugins.recipes import Machine, Recipe, plan_recipe, read_folder
 from fpn_plugins.recipes.sizes import choose_size
 
@@ -129,9 +130,12 @@ def test_a_part_is_set_aside(tmp_path: Path):
         read_folder(root)
     data = read_folder(root, 0.2, tmp_path / "parts")
     assert (data.pictures, data.val_pictures) == (8, 2) and data.train.image_dir == root / "images"
-    again = json.loads((tmp_path / "parts/val.json").read_text())
+    file = tmp_path / "parts/annotations/val.json"
+    again = json.loads(file.read_text())
     read_folder(root, 0.2, tmp_path / "parts")
-    assert json.loads((tmp_path / "parts/val.json").read_text()) == again and len(again["annotations"]) == 2
+    assert json.loads(file.read_text()) == again and len(again["annotations"]) == 2
+    evaluated = find_split(tmp_path / "parts", "val")  # for commands with --root
+    assert evaluated.ann_file == file and evaluated.image_dir.resolve() == (root / "images").resolve()
     one_class = plan_recipe(data, "few", machine=CPU, backbone="mobilenetv3_small_050")
     assert one_class.data.train.categories == ("thing",)
     assert len(one_class.anchors.ratios) == 1 and one_class.anchors.ratios[0] == pytest.approx(1.5, rel=0.05)
@@ -169,10 +173,11 @@ def test_boxes_count_as_far_as_they_are_in_their_image(tmp_path: Path):
 def test_another_part_does_not_replace_the_one_that_a_training_has(tmp_path: Path):
     root, parts = folder(tmp_path / "set", 10), tmp_path / "parts"
     read_folder(root, 0.2, parts)
-    before = {path: path.read_text() for path in parts.iterdir()}
+    before = {path: path.read_text() for path in parts.rglob("*.json")}
+    assert len(before) == 2
     with pytest.raises(FileExistsError, match="another choice of images.*--val-part.*--work-dir"):
         read_folder(root, 0.4, parts)
-    assert {path: path.read_text() for path in parts.iterdir()} == before
+    assert {path: path.read_text() for path in parts.rglob("*.json")} == before
     read_folder(root, 0.2, parts)
 
 
