@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from ..recipes import Recipe
 
 COMMANDS = {"mmdet": "fpn-plugins train", "detectron2": "fpn-plugins train-d2 --config-file"}
+# in the folder of a training; mmengine writes a second file at the end, without what only a training needs
+BEST = {"mmdet": "best_coco_bbox_mAP_iter_*.pth", "detectron2": "model_best.pth"}
 FOLDER = "recipe"  # in the folder of the training, into which the toolboxes copy their configs
 
 
@@ -30,7 +33,7 @@ def planned_config(toolbox: str, argv: Sequence[str] | None) -> str | None:
         Path of the config; ``None`` for a command line without ``--data`` or ``--recipe``.
 
     Raises:
-        SystemExit: after ``--dry-run``, or for arguments that are wrong.
+        SystemExit: after ``--dry-run`` or ``--config-only``, or for arguments that are wrong.
     """
     given = list(sys.argv[1:] if argv is None else argv)
     if not any(text.split("=")[0] in ("--data", "--recipe") for text in given):
@@ -42,7 +45,12 @@ def planned_config(toolbox: str, argv: Sequence[str] | None) -> str | None:
         show(plan)
         if args.dry_run:
             raise SystemExit(0)
-        return str(write(toolbox, plan, work_dir))
+        if not args.config_only:
+            fetch_weights(plan)
+        path = write(toolbox, plan, work_dir)
+        if args.config_only:
+            raise SystemExit(0)
+        return str(path)
 
 
 def parse_args(toolbox: str, argv: Sequence[str]) -> argparse.Namespace:
@@ -61,8 +69,8 @@ def parse_args(toolbox: str, argv: Sequence[str]) -> argparse.Namespace:
         "--weights", type=Path, metavar="FILE", help="backbone's weights (default: timm downloads them)"
     )
     parser.add_argument("--neck", default="FPN", metavar="NAME", help="neck of this package (default: FPN)")
-    sides = "sides of images in pixels, ratios are kept (default: by the sizes of images and objects)"
-    parser.add_argument("--size", nargs=2, type=PIXELS, metavar=("W", "H"), help=sides)
+    sides = "shorter side of images, and limit of the longer, in pixels (default: by the sizes of images and objects)"
+    parser.add_argument("--size", nargs=2, type=PIXELS, metavar=("SHORT", "LONG"), help=sides)
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=COUNT, metavar="N", help="length in passes over the images")
     length.add_argument("--minutes", type=POSITIVE, metavar="M", help="length in minutes on an idle machine")
@@ -72,11 +80,13 @@ def parse_args(toolbox: str, argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--val-part", type=POSITIVE, metavar="PART", help=part)
     parser.add_argument("--seed", type=INDEX, default=0, help="seed of the training (default 0)")
     parser.add_argument("--work-dir", type=Path, metavar="DIR", help="folder of config and training")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan, and write and train nothing")
+    extent = parser.add_mutually_exclusive_group()
+    extent.add_argument("--dry-run", action="store_true", help="print the plan, and write and train nothing")
+    extent.add_argument("--config-only", action="store_true", help="write the config, to edit it, and train nothing")
     args, rest = parser.parse_known_args(argv)
     if rest:
         parser.error(
-            f"{rest} cannot be combined with --data, which writes a config: train with that, and add them there"
+            f"{rest} cannot be combined with --data: write the config by --config-only, and train with that and them"
         )
     return args
 
@@ -110,6 +120,42 @@ def make_plan(args: argparse.Namespace, work_dir: Path) -> Recipe:
             flips=args.flips,
             seed=args.seed,
         )
+
+
+def show_result(toolbox: str, config: str, argv: Sequence[str] | None) -> None:
+    """Print where the best weights of a training are, and commands that use them; nothing if there are none."""
+    folder = Path(config).parent
+    found = sorted(folder.parent.glob(BEST[toolbox]), key=lambda path: path.stat().st_mtime)
+    if not found:
+        return
+    root = parse_args(toolbox, sys.argv[1:] if argv is None else argv).data
+    if (folder / "annotations").is_dir():  # the parts of --val-part
+        root = Path(os.path.relpath(folder))
+    both = shlex.join(map(os.path.relpath, (config, found[-1])))
+    print(
+        f"the best weights: {found[-1]}\n"
+        f"  fpn-plugins predict {both} IMAGES\n"
+        f"  fpn-plugins evaluate {both} --root {shlex.quote(str(root))}\n"
+        f"  fpn-plugins export {both} detector.onnx",
+        flush=True,
+    )
+
+
+def fetch_weights(plan: Recipe) -> None:
+    """Download the backbone's weights before the config is written, so that a failure leaves no config behind.
+
+    Raises:
+        DownloadError: there is no network, and the weights are not in timm's cache.
+    """
+    from ..backbones import TimmBackbone
+    from ..weights.download import DownloadError
+
+    if not plan.backbone.get("pretrained"):
+        return
+    try:
+        TimmBackbone(**{key: value for key, value in plan.backbone.items() if key != "type"})
+    except DownloadError as error:
+        raise DownloadError(f"{error}; here --weights FILE names it") from error
 
 
 def show(plan: Recipe) -> None:

@@ -31,7 +31,7 @@ from ..extras import quiet_imports
 from ..moved import check_config
 from ..packaged import resolve_config
 from .common import help_without, make_folder, run_data_check, user_errors
-from .recipe import planned_config
+from .recipe import planned_config, show_result
 from .runs import checkpoint_errors, choose_deterministic, resumes_exactly
 
 # data loaders that each of mmdet's scripts reads
@@ -162,4 +162,9 @@ def run_script(script: str, argv: Sequence[str] | None, docstring: str | None = 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train; arguments are those of mmdet's ``tools/train.py``, or those of a recipe."""
     config = planned_config("mmdet", argv)
-    run_script("train.py", argv if config is None else [config])
+    if config is None:
+        run_script("train.py", argv)
+        return
+    given = sys.argv[1:] if argv is None else argv
+    run_script("train.py", [config])
+    show_result("mmdet", config, given)

@@ -29,7 +29,7 @@ from ..extras import quiet_imports
 from ..moved import check_config
 from ..packaged import resolve_config
 from .common import help_without, run_data_check, user_errors
-from .recipe import planned_config
+from .recipe import planned_config, show_result
 from .runs import checkpoint_errors, choose_deterministic, resumes_exactly
 
 
@@ -67,7 +67,7 @@ def run_process(args: argparse.Namespace) -> Any:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Start ``--num-gpus`` processes, as Detectron2's scripts do; without a GPU, they are connected over gloo."""
-    config = planned_config("detectron2", argv)
+    given, config = argv, planned_config("detectron2", argv)
     argv = argv if config is None else ["--config-file", config]
     help_without("detectron2", sys.argv[1:] if argv is None else argv, __doc__)
     with user_errors(), quiet_imports():
@@ -86,3 +86,5 @@ def main(argv: Sequence[str] | None = None) -> None:
         dist_url=args.dist_url,
         args=(args,),
     )
+    if config is not None:
+        show_result("detectron2", config, given)

@@ -50,7 +50,11 @@ def test_a_training_runs_and_its_config_is_kept(toolbox: str, tiny_coco: Path, w
         "mmdet": lambda name: name.startswith("best_coco_bbox_mAP"),
         "detectron2": lambda name: "model_best" in name,
     }
-    assert any(map(best[toolbox], files)) or "nan" in done.stdout or "-1.000" in done.stdout, files
+    found = any(map(best[toolbox], files))
+    assert found or "nan" in done.stdout or "-1.000" in done.stdout, files
+    shown = [line.split() for line in done.stdout.splitlines() if line.startswith("  fpn-plugins ")]
+    assert [line[1] for line in shown] == ["predict", "evaluate", "export"] * found
+    assert all(Path(ROOT, path).is_file() for line in shown for path in line[2:4]), shown
 
 
 def test_nothing_is_written_by_a_dry_run(
@@ -62,6 +66,31 @@ def test_nothing_is_written_by_a_dry_run(
     printed = capsys.readouterr().out
     assert stop.value.code == 0 and not work_dir.exists()
     assert "RetinaNet" in printed and "P3" in printed or "P2" in printed
+
+
+@pytest.mark.parametrize("toolbox", MAINS)
+def test_a_config_can_be_written_without_a_training(
+    toolbox: str, tiny_coco: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as stop:
+        planned_config(toolbox, [*options(tiny_coco, weights, tmp_path), "--config-only"])
+    path = tmp_path / "recipe" / "retinanet_few.py"
+    assert stop.value.code == 0 and path.is_file() and f"wrote {path}" in capsys.readouterr().out
+
+
+def test_weights_that_cannot_be_downloaded_leave_no_config(
+    tiny_coco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def download(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("timm.models._builder.load_pretrained", download)
+    given = ["--data", str(tiny_coco), "--recipe", "few", "--backbone", BACKBONE, "--work-dir", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as stop:
+        planned_config("mmdet", given)
+    error = capsys.readouterr().err
+    assert stop.value.code == 1 and "cannot download" in error and "--weights FILE" in error
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_edited_config_is_not_overwritten(
