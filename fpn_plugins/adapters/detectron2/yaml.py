@@ -9,6 +9,8 @@ from typing import Any
 import yaml
 from detectron2.config import CfgNode
 
+from ...packaged import resolve_config
+
 _EVAL = "tag:yaml.org,2002:python/object/apply:eval"
 # the only expression in Detectron2's own configs (Base-RetinaNet.yaml), which copies of them contain too
 _ANCHORS = "[[x, x * 2**(1.0/3), x * 2**(2.0/3) ] for x in [32, 64, 128, 256, 512 ]]"
@@ -39,7 +41,10 @@ _Loader.add_constructor("tag:yaml.org,2002:python/tuple", _tuple)  # PyYAML writ
 def merge_yaml(cfg: CfgNode, path: str) -> None:
     """Merge a file, and those under its ``_BASE_``, into ``cfg`` like ``cfg.merge_from_file``; execute nothing.
 
+    A base may also be a name: ``detectron2::NAME`` or ``fpn_plugins::detectron2/NAME``.
+
     Raises:
+        FileNotFoundError: no such file, or no config of that name.
         ValueError: not YAML, a tag of Python other than ``tuple`` and Detectron2's expression for anchor sizes, or
             values that contain themselves.
     """
@@ -66,7 +71,7 @@ def _read(path: str, depth: int) -> dict[str, Any]:
     bases = found.pop(_BASE, [])
     merged: dict[str, Any] = {}
     for base in [bases] if isinstance(bases, str) else bases:
-        name = os.path.expanduser(base)
+        name = resolve_config(os.path.expanduser(base))
         remote = name.startswith(("http://", "https://"))
         _merge(_read(name if remote else os.path.join(os.path.dirname(path), name), depth + 1), merged)
     _merge(found, merged)

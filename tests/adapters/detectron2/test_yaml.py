@@ -106,6 +106,19 @@ def test_a_copy_of_the_anchor_expression_has_its_value(tmp_path: Path):
     assert ours == theirs and len(ours.MODEL.ANCHOR_GENERATOR.SIZES) == 5 and ours.SOLVER.BASE_LR == 0.5
 
 
+def test_a_base_may_be_a_name(tmp_path: Path):
+    """A config outside of Detectron2's folder would need the path of the installed package."""
+    (tmp_path / "x.yaml").write_text("_BASE_: detectron2::Base-RetinaNet\nSOLVER: {BASE_LR: 0.5}\n")
+    found, stock = get_cfg(), get_cfg()
+    merge_yaml(found, str(tmp_path / "x.yaml"))
+    stock.merge_from_file(str(CONFIGS / "Base-RetinaNet.yaml"), allow_unsafe=True)
+    stock.SOLVER.BASE_LR = 0.5
+    assert found == stock
+    (tmp_path / "x.yaml").write_text("_BASE_: detectron2::Base-RetinaNot\n")
+    with pytest.raises(FileNotFoundError, match="Base-RetinaNet"):
+        merge_yaml(get_cfg(), str(tmp_path / "x.yaml"))
+
+
 @pytest.mark.parametrize(
     ("text", "match"),
     [
