@@ -59,6 +59,7 @@ OPTIONS = {
     "--mmdet": "config and checkpoint in MMDetection",
     "--detectron2": "config and checkpoint in Detectron2",
     "--recipe": "recipe of a training",
+    "--way": "way to train for small objects",
     "--weights": "file of a backbone's weights",
     # how it runs
     "--device": "device",
@@ -92,6 +93,7 @@ OPTIONS = {
     "--codec": "codec of a video",
     "--no-pictures": "write no pictures",
     "--force": "do it in spite of differences",
+    "--config-only": "only write the config",
     "--dry-run": "only print",
     "--prepare-only": "only prepare",
     "--skip-checks": "leave the checks out",

@@ -115,7 +115,7 @@ def test_a_base_may_be_a_name(tmp_path: Path):
     stock.SOLVER.BASE_LR = 0.5
     assert found == stock
     (tmp_path / "x.yaml").write_text("_BASE_: detectron2::Base-RetinaNot\n")
-    with pytest.raises(FileNotFoundError, match="Base-RetinaNet"):
+    with pytest.raises(FileNotFoundError, match="no config .Base-RetinaNot"):
         merge_yaml(get_cfg(), str(tmp_path / "x.yaml"))
 
 
