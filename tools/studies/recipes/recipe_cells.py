@@ -76,17 +76,20 @@ class RecipeCell:
 
 
 def all_cells(data: str, second: bool = False) -> list[RecipeCell]:
-    """List the trainings on a data set; a second one has those of one toolbox with all pictures."""
+    """List the trainings on a data set.
+
+    Numbers of pictures are compared in one toolbox, with three seeds; the other toolbox, a larger network, a two-stage
+    detector and a second data set have all pictures and one seed.
+    """
     most = PICTURES[-1]
     if second:
         pairs = (("recipe", "mmdet"), ("stock", "mmdet"), ("reference", "torchvision"))
         return [RecipeCell(*pair, data, MOBILENET, 10**6, 0) for pair in pairs]
     methods = ("recipe", "stock")
     cells = [RecipeCell(m, "mmdet", data, MOBILENET, p, s) for s in SEEDS for p in reversed(PICTURES) for m in methods]
-    cells += [RecipeCell(m, "detectron2", data, MOBILENET, most, s) for s in SEEDS for m in methods]
+    cells += [RecipeCell(m, "detectron2", data, MOBILENET, most, 0) for m in methods]
     cells += [RecipeCell("reference", "torchvision", data, MOBILENET, most, s) for s in SEEDS]
-    cells += [RecipeCell("recipe", toolbox, data, MOBILENET, most, 0, 4) for toolbox in ("mmdet", "detectron2")]
-    cells += [RecipeCell(m, t, data, LARGER, most, 0) for t in ("mmdet", "detectron2") for m in methods]
+    cells += [RecipeCell(m, "mmdet", data, LARGER, most, 0) for m in methods]
     cells += [RecipeCell("recipe", t, data, MOBILENET, most, 0, 1, TWO_STAGE) for t in ("mmdet", "detectron2")]
     return cells
 

@@ -104,8 +104,8 @@ def _until(entry: dict[str, Any], seconds: float) -> dict[str, Any]:
 
 def _pictures_table(rows: list[dict[str, Any]]) -> str:
     lines = [
-        "## By the number of pictures\n\nRetinaNet with a MobileNetV2 in MMDetection; in the picture, a point is a "
-        "training, and a line on the right\nanother.\n",
+        "## By the number of pictures\n\nRetinaNet with a MobileNetV2 in MMDetection. In the picture, each point on "
+        "the left and each line on the right\nis a training.\n",
         *(["![AP by pictures](recipes.png)\n"] if rows else []),
         "| pictures | method | seeds | AP | AP50 | core minutes |",
         "|--:|---|--:|--:|--:|--:|",
