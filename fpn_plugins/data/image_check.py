@@ -60,7 +60,7 @@ BANDS = Rule(
     "training stops",
 )
 DROPPED = Rule(
-    "image with more bands than colors, which the toolboxes' own readers drop",
+    "image with more bands or pages than colors, which the toolboxes' own readers drop",
     "read it by fpn_plugins.LoadImage in MMDetection and INPUT.FPN_PLUGINS in Detectron2 if the bands matter",
     error=False,
 )

@@ -37,7 +37,7 @@ class ImageHeader(NamedTuple):
         orientation: EXIF orientation, 1 to 8; 1 is upright, from 5 on width and height are swapped.
         channels: number of channels that `read_pixels` finds.
         is_stack: whether Pillow, and so a toolbox, cannot read it, but `read_pixels` can: an array, or bands.
-        drops_bands: whether Pillow, and so a toolbox, reads the colors alone of a file with more bands.
+        drops_bands: whether Pillow, and so a toolbox, reads the colors alone of a TIFF file with more bands or pages.
         deep_colors: whether colors have 16 bits, of which Pillow, and so a toolbox, keeps the upper 8.
     """
 
@@ -121,7 +121,7 @@ def _read_header(path: Path, reader: PixelReader | None) -> ImageHeader | str:
         with _opened(path) as (file, image):
             channels = next((number for mode, number in _CHANNELS.items() if image.mode.startswith(mode)), 3)
             is_color = image.mode.startswith("RGB")
-            bands = image.tag_v2.get(_SAMPLES, 1) if image.format == "TIFF" else 0
+            bands = image.tag_v2.get(_SAMPLES, 1) * getattr(image, "n_frames", 1) if image.format == "TIFF" else 0
             header = ImageHeader(
                 *(image.width, image.height, image.mode, image.format or "", _orientation(image)),
                 channels=max(channels, bands),

@@ -107,6 +107,14 @@ def test_bands_that_the_toolboxes_drop_are_a_warning(
     assert ("color image of 16 bits" in found.describe(errors=False)) == (dtype == "uint16")
 
 
+def test_pages_that_the_toolboxes_drop_are_a_warning(check: Callable[..., DataCheck]) -> None:
+    import tifffile
+
+    found = check(lambda path: tifffile.imwrite(path, np.zeros((4, HEIGHT, WIDTH), "uint8"), photometric="minisblack"))
+    found.require()
+    assert "(a.jpg): 4 bands" in found.describe(errors=False)
+
+
 def test_colors_of_16_bits_are_a_warning(check: Callable[..., DataCheck]) -> None:
     import cv2
 
