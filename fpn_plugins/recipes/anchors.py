@@ -2,7 +2,8 @@
 
 The levels have three sizes an octave, as RetinaNet's (arXiv:1708.02002, section 4), or one, as region proposals have
 (arXiv:1612.03144, section 4.1); the side of the smallest is fitted. An anchor of another side than a box overlaps it by
-half or more if the sides differ by a factor of at most sqrt(2).
+half or more if the sides differ by a factor of at most sqrt(2). With one size an octave, that can be all, and proposals
+are trained with an overlap of 0.7: there the side within the octave matters as much as the smallest object.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ LEAST_SCALE = 1.5  # anchors that are smaller than that many strides leave gaps 
 MOST_SCALE = 8.0
 FIRST_LEVELS = (2, 3)
 LAST_LEVEL = 7
+PHASES = 16  # sides within an octave that are tried
+MOST_BOXES = 5000  # with which they are compared
 STEP = 1 / 64  # of the scale and of the ratios' roots, which both toolboxes round alike
 
 
@@ -59,8 +62,9 @@ def fit_anchors(
     """Fit levels, sizes and ratios to boxes.
 
     The smallest anchor reaches the 1 % quantile of the boxes' sizes, and the last level the 99 % quantile, by sides
-    that differ by at most a sixth of an octave. The ratios are the 10, 50 and 90 % quantiles. The scale is one that
-    both toolboxes round to the same anchors.
+    that differ by at most a sixth of an octave; with one size an octave, the smallest anchor is up to half an octave
+    smaller or larger, where the anchors overlap the boxes most on average (less than half counts as none). The ratios
+    are the 10, 50 and 90 % quantiles. The scale is one that both toolboxes round to the same anchors.
 
     Args:
         widths: widths of ``N`` boxes in input pixels, above 0.
@@ -82,10 +86,30 @@ def fit_anchors(
     if first_level is None:
         first_level = FIRST_LEVELS[int(smallest >= LEAST_SCALE * 2 ** FIRST_LEVELS[1])]
     scale = float(np.clip(smallest / 2**first_level, LEAST_SCALE, MOST_SCALE))
+    ratios = _ratios(np.asarray(heights) / np.asarray(widths))
+    if per_octave == 1:
+        scale = _best_scale(np.asarray(widths, float), np.asarray(heights, float), scale, 2**first_level, ratios)
     octaves = math.log2(largest / (scale * 2**first_level)) - (per_octave - 1) / per_octave - 1 / 6
     levels = int(np.clip(math.ceil(octaves) + 1, 3, min(5, LAST_LEVEL + 1 - first_level)))
     strides = tuple(2 ** (first_level + level) for level in range(levels))
-    return _round_alike(Anchors(strides, scale, per_octave, _ratios(np.asarray(heights) / np.asarray(widths))))
+    return _round_alike(Anchors(strides, scale, per_octave, ratios))
+
+
+def _best_scale(widths: np.ndarray, heights: np.ndarray, scale: float, stride: int, ratios: tuple[float, ...]) -> float:
+    """Move the scale by up to half an octave to where centered anchors of one size an octave overlap the boxes most."""
+    step = -(-len(widths) // MOST_BOXES)
+    widths, heights = widths[::step, None], heights[::step, None]
+    roots, octaves = np.sqrt(ratios), 2.0 ** np.arange(LAST_LEVEL)
+
+    def overlap(candidate: float) -> float:
+        sides = stride * candidate * octaves[:, None]
+        wide, high = (sides / roots).ravel(), (sides * roots).ravel()
+        shared = np.minimum(widths, wide) * np.minimum(heights, high)
+        best = (shared / (widths * heights + wide * high - shared)).max(1)
+        return float(np.where(best >= 0.5, best, 0).mean())
+
+    phases = scale * 2 ** (np.arange(PHASES) / PHASES - 0.5)
+    return max(np.clip(phases, LEAST_SCALE, MOST_SCALE * math.sqrt(2)).tolist(), key=overlap)
 
 
 def _ratios(ratios: np.ndarray) -> tuple[float, ...]:

@@ -32,7 +32,8 @@ def explain_anchors(anchors: Anchors, boxes: np.ndarray, reasons: list[Any]) -> 
     reasons.append(("levels", levels, f"98 % of the objects have {low:.0f} to {high:.0f} px after resizing"))
     ratios = ", ".join(f"{ratio:.2f}" for ratio in anchors.ratios)
     value = f"{sizes[0][0]:.0f} to {sizes[-1][-1]:.0f} px; height / width {ratios}"
-    reasons.append(("anchors", value, "from the smallest object on; ratios are quantiles of the boxes'"))
+    sides = "from the smallest object on" if anchors.per_octave > 1 else "of the most overlap with the boxes"
+    reasons.append(("anchors", value, f"{sides}; ratios are quantiles of the boxes'"))
 
 
 def explain_training(plan: Recipe, settings: Settings, reasons: list[Any]) -> None:

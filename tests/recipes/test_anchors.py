@@ -52,6 +52,19 @@ def test_levels_span_the_objects():
     assert fit_anchors(*(50 * sides)) == Anchors((8, 16, 32, 64, 128), 8.0, 3, (1.0,))
 
 
+def test_one_size_an_octave_is_the_one_of_most_overlap():
+    """Boxes between two sizes overlap both by half, which trains no proposals."""
+    for side in (40.0, 48.0, 57.0, 64.0, 72.0):
+        boxes_of_one_size = np.full(50, side)
+        anchors = fit_anchors(boxes_of_one_size, boxes_of_one_size, per_octave=1, first_level=2)
+        nearest = min(abs(np.log2(size / side)) for (size,) in anchors.sizes)
+        assert nearest < 1 / 16
+    # small objects keep an anchor that overlaps them by half, though the large ones' best side would leave them none
+    sides = np.array([17.0] * 20 + [49.5] * 80)
+    sizes = [size for (size,) in fit_anchors(sides, sides, per_octave=1, first_level=2).sizes]
+    assert min(abs(np.log2(size / 17)) for size in sizes) <= 0.5
+
+
 def test_tall_boxes_have_tall_anchors():
     wide = fit_anchors(np.full(10, 80.0), np.linspace(20, 40, 10))
     tall = fit_anchors(np.linspace(20, 40, 10), np.full(10, 80.0))
