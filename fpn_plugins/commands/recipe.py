@@ -131,7 +131,7 @@ def show_result(toolbox: str, config: str, argv: Sequence[str] | None) -> None:
     root = parse_args(toolbox, sys.argv[1:] if argv is None else argv).data
     if (folder / "annotations").is_dir():  # the parts of --val-part
         root = Path(os.path.relpath(folder))
-    both = shlex.join(map(os.path.relpath, (config, found[-1])))
+    both = shlex.join(os.path.relpath(path) for path in (config, found[-1]))
     print(
         f"the best weights: {found[-1]}\n"
         f"  fpn-plugins predict {both} IMAGES\n"
