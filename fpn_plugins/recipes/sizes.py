@@ -20,8 +20,11 @@ def choose_size(data: TrainingData, size: tuple[int, int] | None, device: str, r
     most = min(limit / side for limit, side in zip(MOST_SIDES[device], sides, strict=True))
     factor = min(TARGET[device] / small, most, 2.0)
     short = max(LEAST_SIDE, round(factor * sides[0] / MULTIPLE) * MULTIPLE)
-    chosen = (short, max(short, round(short * sides[1] / sides[0])))
-    found = small * short / sides[0]
+    long = max(short, round(short * sides[1] / sides[0]))
+    if short == LEAST_SIDE:  # strips would become huge
+        long = min(long, MOST_SIDES[device][1])
+    chosen = (short, long)
+    found = small * min(side / stored for side, stored in zip(chosen, sides, strict=True))
     why = f"images have {sides[0]} x {sides[1]}; small objects (5 % quantile) get {found:.0f} px"
     if found < LEAST_OBJECT:
         why += ", too few to be found: cut the images into slices"

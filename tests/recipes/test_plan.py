@@ -51,6 +51,13 @@ def test_objects_that_are_too_small_are_named(tiny_coco: Path):
         assert ("cut the images into slices" in reasons[0][2]) == found
 
 
+def test_strips_do_not_become_huge(tiny_coco: Path):
+    data = read_folder(tiny_coco)
+    reasons: list[tuple[str, str, str]] = []
+    assert choose_size(replace(data, sides=(32, 20_000)), None, "cpu", reasons) == (64, 640)
+    assert "cut the images into slices" in reasons[0][2]
+
+
 def test_the_length_is_an_option(tiny_coco: Path):
     assert plan(tiny_coco, epochs=5).iterations == 10
     assert plan(tiny_coco, epochs=1).warmup == 0
