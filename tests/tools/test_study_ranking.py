@@ -29,7 +29,7 @@ def small() -> Study:
 def run(variant: str, seed: int, ap: float, toolbox: str = "mmdet") -> dict:
     return {
         "cell": {"variant": {"name": variant}, "head": "retinanet", "toolbox": toolbox, "seed": seed},
-        "scores": {"bbox": {"AP": ap / 100}},
+        "scores": {"bbox": {"AP": ap / 100, "AP_S": ap / 100 / 2}},
         "curve": [{"iteration": step, "AP": part * ap / 100} for step, part in ((100, 0.5), (300, 0.95), (400, 1))],
         "cost": {"macs": 10**9, "parameters": 10**6},
         **{"seconds": 60.0, "hardware": "a machine", "versions": {}, "data": {"folder": "set"}},
@@ -96,7 +96,9 @@ def test_the_page_states_what_is_missing_and_that_the_baseline_still_rises(
     assert "10 of 16 planned trainings are finished" in text
     assert "`fpn` reaches 39.0 AP in 200 iterations and 41.0 in 400: twice the training brings +2.0." in text
     assert "From iteration 300 to 400 it changes by +2.0, +2.1 in its trainings." in text
-    assert "| `c4` |  | 2 | 30.5 ± 0.7 | -10.5 ± 0.7 | -18.5 ± 0.7 | **worse** | -3.0 | 1.00 | 1.00 |" in text
+    assert (
+        "| `c4` |  | 2 | 30.5 ± 0.7 | -10.5 ± 0.7 | -18.5 ± 0.7 | **worse** | -3.0 | 15.2 ± 0.4 | 1.00 | 1.00 |" in text
+    )
     assert json.loads(page.with_suffix(".json").read_text()) == results
     assert [plots.faults(figure) for figure in figures] == [[]]
     with pytest.raises(ValueError, match="fpn has no result at full and half length yet"):

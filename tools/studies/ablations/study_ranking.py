@@ -34,6 +34,7 @@ class RankedVariant:
         gains: toolbox and length -> difference from the baseline, for the seeds that both have.
         rank: ``"better"`` or ``"worse"`` if the differences of all the study's seeds in the first toolbox have that
             sign at both lengths, ``"tie"`` if two of them differ, ``"unfinished"`` if some are missing.
+        small: AP_S of each seed in the first toolbox at full length.
         gmacs: 1e9 multiply-adds of the detector.
         parameters: number of parameters of the detector.
     """
@@ -42,6 +43,7 @@ class RankedVariant:
     ap: Mapping[tuple[str, str], tuple[float, ...]]
     gains: Mapping[tuple[str, str], tuple[float, ...]]
     rank: Rank
+    small: tuple[float, ...]
     gmacs: float
     parameters: int
 
@@ -54,25 +56,34 @@ def ranked(study: Study, results: RankResults) -> list[RankedVariant]:
         results: ``"full"`` and ``"half"`` -> results of the study and of `Study.half`.
     """
     found: dict[str, dict[tuple[str, str], dict[int, float]]] = {}
+    small: dict[str, dict[int, float]] = {}
     costs = {}
+    first = next(iter(study.toolboxes))
     for length in LENGTHS:
         for result in results[length]:
             cell, name = result["cell"], result["cell"]["variant"]["name"]
             own = found.setdefault(name, {}).setdefault((cell["toolbox"], length), {})
             own[cell["seed"]] = 100 * result["scores"]["bbox"]["AP"]
+            if (cell["toolbox"], length) == (first, "full"):
+                small.setdefault(name, {})[cell["seed"]] = 100 * result["scores"]["bbox"]["AP_S"]
             costs[name] = result["cost"]
-    first = next(iter(study.toolboxes))
-    rows = [_row(study, name, own, found.get(study.baseline, {}), costs[name]) for name, own in found.items()]
+    rows = [
+        _row(study, name, own, found.get(study.baseline, {}), small.get(name, {}), costs[name])
+        for name, own in found.items()
+    ]
     return sorted(rows, key=lambda row: -statistics.fmean(row.ap.get((first, "full"), (0.0,))))
 
 
-def _row(study: Study, name: str, own: Any, base: Any, cost: Mapping[str, Any]) -> RankedVariant:
+def _row(
+    study: Study, name: str, own: Any, base: Any, small: Mapping[int, float], cost: Mapping[str, Any]
+) -> RankedVariant:
     gains = {
         key: tuple(of_seed[seed] - base[key][seed] for seed in sorted(of_seed) if seed in base.get(key, {}))
         for key, of_seed in own.items()
     }
     ap = {key: tuple(of_seed[seed] for seed in sorted(of_seed)) for key, of_seed in own.items()}
-    return RankedVariant(name, ap, gains, _rank(study, gains), cost["macs"] / 1e9, cost["parameters"])
+    sizes = tuple(small[seed] for seed in sorted(small))
+    return RankedVariant(name, ap, gains, _rank(study, gains), sizes, cost["macs"] / 1e9, cost["parameters"])
 
 
 def _rank(study: Study, gains: Mapping[tuple[str, str], tuple[float, ...]]) -> Rank:
@@ -97,15 +108,16 @@ def ranking_table(study: Study, rows: Sequence[RankedVariant]) -> Iterator[str]:
     notes = {variant.name: variant.note for variant in study.variants}
     columns = ["AP", "Δ, full length", "Δ, half length", "rank"]
     columns += [f"Δ, {TOOLBOX_NAMES[toolbox]}" for toolbox in others]
-    yield f"| neck | | seeds | {' | '.join(columns)} | GMACs | parameters (M) |"
-    yield f"|---|---|--:|--:|--:|--:|---|{'--:|' * (len(others) + 2)}"
+    yield f"| neck | | seeds | {' | '.join(columns)} | AP_S | GMACs | parameters (M) |"
+    yield f"|---|---|--:|--:|--:|--:|---|{'--:|' * (len(others) + 3)}"
     for row in rows:
         base = row.name == study.baseline
         gains = ["", ""] if base else [_cell(row.gains.get((first, length), ()), "+") for length in LENGTHS]
         theirs = ["" if base else _cell(row.gains.get((toolbox, "full"), ()), "+") for toolbox in others]
         ap = row.ap.get((first, "full"), ())
         rank = "baseline" if base else RANK_WORDS[row.rank]
-        cells = [_cell(ap), *gains, rank, *theirs, f"{row.gmacs:.2f}", f"{row.parameters / 1e6:.2f}"]
+        cost = [f"{row.gmacs:.2f}", f"{row.parameters / 1e6:.2f}"]
+        cells = [_cell(ap), *gains, rank, *theirs, _cell(row.small), *cost]
         yield f"| `{row.name}` | {notes.get(row.name, '')} | {len(ap)} | {' | '.join(cells)} |"
 
 
