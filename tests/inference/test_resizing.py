@@ -143,6 +143,29 @@ def test_a_step_that_is_not_followed_is_named(step: dict[str, Any]) -> None:
 
 @pytest.mark.mmdet
 @pytest.mark.detectron2
+def test_images_that_are_not_read_as_colors_are_an_error() -> None:
+    from types import SimpleNamespace
+
+    from mmengine.config import ConfigDict
+
+    from fpn_plugins.adapters.detectron2.compatibility import channel_order
+    from fpn_plugins.adapters.mmdet.input_settings import settings_of
+
+    for kind, matches in (("color", True), ("grayscale", False)):
+        pipeline = [dict(type="LoadImageFromFile", color_type=kind), dict(type="Resize", scale=(96, 64))]
+        cfg = ConfigDict(test_dataloader=dict(dataset=dict(pipeline=pipeline)))
+        if matches:
+            assert settings_of(cfg).rule is not None
+            continue
+        with pytest.raises(ValueError, match="color_type='grayscale'.*fpn_plugins.LoadImage"):
+            settings_of(cfg)
+    assert channel_order(SimpleNamespace(input_format=None)) == "BGR"
+    with pytest.raises(ValueError, match="input_format='YUV-BT.601'"):
+        channel_order(SimpleNamespace(input_format="YUV-BT.601"))
+
+
+@pytest.mark.mmdet
+@pytest.mark.detectron2
 @pytest.mark.parametrize("toolbox", HOSTS)
 def test_detections_equal_the_toolbox_s_own_inference(toolbox: str, tmp_path: Path) -> None:
     from fpn_plugins.adapters.detectors import load_detector

@@ -40,8 +40,18 @@ def detector_facts(model: Any) -> DetectorFacts:
 
 
 def channel_order(model: Any) -> str:
-    """Return ``"RGB"`` or ``"BGR"``; without an ``input_format``, Detectron2's default is BGR."""
-    return str(getattr(model, "input_format", None) or "BGR")
+    """Return ``"RGB"`` or ``"BGR"``; without an ``input_format``, Detectron2's default is BGR.
+
+    Raises:
+        ValueError: another format, in which only Detectron2's own scripts read images.
+    """
+    order = str(getattr(model, "input_format", None) or "BGR")
+    if order not in ("BGR", "RGB"):
+        raise ValueError(
+            f"input_format={order!r} (INPUT.FORMAT) must be 'RGB' or 'BGR' here; read other images by "
+            "INPUT.FPN_PLUGINS, with the format RGB"
+        )
+    return order
 
 
 def num_classes(model: Any) -> int:

@@ -33,7 +33,6 @@ from ...watching import (
     spread,
     undisturbed,
 )
-from .compatibility import channel_order
 
 # a prime, at which no model draws what VIS_PERIOD asks for
 _NO_ITERATION = 2**31 - 1
@@ -185,7 +184,8 @@ class PyramidVisualization(_PeriodicHook):
             detections = Detections(given.pred_boxes.tensor, given.scores, given.pred_classes, masks)
             found = detections.above(self.min_score).to_coco(entry.get("image_id", 0), list(self.names))
         pixels, size = sample["image"], (sample["height"], sample["width"])
-        image = displayable(pixels, size, reversed_channels=channel_order(model) == "BGR")
+        reversed_channels = (getattr(model, "input_format", None) or "BGR") == "BGR"  # a training may have others
+        image = displayable(pixels, size, reversed_channels=reversed_channels)
         truth = annotated_objects(entry)
         return Watched(image, truth, found, self.names, maps, tuple(pixels.shape[1:]), is_one_stage(model))
 

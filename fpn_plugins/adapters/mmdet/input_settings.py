@@ -15,9 +15,14 @@ from .pixels import reader_of
 
 
 def settings_of(cfg: Any) -> InputSettings:
-    """Read the settings of a config's test data, or of its validation data if it has none."""
+    """Read the settings of a config's test data, or of its validation data if it has none.
+
+    Raises:
+        ValueError: mmdet's own reader is told to read other than colors, which is not followed here.
+    """
     dataset = _dataset(cfg)
     pipeline = dataset.get("pipeline") or cfg.get("test_pipeline")
+    _check_colors(pipeline or [])
     rule, obstacle = None, ""
     try:
         rule = _rule(pipeline) if pipeline else None
@@ -26,6 +31,16 @@ def settings_of(cfg: Any) -> InputSettings:
     classes = _classes(dataset)
     ann_file = os.path.join(dataset.get("data_root") or "", dataset.get("ann_file") or "")
     return InputSettings(rule, classes, known_ids(ann_file, classes), obstacle, reader_of(pipeline or []))
+
+
+def _check_colors(pipeline: Sequence[Mapping[str, Any]]) -> None:
+    for step in pipeline:
+        kind = step.get("color_type", "color")
+        if str(step["type"]).endswith("LoadImageFromFile") and kind != "color":
+            raise ValueError(
+                f"the test pipeline has LoadImageFromFile(color_type={kind!r}), and images are read as 'color' here; "
+                "read other images by fpn_plugins.LoadImage(in_chans=...)"
+            )
 
 
 def _dataset(cfg: Any) -> Mapping[str, Any]:
