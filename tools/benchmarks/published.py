@@ -49,6 +49,7 @@ PUBLISHED = {
     "bench_necks": Published("benchmarks/necks"),
     "bench_necks_compiled": Published("benchmarks/neck_compiled"),
     "bench_necks_slopes": Published("benchmarks/necks", "slopes_page", "draw_slopes"),
+    "channels": Published("benchmarks/channels", "markdown", None),
     "compiled_detectors": Published("benchmarks/compiled_detectors_page"),
     "cpu_engines": Published("benchmarks/cpu_engine_page", draw=None),
     "engines": Published("benchmarks/engine_page", draw=None),
