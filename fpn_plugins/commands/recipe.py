@@ -71,6 +71,8 @@ def parse_args(toolbox: str, argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--neck", default="FPN", metavar="NAME", help="neck of this package (default: FPN)")
     sides = "shorter side of images, and limit of the longer, in pixels (default: by the sizes of images and objects)"
     parser.add_argument("--size", nargs=2, type=PIXELS, metavar=("SHORT", "LONG"), help=sides)
+    finest = "stride of RetinaNet's finest map: 4 finds more small objects, and takes longer (default: by the objects)"
+    parser.add_argument("--finest", type=int, choices=(4, 8), help=finest)
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=COUNT, metavar="N", help="length in passes over the images")
     length.add_argument("--minutes", type=POSITIVE, metavar="M", help="length in minutes on an idle machine")
@@ -115,6 +117,7 @@ def make_plan(args: argparse.Namespace, work_dir: Path) -> Recipe:
             weights=args.weights,
             neck=args.neck,
             size=None if args.size is None else tuple(args.size),
+            finest=args.finest,
             epochs=args.epochs,
             minutes=args.minutes,
             flips=args.flips,

@@ -22,6 +22,7 @@ ONE_RATIO = 1.25  # boxes whose ratios differ by less have anchors of one ratio
 LEAST_SCALE = 1.5  # anchors that are smaller than that many strides leave gaps between them
 MOST_SCALE = 8.0
 FIRST_LEVELS = (2, 3)
+FINEST = {4: 2, 8: 3}  # stride and level of the finest map
 LAST_LEVEL = 7
 PHASES = 16  # sides within an octave that are tried
 MOST_BOXES = 5000  # with which they are compared
@@ -54,6 +55,33 @@ class Anchors:
         """Sides of a level's square anchors in strides, in single precision."""
         steps = np.array([2 ** (k / self.per_octave) for k in range(self.per_octave)])
         return np.asarray(steps * self.scale, np.float32)
+
+
+def choose_anchors(detector: str, boxes: np.ndarray, finest: int | None = None) -> Anchors:
+    """Fit the anchors of a detector to boxes.
+
+    Args:
+        detector: ``"retinanet"``, ``"faster_rcnn"`` or ``"mask_rcnn"``.
+        boxes: widths and heights in input pixels, ``2 N``.
+        finest: stride of RetinaNet's finest map, 4 or 8; ``None`` is that of `fit_anchors`.
+
+    Raises:
+        ValueError: another ``finest``, or one for a detector whose finest map always has the stride 4.
+    """
+    if detector != "retinanet":
+        if finest not in (None, 4):
+            raise ValueError(f"finest={finest!r} is a choice of detector='retinanet'; {detector!r} begins at stride 4")
+        # regions are pooled from P2 to P5, and P6 is for proposals alone
+        return replace(fit_anchors(boxes[0], boxes[1], per_octave=1, first_level=2), strides=(4, 8, 16, 32, 64))
+    anchors = fit_anchors(boxes[0], boxes[1])
+    if finest is None:
+        return anchors
+    if finest not in FINEST:
+        raise ValueError(f"finest={finest!r} must be the stride of RetinaNet's finest map, 4 or 8")
+    given = fit_anchors(boxes[0], boxes[1], first_level=FINEST[finest])
+    # the coarsest map remains, which sees most of the image
+    last = max(anchors.strides[-1], given.strides[-1])
+    return replace(given, strides=tuple(stride for stride in (4, 8, 16, 32, 64, 128) if finest <= stride <= last))
 
 
 def fit_anchors(

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..checks import integer, one_of, positive_number
-from ..extras import needed_for
-from .anchors import Anchors, fit_anchors
+from .anchors import Anchors, choose_anchors
 from .folder import TrainingData
 from .machine import Machine, seconds_per_iteration
 from .network import choose_backbone, choose_neck
@@ -27,9 +26,6 @@ from .settings import (
     Settings,
 )
 from .sizes import choose_size, short_sides_of
-
-with needed_for("recipes"):
-    import numpy as np
 
 FLIPS = ("horizontal", "all", "none")
 
@@ -115,6 +111,7 @@ def plan_recipe(
     weights: str | os.PathLike[str] | None = None,
     neck: str = "FPN",
     size: tuple[int, int] | None = None,
+    finest: int | None = None,
     epochs: int | None = None,
     minutes: float | None = None,
     flips: str = "horizontal",
@@ -132,6 +129,8 @@ def plan_recipe(
         weights: file of the backbone's weights; ``None`` lets timm download its own.
         neck: neck of this package that takes ``out_channels``.
         size: sides of images in pixels in either order, the shorter and the limit of the longer; ``None`` chooses them.
+        finest: stride of the finest map of a RetinaNet, 4 or 8; ``None`` is 8 unless the smallest objects measure less
+            than 1.5 of its strides. The other detectors have 4.
         epochs: length in passes over the training images; ``None`` is the recipe's.
         minutes: length in minutes on an idle machine, instead of ``epochs``.
         flips: ``"horizontal"``; ``"all"`` where up and down look alike (microscopes, satellites); or ``"none"``.
@@ -152,7 +151,7 @@ def plan_recipe(
     reasons: list[tuple[str, str, str]] = []
     chosen_size = choose_size(data, size, machine.device, reasons)
     boxes = data.boxes * chosen_size[0]
-    anchors = _anchors(detector, boxes)
+    anchors = choose_anchors(detector, boxes, finest)
     network = choose_backbone(backbone, weights, settings.frozen_stages, anchors.strides, machine.device, reasons)
     channels = CHANNELS[machine.device]
     chosen_neck, anchors = choose_neck(neck, network, anchors, detector, channels, reasons)
@@ -194,13 +193,6 @@ def _check(data: TrainingData, detector: str, size: Any, epochs: int | None, min
         raise ValueError(
             f"size={tuple(size)} must be two sides of at least {LEAST_SIDE} pixels, two cells of stride 32"
         )
-
-
-def _anchors(detector: str, boxes: np.ndarray) -> Anchors:
-    if detector == "retinanet":
-        return fit_anchors(boxes[0], boxes[1])
-    # regions are pooled from P2 to P5, and P6 is for proposals alone
-    return replace(fit_anchors(boxes[0], boxes[1], per_octave=1, first_level=2), strides=(4, 8, 16, 32, 64))
 
 
 def _with_length(

@@ -59,6 +59,7 @@ OPTIONS = {
     "--mmdet": "config and checkpoint in MMDetection",
     "--detectron2": "config and checkpoint in Detectron2",
     "--recipe": "recipe of a training",
+    "--finest": "stride of the finest map",
     "--way": "way to train for small objects",
     "--weights": "file of a backbone's weights",
     # how it runs

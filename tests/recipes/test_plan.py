@@ -51,6 +51,15 @@ def test_objects_that_are_too_small_are_named(tiny_coco: Path):
         assert ("cut the images into slices" in reasons[0][2]) == found
 
 
+def test_the_finest_map_is_an_option(tiny_coco: Path):
+    usual = plan(tiny_coco, size=(768, 576))
+    assert usual.anchors.strides[0] == 8 and plan(tiny_coco, size=(768, 576), finest=8).anchors == usual.anchors
+    fine = plan(tiny_coco, size=(768, 576), finest=4)
+    assert fine.anchors.strides == (4, *usual.anchors.strides)
+    assert fine.anchors.sizes[0] == pytest.approx(usual.anchors.sizes[0], rel=0.05)  # of the smallest objects
+    assert fine.backbone["out_indices"][0] == usual.backbone["out_indices"][0] - 1
+
+
 def test_strips_do_not_become_huge(tiny_coco: Path):
     data = read_folder(tiny_coco)
     reasons: list[tuple[str, str, str]] = []
@@ -90,6 +99,8 @@ def test_a_gpu_gets_larger_images_batches_and_pyramids(tiny_coco: Path):
     [
         ({"recipe": "many"}, "recipe='many' is unknown.*few.*small.*standard"),
         ({"detector": "yolo"}, "detector='yolo' is unknown"),
+        ({"finest": 16}, "finest=16 must be the stride of RetinaNet's finest map, 4 or 8"),
+        ({"finest": 8, "detector": "faster_rcnn"}, "finest=8 is a choice of detector='retinanet'"),
         ({"size": (320, 32)}, r"size=\(320, 32\) must be two sides of at least 64"),
         ({"epochs": 0}, "epochs=0 must be at least 1"),
         ({"epochs": 1, "minutes": 1}, "give one of them"),

@@ -62,7 +62,7 @@ def main() -> None:
     plan = replace(plan, patience=ours.iterations)
     end = ""
     if ours.way:
-        plan, end = WAYS[ours.way](plan)
+        end = WAYS[ours.way](plan)
     if ours.stock:
         strides = plan.anchors.strides
         stock = stock_anchors(plan.detector)
