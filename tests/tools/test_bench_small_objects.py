@@ -41,31 +41,38 @@ class Bright(ImagePredictor):
 
 
 def write_set(folder: Path) -> None:
-    """One picture of 200 x 300 px, and an object of 16 x 12 px, which is 8 x 6 px at half the size."""
+    """Ten pictures of 200 x 300 px with an object of 16 x 12 px each, which is 8 x 6 px at half the size.
+
+    A crowd does not count, nor does the single small object of another class, which no detector finds.
+    """
     image = np.zeros((200, 300, 3), np.uint8)
     image[40:52, 40:56] = 255
     for name in ("annotations", "val2017", "train2017"):
         (folder / name).mkdir(parents=True)
-    Image.fromarray(image).save(folder / "val2017" / "a.png")
-    one = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [40, 40, 16, 12], "area": 192, "iscrowd": 0}
+    one = {"category_id": 1, "bbox": [40, 40, 16, 12], "area": 192, "iscrowd": 0}
+    annotations = [{**one, "id": number, "image_id": number} for number in range(1, 11)]
+    annotations += [{**one, "id": 11, "image_id": 1, "bbox": [200, 100, 60, 60], "area": 3600, "iscrowd": 1}]
+    annotations += [{**one, "id": 12, "image_id": 1, "bbox": [100, 100, 16, 12], "category_id": 2}]
     truth = {
-        "images": [{"id": 1, "file_name": "a.png", "width": 300, "height": 200}],
-        "annotations": [one, {**one, "id": 2, "bbox": [200, 100, 60, 60], "area": 3600, "iscrowd": 1}],
-        "categories": [{"id": 1, "name": "speck"}],
+        "images": [{"id": n, "file_name": f"{n}.png", "width": 300, "height": 200} for n in range(1, 11)],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "speck"}, {"id": 2, "name": "rare"}],
     }
+    for entry in truth["images"]:
+        Image.fromarray(image).save(folder / "val2017" / entry["file_name"])
     (folder / "annotations" / "instances_val2017.json").write_text(json.dumps(truth))
 
 
 def test_larger_images_and_slices_find_what_is_small(tool: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_set(tmp_path / "set")
     predict = Bright(torch.nn.Identity(), rule=ResizeRule(100, 150))
-    detector = LoadedDetector(None, predict, {1: "speck"}, "mmdet")
+    detector = LoadedDetector(None, predict, {1: "speck", 2: "rare"}, "mmdet")
     monkeypatch.setattr(tool, "load_detector", lambda *args, **options: detector)
     command = ["small_objects.py", "c.py", "w.pth", "--root", str(tmp_path / "set"), "--name", "specks"]
     monkeypatch.setattr(sys, "argv", [*command, "--slice", "100", "--out", str(tmp_path / "r.json")])
     tool.main()
     table = json.loads((tmp_path / "r.json").read_text())["tables"]["specks"]
-    assert table["images"] == 1 and table["small"] == 2  # both are below 32 x 32 px at 100 x 150
+    assert table["images"] == 10 and table["small"] == 10
     found = {way: row["scores"]["bbox"]["AP_S"] for way, row in table["rows"].items()}
     assert found["as trained"] == found["TTA: flip"] == 0
     assert min(found["images x 2"], found["TTA: x 1 and x 1.5"], found["slices of 100 px"]) > 0.5

@@ -66,7 +66,7 @@ PUBLISHED = {
     "plain_models_2_threads": Published("benchmarks/revisions", "table"),
     "recipes": Published("studies/recipes/recipe_study"),
     "precision": Published("studies/precision/evaluate"),
-    "small_objects": Published("benchmarks/small_objects", draw=None),
+    "small_objects": Published("benchmarks/small_objects_page", draw=None),
     "tuning": Published("benchmarks/tuning", "markdown", None),
     "timm_families": Published("docs/timm_families", draw=None),
 }

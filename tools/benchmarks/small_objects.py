@@ -16,12 +16,14 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from bench_report import provenance, thread_count
+from bench_report import provenance
+from small_objects_page import BASE, LEAST_SMALL, TRAINED, page
 
 from fpn_plugins.adapters.detectors import load_detector
 from fpn_plugins.commands.common import COUNT, PIXELS, user_errors, write_json
@@ -32,16 +34,6 @@ from fpn_plugins.data.coco_folder import read_coco
 from fpn_plugins.files import locked
 from fpn_plugins.inference import AugmentedPredictor, Detections, ImagePredictor, ResizeRule
 from fpn_plugins.inference.augmented import scaled_rule
-
-BASE = "as trained"
-# ways that need a detector of their own -> what the page says until there is one
-TRAINED = {
-    "P2": "a neck from stride 4 on, with anchors to match",
-    "larger images": "training, too, at a larger size",
-    "image pyramid": "`ImagePyramid`, one network on several sizes",
-    "level weights": "losses weighted by the number of objects on each level",
-}
-METRICS = ("AP", "AP50", "AP_S", "AP_M", "AP_L")
 
 
 def parse_args() -> argparse.Namespace:
@@ -101,8 +93,8 @@ class Scaled:
         return found._replace(boxes=found.boxes * (self.rule.size_of(*image.shape[:2])[0] / image.shape[0]), masks=None)
 
 
-def scaled_truth(truth: Mapping[str, Any], rule: ResizeRule, image_dir: Path, folder: Path) -> CocoSplit:
-    """Write annotations in pixels of the images resized by a rule, so that sizes are those that the detector sees."""
+def scaled_truth(truth: Mapping[str, Any], rule: ResizeRule) -> dict[str, Any]:
+    """Return annotations in pixels of the images resized by a rule, so that sizes are those that the detector sees."""
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
     factors = {number: rule.size_of(*size)[0] / size[0] for number, size in sizes.items()}
     annotations = []
@@ -110,9 +102,26 @@ def scaled_truth(truth: Mapping[str, Any], rule: ResizeRule, image_dir: Path, fo
         factor = factors[entry["image_id"]]
         changed = {"bbox": [side * factor for side in entry["bbox"]], "area": entry["area"] * factor**2}
         annotations.append({key: value for key, value in entry.items() if key != "segmentation"} | changed)
-    path = folder / "truth.json"
-    write_json({**truth, "annotations": annotations}, path)
-    return CocoSplit(path, image_dir, ())
+    return {**truth, "annotations": annotations}
+
+
+def without_rare(truth: Mapping[str, Any]) -> dict[str, Any]:
+    """Return annotations whose small objects are ignored in classes with few of them.
+
+    AP_S is the mean over classes: of two classes, one with a single small object, half of it would be this object's.
+    """
+    numbers = Counter(entry["category_id"] for entry in truth["annotations"] if is_small(entry))
+    rare = {category for category, number in numbers.items() if number < LEAST_SMALL}
+    annotations = [
+        {**entry, "iscrowd": 1} if is_small(entry) and entry["category_id"] in rare else entry
+        for entry in truth["annotations"]
+    ]
+    return {**truth, "annotations": annotations}
+
+
+def is_small(entry: Mapping[str, Any]) -> bool:
+    """Return whether an object counts for AP_S."""
+    return entry["area"] < 32**2 and not entry.get("iscrowd", 0)
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -130,19 +139,21 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     rule = detector.predict.rule
     with tempfile.TemporaryDirectory() as folder:
         scaled: Mapping[str, Any] = found
+        known = {image["id"] for image in images}
+        annotations = [entry for entry in truth["annotations"] if entry["image_id"] in known]
+        truth = {**truth, "images": images, "annotations": annotations}
         if any(rule.size_of(image["height"], image["width"])[0] != image["height"] for image in images):
-            split = scaled_truth(truth, rule, split.image_dir, Path(folder))
+            truth = scaled_truth(truth, rule)
             scaled = {way: Scaled(predict, rule) for way, predict in found.items()}
-        report = measure_objects(scaled, split, args.num_images)
-        annotations = read_coco(split.ann_file)["annotations"]
-    known = {image["id"] for image in images}
+        truth = without_rare(truth)
+        write_json(truth, Path(folder) / "truth.json")
+        report = measure_objects(scaled, CocoSplit(Path(folder) / "truth.json", split.image_dir, ()))
     base = report[BASE]["seconds"]
-    small = [one for one in annotations if one["image_id"] in known and one["area"] < 32**2]
     return {
         "toolbox": detector.toolbox,
         "size": str(detector.predict.rule),
         "images": len(images),
-        "small": len(small),
+        "small": sum(map(is_small, truth["annotations"])),
         "rows": {
             way: {"scores": entry["scores"], "time": entry["seconds"] / base, "size": str(found[way].rule)}
             for way, entry in report.items()
@@ -161,71 +172,6 @@ def add_table(path: Path, name: str, table: dict[str, Any], about: Mapping[str, 
         report = {**about, "tables": {**report["tables"], name: table}}
         write_json(report, path)
     return report
-
-
-HEADER = """# Small objects: AP gained against time
-
-Measured until {date} on {processor}, {threads}, with {versions}.
-
-AP x 100 on validation pictures; small objects (AP_S) have less than 32 x 32 pixels at the detector's own size. Time is
-the median per picture, relative to the detector as trained in the same run, and includes resizing and merging. The rows
-{trained} are detectors of their own, trained for as many iterations as
-the first by `tools/studies/recipes/recipe_training.py` (`--way`, or `--size`), and seeds scatter by a point between
-them; the other rows share the first one's weights. The [guide](guides/small_objects.md) says how to use each way.
-"""
-
-
-def page(report: Mapping[str, Any]) -> str:
-    """Build the page."""
-    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-    trained = " and ".join([", ".join(list(TRAINED)[:-1]), list(TRAINED)[-1]])
-    about = {"threads": thread_count(report["threads"]), "versions": versions, "trained": trained}
-    parts = [HEADER.format(**{key: report[key] for key in ("date", "processor")}, **about)]
-    missing = dict(TRAINED)
-    for name, table in report["tables"].items():
-        parts.append(f"\n## {name}\n\n{_described(table)}\n\n{_table(table)}\n\n{_summary(table)}\n")
-        parts.append("".join(f"\n    {command}\n" for command in table["commands"]))
-        for way in table["rows"]:
-            missing.pop(way, None)
-    if missing:
-        listed = "; ".join(f"{way} ({text})" for way, text in missing.items())
-        parts.append(f"\n## Not measured yet\n\nWays that need a training of their own: {listed}.\n")
-    return "".join(parts)
-
-
-def _described(table: Mapping[str, Any]) -> str:
-    return (
-        f"{table['toolbox']}, {table['images']} pictures with {table['small']} small objects, images resized to "
-        f"{table['size']} unless stated."
-    )
-
-
-def _table(table: Mapping[str, Any]) -> str:
-    rows = table["rows"]
-    kinds = [kind for kind in ("bbox", "segm") if kind in next(iter(rows.values()))["scores"]]
-    names = {"bbox": "", "segm": " masks"}
-    heads = ["way", *(f"{metric}{names[kind]}" for kind in kinds for metric in METRICS), "time"]
-    lines = [f"| {' | '.join(heads)} |", f"|---|{'--:|' * (len(heads) - 1)}"]
-    for way, row in rows.items():
-        values = [row["scores"].get(kind, {}).get(metric, -1) for kind in kinds for metric in METRICS]
-        cells = [way, *("-" if value < 0 else f"{100 * value:.1f}" for value in values), f"{row['time']:.2f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _summary(table: Mapping[str, Any]) -> str:
-    """Say which way gains most, and which gains without a loss of AP."""
-    rows = table["rows"]
-    base = rows[BASE]
-    gains = {way: _gain(row, base, "AP_S") for way, row in rows.items() if way != BASE}
-    best = max(gains, key=lambda way: gains[way])
-    losing = [way for way, row in rows.items() if way != BASE and _gain(row, base, "AP") < 0]
-    text = f"Most for small objects: {best}, {gains[best]:+.1f} AP_S at {rows[best]['time']:.1f} times the time."
-    return text + (f" Less AP over all sizes than the detector as trained: {'; '.join(losing)}." if losing else "")
-
-
-def _gain(row: Mapping[str, Any], base: Mapping[str, Any], metric: str) -> float:
-    return 100 * float(row["scores"]["bbox"][metric] - base["scores"]["bbox"][metric])
 
 
 def main() -> None:
