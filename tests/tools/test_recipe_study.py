@@ -98,10 +98,11 @@ def test_the_page_compares_in_the_time_of_the_reference(script: Callable[[str], 
     rows = [{**result(recipe, 0.0), "curve": curve, "core_seconds": 500.0}]
     text = page({"cells": [*rows, {**result(reference, 30.0), "core_seconds": 210.0}]})
     assert "3.5 core minutes" in text
-    assert "| recipe | mmdet | 1 | 20.0 | 30.0 | 50.0 | 75.0 |" in text
-    assert "| reference | torchvision | 1 | 30.0 | 45.0 | – | – |" in text
+    assert "| recipe | retinanet | mmdet | 1 | 20.0 | 30.0 | 50.0 | 75.0 |" in text
+    assert "| reference | retinanet | torchvision | 1 | 30.0 | 45.0 | – | – |" in text
     slow = page({"cells": [*rows, {**result(reference, 30.0), "core_seconds": 40.0}]})
-    assert "| recipe | mmdet | 1 | not measured yet | not measured yet | 10.0 | 15.0 |" in slow
+    assert "| recipe | retinanet | mmdet | 1 | – | – | 10.0 | 15.0 |" in slow
+    assert "| recipe | faster_rcnn | mmdet | 0 | not measured yet |" in slow
     assert "core time of the reference" not in page({"cells": rows})
 
 

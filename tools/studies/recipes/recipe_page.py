@@ -6,7 +6,7 @@ import statistics
 from dataclasses import asdict
 from typing import Any
 
-from recipe_cells import MOBILENET, PICTURES, RETINANET, RecipeCell, all_cells
+from recipe_cells import MOBILENET, PICTURES, RETINANET, TWO_STAGE, RecipeCell, all_cells
 
 HEAD = """# What the recipes give
 
@@ -74,25 +74,26 @@ def _row(names: list[str], entries: list[dict[str, Any]]) -> str:
 
 def _time_table(cells: list[dict[str, Any]]) -> str:
     """AP in the time of the reference: of the last evaluation until then, if time is proportional to iterations."""
-    own = {"data": "bccd", "backbone": MOBILENET, "pictures": PICTURES[-1], "detector": RETINANET}
+    own = {"data": "bccd", "backbone": MOBILENET, "pictures": PICTURES[-1], "length": 1}
     reference = _select(cells, method="reference", **own)
     if not reference:
         return ""
     unit = statistics.mean(entry["core_seconds"] for entry in reference)
     lines = [
         f"## In the core time of the reference\n\nThe reference takes {unit / 60:.1f} core minutes. AP and AP50 of all "
-        "seeds at the last evaluation within one and\nfour times that; these trainings go on, so their rates are still "
-        "high at the first.\n",
-        "| method | toolbox | seeds | AP, once | AP50, once | AP, four times | AP50, four times |",
-        "|---|---|--:|--:|--:|--:|--:|",
+        "seeds at the last evaluation within one and\nfour times that (–: none); these trainings go on, so their rates "
+        "are still high at the first.\n",
+        "| method | detector | toolbox | seeds | AP, once | AP50, once | AP, four times | AP50, four times |",
+        "|---|---|---|--:|--:|--:|--:|--:|",
     ]
-    for method, toolbox in (("recipe", "mmdet"), ("recipe", "detectron2"), ("stock", "mmdet"), ("stock", "detectron2")):
-        found = _select(cells, method=method, toolbox=toolbox, length=1, **own)
-        until = [[short for e in found if (short := _until(e, n * unit))["curve"]] for n in (1, 4)]
-        columns = [_cell(entries, key) for entries in until for key in ("AP", "AP50")]
-        lines.append(f"| {' | '.join([method, toolbox, str(len(found)), *columns])} |")
+    for method, detector in (("recipe", RETINANET), ("recipe", TWO_STAGE), ("stock", RETINANET)):
+        for toolbox in ("mmdet", "detectron2"):
+            found = _select(cells, method=method, detector=detector, toolbox=toolbox, **own)
+            until = [[short for e in found if (short := _until(e, n * unit))["curve"]] for n in (1, 4)]
+            columns = [_cell(some, key) if some or not found else "–" for some in until for key in ("AP", "AP50")]
+            lines.append(f"| {' | '.join([method, detector, toolbox, str(len(found)), *columns])} |")
     columns = [_cell(reference, "AP"), _cell(reference, "AP50"), "–", "–"]
-    lines.append(f"| {' | '.join(['reference', 'torchvision', str(len(reference)), *columns])} |")
+    lines.append(f"| {' | '.join(['reference', RETINANET, 'torchvision', str(len(reference)), *columns])} |")
     return "\n".join(lines) + "\n"
 
 
@@ -157,23 +158,29 @@ def draw(report: dict[str, Any], figure: Any) -> None:
     """Draw AP against the number of pictures, and against the time of the processor in the course of the trainings."""
     from fpn_plugins.visualization.figures import axis_label, legend_below, series_color
 
-    cells = _select(_complete(report)["cells"], data="bccd", backbone=MOBILENET, length=1, detector=RETINANET)
+    cells = _select(_complete(report)["cells"], data="bccd", backbone=MOBILENET, length=1)
     left, right = figure.subplots(1, 2, sharey=True)
     for index, method in enumerate(("recipe", "stock")):
-        found = _select(cells, method=method, toolbox="mmdet")
+        found = _select(cells, method=method, toolbox="mmdet", detector=RETINANET)
         ends = {n: [e["curve"][-1]["AP"] for e in _select(found, pictures=n)] for n in PICTURES}
         points = [(n, statistics.mean(values)) for n, values in ends.items() if values]
         color = series_color(index)
         left.plot(*zip(*points, strict=True), color=color) if points else None
         seeds = [(n, value) for n, values in ends.items() for value in values]
         left.plot(*zip(*seeds, strict=True), "o", markersize=4, color=color) if seeds else None
-    for index, (method, toolbox) in enumerate((("recipe", "mmdet"), ("stock", "mmdet"), ("reference", "torchvision"))):
-        for entry in _select(cells, method=method, toolbox=toolbox, pictures=PICTURES[-1]):
+    lines = (
+        ("recipe", "mmdet", RETINANET, "recipe"),
+        ("stock", "mmdet", RETINANET, "stock"),
+        ("reference", "torchvision", RETINANET, "reference"),
+        ("recipe", "mmdet", TWO_STAGE, "recipe, Faster R-CNN"),
+    )
+    for index, (method, toolbox, detector, name) in enumerate(lines):
+        for entry in _select(cells, method=method, toolbox=toolbox, detector=detector, pictures=PICTURES[-1]):
             minutes = entry["core_seconds"] / 60 / entry["iterations"]
             curve = [(point["iteration"] * minutes, point["AP"]) for point in entry["curve"]]
-            label = method if entry["cell"]["seed"] == 0 else None
+            label = name if entry["cell"]["seed"] == 0 else None
             right.plot(*zip(*curve, strict=True), marker="o", markersize=3, label=label, color=series_color(index))
     left.set(xlabel="training pictures", xlim=(0, 1.05 * PICTURES[-1]))
-    left.set(ylabel=axis_label("AP", "%", "higher"), ylim=(0, 60))
+    left.set(ylabel=axis_label("AP", "%", "higher"), ylim=(0, 65))
     right.set(xlabel=f"core minutes, {PICTURES[-1]} pictures", xlim=(0, None))
     legend_below(figure)
