@@ -227,4 +227,4 @@ def draw(plan: Recipe, path: Path) -> None:
         print(f"{name} anchors reach {'; '.join(parts)}", flush=True)
     layouts = {"fitted": plan.anchors, "stock": stock_anchors(plan.detector)}
     anchors = {name: (layout.sizes, layout.ratios) for name, layout in layouts.items()}
-    plot_anchor_reach(plan.data.boxes * plan.size[0], anchors, reach, path)
+    plot_anchor_reach(plan.data.resized(plan.size), anchors, reach, path)

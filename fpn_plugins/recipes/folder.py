@@ -34,6 +34,7 @@ class TrainingData:
         val_pictures: number of validation images.
         boxes: widths and heights of the training objects, as far as they are in their image, divided by the image's
             shorter side, ``2 N``.
+        aspects: longer side of each object's image, divided by the shorter one, ``N``.
         sides: median shorter and longer side of the training images in pixels.
         masks: whether every training object has a mask.
     """
@@ -43,8 +44,13 @@ class TrainingData:
     pictures: int
     val_pictures: int
     boxes: np.ndarray
+    aspects: np.ndarray
     sides: tuple[int, int]
     masks: bool
+
+    def resized(self, size: tuple[int, int]) -> np.ndarray:
+        """Return the boxes in pixels, ``2 N``, after resizing to a shorter side and a limit of the longer side."""
+        return np.asarray(self.boxes * np.minimum(size[0], size[1] / self.aspects))
 
 
 def read_folder(
@@ -79,12 +85,11 @@ def read_folder(
     images = {image["id"]: image for image in content["images"]}
     objects = _objects(content, train.ann_file)
     used = [images[number] for number in dict.fromkeys(a["image_id"] for a in objects)]
-    shorter = {image["id"]: min(image["width"], image["height"]) for image in used}
-    boxes = np.array([_sides_inside(a["bbox"], images[a["image_id"]]) for a in objects]).T
-    boxes = boxes / [shorter[a["image_id"]] for a in objects]
+    stored = np.sort([[images[a["image_id"]][side] for side in ("width", "height")] for a in objects]).T
+    boxes = np.array([_sides_inside(a["bbox"], images[a["image_id"]]) for a in objects]).T / stored[0]
     sides = np.median([sorted((image["width"], image["height"])) for image in used], axis=0)
     return TrainingData(
-        *(train, val, len(used), _count_evaluated(val.ann_file), boxes),
+        *(train, val, len(used), _count_evaluated(val.ann_file), boxes, stored[1] / stored[0]),
         (round(sides[0]), round(sides[1])),
         all(a.get("segmentation") for a in objects),
     )

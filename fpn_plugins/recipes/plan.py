@@ -25,7 +25,7 @@ from .settings import (
     WEIGHT_DECAY,
     Settings,
 )
-from .sizes import choose_size, short_sides_of
+from .sizes import choose_size, short_sides_of, usual_short
 
 FLIPS = ("horizontal", "all", "none")
 
@@ -43,7 +43,7 @@ class Recipe:
         anchors: anchors of the head's levels, or of the region proposals.
         size: shorter and longer side of images in evaluation; ratios of sides are kept.
         short_sides: shorter sides of images in training, one of them at random; the longer ones are limited to the last
-            entry times the ratio of ``size``.
+            entry times the ratio that ``size`` has for images of median sides.
         flips: ``"horizontal"``, ``"all"`` (horizontal, vertical, and both) or ``"none"``.
         photometric: change brightness, contrast and colors of training images.
         batch: images per iteration.
@@ -99,7 +99,7 @@ class Recipe:
     @property
     def longest(self) -> int:
         """Limit of the longer side of images in training in pixels."""
-        return round(self.short_sides[-1] * self.size[1] / self.size[0])
+        return round(self.short_sides[-1] * self.size[1] / usual_short(self.data.sides, self.size))
 
 
 def plan_recipe(
@@ -150,7 +150,7 @@ def plan_recipe(
     machine = machine or Machine.this()
     reasons: list[tuple[str, str, str]] = []
     chosen_size = choose_size(data, size, machine.device, reasons)
-    boxes = data.boxes * chosen_size[0]
+    boxes = data.resized(chosen_size)
     anchors = choose_anchors(detector, boxes, finest)
     network = choose_backbone(backbone, weights, settings.frozen_stages, anchors.strides, machine.device, reasons)
     channels = CHANNELS[machine.device]
@@ -160,7 +160,7 @@ def plan_recipe(
     reasons.append(("batch", f"{batch} images, {machine.workers} reader(s)", f"for {machine}"))
     plan = Recipe(
         *(recipe, detector, data, network, chosen_neck, anchors, chosen_size),
-        short_sides=short_sides_of(chosen_size[0], settings.scales),
+        short_sides=short_sides_of(usual_short(data.sides, chosen_size), settings.scales),
         flips=flips,
         photometric=settings.photometric,
         batch=batch,

@@ -32,6 +32,11 @@ def choose_size(data: TrainingData, size: tuple[int, int] | None, device: str, r
     return chosen
 
 
+def usual_short(sides: tuple[int, int], size: tuple[int, int]) -> int:
+    """Return the shorter side that an image of median ``sides`` gets; the limit of the longer one can make it less."""
+    return max(LEAST_SIDE, round(min(size[0], size[1] * sides[0] / sides[1])))
+
+
 def short_sides_of(short: int, scales: tuple[float, float]) -> tuple[int, ...]:
     """Return the shorter sides in training: multiples of 16 px between the scales, relative to ``short``."""
     low, high = (max(2, round(scale * short / MULTIPLE)) for scale in scales)

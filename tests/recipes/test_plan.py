@@ -67,6 +67,18 @@ def test_strips_do_not_become_huge(tiny_coco: Path):
     assert "cut the images into slices" in reasons[0][2]
 
 
+def test_a_limit_of_the_longer_side_counts(tmp_path: Path):
+    root = folder(tmp_path / "set", 10)  # images of 90 x 60
+    data = read_folder(root, 0.2, tmp_path / "parts")
+    square, usual = (
+        plan_recipe(data, "few", size=size, machine=CPU, backbone="mobilenetv3_small_050")
+        for size in ((96, 96), (64, 96))
+    )
+    assert data.resized(square.size)[:, 0] == pytest.approx([20 * 96 / 90, 30 * 96 / 90])
+    assert square.anchors == usual.anchors  # both resize the images to 96 x 64
+    assert (square.short_sides, square.longest) == (usual.short_sides, usual.longest)
+
+
 def test_the_length_is_an_option(tiny_coco: Path):
     assert plan(tiny_coco, epochs=5).iterations == 10
     assert plan(tiny_coco, epochs=1).warmup == 0

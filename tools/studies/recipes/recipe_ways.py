@@ -22,7 +22,7 @@ def image_pyramid(plan: Recipe) -> str:
 
 def level_weights(plan: Recipe) -> str:
     """Weigh the levels' losses by the number of objects, as `tools/level_weights.py` does."""
-    levels = nearest_anchor_level(*(plan.data.boxes * plan.size[0]), plan.anchors.sizes)
+    levels = nearest_anchor_level(*plan.data.resized(plan.size), plan.anchors.sizes)
     weights = balanced_level_weights(np.bincount(levels, minlength=len(plan.anchors.strides)).tolist())
     return f"\nmodel.level_weights = {[round(weight, 3) for weight in weights]}\n"
 
