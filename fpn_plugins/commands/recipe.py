@@ -41,7 +41,7 @@ def planned_config(toolbox: str, argv: Sequence[str] | None) -> str | None:
     args = parse_args(toolbox, given)
     with user_errors():
         work_dir = args.work_dir or _work_dir(toolbox, args)
-        plan = make_plan(args, work_dir)
+        plan = make_plan(args, work_dir, toolbox)
         show(plan)
         if args.dry_run:
             raise SystemExit(0)
@@ -98,7 +98,7 @@ def _work_dir(toolbox: str, args: argparse.Namespace) -> Path:
     return Path("work_dirs") / f"{args.data.resolve().name}_{args.detector}_{args.recipe}{suffix}"
 
 
-def make_plan(args: argparse.Namespace, work_dir: Path) -> Recipe:
+def make_plan(args: argparse.Namespace, work_dir: Path, toolbox: str | None = None) -> Recipe:
     """Read the data and plan the training."""
     import tempfile
 
@@ -109,7 +109,9 @@ def make_plan(args: argparse.Namespace, work_dir: Path) -> Recipe:
 
     with tempfile.TemporaryDirectory() as nowhere:
         split_into = Path(nowhere) if args.dry_run else work_dir / FOLDER
-        data = read_folder(args.data, args.val_part, split_into)
+        # Detectron2 decodes masks for detectors of boxes too
+        masks = toolbox != "mmdet" or args.detector == "mask_rcnn"
+        data = read_folder(args.data, args.val_part, split_into, masks)
         return plan_recipe(
             *(data, args.recipe),
             detector=args.detector,
@@ -145,16 +147,15 @@ def show_result(toolbox: str, config: str, argv: Sequence[str] | None) -> None:
 
 
 def fetch_weights(plan: Recipe) -> None:
-    """Download the backbone's weights before the config is written, so that a failure leaves no config behind.
+    """Download or read the backbone's weights before the config is written: a failure leaves no config behind.
 
     Raises:
         DownloadError: there is no network, and the weights are not in timm's cache.
+        ValueError: the file of weights is damaged, or of another network.
     """
     from ..backbones import TimmBackbone
     from ..weights.download import DownloadError
 
-    if not plan.backbone.get("pretrained"):
-        return
     try:
         TimmBackbone(**{key: value for key, value in plan.backbone.items() if key != "type"})
     except DownloadError as error:

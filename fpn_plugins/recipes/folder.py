@@ -54,7 +54,10 @@ class TrainingData:
 
 
 def read_folder(
-    root: str | os.PathLike[str], val_part: float | None = None, split_into: str | os.PathLike[str] | None = None
+    root: str | os.PathLike[str],
+    val_part: float | None = None,
+    split_into: str | os.PathLike[str] | None = None,
+    masks: bool = True,
 ) -> TrainingData:
     """Read a folder in a layout of `fpn_plugins.data.find_split`.
 
@@ -63,6 +66,7 @@ def read_folder(
         val_part: share of the training images that are set aside for validation, above 0 and below 1, for a folder
             without a validation split; the choice is the same every time.
         split_into: folder for the two parts that ``val_part`` makes, in a layout of `fpn_plugins.data.find_split`.
+        masks: whether the toolbox reads masks; without, malformed ones are no error, and the data counts as without.
 
     Raises:
         FileNotFoundError: no such folder, or a split is missing; lists the expected files.
@@ -77,11 +81,11 @@ def read_folder(
         if val_part is None:
             raise FileNotFoundError(f"{error}; or set a part of the training images aside: --val-part 0.2") from error
         assert split_into is not None
-        train, val = set_aside(train, val_part, Path(split_into))
+        train, val = set_aside(train, val_part, Path(split_into), masks)
     else:
         if val_part is not None:
             raise ValueError(f"val_part={val_part}: root={str(root)!r} has a validation split; leave --val-part out")
-    content = read_checked(train.ann_file)
+    content = read_checked(train.ann_file, masks)
     images = {image["id"]: image for image in content["images"]}
     objects = _objects(content, train.ann_file)
     used = [images[number] for number in dict.fromkeys(a["image_id"] for a in objects)]
@@ -91,11 +95,11 @@ def read_folder(
     return TrainingData(
         *(train, val, len(used), _count_evaluated(val.ann_file), boxes, stored[1] / stored[0]),
         (round(sides[0]), round(sides[1])),
-        all(a.get("segmentation") for a in objects),
+        masks and all(a.get("segmentation") for a in objects),
     )
 
 
-def set_aside(train: CocoSplit, part: float, folder: Path) -> tuple[CocoSplit, CocoSplit]:
+def set_aside(train: CocoSplit, part: float, folder: Path, masks: bool = True) -> tuple[CocoSplit, CocoSplit]:
     """Write the annotation files of a split's two parts, and link the images beside them.
 
     The folder then is a data set in itself, for commands with ``--root``.
@@ -106,7 +110,7 @@ def set_aside(train: CocoSplit, part: float, folder: Path) -> tuple[CocoSplit, C
     """
     if not 0 < number("val_part", part) < 1:
         raise ValueError(f"val_part={part} must be above 0 and below 1, such as 0.2")
-    content = read_checked(train.ann_file)
+    content = read_checked(train.ann_file, masks)
     used = sorted({a["image_id"] for a in _objects(content, train.ann_file)}, key=str)
     random.Random(0).shuffle(used)
     count = max(1, round(part * len(used)))
@@ -164,4 +168,8 @@ def _count_evaluated(ann_file: Path) -> int:
 def _part(content: dict[str, Any], chosen: set[Any], inside: bool) -> dict[str, Any]:
     images = [image for image in content["images"] if (image["id"] in chosen) == inside]
     objects = [entry for entry in content["annotations"] if (entry["image_id"] in chosen) == inside]
-    return {**content, "images": images, "annotations": objects}
+    part = {**content, "images": images, "annotations": objects}
+    if inside:  # evaluations stop without keys that trainings do not need
+        part.setdefault("info", {})
+        part["annotations"] = [entry if "iscrowd" in entry else {**entry, "iscrowd": 0} for entry in objects]
+    return part

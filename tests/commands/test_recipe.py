@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,42 @@ def test_weights_that_cannot_be_downloaded_leave_no_config(
     error = capsys.readouterr().err
     assert stop.value.code == 1 and "cannot download" in error and "--weights FILE" in error
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [b"damaged", None])
+def test_weights_that_do_not_fit_leave_no_config(
+    content: bytes | None, tiny_coco: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    file = tmp_path / "weights.pth"
+    if content is None:
+        torch.save({"conv.weight": torch.zeros(3)}, file)
+    else:
+        file.write_bytes(content)
+    with pytest.raises(SystemExit) as stop:
+        planned_config("mmdet", options(tiny_coco, file, tmp_path / "out"))
+    error = capsys.readouterr().err
+    assert stop.value.code == 1 and "weights.pth" in error and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("detector", ["retinanet", "mask_rcnn"])
+@pytest.mark.parametrize("toolbox", MAINS)
+def test_malformed_masks_stop_where_they_are_read(
+    toolbox: str,
+    detector: str,
+    tiny_coco: Path,
+    weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    root = shutil.copytree(tiny_coco, tmp_path / "set")
+    path = root / "annotations/instances_train2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["segmentation"] = [[1, 2, 3]]
+    path.write_text(json.dumps(content))
+    with pytest.raises(SystemExit) as stop:
+        planned_config(toolbox, [*options(root, weights, tmp_path / "out"), "--detector", detector, "--config-only"])
+    assert stop.value.code == int(toolbox == "detectron2" or detector == "mask_rcnn")
+    assert ("malformed segmentation" in capsys.readouterr().err) == bool(stop.value.code)
 
 
 def test_an_edited_config_is_not_overwritten(

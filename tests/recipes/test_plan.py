@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fpn_plugins.data import find_split
+from fpn_plugins.data import check_coco, find_split
 from fpn_plugins.recipes import Machine, Recipe, plan_recipe, read_folder
 from fpn_plugins.recipes.sizes import choose_size
 
@@ -209,6 +209,32 @@ def test_another_part_does_not_replace_the_one_that_a_training_has(tmp_path: Pat
         read_folder(root, 0.4, parts)
     assert {path: path.read_text() for path in parts.rglob("*.json")} == before
     read_folder(root, 0.2, parts)
+
+
+def test_a_part_that_is_set_aside_can_be_evaluated(tmp_path: Path):
+    root = folder(tmp_path / "set", 4)
+    path = root / "annotations/train.json"
+    content = json.loads(path.read_text())
+    for entry in content["annotations"]:
+        del entry["iscrowd"]  # which trainings do not read
+    path.write_text(json.dumps(content))
+    data = read_folder(root, 0.5, tmp_path / "parts")
+    assert data.val_pictures == 2
+    check_coco(data.val.ann_file, data.val.image_dir, check_images=False, use="val")
+    assert "info" in json.loads(data.val.ann_file.read_text())
+
+
+def test_malformed_masks_stop_a_detector_of_masks_alone(tmp_path: Path):
+    root = folder(tmp_path / "set", 4)
+    path = root / "annotations/train.json"
+    content = json.loads(path.read_text())
+    for entry in content["annotations"]:
+        entry["segmentation"] = [[4, 4, 24]]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="4 x annotation with malformed segmentation"):
+        read_folder(root, 0.5, tmp_path / "parts")
+    data = read_folder(root, 0.5, tmp_path / "parts", masks=False)
+    assert (data.pictures, data.masks) == (2, False)
 
 
 def test_the_validation_needs_objects(tiny_coco: Path, tmp_path: Path):
