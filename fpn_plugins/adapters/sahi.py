@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -14,14 +14,13 @@ from ..inference.engines import is_exported, load_engine
 from .detectors import load_detector
 
 with needed_for("sliced detections"):
+    import cv2
+    import numpy as np
     from sahi.annotation import BoundingBox
     from sahi.models.base import DetectionModel
     from sahi.predict import get_sliced_prediction
     from sahi.prediction import ObjectPrediction
     from sahi.utils.cv import get_coco_segmentation_from_bool_mask
-
-if TYPE_CHECKING:
-    import numpy as np
 
 MERGES = ("GREEDYNMM", "NMM", "NMS")
 LOW_SCORE = 0.1  # below it, merged boxes grow around uncertain ones, and SAHI suppresses instead
@@ -116,7 +115,7 @@ class FPNPluginsDetectionModel(DetectionModel):  # type: ignore[misc]
     def _object(self, found: Detections, index: int, shift: list[int], shape: list[int] | None) -> Any:
         label, box, segmentation = int(found.labels[index]), found.boxes[index].tolist(), None
         if found.masks is not None:
-            segmentation = get_coco_segmentation_from_bool_mask(found.masks[index].numpy())
+            segmentation = polygons_of(found.masks[index].numpy())
             shape = shape or list(found.masks.shape[1:])
         if segmentation == [] or box[0] >= box[2] or box[1] >= box[3]:
             return None
@@ -129,6 +128,20 @@ class FPNPluginsDetectionModel(DetectionModel):  # type: ignore[misc]
             shift_amount=shift,
             full_shape=shape,
         )
+
+
+def polygons_of(mask: np.ndarray) -> list[list[float]]:
+    """Return the polygons of a mask ``H W``; none if it is empty.
+
+    SAHI drops points and lines of one pixel, and so the smallest objects; they become two pixels wide.
+    """
+    found: list[list[float]] = get_coco_segmentation_from_bool_mask(mask)
+    for anchor in ((1, 1), (0, 0)):  # to the right and downwards, or at the border the other way
+        if found or not mask.any():
+            break
+        wide = cv2.dilate(mask.astype(np.uint8), np.ones((2, 2), np.uint8), anchor=anchor)
+        found = get_coco_segmentation_from_bool_mask(wide.astype(bool))
+    return found
 
 
 class BoxedPrediction(ObjectPrediction):  # type: ignore[misc]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".npy", ".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".webp")
 PERCENTILES = (0, 1, 50, 99, 100)
 _PER_IMAGE = 10_000  # pixels per image that the percentiles are computed of, evenly spread
+_MOST_PIXELS = 4_000_000  # of all images; beyond, as many are left out of each, so that thousands fit into memory
 _FULL_VALUES = {"uint8": 255.0, "uint16": 65535.0}
 
 
@@ -53,6 +54,24 @@ class ChannelMoments:
     def std(self) -> list[float]:
         """Standard deviation of each channel, of all pixels."""
         return [] if self._squares is None else ((self._squares / self.count) ** 0.5).tolist()
+
+
+class PixelSample:
+    """Some pixels of each image, evenly spread, and so few of each that those of all images fit into memory."""
+
+    def __init__(self) -> None:
+        self.parts: list[np.ndarray] = []
+        self._every, self._count = 1, 0
+
+    def add(self, flat: np.ndarray) -> None:
+        """Add pixels of an image, ``N C``."""
+        chosen = flat[:: max(1, len(flat) // _PER_IMAGE)][:_PER_IMAGE]
+        self.parts.append(chosen[:: self._every].copy())  # a view would keep the whole image in memory
+        self._count += len(self.parts[-1])
+        if self._count > _MOST_PIXELS:
+            self._every *= 2
+            self.parts = [part[::2].copy() for part in self.parts]
+            self._count = sum(map(len, self.parts))
 
 
 @dataclass(frozen=True)
@@ -126,10 +145,9 @@ def pixel_statistics(paths: Iterable[Path], reader: PixelReader | None = None) -
     with needed_for("statistics of pixels"):
         import numpy as np
 
-    moments, dtypes = ChannelMoments(), Counter[str]()
+    moments, sample, dtypes = ChannelMoments(), PixelSample(), Counter[str]()
     low: list[Any] = []
     high: list[Any] = []
-    sample: list[Any] = []
     for path, pixels in _read(paths, reader):
         if low and pixels.shape[2] != low[0].shape[0]:
             raise ValueError(
@@ -139,14 +157,14 @@ def pixel_statistics(paths: Iterable[Path], reader: PixelReader | None = None) -
         if not np.isfinite(pixels).all():
             raise ValueError(f"image {str(path)!r} has values that are not finite; replace them, such as by 0")
         moments.add(pixels)
-        dtypes[str(pixels.dtype)] += 1
+        dtypes[pixels.dtype.name] += 1
         flat = pixels.reshape(-1, pixels.shape[2])
         low.append(flat.min(0))
         high.append(flat.max(0))
-        sample.append(flat[:: max(1, len(flat) // _PER_IMAGE)][:_PER_IMAGE])
+        sample.add(flat)
     if not moments.count:
         raise ValueError("no image files are given")
-    inner = np.percentile(np.concatenate(sample), PERCENTILES[1:-1], axis=0).tolist()
+    inner = np.percentile(np.concatenate(sample.parts), PERCENTILES[1:-1], axis=0).tolist()
     ends = [np.min(low, axis=0).tolist(), *inner, np.max(high, axis=0).tolist()]
     known = {_FULL_VALUES.get(name) for name in dtypes}
     return PixelStatistics(

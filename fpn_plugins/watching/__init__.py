@@ -6,7 +6,7 @@ Both leave no trace in the training. The toolboxes' hooks are in `fpn_plugins.ad
 
 from .levels import LevelMaps, assign_levels, is_one_stage, record_levels
 from .losses import Batches, make_batches, mean_losses, spread
-from .pictures import Watched, displayable, draw_watched, picture_name
+from .pictures import Watched, displayable, draw_watched, mlflow_key, picture_name
 from .undisturbed import compute_as_trained, undisturbed
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "is_one_stage",
     "make_batches",
     "mean_losses",
+    "mlflow_key",
     "picture_name",
     "record_levels",
     "spread",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -58,6 +60,15 @@ def picture_name(path: str | os.PathLike[str], taken: set[str]) -> str:
     name = next(name for name in names if name not in taken)
     taken.add(name)
     return name
+
+
+def mlflow_key(name: str) -> str:
+    """Return the name of a picture as MLflow allows it: ASCII letters, digits, and some signs; others stop a training.
+
+    A changed name ends with a checksum, so that the pictures of two files do not become one.
+    """
+    key = re.sub(r"[^a-zA-Z0-9_\-./ ]", "_", name)
+    return key if key == name else f"{key}_{zlib.crc32(os.fsencode(name)):08x}"
 
 
 def draw_watched(watched: Watched) -> dict[str, np.ndarray]:

@@ -94,6 +94,19 @@ def test_an_image_without_objects_and_one_smaller_than_a_slice():
     assert sorted(found.boxes.tolist()) == sorted(Finder(False)(scene()).boxes.tolist())
 
 
+@pytest.mark.parametrize("merge", ["GREEDYNMM", "NMM", "NMS"])
+def test_masks_of_one_pixel_are_kept(merge: str):
+    image = np.zeros((200, 300, 3), np.uint8)
+    image[10, 10:40], image[120, 130], image[30:50, 299], image[199, 110:120] = 1, 2, 3, 4
+    found = SlicedPredictor(Finder(True), 100, 0.25, merge, score=0.3)(image)
+    corners = [[10, 10, 40, 11], [110, 199, 120, 200], [130, 120, 131, 121], [299, 30, 300, 50]]
+    if merge == "NMS":
+        assert sorted(found.boxes.tolist()) == corners
+    assert found.masks is not None and len(found.masks) == 4
+    shown = found.masks.any(0)
+    assert shown[10, 10:40].all() and shown[120, 130] and shown[30:50, 299].all() and shown[199, 110:120].all()
+
+
 def test_low_scores_are_suppressed_as_in_sahi():
     assert [SlicedPredictor(Finder(False), score=score).merge for score in (0.0, 0.09, 0.1)] == [
         "NMS",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from fpn_plugins.commands import check, pixels
 from fpn_plugins.data import PixelReader, check_coco, pixel_statistics
-from fpn_plugins.data.pixel_statistics import image_files
+from fpn_plugins.data.pixel_statistics import PixelSample, image_files
 
 
 def write_set(folder: Path, channels: int = 4, number: int = 3) -> np.ndarray:
@@ -53,6 +55,35 @@ def test_statistics_equal_those_of_all_pixels_at_once(
         [found.percentiles[0], found.percentiles[100]], [pixels_of_all.min(0), pixels_of_all.max(0)]
     )
     assert found.channels == channels and found.images == len(images) and found.max_value is None
+
+
+def test_images_are_not_kept_in_memory(tmp_path: Path):
+    for index in range(60):
+        np.save(tmp_path / f"{index}.npy", np.full((512, 512, 4), index, np.uint8))  # 1 MB
+    tracemalloc.start()
+    found = pixel_statistics(sorted(tmp_path.iterdir()))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 50e6  # an image in double precision has 8 MB
+    assert found.percentiles[50] == [29.5] * 4
+
+
+def test_of_many_images_a_few_pixels_of_each_are_kept(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys.modules[PixelSample.__module__], "_MOST_PIXELS", 500)
+    sample = PixelSample()
+    for value in range(60):
+        sample.add(np.full((100, 1), value))
+    assert len(np.concatenate(sample.parts)) <= 500
+    assert [int(part[0, 0]) for part in sample.parts] == list(range(60))
+    lengths = {len(part) for part in sample.parts}
+    assert len(lengths) == 1  # each image counts alike
+
+
+def test_the_order_of_bytes_is_no_type_of_its_own(tmp_path: Path):
+    for index, dtype in enumerate(("<u2", ">u2")):
+        np.save(tmp_path / f"{index}.npy", np.full((4, 5), 256, dtype))
+    found = pixel_statistics(sorted(tmp_path.iterdir()))
+    assert (found.dtypes, found.max_value, found.mean) == ({"uint16": 2}, 65535.0, [256.0])
 
 
 def test_command_prints_lines_that_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

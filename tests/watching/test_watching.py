@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from fpn_plugins.watching import (
     is_one_stage,
     make_batches,
     mean_losses,
+    mlflow_key,
     picture_name,
     record_levels,
     spread,
@@ -205,6 +207,13 @@ def test_images_of_two_folders_have_pictures_of_their_own() -> None:
         "2",
     ]
     assert len(picture_name("é" * 200 + ".png", taken).encode()) <= 200
+
+
+def test_pictures_of_any_file_have_a_name_that_mlflow_takes() -> None:
+    names = ["levels/a-1_b.c", "levels/IMG (1)", "levels/IMG [1]", "levels/é", "levels/ü", "levels/x\udce9:"]
+    keys = [mlflow_key(name) for name in names]
+    assert keys[0] == names[0] and len(set(keys)) == len(names)
+    assert all(re.fullmatch(r"[a-zA-Z0-9_\-./ ]+", key) for key in keys)  # MLflow's own condition
 
 
 def test_every_input_can_be_shown() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from detectron2.utils.events import EventWriter, get_event_storage
 
 from ...extras import needed_for
+from ...watching import mlflow_key
 
 
 class _NewEvents(EventWriter):
@@ -101,13 +102,11 @@ class MLflowWriter(_NewEvents):
 
     def log(self, values: Mapping[str, Any], step: int) -> None:
         """Log at a step, with names of characters that MLflow allows."""
-        named = {mlflow_name(name): value for name, value in values.items()}
-        self.mlflow.log_metrics(
-            {name: value for name, value in named.items() if not isinstance(value, np.ndarray)}, step
-        )
-        for name, value in named.items():
+        numbers = {name: value for name, value in values.items() if not isinstance(value, np.ndarray)}
+        self.mlflow.log_metrics({mlflow_name(name): value for name, value in numbers.items()}, step)
+        for name, value in values.items():
             if isinstance(value, np.ndarray):
-                self.mlflow.log_image(value, key=name, step=step)
+                self.mlflow.log_image(value, key=mlflow_key(name), step=step)
 
     def close(self) -> None:
         """End the run, unless it was there before."""

@@ -30,6 +30,7 @@ from ...watching import (
     is_one_stage,
     make_batches,
     mean_losses,
+    mlflow_key,
     picture_name,
     record_levels,
     spread,
@@ -192,7 +193,7 @@ def _publish(visualizer: Any, name: str, picture: np.ndarray, step: int) -> None
     """Give a picture to every backend in the form that it can show under a name with a slash, at its step."""
     for backend in visualizer._vis_backends.values():
         if isinstance(backend, MLflowVisBackend):
-            backend.experiment.log_image(picture, key=name, step=step)
+            backend.experiment.log_image(picture, key=mlflow_key(name), step=step)
             continue
         if isinstance(backend, LocalVisBackend):
             folder: Any = backend.experiment._img_save_dir

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from seeds import seed
@@ -160,6 +161,24 @@ def test_wrong_options_are_named(given: dict[str, Any], message: str) -> None:
 
     with pytest.raises((TypeError, ValueError), match=message):
         read_watch(given)
+
+
+def test_mlflow_gets_pictures_of_files_with_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    from fpn_plugins.adapters.detectron2.writers import MLflowWriter
+
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    mlflow.set_tracking_uri(f"file://{tmp_path}/mlruns")
+    writer = MLflowWriter(str(tmp_path))
+    try:
+        pictures = {name: np.zeros((9, 9, 3), np.uint8) for name in ("levels/IMG (1):", "levels/é", "levels/ü")}
+        writer.log({**pictures, "bbox/AP-é": 1.0}, 3)
+    finally:
+        writer.close()
+        mlflow.set_tracking_uri(None)
+    metrics, images = logged_by_mlflow(tmp_path / "mlruns")
+    assert metrics == {"bbox/AP-é"} and len(images) == 3
 
 
 @pytest.mark.parametrize(

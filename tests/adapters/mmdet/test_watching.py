@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -169,6 +170,22 @@ def test_pictures_show_the_image_and_the_levels(watched: Run) -> None:
         first, last = (steps[step] for step in (4, 8))
         assert first.shape == last.shape and first.std() > 20
         assert not np.array_equal(first, last), tag
+
+
+def test_mlflow_gets_pictures_of_files_with_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+    from mmengine.visualization import MLflowVisBackend
+
+    from fpn_plugins.adapters.mmdet.watching import _publish
+
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    backend = MLflowVisBackend(str(tmp_path), exp_name="e", tracking_uri=f"file://{tmp_path}/mlruns")
+    try:
+        for name in ("levels/IMG (1)", "levels/é"):
+            _publish(SimpleNamespace(_vis_backends={"mlflow": backend}), name, np.zeros((9, 9, 3), np.uint8), 3)
+    finally:
+        mlflow.end_run()
+    assert len(logged_by_mlflow(tmp_path / "mlruns")[1]) == 2
 
 
 def test_a_training_without_validation_is_refused() -> None:
