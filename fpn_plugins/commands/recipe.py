@@ -127,6 +127,11 @@ def make_plan(args: argparse.Namespace, work_dir: Path, toolbox: str | None = No
         )
 
 
+def sets_aside(toolbox: str, argv: Sequence[str] | None) -> bool:
+    """Return whether the command line of a recipe sets a part of the images aside."""
+    return parse_args(toolbox, sys.argv[1:] if argv is None else argv).val_part is not None
+
+
 def show_result(toolbox: str, config: str, argv: Sequence[str] | None) -> None:
     """Print where the best weights of a training are, and commands that use them; nothing if there are none."""
     folder = Path(config).parent

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 from ..compat import leave_memory_unfilled
 from ..sharding import ShardingError
@@ -14,11 +17,35 @@ from .common import user_errors
 
 DETERMINISTIC = "FPN_PLUGINS_DETERMINISTIC"
 EXACT_RESUME = "FPN_PLUGINS_EXACT_RESUME"
+BEFORE = ("log.txt", "config.yaml")  # what Detectron2 writes into the folder of a training before it begins
 
 
 def checkpoint_errors() -> AbstractContextManager[None]:
     """Do what `user_errors` does, for checkpoints, downloads and sharding alone, while a toolbox trains."""
     return user_errors((UnusableCheckpointError, MissingCheckpointError, DownloadError, ShardingError))
+
+
+@contextmanager
+def forgotten_if_refused(config: str, with_parts: bool) -> Iterator[None]:
+    """Remove a recipe's config if its training is refused before it begins, such as for an error in the data.
+
+    The same command would else refuse to replace it, because corrected data can have another plan.
+
+    Args:
+        config: config of the recipe.
+        with_parts: remove the two parts of ``--val-part``, too.
+    """
+    try:
+        yield
+    except SystemExit as stop:
+        folder = Path(config).parent
+        begun = {path.name for path in folder.parent.iterdir()}.difference((*BEFORE, folder.name))
+        if stop.code and not begun:
+            parts = ("annotations/train.json", "annotations/val.json", "train", "val")
+            for name in (Path(config).name, "anchors.png", *(parts if with_parts else ())):
+                (folder / name).unlink(missing_ok=True)
+            print(f"removed {config}, with which no training began", file=sys.stderr)
+        raise
 
 
 def resumes_exactly() -> bool:

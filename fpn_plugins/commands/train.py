@@ -31,8 +31,8 @@ from ..extras import quiet_imports
 from ..moved import check_config
 from ..packaged import resolve_config
 from .common import help_without, make_folder, run_data_check, user_errors
-from .recipe import planned_config, show_result
-from .runs import checkpoint_errors, choose_deterministic, resumes_exactly
+from .recipe import planned_config, sets_aside, show_result
+from .runs import checkpoint_errors, choose_deterministic, forgotten_if_refused, resumes_exactly
 
 # data loaders that each of mmdet's scripts reads
 LOADERS = {"train.py": ("train_dataloader", "val_dataloader"), "test.py": ("test_dataloader",)}
@@ -166,5 +166,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         run_script("train.py", argv)
         return
     given = sys.argv[1:] if argv is None else argv
-    run_script("train.py", [config])
+    with forgotten_if_refused(config, sets_aside("mmdet", given)):
+        run_script("train.py", [config])
     show_result("mmdet", config, given)

@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from ..adapters.hosts import check_toolbox
@@ -29,8 +30,8 @@ from ..extras import quiet_imports
 from ..moved import check_config
 from ..packaged import resolve_config
 from .common import help_without, run_data_check, user_errors
-from .recipe import planned_config, show_result
-from .runs import checkpoint_errors, choose_deterministic, resumes_exactly
+from .recipe import planned_config, sets_aside, show_result
+from .runs import checkpoint_errors, choose_deterministic, forgotten_if_refused, resumes_exactly
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -78,13 +79,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     with user_errors():
         check_config(args.config_file)
         check_toolbox(args.config_file, "detectron2")
-    launch(
-        run_process,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args,),
-    )
+    with nullcontext() if config is None else forgotten_if_refused(config, sets_aside("detectron2", given)):
+        launch(
+            run_process,
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+        )
     if config is not None:
         show_result("detectron2", config, given)

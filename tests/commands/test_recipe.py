@@ -144,6 +144,26 @@ def test_an_edited_config_is_not_overwritten(
     assert stop.value.code == 1 and "exists with other content" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("toolbox", MAINS)
+def test_a_training_on_faulty_data_can_be_started_again(
+    toolbox: str, tiny_coco: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    root = tmp_path / "set"
+    shutil.copytree(tiny_coco / "train2017", root / "train")
+    content = json.loads((tiny_coco / "annotations/instances_train2017.json").read_text())
+    missing = {**content["images"][0], "id": 10**6, "file_name": "missing.png"}
+    (root / "annotations").mkdir()
+    file = root / "annotations/train.json"
+    file.write_text(json.dumps({**content, "images": [*content["images"], missing]}))
+    given = [*options(root, weights, tmp_path / "out"), "--val-part", "0.4"]
+    with pytest.raises(SystemExit) as stop:
+        MAINS[toolbox](given)
+    error = capsys.readouterr().err
+    assert stop.value.code == 1 and "missing.png" in error and "with which no training began" in error
+    file.write_text(json.dumps(content))
+    assert planned_config(toolbox, given)
+
+
 def test_other_command_lines_are_left_alone():
     assert planned_config("mmdet", ["config.py", "--work-dir", "x"]) is None
 
