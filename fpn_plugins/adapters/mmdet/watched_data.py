@@ -6,6 +6,8 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ...data.segmentations import long_polygons, mask_problem
+
 _WRAPPED = ("dataset", "datasets")
 
 
@@ -69,17 +71,22 @@ def _loads_annotations(step: Any) -> bool:
 def annotated_objects(dataset: Any, index: int) -> list[dict[str, Any]]:
     """Return the annotated objects of an image in COCO's format, with the class index as category.
 
+    Malformed masks, which a detector of boxes does not read, are left out: to decode them may crash the process.
+
     Args:
         dataset: data set of mmdet; one of another kind has no objects.
         index: number of the image.
     """
     info = dataset.get_data_info(index) if hasattr(dataset, "get_data_info") else {}
+    image = info if {"height", "width"} <= info.keys() else None
     objects = []
     for entry in info.get("instances") or ():
         if entry.get("ignore_flag") or "bbox" not in entry:
             continue
         left, top, right, bottom = entry["bbox"]
         objects.append({"bbox": [left, top, right - left, bottom - top], "category_id": int(entry["bbox_label"])})
-        if entry.get("mask"):
-            objects[-1]["segmentation"] = entry["mask"]
+        mask = entry.get("mask")
+        mask = long_polygons(mask) if isinstance(mask, list) else mask
+        if mask and mask_problem(mask, image) is None:
+            objects[-1]["segmentation"] = mask
     return objects

@@ -172,6 +172,26 @@ def test_pictures_show_the_image_and_the_levels(watched: Run) -> None:
         assert not np.array_equal(first, last), tag
 
 
+def test_malformed_masks_are_not_drawn() -> None:
+    from fpn_plugins.adapters.mmdet.watched_data import annotated_objects
+
+    square = [2, 2, 8, 2, 8, 8, 2, 8]
+    masks = [
+        [square],
+        [[1, 2, 3, 4], square],
+        [[1, 2, 3]],
+        {"size": [20, 30], "counts": [590, 10]},
+        {"size": [20, 30], "counts": [9]},
+        {"size": [20, 30], "counts": "P"},
+        {"size": [9, 9], "counts": [81]},
+        None,
+    ]
+    instances = [{"bbox": [0, 0, 9, 9], "bbox_label": 0, "mask": mask, "ignore_flag": 0} for mask in masks]
+    info = {"height": 20, "width": 30, "instances": instances}
+    found = annotated_objects(SimpleNamespace(get_data_info=lambda _: info), 0)
+    assert [entry.get("segmentation") for entry in found] == [[square], [square], None, masks[3], *[None] * 4]
+
+
 def test_mlflow_gets_pictures_of_files_with_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
     from mmengine.visualization import MLflowVisBackend
