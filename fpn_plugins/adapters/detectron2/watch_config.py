@@ -120,8 +120,10 @@ def _yaml_data(cfg: Any) -> tuple[list[dict[str, Any]], Any, Any, list[str]]:
 
 def _lazy_data(cfg: Any) -> tuple[list[dict[str, Any]], Any, Any, list[str]]:
     """Do what `_yaml_data` does, for a LazyConfig."""
-    test = cfg.dataloader.test
-    names = test.dataset.names
+    test = cfg.dataloader.get("test") or {}
+    names = (test.get("dataset") or {}).get("names") or ()
+    if not names:
+        raise ValueError("train.watch needs a validation set, and dataloader.test.dataset has no names")
     training, testing = instantiate(training_mapper(cfg)), instantiate(test.mapper)
     return instantiate(test.dataset), training, testing, _class_names(names if isinstance(names, str) else names[0])
 

@@ -163,6 +163,17 @@ def test_wrong_options_are_named(given: dict[str, Any], message: str) -> None:
         read_watch(given)
 
 
+@pytest.mark.parametrize("loaders", [{}, {"test": {"dataset": {"names": []}}}])
+def test_a_lazy_config_without_a_validation_set_is_refused(loaders: dict[str, Any]) -> None:
+    from omegaconf import OmegaConf
+
+    from fpn_plugins.adapters.detectron2.watch_config import watching_hooks
+
+    cfg = OmegaConf.create({"train": {"watch": {"pictures": 1}, "eval_period": 1}, "dataloader": loaders})
+    with pytest.raises(ValueError, match="needs a validation set"):
+        watching_hooks(cfg)
+
+
 def test_mlflow_gets_pictures_of_files_with_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
 
