@@ -120,7 +120,7 @@ def _yaml_data(cfg: Any) -> tuple[list[dict[str, Any]], Any, Any, list[str]]:
 
 def _lazy_data(cfg: Any) -> tuple[list[dict[str, Any]], Any, Any, list[str]]:
     """Do what `_yaml_data` does, for a LazyConfig."""
-    test = cfg.dataloader.get("test") or {}
+    test: Any = cfg.dataloader.get("test") or {}
     names = (test.get("dataset") or {}).get("names") or ()
     if not names:
         raise ValueError("train.watch needs a validation set, and dataloader.test.dataset has no names")
