@@ -16,6 +16,7 @@ with needed_for("recipes"):
 if TYPE_CHECKING:
     from .plan import Recipe
 
+SMALL = 32  # pixels: COCO's small objects have sides below
 MOST_IMAGES = 200  # on which the reach of anchors is counted
 
 
@@ -29,7 +30,8 @@ def explain_anchors(anchors: Anchors, boxes: np.ndarray, reasons: list[Any]) -> 
     low, high = (quantile(boxes, part) for part in (0.01, 0.99))
     sizes = anchors.sizes
     levels = f"P{int(math.log2(anchors.strides[0]))} to P{int(math.log2(anchors.strides[-1]))}"
-    reasons.append(("levels", levels, f"98 % of the objects have {low:.0f} to {high:.0f} px after resizing"))
+    finer = "; --finest 4 adds P2 for the small ones" if anchors.strides[0] == 8 and low < SMALL else ""
+    reasons.append(("levels", levels, f"98 % of the objects have {low:.0f} to {high:.0f} px after resizing{finer}"))
     ratios = ", ".join(f"{ratio:.2f}" for ratio in anchors.ratios)
     value = f"{sizes[0][0]:.0f} to {sizes[-1][-1]:.0f} px; height / width {ratios}"
     sides = "from the smallest object on" if anchors.per_octave > 1 else "of the most overlap with the boxes"

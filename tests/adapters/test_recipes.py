@@ -138,6 +138,17 @@ def test_sizes_of_images_agree(tiny_coco: Path, tmp_path: Path):
     assert hooks["fpn_plugins.EarlyStoppingHook"]["min_delta"] == pytest.approx(stopping.min_delta / 100)
 
 
+@pytest.mark.parametrize("flips", ["none", "horizontal"])
+@pytest.mark.parametrize("recipe", ["few", "small"])
+def test_configs_are_clean(tiny_coco: Path, tmp_path: Path, recipe: str, flips: str):
+    plan = plan_recipe(read_folder(tiny_coco), recipe, machine=Machine("cpu", 2), size=(160, 120), flips=flips)
+    cfg, _ = configs(plan, tmp_path)
+    for name in "md":
+        assert all(line == line.rstrip() for line in (tmp_path / f"{name}.py").read_text().splitlines())
+    kinds = [step["type"] for step in cfg.train_pipeline]
+    assert ("RandomFlip" in kinds) == (flips != "none") and ("Color" in kinds) == (recipe == "few")
+
+
 ODD = 'x \'y\' "z" """ \\N{a} {{_base_.b}} {{$HOME:c}} ${d.e} \\${f} %s é'
 
 

@@ -60,6 +60,21 @@ def test_the_finest_map_is_an_option(tiny_coco: Path):
     assert fine.backbone["out_indices"][0] == usual.backbone["out_indices"][0] - 1
 
 
+@pytest.mark.parametrize(("factor", "finest", "hint"), [(1, 8, False), (0.3, 8, True), (0.3, 4, False)])
+def test_a_finer_map_is_recommended_for_small_objects(tiny_coco: Path, factor: float, finest: int, hint: bool):
+    data = read_folder(tiny_coco)
+    boxes = factor * data.boxes * 100 / (data.boxes[0] * data.boxes[1]) ** 0.5 / 576  # 100 or 30 px
+    made = plan_recipe(
+        *(replace(data, boxes=boxes), "small"),
+        machine=CPU,
+        backbone="mobilenetv3_small_050",
+        size=(768, 576),
+        finest=finest,
+    )
+    (levels,) = [row for row in made.reasons if row[0] == "levels"]
+    assert ("--finest 4" in levels[2]) == hint
+
+
 def test_strips_do_not_become_huge(tiny_coco: Path):
     data = read_folder(tiny_coco)
     reasons: list[tuple[str, str, str]] = []

@@ -19,9 +19,9 @@ BASES = {
     "mask_rcnn": "mmdet::_base_/models/mask-rcnn_r50_fpn.py",
 }
 FLIPS = {
-    "horizontal": 'dict(type="RandomFlip", prob=0.5),',
-    "all": 'dict(type="RandomFlip", prob=[0.25, 0.25, 0.25], direction=["horizontal", "vertical", "diagonal"]),',
-    "none": "",
+    "horizontal": ['dict(type="RandomFlip", prob=0.5),'],
+    "all": ['dict(type="RandomFlip", prob=[0.25, 0.25, 0.25], direction=["horizontal", "vertical", "diagonal"]),'],
+    "none": [],
 }
 COLORS = [
     f'dict(type="{name}", min_mag={RANGE[0]}, max_mag={RANGE[1]}),' for name in ("Brightness", "Contrast", "Color")
@@ -46,8 +46,7 @@ train_pipeline = [
     dict(type="LoadAnnotations", with_bbox=True{masks}),
     # one of these sizes at random, by the same factor in both directions
     dict(type="RandomChoiceResize", scales={scales!r}, keep_ratio=True),
-    {flips}
-    {photometric}
+{augmentations}
     dict(type="PackDetInputs"),
 ]
 test_pipeline = [
@@ -176,6 +175,7 @@ def write_mmdet(plan: Recipe, file: str, work_dir: str) -> str:
     """
     train, val = _files(plan.data.train), _files(plan.data.val)
     masks = plan.detector == "mask_rcnn"
+    augmentations = [*FLIPS[plan.flips], *(COLORS if plan.photometric else [])]
     return CONFIG.format(
         plan=plan,
         title=recipe_title(plan),
@@ -187,8 +187,7 @@ def write_mmdet(plan: Recipe, file: str, work_dir: str) -> str:
         model=_model(plan),
         masks=", with_mask=True" if masks else "",
         scales=[(plan.longest, short) for short in plan.short_sides],
-        flips=FLIPS[plan.flips],
-        photometric="\n    ".join(COLORS) if plan.photometric else "",
+        augmentations="\n".join(f"    {line}" for line in augmentations),
         scale=(plan.size[1], plan.size[0]),
         train_file=literal(train["file"]),
         train_images=literal(train["images"]),
