@@ -100,7 +100,7 @@ def displayable(pixels: Tensor, size: Sequence[int], reversed_channels: bool = F
     """Turn a network's input, before it is normalized, into a picture ``H W 3``, RGB, 0..255.
 
     Args:
-        pixels: ``C H W``. Of more than three channels, the first three are shown, one is shown grey. Values other
+        pixels: ``C H W``. Of more than three channels, the first three are shown, one is shown gray. Values other
             than 0..255, such as 16 bits or reflectances, are stretched to that range.
         size: height and width of the picture, in pixels.
         reversed_channels: whether three channels are in the order BGR.

@@ -3,7 +3,7 @@
     python tools/demo.py --prepare-only                                  # writes the ImageNet weights
     FPN_PLUGINS_COCO=data/bccd python tools/train.py tools/docs/cells_config.py --work-dir work_dirs/cells
 
-``data/bccd`` is the BCCD data set (https://github.com/Shenggan/BCCD_Dataset, MIT licence) in COCO's format.
+``data/bccd`` is the BCCD data set (https://github.com/Shenggan/BCCD_Dataset, MIT license) in COCO's format.
 """
 
 _base_ = ["mmdet::_base_/models/faster-rcnn_r50_fpn.py", "../../configs/mmdet/_base_/demo.py"]

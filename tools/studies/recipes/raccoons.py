@@ -1,4 +1,4 @@
-"""Convert the raccoon data set (github.com/datitran/raccoon_dataset, MIT licence) to a COCO-format folder.
+"""Convert the raccoon data set (github.com/datitran/raccoon_dataset, MIT license) to a COCO-format folder.
 
     git clone https://github.com/datitran/raccoon_dataset
     python tools/studies/recipes/raccoons.py raccoon_dataset data/raccoons
@@ -36,10 +36,10 @@ def read_split(file: Path) -> dict[str, Any]:
             box = [x, y, min(right, size["width"]) - x, min(bottom, size["height"]) - y]
             about = {"id": number, "image_id": image["id"], "category_id": 1, "iscrowd": 0}
             annotations.append({**about, "bbox": box, "area": box[2] * box[3]})
-    licence = {"id": 1, "name": "MIT", "url": "https://github.com/datitran/raccoon_dataset/blob/master/LICENSE"}
+    license_entry = {"id": 1, "name": "MIT", "url": "https://github.com/datitran/raccoon_dataset/blob/master/LICENSE"}
     categories = [{"id": 1, "name": "raccoon"}]
     return {
-        "licenses": [licence],
+        "licenses": [license_entry],
         "images": list(images.values()),
         "annotations": annotations,
         "categories": categories,

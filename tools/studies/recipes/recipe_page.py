@@ -11,7 +11,7 @@ from recipe_cells import MOBILENET, PICTURES, RETINANET, TWO_STAGE, RecipeCell, 
 HEAD = """# What the recipes give
 
 `fpn-plugins train --data FOLDER --recipe few|small|standard` and `train-d2` plan a training
-([own data](guides/own_data.md)). Here they are measured on BCCD (Shenggan/BCCD_Dataset, MIT licence): photographs of
+([own data](guides/own_data.md)). Here they are measured on BCCD (Shenggan/BCCD_Dataset, MIT license): photographs of
 blood cells at 320 x 240, 205 for training and 87 for validation, where platelets are small, red cells medium and white
 cells large. Many red cells have no label, which limits the AP.
 
@@ -30,7 +30,7 @@ END = """
 `tools/studies/recipes/data/recipes.json` has every curve, and the versions of the packages.
 `tools/synthetic/pretrained.py` writes the weights; EfficientNet-Lite2 has the accuracy of a ResNet-50 on ImageNet.
 `tools/studies/recipes/raccoons.py` writes the second data set, which `--second` trains: 160 and 40 photographs of
-raccoons (datitran/raccoon_dataset, MIT licence), nearly all with one large object.
+raccoons (datitran/raccoon_dataset, MIT license), nearly all with one large object.
 """
 GROUP = ("data", "method", "toolbox", "detector", "backbone", "length")
 
