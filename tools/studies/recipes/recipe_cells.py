@@ -78,14 +78,14 @@ class RecipeCell:
 def all_cells(data: str, second: bool = False) -> list[RecipeCell]:
     """List the trainings on a data set.
 
-    Numbers of pictures are compared in one toolbox, with three seeds; the other toolbox, a larger network, a two-stage
-    detector and a second data set have all pictures and one seed.
+    Numbers of pictures are compared in one toolbox, with three seeds, as is a second data set with all pictures; the
+    other toolbox, a larger network and a two-stage detector have all pictures and one seed.
     """
     most = PICTURES[-1]
-    if second:
-        pairs = (("recipe", "mmdet"), ("stock", "mmdet"), ("reference", "torchvision"))
-        return [RecipeCell(*pair, data, MOBILENET, 10**6, 0) for pair in pairs]
     methods = ("recipe", "stock")
+    if second:
+        cells = [RecipeCell(m, "mmdet", data, MOBILENET, 10**6, s) for s in SEEDS for m in methods]
+        return [*cells, RecipeCell("reference", "torchvision", data, MOBILENET, 10**6, 0)]
     cells = [RecipeCell(m, "mmdet", data, MOBILENET, p, s) for s in SEEDS for p in reversed(PICTURES) for m in methods]
     cells += [RecipeCell(m, "detectron2", data, MOBILENET, most, 0) for m in methods]
     cells += [RecipeCell("reference", "torchvision", data, MOBILENET, most, s) for s in SEEDS]
