@@ -99,7 +99,7 @@ RULES = {
         (*CORE, "conversion", "data", "analysis", "inference", "export", "adapters.config_errors")
     ),
     "adapters.detectors": Allowed((*CORE, "conversion", "data", "inference", "zoo", "adapters.hosts")),
-    "adapters.sahi": Allowed((*CORE, "inference", "adapters.detectors"), (*NUMERIC, "sahi")),
+    "adapters.sahi": Allowed((*CORE, "inference", "adapters.detectors"), (*NUMERIC, "sahi", "cv2")),
     "adapters.mmdet": Allowed((*BELOW_ADAPTERS, "watching", "registry"), (*NUMERIC, "mmengine", "mmcv", "mmdet")),
     "adapters.detectron2": Allowed(
         (*BELOW_ADAPTERS, "watching"), (*NUMERIC, "detectron2", "fvcore", "omegaconf", "yaml"), ("mlflow", "wandb")
