@@ -25,13 +25,18 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description="Compute statistics of pixels, and print lines for configs")
     parser.add_argument("folder", type=Path, help="images, or a COCO-format folder, whose training images are read")
+    add_reader_options(parser)
+    parser.add_argument("--num-images", type=COUNT, help="read this many images only, evenly spread")
+    parser.add_argument("--json", type=Path, help="write the statistics to this JSON file")
+    return parser.parse_args(argv)
+
+
+def add_reader_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a `PixelReader`, but for its number of channels."""
     known = "value of a full pixel, which becomes 255 (default: 255 for 8 bits, 65535 for 16; other values stay)"
     parser.add_argument("--max-value", type=POSITIVE, help=known)
     parser.add_argument("--bands", type=INDEX, nargs="+", help="channels to read, in this order, counted from 0")
     parser.add_argument("--channels-first", action="store_true", help=".npy files hold C H W")
-    parser.add_argument("--num-images", type=COUNT, help="read this many images only, evenly spread")
-    parser.add_argument("--json", type=Path, help="write the statistics to this JSON file")
-    return parser.parse_args(argv)
 
 
 def table(found: PixelStatistics) -> str:
@@ -44,16 +49,10 @@ def table(found: PixelStatistics) -> str:
     return "\n".join(lines)
 
 
-def rounded(value: float) -> float:
-    """Round to 3 decimals, and a value below 1, such as of a reflectance, to 4 digits."""
-    return round(value, 3) if abs(value) >= 1 else float(f"{value:.4g}")
-
-
 def config_lines(found: PixelStatistics, reader: PixelReader) -> str:
     """Write the lines of both toolboxes' configs for a reader."""
-    means, stds = (list(map(rounded, values)) for values in found.scaled(reader.max_value))
-    flat = [channel for channel, value in enumerate(stds) if not value]
-    stds = [value or 1.0 for value in stds]
+    means, stds = found.normalization(reader.max_value)
+    flat = [channel for channel, value in enumerate(found.std) if not value]
     given: dict[str, Any] = {"in_chans": found.channels}
     given |= {} if reader.max_value is None else {"max_value": reader.max_value}
     given |= {} if reader.bands is None else {"bands": list(reader.bands)}

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..files import write_atomically
-from .common import COUNT, INDEX, PIXELS, POSITIVE, make_folder, user_errors
+from .common import make_folder, user_errors
+from .recipe_options import parse_args
 
 if TYPE_CHECKING:
     from ..recipes import Recipe
@@ -53,46 +54,6 @@ def planned_config(toolbox: str, argv: Sequence[str] | None) -> str | None:
         return str(path)
 
 
-def parse_args(toolbox: str, argv: Sequence[str]) -> argparse.Namespace:
-    """Parse the options of a recipe."""
-    from ..recipes.plan import FLIPS
-    from ..recipes.settings import DETECTORS, SETTINGS
-
-    parser = argparse.ArgumentParser(description=f"Plan and run a training with {toolbox} on a folder of pictures")
-    parser.add_argument("--data", required=True, type=Path, metavar="FOLDER", help="a COCO-format folder")
-    parser.add_argument(
-        "--recipe", required=True, choices=tuple(SETTINGS), help="few: dozens of images, small: hundreds"
-    )
-    parser.add_argument("--detector", choices=DETECTORS, default=DETECTORS[0], help="default: retinanet")
-    parser.add_argument("--backbone", metavar="NAME", help="timm network (default: MobileNetV2, on a GPU ResNet-50)")
-    parser.add_argument(
-        "--weights", type=Path, metavar="FILE", help="backbone's weights (default: timm downloads them)"
-    )
-    parser.add_argument("--neck", default="FPN", metavar="NAME", help="neck of this package (default: FPN)")
-    sides = "shorter side of images, and limit of the longer, in pixels (default: by the sizes of images and objects)"
-    parser.add_argument("--size", nargs=2, type=PIXELS, metavar=("SHORT", "LONG"), help=sides)
-    finest = "stride of RetinaNet's finest map: 4 finds more small objects, and takes longer (default: by the objects)"
-    parser.add_argument("--finest", type=int, choices=(4, 8), help=finest)
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--epochs", type=COUNT, metavar="N", help="length in passes over the images")
-    length.add_argument("--minutes", type=POSITIVE, metavar="M", help="length in minutes on an idle machine")
-    up = "all: up and down look alike, as under a microscope or from above (default: horizontal)"
-    parser.add_argument("--flips", choices=FLIPS, default=FLIPS[0], help=up)
-    part = "set this part of the training images aside, for a folder without validation images, such as 0.2"
-    parser.add_argument("--val-part", type=POSITIVE, metavar="PART", help=part)
-    parser.add_argument("--seed", type=INDEX, default=0, help="seed of the training (default 0)")
-    parser.add_argument("--work-dir", type=Path, metavar="DIR", help="folder of config and training")
-    extent = parser.add_mutually_exclusive_group()
-    extent.add_argument("--dry-run", action="store_true", help="print the plan, and write and train nothing")
-    extent.add_argument("--config-only", action="store_true", help="write the config, to edit it, and train nothing")
-    args, rest = parser.parse_known_args(argv)
-    if rest:
-        parser.error(
-            f"{rest} cannot be combined with --data: write the config by --config-only, and train with that and them"
-        )
-    return args
-
-
 def _work_dir(toolbox: str, args: argparse.Namespace) -> Path:
     suffix = "" if toolbox == "mmdet" else f"_{toolbox}"
     return Path("work_dirs") / f"{args.data.resolve().name}_{args.detector}_{args.recipe}{suffix}"
@@ -124,12 +85,10 @@ def make_plan(args: argparse.Namespace, work_dir: Path, toolbox: str | None = No
             minutes=args.minutes,
             flips=args.flips,
             seed=args.seed,
+            max_value=args.max_value,
+            bands=args.bands,
+            channels_first=args.channels_first,
         )
-
-
-def sets_aside(toolbox: str, argv: Sequence[str] | None) -> bool:
-    """Return whether the command line of a recipe sets a part of the images aside."""
-    return parse_args(toolbox, sys.argv[1:] if argv is None else argv).val_part is not None
 
 
 def show_result(toolbox: str, config: str, argv: Sequence[str] | None) -> None:

@@ -31,7 +31,8 @@ from ..extras import quiet_imports
 from ..moved import check_config
 from ..packaged import resolve_config
 from .common import help_without, make_folder, run_data_check, user_errors
-from .recipe import planned_config, sets_aside, show_result
+from .recipe import planned_config, show_result
+from .recipe_options import recipe_named, sets_aside
 from .runs import checkpoint_errors, choose_deterministic, forgotten_if_refused, resumes_exactly
 
 # data loaders that each of mmdet's scripts reads
@@ -163,7 +164,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Train; arguments are those of mmdet's ``tools/train.py``, or those of a recipe."""
     config = planned_config("mmdet", argv)
     if config is None:
-        run_script("train.py", argv)
+        with recipe_named("train", argv):
+            run_script("train.py", argv)
         return
     given = sys.argv[1:] if argv is None else argv
     with forgotten_if_refused(config, sets_aside("mmdet", given)):

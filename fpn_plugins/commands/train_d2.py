@@ -30,7 +30,8 @@ from ..extras import quiet_imports
 from ..moved import check_config
 from ..packaged import resolve_config
 from .common import help_without, run_data_check, user_errors
-from .recipe import planned_config, sets_aside, show_result
+from .recipe import planned_config, show_result
+from .recipe_options import recipe_named, sets_aside
 from .runs import checkpoint_errors, choose_deterministic, forgotten_if_refused, resumes_exactly
 
 
@@ -70,12 +71,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Start ``--num-gpus`` processes, as Detectron2's scripts do; without a GPU, they are connected over gloo."""
     given, config = argv, planned_config("detectron2", argv)
     argv = argv if config is None else ["--config-file", config]
-    help_without("detectron2", sys.argv[1:] if argv is None else argv, __doc__)
-    with user_errors(), quiet_imports():
-        from ..adapters import detectron2  # noqa: F401  # names the extra to install if Detectron2 is missing
-    from detectron2.engine import launch
+    with recipe_named("train-d2", argv):
+        help_without("detectron2", sys.argv[1:] if argv is None else argv, __doc__)
+        with user_errors(), quiet_imports():
+            from ..adapters import detectron2  # noqa: F401  # names the extra to install if Detectron2 is missing
+        from detectron2.engine import launch
 
-    args = parse_args(argv)
+        args = parse_args(argv)
     with user_errors():
         check_config(args.config_file)
         check_toolbox(args.config_file, "detectron2")

@@ -101,6 +101,16 @@ class PixelStatistics:
         scale = 1.0 if max_value is None else FULL / max_value
         return [scale * value for value in self.mean], [scale * value for value in self.std]
 
+    def normalization(self, max_value: float | None) -> tuple[list[float], list[float]]:
+        """Return means and standard deviations for a config, rounded, and 1 where a channel is the same everywhere."""
+        means, stds = (list(map(_rounded, values)) for values in self.scaled(max_value))
+        return means, [value or 1.0 for value in stds]
+
+
+def _rounded(value: float) -> float:
+    """Round to 3 decimals, and a value below 1, such as of a reflectance, to 4 digits."""
+    return round(value, 3) if abs(value) >= 1 else float(f"{value:.4g}")
+
 
 def image_files(folder: Path) -> list[Path]:
     """List the images of a folder and its subfolders, or those that the training split of a COCO-format one names.

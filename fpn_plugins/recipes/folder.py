@@ -37,6 +37,7 @@ class TrainingData:
         aspects: longer side of each object's image, divided by the shorter one, ``N``.
         sides: median shorter and longer side of the training images in pixels.
         masks: whether every training object has a mask.
+        files: training images with objects.
     """
 
     train: CocoSplit
@@ -47,6 +48,7 @@ class TrainingData:
     aspects: np.ndarray
     sides: tuple[int, int]
     masks: bool
+    files: tuple[Path, ...] = ()
 
     def resized(self, size: tuple[int, int]) -> np.ndarray:
         """Return the boxes in pixels, ``2 N``, after resizing to a shorter side and a limit of the longer side."""
@@ -96,6 +98,7 @@ def read_folder(
         *(train, val, len(used), _count_evaluated(val.ann_file), boxes, stored[1] / stored[0]),
         (round(sides[0]), round(sides[1])),
         masks and all(a.get("segmentation") for a in objects),
+        tuple(train.image_dir / image["file_name"] for image in used),
     )
 
 

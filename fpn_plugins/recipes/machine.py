@@ -91,7 +91,7 @@ def seconds_per_iteration(plan: Recipe) -> float:
     backbone = {key: value for key, value in plan.backbone.items() if key not in ("checkpoint", "pretrained")}
     model = nn.ModuleList([Pyramid(backbone, dict(plan.neck)), StandInHead(plan)]).to(plan.device).train()
     height, width = (-(-side // 32) * 32 for side in plan.size)
-    images = torch.rand(plan.batch, 3, height, width, device=plan.device)
+    images = torch.rand(plan.batch, plan.backbone.get("in_chans", 3), height, width, device=plan.device)
     times = []
     for _ in range(4):
         start = time.perf_counter()

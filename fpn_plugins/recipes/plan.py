@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..checks import integer, one_of, positive_number
 from .anchors import Anchors, choose_anchors
+from .cameras import Camera, choose_camera
 from .folder import TrainingData
 from .machine import Machine, seconds_per_iteration
 from .network import choose_backbone, choose_neck
@@ -59,6 +60,7 @@ class Recipe:
         ema: momentum of the running mean of the weights at the end of the training, and the iterations in which it
             falls from 1.
         eval_period: iterations between evaluations.
+        camera: reader and statistics of images that the toolboxes' own readers do not read; ``None`` for others.
         reasons: what was chosen, the value, and why.
     """
 
@@ -84,6 +86,7 @@ class Recipe:
     warmup: int = 0
     ema: tuple[float, int] = (0.01, 100)
     eval_period: int = 1
+    camera: Camera | None = None
     reasons: tuple[tuple[str, str, str], ...] = ()
 
     @property
@@ -116,6 +119,9 @@ def plan_recipe(
     minutes: float | None = None,
     flips: str = "horizontal",
     seed: int = 0,
+    max_value: float | None = None,
+    bands: Sequence[int] | None = None,
+    channels_first: bool = False,
     machine: Machine | None = None,
     measure: Callable[..., float] = seconds_per_iteration,
 ) -> Recipe:
@@ -135,13 +141,18 @@ def plan_recipe(
         minutes: length in minutes on an idle machine, instead of ``epochs``.
         flips: ``"horizontal"``; ``"all"`` where up and down look alike (microscopes, satellites); or ``"none"``.
         seed: seed of the training, at least 0.
+        max_value: value of a full pixel, such as 4095 for a camera of 12 bits; ``None`` is that of the files' type.
+            Images that the toolboxes' own readers do not read in full, and all with one of these three options, are
+            read by a `fpn_plugins.data.PixelReader`.
+        bands: channels of the images to read, in this order, counted from 0; ``None`` reads all.
+        channels_first: whether ``.npy`` files hold ``C H W``.
         machine: machine to train on; ``None`` is this one.
         measure: function that measures the seconds of an iteration for ``minutes``.
 
     Raises:
         ImportError: timm is missing.
         ValueError: an unknown name, a size or length out of range, both ``epochs`` and ``minutes``, objects without
-            masks for a Mask R-CNN, or a neck whose levels do not fit.
+            masks for a Mask R-CNN, a neck whose levels do not fit, or images of different numbers of channels.
     """
     settings = SETTINGS[one_of("recipe", recipe, SETTINGS)]
     one_of("detector", detector, DETECTORS)
@@ -149,10 +160,13 @@ def plan_recipe(
     _check(data, detector, size, epochs, minutes)
     machine = machine or Machine.this()
     reasons: list[tuple[str, str, str]] = []
+    camera = choose_camera(data.files, max_value, bands, channels_first, reasons)
     chosen_size = choose_size(data, size, machine.device, reasons)
     boxes = data.resized(chosen_size)
     anchors = choose_anchors(detector, boxes, finest)
     network = choose_backbone(backbone, weights, settings.frozen_stages, anchors.strides, machine.device, reasons)
+    if camera is not None:  # filters of colors know nothing about other channels
+        network |= {"in_chans": camera.reader.in_chans, "frozen_stages": -1}
     channels = CHANNELS[machine.device]
     chosen_neck, anchors = choose_neck(neck, network, anchors, detector, channels, reasons)
     explain_anchors(anchors, boxes, reasons)
@@ -162,7 +176,8 @@ def plan_recipe(
         *(recipe, detector, data, network, chosen_neck, anchors, chosen_size),
         short_sides=short_sides_of(usual_short(data.sides, chosen_size), settings.scales),
         flips=flips,
-        photometric=settings.photometric,
+        photometric=settings.photometric and camera is None,
+        camera=camera,
         batch=batch,
         workers=machine.workers,
         rate=float(f"{RATE * math.sqrt(batch / RATE_BATCH * RATE_CHANNELS / channels):.2g}"),

@@ -10,26 +10,29 @@ from .settings import LEAST_OBJECT, LEAST_SIDE, MOST_SIDES, MULTIPLE, TARGET
 
 
 def choose_size(data: TrainingData, size: tuple[int, int] | None, device: str, reasons: list[Any]) -> tuple[int, int]:
-    """Choose the size of images so that small objects have `TARGET` pixels, and add the reason."""
+    """Choose the size of images so that small objects have `TARGET` pixels, unless it is given, and add the reason."""
     sides = data.sides
-    if size is not None:
-        chosen = (min(size), max(size))
-        reasons.append(("size", f"{chosen[0]} x {chosen[1]}", "given"))
-        return chosen
     small = quantile(data.boxes, 0.05) * sides[0]
+    chosen = _fitted(sides, small, device) if size is None else (min(size), max(size))
+    found = small * min(side / stored for side, stored in zip(chosen, sides, strict=True))
+    why = "given" if size is not None else f"images have {sides[0]} x {sides[1]}"
+    why += f"; small objects (5 % quantile) get {found:.0f} px"
+    if found < LEAST_OBJECT:
+        larger = f"a larger --size (stored: {sides[0]} x {sides[1]}), or " if chosen[0] < sides[0] and size else ""
+        why += f", too few to be found: {larger}cut the images into slices"
+    reasons.append(("size", f"{chosen[0]} x {chosen[1]}", why))
+    return chosen
+
+
+def _fitted(sides: tuple[int, int], small: float, device: str) -> tuple[int, int]:
+    """Return the size that gives objects of ``small`` pixels `TARGET` ones, within what the device can afford."""
     most = min(limit / side for limit, side in zip(MOST_SIDES[device], sides, strict=True))
     factor = min(TARGET[device] / small, most, 2.0)
     short = max(LEAST_SIDE, round(factor * sides[0] / MULTIPLE) * MULTIPLE)
     long = max(short, round(short * sides[1] / sides[0]))
     if short == LEAST_SIDE:  # strips would become huge
         long = min(long, MOST_SIDES[device][1])
-    chosen = (short, long)
-    found = small * min(side / stored for side, stored in zip(chosen, sides, strict=True))
-    why = f"images have {sides[0]} x {sides[1]}; small objects (5 % quantile) get {found:.0f} px"
-    if found < LEAST_OBJECT:
-        why += ", too few to be found: cut the images into slices"
-    reasons.append(("size", f"{chosen[0]} x {chosen[1]}", why))
-    return chosen
+    return short, long
 
 
 def usual_short(sides: tuple[int, int], size: tuple[int, int]) -> int:

@@ -149,6 +149,59 @@ def test_configs_are_clean(tiny_coco: Path, tmp_path: Path, recipe: str, flips: 
     assert ("RandomFlip" in kinds) == (flips != "none") and ("Color" in kinds) == (recipe == "few")
 
 
+@pytest.fixture(scope="module")
+def infrared(tiny_coco: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny data set with a fourth channel and 12 bits."""
+    import tifffile
+    from PIL import Image
+
+    root = shutil.copytree(tiny_coco, tmp_path_factory.mktemp("infrared") / "set")
+    for split in ("train", "val"):
+        path = root / f"annotations/instances_{split}2017.json"
+        content = json.loads(path.read_text())
+        for entry in content["images"]:
+            image = root / f"{split}2017" / entry["file_name"]
+            colors = np.asarray(Image.open(image).convert("RGB")).astype(np.uint16)
+            entry["file_name"] = f"{image.stem}.tif"
+            pixels = 16 * np.dstack([colors, colors[..., 1]])
+            tifffile.imwrite(image.with_suffix(".tif"), pixels, photometric="minisblack", planarconfig="contig")
+            image.unlink()
+        path.write_text(json.dumps(content))
+    return root
+
+
+@pytest.mark.parametrize("detector", ["retinanet", "mask_rcnn"])
+def test_both_configs_read_the_channels_of_other_cameras(infrared: Path, tmp_path: Path, detector: str):
+    from detectron2.config import instantiate
+    from mmdet.registry import DATASETS
+    from mmengine.dataset import pseudo_collate
+
+    plan = make(infrared, detector=detector, max_value=4095)
+    assert plan.camera is not None and not plan.photometric
+    assert (plan.backbone["in_chans"], plan.backbone["frozen_stages"]) == (4, -1)
+    cfg, lazy = configs(plan, tmp_path)
+    ours, theirs = build_both(cfg, lazy)
+    for split in ("train", "test"):
+        dataset = DATASETS.build(cfg[f"{split}_dataloader"].dataset)
+        sample = dataset[0]
+        inputs = ours.data_preprocessor(pseudo_collate([sample]), training=False)["inputs"]
+        assert inputs.shape[1] == 4 and len(cfg.model.data_preprocessor.mean) == 4
+        mapper = instantiate(lazy.dataloader[split].mapper)
+        record = next(
+            entry
+            for entry in instantiate(lazy.dataloader[split].dataset)
+            if entry["file_name"] == sample["data_samples"].img_path
+        )
+        batch = theirs.preprocess_image([mapper(record)]).tensor
+        if split == "test":  # without random sizes; OpenCV and PyTorch resize differently
+            assert inputs.shape == batch.shape
+            assert (inputs - batch).abs().mean() < 0.05 * inputs.abs().mean()
+        assert abs(float(batch.mean())) < 0.5 and 0.5 < float(batch.std()) < 2
+    with torch.no_grad():
+        maps = ours.backbone(inputs)
+    assert all(level.isfinite().all() for level in maps)
+
+
 ODD = 'x \'y\' "z" """ \\N{a} {{_base_.b}} {{$HOME:c}} ${d.e} \\${f} %s é'
 
 

@@ -185,6 +185,8 @@ def test_other_command_lines_are_left_alone():
         ("--data COCO --recipe small --backbone nonsense", "nonsense"),
         ("--data COCO --recipe small --weights nowhere.pth", "nowhere.pth"),
         ("--data COCO --recipe small --val-part 0.2", "has a validation split"),
+        ("--data COCO --recipe small --bands 0 3", "bands=[0, 3] counts from 0"),
+        ("--data COCO --recipe small --max-value 0", "0"),
         ("--data BOXES --recipe small --detector mask_rcnn", "needs a mask"),
     ],
 )

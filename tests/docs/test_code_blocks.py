@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from fpn_plugins.commands import recipe
+from fpn_plugins.commands import recipe_options
 from fpn_plugins.commands.__main__ import COMMANDS
 from fpn_plugins.zoo.index import forget_weights
 
@@ -115,7 +115,7 @@ def command_module(script: str) -> Any:
 @pytest.mark.parametrize(("script", "command", "arguments"), list(programs()))
 def test_bash(script: str | None, command: str | None, arguments: list[str]):
     if "--recipe" in arguments:
-        recipe.parse_args("mmdet", arguments)
+        recipe_options.parse_args("mmdet", arguments)
         return
     module = command_module(script) if script else importlib.import_module(f"fpn_plugins.commands.{COMMANDS[command]}")
     parse = getattr(module, "parse_args", None)

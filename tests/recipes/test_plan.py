@@ -51,6 +51,12 @@ def test_objects_that_are_too_small_are_named(tiny_coco: Path):
         assert ("cut the images into slices" in reasons[0][2]) == found
 
 
+@pytest.mark.parametrize(("size", "found"), [((64, 96), True), ((768, 576), False)])
+def test_a_given_size_at_which_objects_are_too_small_is_named(tiny_coco: Path, size: tuple[int, int], found: bool):
+    (row,) = [row for row in plan(tiny_coco, size=size).reasons if row[0] == "size"]
+    assert row[2].startswith("given; small objects (5 % quantile) get") and ("a larger --size" in row[2]) == found
+
+
 def test_the_finest_map_is_an_option(tiny_coco: Path):
     usual = plan(tiny_coco, size=(768, 576))
     assert usual.anchors.strides[0] == 8 and plan(tiny_coco, size=(768, 576), finest=8).anchors == usual.anchors

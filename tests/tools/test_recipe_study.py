@@ -158,11 +158,11 @@ def test_ways_for_small_objects_build_the_detector(
 ):
     from detectron2.config import LazyConfig, instantiate
 
-    from fpn_plugins.commands import recipe
+    from fpn_plugins.commands import recipe, recipe_options
 
     ways = script("studies/recipes/recipe_ways").WAYS
     options = ["--recipe", "small", "--backbone", "mobilenetv3_small_050", "--size", "768", "576"]
-    args = recipe.parse_args("detectron2", ["--data", str(tiny_coco), *options])
+    args = recipe_options.parse_args("detectron2", ["--data", str(tiny_coco), *options])
     plan = recipe.make_plan(args, tmp_path)
     plan.backbone["pretrained"] = False
     model = instantiate(LazyConfig.load(str(recipe.write("detectron2", plan, tmp_path, ways[way](plan)))).model)

@@ -40,7 +40,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.solver import WarmupParamScheduler
 from fvcore.common.param_scheduler import CosineParamScheduler
 
-from fpn_plugins.adapters.detectron2 import FPNPluginsRetinaNet, PyramidBackbone, bottom_up_lr_factor
+from fpn_plugins.adapters.detectron2 import FPNPluginsRetinaNet, {mapper}PyramidBackbone, bottom_up_lr_factor
 from fpn_plugins.adapters.detectron2 import register_coco_split as _register
 
 _max_iter = {plan.iterations}
@@ -56,8 +56,8 @@ model.backbone = L(PyramidBackbone)(
     size_divisibility=32,
 )
 model.input_format = "RGB"
-model.pixel_mean = [123.675, 116.28, 103.53]
-model.pixel_std = [58.395, 57.12, 57.375]
+model.pixel_mean = {mean}
+model.pixel_std = {std}
 {head}
 dataloader = model_zoo.get_config("common/data/coco.py").dataloader
 dataloader.train.dataset.names = _train
@@ -77,7 +77,7 @@ dataloader.train.mapper.augmentations = [
 dataloader.test.dataset.names = _val
 dataloader.test.num_workers = {plan.workers}
 dataloader.test.mapper.augmentations = [L(T.ResizeShortestEdge)(short_edge_length={size[0]}, max_size={size[1]})]
-dataloader.evaluator.output_dir = "${{...train.output_dir}}"
+{camera}dataloader.evaluator.output_dir = "${{...train.output_dir}}"
 
 # AdamW; the pretrained backbone learns more slowly, and biases and norms do not decay
 optimizer = model_zoo.get_config("common/optim.py").AdamW
@@ -97,6 +97,11 @@ train.best_checkpoint = dict(metric="bbox/AP")  # model_best.pth
 # end when the AP has not risen in {plan.patience} evaluations; Detectron2's AP is from 0 to 100
 train.early_stopping = dict(metric="bbox/AP", min_delta={min_delta!r}, patience={plan.patience})
 '''
+COLOR_MEAN, COLOR_STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+CAMERA = """\
+for _mapper in (dataloader.train.mapper, dataloader.test.mapper):
+    _mapper.update(_target_=PixelMapper, image_format="RGB", {})
+"""
 RETINANET = """\
 model._target_ = FPNPluginsRetinaNet
 model.normalizer_momentum = 0.0  # the loss is divided by the batch's own positive anchors, as in MMDetection
@@ -158,6 +163,10 @@ def write_detectron2(plan: Recipe, file: str, work_dir: str) -> str:
         longest=plan.longest,
         augmentations="\n".join(f"    {line}" for line in augmentations),
         size=plan.size,
+        mean=COLOR_MEAN if plan.camera is None else list(plan.camera.mean),
+        std=COLOR_STD if plan.camera is None else list(plan.camera.std),
+        mapper="" if plan.camera is None else "PixelMapper, ",
+        camera="" if plan.camera is None else CAMERA.format(plan.camera.arguments),
         schedule=_schedule(plan),
         work_dir=uninterpolated(work_dir),
         min_delta=100 * MIN_DELTA,

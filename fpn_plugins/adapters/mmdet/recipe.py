@@ -42,7 +42,7 @@ classes = {classes}
 
 {model}
 train_pipeline = [
-    dict(type="LoadImageFromFile"),
+    {reader},
     dict(type="LoadAnnotations", with_bbox=True{masks}),
     # one of these sizes at random, by the same factor in both directions
     dict(type="RandomChoiceResize", scales={scales!r}, keep_ratio=True),
@@ -50,7 +50,7 @@ train_pipeline = [
     dict(type="PackDetInputs"),
 ]
 test_pipeline = [
-    dict(type="LoadImageFromFile"),
+    {reader},
     dict(type="Resize", scale={scale!r}, keep_ratio=True),
     dict(type="LoadAnnotations", with_bbox=True{masks}),
     dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
@@ -131,6 +131,14 @@ auto_scale_lr = dict(base_batch_size={plan.batch})
 randomness = dict(seed={plan.seed})
 work_dir = {work_dir}
 '''
+PREPROCESSOR = """\
+    data_preprocessor=dict(
+        type="fpn_plugins.DetDataPreprocessor",
+        mean={mean!r},
+        std={std!r},
+        bgr_to_rgb=False,
+    ),
+"""
 RETINANET = """\
     bbox_head=dict(
         in_channels={channels},
@@ -185,6 +193,7 @@ def write_mmdet(plan: Recipe, file: str, work_dir: str) -> str:
         reasons=in_docstring("\n".join(f"    {what}: {value} ({why})" for what, value, why in plan.reasons)),
         classes=literal(plan.data.train.categories),
         model=_model(plan),
+        reader=_reader(plan),
         masks=", with_mask=True" if masks else "",
         scales=[(plan.longest, short) for short in plan.short_sides],
         augmentations="\n".join(f"    {line}" for line in augmentations),
@@ -203,6 +212,12 @@ def write_mmdet(plan: Recipe, file: str, work_dir: str) -> str:
 
 def _files(split: CocoSplit) -> Mapping[str, str]:
     return {"file": str(split.ann_file.resolve()), "images": f"{split.image_dir.resolve()}/"}
+
+
+def _reader(plan: Recipe) -> str:
+    if plan.camera is None:
+        return 'dict(type="LoadImageFromFile")'
+    return f'dict(type="fpn_plugins.LoadImage", {plan.camera.arguments})'
 
 
 def _schedule(plan: Recipe) -> str:
@@ -225,8 +240,9 @@ def _model(plan: Recipe) -> str:
     }
     masks = MASK_HEAD.format(**anchors) if plan.detector == "mask_rcnn" else ""
     head = (RETINANET if plan.detector == "retinanet" else TWO_STAGE).format(**anchors, mask_head=masks)
+    camera = "" if plan.camera is None else PREPROCESSOR.format(mean=list(plan.camera.mean), std=list(plan.camera.std))
     return (
-        "model = dict(\n    # the same network as in the Detectron2 config of the recipe\n    backbone=dict(\n"
+        f"model = dict(\n{camera}    # the same network as in the Detectron2 config of the recipe\n    backbone=dict(\n"
         '        _delete_=True,\n        type="fpn_plugins.CorePyramid",\n'
         f"        backbone={literal(plan.backbone)},\n        neck={plan.neck!r},\n    ),\n    neck=None,\n{head})\n"
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from recipe_ways import WAYS
 
-from fpn_plugins.commands import recipe, train, train_d2
+from fpn_plugins.commands import recipe, recipe_options, train, train_d2
 from fpn_plugins.commands.common import COUNT
 from fpn_plugins.recipes.plan import set_length
 from fpn_plugins.recipes.reasons import stock_anchors
@@ -55,7 +55,7 @@ def main() -> None:
     ours, rest = parser.parse_known_args()
     if ours.way and (ours.toolbox != "detectron2" or ours.stock):
         parser.error("--way changes recipes of Detectron2: give it with --toolbox detectron2, and without --stock")
-    args = recipe.parse_args(ours.toolbox, rest)
+    args = recipe_options.parse_args(ours.toolbox, rest)
     work_dir = Path(args.work_dir)
     plan = set_length(recipe.make_plan(args, work_dir), ours.iterations)
     # an early end would leave the lengths different

@@ -1,0 +1,85 @@
+"""Choose how images of other cameras than those for 8-bit colors are read and normalized."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..data import PixelReader, pixel_statistics
+from ..data.image_headers import ImageHeader, read_headers, sampled
+
+MOST_HEADERS = 500
+MOST_IMAGES = 200  # of which the statistics are computed
+
+
+@dataclass(frozen=True)
+class Camera:
+    """How images are read and normalized that the toolboxes' own readers do not read, or not in full.
+
+    Attributes:
+        reader: reader of the images.
+        mean: mean of each channel, as the reader scales it.
+        std: standard deviation of each channel; 1 for a channel that is the same everywhere.
+    """
+
+    reader: PixelReader
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def arguments(self) -> str:
+        """Keyword arguments of the toolboxes' readers as in a config, without those that have their default."""
+        reader = self.reader
+        found: dict[str, Any] = {"in_chans": reader.in_chans}
+        found |= {} if reader.max_value is None else {"max_value": reader.max_value}
+        found |= {} if reader.bands is None else {"bands": list(reader.bands)}
+        found |= {"channels_first": True} if reader.channels_first else {}
+        return ", ".join(f"{key}={value!r}" for key, value in found.items())
+
+
+def choose_camera(
+    paths: Sequence[Path],
+    max_value: float | None,
+    bands: Sequence[int] | None,
+    channels_first: bool,
+    reasons: list[Any],
+) -> Camera | None:
+    """Choose the reader of images, and add the reason.
+
+    Args:
+        paths: training images.
+        max_value: value of a full pixel; ``None`` for that of the images' type.
+        bands: channels to read; ``None`` for all.
+        channels_first: whether ``.npy`` files hold ``C H W``.
+        reasons: receives what was chosen.
+
+    Returns:
+        ``None`` for images that the toolboxes' own readers read in full, unless one of the options is given.
+
+    Raises:
+        ValueError: images of different numbers of channels, or one that cannot be read.
+    """
+    existing = sampled([path for path in paths if path.is_file()], MOST_HEADERS)  # the data check names missing ones
+    given = max_value is not None or bands is not None or channels_first
+    if not existing or not (given or any(map(_needs_reader, read_headers(existing)))):
+        return None
+    chosen = PixelReader(len(bands or [0]), max_value, bands, channels_first)
+    found = pixel_statistics(sampled(existing, MOST_IMAGES), chosen)
+    full = max_value or found.max_value
+    reader = PixelReader(found.channels, full, bands, channels_first)
+    means, stds = found.normalization(full)
+    flat = [channel for channel, value in enumerate(found.std) if not value]
+    value = f"{found.channels} of {' and '.join(found.dtypes)}{f', {full:g} is full' if full else ''}"
+    why = f"by {found.images} images, whose statistics normalize them; the whole backbone is trained"
+    why += f"; channels {flat} are the same everywhere: leave them out by --bands" if flat else ""
+    reasons.append(("channels", value, why))
+    return Camera(reader, tuple(means), tuple(stds))
+
+
+def _needs_reader(header: ImageHeader | str) -> bool:
+    """Return whether the toolboxes' own readers refuse a file, or lose bands or bits of it."""
+    if isinstance(header, str):
+        return False  # damaged: the data check says so
+    return header.is_stack or header.drops_bands or header.deep_colors or header.gray_bits > 8
