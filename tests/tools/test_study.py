@@ -11,7 +11,9 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import study_anchors
@@ -31,23 +33,12 @@ def work_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def study(tiny_coco: Path, work_dir: Path):
-    """A function that runs the command line."""
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [
-            sys.executable,
-            "tools/studies/ablations/study.py",
-            str(SMOKE),
-            "--root",
-            str(tiny_coco),
-            "--work-dir",
-            str(work_dir),
-        ]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        return subprocess.run([*command, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
-
-    return run
+def study(
+    tiny_coco: Path, work_dir: Path, run_tool: Callable[..., subprocess.CompletedProcess], monkeypatch: Any
+) -> Callable[..., subprocess.CompletedProcess]:
+    """A function that runs the command line; each training is a process."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return partial(run_tool, "studies/ablations/study", SMOKE, "--root", tiny_coco, "--work-dir", work_dir)
 
 
 @pytest.mark.parametrize(
