@@ -88,10 +88,11 @@ def read_headers(paths: Sequence[Path], reader: PixelReader | None = None) -> li
     threads = min(16, 4 * (os.cpu_count() or 1))
     with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
         warnings.simplefilter("ignore")  # Pillow's about large images and odd metadata
-        return list(_with_progress(pool.map(partial(_read_header, reader=reader), paths, chunksize=64), len(paths)))
+        headers = pool.map(partial(_read_header, reader=reader), paths, chunksize=64)
+        return list(with_progress(headers, len(paths), "image headers"))
 
 
-def _with_progress(results: Iterable[Any], total: int) -> Iterator[Any]:
+def with_progress(results: Iterable[_Item], total: int, what: str) -> Iterator[_Item]:
     """Draw a progress bar on standard error if that is a terminal and rich is installed."""
     if not sys.stderr.isatty():
         return iter(results)
@@ -101,7 +102,7 @@ def _with_progress(results: Iterable[Any], total: int) -> Iterator[Any]:
     except ImportError:
         return iter(results)
     console = Console(stderr=True)
-    return iter(track(results, "image headers", total=total, console=console, transient=True))
+    return iter(track(results, what, total=total, console=console, transient=True))
 
 
 @contextmanager

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..data import PixelReader, pixel_statistics
-from ..data.image_headers import ImageHeader, read_headers, sampled
+from ..data.image_headers import ImageHeader, read_headers, sampled, with_progress
 
 MOST_HEADERS = 500
-MOST_IMAGES = 200  # of which the statistics are computed
+MOST_IMAGES = 100  # of which the statistics are computed
 
 
 @dataclass(frozen=True)
@@ -56,18 +56,25 @@ def choose_camera(
         reasons: receives what was chosen.
 
     Returns:
-        ``None`` for images that the toolboxes' own readers read in full, unless one of the options is given.
+        ``None`` unless one of the options is given, or the toolboxes' own readers read none of the images in full.
+        Where they fail at some alone, the check of the data names these.
 
     Raises:
-        ValueError: images of different numbers of channels, or one that cannot be read.
+        ValueError: images of different numbers of channels or types of values, or one that cannot be read.
     """
     existing = sampled([path for path in paths if path.is_file()], MOST_HEADERS)  # the data check names missing ones
     given = max_value is not None or bands is not None or channels_first
-    if not existing or not (given or any(map(_needs_reader, read_headers(existing)))):
+    if not existing or not (given or _need_reader(read_headers(existing))):
         return None
     chosen = PixelReader(len(bands or [0]), max_value, bands, channels_first)
-    found = pixel_statistics(sampled(existing, MOST_IMAGES), chosen)
+    files = sampled(existing, MOST_IMAGES)
+    found = pixel_statistics(with_progress(files, len(files), "pixels"), chosen)
     full = max_value or found.max_value
+    if full is None and len(found.dtypes) > 1:
+        raise ValueError(
+            f"images beside {str(files[0])!r} have values of several types, {found.dtypes}; give max_value, the value "
+            "of a full pixel in all of them, or store them alike"
+        )
     reader = PixelReader(found.channels, full, bands, channels_first)
     means, stds = found.normalization(full)
     flat = [channel for channel, value in enumerate(found.std) if not value]
@@ -78,8 +85,7 @@ def choose_camera(
     return Camera(reader, tuple(means), tuple(stds))
 
 
-def _needs_reader(header: ImageHeader | str) -> bool:
-    """Return whether the toolboxes' own readers refuse a file, or lose bands or bits of it."""
-    if isinstance(header, str):
-        return False  # damaged: the data check says so
-    return header.is_stack or header.drops_bands or header.deep_colors or header.gray_bits > 8
+def _need_reader(headers: Sequence[ImageHeader | str]) -> bool:
+    """Return whether the toolboxes' own readers refuse all undamaged files, or lose bands or bits of them."""
+    found = [header for header in headers if isinstance(header, ImageHeader)]
+    return bool(found) and all(h.is_stack or h.drops_bands or h.deep_colors or h.gray_bits > 8 for h in found)

@@ -83,9 +83,23 @@ def test_options_are_those_of_the_reader(tmp_path: Path):
     assert pixel_statistics([file], camera.reader).normalization(400) == (list(camera.mean), [1.0, 1.0])
 
 
+def test_odd_images_among_others_are_left_to_the_check_of_the_data(tmp_path: Path):
+    colors, deep = write(tmp_path / "a.png", 3, np.uint8, 255), write(tmp_path / "b.png", 1)
+    assert choose([colors, deep]) == (None, [])
+    gray = write(tmp_path / "c.png", 1, np.uint8, 255)
+    with pytest.raises(ValueError, match=r"several types, {'uint16': 1, 'uint8': 1}; give max_value"):
+        choose([deep, gray], bands=[0])
+    camera, _ = choose([deep, gray], bands=[0], max_value=255)
+    assert camera is not None and camera.reader.max_value == 255
+
+
 def test_images_of_two_cameras_are_named(tmp_path: Path):
     files = [write(tmp_path / "a.tif"), write(tmp_path / "b.tif", 5)]
     with pytest.raises(ValueError, match=r"b.tif' has 5 channels, those before it 4"):
         choose(files)
     with pytest.raises(ValueError, match=r"bands=\[4\] counts from 0"):
         choose(files, bands=[4])
+    files[1].write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"b.tif' cannot be read"):
+        choose(files)
+    assert choose(files[1:]) == (None, [])  # the check of the data names it
