@@ -52,7 +52,6 @@ def table(found: PixelStatistics) -> str:
 def config_lines(found: PixelStatistics, reader: PixelReader) -> str:
     """Write the lines of both toolboxes' configs for a reader."""
     means, stds = found.normalization(reader.max_value)
-    flat = [channel for channel, value in enumerate(found.std) if not value]
     given: dict[str, Any] = {"in_chans": found.channels}
     given |= {} if reader.max_value is None else {"max_value": reader.max_value}
     given |= {} if reader.bands is None else {"bands": list(reader.bands)}
@@ -74,7 +73,7 @@ def config_lines(found: PixelStatistics, reader: PixelReader) -> str:
             f"  dataloader.train.mapper.update(_target_=PixelMapper{mapper}, image_format='RGB')  # and test",
             f"  model.update(pixel_mean={means}, pixel_std={stds}, input_format='RGB')",
             f"backbone: in_chans={found.channels}; weights for color images are adapted",
-            *[f"channel {channel} is the same everywhere: leave it out by --bands" for channel in flat],
+            *[f"channel {channel} is the same everywhere: leave it out by --bands" for channel in found.flat],
         ]
     )
 

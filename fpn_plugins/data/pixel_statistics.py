@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -103,13 +104,21 @@ class PixelStatistics:
 
     def normalization(self, max_value: float | None) -> tuple[list[float], list[float]]:
         """Return means and standard deviations for a config, rounded, and 1 where a channel is the same everywhere."""
-        means, stds = (list(map(_rounded, values)) for values in self.scaled(max_value))
-        return means, [value or 1.0 for value in stds]
+        means, stds = self.scaled(max_value)
+        flat = self.flat
+        stds = [1.0 if channel in flat else _rounded(value, value) for channel, value in enumerate(stds)]
+        return list(map(_rounded, means, stds)), stds
+
+    @property
+    def flat(self) -> list[int]:
+        """Channels whose values are the same everywhere in single precision; the deviation may be almost 0."""
+        ends = zip(self.percentiles[0], self.percentiles[100], self.std, strict=True)
+        return [channel for channel, (low, high, std) in enumerate(ends) if std <= 1e-6 * max(-low, high)]
 
 
-def _rounded(value: float) -> float:
-    """Round to 3 decimals, and a value below 1, such as of a reflectance, to 4 digits."""
-    return round(value, 3) if abs(value) >= 1 else float(f"{value:.4g}")
+def _rounded(value: float, std: float) -> float:
+    """Round to 3 decimals, and where a deviation is below 1, such as of a reflectance, to 4 digits of that."""
+    return round(value, 3 if std >= 1 else 3 - math.floor(math.log10(std)))
 
 
 def image_files(folder: Path) -> list[Path]:

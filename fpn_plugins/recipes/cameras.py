@@ -77,10 +77,9 @@ def choose_camera(
         )
     reader = PixelReader(found.channels, full, bands, channels_first)
     means, stds = found.normalization(full)
-    flat = [channel for channel, value in enumerate(found.std) if not value]
     value = f"{found.channels} of {' and '.join(found.dtypes)}{f', {full:g} is full' if full else ''}"
     why = f"by {found.images} images, whose statistics normalize them; the whole backbone is trained"
-    why += f"; channels {flat} are the same everywhere: leave them out by --bands" if flat else ""
+    why += f"; channels {found.flat} are the same everywhere: leave them out by --bands" if found.flat else ""
     reasons.append(("channels", value, why))
     return Camera(reader, tuple(means), tuple(stds))
 

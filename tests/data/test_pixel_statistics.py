@@ -6,6 +6,7 @@ import json
 import sys
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,6 +111,20 @@ def test_the_lines_hold_for_flat_channels_and_small_values(tmp_path: Path, capsy
     text = capsys.readouterr().out
     assert "mean=[0.0001, 255.0], std=[0.0001732, 1.0]" in text
     assert "channel 1 is the same everywhere: leave it out by --bands" in text
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_flat_channels_of_floats_are_found(tmp_path: Path, dtype: Any):
+    """The deviation of equal floats is hardly ever exactly 0, and would make each rounding error a huge value."""
+    for index, size in enumerate([(20, 30), (21, 33)]):
+        flat = np.stack([np.full(size, value) for value in (0.1234567, -7.3, 0.0)], 2)
+        few = 1.3701 + 1e-3 * np.random.default_rng(index).standard_normal((*size, 1))
+        np.save(tmp_path / f"{index}.npy", np.concatenate([flat, few], 2).astype(dtype))
+    found = pixel_statistics(sorted(tmp_path.iterdir()))
+    means, stds = found.normalization(None)
+    assert found.flat == [0, 1, 2] and stds[:3] == [1.0, 1.0, 1.0]
+    assert abs(means[3] - found.mean[3]) < 1e-3 * stds[3]  # rounded by what matters, the deviation
+    assert means[2] == 0 and abs(means[0] - 0.1234567) < 1e-3
 
 
 @pytest.mark.parametrize("command", [[], ["--bands", "7"]])
