@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..files import suffix_of
 from .findings import EXAMPLES, Findings, Rule
 from .image_headers import BOMB, SAMPLE, ImageHeader, read_headers, sampled
-from .pixels import PixelReader
+from .pixels import ARRAYS, PixelReader
 
 MISSING = Rule("folder without all images", "copy the missing ones, or remove their entries")
 UNREADABLE = Rule("image file that is damaged or cut off", "copy or download it again", "training stops or sees gray")
@@ -147,6 +148,8 @@ def _compare_size(image: dict[str, Any], header: ImageHeader, where: str, findin
             findings.add(MAYBE_TURNED, f"{where}: orientation {header.orientation}")
     elif stated == stored:
         findings.add(TURNED, f"{sizes}, orientation {header.orientation}")
+    elif stated == (header.channels, header.width) and suffix_of(image["file_name"]) in ARRAYS:
+        findings.add(SIZE, f"{sizes}: an array C H W, for --channels-first")
     else:
         findings.add(SIZE, sizes)
 

@@ -171,7 +171,7 @@ def pixel_statistics(paths: Iterable[Path], reader: PixelReader | None = None) -
         if low and pixels.shape[2] != low[0].shape[0]:
             raise ValueError(
                 f"image {str(path)!r} has {pixels.shape[2]} channels, those before it {low[0].shape[0]}; keep images "
-                "of other cameras in other folders, or choose channels by bands"
+                "of other cameras in other folders, choose channels by bands, or name arrays C H W by channels_first"
             )
         if not np.isfinite(pixels).all():
             raise ValueError(f"image {str(path)!r} has values that are not finite; replace them, such as by 0")

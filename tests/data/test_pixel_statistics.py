@@ -181,7 +181,8 @@ def test_check_takes_arrays_with_channels_first(tmp_path: Path, capsys: pytest.C
     assert "images" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         check.main(files)
-    assert "of another size" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "of another size" in error and "an array C H W, for --channels-first" in error
     with pytest.raises(SystemExit):
         check.main([*files[:2], "--channels-first"])
     assert "--channels" in capsys.readouterr().err
