@@ -18,7 +18,7 @@ def choose_size(data: TrainingData, size: tuple[int, int] | None, device: str, r
     why = "given" if size is not None else f"images have {sides[0]} x {sides[1]}"
     why += f"; small objects (5 % quantile) get {found:.0f} px"
     if found < LEAST_OBJECT:
-        larger = f"a larger --size (stored: {sides[0]} x {sides[1]}), or " if chosen[0] < sides[0] and size else ""
+        larger = f"a larger --size (stored: {sides[0]} x {sides[1]}), or " if found < small and size else ""
         why += f", too few to be found: {larger}cut the images into slices"
     reasons.append(("size", f"{chosen[0]} x {chosen[1]}", why))
     return chosen

@@ -57,6 +57,14 @@ def test_a_given_size_at_which_objects_are_too_small_is_named(tiny_coco: Path, s
     assert row[2].startswith("given; small objects (5 % quantile) get") and ("a larger --size" in row[2]) == found
 
 
+def test_a_given_limit_of_the_longer_side_makes_objects_small_too(tiny_coco: Path):
+    data = read_folder(tiny_coco)
+    reasons: list[tuple[str, str, str]] = []
+    short = data.sides[0]
+    choose_size(replace(data, boxes=data.boxes * 0.02), (short, short), "cpu", reasons)
+    assert data.sides[1] > short and "a larger --size" in reasons[0][2]
+
+
 def test_the_finest_map_is_an_option(tiny_coco: Path):
     usual = plan(tiny_coco, size=(768, 576))
     assert usual.anchors.strides[0] == 8 and plan(tiny_coco, size=(768, 576), finest=8).anchors == usual.anchors
