@@ -9,6 +9,7 @@ from typing import Any
 
 from ..data import PixelReader, pixel_statistics
 from ..data.image_headers import ImageHeader, read_headers, sampled, with_progress
+from ..data.pixels import stored_shape
 
 MOST_HEADERS = 500
 MOST_IMAGES = 100  # of which the statistics are computed
@@ -60,11 +61,16 @@ def choose_camera(
         Where they fail at some alone, the check of the data names these.
 
     Raises:
+        FileNotFoundError: one of the options is given, and none of the images exists.
         ValueError: images of different numbers of channels or types of values, or one that cannot be read.
     """
     existing = sampled([path for path in paths if path.is_file()], MOST_HEADERS)  # the data check names missing ones
     given = max_value is not None or bands is not None or channels_first
-    if not existing or not (given or _need_reader(read_headers(existing))):
+    if given and not existing:
+        raise FileNotFoundError(
+            f"none of the images exists, such as {str(paths[0])!r}; max_value, bands and channels_first need them"
+        )
+    if not existing or not (given or _need_reader(existing)):
         return None
     chosen = PixelReader(len(bands or [0]), max_value, bands, channels_first)
     files = sampled(existing, MOST_IMAGES)
@@ -84,7 +90,19 @@ def choose_camera(
     return Camera(reader, tuple(means), tuple(stds))
 
 
-def _need_reader(headers: Sequence[ImageHeader | str]) -> bool:
+def _need_reader(paths: Sequence[Path]) -> bool:
     """Return whether the toolboxes' own readers refuse all undamaged files, or lose bands or bits of them."""
-    found = [header for header in headers if isinstance(header, ImageHeader)]
-    return bool(found) and all(h.is_stack or h.drops_bands or h.deep_colors or h.gray_bits > 8 for h in found)
+    headers = zip(paths, read_headers(paths), strict=True)
+    found = [(path, header) for path, header in headers if isinstance(header, ImageHeader)]
+    if not all(h.is_stack or h.drops_bands or h.deep_colors or h.gray_bits > 8 for _, h in found):
+        return False
+    # pages of colors are no bands: the toolboxes read the first, and the reader refuses them
+    return any(not header.drops_bands or _is_readable(path) for path, header in found)
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        stored_shape(path)
+    except ValueError:
+        return False
+    return True

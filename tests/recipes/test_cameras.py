@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,28 @@ def test_odd_images_among_others_are_left_to_the_check_of_the_data(tmp_path: Pat
         choose([deep, gray], bands=[0])
     camera, _ = choose([deep, gray], bands=[0], max_value=255)
     assert camera is not None and camera.reader.max_value == 255
+
+
+def test_options_are_not_forgotten_without_images(tmp_path: Path):
+    assert choose([tmp_path / "missing.tif"]) == (None, [])
+    for option in ({"bands": [0]}, {"max_value": 4095}, {"channels_first": True}):
+        with pytest.raises(FileNotFoundError, match=r"none of the images exists, such as '.*missing.tif'"):
+            choose([tmp_path / "missing.tif"], **option)
+
+
+def test_a_missing_package_is_no_fault_of_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Without tifffile, images of four channels are not planned as colors."""
+    stack, colors = write(tmp_path / "a.tif"), write(tmp_path / "b.tif", 3, np.uint8, 255)
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    with pytest.raises(ImportError, match="TIFF images need tifffile"):
+        choose([stack])
+    assert choose([colors]) == (None, [])
+
+
+def test_pages_of_colors_are_no_bands(tmp_path: Path):
+    """The toolboxes read the first page, and the reader none: the check of the data warns of that."""
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((2, 20, 30, 3), np.uint8), photometric="rgb")
+    assert choose([tmp_path / "a.tif"]) == (None, [])
 
 
 def test_images_of_two_cameras_are_named(tmp_path: Path):
