@@ -116,8 +116,9 @@ def test_the_length_is_an_option(tiny_coco: Path):
     assert 1 <= short.eval_period <= short.iterations
 
 
-def test_time_is_measured(tiny_coco: Path):
-    made = plan(tiny_coco, minutes=0.1, size=(64, 64))
+@pytest.mark.parametrize("bands", [None, [0, 2]])
+def test_time_is_measured(tiny_coco: Path, bands: list[int] | None):
+    made = plan(tiny_coco, minutes=0.1, size=(64, 64), bands=bands)
     assert made.iterations >= 1 and any("s each" in why for *_, why in made.reasons)
 
 
