@@ -23,7 +23,16 @@ from fpn_plugins.inference import ImagePredictor
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 HOSTS = {"train": "mmdet", "test": "mmdet", "train_d2": "detectron2"}
-SHARED = {"common", "detector_options", "inputs", "progress", "recipe", "runs", "__main__"}  # no commands
+SHARED = {
+    "common",
+    "detector_options",
+    "inputs",
+    "progress",
+    "recipe",
+    "recipe_options",
+    "runs",
+    "__main__",
+}  # no commands
 NAMES = sorted({module.name for module in pkgutil.iter_modules(commands.__path__)} - SHARED)
 
 
