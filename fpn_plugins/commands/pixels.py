@@ -52,10 +52,7 @@ def table(found: PixelStatistics) -> str:
 def config_lines(found: PixelStatistics, reader: PixelReader) -> str:
     """Write the lines of both toolboxes' configs for a reader."""
     means, stds = found.normalization(reader.max_value)
-    given: dict[str, Any] = {"in_chans": found.channels}
-    given |= {} if reader.max_value is None else {"max_value": reader.max_value}
-    given |= {} if reader.bands is None else {"bands": list(reader.bands)}
-    given |= {"channels_first": True} if reader.channels_first else {}
+    given = reader.options()
     loading = "".join(f", {key}={value}" for key, value in given.items())
     node = {"ENABLED": "true", **{key.upper(): value for key, value in given.items() if key != "in_chans"}}
     keys = ", ".join(f"{key}: {str(value).lower() if value is True else value}" for key, value in node.items())

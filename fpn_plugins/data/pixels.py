@@ -202,6 +202,12 @@ class PixelReader:
         """Make a reader from a mapping that may have further keys."""
         return cls(**{field.name: arguments[field.name] for field in fields(cls) if field.name in arguments})
 
+    def options(self) -> dict[str, Any]:
+        """Return ``in_chans``, and the other arguments that are not their default."""
+        others = {"max_value": self.max_value, "bands": self.bands and list(self.bands)}
+        chosen = {key: value for key, value in others.items() if value is not None}
+        return {"in_chans": self.in_chans, **chosen, **({"channels_first": True} if self.channels_first else {})}
+
     def __call__(self, path: str | os.PathLike[str]) -> np.ndarray:
         """Read an image as ``H W in_chans``, single precision; errors are those of `read_pixels`, see above."""
         pixels = read_pixels(path, self.channels_first)

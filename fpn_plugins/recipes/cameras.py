@@ -32,12 +32,7 @@ class Camera:
     @property
     def arguments(self) -> str:
         """Keyword arguments of the toolboxes' readers as in a config, without those that have their default."""
-        reader = self.reader
-        found: dict[str, Any] = {"in_chans": reader.in_chans}
-        found |= {} if reader.max_value is None else {"max_value": reader.max_value}
-        found |= {} if reader.bands is None else {"bands": list(reader.bands)}
-        found |= {"channels_first": True} if reader.channels_first else {}
-        return ", ".join(f"{key}={value!r}" for key, value in found.items())
+        return ", ".join(f"{key}={value!r}" for key, value in self.reader.options().items())
 
 
 def choose_camera(
